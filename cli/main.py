@@ -1,0 +1,68 @@
+"""The program `vgg-repro`: its commands, and one readable message for every failure."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cli import fingerprint, prepare, report, score, table, train, weights
+from pipeline.errors import Failure, UsageError
+
+app = typer.Typer(
+    name="vgg-repro",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Reproduce Simonyan & Zisserman (2015), Very Deep Convolutional Networks, table by table.",
+    epilog="Begin with: vgg-repro prepare; dvc repro table4; vgg-repro report --out reports/",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"vgg-repro {version('vgg-repro')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
+) -> None:
+    """Options that stand before every command; main reads --debug itself."""
+
+
+app.command("prepare")(prepare.prepare)
+app.add_typer(weights.app, name="weights")
+app.command("train")(train.train)
+app.command("score")(score.score)
+app.command("table")(table.table)
+app.command("report")(report.report)
+app.command("fingerprint", hidden=True)(fingerprint.fingerprint)
+
+
+def main() -> None:
+    """Run the command line: exit code 0 when done, 1 for a failure, 2 for a wrong use, 130 when interrupted."""
+    try:
+        app()
+    except Failure as failure:
+        _end(failure, 2 if isinstance(failure, UsageError) else 1)
+    except KeyboardInterrupt as interrupt:
+        _end(interrupt, 130)
+    except Exception as error:
+        _end(error, 1)
+
+
+def _end(error: BaseException, code: int) -> None:
+    if "--debug" in sys.argv:
+        raise error
+    expected = isinstance(error, Failure | KeyboardInterrupt)
+    text = str(error) if expected else f"unexpected {type(error).__name__}: {error} (vgg-repro --debug ... shows where)"
+    print(f"vgg-repro: {text or 'interrupted'}", file=sys.stderr)
+    sys.exit(code)

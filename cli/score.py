@@ -1,0 +1,38 @@
+"""vgg-repro score: a run evaluated on the validation images."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.common import Direct, Run, params, through_dvc
+
+
+def _complete(incomplete: str) -> list[str]:
+    from pipeline.grid import MODES
+
+    return [mode for mode in MODES if mode.startswith(incomplete)]
+
+
+def score(
+    mode: Annotated[str, typer.Argument(help="dense, crops or centre.", autocompletion=_complete)],
+    run: Run,
+    direct: Direct = False,
+) -> None:
+    """Score a run densely, by 50 crops a scale, or at one centre crop.
+
+    Example: vgg-repro score dense D-384
+    """
+    from pipeline.grid import check_mode, check_run
+
+    chosen = params()
+    check_mode(chosen, mode, run, direct)
+    check_run(chosen, run)
+
+    def work() -> None:
+        from stages.score import main
+
+        main(chosen, run, mode)
+
+    through_dvc(f"{mode}@{run}", direct, work)

@@ -1,0 +1,23 @@
+"""vgg-repro train: one run of the grid."""
+
+from __future__ import annotations
+
+from cli.common import Direct, Run, params, through_dvc
+
+
+def train(run: Run, direct: Direct = False) -> None:
+    """Train a run, and before it what it begins from. Interrupted, it goes on where it was.
+
+    Example: vgg-repro train D-384
+    """
+    from pipeline.grid import check_run
+
+    chosen = params()
+    check_run(chosen, run)
+
+    def work() -> None:
+        from stages.train import main
+
+        main(chosen, run)
+
+    through_dvc(f"train@{run}", direct, work)

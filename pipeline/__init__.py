@@ -1,0 +1,1 @@
+"""The experiment as data: parameters, the grid, paths, sources, shards, provenance."""

@@ -1,0 +1,40 @@
+"""What prepare found out about a data set: the few numbers that training and reports need."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.files import read_json, write_json
+from pipeline.paths import facts as facts_path
+
+PREPARE = "vgg-repro prepare"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A prepared data set; colours in grey levels 0..255, every training image weighing the same."""
+
+    source: str
+    about: str  # one sentence: what the images are and where they come from
+    comparable: bool  # with the paper's numbers: plain ILSVRC-2012
+    classes: list[str]
+    train: int  # images
+    val: int
+    rescaled: int  # training images made smaller
+    mean_rgb: list[float]
+    covariance: list[list[float]]
+    eigenvalues: list[float]
+    eigenvectors: list[list[float]]  # a row an eigenvector
+    manifest: str  # SHA-256 of data/manifest.csv, which has the hash of every image
+    shards: str  # name of the folder they lie in
+
+    def write(self, profile: str) -> None:
+        """Write them where reports and stages look for them."""
+        write_json(facts_path(profile), asdict(self))
+
+
+def read_facts(profile: str) -> Facts:
+    """The facts of the prepared data; Failure if there are none."""
+    values: dict[str, Any] = read_json(facts_path(profile), PREPARE)
+    return Facts(**values)

@@ -1,0 +1,160 @@
+"""The grid: which rows the paper's tables have, and which runs, modes and test scales each row needs (section 4)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from pipeline.errors import UsageError
+from pipeline.params import NETS, Params, Run, nearest
+from pipeline.paths import PRINTED
+
+MODES = ("dense", "crops", "centre")
+METHODS = {"dense": ("dense",), "multi-crop": ("crops",), "multi-crop & dense": ("dense", "crops")}
+TITLES = {
+    "table1": "ConvNet configurations",
+    "table2": "Number of parameters",
+    "table3": "ConvNet performance at a single test scale",
+    "table4": "ConvNet performance at multiple test scales",
+    "table5": "ConvNet evaluation techniques comparison",
+    "table6": "Multiple ConvNet fusion results",
+    "table7": "Comparison with the state of the art in ILSVRC classification",
+    "shallow": "A shallow net of 5x5 filters against B of 3x3 (section 4.1)",
+}
+LATER = {
+    8: "localisation (appendix A)",
+    9: "localisation (appendix A)",
+    10: "localisation (appendix A)",
+    11: "other data sets (appendix B)",
+    12: "action classification (appendix B)",
+}
+CENTRE_SCALE = 256  # section 4.1 compares at a centre crop; the field's custom is a smallest side of 256
+
+
+@dataclass(frozen=True)
+class Row:
+    """One printed row: what it is called, what makes it, and the paper's errors in per cent."""
+
+    label: Mapping[str, str]  # column to text, as printed
+    runs: tuple[str, ...]  # averaged; empty for other people's rows
+    modes: tuple[str, ...]  # averaged
+    single: bool  # one test scale, else all of the run's
+    paper: Mapping[str, float | None] = field(default_factory=dict)
+
+    def needs(self) -> Iterator[tuple[str, str]]:
+        """The scores (run, mode) that the row is computed from."""
+        for run in self.runs:
+            for mode in self.modes:
+                yield run, mode
+
+
+def test_scale(run: Run) -> int:
+    """Q of the single-scale evaluation, paper's pixels: S, or the middle of a jittered S (section 4.1)."""
+    low, high = run.scales
+    return (low + high) // 2
+
+
+def test_scales(run: Run) -> tuple[int, int, int]:
+    """The three Q of the multi-scale evaluation: S and 32 beside it, or a jittered S's ends and middle (4.2)."""
+    low, high = run.scales
+    return (low - 32, low, low + 32) if low == high else (low, (low + high) // 2, high)
+
+
+def scales_of(run: Run, mode: str) -> tuple[int, ...]:
+    """Every Q at which `mode` is scored for `run`, paper's pixels."""
+    return (CENTRE_SCALE,) if mode == "centre" else test_scales(run)
+
+
+test_scale.__test__ = test_scales.__test__ = False  # type: ignore[attr-defined]
+
+
+def rows(table: str, params: Params) -> list[Row]:
+    """The rows of table3 ... table7 and shallow, with the runs of `params` that stand for them."""
+    return list(_READERS[table](params)) if table in _READERS else []
+
+
+def printed(table: str) -> list[dict[str, str]]:
+    """The paper's table as it is printed, a dict a row."""
+    with (PRINTED / f"{table}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _by_scale(table: str, params: Params, single: bool) -> Iterator[Row]:
+    for row in printed(table):
+        label = {"net": row["net"], "S": row["train_scale"], "Q": row["test_scales"]}
+        if "method" in row:
+            label["method"] = row["method"]
+        run = find_run(params, row["net"], row["train_scale"])
+        yield Row(label, (run,), METHODS[row.get("method", "dense")], single, _errors(row))
+
+
+def _by_name(table: str, first: str) -> Iterator[Row]:
+    for row in printed(table):
+        label = {first: row[first]}
+        if first == "row":
+            label |= {"runs": row["runs"].replace(" ", ", "), "method": row["method"]}
+        yield Row(label, tuple(row["runs"].split()), METHODS.get(row["method"], ()), False, _errors(row))
+
+
+def _shallow(params: Params) -> Iterator[Row]:
+    for net in ("B", "shallow"):
+        yield Row({"net": net, "S": "256", "Q": str(CENTRE_SCALE)}, (find_run(params, net, "256"),), ("centre",), True)
+
+
+_READERS = {
+    "table3": lambda params: _by_scale("table3", params, True),
+    "table4": lambda params: _by_scale("table4", params, False),
+    "table5": lambda params: _by_scale("table5", params, False),
+    "table6": lambda params: _by_name("table6", "row"),
+    "table7": lambda params: _by_name("table7", "entry"),
+    "shallow": _shallow,
+}
+
+
+def _errors(row: Mapping[str, str]) -> dict[str, float | None]:
+    return {name: float(row[name]) if row.get(name) else None for name in ("top1_val", "top5_val", "top5_test")}
+
+
+def find_run(params: Params, net: str, scale: str) -> str:
+    """The run of `net` trained in all layers at the printed `scale`; UsageError if the grid has none."""
+    wanted = tuple(int(side) for side in scale.split("-"))
+    for name, run in params.runs.items():
+        if run.net == net and run.layers == "all" and run.scales == (wanted[0], wanted[-1]):
+            return name
+    raise UsageError(f"params.yaml has no run of net {net} at S = {scale}, which the paper's tables need")
+
+
+def check_run(params: Params, run: str) -> Run:
+    """The row of `run`; UsageError names the nearest and all."""
+    if run not in params.runs:
+        raise UsageError(f"no run is called {run!r}. {nearest(run, list(params.runs))}")
+    return params.runs[run]
+
+
+def check_table(name: str) -> str:
+    """The stage of the table a person calls "4" or "table4"; UsageError for one that is not there."""
+    stage = name if name == "shallow" else f"table{name.removeprefix('table')}"
+    if stage in TITLES:
+        return stage
+    number = stage.removeprefix("table")
+    if number.isdigit() and int(number) in LATER:
+        raise UsageError(f"Table {number} is not there yet: {LATER[int(number)]} is not built. There are 1 to 7, shallow")
+    raise UsageError(f"there is no table {name!r}. {nearest(name, [*map(str, range(1, 8)), 'shallow'])}")
+
+
+def check_net(net: str) -> str:
+    """`net` itself; UsageError names the nearest and all."""
+    if net not in NETS:
+        raise UsageError(f"no net is called {net!r}. {nearest(net, list(NETS))}")
+    return net
+
+
+def check_mode(params: Params, mode: str, run: str, direct: bool = False) -> str:
+    """`mode` itself; UsageError for one that is none, or that the graph does not have for this run."""
+    if mode not in MODES:
+        raise UsageError(f"no mode is called {mode!r}. {nearest(mode, MODES)}")
+    listed = params.runs if mode == "dense" else getattr(params, mode)
+    if not direct and run in params.runs and run not in listed:
+        raise UsageError(f"{run} is not in the list `{mode}` of params.yaml; put it there, or add --direct")
+    return mode

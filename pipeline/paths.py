@@ -1,0 +1,62 @@
+"""Where everything lies, each path once, relative to the repository's root."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+FINGERPRINT = Path("data/fingerprint.json")  # what the source looks like from outside
+MANIFEST = Path("data/manifest.csv")  # every image, with the hash of its source bytes
+REPORTS = Path("reports")
+PRINTED = Path(__file__).parent.parent / "reports" / "paper"  # the paper's tables as CSV
+
+
+def shards_root() -> Path:
+    """The folder of all prepared data sets; VGG_REPRO_SHARDS moves it, so that several clones may share it."""
+    return Path(os.environ.get("VGG_REPRO_SHARDS", "data/shards"))
+
+
+def checkpoints(run: str, key: str) -> Path:
+    """The folder of a run's resumable state; unknown to DVC, which would delete it before it starts the run again."""
+    return Path("checkpoints") / f"{run}-{key[:12]}"
+
+
+def weights(name: str) -> Path:
+    """The finished weights of a run, or of random-NET."""
+    return Path("weights") / f"{name}.pt"
+
+
+def posteriors(run: str, mode: str) -> Path:
+    """A run's class posteriors in one mode."""
+    return Path("scores") / f"{mode}-{run}.npz"
+
+
+def results(profile: str) -> Path:
+    """The folder of everything that is shown of a profile."""
+    return REPORTS / profile
+
+
+def facts(profile: str) -> Path:
+    """What prepare found out about the data set."""
+    return results(profile) / "data.json"
+
+
+def summary(profile: str, run: str) -> Path:
+    """What a run's training came to."""
+    return results(profile) / "runs" / f"{run}.json"
+
+
+def history(profile: str, run: str) -> Path:
+    """A run's training, a row an epoch."""
+    return results(profile) / "runs" / f"{run}.csv"
+
+
+def errors(profile: str, run: str, mode: str) -> Path:
+    """A run's errors in one mode."""
+    return results(profile) / "scores" / f"{mode}-{run}.json"
+
+
+def table(profile: str, name: str) -> Path:
+    """A computed table: table1 ... table7, shallow."""
+    return results(profile) / f"{name}.json"

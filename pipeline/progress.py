@@ -1,0 +1,82 @@
+"""Progress for people: a bar with rate and time left on a terminal, plain lines at intervals elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+INTERVAL = 15.0  # seconds between plain lines
+
+
+class Progress:
+    """Shows how far `total` units of work are; `note` is a short text beside them."""
+
+    def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
+        self.what, self.total, self.unit, self.done = what, total, unit, done
+        self.note = ""
+        self.first, self.started, self.said = done, time.monotonic(), time.monotonic()
+        self.bar = _bar(unit) if sys.stdout.isatty() else None
+
+    def __enter__(self) -> Progress:
+        if self.bar is not None:
+            self.bar.start()
+            self.task = self.bar.add_task(self.what, total=self.total, completed=self.done, note="", rate="")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+        elif kind is None:
+            self._say()
+
+    def advance(self, units: int = 1, note: str | None = None) -> None:
+        """Count `units` more as done."""
+        self.done += units
+        self.note = self.note if note is None else note
+        if self.bar is not None:
+            self.bar.update(self.task, completed=self.done, note=self.note, rate=f"{self._rate():.0f} {self.unit}/s")
+        elif time.monotonic() - self.said > INTERVAL:
+            self._say()
+
+    def say(self, text: str) -> None:
+        """A line of its own that stays."""
+        if self.bar is not None:
+            self.bar.console.print(text, highlight=False)
+        else:
+            print(text, flush=True)
+
+    def _rate(self) -> float:
+        return (self.done - self.first) / max(time.monotonic() - self.started, 1e-9)
+
+    def _say(self) -> None:
+        self.said = time.monotonic()
+        rate = self._rate()
+        left = f", {duration((self.total - self.done) / rate)} left" if 0 < rate and self.done < self.total else ""
+        note = f", {self.note}" if self.note else ""
+        print(f"{self.what}: {self.done}/{self.total} {self.unit}, {rate:.0f}/s{left}{note}", flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 42 s, 3 min 05 s, 2 h 10 min, 5 d 3 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def _bar(unit: str):  # type: ignore[no-untyped-def]  # rich is imported only where there is a terminal
+    from rich import progress
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TextColumn("{task.completed}/{task.total} " + unit),
+        progress.TextColumn("{task.fields[rate]}"),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[note]}"),
+    )

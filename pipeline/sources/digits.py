@@ -1,0 +1,121 @@
+"""The embedded source: scikit-learn's handwritten digits, each drawn on a coloured, textured canvas of its own.
+
+The 1,797 digits are the test part of "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak, UCI
+Machine Learning Repository, 1998, CC BY 4.0), 8 x 8 pixels each. The canvases make scale, cropping, flipping, colour
+and boxes mean something: sizes, shapes, places, colours and textures vary. All is drawn from one seed.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from fractions import Fraction
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.params import Data
+from pipeline.sources.base import Box, Item, Split
+
+VERSION = 1  # raise it when the same parameters draw other pictures
+SHAPES = ((1, 1), (9, 8), (8, 9), (5, 4), (4, 5))  # width to height
+Levels = NDArray[np.float64]
+
+
+def fingerprint(data: Data, size_ratio: Fraction) -> dict[str, Any]:
+    """Everything the pictures depend on: the parameters, this generator, and the library that draws and encodes."""
+    return {
+        **data.model_dump(mode="json"), "size_ratio": str(size_ratio), "generator": VERSION, "pillow": version("pillow")
+    }
+
+
+class Digits:
+    """Draws the digits; sizes in `data` are the paper's pixels, drawn `size_ratio` as large."""
+
+    name = "digits"
+    about = "1,797 handwritten digits (UCI, through scikit-learn), each on a coloured, textured canvas of its own"
+    comparable = False
+
+    def __init__(self, data: Data, size_ratio: float) -> None:
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        self.data, self.ratio = data, size_ratio
+        self.digits: Levels = bunch.images / 16.0  # (1797, 8, 8), 1 is ink
+        self.labels: NDArray[np.int64] = bunch.target
+
+    def classes(self) -> list[str]:
+        """The names of the classes, in the order of their numbers."""
+        return [str(digit) for digit in range(10)]
+
+    def items(self, split: Split) -> Iterator[Item]:
+        """The items of `split` in an order of their own, classes mixed."""
+        for index in self._members(split):
+            encoded, box = self._draw(int(index))
+            yield Item(f"digit-{index:04d}", int(self.labels[index]), encoded, box)
+
+    def count(self, split: Split) -> int:
+        """How many items `split` has."""
+        return len(self._members(split))
+
+    def _members(self, split: Split) -> NDArray[np.int64]:
+        """A quarter of each class, rounded up, is for validation; `limit` images a split at the most."""
+        shuffled = np.random.default_rng([self.data.seed, 0]).permutation(len(self.labels))
+        rank = np.empty(len(shuffled), np.int64)
+        for digit in range(10):
+            of_class = shuffled[self.labels[shuffled] == digit]
+            rank[of_class] = np.arange(len(of_class))
+        quarter = np.ceil(np.bincount(self.labels) / 4)[self.labels]  # (1797,)
+        chosen = rank < quarter if split == "val" else rank >= quarter
+        members = shuffled[chosen[shuffled]]
+        return members[: self.data.limit]
+
+    def _draw(self, index: int) -> tuple[bytes, Box]:
+        random = np.random.default_rng([self.data.seed, 1, index])
+        low, high = (side * self.ratio for side in self.data.canvas)
+        side = np.exp(random.uniform(np.log(low), np.log(high)))
+        across, down = SHAPES[random.integers(len(SHAPES))]
+        width, height = (round(side * part / min(across, down)) for part in (across, down))
+        ink, paper = _colours(random)
+        canvas = paper + _texture(random, height, width, self.data.texture)
+        mask, box = self._place(random, index, height, width)
+        canvas += mask[:, :, None] * (ink + _texture(random, height, width, self.data.texture) - canvas)
+        picture = Image.fromarray(np.clip(np.rint(canvas), 0, 255).astype(np.uint8))
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=92)
+        return buffer.getvalue(), box
+
+    def _place(self, random: np.random.Generator, index: int, height: int, width: int) -> tuple[Levels, Box]:
+        """The digit's ink on an empty canvas, (height, width) in [0, 1], and the box around it in pixels."""
+        short = min(height, width)
+        size = round(random.uniform(*self.data.digit) * short)
+        spread = self.data.spread * short
+        top = round(np.clip((height - size) / 2 + random.uniform(-spread, spread), 0, height - size))
+        left = round(np.clip((width - size) / 2 + random.uniform(-spread, spread), 0, width - size))
+        small = Image.fromarray(self.digits[index].astype(np.float32))
+        large = np.asarray(small.resize((size, size), Image.Resampling.BICUBIC), np.float64)
+        mask = np.zeros((height, width))
+        mask[top : top + size, left : left + size] = np.clip((large - 0.3) * 2.5, 0, 1)
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        return mask, (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+
+def _colours(random: np.random.Generator) -> tuple[Levels, Levels]:
+    """A dark ink and a light paper, each an RGB in 0..255, at least 90 grey levels apart."""
+    while True:
+        ink, paper = random.uniform(10, 120, 3), random.uniform(185, 245, 3)
+        if (paper - ink) @ (0.299, 0.587, 0.114) > 90:
+            return ink, paper
+
+
+def _texture(random: np.random.Generator, height: int, width: int, strength: float) -> Levels:
+    """Soft blobs at three sizes and fine grain, zero on average, (height, width, 3) in grey levels."""
+    total = random.normal(0, strength / 4, (height, width, 1)) * np.ones(3)
+    for cells in (2, 5, 12):
+        blobs = random.normal(0, strength / 2, (3, cells, cells)).astype(np.float32)
+        layers = [Image.fromarray(layer).resize((width, height), Image.Resampling.BICUBIC) for layer in blobs]
+        total += np.stack([np.asarray(layer, np.float64) for layer in layers], 2)
+    return total

@@ -1,0 +1,130 @@
+"""The pictures: error against depth and scales, the shallow net against B, learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402  # after the backend is chosen
+from matplotlib.axes import Axes  # noqa: E402
+
+from pipeline.files import whole  # noqa: E402
+from vgg.nets import weight_layers  # noqa: E402
+
+INK, PALE = "#222222", "#8a8a8a"
+COLOURS = {"single / single": "#4477aa", "jittered / single": "#ee8866", "jittered / several": "#228833"}
+STYLE = {
+    "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": PALE,
+    "axes.grid": True, "grid.color": "#e6e6e6", "axes.axisbelow": True, "legend.frameon": False,
+    "figure.dpi": 110, "svg.hashsalt": "vgg-repro", "axes.titlesize": 11, "axes.titleweight": "bold",
+}  # fmt: skip
+Series = dict[str, dict[str, float]]  # name of a line to net to error
+Values = Mapping[str, Any]
+
+
+def depth_chart(table3: Values, table4: Values, path: Path) -> None:
+    """Error against depth for three pairs of train / test scales, the paper's on the left and ours on the right.
+
+    Below 50 classes top-5 says little, so that a row of top-1 stands above it.
+    """
+    k = table3["k"]
+    measures = [("top5_val", "topk", f"top-{k}")]
+    if table3.get("classes", 1000) < 50:
+        measures.insert(0, ("top1_val", "top1", "top-1"))
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(len(measures), 2, figsize=(9, 3.6 * len(measures)), squeeze=False)
+        for (paper, ours, name), (left, right) in zip(measures, panels, strict=True):
+            label = "top-5" if paper == "top5_val" else name
+            _depths(left, _series(table3, table4, "paper", paper), f"the paper, ILSVRC-2012, {label}")
+            _depths(right, _series(table3, table4, "ours", ours), f"ours, {table3['data']}, {name}")
+        panels[0][1].legend(title="train / test scales")
+        _write(figure, path)
+
+
+def _series(table3: Values, table4: Values, whose: str, measure: str) -> Series:
+    lines: Series = {name: {} for name in COLOURS}
+    for table, single, jittered in ((table3, "single / single", "jittered / single"),
+                                    (table4, None, "jittered / several")):  # fmt: skip
+        for row in table["rows"]:
+            net, scale = row["label"]["net"], row["label"]["S"]
+            line = jittered if scale == "256-512" else single if scale == "256" else None
+            if line and net != "A-LRN" and (found := _value(row, whose, measure)) is not None:
+                lines[line][net] = found
+    return lines
+
+
+def _value(row: Values, whose: str, measure: str) -> float | None:
+    if whose == "paper":
+        found: float | None = row["paper"][measure]
+        return found
+    return None if row["ours"] is None else float(row["ours"][measure]["error"])
+
+
+def _depths(axes: Axes, lines: Series, title: str) -> None:
+    for name, errors in lines.items():
+        path = {weight_layers(net): error for net, error in errors.items() if net != "C"}
+        axes.plot(list(path), list(path.values()), "o-", color=COLOURS[name], label=name, lw=2)
+        if "C" in errors:  # as deep as D, with 1x1 filters: beside the line
+            axes.plot([16], [errors["C"]], "o", mfc="white", color=COLOURS[name])
+            axes.annotate("C", (16, errors["C"]), (6, 0), textcoords="offset points", color=COLOURS[name], va="center")
+    axes.set(title=title, xlabel="weight layers", ylabel="error, %")
+    axes.set_xticks([11, 13, 16, 19], ["11\nA", "13\nB", "16\nD", "19\nE"])
+    axes.set_ylim(bottom=0)
+
+
+def shallow_chart(values: Values, path: Path) -> None:
+    """B against the shallow net at the centre crop: the paper's 7 points, and our two errors with intervals."""
+    found = [row["ours"]["top1"] for row in values["rows"]]
+    gap = found[1]["error"] - found[0]["error"]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(5.5, 3.6))
+        errors = [one["error"] for one in found]
+        bounds = [[e - one["low"] for e, one in zip(errors, found, strict=True)],
+                  [one["high"] - e for e, one in zip(errors, found, strict=True)]]  # fmt: skip
+        axes.bar([0, 1], errors, 0.5, yerr=bounds, capsize=4, color=["#4477aa", "#ee8866"], ecolor=INK)
+        axes.set_xticks([0, 1], ["B\n3x3 filters", "shallow\n5x5 filters"])
+        axes.set(ylabel="top-1 error at the centre crop, %", title=f"ours: {gap:+.1f} points; the paper: +7 points")
+        axes.grid(axis="x", visible=False)
+        _write(figure, path)
+
+
+def curves_chart(histories: Mapping[str, pd.DataFrame], path: Path) -> None:
+    """Each run's training loss and validation error by epoch; dotted lines where the learning rate fell."""
+    columns = 4
+    lines = -(-len(histories) // columns)
+    with plt.rc_context({**STYLE, "font.size": 8, "axes.titlesize": 9}):
+        figure, panels = plt.subplots(lines, columns, figsize=(11, 2.3 * lines), squeeze=False)
+        for axes, (run, rows) in zip(panels.flat, histories.items(), strict=False):
+            _curve(axes, run, rows)
+        for axes in panels.flat[len(histories) :]:
+            axes.set_visible(False)
+        _write(figure, path)
+
+
+def _curve(axes: Axes, run: str, rows: pd.DataFrame) -> None:
+    epochs = rows["epoch"] + 1
+    axes.plot(epochs, rows["top1"], color="#4477aa", lw=1.6)
+    axes.set_title(run)
+    axes.set_ylim(0, max(10.0, float(rows["top1"].max()) * 1.05))
+    axes.tick_params(axis="y", labelcolor="#4477aa")
+    axes.set_ylabel("validation top-1 error, %", color="#4477aa", fontsize=7)
+    losses = axes.twinx()
+    losses.plot(epochs, rows["loss"], color="#ee8866", lw=1.6)
+    losses.set_ylim(bottom=0)
+    losses.grid(visible=False)
+    losses.tick_params(axis="y", labelcolor="#ee8866")
+    losses.set_ylabel("training loss", color="#ee8866", fontsize=7)
+    for epoch in epochs[rows["learning_rate"].diff() < 0]:
+        axes.axvline(epoch - 0.5, color=INK, lw=0.9, ls=":")
+
+
+def _write(figure: Any, path: Path) -> None:
+    figure.tight_layout()
+    with whole(path) as file:
+        figure.savefig(file, format="png", metadata={"Software": None})
+    plt.close(figure)

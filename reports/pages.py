@@ -1,0 +1,138 @@
+"""The report: an index, a page a table, and the pictures, rendered from JSON and CSV alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.errors import Failure
+from pipeline.files import whole
+from pipeline.grid import TITLES
+from pipeline.paths import facts, results, table
+from pipeline.progress import duration
+from reports.charts import curves_chart, depth_chart, shallow_chart
+from reports.markdown import grid, heading, interval, number, table_text
+
+WARNING = (
+    "> **These numbers are not comparable with the paper's.** The profile `{profile}` runs the paper's method on other "
+    "images with smaller nets and a shorter schedule; only the `paper` profile on ILSVRC-2012 is the paper's "
+    "experiment.\n"
+)
+
+
+def render(profile: str, out: Path) -> list[Path]:
+    """Write every page and picture of `profile` that its results allow under `out`/`profile`; their paths.
+
+    Failure if there are no results at all.
+    """
+    results_here = Results(profile)
+    if not results_here.tables and not results_here.summaries:
+        raise Failure(f"there are no results of profile {profile} yet; make some with: dvc repro table1")
+    folder = out / profile
+    written = [*_tables(results_here, folder), *_training(results_here, folder)]
+    return [_page(folder / "README.md", _index(results_here)), *written]
+
+
+class Results:
+    """Everything on disk that is known of a profile."""
+
+    def __init__(self, profile: str) -> None:
+        self.profile = profile
+        self.facts = _json(facts(profile))
+        self.tables = {name: values for name in TITLES if (values := _json(table(profile, name)))}
+        folder = results(profile)
+        self.summaries = {path.stem: _json(path) for path in sorted((folder / "runs").glob("*.json"))}
+        self.scores = [_json(path) for path in sorted((folder / "scores").glob("*.json"))]
+        histories = ((run, folder / "runs" / f"{run}.csv") for run in self.summaries)
+        self.histories = {run: pd.read_csv(path) for run, path in histories if path.exists()}
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _tables(found: Results, folder: Path) -> Iterator[Path]:
+    for name, values in found.tables.items():
+        picture = ""
+        if name == "shallow" and all(row["ours"] for row in values["rows"]):
+            shallow_chart(values, folder / "shallow.png")
+            picture = "\n![B and the shallow net at the centre crop](shallow.png)\n"
+        text = f"# {heading(name)}\n\n{_warning(found, name)}\n{table_text(values)}\n{picture}\n[All tables](README.md)\n"
+        yield _page(folder / f"{name}.md", text)
+    if {"table3", "table4"} <= set(found.tables):
+        depth_chart(found.tables["table3"], found.tables["table4"], folder / "depth.png")
+
+
+def _training(found: Results, folder: Path) -> Iterator[Path]:
+    if not found.summaries:
+        return
+    rows = []
+    for run, one in found.summaries.items():
+        crop, source = one["centre_crop"], one["provenance"]
+        best = {"error": crop["top1"], "low": crop["top1_low"], "high": crop["top1_high"]}
+        scale = one["scale"]
+        scale = f"{scale[0]} to {scale[1]}" if isinstance(scale, list) else str(scale)
+        cells = [run, scale, one["init"], str(one["epochs"]), str(one["drops"]), f"{one['loss']:.2f}", interval(best)]
+        rows.append([*cells, duration(source["seconds"])])
+    headings = ["run", "S", "from", "epochs", "drops", "loss", "centre-crop top-1 error, %", "time"]
+    text = f"# Training\n\n{_warning(found)}\n{grid(headings, rows, right=(3, 4, 5, 7))}\n"
+    text += (
+        "\nThe centre crop is taken at the run's own Q: S, or the middle of a jittered S. "
+        "The loss is the last epoch's mean on training crops.\n"
+    )
+    if found.histories:
+        curves_chart(found.histories, folder / "curves.png")
+        text += "\n![Learning curves; dotted: the learning rate fell by a factor of ten](curves.png)\n"
+        text += "\nDotted lines: the learning rate fell by a factor of ten.\n"
+    yield _page(folder / "training.md", text + "\n[All tables](README.md)\n")
+
+
+def _index(found: Results) -> str:
+    parts = [f"# Very Deep Convolutional Networks, reproduced: profile `{found.profile}`", _warning(found)]
+    links = [f"- [{heading(name)}]({name}.md): {TITLES[name]}" for name in found.tables]
+    if found.summaries:
+        links.append("- [Training](training.md): every run, its error and its learning curve")
+    parts.append("\n".join(links))
+    if {"table3", "table4"} <= set(found.tables):
+        parts.append("## Depth and scale\n\n![Error against depth, the paper's and ours](depth.png)")
+        parts.append(
+            "Open circles: net C, as deep as D with 1x1 filters where D has 3x3. Training at one S is S = 256; jittered "
+            "S is drawn from [256, 512]."
+        )
+    parts += [table_text(found.tables[name]) for name in ("table3", "table4", "table5", "table6") if name in found.tables]
+    parts.append(_provenance(found))
+    return "\n\n".join(parts) + "\n"
+
+
+def _provenance(found: Results) -> str:
+    sources = [one["provenance"] for one in [*found.summaries.values(), *found.scores] if one]
+    rows = [["profile", found.profile]]
+    if found.facts:
+        rows.append(["data", found.facts["about"]])
+        counts = f"{found.facts['train']:,} training, {found.facts['val']:,} validation, {len(found.facts['classes'])} classes"
+        rows += [["images", counts], ["manifest", f"`{found.facts['manifest'][:16]}`"]]
+        rows.append(["mean RGB", ", ".join(number(level) for level in found.facts["mean_rgb"])])
+    seeds = {str(one["seed"]) for one in found.summaries.values()}
+    rows.append(["seed", ", ".join(sorted(seeds)) or "–"])
+    for key in ("commit", "python", "machine", "device", "threads"):
+        rows.append([key, ", ".join(sorted({str(source[key]) for source in sources})) or "–"])
+    versions = {f"{name} {number}" for source in sources for name, number in source["versions"].items()}
+    rows.append(["versions", ", ".join(sorted(versions)) or "–"])
+    seconds = [sum(one["provenance"]["seconds"] for one in group) for group in (found.summaries.values(), found.scores)]
+    rows.append(["time", f"training {duration(seconds[0])}, scoring {duration(seconds[1])}, added up over the runs"])
+    return "## Where these numbers come from\n\n" + grid(["", ""], rows)
+
+
+def _warning(found: Results, name: str = "") -> str:
+    exact = name in ("table1", "table2")
+    return "" if found.profile == "paper" or exact else WARNING.format(profile=found.profile)
+
+
+def _page(path: Path, text: str) -> Path:
+    with whole(path) as file:
+        file.write(text.encode())
+    return path

@@ -1,0 +1,126 @@
+"""Tables 1 to 7 and section 4.1's comparison as values: the paper's rows with our errors beside them.
+
+A table's JSON is all that its page needs. Computing one is averaging the posteriors that its rows name (section 4).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import Failure
+from pipeline.facts import Facts
+from pipeline.grid import TITLES, Row, printed, rows, scales_of, test_scale
+from pipeline.params import NETS, Params, Run
+from pipeline.paths import posteriors
+from vgg.errors import error, top_k
+
+PRINTED_NETS = [net for net in NETS if net != "shallow"]
+
+
+def table(name: str, params: Params, facts: Facts | None) -> dict[str, Any]:
+    """The values of table `name`; `facts` may be None for Tables 1 and 2, which need no data."""
+    head = {"table": name, "title": TITLES[name], "profile": params.profile}
+    if name == "table1":
+        return head | {"columns": configurations()}
+    if name == "table2":
+        return head | {"rows": parameter_counts()}
+    if facts is None:
+        raise Failure(f"{name} needs prepared data; make it with: vgg-repro prepare")
+    scores = Scores(params)
+    found = [_row(row, scores) for row in rows(name, params)]
+    return head | {
+        "k": top_k(len(facts.classes)),
+        "classes": len(facts.classes),
+        "images": facts.val,
+        "data": facts.source,
+        "comparable": facts.comparable and params.chosen.net.size_ratio == 1,
+        "rows": found,
+        "seed": params.chosen.train.seed,
+        "weights": scores.weights(),
+    }
+
+
+def configurations() -> list[dict[str, Any]]:
+    """Table 1, a dict a net: its layers by block, with the FC layers and the count of weight layers."""
+    from vgg.nets import NETS as strings
+    from vgg.nets import blocks, weight_layers
+
+    head = ["FC-4096", "FC-4096", "FC-1000", "soft-max"]
+    return [
+        {
+            "net": net,
+            "weight_layers": weight_layers(net),
+            "blocks": [[f"conv{c.kernel}-{c.channels}" if c.kernel else "LRN" for c in block] for block in blocks(net)],
+            "head": head,
+            "string": strings[net],
+        }
+        for net in PRINTED_NETS
+    ]
+
+
+def parameter_counts() -> list[dict[str, Any]]:
+    """Table 2: the paper's millions and the exact count of the full nets at 1000 classes, and the shallow net's."""
+    from vgg.nets import parameters
+
+    paper = {row["net"]: float(row["parameters_millions"]) for row in printed("table2")}
+    return [{"net": net, "paper_millions": paper.get(net), "parameters": parameters(net)} for net in NETS]
+
+
+class Scores:
+    """The posteriors on disk, each file read once."""
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self.read: dict[tuple[str, str], dict[str, NDArray[Any]]] = {}
+
+    def has(self, run: str, mode: str) -> bool:
+        """Whether the run has been scored in this mode."""
+        return posteriors(run, mode).exists()
+
+    def file(self, run: str, mode: str) -> dict[str, NDArray[Any]]:
+        """A score file's arrays: posteriors (images, K) by Q, `labels` (images,), `weights`. Failure if broken."""
+        if (run, mode) not in self.read:
+            path = posteriors(run, mode)
+            try:
+                with np.load(path) as arrays:
+                    self.read[run, mode] = dict(arrays)
+            except (OSError, ValueError, EOFError, BadZipFile) as reason:
+                raise Failure(f"{path} cannot be read ({reason}); make it with: vgg-repro score {mode} {run}") from None
+        return self.read[run, mode]
+
+    def weights(self) -> dict[str, str]:
+        """The runs read so far, each with the hash of the weights that were scored."""
+        return {run: str(arrays["weights"]) for (run, _), arrays in sorted(self.read.items())}
+
+
+def average(row: Row, scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """A row's posteriors (images, K) and the labels (images,): the mean over its runs, modes and test scales."""
+    arrays = [
+        scores.file(run, mode)[str(scale)].astype(np.float64)
+        for run, mode in row.needs()
+        for scale in _scales(row, scores.params.runs[run], mode)
+    ]
+    if len({array.shape for array in arrays}) > 1:
+        raise Failure(f"the scores of {', '.join(row.runs)} are of different images; score them again")
+    return np.mean(arrays, 0), scores.file(row.runs[0], row.modes[0])["labels"]
+
+
+def _scales(row: Row, run: Run, mode: str) -> tuple[int, ...]:
+    return (test_scale(run),) if row.single and mode != "centre" else scales_of(run, mode)
+
+
+def _row(row: Row, scores: Scores) -> dict[str, Any]:
+    """One row's values: `ours` is None where the scores are missing, and for other people's rows."""
+    missing = [f"vgg-repro score {mode} {run}" for run, mode in row.needs() if not scores.has(run, mode)]
+    values: dict[str, Any] = {
+        "label": dict(row.label), "runs": list(row.runs), "paper": dict(row.paper), "ours": None, "missing": missing
+    }  # fmt: skip
+    if row.runs and not missing:
+        mean, labels = average(row, scores)
+        k = top_k(mean.shape[1])
+        values["ours"] = {"top1": error(mean, labels, 1)._asdict(), "topk": error(mean, labels, k)._asdict()}
+    return values

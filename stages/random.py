@@ -1,0 +1,17 @@
+"""Stage random: a net's random weights (section 3.1)."""
+
+from __future__ import annotations
+
+from pipeline.facts import read_facts
+from pipeline.params import RANDOM, Params
+from pipeline.paths import weights
+from stages.setup import build, save_tensors, weights_of
+from vgg.initialise import randomise
+
+
+def main(params: Params, net: str) -> None:
+    """Draw the weights of `net` and write them."""
+    size, classes = params.chosen.net, len(read_facts(params.profile).classes)
+    fresh = build(params, net, classes)
+    randomise(fresh, size.init, size.std, size.last_std, params.chosen.train.seed)
+    save_tensors(weights(RANDOM + net), {"net": net, "weights": weights_of(fresh)})

@@ -1,0 +1,76 @@
+"""Stage score: one run in one mode, its posteriors at every Q the grid needs and their errors (section 3.2)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import Failure
+from pipeline.facts import read_facts
+from pipeline.files import sha256, whole, write_json
+from pipeline.grid import scales_of
+from pipeline.params import Params
+from pipeline.paths import errors, posteriors, weights
+from pipeline.progress import Progress
+from pipeline.provenance import provenance
+from stages.setup import build, device, load_tensors, normaliser, open_shards
+from vgg.errors import error, top_k
+from vgg.images import TestBatch, test_batches
+from vgg.score import MODES, Scorer
+
+
+def main(params: Params, name: str, mode: str) -> None:
+    """Score the run `name` in `mode` on the validation images."""
+    started = time.monotonic()
+    run, score, size = params.runs[name], params.chosen.score, params.chosen.net
+    facts = read_facts(params.profile)
+    images = open_shards(facts, "val")
+    where = device(score.device, score.threads)
+    weights_hash = sha256(weights(name)) if weights(name).exists() else ""
+    net = build(params, run.net, len(facts.classes))
+    net.load_state_dict(load_tensors(weights(name), f"vgg-repro train {name}")["weights"])
+    net.to(where, memory_format=torch.channels_last)
+    scorer = Scorer(
+        net, normaliser(params, facts).to(where), size.crop, where, score.precision == "bfloat16", score.mean
+    )
+    found: dict[str, NDArray[np.float32]] = {}
+    scales = scales_of(run, mode)
+    with Progress(f"{mode} {name}", len(images) * len(scales), "images") as progress:
+        for scale in scales:
+            batches = test_batches(images, size.pixels(scale), score.batch, score.threads, where.type == "cuda")
+            try:
+                found[str(scale)] = scorer.posteriors(_counted(batches, progress), len(images), MODES[mode])
+            except ValueError as reason:
+                raise Failure(f"{name} cannot be scored at Q = {scale}: {reason}") from None
+    with whole(posteriors(name, mode)) as file:
+        np.savez(file, labels=images.labels, weights=np.array(weights_hash), **found)
+    k = top_k(len(facts.classes))
+    write_json(
+        errors(params.profile, name, mode),
+        {
+            "run": name,
+            "mode": mode,
+            "k": k,
+            "images": len(images),
+            "errors": {scale: _both(values, images.labels, k) for scale, values in found.items()},
+            "weights_sha256": weights_hash,
+            "data": facts.manifest,
+            "provenance": provenance(str(where), score.threads, time.monotonic() - started),
+        },
+    )
+    shown = ", ".join(f"Q {scale}: {error(values, images.labels, 1).error:.1f} %" for scale, values in found.items())
+    print(f"{name} {mode}: top-1 error {shown}")
+
+
+def _counted(batches: Iterator[TestBatch], progress: Progress) -> Iterator[TestBatch]:
+    """The same batches, each counted once it is done with."""
+    for batch in batches:
+        yield batch
+        progress.advance(len(batch.ids))
+
+
+def _both(posteriors: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> dict[str, float]:
+    return {"top1": error(posteriors, labels, 1).error, "topk": error(posteriors, labels, k).error}

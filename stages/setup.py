@@ -1,0 +1,68 @@
+"""What several stages set up the same way: the device, a net of the profile's size, its input, its images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.device import has_gpu
+from pipeline.errors import Failure
+from pipeline.facts import Facts
+from pipeline.files import whole
+from pipeline.params import Params
+from pipeline.paths import shards_root
+from pipeline.shards import Shards
+from vgg.nets import VGG
+from vgg.normalise import Normalise, colour_components
+
+
+def device(choice: str, threads: int) -> torch.device:
+    """The device that `choice` means, and torch held to `threads` CPU threads."""
+    torch.set_num_threads(threads)
+    return torch.device("cuda" if has_gpu(choice) else "cpu")
+
+
+def build(params: Params, net: str, classes: int) -> VGG:
+    """`net` at the profile's size, its weights not yet set."""
+    size = params.chosen.net
+    return VGG(net, classes, size.crop, float(size.width_ratio), size.fc, size.dropout)
+
+
+def normaliser(params: Params, facts: Facts) -> Normalise:
+    """The nets' input as the profile and the training set have it."""
+    components = colour_components(np.array(facts.covariance), params.chosen.train.colour)
+    return Normalise(torch.tensor(facts.mean_rgb), components, params.chosen.net.input_scale)
+
+
+def open_shards(facts: Facts, split: str) -> Shards:
+    """A split of the prepared data; Failure if its shards are not on this machine."""
+    return Shards(shards_root() / facts.shards, split)
+
+
+def save_tensors(path: Path, values: dict[str, Any]) -> None:
+    """Write tensors and plain values; equal values give equal bytes, whatever the file's name."""
+    with whole(path) as file:
+        try:
+            torch.save(values, file)
+        except RuntimeError as error:
+            raise OSError(str(error)) from error  # what torch says of a full disk
+
+
+def load_tensors(path: Path, make: str) -> dict[str, Any]:
+    """What `save_tensors` wrote, on the CPU; nothing in the file is run as code. Failure says what makes it."""
+    try:
+        values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise Failure(f"{path} is not there; make it with: {make}") from None
+    except Exception as error:  # torch raises a dozen kinds for a broken file
+        raise Failure(f"{path} cannot be read ({error}); make it again with: {make}") from None
+    return values
+
+
+def weights_of(net: VGG) -> dict[str, Tensor]:
+    """The net's weights on the CPU, in the memory's plain order."""
+    return {key: value.detach().cpu().contiguous().clone() for key, value in net.state_dict().items()}

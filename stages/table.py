@@ -1,0 +1,18 @@
+"""Stages table1 ... table7 and shallow: a table's JSON, from the scores there are."""
+
+from __future__ import annotations
+
+from pipeline.facts import read_facts
+from pipeline.files import write_json
+from pipeline.params import Params
+from pipeline.paths import facts, table
+from pipeline.provenance import provenance
+from reports.tables import table as compute
+
+
+def main(params: Params, name: str) -> None:
+    """Compute table `name` from the scores there are and write it."""
+    prepared = read_facts(params.profile) if facts(params.profile).exists() else None
+    values = compute(name, params, prepared)
+    values["provenance"] = provenance("cpu", 1, 0.0)
+    write_json(table(params.profile, name), values)

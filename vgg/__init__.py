@@ -1,0 +1,1 @@
+"""The method of Simonyan & Zisserman (2015), as functions of tensors and arrays."""

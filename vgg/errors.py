@@ -1,0 +1,55 @@
+"""Top-k error and its uncertainty, in per cent (section 4)."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Z = 1.959963984540054  # two-sided 95 % of a normal
+
+
+class Error(NamedTuple):
+    """An error rate in per cent with its 95 % Wilson interval."""
+
+    error: float
+    low: float
+    high: float
+    wrong: int
+    images: int
+
+
+def top_k(classes: int) -> int:
+    """The k of "top-5" with so many classes: at most 5, and one class must remain to be missed."""
+    return min(5, classes - 1)
+
+
+def wrong(posteriors: NDArray[np.floating], labels: NDArray[np.int64], k: int) -> int:
+    """How many of N images do not have their label among the k likeliest classes.
+
+    `posteriors` is (N, K), `labels` (N,). Of equally likely classes the lower number comes first. ValueError if a
+    posterior is not finite.
+    """
+    if not np.isfinite(posteriors).all():
+        raise ValueError("posteriors that are not finite cannot be ranked")
+    of_label = np.take_along_axis(posteriors, labels[:, None], 1)  # (N, 1)
+    classes = np.arange(posteriors.shape[1])
+    ahead = (posteriors > of_label) | ((posteriors == of_label) & (classes < labels[:, None]))  # (N, K)
+    return int((ahead.sum(1) >= k).sum())
+
+
+def error(posteriors: NDArray[np.floating], labels: NDArray[np.int64], k: int) -> Error:
+    """The top-k error of posteriors (N, K) against labels (N,), with its interval."""
+    return wilson(wrong(posteriors, labels, k), len(labels))
+
+
+def wilson(wrong: int, images: int) -> Error:
+    """The 95 % Wilson score interval of `wrong` out of `images`. ValueError if there are no images."""
+    if images < 1:
+        raise ValueError("an error rate needs at least one image")
+    rate, square = wrong / images, Z * Z
+    middle = (rate + square / (2 * images)) / (1 + square / images)
+    half = Z / (1 + square / images) * sqrt(rate * (1 - rate) / images + square / (4 * images * images))
+    return Error(100 * rate, 100 * max(0.0, middle - half), 100 * min(1.0, middle + half), wrong, images)

@@ -1,0 +1,97 @@
+"""Whole images, decoded and rescaled by DALI: what prepare writes and what testing sees (section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vgg.draws import Ints, rescaled
+
+Encoded = NDArray[np.uint8]
+
+
+class Images(Protocol):
+    """Encoded images, each (bytes,) uint8, with their sizes in pixels and their labels, (images,) each."""
+
+    @property
+    def heights(self) -> Ints: ...
+    @property
+    def widths(self) -> Ints: ...
+    @property
+    def labels(self) -> Ints: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, image: int, /) -> Encoded: ...
+
+
+class TestBatch(NamedTuple):
+    """N images of one shape, whole."""
+
+    pixels: Tensor  # (N, 3, H, W) uint8 RGB, channels_last; valid until the next batch is asked for
+    ids: Ints  # (N,) the images' numbers
+
+    __test__ = False  # no test class, whatever its name says to pytest
+
+
+def test_batches(images: Images, scale: int, batch: int, threads: int = 1, gpu: bool = False) -> Iterator[TestBatch]:
+    """All `images` rescaled to smallest side `scale` pixels, those of equal shape together, never padded."""
+    heights, widths = rescaled(images.heights, images.widths, scale)
+    groups = list(_equal_shapes(heights, widths, batch))
+    samples = (([images[i] for i in ids], heights[ids], widths[ids]) for ids in groups)
+    for ids, pixels in zip(groups, rescale(samples, batch, threads, gpu), strict=True):
+        yield TestBatch(torch.from_dlpack(pixels.as_tensor()).permute(0, 3, 1, 2), ids)
+
+
+test_batches.__test__ = False  # type: ignore[attr-defined]
+
+
+def _equal_shapes(heights: Ints, widths: Ints, batch: int) -> Iterator[Ints]:
+    """The images' numbers, by shape, in groups of at most `batch`."""
+    by_shape = np.lexsort((widths, heights))
+    edges = np.flatnonzero(np.diff(heights[by_shape]) | np.diff(widths[by_shape])) + 1
+    for group in np.split(by_shape, edges):
+        for first in range(0, len(group), batch):
+            yield group[first : first + batch]
+
+
+Sample = tuple[list[Encoded], Ints, Ints]  # encoded images and the heights and widths (N,) to rescale them to
+
+
+def rescale(samples: Iterable[Sample], batch: int, threads: int = 1, gpu: bool = False) -> Iterator[Any]:
+    """Decode each sample and rescale it with antialiasing: DALI's list of uint8 RGB images (height, width, 3).
+
+    An image whose size is asked for as it is comes back as decoded, to the bit. A list is valid until the next.
+    RuntimeError from DALI if an image cannot be decoded; bytes that are no image at all may end the process.
+    """
+    pipe = _pipeline(((encoded, *_sides(height, width)) for encoded, height, width in samples), batch, threads, gpu)
+    while True:
+        try:
+            (pixels,) = pipe.run()
+        except StopIteration:
+            return
+        yield pixels
+
+
+def _sides(heights: Ints, widths: Ints) -> tuple[list[Any], list[Any]]:
+    return list(heights.astype(np.float32)), list(widths.astype(np.float32))
+
+
+def _pipeline(samples: Iterator[tuple[Any, ...]], batch: int, threads: int, gpu: bool) -> Any:
+    from nvidia.dali import fn, pipeline_def, types
+
+    @pipeline_def(batch_size=batch, num_threads=threads, device_id=0 if gpu else None, prefetch_queue_depth=2)
+    def whole() -> Any:
+        encoded, height, width = fn.external_source(samples, num_outputs=3, no_copy=True)
+        picture = fn.decoders.image(encoded, device="mixed" if gpu else "cpu", output_type=types.RGB)
+        return fn.resize(
+            picture, resize_y=height, resize_x=width,
+            interp_type=types.INTERP_LINEAR, antialias=True, subpixel_scale=False,
+        )
+
+    pipe = whole()
+    pipe.build()
+    return pipe

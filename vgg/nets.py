@@ -1,0 +1,127 @@
+"""The paper's networks, Table 1 as strings, and one fully convolutional module that runs them (section 2.1)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+# Table 1. "3-64" is a 3x3 convolution with 64 channels; "|" is a 2x2 max-pool of stride 2.
+NETS = {
+    "A": "3-64 | 3-128 | 3-256 3-256 | 3-512 3-512 | 3-512 3-512",
+    "A-LRN": "3-64 LRN | 3-128 | 3-256 3-256 | 3-512 3-512 | 3-512 3-512",
+    "B": "3-64 3-64 | 3-128 3-128 | 3-256 3-256 | 3-512 3-512 | 3-512 3-512",
+    "C": "3-64 3-64 | 3-128 3-128 | 3-256 3-256 1-256 | 3-512 3-512 1-512 | 3-512 3-512 1-512",
+    "D": "3-64 3-64 | 3-128 3-128 | 3-256 3-256 3-256 | 3-512 3-512 3-512 | 3-512 3-512 3-512",
+    "E": "3-64 3-64 | 3-128 3-128 | 3-256 3-256 3-256 3-256 | 3-512 3-512 3-512 3-512 | 3-512 3-512 3-512 3-512",
+    # Section 4.1: "B with each pair of 3x3 conv. layers replaced with a single 5x5".
+    "shallow": "5-64 | 5-128 | 5-256 | 5-512 | 5-512",
+}
+STRIDE = 32  # five poolings: the score map has one cell for every 32 pixels
+
+
+class Layer(NamedTuple):
+    """One entry of a block: a convolution of `kernel` x `kernel` and `channels`, or LRN (kernel 0)."""
+
+    name: str
+    kernel: int
+    channels: int
+
+
+def blocks(net: str) -> list[list[Layer]]:
+    """The five blocks of `net`, each a list of layers named as in conv3_2; KeyError for an unknown net."""
+    return [list(_layers(block, i)) for i, block in enumerate(NETS[net].split("|"), 1)]
+
+
+def _layers(block: str, number: int) -> Iterator[Layer]:
+    index = 0
+    for token in block.split():
+        if token == "LRN":
+            yield Layer(f"lrn{number}", 0, 0)
+        else:
+            index += 1
+            kernel, channels = map(int, token.split("-"))
+            yield Layer(f"conv{number}_{index}", kernel, channels)
+
+
+def weight_layers(net: str) -> int:
+    """The number of layers with weights, as Table 1's heading counts them."""
+    return sum(layer.kernel > 0 for block in blocks(net) for layer in block) + 3
+
+
+class LocalResponseNorm(nn.Module):
+    """Krizhevsky's normalisation across channels (2012, section 3.3): x / (k + alpha * sum of squares) ** beta.
+
+    The sum over `size` neighbouring channels is a 1x1 convolution with a banded matrix, several times faster on
+    CPUs than torch's own and equal to `nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2)`, which divides alpha by n.
+    """
+
+    band: Tensor
+
+    def __init__(self, channels: int, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0) -> None:
+        super().__init__()
+        self.alpha, self.beta, self.k = alpha, beta, k
+        index = torch.arange(channels)
+        band = ((index[:, None] - index[None, :]).abs() <= size // 2).float()
+        self.register_buffer("band", band[:, :, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (N, C, H, W), in float32 whatever the precision around it."""
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x if x.dtype == torch.float64 else x.float()
+            total = nn.functional.conv2d(wide * wide, self.band.to(wide.dtype))
+            return (wide * (self.k + self.alpha * total) ** -self.beta).to(x.dtype)
+
+
+class VGG(nn.Module):
+    """A net of Table 1 whose fully connected layers are stored as convolutions (section 3.2).
+
+    The first is as large as a training crop's last map, so a crop gives a 1x1 score map and a larger image a larger
+    one: training and dense evaluation are the same forward pass. Layers are named conv1_1 ... conv5_4, fc1, fc2, fc3.
+
+    `width` multiplies all hidden convolutions' channels; `fc` is the size of the first two FC layers; `crop` is the
+    side of the training crop in pixels. ValueError if the crop leaves no map after five poolings.
+    """
+
+    def __init__(
+        self, net: str, classes: int, crop: int = 224, width: float = 1.0, fc: int = 4096, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        if crop < STRIDE:
+            raise ValueError(f"a crop of {crop} pixels leaves nothing after five 2x2 poolings; {STRIDE} is the least")
+        features: OrderedDict[str, nn.Module] = OrderedDict()
+        channels = 3
+        for number, block in enumerate(blocks(net), 1):
+            for name, kernel, wide in block:
+                if kernel == 0:
+                    features[name] = LocalResponseNorm(channels)
+                    continue
+                out = max(1, round(wide * width))
+                features[name] = nn.Conv2d(channels, out, kernel, padding=kernel // 2)
+                features[name.replace("conv", "relu")] = nn.ReLU(inplace=True)
+                channels = out
+            features[f"pool{number}"] = nn.MaxPool2d(2)
+        sizes = [channels, fc, fc, classes]
+        for number, (inward, outward) in enumerate(pairwise(sizes), 1):
+            features[f"fc{number}"] = nn.Conv2d(inward, outward, crop // STRIDE if number == 1 else 1)
+            if number < 3:
+                features[f"fc_relu{number}"] = nn.ReLU(inplace=True)
+                features[f"dropout{number}"] = nn.Dropout(dropout)  # section 3.1: the first two FC layers
+        for name, module in features.items():
+            self.add_module(name, module)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map normalised images x (N, 3, H, W) to a class score map (N, K, h, w); 1x1 for a training crop."""
+        for layer in self.children():
+            x = layer(x)
+        return x
+
+
+def parameters(net: str, classes: int = 1000) -> int:
+    """The exact number of weights and biases of the full `net`, counted from the module itself."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in VGG(net, classes).parameters())
