@@ -22,7 +22,7 @@ from pipeline.sources.base import Box, Item, Split
 
 VERSION = 1  # raise it when the same parameters draw other pictures
 SHAPES = ((1, 1), (9, 8), (8, 9), (5, 4), (4, 5))  # width to height
-Levels = NDArray[np.float64]
+Levels = NDArray[np.floating]
 
 
 def fingerprint(data: Data, size_ratio: Fraction) -> dict[str, Any]:
@@ -80,9 +80,8 @@ class Digits:
         across, down = SHAPES[random.integers(len(SHAPES))]
         width, height = (round(side * part / min(across, down)) for part in (across, down))
         ink, paper = _colours(random)
-        canvas = paper + _texture(random, height, width, self.data.texture)
         mask, box = self._place(random, index, height, width)
-        canvas += mask[:, :, None] * (ink + _texture(random, height, width, self.data.texture) - canvas)
+        canvas = paper + mask[:, :, None] * (ink - paper) + _texture(random, height, width, self.data.texture)
         picture = Image.fromarray(np.clip(np.rint(canvas), 0, 255).astype(np.uint8))
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=92)
@@ -97,7 +96,7 @@ class Digits:
         left = round(np.clip((width - size) / 2 + random.uniform(-spread, spread), 0, width - size))
         small = Image.fromarray(self.digits[index].astype(np.float32))
         large = np.asarray(small.resize((size, size), Image.Resampling.BICUBIC), np.float64)
-        mask = np.zeros((height, width))
+        mask = np.zeros((height, width), np.float32)
         mask[top : top + size, left : left + size] = np.clip((large - 0.3) * 2.5, 0, 1)
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         return mask, (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
@@ -112,10 +111,9 @@ def _colours(random: np.random.Generator) -> tuple[Levels, Levels]:
 
 
 def _texture(random: np.random.Generator, height: int, width: int, strength: float) -> Levels:
-    """Soft blobs at three sizes and fine grain, zero on average, (height, width, 3) in grey levels."""
-    total = random.normal(0, strength / 4, (height, width, 1)) * np.ones(3)
+    """Soft blobs of three sizes and fine grain, zero on average, (height, width, 3) in grey levels."""
+    total = strength / 4 * random.standard_normal((height, width, 1), np.float32) * np.ones(3, np.float32)
     for cells in (2, 5, 12):
-        blobs = random.normal(0, strength / 2, (3, cells, cells)).astype(np.float32)
-        layers = [Image.fromarray(layer).resize((width, height), Image.Resampling.BICUBIC) for layer in blobs]
-        total += np.stack([np.asarray(layer, np.float64) for layer in layers], 2)
+        blobs = np.clip(128 + strength / 2 * random.standard_normal((cells, cells, 3)), 0, 255).astype(np.uint8)
+        total += np.asarray(Image.fromarray(blobs).resize((width, height), Image.Resampling.BICUBIC), np.float32) - 128
     return total
