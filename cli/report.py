@@ -11,7 +11,9 @@ from cli.common import params
 
 
 def report(
-    out: Annotated[Path, typer.Option(help="The folder for the pages; each profile has its own in it.")] = Path("reports"),
+    out: Annotated[Path, typer.Option(help="The folder for the pages; each profile has its own in it.")] = Path(
+        "reports"
+    ),
     profile: Annotated[str | None, typer.Option(help="The profile to render; as a rule the one in force.")] = None,
 ) -> None:
     """Render Markdown pages and charts from whatever results there are.

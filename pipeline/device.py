@@ -21,7 +21,11 @@ def has_gpu(choice: str) -> bool:
 
 def _cuda_works() -> bool:
     """torch's own word; not asked, because its import is slow, where there is no NVIDIA driver at all."""
-    if not Path("/proc/driver/nvidia").exists() and not Path("/dev/nvidiactl").exists() and not Path("/dev/dxg").exists():
+    if (
+        not Path("/proc/driver/nvidia").exists()
+        and not Path("/dev/nvidiactl").exists()
+        and not Path("/dev/dxg").exists()
+    ):
         return False
     import torch
 

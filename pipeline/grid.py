@@ -49,13 +49,13 @@ class Row:
                 yield run, mode
 
 
-def test_scale(run: Run) -> int:
+def single_scale(run: Run) -> int:
     """Q of the single-scale evaluation, paper's pixels: S, or the middle of a jittered S (section 4.1)."""
     low, high = run.scales
     return (low + high) // 2
 
 
-def test_scales(run: Run) -> tuple[int, int, int]:
+def multi_scales(run: Run) -> tuple[int, int, int]:
     """The three Q of the multi-scale evaluation: S and 32 beside it, or a jittered S's ends and middle (4.2)."""
     low, high = run.scales
     return (low - 32, low, low + 32) if low == high else (low, (low + high) // 2, high)
@@ -63,10 +63,7 @@ def test_scales(run: Run) -> tuple[int, int, int]:
 
 def scales_of(run: Run, mode: str) -> tuple[int, ...]:
     """Every Q at which `mode` is scored for `run`, paper's pixels."""
-    return (CENTRE_SCALE,) if mode == "centre" else test_scales(run)
-
-
-test_scale.__test__ = test_scales.__test__ = False  # type: ignore[attr-defined]
+    return (CENTRE_SCALE,) if mode == "centre" else multi_scales(run)
 
 
 def rows(table: str, params: Params) -> list[Row]:
@@ -139,7 +136,9 @@ def check_table(name: str) -> str:
         return stage
     number = stage.removeprefix("table")
     if number.isdigit() and int(number) in LATER:
-        raise UsageError(f"Table {number} is not there yet: {LATER[int(number)]} is not built. There are 1 to 7, shallow")
+        raise UsageError(
+            f"Table {number} is not there yet: {LATER[int(number)]} is not built. There are 1 to 7, shallow"
+        )
     raise UsageError(f"there is no table {name!r}. {nearest(name, [*map(str, range(1, 8)), 'shallow'])}")
 
 

@@ -52,7 +52,7 @@ class Progress:
     def _say(self) -> None:
         self.said = time.monotonic()
         rate = self._rate()
-        left = f", {duration((self.total - self.done) / rate)} left" if 0 < rate and self.done < self.total else ""
+        left = f", {duration((self.total - self.done) / rate)} left" if rate > 0 and self.done < self.total else ""
         note = f", {self.note}" if self.note else ""
         print(f"{self.what}: {self.done}/{self.total} {self.unit}, {rate:.0f}/s{left}{note}", flush=True)
 

@@ -49,7 +49,7 @@ class ShardWriter:
             columns = {name: np.asarray(column) for name, column in vars(self.index).items()}
             columns["boxes"] = np.asarray(self.index.boxes, np.float32).reshape(-1, 4)
             with (self.folder / index_name(self.split)).open("wb") as file:
-                np.savez(file, **columns)
+                np.savez(file, allow_pickle=False, **columns)
 
     def add(
         self, id: str, label: int, encoded: bytes, size: tuple[int, int], box: tuple[float, float, float, float]
@@ -104,8 +104,9 @@ class Shards:
         return len(self.labels)
 
     def __getitem__(self, image: int) -> Bytes:
-        start = self._offsets[image]
-        return self._files[self._shards[image]][start : start + self._lengths[image]]
+        start, file = int(self._offsets[image]), self._files[int(self._shards[image])]
+        found: Bytes = file[start : start + int(self._lengths[image])]
+        return found
 
 
 MAKE_SHARDS = "make them with: vgg-repro prepare"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,15 @@ import matplotlib
 import pandas as pd
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  # after the backend is chosen
-from matplotlib.axes import Axes  # noqa: E402
+from matplotlib import pyplot as plt  # after the backend is chosen
+from matplotlib.axes import Axes
 
-from pipeline.files import whole  # noqa: E402
-from vgg.nets import weight_layers  # noqa: E402
+from pipeline.files import whole
+from vgg.nets import weight_layers
 
 INK, PALE = "#222222", "#8a8a8a"
 COLOURS = {"single / single": "#4477aa", "jittered / single": "#ee8866", "jittered / several": "#228833"}
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": PALE,
     "axes.grid": True, "grid.color": "#e6e6e6", "axes.axisbelow": True, "legend.frameon": False,
     "figure.dpi": 110, "svg.hashsalt": "vgg-repro", "axes.titlesize": 11, "axes.titleweight": "bold",

@@ -53,7 +53,7 @@ def _parameters(values: dict[str, Any]) -> str:
 
 def _errors(values: dict[str, Any]) -> str:
     first = values["rows"][0]
-    labels = [key for key in first["label"]]
+    labels = list(first["label"])
     paper = [key for key in first["paper"] if any(row["paper"][key] is not None for row in values["rows"])]
     headings = [HEADINGS.get(key, key) for key in labels]
     headings += [PAPER[key] for key in paper] + ["ours top-1", f"ours top-{values['k']}"]

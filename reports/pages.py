@@ -61,7 +61,9 @@ def _tables(found: Results, folder: Path) -> Iterator[Path]:
         if name == "shallow" and all(row["ours"] for row in values["rows"]):
             shallow_chart(values, folder / "shallow.png")
             picture = "\n![B and the shallow net at the centre crop](shallow.png)\n"
-        text = f"# {heading(name)}\n\n{_warning(found, name)}\n{table_text(values)}\n{picture}\n[All tables](README.md)\n"
+        text = (
+            f"# {heading(name)}\n\n{_warning(found, name)}\n{table_text(values)}\n{picture}\n[All tables](README.md)\n"
+        )
         yield _page(folder / f"{name}.md", text)
     if {"table3", "table4"} <= set(found.tables):
         depth_chart(found.tables["table3"], found.tables["table4"], folder / "depth.png")
@@ -100,10 +102,12 @@ def _index(found: Results) -> str:
     if {"table3", "table4"} <= set(found.tables):
         parts.append("## Depth and scale\n\n![Error against depth, the paper's and ours](depth.png)")
         parts.append(
-            "Open circles: net C, as deep as D with 1x1 filters where D has 3x3. Training at one S is S = 256; jittered "
-            "S is drawn from [256, 512]."
+            "Open circles: net C, as deep as D with 1x1 filters where D has 3x3. Training at one S is S = 256; "
+            "jittered S is drawn from [256, 512]."
         )
-    parts += [table_text(found.tables[name]) for name in ("table3", "table4", "table5", "table6") if name in found.tables]
+    parts += [
+        table_text(found.tables[name]) for name in ("table3", "table4", "table5", "table6") if name in found.tables
+    ]
     parts.append(_provenance(found))
     return "\n\n".join(parts) + "\n"
 
@@ -113,8 +117,11 @@ def _provenance(found: Results) -> str:
     rows = [["profile", found.profile]]
     if found.facts:
         rows.append(["data", found.facts["about"]])
-        counts = f"{found.facts['train']:,} training, {found.facts['val']:,} validation, {len(found.facts['classes'])} classes"
-        rows += [["images", counts], ["manifest", f"`{found.facts['manifest'][:16]}`"]]
+        counts = f"{found.facts['train']:,} training, {found.facts['val']:,} validation"
+        rows += [
+            ["images", f"{counts}, {len(found.facts['classes'])} classes"],
+            ["manifest", f"`{found.facts['manifest'][:16]}`"],
+        ]
         rows.append(["mean RGB", ", ".join(number(level) for level in found.facts["mean_rgb"])])
     seeds = {str(one["seed"]) for one in found.summaries.values()}
     rows.append(["seed", ", ".join(sorted(seeds)) or "–"])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import Failure
 from pipeline.facts import Facts
-from pipeline.grid import TITLES, Row, printed, rows, scales_of, test_scale
+from pipeline.grid import TITLES, Row, printed, rows, scales_of, single_scale
 from pipeline.params import NETS, Params, Run
 from pipeline.paths import posteriors
 from vgg.errors import error, top_k
@@ -46,7 +46,6 @@ def table(name: str, params: Params, facts: Facts | None) -> dict[str, Any]:
 
 def configurations() -> list[dict[str, Any]]:
     """Table 1, a dict a net: its layers by block, with the FC layers and the count of weight layers."""
-    from vgg.nets import NETS as strings
     from vgg.nets import blocks, weight_layers
 
     head = ["FC-4096", "FC-4096", "FC-1000", "soft-max"]
@@ -56,7 +55,6 @@ def configurations() -> list[dict[str, Any]]:
             "weight_layers": weight_layers(net),
             "blocks": [[f"conv{c.kernel}-{c.channels}" if c.kernel else "LRN" for c in block] for block in blocks(net)],
             "head": head,
-            "string": strings[net],
         }
         for net in PRINTED_NETS
     ]
@@ -110,7 +108,7 @@ def average(row: Row, scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.i
 
 
 def _scales(row: Row, run: Run, mode: str) -> tuple[int, ...]:
-    return (test_scale(run),) if row.single and mode != "centre" else scales_of(run, mode)
+    return (single_scale(run),) if row.single and mode != "centre" else scales_of(run, mode)
 
 
 def _row(row: Row, scores: Scores) -> dict[str, Any]:

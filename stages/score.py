@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import Failure
@@ -18,7 +20,7 @@ from pipeline.progress import Progress
 from pipeline.provenance import provenance
 from stages.setup import build, device, load_tensors, normaliser, open_shards
 from vgg.errors import error, top_k
-from vgg.images import TestBatch, test_batches
+from vgg.images import Rescaled, rescaled_batches
 from vgg.score import MODES, Scorer
 
 
@@ -32,21 +34,21 @@ def main(params: Params, name: str, mode: str) -> None:
     weights_hash = sha256(weights(name)) if weights(name).exists() else ""
     net = build(params, run.net, len(facts.classes))
     net.load_state_dict(load_tensors(weights(name), f"vgg-repro train {name}")["weights"])
-    net.to(where, memory_format=torch.channels_last)
+    net.to(where).to(memory_format=torch.channels_last)
     scorer = Scorer(
         net, normaliser(params, facts).to(where), size.crop, where, score.precision == "bfloat16", score.mean
     )
-    found: dict[str, NDArray[np.float32]] = {}
+    found: dict[str, Any] = {}
     scales = scales_of(run, mode)
     with Progress(f"{mode} {name}", len(images) * len(scales), "images") as progress:
         for scale in scales:
-            batches = test_batches(images, size.pixels(scale), score.batch, score.threads, where.type == "cuda")
+            batches = rescaled_batches(images, size.pixels(scale), score.batch, score.threads, where.type == "cuda")
             try:
                 found[str(scale)] = scorer.posteriors(_counted(batches, progress), len(images), MODES[mode])
             except ValueError as reason:
                 raise Failure(f"{name} cannot be scored at Q = {scale}: {reason}") from None
     with whole(posteriors(name, mode)) as file:
-        np.savez(file, labels=images.labels, weights=np.array(weights_hash), **found)
+        np.savez(file, allow_pickle=False, **found, labels=images.labels, weights=np.array(weights_hash))
     k = top_k(len(facts.classes))
     write_json(
         errors(params.profile, name, mode),
@@ -65,7 +67,7 @@ def main(params: Params, name: str, mode: str) -> None:
     print(f"{name} {mode}: top-1 error {shown}")
 
 
-def _counted(batches: Iterator[TestBatch], progress: Progress) -> Iterator[TestBatch]:
+def _counted(batches: Iterator[Rescaled], progress: Progress) -> Iterator[Rescaled]:
     """The same batches, each counted once it is done with."""
     for batch in batches:
         yield batch

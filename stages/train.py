@@ -21,7 +21,7 @@ import torch
 from pipeline.errors import Failure
 from pipeline.facts import Facts, read_facts
 from pipeline.files import digest, sha256, whole, write_json
-from pipeline.grid import test_scale
+from pipeline.grid import single_scale
 from pipeline.params import Params, Run
 from pipeline.paths import checkpoints, history, summary, weights
 from pipeline.progress import Progress, duration
@@ -29,9 +29,8 @@ from pipeline.provenance import provenance
 from stages.setup import build, device, load_tensors, normaliser, open_shards, save_tensors, weights_of
 from vgg.errors import error, top_k, wilson
 from vgg.fit import Hooks, Recipe, Row, State, fit, optimiser, stalled
-from vgg.images import test_batches
+from vgg.images import rescaled_batches
 from vgg.initialise import randomise, warm_start
-from vgg.nets import VGG
 from vgg.score import Scorer, centre
 from vgg.stream import Plan, steps_per_epoch, training_stream
 
@@ -92,7 +91,8 @@ class Trainer:
             kind.learning_rate, kind.epochs, train.momentum, train.weight_decay, train.drops, train.patience,
             kind.first_drop, train.tail,
         )  # fmt: skip
-        self.net = build(params, run.net, self.classes).to(where, memory_format=torch.channels_last)
+        self.net = build(params, run.net, self.classes).to(where)
+        self.net.to(memory_format=torch.channels_last)
         self.sgd = optimiser(self.net, self.recipe, run.layers)
         self.state = State(learning_rate=kind.learning_rate)
         self.normalise = normaliser(params, facts).to(where)
@@ -151,11 +151,9 @@ class Trainer:
     def validate(self) -> tuple[float, float]:
         """Top-1 and top-k error in per cent at one centre crop, images rescaled to the run's own Q."""
         profile = self.params.chosen
-        scorer = Scorer(
-            self.net, self.normalise, profile.net.crop, self.where, profile.train.precision == "bfloat16"
-        )
-        batches = test_batches(
-            self.val_images, profile.net.pixels(test_scale(self.run)), profile.score.batch, profile.train.threads,
+        scorer = Scorer(self.net, self.normalise, profile.net.crop, self.where, profile.train.precision == "bfloat16")
+        batches = rescaled_batches(
+            self.val_images, profile.net.pixels(single_scale(self.run)), profile.score.batch, profile.train.threads,
             self.where.type == "cuda",
         )  # fmt: skip
         posteriors = scorer.posteriors(batches, len(self.val_images), centre)
@@ -234,7 +232,7 @@ def _summary(params: Params, name: str, facts: Facts, trainer: Trainer, seconds:
         "drops": state.drops,
         "loss": last.loss,
         "stalled_epochs": stalled(state, trainer.classes),
-        "centre_crop": {"test_scale": test_scale(run), "k": top_k(trainer.classes), "top1": found.error,
+        "centre_crop": {"test_scale": single_scale(run), "k": top_k(trainer.classes), "top1": found.error,
                         "top1_low": found.low, "top1_high": found.high, "topk": last.topk, "images": images},
         "weights_sha256": sha256(weights(name)),
         "seed": params.chosen.train.seed,

@@ -80,8 +80,9 @@ def _normals(unit: Floats) -> Floats:
     """Box and Muller's transform of uniforms (N, 4) to standard normals (N, 3)."""
     radius = np.sqrt(-2.0 * np.log1p(-unit[:, :2]))  # (N, 2)
     angle = 2.0 * np.pi * unit[:, 2:]
-    return np.stack([radius[:, 0] * np.cos(angle[:, 0]), radius[:, 0] * np.sin(angle[:, 0]),
-                     radius[:, 1] * np.cos(angle[:, 1])], 1)  # (N, 3)
+    return np.stack(
+        [radius[:, 0] * np.cos(angle[:, 0]), radius[:, 0] * np.sin(angle[:, 0]), radius[:, 1] * np.cos(angle[:, 1])], 1
+    )  # (N, 3)
 
 
 def rescaled(heights: Ints, widths: Ints, scale: Ints | int) -> tuple[Ints, Ints]:

@@ -119,7 +119,7 @@ def fit(
             scores = net(x)  # (N, K, 1, 1)
         loss = train_loss(scores, labels.to(device))
         sgd.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         value = loss.item()
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value} at step {state.step}")

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from vgg.draws import Ints, rescaled
 
@@ -28,25 +28,20 @@ class Images(Protocol):
     def __getitem__(self, image: int, /) -> Encoded: ...
 
 
-class TestBatch(NamedTuple):
+class Rescaled(NamedTuple):
     """N images of one shape, whole."""
 
     pixels: Tensor  # (N, 3, H, W) uint8 RGB, channels_last; valid until the next batch is asked for
     ids: Ints  # (N,) the images' numbers
 
-    __test__ = False  # no test class, whatever its name says to pytest
 
-
-def test_batches(images: Images, scale: int, batch: int, threads: int = 1, gpu: bool = False) -> Iterator[TestBatch]:
+def rescaled_batches(images: Images, scale: int, batch: int, threads: int = 1, gpu: bool = False) -> Iterator[Rescaled]:
     """All `images` rescaled to smallest side `scale` pixels, those of equal shape together, never padded."""
     heights, widths = rescaled(images.heights, images.widths, scale)
     groups = list(_equal_shapes(heights, widths, batch))
     samples = (([images[i] for i in ids], heights[ids], widths[ids]) for ids in groups)
     for ids, pixels in zip(groups, rescale(samples, batch, threads, gpu), strict=True):
-        yield TestBatch(torch.from_dlpack(pixels.as_tensor()).permute(0, 3, 1, 2), ids)
-
-
-test_batches.__test__ = False  # type: ignore[attr-defined]
+        yield Rescaled(from_dlpack(pixels.as_tensor()).permute(0, 3, 1, 2), ids)
 
 
 def _equal_shapes(heights: Ints, widths: Ints, batch: int) -> Iterator[Ints]:
@@ -83,13 +78,19 @@ def _sides(heights: Ints, widths: Ints) -> tuple[list[Any], list[Any]]:
 def _pipeline(samples: Iterator[tuple[Any, ...]], batch: int, threads: int, gpu: bool) -> Any:
     from nvidia.dali import fn, pipeline_def, types
 
-    @pipeline_def(batch_size=batch, num_threads=threads, device_id=0 if gpu else None, prefetch_queue_depth=2)
+    @pipeline_def(  # type: ignore[untyped-decorator]
+        batch_size=batch, num_threads=threads, device_id=0 if gpu else None, prefetch_queue_depth=2
+    )
     def whole() -> Any:
         encoded, height, width = fn.external_source(samples, num_outputs=3, no_copy=True)
         picture = fn.decoders.image(encoded, device="mixed" if gpu else "cpu", output_type=types.RGB)
         return fn.resize(
-            picture, resize_y=height, resize_x=width,
-            interp_type=types.INTERP_LINEAR, antialias=True, subpixel_scale=False,
+            picture,
+            resize_y=height,
+            resize_x=width,
+            interp_type=types.INTERP_LINEAR,
+            antialias=True,
+            subpixel_scale=False,
         )
 
     pipe = whole()

@@ -42,5 +42,3 @@ class Normalise:
     def to(self, device: torch.device) -> Normalise:
         """The same on `device`."""
         return Normalise(self.mean.to(device), self.components.to(device), self.scale)
-
-

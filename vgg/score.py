@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vgg.images import TestBatch
+from vgg.images import Rescaled
 from vgg.nets import VGG
 
 Views = Callable[[Tensor, int], Iterator[Tensor]]
@@ -58,7 +58,7 @@ class Scorer:
     bfloat16: bool = False
     mean: str = "before_softmax"  # or after_softmax: where the score map's spatial mean is taken
 
-    def posteriors(self, batches: Iterable[TestBatch], images: int, views: Views) -> NDArray[np.float32]:
+    def posteriors(self, batches: Iterable[Rescaled], images: int, views: Views) -> NDArray[np.float32]:
         """Class posteriors (images, K), the mean over the views of each image.
 
         ValueError if an image is smaller than the crop.
@@ -81,7 +81,9 @@ class Scorer:
     def _softmax(self, view: Tensor) -> Tensor:
         """Posteriors (N, K) in float32 of one view (N, 3, H, W)."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            scores = self.net(self.normalise(view).contiguous(memory_format=torch.channels_last))  # (N, K, h, w)
+            scores: Tensor = self.net(
+                self.normalise(view).contiguous(memory_format=torch.channels_last)
+            )  # (N, K, h, w)
         scores = scores.float()
         if self.mean == "before_softmax":
             return scores.mean((2, 3)).softmax(1)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from vgg.draws import Draws, Ints, draw, epoch_words, order
 from vgg.images import Images
@@ -61,7 +62,7 @@ def training_stream(
         (pixels,) = pipe.run()
         ids, draws = waiting.popleft()
         yield Batch(
-            torch.from_dlpack(pixels.as_tensor()).permute(0, 3, 1, 2),
+            from_dlpack(pixels.as_tensor()).permute(0, 3, 1, 2),
             labels[ids],
             torch.from_numpy(draws.colour).float(),
             ids,
@@ -77,8 +78,8 @@ def _samples(
         epoch = step // steps
         words = epoch_words(plan.seed, epoch, len(images))
         permutation = order(words)
-        for step in range(step, (epoch + 1) * steps):
-            first = (step % steps) * plan.batch
+        for place in range(step % steps, steps):
+            first = place * plan.batch
             ids = permutation[first : first + plan.batch][rank::ranks]
             draws = draw(words[ids], images.heights[ids], images.widths[ids], plan.scales, plan.crop)
             waiting.append((ids, draws))
@@ -110,16 +111,34 @@ def _regions(draws: Draws, heights: Ints, widths: Ints, crop: int) -> tuple[list
 def _pipeline(samples: Iterator[tuple[Any, ...]], size: int, crop: int, threads: int, gpu: bool) -> Any:
     from nvidia.dali import fn, pipeline_def, types
 
-    @pipeline_def(batch_size=size, num_threads=threads, device_id=0 if gpu else None, prefetch_queue_depth=2)
+    @pipeline_def(  # type: ignore[untyped-decorator]
+        batch_size=size, num_threads=threads, device_id=0 if gpu else None, prefetch_queue_depth=2
+    )
     def crops() -> Any:
         encoded, start, shape, low, high, flip = fn.external_source(samples, num_outputs=6, no_copy=True)
         part = fn.decoders.image_slice(
-            encoded, start, shape, axes=(0, 1), normalized_anchor=False, normalized_shape=False,
-            device="mixed" if gpu else "cpu", output_type=types.RGB, hw_decoder_load=0.7 if gpu else 0,
+            encoded,
+            start,
+            shape,
+            axes=(0, 1),
+            normalized_anchor=False,
+            normalized_shape=False,
+            device="mixed" if gpu else "cpu",
+            output_type=types.RGB,
+            hw_decoder_load=0.7 if gpu else 0,
         )
         return fn.resize_crop_mirror(
-            part, resize_y=float(crop), resize_x=float(crop), roi_start=low, roi_end=high, roi_relative=False,
-            crop=(crop, crop), mirror=flip, interp_type=types.INTERP_LINEAR, antialias=True, subpixel_scale=False,
+            part,
+            resize_y=float(crop),
+            resize_x=float(crop),
+            roi_start=low,
+            roi_end=high,
+            roi_relative=False,
+            crop=(crop, crop),
+            mirror=flip,
+            interp_type=types.INTERP_LINEAR,
+            antialias=True,
+            subpixel_scale=False,
         )
 
     pipe = crops()

@@ -28,7 +28,10 @@ Levels = NDArray[np.floating]
 def fingerprint(data: Data, size_ratio: Fraction) -> dict[str, Any]:
     """Everything the pictures depend on: the parameters, this generator, and the library that draws and encodes."""
     return {
-        **data.model_dump(mode="json"), "size_ratio": str(size_ratio), "generator": VERSION, "pillow": version("pillow")
+        **data.model_dump(mode="json"),
+        "size_ratio": str(size_ratio),
+        "generator": VERSION,
+        "pillow": version("pillow"),
     }
 
 

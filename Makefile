@@ -1,0 +1,33 @@
+# Everything from a fresh clone: `make repro` reproduces, `make test` tests. PYTHON chooses the interpreter.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+TABLES := table1 table2 table3 table4 table5 table6 table7 shallow
+
+.PHONY: repro test lint bench clean
+.DEFAULT_GOAL := repro
+
+# The environment, with exactly the tested versions.
+$(VENV)/done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+repro: $(VENV)/done
+	dvc repro $(TABLES)
+	vgg-repro report --out reports/
+
+test: $(VENV)/done
+	python -m pytest
+
+lint: $(VENV)/done
+	ruff check .
+	ruff format --check .
+	mypy
+
+bench: $(VENV)/done
+	python benchmarks/mini.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache data checkpoints weights scores
