@@ -15,7 +15,7 @@ $(VENV)/done: pyproject.toml constraints.txt
 	touch $@
 
 repro: $(VENV)/done
-	dvc repro $(TABLES)
+	vgg-repro run $(TABLES) --jobs 2
 	vgg-repro report --out reports/
 
 test: $(VENV)/done

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import fingerprint, prepare, report, score, table, train, weights
+from cli import fingerprint, prepare, report, run, score, table, train, weights
 from pipeline.errors import Failure, UsageError
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ app.add_typer(weights.app, name="weights")
 app.command("train")(train.train)
 app.command("score")(score.score)
 app.command("table")(table.table)
+app.command("run")(run.run)
 app.command("report")(report.report)
 app.command("fingerprint", hidden=True)(fingerprint.fingerprint)
 

@@ -37,12 +37,15 @@ def depth_chart(table3: Values, table4: Values, path: Path) -> None:
     if table3.get("classes", 1000) < 50:
         measures.insert(0, ("top1_val", "top1", "top-1"))
     with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(len(measures), 2, figsize=(9, 3.6 * len(measures)), squeeze=False)
+        figure, panels = plt.subplots(
+            len(measures), 2, figsize=(9, 0.6 + 3.4 * len(measures)), squeeze=False, layout="constrained"
+        )
         for (paper, ours, name), (left, right) in zip(measures, panels, strict=True):
             label = "top-5" if paper == "top5_val" else name
             _depths(left, _series(table3, table4, "paper", paper), f"the paper, ILSVRC-2012, {label}")
             _depths(right, _series(table3, table4, "ours", ours), f"ours, {table3['data']}, {name}")
-        panels[0][1].legend(title="train / test scales")
+        handles, names = panels[0][0].get_legend_handles_labels()
+        figure.legend(handles, names, ncols=3, title="train / test scales; open: net C", loc="outside upper center")
         _write(figure, path)
 
 
@@ -71,10 +74,9 @@ def _depths(axes: Axes, lines: Series, title: str) -> None:
         axes.plot(list(path), list(path.values()), "o-", color=COLOURS[name], label=name, lw=2)
         if "C" in errors:  # as deep as D, with 1x1 filters: beside the line
             axes.plot([16], [errors["C"]], "o", mfc="white", color=COLOURS[name])
-            axes.annotate("C", (16, errors["C"]), (6, 0), textcoords="offset points", color=COLOURS[name], va="center")
     axes.set(title=title, xlabel="weight layers", ylabel="error, %")
     axes.set_xticks([11, 13, 16, 19], ["11\nA", "13\nB", "16\nD", "19\nE"])
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.15 * max([1.0, *(error for errors in lines.values() for error in errors.values())]))
 
 
 def shallow_chart(values: Values, path: Path) -> None:
@@ -110,6 +112,7 @@ def _curve(axes: Axes, run: str, rows: pd.DataFrame) -> None:
     epochs = rows["epoch"] + 1
     axes.plot(epochs, rows["top1"], color="#4477aa", lw=1.6)
     axes.set_title(run)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, max(10.0, float(rows["top1"].max()) * 1.05))
     axes.tick_params(axis="y", labelcolor="#4477aa")
     axes.set_ylabel("validation top-1 error, %", color="#4477aa", fontsize=7)
@@ -124,7 +127,8 @@ def _curve(axes: Axes, run: str, rows: pd.DataFrame) -> None:
 
 
 def _write(figure: Any, path: Path) -> None:
-    figure.tight_layout()
+    if figure.get_layout_engine() is None:
+        figure.tight_layout()
     with whole(path) as file:
         figure.savefig(file, format="png", metadata={"Software": None})
     plt.close(figure)

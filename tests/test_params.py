@@ -80,6 +80,8 @@ def test_every_block_is_checked_for_missing_keys(tmp_path: Path) -> None:
         key = next(key for key in removed if key != "limit")
         removed.pop(key)
         path = tmp_path / f"{number}.yaml"
-        path.write_text(yaml.safe_dump({**values, "profiles": {"mini": {**values["profiles"]["mini"], block: removed}}}))
+        path.write_text(
+            yaml.safe_dump({**values, "profiles": {"mini": {**values["profiles"]["mini"], block: removed}}})
+        )
         with pytest.raises(UsageError, match=f"profiles.mini.{block}.{key} is missing"):
             load(path)

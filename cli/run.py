@@ -1,0 +1,24 @@
+"""vgg-repro run: several stages side by side."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(
+    targets: Annotated[list[str] | None, typer.Argument(help="Stages, such as table4; all, if none is named.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="How many stages run at a time.")] = 2,
+) -> None:
+    """Do what `dvc repro` does, with independent stages side by side.
+
+    Example: vgg-repro run table3 table4 --jobs 2
+    """
+    from pipeline.walk import Walk, needs
+
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    Walk(needs(targets or []), jobs).run()
