@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import matplotlib as mpl
 import pandas as pd
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # after the backend is chosen
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pipeline.files import whole
 from vgg.nets import weight_layers
@@ -21,7 +20,7 @@ COLOURS = {"single / single": "#4477aa", "jittered / single": "#ee8866", "jitter
 STYLE: dict[Any, Any] = {
     "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": PALE,
     "axes.grid": True, "grid.color": "#e6e6e6", "axes.axisbelow": True, "legend.frameon": False,
-    "figure.dpi": 110, "svg.hashsalt": "vgg-repro", "axes.titlesize": 11, "axes.titleweight": "bold",
+    "axes.titlesize": 11, "axes.titleweight": "bold",
 }  # fmt: skip
 Series = dict[str, dict[str, float]]  # name of a line to net to error
 Values = Mapping[str, Any]
@@ -36,10 +35,9 @@ def depth_chart(table3: Values, table4: Values, path: Path) -> None:
     measures = [("top5_val", "topk", f"top-{k}")]
     if table3.get("classes", 1000) < 50:
         measures.insert(0, ("top1_val", "top1", "top-1"))
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(
-            len(measures), 2, figsize=(9, 0.6 + 3.4 * len(measures)), squeeze=False, layout="constrained"
-        )
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9, 0.6 + 3.4 * len(measures)), layout="constrained")
+        panels = figure.subplots(len(measures), 2, squeeze=False)
         for (paper, ours, name), (left, right) in zip(measures, panels, strict=True):
             label = "top-5" if paper == "top5_val" else name
             _depths(left, _series(table3, table4, "paper", paper), f"the paper, ILSVRC-2012, {label}")
@@ -83,8 +81,9 @@ def shallow_chart(values: Values, path: Path) -> None:
     """B against the shallow net at the centre crop: the paper's 7 points, and our two errors with intervals."""
     found = [row["ours"]["top1"] for row in values["rows"]]
     gap = found[1]["error"] - found[0]["error"]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(5.5, 3.6))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+        axes = figure.subplots()
         errors = [one["error"] for one in found]
         bounds = [[e - one["low"] for e, one in zip(errors, found, strict=True)],
                   [one["high"] - e for e, one in zip(errors, found, strict=True)]]  # fmt: skip
@@ -99,8 +98,9 @@ def curves_chart(histories: Mapping[str, pd.DataFrame], path: Path) -> None:
     """Each run's training loss and validation error by epoch; dotted lines where the learning rate fell."""
     columns = 4
     lines = -(-len(histories) // columns)
-    with plt.rc_context({**STYLE, "font.size": 8, "axes.titlesize": 9}):
-        figure, panels = plt.subplots(lines, columns, figsize=(11, 2.3 * lines), squeeze=False)
+    with mpl.rc_context({**STYLE, "font.size": 8, "axes.titlesize": 9}):
+        figure = Figure(figsize=(11, 2.3 * lines), layout="constrained")
+        panels = figure.subplots(lines, columns, squeeze=False)
         for axes, (run, rows) in zip(panels.flat, histories.items(), strict=False):
             _curve(axes, run, rows)
         for axes in panels.flat[len(histories) :]:
@@ -126,9 +126,6 @@ def _curve(axes: Axes, run: str, rows: pd.DataFrame) -> None:
         axes.axvline(epoch - 0.5, color=INK, lw=0.9, ls=":")
 
 
-def _write(figure: Any, path: Path) -> None:
-    if figure.get_layout_engine() is None:
-        figure.tight_layout()
+def _write(figure: Figure, path: Path) -> None:
     with whole(path) as file:
         figure.savefig(file, format="png", metadata={"Software": None})
-    plt.close(figure)

@@ -71,7 +71,7 @@ def test_each_table_averages_what_its_rows_name(params: Params) -> None:
     assert ours("table5", net="E", method="multi-crop & dense") == pytest.approx(top1(both, labels))
     pair = np.mean([*crops["D-jitter"], *crops["E-jitter"]], 0)
     assert ours("table6", method="multi-crop") == pytest.approx(top1(pair, labels))
-    seven = "D-256 D-384 D-jitter-fc C-256 C-384 E-256 E-384".split()
+    seven = ["D-256", "D-384", "D-jitter-fc", "C-256", "C-384", "E-256", "E-384"]
     entry = "VGG (ILSVRC submission, 7 nets, dense eval.)"
     assert ours("table7", entry=entry) == pytest.approx(top1(np.mean([dense[r] for r in seven], (0, 1)), labels))
 

@@ -1,0 +1,108 @@
+"""Photograph-like random JPEGs, images in memory as the stream wants them, and PIL's word on how they are rescaled."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from pipeline.params import Params, load
+
+ROOT = Path(__file__).parent.parent
+Pixels = NDArray[np.uint8]
+
+# DALI resamples in floats and PIL in integers, rounded between its two passes; photographs differ by this much
+GREY_LEVELS, GREY_LEVELS_ON_AVERAGE = 3, 0.25
+
+
+def fresh_seed() -> int:
+    """Another seed each time, printed so that a failure can be run again."""
+    seed = int.from_bytes(os.urandom(4), "big")
+    print(f"seed {seed}")
+    return seed
+
+
+def photograph(random: np.random.Generator, height: int, width: int) -> Pixels:
+    """Light and shade at every scale, a few things with edges, and grain: (height, width, 3)."""
+    total = np.full((height, width, 3), random.uniform(90, 160, 3), np.float32)
+    for cells, strength in ((3, 40), (8, 25), (24, 15), (70, 8)):
+        blobs = np.clip(128 + strength * random.standard_normal((cells, cells, 3)), 0, 255).astype(np.uint8)
+        total += np.asarray(Image.fromarray(blobs).resize((width, height), Image.Resampling.BICUBIC), np.float32) - 128
+    picture = Image.fromarray(np.clip(total, 0, 255).astype(np.uint8))
+    pen = ImageDraw.Draw(picture)
+    for _ in range(6):
+        (left, right), (top, bottom) = np.sort(random.uniform(0, width, 2)), np.sort(random.uniform(0, height, 2))
+        pen.ellipse((left, top, right, bottom), fill=tuple(int(level) for level in random.integers(0, 256, 3)))
+    grain = random.normal(0, 3, (height, width, 1))
+    return np.clip(np.asarray(picture) + grain, 0, 255).astype(np.uint8)
+
+
+def jpeg(pixels: Pixels, quality: int = 90) -> bytes:
+    """Pixels (height, width, 3) as a JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+class Pictures:
+    """Encoded images in memory, as vgg.images.Images has them."""
+
+    def __init__(self, encoded: Sequence[bytes], labels: Sequence[int]) -> None:
+        sizes = np.array([size(one) for one in encoded])
+        self.heights, self.widths = sizes[:, 0], sizes[:, 1]
+        self.labels = np.asarray(labels, np.int64)
+        self.encoded = [np.frombuffer(one, np.uint8) for one in encoded]
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def __getitem__(self, image: int) -> Pixels:
+        return self.encoded[image]
+
+
+def photographs(random: np.random.Generator, sizes: Iterable[tuple[int, int]]) -> Pictures:
+    """A photograph of each size (height, width), with random labels."""
+    encoded = [jpeg(photograph(random, *one), int(random.integers(75, 97))) for one in sizes]
+    return Pictures(encoded, random.integers(0, 1000, len(encoded)).tolist())
+
+
+def size(encoded: bytes) -> tuple[int, int]:
+    """The (height, width) that are stored."""
+    with Image.open(io.BytesIO(encoded)) as picture:
+        return picture.height, picture.width
+
+
+def decoded(encoded: bytes | Pixels) -> Pixels:
+    """PIL's pixels (height, width, 3)."""
+    with Image.open(io.BytesIO(bytes(encoded))) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def resized(encoded: bytes | Pixels, height: int, width: int) -> Pixels:
+    """PIL's antialiased bilinear rescaling of the whole image, (height, width, 3)."""
+    picture = Image.fromarray(decoded(encoded))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def check_grey_levels(found: Pixels, wanted: Pixels, what: str) -> None:
+    """`found` differs from `wanted` by no more than two good resamplers do."""
+    assert found.shape == wanted.shape, what
+    apart = np.abs(found.astype(np.int64) - wanted.astype(np.int64))
+    assert apart.max() <= GREY_LEVELS, f"{what}: {apart.max()} grey levels apart"
+    assert apart.mean() <= GREY_LEVELS_ON_AVERAGE, f"{what}: {apart.mean():.3f} grey levels apart on average"
+
+
+def repository_params(folder: Path, **changes: dict[str, object]) -> Params:
+    """The repository's params.yaml with keys of the profile's blocks changed, read from `folder`."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for block, keys in changes.items():
+        values["profiles"][values["profile"]][block].update(keys)
+    path = folder / f"params-{len(list(folder.glob('params-*')))}.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return load(path)

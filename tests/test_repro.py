@@ -1,0 +1,114 @@
+"""A whole tiny reproduction through DVC in a clone, with a handful of images: what runs, and nothing twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+NETS = ("D", "E")
+CHAIN = {
+    *("fingerprint", "prepare", "random@A", "train@A-256", "table5"),
+    *(f"train@{net}-{scale}" for net in NETS for scale in ("256", "384", "jitter")),
+    *(f"{mode}@{net}-jitter" for net in NETS for mode in ("dense", "crops")),
+}
+pytestmark = pytest.mark.slow
+
+
+def call(folder: Path, *words: str) -> str:
+    """What a command prints; its failure is the test's."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("DVC_STAGE", "VGG_REPRO_SHARDS")}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def executed(output: str) -> set[str]:
+    """The stages that DVC ran."""
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository as it stands, with no results, 40 images and an epoch a run."""
+    folder = tmp_path_factory.mktemp("repro") / "clone"
+    call(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
+    for path in call(ROOT, "git", "diff", "--name-only", "HEAD").split():  # what is not committed yet
+        if (ROOT / path).exists():
+            (folder / path).write_bytes((ROOT / path).read_bytes())
+    call(folder, "git", "rm", "-r", "--quiet", "--cached", "reports/mini", "dvc.lock")
+    call(folder, "rm", "-rf", "reports/mini", "dvc.lock")
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    mini = params["profiles"]["mini"]
+    mini["data"]["limit"] = 40
+    mini["train"]["batch"] = 8
+    mini["net"] |= {"size_ratio": "2/7", "width_ratio": "1/32", "fc": 16}
+    for recipe in mini["recipes"].values():
+        recipe |= {"epochs": 1, "first_drop": 0}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    return folder
+
+
+def test_table5_runs_its_ancestors_once_and_then_nothing(clone: Path) -> None:
+    first = call(clone, "dvc", "repro", "table5")
+    assert executed(first) == CHAIN
+    assert "Table 5" in first
+    table = json.loads((clone / "reports/mini/table5.json").read_text())
+    assert [row["ours"] is not None for row in table["rows"]] == [True] * 6
+    assert executed(call(clone, "dvc", "repro", "table5")) == {"fingerprint"}
+
+
+def test_a_command_and_its_stage_are_one_thing(clone: Path) -> None:
+    call(clone, "dvc", "repro", "table5")
+    assert executed(call(clone, "vgg-repro", "prepare")) == {"fingerprint"}
+    assert executed(call(clone, "vgg-repro", "train", "D-jitter")) == {"fingerprint"}
+    again = call(clone, "vgg-repro", "table", "5")
+    assert executed(again) == {"fingerprint"}
+    assert "| D " in again
+
+
+def test_changing_one_run_reruns_that_run_and_what_follows(clone: Path) -> None:
+    call(clone, "dvc", "repro", "table5")
+    before = (clone / "params.yaml").read_text()
+    params = yaml.safe_load(before)
+    params["runs"]["E-384"]["layers"] = "fc"
+    (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    ran = executed(call(clone, "dvc", "repro", "table5"))
+    assert ran == {"fingerprint", "train@E-384", "train@E-jitter", "dense@E-jitter", "crops@E-jitter", "table5"}
+    (clone / "params.yaml").write_text(before)
+    restored = call(clone, "dvc", "repro", "table5")
+    assert "is cached - skipping run" in restored
+    assert executed(restored) <= {"fingerprint"}
+
+
+def test_lost_shards_are_made_again_by_prepare(clone: Path) -> None:
+    call(clone, "dvc", "repro", "prepare")
+    call(clone, "rm", "-rf", "data/shards")
+    assert "vgg-repro prepare" in failure(clone, "vgg-repro", "train", "A-256", "--direct")
+    call(clone, "vgg-repro", "prepare")
+    assert list((clone / "data/shards").glob("*/train-00000.bin"))
+
+
+def failure(folder: Path, *words: str) -> str:
+    """What a failing command says."""
+    with pytest.raises(AssertionError) as caught:
+        call(folder, *words)
+    return str(caught.value)
+
+
+def test_the_tables_not_built_yet_say_so(clone: Path) -> None:
+    assert "Table 8 (localisation, appendix A) is not there yet" in call(clone, "dvc", "repro", "table8")
+
+
+def test_independent_stages_run_side_by_side_and_leave_nothing_to_do(clone: Path) -> None:
+    ran = executed(call(clone, "vgg-repro", "run", "table3", "--jobs", "2"))
+    assert {"train@B-256", "train@C-256", "train@C-jitter", "dense@C-jitter", "table3"} <= ran
+    assert executed(call(clone, "dvc", "repro", "table3")) == {"fingerprint"}
