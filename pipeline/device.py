@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pipeline.errors import Failure
 
+CPUINFO = Path("/proc/cpuinfo")
+
 
 @cache
 def has_gpu(choice: str) -> bool:
@@ -17,6 +19,14 @@ def has_gpu(choice: str) -> bool:
     if choice == "gpu" and not found:
         raise Failure("params.yaml asks for a GPU (device: gpu) and there is none here; device: auto uses the CPU then")
     return found
+
+
+def slow_in_bfloat16(precision: str, device: str) -> bool:
+    """Whether bfloat16 is asked for on an x86 CPU that has no units for it."""
+    if precision != "bfloat16" or device != "cpu" or not CPUINFO.exists():
+        return False
+    text = CPUINFO.read_text()
+    return "flags" in text and "avx512_bf16" not in text and "amx_bf16" not in text
 
 
 def _cuda_works() -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from pipeline.device import slow_in_bfloat16
 from pipeline.errors import Failure
 from pipeline.facts import Facts, read_facts
 from pipeline.files import digest, sha256, whole, write_json
@@ -75,7 +76,7 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-class Interrupted(BaseException):
+class Interrupted(KeyboardInterrupt):
     """Somebody asked for an end; the checkpoint is written."""
 
 
@@ -130,6 +131,8 @@ class Trainer:
 
     def train(self) -> None:
         """Fit the net; on SIGINT or SIGTERM write a checkpoint first and raise Interrupted."""
+        if slow_in_bfloat16(self.params.chosen.train.precision, self.where.type):
+            print(f"{self.name}: this CPU has no bfloat16 units; precision: float32 in params.yaml is faster here")
         before = {kind: signal.signal(kind, self._ask_to_stop) for kind in (signal.SIGINT, signal.SIGTERM)}
         threads = self.params.chosen.train.threads
         gpu = self.where.type == "cuda"

@@ -16,11 +16,13 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 STAMPS = Path(__file__).parent / "method.json"
-SHARED = ["vgg/draws.py", "vgg/images.py", "vgg/nets.py", "vgg/normalise.py", "stages/setup.py"]
+DECODING = ["vgg/draws.py", "vgg/images.py"]
+SCORING = [*DECODING, "vgg/nets.py", "vgg/normalise.py", "vgg/score.py", "vgg/errors.py", "pipeline/grid.py"]
+SCORING = [*SCORING, "stages/setup.py"]
 STEPS = {
-    "prepare": ["pipeline/prepare.py", "pipeline/shards.py", "pipeline/sources/digits.py", "vgg/images.py"],
-    "train": [*SHARED, "vgg/initialise.py", "vgg/stream.py", "vgg/fit.py", "stages/random.py", "stages/train.py"],
-    "score": [*SHARED, "vgg/score.py", "stages/score.py"],
+    "prepare": [*DECODING, "pipeline/prepare.py", "pipeline/shards.py", "pipeline/sources/digits.py"],
+    "train": [*SCORING, "vgg/initialise.py", "vgg/stream.py", "vgg/fit.py", "stages/random.py", "stages/train.py"],
+    "score": [*SCORING, "stages/score.py"],
     "table": ["vgg/errors.py", "pipeline/grid.py", "reports/tables.py"],
 }
 

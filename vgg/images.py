@@ -83,7 +83,12 @@ def _pipeline(samples: Iterator[tuple[Any, ...]], batch: int, threads: int, gpu:
     )
     def whole() -> Any:
         encoded, height, width = fn.external_source(samples, num_outputs=3, no_copy=True)
-        picture = fn.decoders.image(encoded, device="mixed" if gpu else "cpu", output_type=types.RGB)
+        picture = fn.decoders.image(
+            encoded,
+            device="mixed" if gpu else "cpu",
+            output_type=types.RGB,
+            adjust_orientation=False,  # EXIF is not looked at: sizes are as stored
+        )
         return fn.resize(
             picture,
             resize_y=height,

@@ -39,7 +39,8 @@ def weighted(net: VGG) -> dict[str, nn.Conv2d]:
 
 def _deviation(layer: nn.Conv2d, kind: str, std: float) -> float:
     area = math.prod(layer.kernel_size)
-    fan_in, fan_out = layer.in_channels * area, layer.out_channels * area
+    # An FC layer stored as a convolution is applied once to a crop, so that each input feeds each output once.
+    fan_in, fan_out = layer.in_channels * area, layer.out_channels * (1 if layer.padding == (0, 0) else area)
     deviations = {"normal": std, "glorot": math.sqrt(2 / (fan_in + fan_out)), "he": math.sqrt(2 / fan_in)}
     if kind not in deviations:
         raise ValueError(f"no initialisation is called {kind!r}; there are {', '.join(KINDS)}")

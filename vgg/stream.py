@@ -125,6 +125,7 @@ def _pipeline(samples: Iterator[tuple[Any, ...]], size: int, crop: int, threads:
             normalized_shape=False,
             device="mixed" if gpu else "cpu",
             output_type=types.RGB,
+            adjust_orientation=False,  # EXIF is not looked at: sizes are as stored
             hw_decoder_load=0.7 if gpu else 0,
         )
         return fn.resize_crop_mirror(

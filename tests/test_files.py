@@ -1,0 +1,134 @@
+"""Files are written whole or not at all, read with advice, and hashed by content."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline import files
+from pipeline.errors import Failure
+from pipeline.files import digest, read_json, sha256, whole, write_json
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file that is there already."""
+    file = tmp_path / "values.json"
+    file.write_bytes(b"old")
+    return file
+
+
+def only(path: Path) -> bool:
+    """Whether nothing but `path` lies in its folder."""
+    return list(path.parent.iterdir()) == [path]
+
+
+def test_the_new_file_takes_the_place_of_the_old_one_only_at_the_end(path: Path) -> None:
+    content = os.urandom(10_000)
+    with whole(path) as file:
+        file.write(content)
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == content
+    assert only(path)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_the_old_file_stays_when_the_block_raises(path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), whole(path) as file:
+        file.write(b"half of the new")
+        raise error
+    assert path.read_bytes() == b"old"
+    assert only(path)
+
+
+def test_nothing_is_left_when_there_was_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="midway"), whole(tmp_path / "new") as file:
+        file.write(b"half")
+        raise ValueError("midway")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_disk_has_the_file_before_it_takes_its_place(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bytes] = []
+    sync = os.fsync
+
+    def watched(number: int) -> None:
+        sync(number)
+        synced.append(path.read_bytes())
+        assert os.fstat(number).st_size == len(b"new"), "flushed before it is synced"
+
+    monkeypatch.setattr(files.os, "fsync", watched)
+    with whole(path) as file:
+        file.write(b"new")
+    assert synced == [b"old"]
+    assert path.read_bytes() == b"new"
+
+
+def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "c.json"
+    write_json(path, [1])
+    assert json.loads(path.read_text()) == [1]
+
+
+def test_a_full_disk_is_a_failure_that_names_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(Failure, match=r"values\.json could not be written: No space left on device"):
+        write_json(path, {"a": 1})
+    assert path.read_bytes() == b"old"
+    assert only(path)
+
+
+def test_a_folder_in_the_files_place_is_a_failure(tmp_path: Path) -> None:
+    path = tmp_path / "taken"
+    path.mkdir()
+    with pytest.raises(Failure, match="taken could not be written"):
+        write_json(path, 1)
+    assert only(path)
+
+
+def test_a_file_in_a_folders_place_is_a_failure(path: Path) -> None:
+    with pytest.raises(Failure, match="could not be written"):
+        write_json(path / "inside.json", 1)
+    assert path.read_bytes() == b"old"
+
+
+def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
+    values = {"text": "Å – ß", "numbers": [1, 2.5, None], "nested": {"b": True, "a": []}}
+    write_json(tmp_path / "values.json", values)
+    assert read_json(tmp_path / "values.json", "nothing") == values
+    assert (tmp_path / "values.json").read_text().endswith("}\n")
+
+
+def test_a_missing_and_a_broken_file_say_what_makes_them(path: Path) -> None:
+    with pytest.raises(Failure, match=r"nowhere\.json is not there; make it with: vgg-repro prepare"):
+        read_json(path.with_name("nowhere.json"), "vgg-repro prepare")
+    with pytest.raises(Failure, match=r"values\.json is no JSON .*make it again with: vgg-repro prepare"):
+        read_json(path, "vgg-repro prepare")
+
+
+def test_a_file_that_is_no_text_is_a_failure_too(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00\xd8 not UTF-8")
+    with pytest.raises(Failure, match="make it again with: vgg-repro prepare"):
+        read_json(path, "vgg-repro prepare")
+
+
+def test_sha256_is_of_the_bytes(path: Path) -> None:
+    content = os.urandom(300_000)
+    path.write_bytes(content)
+    assert sha256(path) == hashlib.sha256(content).hexdigest()
+
+
+def test_digest_ignores_the_order_of_keys_and_nothing_else() -> None:
+    assert digest({"a": 1, "b": {"c": 2, "d": 3}}) == digest({"b": {"d": 3, "c": 2}, "a": 1})
+    others = ({"a": 1, "b": 3}, {"a": 1, "b": "2"}, {"a": 1}, {"a": 1, "c": 2}, [["a", 1], ["b", 2]])
+    assert len({digest({"a": 1, "b": 2}), *map(digest, others)}) == 6
+    assert digest([1, 2]) != digest([2, 1])

@@ -1,0 +1,222 @@
+"""The networks: Table 1's layers and counts, torchvision's nets as reference, and score maps of any size."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from vgg.initialise import randomise, weighted
+from vgg.nets import NETS, STRIDE, VGG, LocalResponseNorm, blocks, parameters, weight_layers
+
+PARAMETERS = {
+    "A": 132_863_336,
+    "A-LRN": 132_863_336,
+    "B": 133_047_848,
+    "C": 133_638_952,
+    "D": 138_357_544,
+    "E": 143_667_240,
+    "shallow": 134_503_528,
+}
+WEIGHT_LAYERS = {"A": 11, "A-LRN": 11, "B": 13, "C": 16, "D": 16, "E": 19, "shallow": 8}
+SIDES = {224: 1, 256: 2, 288: 3, 352: 5, 384: 6, 416: 7, 512: 10}  # section 3.2
+# Table 1's columns as (kernel, channels) a convolution, written out again by hand.
+TABLE1 = {
+    "A": [[(3, 64)], [(3, 128)], [(3, 256)] * 2, [(3, 512)] * 2, [(3, 512)] * 2],
+    "B": [[(3, 64)] * 2, [(3, 128)] * 2, [(3, 256)] * 2, [(3, 512)] * 2, [(3, 512)] * 2],
+    "C": [[(3, 64)] * 2, [(3, 128)] * 2, *([(3, wide), (3, wide), (1, wide)] for wide in (256, 512, 512))],
+    "D": [[(3, 64)] * 2, [(3, 128)] * 2, [(3, 256)] * 3, [(3, 512)] * 3, [(3, 512)] * 3],
+    "E": [[(3, 64)] * 2, [(3, 128)] * 2, [(3, 256)] * 4, [(3, 512)] * 4, [(3, 512)] * 4],
+    "shallow": [[(5, 64)], [(5, 128)], [(5, 256)], [(5, 512)], [(5, 512)]],
+}
+TABLE1["A-LRN"] = TABLE1["A"]
+
+
+def small(net: str, seed: int, crop: int = 224, width: float = 1 / 32) -> VGG:
+    """A narrow net with weights that let a signal through, ready to be evaluated."""
+    made = VGG(net, 7, crop=crop, width=width, fc=8)
+    randomise(made, "he", 0.01, None, seed)
+    return made.eval()
+
+
+def tensor(rng: np.random.Generator, *shape: int) -> Tensor:
+    """Standard normals."""
+    return torch.from_numpy(rng.standard_normal(shape, np.float32))
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_parameters_are_the_papers_to_the_unit(net: str) -> None:
+    assert parameters(net) == PARAMETERS[net]
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_convolutions_are_table_1s(net: str) -> None:
+    with torch.device("meta"):
+        layers = weighted(VGG(net, 1000))
+    assert weight_layers(net) == len(layers) == WEIGHT_LAYERS[net]
+    names = [f"conv{i}_{j}" for i, block in enumerate(TABLE1[net], 1) for j in range(1, len(block) + 1)]
+    assert list(layers) == [*names, "fc1", "fc2", "fc3"]
+    made = [(layers[name].kernel_size, layers[name].out_channels) for name in names]
+    assert made == [((kernel, kernel), wide) for block in TABLE1[net] for kernel, wide in block]
+    assert [layers[name].out_channels for name in ("fc1", "fc2", "fc3")] == [4096, 4096, 1000]
+    assert layers["fc1"].kernel_size == (7, 7)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_convolutions_keep_the_size_and_poolings_halve_it(net: str) -> None:
+    x = torch.zeros(1, 3, 224, 224)
+    for name, layer in VGG(net, 7, width=1 / 32, fc=8).named_children():
+        before, x = x.shape[2], layer(x)
+        if name.startswith("conv"):
+            assert x.shape[2] == before, name
+        elif name.startswith("pool"):
+            assert x.shape[2] == before // 2, name
+        elif name == "fc1":
+            assert (before, x.shape[2]) == (7, 1)
+
+
+@pytest.mark.parametrize(("net", "theirs"), [("A", "vgg11"), ("B", "vgg13"), ("D", "vgg16"), ("E", "vgg19")])
+def test_outputs_equal_torchvisions(net: str, theirs: str, rng: np.random.Generator) -> None:
+    torch.manual_seed(int(rng.integers(2**31)))
+    reference = getattr(torchvision.models, theirs)(weights=None).eval()
+    for parameter in reference.parameters():
+        if parameter.dim() == 1:
+            parameter.data.normal_(0, 0.1)  # its biases are zero, and would hide an exchange
+    ours = VGG(net, 1000).eval()
+    values = list(reference.state_dict().values())
+    keys = list(ours.state_dict())
+    assert len(keys) == len(values)
+    state = {key: value.view_as(ours.state_dict()[key]) for key, value in zip(keys, values, strict=True)}
+    ours.load_state_dict(state, assign=True)
+    x = tensor(rng, 1, 3, 224, 224)
+    with torch.inference_mode():
+        expected, got = reference(x), ours(x)
+    assert got.shape == (1, 1000, 1, 1)
+    # float32 sums of up to 25088 terms in another order; relative to the largest score
+    assert (got.flatten(1) - expected).abs().max() < 1e-4 * expected.abs().max()
+    assert expected.std() > 1e-3  # else everything would agree
+
+
+def test_lrn_equals_torchs_with_alpha_times_n(rng: np.random.Generator) -> None:
+    x = torch.from_numpy(rng.uniform(0, 300, (2, 17, 5, 6)).astype(np.float32))
+    ours = LocalResponseNorm(17)(x)
+    # float32: two sums of five squares and a power of -0.75 each, some units in the last place
+    torch.testing.assert_close(ours, nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2)(x), rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(ours, nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2)(x), rtol=0.01)
+
+
+def test_lrn_is_krizhevskys_formula(rng: np.random.Generator) -> None:
+    a = rng.uniform(0, 300, 9)
+    expected = [a[i] / (2 + 1e-4 * sum(a[max(0, i - 2) : i + 3] ** 2)) ** 0.75 for i in range(9)]
+    ours = LocalResponseNorm(9)(torch.from_numpy(a).view(1, 9, 1, 1)).flatten()
+    np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-12)  # float64 throughout
+
+
+def test_lrn_is_computed_in_float32_under_autocast(rng: np.random.Generator) -> None:
+    x, norm = torch.from_numpy(rng.uniform(0, 300, (1, 8, 3, 3)).astype(np.float32)), LocalResponseNorm(8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(norm(x), norm(x.clone())) and norm(x).dtype == torch.float32
+        assert norm(x.bfloat16()).dtype == torch.bfloat16
+        inside = norm(x)
+    assert torch.equal(inside, norm(x))
+
+
+def test_lrn_stands_between_the_first_relu_and_the_first_pool() -> None:
+    names = [name for name, _ in VGG("A-LRN", 7, 32, 1 / 32, 8).named_children()]
+    assert names[:4] == ["conv1_1", "relu1_1", "lrn1", "pool1"]
+    assert [name for name in names if name != "lrn1"] == [n for n, _ in VGG("A", 7, 32, 1 / 32, 8).named_children()]
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_score_maps_have_section_3_2s_sides(net: str, seed: int, rng: np.random.Generator) -> None:
+    made = small(net, seed)
+    with torch.inference_mode():
+        for side, expected in SIDES.items():
+            assert made(tensor(rng, 1, 3, side, side)).shape == (1, 7, expected, expected), side
+        assert made(tensor(rng, 2, 3, 256, 416)).shape == (2, 7, 2, 7)
+
+
+def context(net: str) -> int:
+    """How many pixels beyond its own 32 x 32 a cell of the last feature map sees on each side."""
+    return sum(2 ** (i - 1) * (layer.kernel // 2) for i, block in enumerate(blocks(net), 1) for layer in block)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_interior_score_map_cells_stand_32_pixels_apart(net: str, seed: int, rng: np.random.Generator) -> None:
+    made = small(net, seed, crop=64, width=1 / 16).double()
+    far = -(-context(net) // STRIDE)  # cells next to an edge that see its padding
+    side = (2 * far + 5) * STRIDE
+    scene = tensor(rng, 1, 3, side + STRIDE, side + STRIDE).double()
+    with torch.inference_mode():
+        here, there = made(scene[..., :side, :side]), made(scene[..., STRIDE:, STRIDE:])
+    last = here.shape[2] - 1 - far  # the last cell that sees no padding
+    assert last - far >= 2
+    # float64: the same sums on the same pixels
+    moved, stood = here[..., far + 1 : last + 1, far + 1 : last + 1], there[..., far:last, far:last]
+    torch.testing.assert_close(moved, stood, rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(moved, there[..., far + 1 : last + 1, far + 1 : last + 1], rtol=1e-3)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_a_score_map_cell_sees_its_crop_and_the_convolutions_context(net: str, rng: np.random.Generator) -> None:
+    made = VGG(net, 1, crop=64, width=1 / 16, fc=8).double().eval()
+    for parameter in made.parameters():  # all positive: no ReLU hides a path
+        parameter.data.uniform_(0.5, 1.5)
+    reach = context(net)
+    before = -(-reach // STRIDE)  # cells before the one looked at
+    side = (2 * before + 2) * STRIDE
+    x = torch.from_numpy(rng.uniform(1, 2, (1, 3, side, side))).requires_grad_()
+    made(x)[0, 0, before, before].backward()
+    seen = x.grad.abs().sum((0, 1)).nonzero()
+    low, high = before * STRIDE - reach, before * STRIDE + 64 + reach
+    # Max-pools pass one pixel of each 2x2 on; bounds for what may be seen, and the crop itself lies well within.
+    assert low <= seen.min() and seen.max() < high
+    assert seen.min() < before * STRIDE and seen.max() >= before * STRIDE + 64
+
+
+@pytest.mark.parametrize("crop", [32, 64, 96, 224])
+def test_a_crop_of_the_training_size_gives_a_map_of_one_cell(crop: int, seed: int, rng: np.random.Generator) -> None:
+    made = small("A", seed, crop=crop)
+    with torch.inference_mode():
+        assert made(tensor(rng, 2, 3, crop, crop)).shape == (2, 7, 1, 1)
+
+
+def test_a_crop_too_small_for_five_poolings_is_refused() -> None:
+    VGG("A", 7, STRIDE, 1 / 32, 8)
+    with pytest.raises(ValueError, match="31 pixels"):
+        VGG("A", 7, STRIDE - 1, 1 / 32, 8)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_dropout_follows_the_first_two_fc_layers_relus_and_nothing_else(net: str) -> None:
+    made = VGG(net, 7, 32, 1 / 32, 8, dropout=0.3)
+    names = [name for name, _ in made.named_children()]
+    layers = list(made.children())
+    places = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Dropout)]
+    assert [names[i - 2] for i in places] == ["fc1", "fc2"]
+    assert all(isinstance(layers[i - 1], nn.ReLU) for i in places)
+    assert [layers[i].p for i in places] == [0.3, 0.3]
+    assert names[names.index("fc1") - 1] == "pool5"
+
+
+def test_dropout_is_a_half_by_default() -> None:
+    with torch.device("meta"):
+        assert VGG("A", 7).dropout1.p == 0.5
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_relu_follows_every_hidden_convolution_and_not_the_last(net: str) -> None:
+    layers = list(VGG(net, 7, 32, 1 / 32, 8).children())
+    followers = [isinstance(after, nn.ReLU) for layer, after in pairwise(layers) if isinstance(layer, nn.Conv2d)]
+    assert followers == [True] * (WEIGHT_LAYERS[net] - 1)
+    assert isinstance(layers[-1], nn.Conv2d)
+    assert sum(isinstance(layer, nn.ReLU) for layer in layers) == WEIGHT_LAYERS[net] - 1
+
+
+def test_an_unknown_net_is_a_key_error() -> None:
+    with pytest.raises(KeyError):
+        VGG("F", 7)

@@ -1,0 +1,152 @@
+"""Training as a stage: resumed after a kill or Ctrl-C it ends in the same bytes; what goes wrong is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.errors import Failure
+from pipeline.facts import read_facts
+from pipeline.files import sha256
+from pipeline.params import Params, load
+from stages import prepare, train
+from stages import random as random_weights
+
+ROOT = Path(__file__).parent.parent
+PROGRAM = [str(Path(sys.executable).parent / "vgg-repro"), "train", "A-256", "--direct"]
+WEIGHTS = Path("weights/A-256.pt")
+
+
+def tiny(folder: Path, **changes: object) -> Params:
+    """Parameters of a run of 3 epochs of 6 steps, written to `folder`."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    mini = values["profiles"]["mini"]
+    mini["data"]["limit"] = 48
+    mini["net"] |= {"size_ratio": "2/7", "width_ratio": "1/16", "fc": 16, "dropout": 0.5}
+    mini["train"] |= {"batch": 8, "tail": 1, **changes}
+    mini["recipes"]["scratch"] |= {"epochs": 3, "first_drop": 0}
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(values))
+    load.cache_clear()
+    return load(path)
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """Tiny parameters, prepared data and random weights of A, in an empty folder that is the current one."""
+    monkeypatch.chdir(tmp_path)
+    chosen = tiny(tmp_path)
+    prepare.main(chosen)
+    random_weights.main(chosen, "A")
+    return chosen
+
+
+def undisturbed(params: Params) -> str:
+    """The hash of the finished weights of a run that nobody disturbs."""
+    train.main(params, "A-256")
+    found = sha256(WEIGHTS)
+    WEIGHTS.unlink()
+    return found
+
+
+def test_a_run_is_deterministic_and_leaves_no_checkpoint(params: Params) -> None:
+    first = undisturbed(params)
+    assert undisturbed(params) == first
+    assert not list(Path("checkpoints").glob("*/*.pt"))
+    summary = json.loads(Path("reports/mini/runs/A-256.json").read_text())
+    assert (summary["steps"], summary["epochs"], summary["drops"]) == (18, 3, 1)
+    rows = Path("reports/mini/runs/A-256.csv").read_text().splitlines()
+    assert rows[0] == "step,epoch,loss,learning_rate,top1,topk,images_per_second"
+    assert [row.split(",")[0] for row in rows[1:]] == ["6", "12", "18"]
+
+
+def test_interrupted_at_any_step_it_ends_in_the_same_bytes(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = undisturbed(params)
+    step = random.randrange(1, 18)
+    real = train.Trainer._after_step
+
+    def interrupt(self: train.Trainer, state: train.State, loss: float) -> None:
+        if state.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        real(self, state, loss)
+
+    monkeypatch.setattr(train.Trainer, "_after_step", interrupt)
+    with pytest.raises(KeyboardInterrupt, match=f"step {step}"):
+        train.main(params, "A-256")
+    monkeypatch.setattr(train.Trainer, "_after_step", real)
+    train.main(params, "A-256")
+    assert sha256(WEIGHTS) == expected, f"interrupted at step {step}"
+
+
+def test_killed_outright_it_goes_on_from_its_checkpoint(params: Params) -> None:
+    expected = undisturbed(params)
+    with subprocess.Popen(PROGRAM, stdout=subprocess.PIPE) as child:
+        deadline = time.monotonic() + 120
+        while not list(Path("checkpoints").glob("*/last.pt")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        child.kill()
+    assert not WEIGHTS.exists(), "it was finished before the kill"
+    done = subprocess.run(PROGRAM, capture_output=True, text=True, check=True)
+    assert "resumed at step" in done.stdout
+    assert sha256(WEIGHTS) == expected
+
+
+def test_another_parameter_is_another_checkpoint(params: Params, tmp_path: Path) -> None:
+    facts = read_facts("mini")
+    first = train.identity(params, params.runs["A-256"], facts)
+    other = tiny(tmp_path, momentum=0.8)
+    assert train.identity(other, other.runs["A-256"], facts) != first
+    assert train.identity(tiny(tmp_path), params.runs["A-256"], facts) == first
+
+
+def test_two_at_once_the_second_says_who_is_at_work(params: Params) -> None:
+    folder = train.checkpoints("A-256", train.identity(params, params.runs["A-256"], read_facts("mini")))
+    with train._alone(folder), pytest.raises(Failure, match="already"):
+        train.main(params, "A-256")
+
+
+def test_a_loss_that_is_not_finite_stops_by_name_with_advice(params: Params, tmp_path: Path) -> None:
+    values = yaml.safe_load((tmp_path / "params.yaml").read_text())
+    values["profiles"]["mini"]["recipes"]["scratch"]["learning_rate"] = 1000000.0
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    load.cache_clear()
+    with pytest.raises(Failure, match=r"A-256: the loss is .* learning_rate"):
+        train.main(load(tmp_path / "params.yaml"), "A-256")
+
+
+def test_missing_initial_weights_name_the_command_that_makes_them(params: Params) -> None:
+    with pytest.raises(Failure, match="vgg-repro train A-256"):
+        train.main(params, "D-256")
+    Path("weights/random-A.pt").unlink()
+    with pytest.raises(Failure, match="vgg-repro weights random A"):
+        train.main(params, "A-256")
+
+
+def test_a_net_that_does_not_learn_is_said_to_stall(params: Params, capsys: pytest.CaptureFixture[str]) -> None:
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["profiles"]["mini"]["recipes"]["scratch"] |= {"learning_rate": 0.000000001, "epochs": 6}
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    load.cache_clear()
+    train.main(load(Path("params.yaml")), "A-256")
+    assert "is not learning" in capsys.readouterr().out
+
+
+def test_fine_tuning_the_fc_layers_leaves_the_convolutions_as_they_are(params: Params) -> None:
+    import torch
+
+    train.main(params, "A-256")
+    layers = params.runs["A-256"].model_copy(update={"layers": "fc", "init": "A-256"})
+    again = params.model_copy(update={"runs": {**params.runs, "A-fc": layers}})
+    train.main(again, "A-fc")
+    before, after = (torch.load(f"weights/{name}.pt")["weights"] for name in ("A-256", "A-fc"))
+    same = {key: torch.equal(before[key], after[key]) for key in before}
+    assert {key for key, equal in same.items() if not equal} == {key for key in same if key.startswith("fc")}
