@@ -17,13 +17,17 @@ from pipeline.params import Params, load
 ROOT = Path(__file__).parent.parent
 Pixels = NDArray[np.uint8]
 
-# DALI resamples in floats and PIL in integers, rounded between its two passes; photographs differ by this much
-GREY_LEVELS, GREY_LEVELS_ON_AVERAGE = 3, 0.25
+# DALI rounds once and PIL after each of its two passes: at most 1.5 grey levels apart; on average 0.17, and 0.27 where a
+# ratio of exactly 2 makes ties of all roundings
+GREY_LEVELS, GREY_LEVELS_ON_AVERAGE = 2, 0.3
+# at the image's rim DALI repeats the last pixel where PIL leaves out what is missing; an edge from black to white just
+# there, halved in size, comes out 20 grey levels apart
+GREY_LEVELS_AT_THE_RIM = 20
 
 
 def fresh_seed() -> int:
-    """Another seed each time, printed so that a failure can be run again."""
-    seed = int.from_bytes(os.urandom(4), "big")
+    """For fixtures of a whole module: another seed each time, printed, or TEST_SEED's."""
+    seed = int(os.environ.get("TEST_SEED", int.from_bytes(os.urandom(4), "little")))
     print(f"seed {seed}")
     return seed
 
@@ -90,12 +94,22 @@ def resized(encoded: bytes | Pixels, height: int, width: int) -> Pixels:
     return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
 
-def check_grey_levels(found: Pixels, wanted: Pixels, what: str) -> None:
+def rim(height: int, width: int) -> NDArray[np.bool_]:
+    """Where an image's outermost pixels are, (height, width)."""
+    found = np.ones((height, width), bool)
+    found[1:-1, 1:-1] = False
+    return found
+
+
+def check_grey_levels(found: Pixels, wanted: Pixels, at_rim: NDArray[np.bool_], what: str) -> None:
     """`found` differs from `wanted` by no more than two good resamplers do."""
     assert found.shape == wanted.shape, what
-    apart = np.abs(found.astype(np.int64) - wanted.astype(np.int64))
-    assert apart.max() <= GREY_LEVELS, f"{what}: {apart.max()} grey levels apart"
-    assert apart.mean() <= GREY_LEVELS_ON_AVERAGE, f"{what}: {apart.mean():.3f} grey levels apart on average"
+    apart = np.abs(found.astype(np.int64) - wanted.astype(np.int64)).max(2)
+    inside, outside = apart[~at_rim].max(initial=0), apart[at_rim].max(initial=0)
+    assert inside <= GREY_LEVELS, f"{what}: {inside} grey levels apart"
+    assert outside <= GREY_LEVELS_AT_THE_RIM, f"{what}: {outside} grey levels apart at the rim"
+    mean = np.abs(found.astype(np.int64) - wanted.astype(np.int64)).mean()
+    assert mean < GREY_LEVELS_ON_AVERAGE, f"{what}: {mean:.3f} grey levels apart on average"
 
 
 def repository_params(folder: Path, **changes: dict[str, object]) -> Params:

@@ -14,41 +14,36 @@ CROP, SCALES = 224, (256, 512)
 
 
 @pytest.fixture
-def random(seed: int) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-@pytest.fixture
-def key(random: np.random.Generator) -> int:
+def key(rng: np.random.Generator) -> int:
     """A seed of the stream: any 64-bit number."""
-    return int(random.integers(2**64, dtype=np.uint64))
+    return int(rng.integers(2**64, dtype=np.uint64))
 
 
-def sizes(random: np.random.Generator, images: int) -> tuple[np.ndarray, np.ndarray]:
+def sizes(rng: np.random.Generator, images: int) -> tuple[np.ndarray, np.ndarray]:
     """Heights and widths as a data set has them."""
-    return random.integers(60, 1200, images), random.integers(60, 1200, images)
+    return rng.integers(60, 1200, images), rng.integers(60, 1200, images)
 
 
-def drawn(random: np.random.Generator, key: int) -> Draws:
+def drawn(rng: np.random.Generator, key: int) -> Draws:
     """The draws of one epoch of IMAGES images."""
-    return draw(epoch_words(key, int(random.integers(1000)), IMAGES), *sizes(random, IMAGES), SCALES, CROP)
+    return draw(epoch_words(key, int(rng.integers(1000)), IMAGES), *sizes(rng, IMAGES), SCALES, CROP)
 
 
-def test_one_images_words_are_its_row_of_the_epochs(random: np.random.Generator, key: int) -> None:
-    epoch = int(random.integers(1000))
+def test_one_images_words_are_its_row_of_the_epochs(rng: np.random.Generator, key: int) -> None:
+    epoch = int(rng.integers(1000))
     words = epoch_words(key, epoch, 500)
     assert words.shape == (500, WORDS)
-    for image in (0, 1, 499, *random.integers(500, size=20).tolist()):
+    for image in (0, 1, 499, *rng.integers(500, size=20).tolist()):
         assert np.array_equal(image_words(key, epoch, image), words[image]), (key, epoch, image)
 
 
-def test_an_images_words_do_not_depend_on_how_many_images_there_are(random: np.random.Generator, key: int) -> None:
-    fewer = int(random.integers(1, 300))
+def test_an_images_words_do_not_depend_on_how_many_images_there_are(rng: np.random.Generator, key: int) -> None:
+    fewer = int(rng.integers(1, 300))
     assert np.array_equal(epoch_words(key, 3, 300)[:fewer], epoch_words(key, 3, fewer)), (key, fewer)
 
 
-def test_the_order_is_a_permutation_of_all_images(random: np.random.Generator, key: int) -> None:
-    images = int(random.integers(1, 3000))
+def test_the_order_is_a_permutation_of_all_images(rng: np.random.Generator, key: int) -> None:
+    images = int(rng.integers(1, 3000))
     assert np.array_equal(np.sort(order(epoch_words(key, 0, images))), np.arange(images)), (key, images)
 
 
@@ -64,8 +59,8 @@ def test_no_image_has_a_favourite_place_in_the_order(key: int) -> None:
     assert np.abs(places - 24.5).max() < 6 * 0.72, key
 
 
-def test_every_scale_of_the_range_is_drawn_and_none_outside(random: np.random.Generator, key: int) -> None:
-    found = drawn(random, key)
+def test_every_scale_of_the_range_is_drawn_and_none_outside(rng: np.random.Generator, key: int) -> None:
+    found = drawn(rng, key)
     counts = np.bincount(np.minimum(found.height, found.width), minlength=513)
     assert counts[:256].sum() == 0, key
     assert len(counts) == 513, key
@@ -73,8 +68,8 @@ def test_every_scale_of_the_range_is_drawn_and_none_outside(random: np.random.Ge
     assert np.abs(counts[256:] - expected).max() < 6 * expected**0.5, key
 
 
-def test_crops_lie_inside_and_reach_every_edge(random: np.random.Generator, key: int) -> None:
-    found = drawn(random, key)
+def test_crops_lie_inside_and_reach_every_edge(rng: np.random.Generator, key: int) -> None:
+    found = drawn(rng, key)
     for corner, side in ((found.top, found.height), (found.left, found.width)):
         assert (corner >= 0).all(), key
         assert (corner + CROP <= side).all(), key
@@ -82,20 +77,20 @@ def test_crops_lie_inside_and_reach_every_edge(random: np.random.Generator, key:
         assert (corner + CROP == side).any(), key
 
 
-def test_crops_are_uniform_over_their_places(random: np.random.Generator, key: int) -> None:
-    found = drawn(random, key)
+def test_crops_are_uniform_over_their_places(rng: np.random.Generator, key: int) -> None:
+    found = drawn(rng, key)
     for corner, side in ((found.top, found.height), (found.left, found.width)):
         share = corner / (side - CROP)  # mean 1/2, deviation at most 0.4 / sqrt(20000) = 0.003
         assert abs(share.mean() - 0.5) < 6 * 0.003, key
 
 
-def test_half_of_the_images_are_flipped(random: np.random.Generator, key: int) -> None:
+def test_half_of_the_images_are_flipped(rng: np.random.Generator, key: int) -> None:
     # a coin's deviation is 0.5 / sqrt(20000) = 0.0035; six of them
-    assert abs(drawn(random, key).flip.mean() - 0.5) < 6 * 0.0035, key
+    assert abs(drawn(rng, key).flip.mean() - 0.5) < 6 * 0.0035, key
 
 
-def test_colour_shifts_are_three_independent_standard_normals(random: np.random.Generator, key: int) -> None:
-    colour = drawn(random, key).colour
+def test_colour_shifts_are_three_independent_standard_normals(rng: np.random.Generator, key: int) -> None:
+    colour = drawn(rng, key).colour
     assert colour.shape == (IMAGES, 3)
     # deviations over 20,000: of a mean 0.0071, of a variance 0.01, of a covariance 0.0071; six of the largest
     assert np.abs(colour.mean(0)).max() < 0.06, key
@@ -105,7 +100,7 @@ def test_colour_shifts_are_three_independent_standard_normals(random: np.random.
     assert np.allclose(within, (0.6827, 0.9545, 0.9973), rtol=0, atol=0.0115), key
 
 
-def test_the_draws_of_an_image_are_independent_of_each_other(random: np.random.Generator, key: int) -> None:
+def test_the_draws_of_an_image_are_independent_of_each_other(rng: np.random.Generator, key: int) -> None:
     square = np.full(IMAGES, 300)
     words = epoch_words(key, 0, IMAGES)
     found = draw(words, square, square, SCALES, CROP)
@@ -123,9 +118,9 @@ def test_the_extreme_words_give_the_extreme_draws(word: int, scale: int, corner:
     assert np.isfinite(found.colour).all()
 
 
-def test_the_smallest_side_becomes_exactly_the_scale_and_the_other_is_rounded(random: np.random.Generator) -> None:
-    heights, widths = sizes(random, 5000)
-    scale = random.integers(64, 600, 5000)
+def test_the_smallest_side_becomes_exactly_the_scale_and_the_other_is_rounded(rng: np.random.Generator) -> None:
+    heights, widths = sizes(rng, 5000)
+    scale = rng.integers(64, 600, 5000)
     for height, width, s, *new in zip(heights, widths, scale, *rescaled(heights, widths, scale), strict=True):
         assert min(new) == s, (height, width, s)
         exact = Fraction(int(max(height, width)) * int(s), int(min(height, width)))
@@ -134,13 +129,13 @@ def test_the_smallest_side_becomes_exactly_the_scale_and_the_other_is_rounded(ra
         assert (new[0] <= new[1]) == (height <= width) or new[0] == new[1], (height, width, s)
 
 
-def test_one_scale_for_all_is_that_scale_for_each(random: np.random.Generator) -> None:
-    heights, widths = sizes(random, 100)
+def test_one_scale_for_all_is_that_scale_for_each(rng: np.random.Generator) -> None:
+    heights, widths = sizes(rng, 100)
     assert np.array_equal(rescaled(heights, widths, 384), rescaled(heights, widths, np.full(100, 384)))
 
 
-def test_a_scale_below_the_crop_is_refused(random: np.random.Generator, key: int) -> None:
-    words, (heights, widths) = epoch_words(key, 0, 4), sizes(random, 4)
+def test_a_scale_below_the_crop_is_refused(rng: np.random.Generator, key: int) -> None:
+    words, (heights, widths) = epoch_words(key, 0, 4), sizes(rng, 4)
     with pytest.raises(ValueError, match="no crop of 224"):
         draw(words, heights, widths, (223, 512), CROP)
     draw(words, heights, widths, (224, 224), CROP)

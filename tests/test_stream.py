@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pictures import Pictures, check_grey_levels, fresh_seed, jpeg, photograph, photographs, resized
+from pictures import Pictures, check_grey_levels, fresh_seed, jpeg, photograph, photographs, resized, rim
 
 from vgg import stream
 from vgg.draws import draw, epoch_words, order
@@ -161,12 +161,13 @@ def check_against_pil(images: Pictures, plan: Plan, epoch: int, batch: Batch, wh
     words = epoch_words(plan.seed, epoch, len(images))[batch.ids]
     drawn = draw(words, images.heights[batch.ids], images.widths[batch.ids], plan.scales, plan.crop)
     for place, image in enumerate(batch.ids.tolist()):
-        top, left = drawn.top[place], drawn.left[place]
-        whole = resized(images[image], int(drawn.height[place]), int(drawn.width[place]))
-        wanted = whole[top : top + plan.crop, left : left + plan.crop]
-        wanted = wanted[:, ::-1] if drawn.flip[place] else wanted
+        size = int(drawn.height[place]), int(drawn.width[place])
+        top, left, flip = int(drawn.top[place]), int(drawn.left[place]), -1 if drawn.flip[place] else 1
+        crop = np.s_[top : top + plan.crop, left : left + plan.crop]
+        wanted, at_rim = (one[crop][:, ::flip] for one in (resized(images[image], *size), rim(*size)))
         found = batch.pixels[place].permute(1, 2, 0).numpy()
-        check_grey_levels(found, wanted, f"{what}, image {image} of {images.heights[image]}x{images.widths[image]}")
+        name = f"{what}, image {image} of {images.heights[image]}x{images.widths[image]} at {size}"
+        check_grey_levels(found, wanted, at_rim, name)
 
 
 @pytest.mark.parametrize("orientation", [3, 6])

@@ -1,0 +1,377 @@
+"""Training: the update against one by hand, the plateau rule, resuming to the bit, and what ends a run early."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from vgg.fit import Hooks, Recipe, Row, State, finish_epoch, fit, optimiser, stalled, step_seed, train_loss
+from vgg.initialise import randomise, weighted
+from vgg.nets import VGG
+from vgg.normalise import Normalise
+from vgg.stream import Batch
+
+CROP, CLASSES, IMAGES = 32, 5, 4
+NORMALISE = Normalise(torch.tensor([120.0, 110.0, 100.0]), torch.tensor([[9.0, 9, 9], [3, 0, -3], [1, -2, 1]]), 60.0)
+RECIPE = Recipe(0.02, epochs=3, momentum=0.9, weight_decay=5e-4, drops=3, patience=99, first_drop=0, tail=0)
+NOTHING: Callable[..., None] = lambda *_: None
+
+
+def small(seed: int, dropout: float = 0.5) -> VGG:
+    """A narrow net A with biases, since weight decay falls on them too."""
+    net = VGG("A", CLASSES, crop=CROP, width=1 / 16, fc=16, dropout=dropout)
+    randomise(net, "he", 0.01, None, seed)
+    for name, layer in weighted(net).items():
+        torch.nn.init.normal_(layer.bias, 0, 0.1, generator=torch.Generator().manual_seed(seed + len(name)))
+    return net
+
+
+def batch(seed: int, step: int) -> Batch:
+    """The batch of a step: a function of the two numbers, as the stream's is."""
+    random = np.random.default_rng([seed, step])
+    return Batch(
+        torch.from_numpy(random.integers(0, 256, (IMAGES, 3, CROP, CROP), np.uint8)),
+        torch.from_numpy(random.integers(0, CLASSES, IMAGES)),
+        torch.from_numpy(random.standard_normal((IMAGES, 3), np.float32)),
+        np.arange(IMAGES),
+    )
+
+
+def stream(seed: int, step: int = 0, one: bool = False) -> Iterator[Batch]:
+    """Batches from `step` on, or the first for ever."""
+    while True:
+        yield batch(seed, 0 if one else step)
+        step += 1
+
+
+def copied(net: VGG) -> dict[str, Tensor]:
+    """The weights now."""
+    return {key: value.clone() for key, value in net.state_dict().items()}
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Whether all bits are."""
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def train(net: VGG, seed: int, recipe: Recipe = RECIPE, steps: int = 2, **more: Any) -> tuple[State, list[float]]:
+    """Fit `net` from the start; the state at the end and every step's loss."""
+    state, losses = State(learning_rate=recipe.learning_rate), list[float]()
+    hooks = Hooks(more.pop("validate", lambda: (50.0, 10.0)), lambda _, loss: losses.append(loss), NOTHING)
+    batches = more.pop("batches", None) or stream(seed)
+    sgd = optimiser(net, recipe, more.pop("layers", "all"))
+    fit(net, sgd, batches, NORMALISE, recipe, state, steps, seed, hooks, **more)
+    return state, losses
+
+
+def test_updates_are_sgds_with_momentum_and_weight_decay_on_everything(seed: int) -> None:
+    recipe = replace(RECIPE, epochs=5, patience=1, weight_decay=0.05)
+    net = small(seed, dropout=0.0).double()  # float64, so that no ReLU nor pool falls otherwise here and there
+    reference, state = copy.deepcopy(net), State(learning_rate=recipe.learning_rate)
+    wide: Any = lambda pixels, colour: NORMALISE(pixels, colour).double()
+    hooks = Hooks(lambda: (50.0, 10.0), NOTHING, NOTHING)
+    fit(net, optimiser(net, recipe), stream(seed), wide, recipe, state, 1, seed, hooks)
+
+    velocity = {name: torch.zeros_like(w) for name, w in reference.named_parameters()}
+    rates = [0.02, 0.02, 0.002, 0.0002, 0.00002]  # after epoch 1 each is a plateau; the velocity is not rescaled
+    for step, rate in enumerate(rates):
+        pixels, labels, colour, _ = batch(seed, step)
+        scores = reference(wide(pixels, colour)).flatten(1)
+        powers = (scores - scores.max(1, keepdim=True).values).exp().detach()
+        reference.zero_grad()
+        scores.backward((powers / powers.sum(1, keepdim=True) - torch.eye(CLASSES)[labels]) / IMAGES)
+        for name, weight in reference.named_parameters():
+            velocity[name] = recipe.momentum * velocity[name] + weight.grad + recipe.weight_decay * weight.detach()
+            weight.data -= rate * velocity[name]
+    assert [row.learning_rate for row in state.rows] == pytest.approx(rates, rel=1e-12)
+    begun = small(seed, dropout=0.0).double().state_dict()
+    for name, weight in reference.named_parameters():
+        moved = (weight - begun[name]).norm()
+        # the loss is in float32, so gradients are good to 1e-7, and to 1e-6 after some layers
+        assert (net.state_dict()[name] - weight).norm() < 1e-5 * moved, name
+
+
+def test_the_loss_is_multinomial_logistic_regression(rng: np.random.Generator) -> None:
+    scores, labels = rng.standard_normal((7, CLASSES)) * 10, rng.integers(0, CLASSES, 7)
+    expected = np.mean([np.log(np.exp(row - row[label]).sum()) for row, label in zip(scores, labels, strict=True)])
+    got = train_loss(torch.from_numpy(scores)[:, :, None, None], torch.from_numpy(labels))
+    assert got.dtype == torch.float32
+    assert got.item() == pytest.approx(expected, rel=1e-5)  # float32
+
+
+def test_an_epochs_row_holds_its_mean_loss_and_what_validation_said(seed: int) -> None:
+    found = iter([(70.0, 30.0), (60.0, 20.0), (65.0, 25.0)])
+    state, losses = train(small(seed), seed, steps=4, validate=lambda: next(found))
+    assert [(row.step, row.epoch, row.top1, row.topk) for row in state.rows] == [
+        (4, 0, 70.0, 30.0),
+        (8, 1, 60.0, 20.0),
+        (12, 2, 65.0, 25.0),
+    ]
+    for epoch, row in enumerate(state.rows):
+        assert row.loss == pytest.approx(np.mean(losses[4 * epoch : 4 * epoch + 4]), rel=1e-12)
+        assert row.learning_rate == RECIPE.learning_rate and row.images_per_second > 0
+    assert (state.step, len(losses), state.done, state.best, state.stale, state.loss) == (12, 12, True, 60.0, 1, 0.0)
+
+
+def test_a_finished_run_trains_no_further(seed: int) -> None:
+    net = small(seed)
+    before, state = copied(net), State(step=6, done=True)
+    fit(net, optimiser(net, RECIPE), iter([]), NORMALISE, RECIPE, state, 2, seed, Hooks(lambda: (0, 0), *[NOTHING] * 2))
+    assert equal(copied(net), before) and state.step == 6
+
+
+def test_validation_sees_the_updated_weights_and_training_goes_on_in_training_mode(seed: int) -> None:
+    net, seen, modes = small(seed), [], []
+    net.dropout1.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+
+    def validate() -> tuple[float, float]:
+        net.eval()
+        seen.append(copied(net))
+        return 50.0, 10.0
+
+    train(net, seed, validate=validate)
+    assert modes == [True] * 6
+    assert equal(seen[-1], copied(net)) and not equal(seen[0], seen[1])
+
+
+def test_dropout_is_drawn_anew_each_step_from_the_seed_alone(seed: int) -> None:
+    still = replace(RECIPE, learning_rate=0.0)
+    runs = []
+    for its_seed, dropout in ((seed, 0.5), (seed, 0.5), (seed + 1, 0.5), (seed, 0.0)):
+        torch.manual_seed(len(runs))  # what was drawn before must not matter
+        runs.append(train(small(seed, dropout), its_seed, still, batches=stream(seed, one=True))[1])
+    one, again, other, without = runs
+    assert one == again and one != other
+    assert len(set(one)) == len(one) and len(set(without)) == 1
+
+
+def test_every_step_has_a_seed_of_its_own(rng: np.random.Generator) -> None:
+    seeds = {step_seed(seed, step) for seed in range(5) for step in map(int, rng.integers(0, 10**6, 200))}
+    assert len(seeds) >= 5 * 190  # some of 200 steps are drawn twice, no more than that
+    assert 0 <= step_seed(2**62, 10**6) < 2**63
+
+
+@pytest.mark.parametrize("layers", ["all", "fc"])
+def test_a_run_resumed_at_any_step_ends_with_the_same_bits(layers: str, seed: int) -> None:
+    recipe, steps = replace(RECIPE, epochs=4, patience=1), 2
+    kept: dict[int, bytes] = {}
+
+    def run(net: VGG, sgd: torch.optim.SGD, state: State) -> tuple[dict[str, Tensor], State]:
+        def keep(state: State, loss: float = 0.0) -> None:
+            file = io.BytesIO()
+            torch.save({"net": net.state_dict(), "sgd": sgd.state_dict(), "state": state.as_dict()}, file)
+            kept.setdefault(state.step, file.getvalue())
+
+        def validate() -> tuple[float, float]:  # of the weights, and as careless of the generator as may be
+            net.eval()
+            torch.manual_seed(123)
+            with torch.no_grad():
+                scores = net(NORMALISE(batch(seed, 10**6).pixels))
+            return float(scores.square().sum()), 0.0
+
+        keep(state)
+        fit(net, sgd, stream(seed, state.step), NORMALISE, recipe, state, steps, seed, Hooks(validate, keep, NOTHING))
+        return copied(net), state
+
+    net = small(seed)
+    weights, state = run(net, optimiser(net, recipe, layers), State(learning_rate=recipe.learning_rate))
+    assert len(kept) == state.step + 1 and state.done
+    for step, saved in list(kept.items()):
+        values = torch.load(io.BytesIO(saved), weights_only=True)
+        net = small(seed + 1)
+        sgd = optimiser(net, replace(recipe, learning_rate=77.0), layers)
+        net.load_state_dict(values["net"])
+        sgd.load_state_dict(values["sgd"])
+        again, end = run(net, sgd, State.from_dict(values["state"]))
+        assert equal(again, weights), step
+        for one in (state, end):
+            one.rows = [replace(row, images_per_second=0.0) for row in one.rows]
+        assert end == state, step
+
+
+def test_fc_alone_leaves_the_convolutions_bits(seed: int) -> None:
+    for layers in ("fc", "all"):
+        net = small(seed)
+        before = copied(net)
+        train(net, seed, layers=layers)
+        for key, value in net.state_dict().items():
+            assert torch.equal(value, before[key]) == (layers == "fc" and key.startswith("conv")), (layers, key)
+
+
+def test_all_layers_learn_again_after_an_fc_only_optimiser(seed: int) -> None:
+    net = small(seed)
+    optimiser(net, RECIPE, "fc")
+    assert sum(len(group["params"]) for group in optimiser(net, RECIPE).param_groups) == 2 * len(weighted(net))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_ends_training_and_spoils_nothing(value: float, seed: int) -> None:
+    net, state, kept = small(seed), State(learning_rate=0.02), list[int]()
+    sgd, good = optimiser(net, RECIPE), {}
+
+    def after_step(state: State, loss: float) -> None:
+        kept.append(state.step)
+        if state.step == 3:
+            with torch.no_grad():
+                net.fc3.bias[0] = value
+            good.update(copied(net))
+
+    with pytest.raises(FloatingPointError, match="at step 3"):
+        hooks = Hooks(lambda: (50.0, 10.0), after_step, NOTHING)
+        fit(net, sgd, stream(seed), NORMALISE, RECIPE, state, 2, seed, hooks)
+    assert kept == [1, 2, 3] and state.step == 3
+    assert all(torch.equal(v.nan_to_num(), good[k].nan_to_num()) for k, v in net.state_dict().items())
+
+
+def test_bfloat16_keeps_weights_and_loss_in_float32(seed: int) -> None:
+    net = small(seed, dropout=0.0)
+    _, wide = train(small(seed, dropout=0.0), seed)
+    _, narrow = train(net, seed, bfloat16=True)
+    assert all(weight.dtype == torch.float32 for weight in net.state_dict().values())
+    assert narrow != wide
+    assert narrow[0] == pytest.approx(wide[0], rel=0.1, abs=0.1)  # scores of some units to 8 bits, over 11 layers
+
+
+# The plateau rule
+
+
+def run(recipe: Recipe, errors: Iterator[float] | list[float]) -> list[float]:
+    """The learning rates of the epochs that a run with these validation errors has."""
+    state, steps, rates = State(learning_rate=recipe.learning_rate), 10, []
+    for error in errors:
+        rates.append(state.learning_rate)
+        state.step += steps
+        state.loss = steps * 1.5
+        finish_epoch(state, recipe, steps, (error, error / 2), 100.0)
+        last = state.rows[-1]
+        assert last == Row(state.step, len(rates) - 1, 1.5, rates[-1], error, error / 2, 100.0)
+        assert state.loss == 0.0 and state.best == min(row.top1 for row in state.rows)
+        if state.done:
+            return rates
+    raise AssertionError("the errors did not last to the end")
+
+
+def rule(**more: float) -> Recipe:
+    """A recipe of rate 1 in which nothing but the plateau rule acts until the cap of 50 epochs."""
+    return Recipe(**{**vars(Recipe(1.0, 50, 0.9, 5e-4, drops=3, patience=2, first_drop=0, tail=0)), **more})
+
+
+def expected(*epochs: int) -> Any:
+    """That many epochs at 1, at 0.1, at 0.01 ..."""
+    return pytest.approx([0.1**drop for drop, count in enumerate(epochs) for _ in range(count)], rel=1e-12)
+
+
+def falling(first: float = 90.0) -> Iterator[float]:
+    """Errors that fall for ever."""
+    while True:
+        yield first
+        first *= 0.99
+
+
+def test_while_the_error_falls_the_rate_stays_until_the_cap() -> None:
+    assert run(rule(epochs=20), falling()) == expected(20)
+
+
+def test_patience_epochs_without_improvement_are_a_drop_and_after_the_drops_the_end() -> None:
+    assert run(rule(), [50.0] * 50) == expected(3, 2, 2, 2)
+    assert run(rule(patience=1), [50.0] * 50) == expected(2, 1, 1, 1)
+    assert run(rule(drops=1, patience=4), [50.0] * 50) == expected(5, 4)
+    assert run(rule(drops=0), [50.0] * 50) == expected(3)
+
+
+def test_an_improvement_begins_the_count_anew_and_equal_is_none() -> None:
+    assert run(rule(drops=1), [50, 51, 49, 49, 49, 48, 48, 47, 47, 47]) == expected(5, 5)
+
+
+def test_after_a_drop_an_error_must_still_beat_the_best_before_it() -> None:
+    assert run(rule(drops=1), [50, 60, 60, 55, 54]) == expected(3, 2)
+
+
+def test_the_cap_ends_a_run_with_drops_left() -> None:
+    assert run(rule(epochs=4), [50.0] * 50) == expected(3, 1)
+    assert run(rule(epochs=1), [50.0]) == expected(1)
+
+
+def test_no_drop_and_no_end_before_first_drop() -> None:
+    assert run(rule(first_drop=10), [50.0] * 50) == expected(10, 2, 2, 2)
+    assert run(rule(first_drop=10, drops=0), [50.0] * 50) == expected(10)
+    assert run(rule(first_drop=3), [50.0] * 50) == expected(3, 2, 2, 2)
+    improving = [50.0] * 9 + [40.0] * 50  # the count stands at 0 when first_drop comes
+    assert run(rule(first_drop=10, drops=1), improving) == expected(12, 2)
+
+
+def test_the_tail_has_a_drop_that_no_plateau_made() -> None:
+    assert run(rule(epochs=10, tail=3), falling()) == expected(7, 3)
+    assert run(rule(epochs=10, tail=9), falling()) == expected(1, 9)
+    assert run(rule(epochs=10, tail=0), falling()) == expected(10)
+    assert run(rule(epochs=10, tail=3, drops=0), falling()) == expected(10)
+
+
+def test_the_tail_adds_nothing_to_a_rate_that_has_fallen() -> None:
+    assert run(rule(epochs=10, tail=3), [50, 50, 50, 49, 48, 47, 46, 45, 44, 43]) == expected(3, 7)
+
+
+def test_whatever_the_errors_the_rule_keeps_its_bounds(rng: np.random.Generator) -> None:
+    for _ in range(300):
+        epochs = int(rng.integers(2, 25))
+        recipe = rule(
+            epochs=epochs,
+            drops=int(rng.integers(0, 4)),
+            patience=int(rng.integers(1, 5)),
+            first_drop=int(rng.integers(0, epochs)),
+            tail=int(rng.integers(0, epochs)),
+        )
+        errors = [float(error) for error in rng.integers(0, 40, epochs)]
+        rates = run(recipe, errors)
+        fell = [epoch for epoch, (one, other) in enumerate(pairwise(rates), 1) if other < one]
+        case = (recipe, errors, rates)
+        assert len(fell) <= recipe.drops and len(rates) <= epochs, case
+        assert rates == expected(*np.diff([0, *fell, len(rates)])), case
+        assert all(epoch >= min(recipe.first_drop, epochs - recipe.tail) for epoch in fell), case
+        for epoch in fell:  # each after a plateau, or where the tail begins
+            before = errors[: epoch - recipe.patience]
+            plateau = bool(before) and min(errors[epoch - recipe.patience : epoch]) >= min(before)
+            assert plateau or epoch == epochs - recipe.tail, case
+        if recipe.drops and len(rates) == epochs:
+            assert all(rate < 1 for rate in rates[epochs - recipe.tail :]), case
+        if len(rates) < epochs:
+            best = min(errors[: len(rates) - recipe.patience])
+            assert min(errors[len(rates) - recipe.patience : len(rates)]) >= best, case
+            assert len(fell) == recipe.drops, case
+
+
+def test_a_state_survives_being_written(rng: np.random.Generator) -> None:
+    row = Row(10, 0, *map(float, rng.uniform(0, 9, 5)))
+    for state in (State(), State(20, 0.01, 1, 40.0, 2, 3.5, True, [row, replace(row, step=20, epoch=1)])):
+        file = io.BytesIO()
+        torch.save(state.as_dict(), file)
+        file.seek(0)
+        assert State.from_dict(torch.load(file, weights_only=True)) == state
+
+
+def test_stalled_counts_the_last_epochs_at_chance() -> None:
+    chance = math.log(10)
+    for losses, count in (
+        ([], 0),
+        ([0.9], 0),
+        ([1.0], 1),
+        ([1.0, 1.005, 0.995], 3),
+        ([0.5, 1.0, 1.0], 2),
+        ([1.0, 1.0, 0.98], 0),
+        ([1.0, 1.0, 1.02], 0),
+        ([1.0, 0.5, 1.0], 1),
+        ([1.0095, 0.9905], 2),
+    ):
+        state = State(rows=[Row(0, i, share * chance, 0.01, 90.0, 50.0, 1.0) for i, share in enumerate(losses)])
+        assert stalled(state, 10) == count, losses
+        assert stalled(state, 1000) == 0, losses
