@@ -128,4 +128,4 @@ def _curve(axes: Axes, run: str, rows: pd.DataFrame) -> None:
 
 def _write(figure: Figure, path: Path) -> None:
     with whole(path) as file:
-        figure.savefig(file, format="png", metadata={"Software": None})
+        figure.savefig(file, format="png", dpi=120, metadata={"Software": None})

@@ -19,8 +19,7 @@ from reports.markdown import grid, heading, interval, number, table_text
 
 WARNING = (
     "> **These numbers are not comparable with the paper's.** The profile `{profile}` runs the paper's method on other "
-    "images with smaller nets and a shorter schedule; only the `paper` profile on ILSVRC-2012 is the paper's "
-    "experiment.\n"
+    "images, with smaller nets and a shorter schedule.\n"
 )
 
 

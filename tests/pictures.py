@@ -17,8 +17,8 @@ from pipeline.params import Params, load
 ROOT = Path(__file__).parent.parent
 Pixels = NDArray[np.uint8]
 
-# DALI rounds once and PIL after each of its two passes: at most 1.5 grey levels apart; on average 0.17, and 0.27 where a
-# ratio of exactly 2 makes ties of all roundings
+# DALI rounds once and PIL after each of its two passes: at most 1.5 grey levels apart; on average 0.17, and 0.27 where
+# a ratio of exactly 2 makes ties of all roundings
 GREY_LEVELS, GREY_LEVELS_ON_AVERAGE = 2, 0.3
 # at the image's rim DALI repeats the last pixel where PIL leaves out what is missing; an edge from black to white just
 # there, halved in size, comes out 20 grey levels apart

@@ -9,14 +9,14 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from pictures import ROOT, decoded, fresh_seed
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from pipeline.params import Data, load
@@ -101,7 +101,7 @@ def test_each_class_has_a_quarter_in_validation(drawn: dict[str, list[Item]]) ->
 def test_classes_are_mixed(drawn: dict[str, list[Item]]) -> None:
     for items in drawn.values():
         labels = [item.label for item in items]
-        neighbours = np.mean([a == b for a, b in zip(labels, labels[1:], strict=False)])
+        neighbours = np.mean([a == b for a, b in pairwise(labels)])
         assert neighbours < 0.2, "a tenth by chance, deviation 0.014 over 453"
 
 

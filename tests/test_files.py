@@ -38,19 +38,24 @@ def test_the_new_file_takes_the_place_of_the_old_one_only_at_the_end(path: Path)
     assert only(path)
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_the_old_file_stays_when_the_block_raises(path: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), whole(path) as file:
+def write_half(path: Path, error: BaseException) -> None:
+    """Begin to write and raise."""
+    with whole(path) as file:
         file.write(b"half of the new")
         raise error
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_the_old_file_stays_when_the_block_raises(path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error):
+        write_half(path, error("midway"))
     assert path.read_bytes() == b"old"
     assert only(path)
 
 
 def test_nothing_is_left_when_there_was_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="midway"), whole(tmp_path / "new") as file:
-        file.write(b"half")
-        raise ValueError("midway")
+    with pytest.raises(ValueError, match="midway"):
+        write_half(tmp_path / "new", ValueError("midway"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -226,8 +226,8 @@ def test_a_loss_that_is_not_finite_ends_training_and_spoils_nothing(value: float
                 net.fc3.bias[0] = value
             good.update(copied(net))
 
+    hooks = Hooks(lambda: (50.0, 10.0), after_step, NOTHING)
     with pytest.raises(FloatingPointError, match="at step 3"):
-        hooks = Hooks(lambda: (50.0, 10.0), after_step, NOTHING)
         fit(net, sgd, stream(seed), NORMALISE, RECIPE, state, 2, seed, hooks)
     assert kept == [1, 2, 3] and state.step == 3
     assert all(torch.equal(v.nan_to_num(), good[k].nan_to_num()) for k, v in net.state_dict().items())
@@ -339,8 +339,8 @@ def test_whatever_the_errors_the_rule_keeps_its_bounds(rng: np.random.Generator)
         assert rates == expected(*np.diff([0, *fell, len(rates)])), case
         assert all(epoch >= min(recipe.first_drop, epochs - recipe.tail) for epoch in fell), case
         for epoch in fell:  # each after a plateau, or where the tail begins
-            before = errors[: epoch - recipe.patience]
-            plateau = bool(before) and min(errors[epoch - recipe.patience : epoch]) >= min(before)
+            turn = max(0, epoch - recipe.patience)
+            plateau = turn > 0 and min(errors[turn:epoch]) >= min(errors[:turn])
             assert plateau or epoch == epochs - recipe.tail, case
         if recipe.drops and len(rates) == epochs:
             assert all(rate < 1 for rate in rates[epochs - recipe.tail :]), case

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from pictures import Pictures, check_grey_levels, decoded, jpeg, photograph, photographs, resized, rim
+from PIL import Image
 
 from vgg import images as module
 from vgg.draws import rescaled
-from vgg.images import rescale, rescaled_batches
+from vgg.images import Rescaled, rescale, rescaled_batches
 
 
 def mixed(rng: np.random.Generator) -> Pictures:
@@ -54,15 +55,19 @@ def test_pixels_are_pils(scale: int, rng: np.random.Generator, seed: int) -> Non
     for pixels, ids in rescaled_batches(images, scale, 3):
         for found, image in zip(pixels.permute(0, 2, 3, 1).numpy(), ids.tolist(), strict=True):
             wanted = resized(images[image], *found.shape[:2])
-            check_grey_levels(found, wanted, rim(*found.shape[:2]), f"seed {seed}, image {image} of {sizes[image]} at {scale}")
+            check_grey_levels(
+                found, wanted, rim(*found.shape[:2]), f"seed {seed}, image {image} of {sizes[image]} at {scale}"
+            )
+
+
+def by_id(batches: Iterable[Rescaled]) -> dict[int, torch.Tensor]:
+    """Each image's pixels, kept."""
+    return {i: one for batch in batches for i, one in zip(batch.ids.tolist(), batch.pixels.clone(), strict=True)}
 
 
 def test_threads_and_batch_change_no_bit(rng: np.random.Generator, seed: int) -> None:
     images = mixed(rng)
-    runs = [
-        {int(i): one for batch in rescaled_batches(images, 96, *how) for i, one in zip(batch.ids, batch.pixels.clone())}
-        for how in ((4, 1), (4, 2), (9, 1))
-    ]
+    runs = [by_id(rescaled_batches(images, 96, *how)) for how in ((4, 1), (4, 2), (9, 1))]
     for other in runs[1:]:
         assert all(torch.equal(other[i], runs[0][i]) for i in range(len(images))), seed
 

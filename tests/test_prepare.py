@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, JpegImagePlugin
 from pictures import Pixels, decoded, fresh_seed, jpeg, photograph, repository_params, resized, size
+from PIL import Image, JpegImagePlugin
 
 from pipeline import prepare as module
 from pipeline.errors import Failure
@@ -29,7 +29,8 @@ from pipeline.sources.base import SPLITS, Item, Split
 from vgg.draws import rescaled
 
 LARGEST = 219  # the mini profile's 3/7 of S = 512
-LIMIT = 40  # more than the 32 that are decoded at a time
+LIMIT = 40  # training images: more than the 32 that are decoded at a time
+VAL = 12
 
 
 class Given:
@@ -68,7 +69,7 @@ def some_items(random: np.random.Generator, split: str, count: int) -> list[Item
 def given() -> Given:
     """A source of photographs."""
     random = np.random.default_rng(fresh_seed())
-    return Given(**{split: some_items(random, split, LIMIT) for split in SPLITS})
+    return Given(train=some_items(random, "train", LIMIT), val=some_items(random, "val", VAL))
 
 
 @pytest.fixture(autouse=True)
@@ -203,9 +204,10 @@ def test_rescaled_images_have_the_quality_and_chroma_asked_for(
     prepare(params)
     for item, kept in zip(source.given["train"], stored(shards_root() / shards_key(params), "train"), strict=True):
         if kept != item.encoded:
-            with Image.open(io.BytesIO(kept)) as picture, Image.open(
-                io.BytesIO(jpeg_of(np.zeros((16, 16, 3), np.uint8), params))
-            ) as wanted:
+            with (
+                Image.open(io.BytesIO(kept)) as picture,
+                Image.open(io.BytesIO(jpeg_of(np.zeros((16, 16, 3), np.uint8), params))) as wanted,
+            ):
                 assert JpegImagePlugin.get_sampling(picture) == sampling
                 assert picture.quantization == wanted.quantization, params.chosen.prepare
 
@@ -260,12 +262,12 @@ def test_shards_are_split_when_they_grow_large(
     assert is_whole(folder)
     for split in SPLITS:
         files = sorted(folder.glob(f"{split}-*.bin"))
-        assert len(files) > 5
+        assert len(files) > 1
         assert files == [folder / shard_name(split, i) for i in range(len(files))]
         assert all(0 < file.stat().st_size <= largest for file in files)
     assert stored(folder, "val") == [item.encoded for item in source.given["val"]]
     files[1].write_bytes(files[1].read_bytes()[:-1])
-    with pytest.raises(Failure, match="val-00001.bin"):
+    with pytest.raises(Failure, match=r"val-00001\.bin"):
         Shards(folder, "val")
 
 
@@ -275,7 +277,7 @@ def test_an_image_larger_than_a_shard_has_one_of_its_own(
     writer = module.ShardWriter
     monkeypatch.setattr(module, "ShardWriter", lambda where, split, _: writer(where, split, 1))
     prepare(params)
-    assert len(list(folder.glob("val-*.bin"))) == LIMIT
+    assert len(list(folder.glob("val-*.bin"))) == VAL
     assert stored(folder, "val") == [item.encoded for item in source.given["val"]]
 
 
@@ -368,7 +370,7 @@ def test_facts_are_read_back(params: Params, source: Given) -> None:
     assert read_facts(params.profile) == facts
     assert isinstance(facts, Facts)
     assert (facts.source, facts.about, facts.comparable) == ("given", source.about, False)
-    assert (facts.train, facts.val, facts.classes) == (LIMIT, LIMIT, ["one", "two"])
+    assert (facts.train, facts.val, facts.classes) == (LIMIT, VAL, ["one", "two"])
     assert facts.shards == shards_key(params)
 
 
@@ -405,15 +407,15 @@ def test_a_damaged_shard_or_index_is_noticed_and_made_again(
 
 
 @pytest.mark.parametrize("name", ["facts.json", "manifest.csv"])
+@pytest.mark.parametrize("content", [None, b"", b"rubbish"], ids=["gone", "empty", "rubbish"])
 def test_a_missing_or_broken_list_beside_the_shards_is_made_again(
-    name: str, params: Params, source: Given, folder: Path
+    name: str, content: bytes | None, params: Params, source: Given, folder: Path
 ) -> None:
     prepare(params)
     before = hashes_in(folder)
     (folder / name).unlink()
-    prepare(params)
-    assert hashes_in(folder) == before
-    (folder / name).write_bytes(b"")
+    if content is not None:
+        (folder / name).write_bytes(content)
     prepare(params)
     assert hashes_in(folder) == before
 
@@ -511,7 +513,8 @@ def test_a_bad_image_stops_it_by_name_and_leaves_nothing_whole(
     kind: str, params: Params, source: Given, use: Callable[[Given], Given], folder: Path, seed: int,
 ) -> None:  # fmt: skip
     random = np.random.default_rng(seed)
-    split, number = SPLITS[int(random.integers(2))], int(random.integers(LIMIT))
+    split = SPLITS[int(random.integers(2))]
+    number = int(random.integers(source.count(split)))
     use(changed(source, split, number, BAD[kind](random)))
     with pytest.raises(Failure) as caught:
         prepare(params)
@@ -565,6 +568,6 @@ def test_a_full_disk_is_a_failure_and_leaves_nothing_whole(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module.ShardWriter, "add", full)
-    with pytest.raises(Failure, match="could not be written to .*No space left on device"):
+    with pytest.raises(Failure, match=r"could not be written to .*No space left on device"):
         prepare(params)
     assert not is_whole(folder)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from pictures import Pictures, check_grey_levels, fresh_seed, jpeg, photograph, photographs, resized, rim
+from PIL import Image
 
 from vgg import stream
 from vgg.draws import draw, epoch_words, order
@@ -57,13 +57,9 @@ def check_equal(found: list[Batch], wanted: list[Batch], what: object) -> None:
 
 def joined(parts: list[Batch]) -> Batch:
     """One batch of the ranks' parts: the image at place i is rank i % ranks's."""
-    size, ranks = sum(len(part.ids) for part in parts), len(parts)
-    whole = Batch(torch.empty(size, *parts[0].pixels.shape[1:], dtype=torch.uint8), torch.empty(size, dtype=torch.int64),
-                  torch.empty(size, 3), np.empty(size, np.int64))  # fmt: skip
-    for rank, part in enumerate(parts):
-        for target, source in zip(whole, part, strict=True):
-            target[rank::ranks] = source
-    return whole
+    places = np.argsort(np.concatenate([np.arange(len(part.ids)) * len(parts) + i for i, part in enumerate(parts)]))
+    pixels, labels, colour = (torch.cat(columns)[places] for columns in list(zip(*parts, strict=True))[:3])
+    return Batch(pixels, labels, colour, np.concatenate([part.ids for part in parts])[places])
 
 
 @pytest.mark.parametrize("threads", [2, 3])
