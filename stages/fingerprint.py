@@ -1,4 +1,4 @@
-"""Stage fingerprint: what the source looks like now, so that a changed source is noticed."""
+"""Stage fingerprint: what prepare depends on besides its parameters, so that a changed source is noticed."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from pipeline.sources import fingerprint
 
 
 def main(params: Params) -> None:
-    """Write the source's fingerprint."""
-    write_json(FINGERPRINT, fingerprint(params.chosen))
+    """Write the source's fingerprint and the largest S of the grid."""
+    write_json(FINGERPRINT, {"source": fingerprint(params.chosen), "largest_scale": params.largest_scale})
