@@ -7,13 +7,11 @@ tracks and deletes; several clones may share it. The manifest and the facts lie 
 from __future__ import annotations
 
 import csv
-import fcntl
 import hashlib
 import io
 import shutil
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from pipeline.device import has_gpu
 from pipeline.errors import Failure
 from pipeline.facts import Facts
 from pipeline.files import digest, read_json, sha256, whole, write_json
+from pipeline.lock import alone
 from pipeline.params import Params
 from pipeline.params import Prepare as PrepareParams
 from pipeline.paths import MANIFEST, shards_root
@@ -77,7 +76,7 @@ def _make(params: Params, folder: Path) -> None:
     source = open_source(params.chosen)
     largest = params.chosen.net.pixels(params.largest_scale)
     try:
-        with _alone(partial):
+        with alone(folder.with_suffix(".lock"), "preparing this data set"):
             for stale in (partial, folder):
                 shutil.rmtree(stale, ignore_errors=True)
             partial.mkdir(parents=True)
@@ -101,18 +100,6 @@ def _make(params: Params, folder: Path) -> None:
             partial.rename(folder)
     except OSError as error:
         raise Failure(f"the shards could not be written to {folder}: {error.strerror or error}") from error
-
-
-@contextmanager
-def _alone(partial: Path) -> Iterator[None]:
-    """Nobody else prepares this data set meanwhile; Failure if somebody does."""
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    with partial.with_suffix(".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Failure(f"another process is preparing {partial.stem} already") from None
-        yield
 
 
 @dataclass

@@ -19,9 +19,10 @@ STAMPS = Path(__file__).parent / "method.json"
 DECODING = ["vgg/draws.py", "vgg/images.py"]
 SCORING = [*DECODING, "vgg/nets.py", "vgg/normalise.py", "vgg/score.py", "vgg/errors.py", "pipeline/grid.py"]
 SCORING = [*SCORING, "stages/setup.py"]
+TRAINING = ["stages/random.py", "stages/trainer.py"]
 STEPS = {
     "prepare": [*DECODING, "pipeline/prepare.py", "pipeline/shards.py", "pipeline/sources/digits.py"],
-    "train": [*SCORING, "vgg/initialise.py", "vgg/stream.py", "vgg/fit.py", "stages/random.py", "stages/train.py"],
+    "train": [*SCORING, "vgg/initialise.py", "vgg/stream.py", "vgg/fit.py", *TRAINING],
     "score": [*SCORING, "stages/score.py"],
     "table": ["vgg/errors.py", "pipeline/grid.py", "reports/tables.py"],
 }

@@ -17,9 +17,12 @@ import yaml
 from pipeline.errors import Failure
 from pipeline.facts import read_facts
 from pipeline.files import sha256
+from pipeline.lock import alone
 from pipeline.params import Params, load
-from stages import prepare, train
+from pipeline.paths import checkpoints
+from stages import prepare, train, trainer
 from stages import random as random_weights
+from vgg.fit import State
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = [str(Path(sys.executable).parent / "vgg-repro"), "train", "A-256", "--direct"]
@@ -72,17 +75,17 @@ def test_a_run_is_deterministic_and_leaves_no_checkpoint(params: Params) -> None
 def test_interrupted_at_any_step_it_ends_in_the_same_bytes(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = undisturbed(params)
     step = random.randrange(1, 18)
-    real = train.Trainer._after_step
+    real = trainer.Trainer._after_step
 
-    def interrupt(self: train.Trainer, state: train.State, loss: float) -> None:
+    def interrupt(self: trainer.Trainer, state: State, loss: float) -> None:
         if state.step == step:
             os.kill(os.getpid(), signal.SIGINT)
         real(self, state, loss)
 
-    monkeypatch.setattr(train.Trainer, "_after_step", interrupt)
+    monkeypatch.setattr(trainer.Trainer, "_after_step", interrupt)
     with pytest.raises(KeyboardInterrupt, match=f"step {step}"):
         train.main(params, "A-256")
-    monkeypatch.setattr(train.Trainer, "_after_step", real)
+    monkeypatch.setattr(trainer.Trainer, "_after_step", real)
     train.main(params, "A-256")
     assert sha256(WEIGHTS) == expected, f"interrupted at step {step}"
 
@@ -109,8 +112,8 @@ def test_another_parameter_is_another_checkpoint(params: Params, tmp_path: Path)
 
 
 def test_two_at_once_the_second_says_who_is_at_work(params: Params) -> None:
-    folder = train.checkpoints("A-256", train.identity(params, params.runs["A-256"], read_facts("mini")))
-    with train._alone(folder), pytest.raises(Failure, match="already"):
+    folder = checkpoints("A-256", train.identity(params, params.runs["A-256"], read_facts("mini")))
+    with alone(folder / "lock", "training"), pytest.raises(Failure, match="already"):
         train.main(params, "A-256")
 
 
