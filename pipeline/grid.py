@@ -20,7 +20,7 @@ TITLES = {
     "table5": "ConvNet evaluation techniques comparison",
     "table6": "Multiple ConvNet fusion results",
     "table7": "Comparison with the state of the art in ILSVRC classification",
-    "shallow": "A shallow net of 5x5 filters against B of 3x3 (section 4.1)",
+    "shallow": "A shallow net of 5x5 filters against B of 3x3",
 }
 LATER = {
     8: "localisation (appendix A)",

@@ -7,6 +7,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from pipeline.grid import TITLES
+
 NONE = "–"
 HEADINGS = {"net": "net", "S": "train S", "Q": "test Q", "row": "entry", "entry": "entry", "runs": "nets"}
 
@@ -15,7 +17,12 @@ def table_text(values: dict[str, Any]) -> str:
     """Heading, table and notes of one table's values."""
     bodies = {"table1": _configurations, "table2": _parameters}
     body = bodies.get(values["table"], _errors)(values)
-    return "\n\n".join([f"## {heading(values['table'])}. {values['title']}", body, *_notes(values)])
+    return "\n\n".join([f"## {title(values['table'])}", body, *_notes(values)])
+
+
+def title(name: str) -> str:
+    """Table `name`'s number and title."""
+    return f"{heading(name)}. {TITLES[name]}"
 
 
 def heading(name: str) -> str:

@@ -15,7 +15,7 @@ from pipeline.grid import TITLES
 from pipeline.paths import facts, results, table
 from pipeline.progress import duration
 from reports.charts import curves_chart, depth_chart, shallow_chart
-from reports.markdown import grid, heading, interval, number, table_text
+from reports.markdown import grid, heading, interval, number, table_text, title
 
 WARNING = (
     "> **These numbers are not comparable with the paper's.** The profile `{profile}` runs the paper's method on other "
@@ -60,9 +60,8 @@ def _tables(found: Results, folder: Path) -> Iterator[Path]:
         if name == "shallow" and all(row["ours"] for row in values["rows"]):
             shallow_chart(values, folder / "shallow.png")
             picture = "\n![B and the shallow net at the centre crop](shallow.png)\n"
-        text = (
-            f"# {heading(name)}\n\n{_warning(found, name)}\n{table_text(values)}\n{picture}\n[All tables](README.md)\n"
-        )
+        body = table_text(values).split("\n\n", 1)[1]
+        text = f"# {title(name)}\n\n{_warning(found, name)}\n{body}\n{picture}\n[All tables](README.md)\n"
         yield _page(folder / f"{name}.md", text)
     if {"table3", "table4"} <= set(found.tables):
         depth_chart(found.tables["table3"], found.tables["table4"], folder / "depth.png")

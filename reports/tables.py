@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import Failure
 from pipeline.facts import Facts
-from pipeline.grid import TITLES, Row, printed, rows, scales_of, single_scale
+from pipeline.grid import Row, printed, rows, scales_of, single_scale
 from pipeline.params import NETS, Params, Run
 from pipeline.paths import posteriors
 from vgg.errors import error, top_k
@@ -23,7 +23,7 @@ PRINTED_NETS = [net for net in NETS if net != "shallow"]
 
 def table(name: str, params: Params, facts: Facts | None) -> dict[str, Any]:
     """The values of table `name`; `facts` may be None for Tables 1 and 2, which need no data."""
-    head = {"table": name, "title": TITLES[name], "profile": params.profile}
+    head = {"table": name, "profile": params.profile}
     if name == "table1":
         return head | {"columns": configurations()}
     if name == "table2":

@@ -95,6 +95,9 @@ def test_colour_shifts_are_three_independent_standard_normals(rng: np.random.Gen
     # deviations over 20,000: of a mean 0.0071, of a variance 0.01, of a covariance 0.0071; six of the largest
     assert np.abs(colour.mean(0)).max() < 0.06, key
     assert np.abs(np.cov(colour.T) - np.eye(3)).max() < 0.06, key
+    # no more do their squares; a square's deviation is 1.4, a covariance of two of them has 2 / sqrt(20000) = 0.014
+    squares = np.cov((colour**2).T)
+    assert np.abs(squares - np.diag(np.diag(squares))).max() < 6 * 0.0145, key
     # a normal lies within 1, 2, 3 deviations so often; six times sqrt(p (1 - p) / 60000) is at most 0.0114
     within = [(np.abs(colour) < limit).mean() for limit in (1, 2, 3)]
     assert np.allclose(within, (0.6827, 0.9545, 0.9973), rtol=0, atol=0.0115), key

@@ -30,10 +30,12 @@ def only(path: Path) -> bool:
 
 def test_the_new_file_takes_the_place_of_the_old_one_only_at_the_end(path: Path) -> None:
     content = os.urandom(10_000)
-    with whole(path) as file:
-        file.write(content)
-        file.flush()
-        assert path.read_bytes() == b"old"
+    with path.open("rb") as reader:
+        with whole(path) as file:
+            file.write(content)
+            file.flush()
+            assert path.read_bytes() == b"old"
+        assert reader.read() == b"old", "who has begun to read the old file reads it to its end"
     assert path.read_bytes() == content
     assert only(path)
 

@@ -420,6 +420,22 @@ def test_a_missing_or_broken_list_beside_the_shards_is_made_again(
     assert hashes_in(folder) == before
 
 
+def test_nothing_lies_in_its_place_before_it_is_whole(
+    params: Params, source: Given, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[bool] = []
+    add = module.ShardWriter.add
+
+    def watched(*arguments: Any) -> None:
+        there.append(folder.exists())
+        add(*arguments)
+
+    monkeypatch.setattr(module.ShardWriter, "add", watched)
+    prepare(params)
+    assert there == [False] * (LIMIT + VAL)
+    assert is_whole(folder)
+
+
 def test_two_at_once_are_kept_apart(params: Params, source: Given, folder: Path) -> None:
     folder.parent.mkdir()
     with folder.with_suffix(".lock").open("w") as lock:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.params import load
+from reports.markdown import table_text
 
 ROOT = Path(__file__).parent.parent
 MINI = ROOT / "reports/mini"
@@ -45,3 +46,9 @@ def test_the_result_is_one_data_set_and_one_set_of_weights() -> None:
     for name in ("table3", "table4", "table5", "table6", "table7", "shallow"):
         for run, weights in read(name)["weights"].items():
             assert weights == summaries[run]["weights_sha256"]
+
+
+@pytest.mark.parametrize("name", ["table4", "table5"])
+def test_the_readme_shows_the_table_as_it_came_out(name: str) -> None:
+    body = table_text(read(name)).split("\n\n")[1]
+    assert body in (ROOT / "README.md").read_text()
