@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -58,6 +59,9 @@ def repro(*words: str, quiet: bool = False) -> None:
     environment = {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', '')}"}
     if quiet:
         environment[QUIET] = "1"
-    done = subprocess.run([sys.executable, "-m", "dvc", "repro", *words], env=environment, check=False)
-    if done.returncode:
+    with subprocess.Popen([sys.executable, "-m", "dvc", "repro", *words], env=environment) as child:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the stage's, which keeps what it has done
+        code = child.wait()
+        signal.signal(signal.SIGINT, before)
+    if code:
         raise typer.Exit(1)

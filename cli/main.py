@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli import fingerprint, prepare, report, run, score, table, train, weights
-from pipeline.errors import Failure, UsageError
+from pipeline.errors import Failure
 
 app = typer.Typer(
     name="vgg-repro",
@@ -53,17 +53,13 @@ def main() -> None:
     try:
         app()
     except Failure as failure:
-        _end(failure, 2 if isinstance(failure, UsageError) else 1)
-    except KeyboardInterrupt as interrupt:
-        _end(interrupt, 130)
+        _end(failure, str(failure), failure.code)
     except Exception as error:
-        _end(error, 1)
+        _end(error, f"unexpected {type(error).__name__}: {error} (vgg-repro --debug ... shows where)", 1)
 
 
-def _end(error: BaseException, code: int) -> None:
+def _end(error: Exception, message: str, code: int) -> None:
     if "--debug" in sys.argv:
         raise error
-    expected = isinstance(error, Failure | KeyboardInterrupt)
-    text = str(error) if expected else f"unexpected {type(error).__name__}: {error} (vgg-repro --debug ... shows where)"
-    print(f"vgg-repro: {text or 'interrupted'}", file=sys.stderr)
+    print(f"vgg-repro: {message}", file=sys.stderr)
     sys.exit(code)

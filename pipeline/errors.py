@@ -1,9 +1,19 @@
-"""The two kinds of expected failure; `cli.main` turns each into one message and an exit code."""
+"""The expected failures; `cli.main` turns each into one message and its exit code."""
 
 
 class Failure(Exception):
-    """The work could not be done: exit code 1."""
+    """The work could not be done."""
+
+    code = 1
 
 
 class UsageError(Failure):
-    """What was asked for makes no sense: exit code 2."""
+    """What was asked for makes no sense."""
+
+    code = 2
+
+
+class Interrupted(Failure):
+    """Somebody asked for an end; what was done so far is kept."""
+
+    code = 130

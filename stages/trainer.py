@@ -11,7 +11,7 @@ from types import FrameType
 import torch
 
 from pipeline.device import slow_in_bfloat16
-from pipeline.errors import Failure
+from pipeline.errors import Failure, Interrupted
 from pipeline.facts import Facts
 from pipeline.grid import single_scale
 from pipeline.params import Params
@@ -27,10 +27,6 @@ from vgg.stream import Plan, steps_per_epoch, training_stream
 
 SAVE_EVERY = 300.0  # seconds between checkpoints inside an epoch; there is one at the end of each epoch
 STALLED = 5  # epochs at ln K after which a run is said to be stalled
-
-
-class Interrupted(KeyboardInterrupt):
-    """Somebody asked for an end; the checkpoint is written."""
 
 
 class Trainer:

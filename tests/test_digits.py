@@ -145,7 +145,7 @@ def test_places_vary_with_the_spread(seed: int) -> None:
         boxes = np.array([item.box for item in items], np.float64)
         centres = (boxes[:, 1::-1] + boxes[:, 3:1:-1]) / 2
         places.append(((centres - sides / 2) / sides.min(1, keepdims=True)).std(0))
-    # the ink is not in the middle of its 8x8 cells, hence something at 0; uniform over -0.2..0.2 has a deviation of 0.115
+    # at 0 the ink is not quite in the middle of its 8x8 cells; uniform over -0.2..0.2 has a deviation of 0.115
     assert places[0].max() < 0.05 < 0.085 < places[1].min(), (seed, places)
 
 

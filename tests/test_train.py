@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.errors import Failure
+from pipeline.errors import Failure, Interrupted
 from pipeline.facts import read_facts
 from pipeline.files import sha256
 from pipeline.lock import alone
@@ -83,19 +83,36 @@ def test_interrupted_at_any_step_it_ends_in_the_same_bytes(params: Params, monke
         real(self, state, loss)
 
     monkeypatch.setattr(trainer.Trainer, "_after_step", interrupt)
-    with pytest.raises(KeyboardInterrupt, match=f"step {step}"):
+    with pytest.raises(Interrupted, match=f"step {step}"):
         train.main(params, "A-256")
     monkeypatch.setattr(trainer.Trainer, "_after_step", real)
     train.main(params, "A-256")
     assert sha256(WEIGHTS) == expected, f"interrupted at step {step}"
 
 
+def test_ctrl_c_says_where_it_stopped_and_ends_with_130(params: Params) -> None:
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["profiles"]["mini"]["recipes"]["scratch"]["epochs"] = 1000
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    with subprocess.Popen(PROGRAM, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as child:
+        wait_for_checkpoint()
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "A-256 stopped at step" in said
+
+
+def wait_for_checkpoint() -> None:
+    """Return as soon as there is a checkpoint, or after two minutes."""
+    deadline = time.monotonic() + 120
+    while not list(Path("checkpoints").glob("*/last.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def test_killed_outright_it_goes_on_from_its_checkpoint(params: Params) -> None:
     expected = undisturbed(params)
     with subprocess.Popen(PROGRAM, stdout=subprocess.PIPE) as child:
-        deadline = time.monotonic() + 120
-        while not list(Path("checkpoints").glob("*/last.pt")) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for_checkpoint()
         child.kill()
     assert not WEIGHTS.exists(), "it was finished before the kill"
     done = subprocess.run(PROGRAM, capture_output=True, text=True, check=True)
