@@ -27,7 +27,6 @@ class Facts:
     eigenvalues: list[float]
     eigenvectors: list[list[float]]  # a row an eigenvector
     manifest: str  # SHA-256 of data/manifest.csv, which has the hash of every image
-    shards: str  # name of the folder they lie in
 
     def write(self, profile: str) -> None:
         """Write them where reports and stages look for them."""

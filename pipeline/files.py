@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,7 +30,8 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise Failure(f"{path} could not be written: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -45,7 +46,7 @@ def read_json(path: Path, make: str) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise Failure(f"{path} is not there; make it with: {make}") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no text at all
         raise Failure(f"{path} is no JSON ({error}); make it again with: {make}") from None
 
 

@@ -27,7 +27,7 @@ from pipeline.files import digest, read_json, sha256, whole, write_json
 from pipeline.lock import alone
 from pipeline.params import Params
 from pipeline.params import Prepare as PrepareParams
-from pipeline.paths import MANIFEST, shards_root
+from pipeline.paths import MANIFEST, SHARDS, shards_root
 from pipeline.progress import Progress
 from pipeline.shards import Shards, ShardWriter
 from pipeline.sources import fingerprint, open_source
@@ -52,10 +52,14 @@ def prepare(params: Params) -> Facts:
     """Make the data set's shards unless they are there; write the manifest and the facts. Failure names a bad image."""
     folder = shards_root() / shards_key(params)
     if not is_whole(folder):
-        _make(params, folder)
+        with alone(folder.with_suffix(".lock"), "preparing this data set"):
+            if not is_whole(folder):  # somebody else may have made it just now
+                _make(params, folder)
     with (folder / "manifest.csv").open("rb") as source, whole(MANIFEST) as target:
         shutil.copyfileobj(source, target)
-    found = Facts(**read_json(folder / "facts.json", "vgg-repro prepare"))
+    with whole(SHARDS) as file:
+        file.write(f"{folder.name}\n".encode())
+    found = _read(folder)
     found.write(params.profile)
     return found
 
@@ -65,41 +69,50 @@ def is_whole(folder: Path) -> bool:
     try:
         for split in SPLITS:
             Shards(folder, split)
-    except Failure:
+        return sha256(folder / "manifest.csv") == _read(folder).manifest
+    except (Failure, OSError, TypeError):
         return False
-    return (folder / "facts.json").is_file() and (folder / "manifest.csv").is_file()
+
+
+def _read(folder: Path) -> Facts:
+    return Facts(**read_json(folder / "facts.json", "vgg-repro prepare"))
 
 
 def _make(params: Params, folder: Path) -> None:
     """Write the data set beside its place, then move it there."""
     partial = folder.with_name(folder.name + ".partial")
-    source = open_source(params.chosen)
-    largest = params.chosen.net.pixels(params.largest_scale)
     try:
-        with alone(folder.with_suffix(".lock"), "preparing this data set"):
-            for stale in (partial, folder):
-                shutil.rmtree(stale, ignore_errors=True)
-            partial.mkdir(parents=True)
-            colours, rescaled_images = Colours(), 0
-            with (partial / "manifest.csv").open("w", newline="") as file:
-                manifest = csv.writer(file, lineterminator="\n")
-                manifest.writerow(COLUMNS)
-                for split in SPLITS:
-                    smaller = largest if split == "train" and params.chosen.prepare.rescale == "train" else None
-                    writer = ShardWriter(partial, split, params.chosen.prepare.shard_mb << 20)
-                    with writer, Progress(f"prepare {split}", source.count(split), "images") as progress:
-                        for done in _decoded(source.items(split), smaller, params.chosen.prepare):
-                            writer.add(done.item.id, done.item.label, done.stored, done.size, done.box)
-                            manifest.writerow(_manifest_row(split, done))
-                            if split == "train":
-                                colours.add(done.pixels)
-                                rescaled_images += done.stored is not done.item.encoded
-                            progress.advance()
-            facts = _facts(source, partial, folder.name, colours, rescaled_images)
-            write_json(partial / "facts.json", asdict(facts))
-            partial.rename(folder)
+        for stale in (partial, folder):
+            shutil.rmtree(stale, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write_json(partial / "facts.json", asdict(_write_splits(params, partial)))
+        partial.rename(folder)
     except OSError as error:
         raise Failure(f"the shards could not be written to {folder}: {error.strerror or error}") from error
+
+
+def _write_splits(params: Params, folder: Path) -> Facts:
+    """Write both splits' shards and the manifest into `folder`, and say what was seen."""
+    source, wanted = open_source(params.chosen), params.chosen.prepare
+    largest = params.chosen.net.pixels(params.largest_scale)
+    colours, smaller = Colours(), 0
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        manifest = csv.writer(file, lineterminator="\n")
+        manifest.writerow(COLUMNS)
+        for split in SPLITS:
+            if not source.count(split):
+                raise Failure(f"the source {source.name} has no image in its part {split}")
+            limit = largest if split == "train" and wanted.rescale == "train" else None
+            writer = ShardWriter(folder, split, wanted.shard_mb << 20)
+            with writer, Progress(f"prepare {split}", source.count(split), "images") as progress:
+                for done in _decoded(source.items(split), limit, wanted):
+                    writer.add(done.item.id, done.item.label, done.stored, done.size, done.box)
+                    manifest.writerow(_manifest_row(split, done))
+                    if split == "train":
+                        colours.add(done.pixels)
+                        smaller += done.stored is not done.item.encoded
+                    progress.advance()
+    return _facts(source, sha256(folder / "manifest.csv"), colours, smaller)
 
 
 @dataclass
@@ -116,7 +129,7 @@ class Decoded:
 def _decoded(items: Iterator[Item], largest: int | None, params: PrepareParams) -> Iterator[Decoded]:
     """Each item decoded, and made as small as `largest` if its smallest side is above it."""
     waiting: deque[tuple[Item, NDArray[np.int64], NDArray[np.int64]]] = deque()
-    for batch in rescale(_samples(items, largest, waiting), BATCH, gpu=has_gpu(params.device)):
+    for batch in _named(rescale(_samples(items, largest, waiting), BATCH, gpu=has_gpu(params.device)), waiting):
         pixels = batch.as_cpu() if hasattr(batch, "as_cpu") else batch
         for i in range(len(pixels)):
             item, old, new = waiting.popleft()
@@ -125,6 +138,17 @@ def _decoded(items: Iterator[Item], largest: int | None, params: PrepareParams) 
             stored = item.encoded if same else encode(picture, params.quality, params.chroma)
             box = NO_BOX if item.box is None else _scaled(item.box, new / old)
             yield Decoded(item, stored, (int(new[0]), int(new[1])), box, picture)
+
+
+def _named(batches: Iterator[Any], waiting: deque[Any]) -> Iterator[Any]:
+    """The same batches; where DALI cannot decode one that Pillow could, a Failure that names its images."""
+    try:
+        yield from batches
+    except RuntimeError as reason:
+        names = ", ".join(item.id for item, _, _ in list(waiting)[:BATCH])
+        raise Failure(
+            f"DALI cannot decode one of these images: {names} ({str(reason).strip().splitlines()[-1]})"
+        ) from None
 
 
 def _samples(items: Iterator[Item], largest: int | None, waiting: deque[Any]) -> Iterator[Any]:
@@ -202,7 +226,7 @@ class Colours:
         return self.second / self.images - np.outer(self.mean(), self.mean())
 
 
-def _facts(source: Source, partial: Path, key: str, colours: Colours, rescaled_images: int) -> Facts:
+def _facts(source: Source, manifest: str, colours: Colours, smaller: int) -> Facts:
     covariance = colours.covariance()
     values, vectors = np.linalg.eigh(covariance)
     return Facts(
@@ -212,11 +236,10 @@ def _facts(source: Source, partial: Path, key: str, colours: Colours, rescaled_i
         classes=source.classes(),
         train=source.count("train"),
         val=source.count("val"),
-        rescaled=rescaled_images,
+        rescaled=smaller,
         mean_rgb=colours.mean().tolist(),
         covariance=covariance.tolist(),
         eigenvalues=values.tolist(),
         eigenvectors=vectors.T.tolist(),
-        manifest=sha256(partial / "manifest.csv"),
-        shards=key,
+        manifest=manifest,
     )

@@ -7,11 +7,13 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import Failure
+from pipeline.files import whole
 
 Bytes = NDArray[np.uint8]
 
@@ -28,7 +30,7 @@ class Index:
     offsets: list[int] = field(default_factory=list)  # bytes
     lengths: list[int] = field(default_factory=list)
     boxes: list[tuple[float, float, float, float]] = field(default_factory=list)  # NaN where there is none
-    hashes: list[str] = field(default_factory=list)  # SHA-256 of the stored bytes
+    hashes: list[bytes] = field(default_factory=list)  # SHA-256 of the stored bytes
 
 
 class ShardWriter:
@@ -44,11 +46,12 @@ class ShardWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.file.close()
+        self._close_shard()
         if kind is None:
-            columns = {name: np.asarray(column) for name, column in vars(self.index).items()}
+            columns = {name: np.asarray(column) for name, column in vars(self.index).items() if name != "hashes"}
             columns["boxes"] = np.asarray(self.index.boxes, np.float32).reshape(-1, 4)
-            with (self.folder / index_name(self.split)).open("wb") as file:
+            columns["hashes"] = np.frombuffer(b"".join(self.index.hashes), np.uint8).reshape(-1, 32)
+            with whole(self.folder / index_name(self.split)) as file:
                 np.savez(file, allow_pickle=False, **columns)
 
     def add(
@@ -67,11 +70,17 @@ class ShardWriter:
         index.offsets.append(self.offset)
         index.lengths.append(len(encoded))
         index.boxes.append(box)
-        index.hashes.append(hashlib.sha256(encoded).hexdigest())
+        index.hashes.append(hashlib.sha256(encoded).digest())
         self.offset += len(encoded)
 
-    def _next_shard(self) -> None:
+    def _close_shard(self) -> None:
+        """Close the file once the disk has it: the folder's name will say that it is whole."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
         self.file.close()
+
+    def _next_shard(self) -> None:
+        self._close_shard()
         self.shard, self.offset = self.shard + 1, 0
         self.file = (self.folder / shard_name(self.split, self.shard)).open("wb")
 
@@ -79,7 +88,8 @@ class ShardWriter:
 class Shards:
     """A split read back: `shards[i]` is image i's encoded bytes; sizes and labels are arrays (images,).
 
-    Files are mapped, not read, so that memory stays flat. Failure if an index or a shard is missing or too short.
+    Files are mapped, not read, so that memory stays flat. Failure if an index or a shard is missing or of a wrong
+    length, and if an image's bytes are not those that were written: DALI may die of such.
     """
 
     def __init__(self, folder: Path, split: str) -> None:
@@ -90,10 +100,11 @@ class Shards:
                 self.heights: NDArray[np.int64] = columns["heights"]
                 self.widths: NDArray[np.int64] = columns["widths"]
                 self.boxes: NDArray[np.float32] = columns["boxes"]
+                self.hashes: Bytes = columns["hashes"]  # (images, 32)
                 self._shards, self._offsets, self._lengths = (columns[k] for k in ("shards", "offsets", "lengths"))
             files = [folder / shard_name(split, i) for i in range(int(self._shards.max()) + 1)]
             self._files = [np.memmap(file, np.uint8, "r") for file in files]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise Failure(f"the {split} shards in {folder} cannot be read ({error}); {MAKE_SHARDS}") from None
         ends = self._offsets + self._lengths
         for number, file in enumerate(self._files):
@@ -106,6 +117,9 @@ class Shards:
     def __getitem__(self, image: int) -> Bytes:
         start, file = int(self._offsets[image]), self._files[int(self._shards[image])]
         found: Bytes = file[start : start + int(self._lengths[image])]
+        if hashlib.sha256(found.data).digest() != self.hashes[image].tobytes():
+            folder = Path(str(file.filename)).parent
+            raise Failure(f"{self.ids[image]} is damaged in {folder}; delete that folder, then: vgg-repro prepare")
         return found
 
 
@@ -120,8 +134,3 @@ def shard_name(split: str, number: int) -> str:
 def index_name(split: str) -> str:
     """The file name of a split's index."""
     return f"{split}.index.npz"
-
-
-def folder_bytes(folder: Path) -> int:
-    """The bytes of all files in `folder`."""
-    return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())

@@ -29,7 +29,7 @@ def main(params: Params, name: str, mode: str) -> None:
     started = time.monotonic()
     run, score, size = params.runs[name], params.chosen.score, params.chosen.net
     facts = read_facts(params.profile)
-    images = open_shards(facts, "val")
+    images = open_shards("val")
     where = device(score.device, score.threads)
     weights_hash = sha256(weights(name)) if weights(name).exists() else ""
     net = build(params, run.net, len(facts.classes))

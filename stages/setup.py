@@ -14,7 +14,7 @@ from pipeline.errors import Failure
 from pipeline.facts import Facts
 from pipeline.files import whole
 from pipeline.params import Params
-from pipeline.paths import shards_root
+from pipeline.paths import shards
 from pipeline.shards import Shards
 from vgg.nets import VGG
 from vgg.normalise import Normalise, colour_components
@@ -38,9 +38,9 @@ def normaliser(params: Params, facts: Facts) -> Normalise:
     return Normalise(torch.tensor(facts.mean_rgb), components, params.chosen.net.input_scale)
 
 
-def open_shards(facts: Facts, split: str) -> Shards:
+def open_shards(split: str) -> Shards:
     """A split of the prepared data; Failure if its shards are not on this machine."""
-    return Shards(shards_root() / facts.shards, split)
+    return Shards(shards(), split)
 
 
 def save_tensors(path: Path, values: dict[str, Any]) -> None:

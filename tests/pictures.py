@@ -32,15 +32,15 @@ def fresh_seed() -> int:
     return seed
 
 
-def photograph(random: np.random.Generator, height: int, width: int) -> Pixels:
-    """Light and shade at every scale, a few things with edges, and grain: (height, width, 3)."""
+def photograph(random: np.random.Generator, height: int, width: int, things: int = 6) -> Pixels:
+    """Light and shade at every scale, some things with edges, and grain: (height, width, 3)."""
     total = np.full((height, width, 3), random.uniform(90, 160, 3), np.float32)
     for cells, strength in ((3, 40), (8, 25), (24, 15), (70, 8)):
         blobs = np.clip(128 + strength * random.standard_normal((cells, cells, 3)), 0, 255).astype(np.uint8)
         total += np.asarray(Image.fromarray(blobs).resize((width, height), Image.Resampling.BICUBIC), np.float32) - 128
     picture = Image.fromarray(np.clip(total, 0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(picture)
-    for _ in range(6):
+    for _ in range(things):
         (left, right), (top, bottom) = np.sort(random.uniform(0, width, 2)), np.sort(random.uniform(0, height, 2))
         pen.ellipse((left, top, right, bottom), fill=tuple(int(level) for level in random.integers(0, 256, 3)))
     grain = random.normal(0, 3, (height, width, 1))
@@ -70,9 +70,9 @@ class Pictures:
         return self.encoded[image]
 
 
-def photographs(random: np.random.Generator, sizes: Iterable[tuple[int, int]]) -> Pictures:
+def photographs(random: np.random.Generator, sizes: Iterable[tuple[int, int]], things: int = 6) -> Pictures:
     """A photograph of each size (height, width), with random labels."""
-    encoded = [jpeg(photograph(random, *one), int(random.integers(75, 97))) for one in sizes]
+    encoded = [jpeg(photograph(random, *one, things), int(random.integers(75, 97))) for one in sizes]
     return Pictures(encoded, random.integers(0, 1000, len(encoded)).tolist())
 
 

@@ -214,8 +214,8 @@ def test_all_layers_learn_again_after_an_fc_only_optimiser(seed: int) -> None:
     assert sum(len(group["params"]) for group in optimiser(net, RECIPE).param_groups) == 2 * len(weighted(net))
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_ends_training_and_spoils_nothing(value: float, seed: int) -> None:
+@pytest.mark.parametrize(("bias", "loss"), [(math.nan, "nan"), (-math.inf, "inf")])
+def test_a_loss_that_is_not_finite_ends_training_and_spoils_nothing(bias: float, loss: str, seed: int) -> None:
     net, state, kept = small(seed), State(learning_rate=0.02), list[int]()
     sgd, good = optimiser(net, RECIPE), {}
 
@@ -223,11 +223,11 @@ def test_a_loss_that_is_not_finite_ends_training_and_spoils_nothing(value: float
         kept.append(state.step)
         if state.step == 3:
             with torch.no_grad():
-                net.fc3.bias[0] = value
+                net.fc3.bias[batch(seed, 3).labels[0]] = bias
             good.update(copied(net))
 
     hooks = Hooks(lambda: (50.0, 10.0), after_step, NOTHING)
-    with pytest.raises(FloatingPointError, match="at step 3"):
+    with pytest.raises(FloatingPointError, match=f"loss is {loss} at step 3"):
         fit(net, sgd, stream(seed), NORMALISE, RECIPE, state, 2, seed, hooks)
     assert kept == [1, 2, 3] and state.step == 3
     assert all(torch.equal(v.nan_to_num(), good[k].nan_to_num()) for k, v in net.state_dict().items())

@@ -140,6 +140,14 @@ def test_score_maps_have_section_3_2s_sides(net: str, seed: int, rng: np.random.
         assert made(tensor(rng, 2, 3, 256, 416)).shape == (2, 7, 2, 7)
 
 
+def test_poolings_leave_out_the_odd_last_row_and_column(seed: int, rng: np.random.Generator) -> None:
+    made = small("A", seed, crop=64).double()
+    x = tensor(rng, 1, 3, 127, 95).double()
+    assert made(x).shape == (1, 7, 2, 1)  # 127 / 32 and 95 / 32, floored, less one
+    cells = x[:, :, :126, :94].reshape(1, 3, 63, 2, 47, 2)
+    assert torch.equal(made.pool1(x), cells.amax((3, 5)))
+
+
 def context(net: str) -> int:
     """How many pixels beyond its own 32 x 32 a cell of the last feature map sees on each side."""
     return sum(2 ** (i - 1) * (layer.kernel // 2) for i, block in enumerate(blocks(net), 1) for layer in block)

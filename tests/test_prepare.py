@@ -22,7 +22,7 @@ from pipeline.errors import Failure
 from pipeline.facts import Facts, read_facts
 from pipeline.files import sha256
 from pipeline.params import Params
-from pipeline.paths import MANIFEST, shards_root
+from pipeline.paths import MANIFEST, SHARDS, shards_root
 from pipeline.prepare import is_whole, prepare, shards_key
 from pipeline.shards import Shards, index_name, shard_name
 from pipeline.sources.base import SPLITS, Item, Split
@@ -151,8 +151,8 @@ def test_shards_hold_what_their_index_says(params: Params, source: Given, folder
     for split in SPLITS:
         shards = Shards(folder, split)
         with np.load(folder / index_name(split)) as index:
-            hashes = index["hashes"].tolist()
-        assert hashes == [hashlib.sha256(one).hexdigest() for one in stored(folder, split)]
+            hashes = [row.tobytes() for row in index["hashes"]]
+        assert hashes == [hashlib.sha256(one).digest() for one in stored(folder, split)]
         assert [*zip(shards.heights, shards.widths, strict=True)] == [size(one) for one in stored(folder, split)]
         assert shards.ids == [item.id for item in source.given[split]]
         assert shards.labels.tolist() == [item.label for item in source.given[split]]
@@ -371,7 +371,7 @@ def test_facts_are_read_back(params: Params, source: Given) -> None:
     assert isinstance(facts, Facts)
     assert (facts.source, facts.about, facts.comparable) == ("given", source.about, False)
     assert (facts.train, facts.val, facts.classes) == (LIMIT, VAL, ["one", "two"])
-    assert facts.shards == shards_key(params)
+    assert SHARDS.read_text() == f"{shards_key(params)}\n"
 
 
 @pytest.mark.parametrize(
@@ -452,15 +452,17 @@ def test_what_somebody_else_finished_meanwhile_is_not_made_again(
 ) -> None:
     """Between our look at the folder and our turn, another clone has made the whole of it, and reads from it."""
     theirs: dict[str, Any] = {}
+    look = module.is_whole
 
-    def late(_: object) -> Given:
-        if not theirs:
-            theirs["begun"] = True
-            prepare(params)
-            theirs.update(files_in(folder))
-        return source
+    def too_early(place: Path) -> bool:
+        if theirs:
+            return look(place)
+        theirs["begun"] = True
+        prepare(params)
+        theirs.update(files_in(folder))
+        return False
 
-    monkeypatch.setattr(module, "open_source", late)
+    monkeypatch.setattr(module, "is_whole", too_early)
     prepare(params)
     assert files_in(folder) == {name: file for name, file in theirs.items() if name != "begun"}
 
@@ -587,3 +589,18 @@ def test_a_full_disk_is_a_failure_and_leaves_nothing_whole(
     with pytest.raises(Failure, match=r"could not be written to .*No space left on device"):
         prepare(params)
     assert not is_whole(folder)
+
+
+def test_damage_that_keeps_the_length_is_named_before_dali_sees_it(params: Params, source: Given, folder: Path) -> None:
+    prepare(params)
+    shards = folder / shard_name("train", 0)
+    shards.write_bytes(bytes(shards.stat().st_size))
+    with pytest.raises(Failure, match=r"train/\d+.JPEG is damaged"):
+        Shards(folder, "train")[0]
+
+
+def test_an_empty_part_is_said_plainly(params: Params, source: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = Given(train=source.given["train"], val=[])
+    monkeypatch.setattr(module, "open_source", lambda _: empty)
+    with pytest.raises(Failure, match="no image in its part val"):
+        prepare(params)

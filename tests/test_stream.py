@@ -140,6 +140,23 @@ def test_a_batch_is_channels_last_and_no_copy(small: Pictures, plan: Plan, monke
     assert made == [batch.pixels.data_ptr()]
 
 
+def test_photographs_without_hard_edges_at_the_rim_are_within_3_grey_levels_of_pil(seed: int) -> None:
+    """The rim too, and 0.25 on average: what edges there and a ratio of exactly 2 add is bounded in the next test."""
+    random = np.random.default_rng(seed)
+    images = photographs(random, [(375, 500), (500, 375), (333, 500), *random.integers(300, 500, (5, 2))], things=0)
+    plan = Plan(int(random.integers(2**63)), len(images), 224, (256, 512))
+    (batch,) = taken(1, images, plan)
+    words = epoch_words(plan.seed, 0, len(images))[batch.ids]
+    draws = draw(words, images.heights[batch.ids], images.widths[batch.ids], plan.scales, 224)
+    for i, image in enumerate(batch.ids):
+        picture = Image.open(io.BytesIO(images[image].tobytes())).convert("RGB")
+        large = picture.resize((int(draws.width[i]), int(draws.height[i])), Image.Resampling.BILINEAR)
+        crop = np.asarray(large)[draws.top[i] :, draws.left[i] :][:224, :224].astype(int)
+        away = np.abs(batch.pixels[i].permute(1, 2, 0).numpy() - (crop[:, ::-1] if draws.flip[i] else crop))
+        assert away.max() <= 3, (plan, i)
+        assert away.mean() < 0.25, (plan, i)
+
+
 @pytest.mark.parametrize("scale", [256, 384, 512, (256, 512)], ids=str)
 def test_pixels_are_pils_full_decode_resize_crop_and_flip(scale: int | tuple[int, int], seed: int) -> None:
     random = np.random.default_rng(seed)
