@@ -41,7 +41,8 @@ Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Pixels = Annotated[tuple[Positive, Positive], BeforeValidator(_tuple)]
-Shares = Annotated[tuple[float, float], BeforeValidator(_tuple)]
+Part = Annotated[float, Field(gt=0, le=1)]
+Parts = Annotated[tuple[Part, Part], BeforeValidator(_tuple)]
 Ratio = Annotated[Fraction, BeforeValidator(_fraction), Field(gt=0, le=1)]
 
 
@@ -73,7 +74,7 @@ class Data(Block):
     seed: Annotated[int, Field(ge=0)]
     limit: Positive | None = None
     canvas: Pixels
-    digit: Shares
+    digit: Parts
     spread: Share
     texture: Annotated[float, Field(ge=0)]
 

@@ -26,13 +26,9 @@ Levels = NDArray[np.floating]
 
 
 def fingerprint(data: Data, size_ratio: Fraction) -> dict[str, Any]:
-    """Everything the pictures depend on: the parameters, this generator, and the library that draws and encodes."""
-    return {
-        **data.model_dump(mode="json"),
-        "size_ratio": str(size_ratio),
-        "generator": VERSION,
-        "pillow": version("pillow"),
-    }
+    """Everything the pictures depend on: parameters, this generator, and the libraries that draw and encode."""
+    libraries = {name: version(name) for name in ("numpy", "pillow", "scikit-learn")}
+    return {**data.model_dump(mode="json"), "size_ratio": str(size_ratio), "generator": VERSION, **libraries}
 
 
 class Digits:
