@@ -75,28 +75,30 @@ def _sides(heights: Ints, widths: Ints) -> tuple[list[Any], list[Any]]:
     return list(heights.astype(np.float32)), list(widths.astype(np.float32))
 
 
+def decoding(gpu: bool) -> dict[str, Any]:
+    """DALI's arguments for decoding, wherever it is done: to RGB, and as stored, whatever EXIF says of turning."""
+    from nvidia.dali import types
+
+    return {"device": "mixed" if gpu else "cpu", "output_type": types.RGB, "adjust_orientation": False}
+
+
+def rescaling() -> dict[str, Any]:
+    """DALI's arguments for rescaling, the same in training and testing: bilinear with antialiasing, as PIL does it."""
+    from nvidia.dali import types
+
+    return {"interp_type": types.INTERP_LINEAR, "antialias": True, "subpixel_scale": False}
+
+
 def _pipeline(samples: Iterator[tuple[Any, ...]], batch: int, threads: int, gpu: bool) -> Any:
-    from nvidia.dali import fn, pipeline_def, types
+    from nvidia.dali import fn, pipeline_def
 
     @pipeline_def(  # type: ignore[untyped-decorator]
         batch_size=batch, num_threads=threads, device_id=0 if gpu else None, prefetch_queue_depth=2
     )
     def whole() -> Any:
         encoded, height, width = fn.external_source(samples, num_outputs=3, no_copy=True)
-        picture = fn.decoders.image(
-            encoded,
-            device="mixed" if gpu else "cpu",
-            output_type=types.RGB,
-            adjust_orientation=False,  # EXIF is not looked at: sizes are as stored
-        )
-        return fn.resize(
-            picture,
-            resize_y=height,
-            resize_x=width,
-            interp_type=types.INTERP_LINEAR,
-            antialias=True,
-            subpixel_scale=False,
-        )
+        picture = fn.decoders.image(encoded, **decoding(gpu))
+        return fn.resize(picture, resize_y=height, resize_x=width, **rescaling())
 
     pipe = whole()
     pipe.build()

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from vgg.draws import Draws, Ints, draw, epoch_words, order
-from vgg.images import Images
+from vgg.images import Images, decoding, rescaling
 
 
 class Batch(NamedTuple):
@@ -109,7 +109,7 @@ def _regions(draws: Draws, heights: Ints, widths: Ints, crop: int) -> tuple[list
 
 
 def _pipeline(samples: Iterator[tuple[Any, ...]], size: int, crop: int, threads: int, gpu: bool) -> Any:
-    from nvidia.dali import fn, pipeline_def, types
+    from nvidia.dali import fn, pipeline_def
 
     @pipeline_def(  # type: ignore[untyped-decorator]
         batch_size=size, num_threads=threads, device_id=0 if gpu else None, prefetch_queue_depth=2
@@ -123,10 +123,7 @@ def _pipeline(samples: Iterator[tuple[Any, ...]], size: int, crop: int, threads:
             axes=(0, 1),
             normalized_anchor=False,
             normalized_shape=False,
-            device="mixed" if gpu else "cpu",
-            output_type=types.RGB,
-            adjust_orientation=False,  # EXIF is not looked at: sizes are as stored
-            hw_decoder_load=0.7 if gpu else 0,
+            **decoding(gpu),
         )
         return fn.resize_crop_mirror(
             part,
@@ -137,9 +134,7 @@ def _pipeline(samples: Iterator[tuple[Any, ...]], size: int, crop: int, threads:
             roi_relative=False,
             crop=(crop, crop),
             mirror=flip,
-            interp_type=types.INTERP_LINEAR,
-            antialias=True,
-            subpixel_scale=False,
+            **rescaling(),
         )
 
     pipe = crops()
