@@ -23,7 +23,7 @@ from vgg.stream import Batch
 
 CROP, CLASSES, IMAGES = 32, 5, 4
 NORMALISE = Normalise(torch.tensor([120.0, 110.0, 100.0]), torch.tensor([[9.0, 9, 9], [3, 0, -3], [1, -2, 1]]), 60.0)
-RECIPE = Recipe(0.02, epochs=3, momentum=0.9, weight_decay=5e-4, drops=3, patience=99, first_drop=0, tail=0)
+RECIPE = Recipe(0.002, epochs=3, momentum=0.9, weight_decay=5e-4, drops=3, patience=99, first_drop=0, tail=0)
 NOTHING: Callable[..., None] = lambda *_: None
 
 
@@ -83,7 +83,7 @@ def test_updates_are_sgds_with_momentum_and_weight_decay_on_everything(seed: int
     fit(net, optimiser(net, recipe), stream(seed), wide, recipe, state, 1, seed, hooks)
 
     velocity = {name: torch.zeros_like(w) for name, w in reference.named_parameters()}
-    rates = [0.02, 0.02, 0.002, 0.0002, 0.00002]  # after epoch 1 each is a plateau; the velocity is not rescaled
+    rates = [2e-3, 2e-3, 2e-4, 2e-5, 2e-6]  # after epoch 1 each is a plateau; the velocity is not rescaled
     for step, rate in enumerate(rates):
         pixels, labels, colour, _ = batch(seed, step)
         scores = reference(wide(pixels, colour)).flatten(1)
@@ -216,7 +216,7 @@ def test_all_layers_learn_again_after_an_fc_only_optimiser(seed: int) -> None:
 
 @pytest.mark.parametrize(("bias", "loss"), [(math.nan, "nan"), (-math.inf, "inf")])
 def test_a_loss_that_is_not_finite_ends_training_and_spoils_nothing(bias: float, loss: str, seed: int) -> None:
-    net, state, kept = small(seed), State(learning_rate=0.02), list[int]()
+    net, state, kept = small(seed), State(learning_rate=RECIPE.learning_rate), list[int]()
     sgd, good = optimiser(net, RECIPE), {}
 
     def after_step(state: State, loss: float) -> None:
@@ -234,12 +234,15 @@ def test_a_loss_that_is_not_finite_ends_training_and_spoils_nothing(bias: float,
 
 
 def test_bfloat16_keeps_weights_and_loss_in_float32(seed: int) -> None:
-    net = small(seed, dropout=0.0)
-    _, wide = train(small(seed, dropout=0.0), seed)
-    _, narrow = train(net, seed, bfloat16=True)
-    assert all(weight.dtype == torch.float32 for weight in net.state_dict().values())
+    losses = []
+    for bfloat16 in (False, True):
+        net = small(seed, dropout=0.0)
+        net.fc3.weight.data *= 0.1  # scores below one, so that the tolerance holds for any draw
+        losses.append(train(net, seed, bfloat16=bfloat16)[1])
+        assert all(weight.dtype == torch.float32 for weight in net.state_dict().values())
+    wide, narrow = losses
     assert narrow != wide
-    assert narrow[0] == pytest.approx(wide[0], rel=0.1, abs=0.1)  # scores of some units to 8 bits, over 11 layers
+    assert narrow[0] == pytest.approx(wide[0], abs=0.1)  # scores to 8 bits a layer, over 11 layers
 
 
 # The plateau rule
