@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +15,19 @@ from pipeline.errors import Failure
 
 @contextmanager
 def alone(lock: Path, work: str) -> Iterator[None]:
-    """Hold the file `lock` meanwhile; Failure, naming the `work`, if another process holds it. A kill lets it go."""
+    """Hold the file `lock` meanwhile; Failure, naming the `work` and who does it, if another process holds it.
+
+    A process that ends, however it ends, lets it go.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
+    with lock.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Failure(f"another process is {work} already (it holds {lock})") from None
+            file.seek(0)
+            who = file.read().strip() or "it"
+            raise Failure(f"another process is {work} already: {who} holds {lock}") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')},\n")
+        file.flush()
         yield

@@ -17,9 +17,11 @@ from pipeline.paths import PARAMS
 
 NetName = Literal["A", "A-LRN", "B", "C", "D", "E", "shallow"]
 RecipeName = Literal["scratch", "warm", "finetune", "jitter"]
+SourceName = Literal["digits", "imagefolder", "cifar10", "imagenette"]
 Device = Literal["auto", "cpu", "gpu"]
 Precision = Literal["float32", "bfloat16"]
 NETS: tuple[str, ...] = get_args(NetName)
+SOURCES: tuple[str, ...] = get_args(SourceName)
 RANDOM = "random-"  # an init of random-NET is that net's random weights
 CROP = 224  # section 2.1, paper's pixels
 
@@ -67,16 +69,24 @@ class Run(Block):
         return self.scale if isinstance(self.scale, tuple) else (self.scale, self.scale)
 
 
-class Data(Block):
-    """The source of images; lengths in the paper's pixels."""
+class Digits(Block):
+    """How the digits of source `digits` are drawn; lengths in the paper's pixels."""
 
-    source: Literal["digits"]
     seed: Annotated[int, Field(ge=0)]
-    limit: Positive | None = None
     canvas: Pixels
     digit: Parts
     spread: Share
     texture: Annotated[float, Field(ge=0)]
+
+
+class Data(Block):
+    """The source of images."""
+
+    source: SourceName
+    path: str | None
+    limit: Positive | None
+    val_share: Annotated[float, Field(gt=0, lt=1)]
+    digits: Digits
 
 
 class Prepare(Block):
@@ -85,7 +95,12 @@ class Prepare(Block):
     rescale: Literal["train", "none"]
     quality: Annotated[int, Field(ge=1, le=100)]
     chroma: Literal["4:4:4", "4:2:2", "4:2:0"]
-    shard_mb: Positive
+    upright: bool
+    shared: Literal["drop", "keep"]
+    max_aspect: Annotated[float, Field(ge=2)]
+    shard_images: Positive
+    max_unreadable: Annotated[float, Field(ge=0, le=1)]
+    processes: Positive | None
     device: Device
 
 
@@ -232,8 +247,8 @@ def _is_branch(part: str) -> bool:
 
 
 BLOCKS: dict[str, type[Block]] = {
-    "method": Method, "runs": Run, "data": Data, "prepare": Prepare, "net": Net, "train": Train, "recipes": Recipe,
-    "score": Score, "profiles": Profile,
+    "method": Method, "runs": Run, "data": Data, "digits": Digits, "prepare": Prepare, "net": Net, "train": Train,
+    "recipes": Recipe, "score": Score, "profiles": Profile,
 }  # fmt: skip
 
 
@@ -298,6 +313,8 @@ def _bad_profile(name: str, profile: Profile) -> Iterator[str]:
     if profile.net.crop < 32:
         yield f"profiles.{name}.net.size_ratio is {profile.net.size_ratio}: a crop of {profile.net.crop} is below 32"
     for key in ("canvas", "digit"):
-        low, high = getattr(profile.data, key)
+        low, high = getattr(profile.data.digits, key)
         if low > high:
-            yield f"profiles.{name}.data.{key} is [{low}, {high}]: the smaller comes first"
+            yield f"profiles.{name}.data.digits.{key} is [{low}, {high}]: the smaller comes first"
+    if profile.data.source == "imagefolder" and not profile.data.path:
+        yield f"profiles.{name}.data.path is missing: source imagefolder needs the folder that train/ lies in"

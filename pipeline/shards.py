@@ -1,12 +1,17 @@
-"""Shards: a split's encoded images in a few large files, with one index of what lies where."""
+"""Shards: a split's encoded images in a few large files, with one index of what lies where.
+
+A shard is written by one process, then a part beside it with a row an image, which makes it whole. From all parts
+comes the split's index; what is in no index is not read.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -16,73 +21,98 @@ from pipeline.errors import Failure
 from pipeline.files import whole
 
 Bytes = NDArray[np.uint8]
+MAKE_SHARDS = "make them with: vgg-repro prepare"
+BROKEN = (OSError, ValueError, KeyError, EOFError, BadZipFile)  # what NumPy raises for a file that is not whole
 
 
-@dataclass
-class Index:
-    """What is known of each image of a split, by column; lists while writing, arrays (images,) once read."""
+class Row(NamedTuple):
+    """What is known of one image, stored or left out; a column of these is an array (images, ...)."""
 
-    ids: list[str] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    heights: list[int] = field(default_factory=list)  # as stored, pixels
-    widths: list[int] = field(default_factory=list)
-    shards: list[int] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)  # bytes
-    lengths: list[int] = field(default_factory=list)
-    boxes: list[tuple[float, float, float, float]] = field(default_factory=list)  # NaN where there is none
-    hashes: list[bytes] = field(default_factory=list)  # SHA-256 of the stored bytes
+    id: str
+    label: int
+    height: int  # as stored, pixels
+    width: int
+    box: tuple[float, float, float, float]  # in the stored image; NaN where there is none
+    offset: int  # bytes, in its shard
+    length: int
+    hash: bytes  # SHA-256 of the stored bytes
+    source_length: int
+    source_hash: bytes  # of the bytes as they came
+    changed: str  # what was done to it; empty: stored as it came
+    small: bool  # its shorter side was below the crop
+    warning: str  # of the decoder
+    left_out: str  # why it is not stored; empty: it is
+    first: NDArray[np.float64]  # (3,) moments of its colours, grey levels
+    second: NDArray[np.float64]  # (3, 3)
+
+
+HASHES = ("hash", "source_hash")
 
 
 class ShardWriter:
-    """Writes one split's shards into `folder`, and the index when the last image is in."""
+    """Writes the shard `number` of a split into `folder`, and its part when the last image is in."""
 
-    def __init__(self, folder: Path, split: str, shard_bytes: int) -> None:
-        self.folder, self.split, self.shard_bytes = folder, split, shard_bytes
-        self.index = Index()
-        self.shard, self.offset = 0, 0
-        self.file = (folder / shard_name(split, 0)).open("wb")
+    def __init__(self, folder: Path, split: str, number: int) -> None:
+        self.folder, self.split, self.number = folder, split, number
+        self.path = folder / shard_name(split, number)
+        self.rows: list[Row] = []
+        self.offset = 0
 
     def __enter__(self) -> ShardWriter:
+        self.file = self.path.open("wb")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._close_shard()
-        if kind is None:
-            columns = {name: np.asarray(column) for name, column in vars(self.index).items() if name != "hashes"}
-            columns["boxes"] = np.asarray(self.index.boxes, np.float32).reshape(-1, 4)
-            columns["hashes"] = np.frombuffer(b"".join(self.index.hashes), np.uint8).reshape(-1, 32)
-            with whole(self.folder / index_name(self.split)) as file:
-                np.savez(file, allow_pickle=False, **columns)
-
-    def add(
-        self, id: str, label: int, encoded: bytes, size: tuple[int, int], box: tuple[float, float, float, float]
-    ) -> None:
-        """Append one image of `size` (height, width) in pixels; its box is NaN where there is none."""
-        if self.offset and self.offset + len(encoded) > self.shard_bytes:
-            self._next_shard()
-        self.file.write(encoded)
-        index = self.index
-        index.ids.append(id)
-        index.labels.append(label)
-        index.heights.append(size[0])
-        index.widths.append(size[1])
-        index.shards.append(self.shard)
-        index.offsets.append(self.offset)
-        index.lengths.append(len(encoded))
-        index.boxes.append(box)
-        index.hashes.append(hashlib.sha256(encoded).digest())
-        self.offset += len(encoded)
-
-    def _close_shard(self) -> None:
-        """Close the file once the disk has it: the folder's name will say that it is whole."""
+        if kind is not None:
+            self.path.unlink(missing_ok=True)  # a full disk has its room back
+            self.file.close()
+            return
         self.file.flush()
         os.fsync(self.file.fileno())
         self.file.close()
+        with whole(self.folder / part_name(self.split, self.number)) as file:
+            np.savez(file, allow_pickle=False, **columns(self.rows))
 
-    def _next_shard(self) -> None:
-        self._close_shard()
-        self.shard, self.offset = self.shard + 1, 0
-        self.file = (self.folder / shard_name(self.split, self.shard)).open("wb")
+    def add(self, row: Row, stored: bytes) -> None:
+        """Append one image and what is known of it; its place and hash are filled in here."""
+        self.file.write(stored)
+        here = row._replace(offset=self.offset, length=len(stored), hash=hashlib.sha256(stored).digest())
+        self.rows.append(here)
+        self.offset += len(stored)
+
+
+def columns(rows: list[Row]) -> dict[str, NDArray[np.generic]]:
+    """Rows as an array a field."""
+    found: dict[str, NDArray[np.generic]] = {}
+    for name, values in zip(Row._fields, zip(*rows, strict=True), strict=True):
+        found[name] = np.frombuffer(b"".join(values), np.uint8).reshape(-1, 32) if name in HASHES else np.array(values)
+    return found
+
+
+def read_part(folder: Path, split: str, number: int) -> dict[str, NDArray[np.generic]] | None:
+    """The columns of a whole shard's part; none if the shard is not whole."""
+    try:
+        with np.load(folder / part_name(split, number)) as part:
+            found = {name: part[name] for name in Row._fields}
+        size = (folder / shard_name(split, number)).stat().st_size
+    except BROKEN:
+        return None
+    return found if size == int(found["length"].sum()) else None
+
+
+def write_index(folder: Path, split: str, parts: Iterator[dict[str, NDArray[np.generic]]]) -> None:
+    """Write a split's index from the columns of its images, a part a shard."""
+    kept: dict[str, list[NDArray[np.generic]]] = {}
+    for number, part in enumerate(parts):
+        stored = {name: part[name] for name in ("id", "label", "height", "width", "box", "offset", "length", "hash")}
+        stored["shard"] = np.full(len(part["id"]), number)
+        for name, values in stored.items():
+            kept.setdefault(name, []).append(values)
+    joined = {name: np.concatenate(values) for name, values in kept.items()}
+    joined["box"] = joined["box"].astype(np.float32)
+    files = sorted(folder.glob(f"{split}-*.bin"))
+    with whole(folder / index_name(split)) as file:
+        np.savez(file, allow_pickle=False, sizes=np.array([path.stat().st_size for path in files]), **joined)
 
 
 class Shards:
@@ -94,21 +124,21 @@ class Shards:
 
     def __init__(self, folder: Path, split: str) -> None:
         try:
-            with np.load(folder / index_name(split)) as columns:
-                self.ids: list[str] = columns["ids"].tolist()
-                self.labels: NDArray[np.int64] = columns["labels"]
-                self.heights: NDArray[np.int64] = columns["heights"]
-                self.widths: NDArray[np.int64] = columns["widths"]
-                self.boxes: NDArray[np.float32] = columns["boxes"]
-                self.hashes: Bytes = columns["hashes"]  # (images, 32)
-                self._shards, self._offsets, self._lengths = (columns[k] for k in ("shards", "offsets", "lengths"))
-            files = [folder / shard_name(split, i) for i in range(int(self._shards.max()) + 1)]
-            self._files = [np.memmap(file, np.uint8, "r") for file in files]
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            with np.load(folder / index_name(split)) as index:
+                self.ids: list[str] = index["id"].tolist()
+                self.labels: NDArray[np.int64] = index["label"]
+                self.heights: NDArray[np.int64] = index["height"]
+                self.widths: NDArray[np.int64] = index["width"]
+                self.boxes: NDArray[np.float32] = index["box"]
+                self.hashes: Bytes = index["hash"]  # (images, 32)
+                self._shards, self._offsets, self._lengths = (index[k] for k in ("shard", "offset", "length"))
+                sizes = index["sizes"]
+            used = np.unique(self._shards).tolist()  # a shard whose images are all left out is empty
+            self._files = {i: np.memmap(folder / shard_name(split, i), np.uint8, "r") for i in used}
+        except BROKEN as error:
             raise Failure(f"the {split} shards in {folder} cannot be read ({error}); {MAKE_SHARDS}") from None
-        ends = self._offsets + self._lengths
-        for number, file in enumerate(self._files):
-            if ends[self._shards == number].max() != len(file):
+        for number, file in self._files.items():
+            if len(file) != sizes[number]:
                 raise Failure(f"{shard_name(split, number)} in {folder} has a wrong length; {MAKE_SHARDS}")
 
     def __len__(self) -> int:
@@ -123,12 +153,14 @@ class Shards:
         return found
 
 
-MAKE_SHARDS = "make them with: vgg-repro prepare"
-
-
 def shard_name(split: str, number: int) -> str:
     """The file name of a split's shard."""
     return f"{split}-{number:05d}.bin"
+
+
+def part_name(split: str, number: int) -> str:
+    """The file name of what a shard holds, while the data set is made."""
+    return f"{split}-{number:05d}.part.npz"
 
 
 def index_name(split: str) -> str:

@@ -71,6 +71,53 @@ def rescale(samples: Iterable[Sample], batch: int, threads: int = 1, gpu: bool =
         yield pixels
 
 
+class Decoder:
+    """Decodes one group of images after another, at most `largest` at once, whole or rescaled as `rescale` does."""
+
+    def __init__(self, largest: int, gpu: bool = False) -> None:
+        self.largest, self.gpu = largest, gpu
+        self._pipes: dict[bool, Any] = {}
+
+    def __call__(
+        self, encoded: list[Encoded], heights: Ints | None = None, widths: Ints | None = None
+    ) -> list[Encoded]:
+        """The images' uint8 RGB, (height, width, 3) each, rescaled to `heights` and `widths` (N,) if those are given.
+
+        RuntimeError if DALI cannot decode one of them; the next call is as good as ever.
+        """
+        if not encoded:
+            return []
+        resized = heights is not None and widths is not None
+        pipe = self._pipes.get(resized) or self._build(resized)
+        fed = (encoded, *_sides(heights, widths)) if heights is not None and widths is not None else (encoded,)
+        try:
+            for name, values in zip(("encoded", "height", "width"), fed, strict=False):
+                pipe.feed_input(name, values)
+            (pixels,) = pipe.run()
+        except RuntimeError:
+            self._pipes.pop(resized)  # DALI's pipelines do not survive a failure
+            raise
+        pixels = pixels.as_cpu()
+        return [np.array(pixels.at(i)) for i in range(len(encoded))]
+
+    def _build(self, resized: bool) -> Any:
+        from nvidia.dali import fn, pipeline_def
+
+        @pipeline_def(  # type: ignore[untyped-decorator]
+            batch_size=self.largest, num_threads=1, device_id=0 if self.gpu else None, prefetch_queue_depth=1
+        )
+        def group() -> Any:
+            picture = fn.decoders.image(fn.external_source(name="encoded", no_copy=True), **decoding(self.gpu))
+            if not resized:
+                return picture
+            height, width = (fn.external_source(name=name) for name in ("height", "width"))
+            return fn.resize(picture, resize_y=height, resize_x=width, **rescaling())
+
+        pipe = self._pipes[resized] = group()
+        pipe.build()
+        return pipe
+
+
 def _sides(heights: Ints, widths: Ints) -> tuple[list[Any], list[Any]]:
     return list(heights.astype(np.float32)), list(widths.astype(np.float32))
 

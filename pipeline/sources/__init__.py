@@ -1,7 +1,8 @@
-"""Where images come from: a source yields items and has a cheap fingerprint."""
+"""Where images come from: a source lists and reads them, and has a cheap fingerprint."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pipeline.params import Profile
@@ -10,13 +11,33 @@ from pipeline.sources.base import Source
 
 def open_source(profile: Profile) -> Source:
     """The source that `profile` names."""
-    from pipeline.sources.digits import Digits
+    from pipeline.sources import digits, downloads, folder
 
-    return Digits(profile.data, float(profile.net.size_ratio))
+    data = profile.data
+    if data.source == "digits":
+        return digits.Digits(data.digits, data.limit, float(profile.net.size_ratio))
+    if data.source == "imagefolder":
+        return folder.ImageFolder(_root(profile), data.val_share, data.limit)
+    kind = downloads.Cifar10 if data.source == "cifar10" else downloads.Imagenette
+    return kind(_root(profile), data.val_share, data.limit)
 
 
 def fingerprint(profile: Profile) -> dict[str, Any]:
-    """What the source looks like from outside, cheap to find out: two equal ones mean equal images."""
-    from pipeline.sources import digits
+    """What the source looks like from outside, cheap to find out: two equal ones mean equal images.
 
-    return digits.fingerprint(profile.data, profile.net.size_ratio)
+    Failure if its folder is not there; a data set that is downloaded is downloaded first.
+    """
+    from pipeline.sources import digits, downloads, folder
+
+    data = profile.data
+    if data.source == "digits":
+        return digits.fingerprint(data, profile.net.size_ratio)
+    chosen = {"source": data.source, "limit": data.limit, "val_share": data.val_share}
+    if data.source == "imagefolder":
+        return {**chosen, **folder.fingerprint(_root(profile))}
+    return {**chosen, **downloads.fingerprint(data.source, _root(profile))}
+
+
+def _root(profile: Profile) -> Path:
+    """The source's folder; one that is downloaded lies under data/ unless params.yaml says where."""
+    return Path(profile.data.path or f"data/{profile.data.source}").expanduser()

@@ -1,36 +1,58 @@
-"""What a source is: items of (id, class, encoded bytes, box or none), class names and a count."""
+"""What a source is: it lists its images without reading them, and reads one at a time, in any process."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, Split] = ("train", "val")
-Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, right and bottom outside
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the image as stored; right and bottom outside
 
 
-class Item(NamedTuple):
-    """One image of a source."""
+class Entry(NamedTuple):
+    """An image that nobody has read yet."""
 
     id: str
     label: int
-    encoded: bytes
+    where: Any  # what its source finds it by: small, for it travels between processes
+
+
+class LeftOut(NamedTuple):
+    """Something among the images that is none, or that is not wanted."""
+
+    split: Split
+    id: str
+    reason: str
+
+
+class Listing(NamedTuple):
+    """All that a source has, in an order that is always the same."""
+
+    classes: list[str]  # names, in the order of their numbers
+    entries: dict[Split, list[Entry]]
+    left_out: list[LeftOut]
+
+
+class Encoded(NamedTuple):
+    """An image as its source has it."""
+
+    data: bytes
     box: Box | None
 
 
+class Unreadable(Exception):
+    """An image that cannot be had or decoded; the text is the reason."""
+
+
 class Source(Protocol):
-    """A data set in its own form."""
+    """A data set in its own form; it is sent to other processes, so that it holds little."""
 
     name: str
     about: str  # one sentence
     comparable: bool  # with the paper's numbers
 
-    def classes(self) -> list[str]:
-        """The names of the classes, in the order of their numbers."""
+    def listing(self) -> Listing:
+        """What there is. Failure if that is no data set."""
 
-    def items(self, split: Split) -> Iterator[Item]:
-        """The items of `split`, always in the same order."""
-
-    def count(self, split: Split) -> int:
-        """How many items `split` has, for the progress bar."""
+    def read(self, entry: Entry) -> Encoded:
+        """One image. Unreadable if it cannot be had."""

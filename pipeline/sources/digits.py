@@ -8,7 +8,6 @@ and boxes mean something: sizes, shapes, places, colours and textures vary. All 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from fractions import Fraction
 from importlib.metadata import version
 from typing import Any
@@ -18,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.params import Data
-from pipeline.sources.base import Box, Item, Split
+from pipeline.params import Digits as Drawing
+from pipeline.sources.base import SPLITS, Box, Encoded, Entry, Listing, Split
 
 VERSION = 1  # raise it when the same parameters draw other pictures
 SHAPES = ((1, 1), (9, 8), (8, 9), (5, 4), (4, 5))  # width to height
@@ -28,41 +28,40 @@ Levels = NDArray[np.floating]
 def fingerprint(data: Data, size_ratio: Fraction) -> dict[str, Any]:
     """Everything the pictures depend on: parameters, this generator, and the libraries that draw and encode."""
     libraries = {name: version(name) for name in ("numpy", "pillow", "scikit-learn")}
-    return {**data.model_dump(mode="json"), "size_ratio": str(size_ratio), "generator": VERSION, **libraries}
+    drawing = {"source": data.source, "limit": data.limit, **data.digits.model_dump(mode="json")}
+    return {**drawing, "size_ratio": str(size_ratio), "generator": VERSION, **libraries}
 
 
 class Digits:
-    """Draws the digits; sizes in `data` are the paper's pixels, drawn `size_ratio` as large."""
+    """Draws the digits; lengths in `drawing` are the paper's pixels, drawn `size_ratio` as large."""
 
     name = "digits"
     about = "1,797 handwritten digits (UCI, through scikit-learn), each on a coloured, textured canvas of its own"
     comparable = False
 
-    def __init__(self, data: Data, size_ratio: float) -> None:
+    def __init__(self, drawing: Drawing, limit: int | None, size_ratio: float) -> None:
         from sklearn.datasets import load_digits
 
         bunch = load_digits()
-        self.data, self.ratio = data, size_ratio
+        self.drawing, self.limit, self.ratio = drawing, limit, size_ratio
         self.digits: Levels = bunch.images / 16.0  # (1797, 8, 8), 1 is ink
         self.labels: NDArray[np.int64] = bunch.target
 
-    def classes(self) -> list[str]:
-        """The names of the classes, in the order of their numbers."""
-        return [str(digit) for digit in range(10)]
+    def listing(self) -> Listing:
+        """Both splits, each in an order of its own, classes mixed; `limit` images a split at the most."""
+        entries = {split: [self._entry(int(index)) for index in self._members(split)] for split in SPLITS}
+        return Listing([str(digit) for digit in range(10)], entries, [])
 
-    def items(self, split: Split) -> Iterator[Item]:
-        """The items of `split` in an order of their own, classes mixed."""
-        for index in self._members(split):
-            encoded, box = self._draw(int(index))
-            yield Item(f"digit-{index:04d}", int(self.labels[index]), encoded, box)
+    def read(self, entry: Entry) -> Encoded:
+        """Draw a digit."""
+        return Encoded(*self._draw(entry.where))
 
-    def count(self, split: Split) -> int:
-        """How many items `split` has."""
-        return len(self._members(split))
+    def _entry(self, index: int) -> Entry:
+        return Entry(f"digit-{index:04d}", int(self.labels[index]), index)
 
     def _members(self, split: Split) -> NDArray[np.int64]:
-        """A quarter of each class, rounded up, is for validation; `limit` images a split at the most."""
-        shuffled = np.random.default_rng([self.data.seed, 0]).permutation(len(self.labels))
+        """A quarter of each class, rounded up, is for validation."""
+        shuffled = np.random.default_rng([self.drawing.seed, 0]).permutation(len(self.labels))
         rank = np.empty(len(shuffled), np.int64)
         for digit in range(10):
             of_class = shuffled[self.labels[shuffled] == digit]
@@ -70,17 +69,17 @@ class Digits:
         quarter = np.ceil(np.bincount(self.labels) / 4)[self.labels]  # (1797,)
         chosen = rank < quarter if split == "val" else rank >= quarter
         members = shuffled[chosen[shuffled]]
-        return members[: self.data.limit]
+        return members[: self.limit]
 
     def _draw(self, index: int) -> tuple[bytes, Box]:
-        random = np.random.default_rng([self.data.seed, 1, index])
-        low, high = (side * self.ratio for side in self.data.canvas)
+        random = np.random.default_rng([self.drawing.seed, 1, index])
+        low, high = (side * self.ratio for side in self.drawing.canvas)
         side = np.exp(random.uniform(np.log(low), np.log(high)))
         across, down = SHAPES[random.integers(len(SHAPES))]
         width, height = (round(side * part / min(across, down)) for part in (across, down))
         ink, paper = _colours(random)
         mask, box = self._place(random, index, height, width)
-        canvas = paper + mask[:, :, None] * (ink - paper) + _texture(random, height, width, self.data.texture)
+        canvas = paper + mask[:, :, None] * (ink - paper) + _texture(random, height, width, self.drawing.texture)
         picture = Image.fromarray(np.clip(np.rint(canvas), 0, 255).astype(np.uint8))
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=92)
@@ -89,8 +88,8 @@ class Digits:
     def _place(self, random: np.random.Generator, index: int, height: int, width: int) -> tuple[Levels, Box]:
         """The digit's ink on an empty canvas, (height, width) in [0, 1], and the box around it in pixels."""
         short = min(height, width)
-        size = round(random.uniform(*self.data.digit) * short)
-        spread = self.data.spread * short
+        size = round(random.uniform(*self.drawing.digit) * short)
+        spread = self.drawing.spread * short
         top = round(np.clip((height - size) / 2 + random.uniform(-spread, spread), 0, height - size))
         left = round(np.clip((width - size) / 2 + random.uniform(-spread, spread), 0, width - size))
         small = Image.fromarray(self.digits[index].astype(np.float32))

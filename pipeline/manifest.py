@@ -1,0 +1,111 @@
+"""The manifest: a line an image, kept or left out, and what the shards' parts come to when they are joined."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.colours import Colours
+from pipeline.shards import read_part, write_index
+from pipeline.shardwork import Task
+from pipeline.sources.base import SPLITS, Listing, Split
+
+IMAGE = ("split", "id", "class", "height", "width", "bytes", "sha256")  # what an image is, size as stored
+COLUMNS = (*IMAGE, "changed", "small", "warning", "left_out")
+IN_VAL_TOO = "the same image is in val"
+Columns = dict[str, NDArray[Any]]  # of a shard's images
+
+
+@dataclass
+class Joined:
+    """What all shards of a data set come to."""
+
+    labels: dict[Split, Counter[int]] = field(default_factory=lambda: {split: Counter() for split in SPLITS})
+    colours: Colours = field(default_factory=Colours)
+    rescaled: int = 0  # training images made smaller
+
+    def add(self, split: Split, kept: Columns) -> None:
+        """Count a shard's images."""
+        self.labels[split].update(kept["label"].tolist())
+        if split == "train":
+            self.rescaled += sum("rescaled" in what for what in kept["changed"].tolist())
+            for first, second in zip(kept["first"], kept["second"], strict=True):
+                self.colours.add(first, second)
+
+
+def identity(manifest: Path) -> str:
+    """A hash of what a manifest says of the images that are kept.
+
+    It stays as it is whatever else is left out, warned of or done to an image: none of it needs a training run anew.
+    """
+    found = hashlib.sha256(_line(IMAGE))
+    with manifest.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if not row["left_out"]:
+                found.update(_line([row[name] for name in IMAGE]))
+    return found.hexdigest()
+
+
+def join(folder: Path, tasks: Sequence[Task], listing: Listing, drop_shared: bool) -> Joined:
+    """Write each split's index and the manifest from the shards' parts; `drop_shared`: no image of val in train."""
+    in_val = {one.tobytes() for part in _parts(folder, tasks, "val") for one in part["source_hash"][_kept(part)]}
+    joined = Joined()
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerow(COLUMNS)
+        for split in SPLITS:
+            parts = _parts(folder, tasks, split)
+            if split == "train" and drop_shared:
+                parts = (_without(part, in_val) for part in parts)
+            write_index(folder, split, _entered(split, parts, file, joined))
+        nothing = ["", "", "", "", "", "", ""]
+        rows = ([one.split, one.id, *nothing, "", one.reason] for one in listing.left_out)
+        csv.writer(file, lineterminator="\n").writerows(rows)
+    return joined
+
+
+def _parts(folder: Path, tasks: Iterable[Task], split: Split) -> Iterator[Columns]:
+    for task in tasks:
+        if task.split == split:
+            part = read_part(folder, split, task.number)
+            assert part is not None  # made or found whole just now
+            yield part
+
+
+def _entered(split: Split, parts: Iterable[Columns], manifest: IO[str], joined: Joined) -> Iterator[Columns]:
+    """The parts' images that are kept, once all are in the manifest and counted."""
+    for part in parts:
+        csv.writer(manifest, lineterminator="\n").writerows(_rows(split, part))
+        kept = {name: values[_kept(part)] for name, values in part.items()}
+        joined.add(split, kept)
+        yield kept
+
+
+def _kept(part: Columns) -> NDArray[np.bool_]:
+    return np.asarray(part["left_out"] == "")
+
+
+def _without(part: Columns, in_val: set[bytes]) -> Columns:
+    """The part with what validation has too left out."""
+    shared = np.array([one.tobytes() in in_val for one in part["source_hash"]], bool)
+    return {**part, "left_out": np.where(_kept(part) & shared, IN_VAL_TOO, part["left_out"])}
+
+
+def _rows(split: Split, part: Columns) -> Iterator[list[Any]]:
+    hashes = [one.tobytes().hex() for one in part["source_hash"]]
+    names = ("id", "label", "height", "width", "source_length", "changed", "small", "warning", "left_out")
+    for hash, row in zip(hashes, zip(*(part[name].tolist() for name in names), strict=True), strict=True):
+        id, label, height, width, length, changed, small, warning, left_out = row
+        size = ["", ""] if left_out else [height, width]
+        yield [split, id, label, *size, length, hash, changed, "yes" if small else "", warning, left_out]
+
+
+def _line(values: Iterable[object]) -> bytes:
+    return (",".join(map(str, values)) + "\n").encode()

@@ -1,0 +1,166 @@
+"""One encoded image: whether it can be used, how it lies, and the plain form of the odd kinds.
+
+JPEG, PNG and WebP of eight or sixteen bits without transparency keep their bytes. Other kinds are converted once, by
+Pillow and without loss, to a PNG of eight-bit RGB; what is transparent becomes white.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from pipeline.sources.base import Unreadable
+
+READABLE = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")  # no EPS: Pillow would run it
+PLAIN = ("JPEG", "MPO", "PNG", "WEBP")  # an MPO is a JPEG with more behind it
+ORIENTATION = 0x0112  # EXIF's tag
+# EXIF's orientation to what makes it upright: rows and columns exchanged first, then upside down, then left to right
+TURNS = {2: (False, False, True), 3: (False, True, True), 4: (False, True, False), 5: (True, False, False),
+         6: (True, False, True), 7: (True, True, True), 8: (True, True, False)}  # fmt: skip
+Turn = tuple[bool, bool, bool]
+AS_IT_IS: Turn = (False, False, False)
+Pixels = NDArray[np.uint8]
+Bounds = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+
+
+class Picture(NamedTuple):
+    """An image that decodes."""
+
+    encoded: bytes
+    height: int  # as encoded, pixels
+    width: int
+    turn: Turn  # what makes it upright
+    converted: str  # from which kind; empty: the bytes are the source's
+    warning: str  # what the decoder said of it
+
+
+def look(encoded: bytes, max_aspect: float, upright: bool = True, distrust: bool = False) -> Picture:
+    """What `encoded` is; with `distrust` decoded whole by Pillow whatever it is. Unreadable says why it is no use."""
+    if not encoded:
+        raise Unreadable("an empty file")
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(encoded), formats=READABLE) as picture:
+            warnings.simplefilter("ignore")  # of many pixels; too many are an error
+            _check_shape(picture, max_aspect)
+            turn = _turn(picture) if upright else AS_IT_IS
+            height, width = picture.height, picture.width
+            warning = _libjpegs_warning(encoded) if picture.format in ("JPEG", "MPO") else ""
+            if distrust or warning or picture.format not in ("JPEG", "MPO"):
+                picture.load()
+            kind = odd_kind(picture)
+            return Picture(as_png(picture) if kind else encoded, height, width, turn, kind, warning)
+    except UnidentifiedImageError:
+        raise Unreadable(_what_it_is(encoded)) from None
+    except Image.DecompressionBombError:
+        raise Unreadable(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels") from None
+    except Unreadable:
+        raise
+    except Exception as error:  # Pillow's readers of formats raise anything
+        raise Unreadable(f"it does not decode: {error}") from None
+
+
+def odd_kind(picture: Image.Image) -> str:
+    """Why the image's bytes cannot stay as they are; empty if they can."""
+    if picture.format not in PLAIN:
+        return str(picture.format)
+    if picture.has_transparency_data:
+        return f"{picture.format} with transparency"
+    return ""
+
+
+def as_png(picture: Image.Image) -> bytes:
+    """The image as a PNG of eight-bit RGB, what is transparent on white. Unreadable if it has no such colours."""
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    elif picture.mode.startswith("I;16"):
+        levels = np.asarray(picture).astype(np.uint32)
+        picture = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+    elif picture.mode in ("I", "F"):
+        raise Unreadable(f"its pixels are of Pillow's mode {picture.mode}, neither eight bits nor sixteen")
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def recoded(encoded: bytes) -> bytes:
+    """The image decoded by Pillow, as a PNG of eight-bit RGB. Unreadable if Pillow cannot."""
+    try:
+        with Image.open(io.BytesIO(encoded), formats=READABLE) as picture:
+            return as_png(picture)
+    except Unreadable:
+        raise
+    except Exception as error:  # as above
+        raise Unreadable(f"it does not decode: {error}") from None
+
+
+def turned(pixels: Pixels, turn: Turn) -> Pixels:
+    """Pixels (height, width, 3) made upright."""
+    exchange, down, across = turn
+    pixels = pixels.swapaxes(0, 1) if exchange else pixels
+    pixels = pixels[::-1] if down else pixels
+    return np.ascontiguousarray(pixels[:, ::-1] if across else pixels)
+
+
+def turned_box(box: Bounds, height: float, width: float, turn: Turn) -> Bounds:
+    """A box in an image of `height` and `width` pixels, once the image is upright."""
+    left, top, right, bottom = box
+    if turn[0]:
+        left, top, right, bottom, height, width = top, left, bottom, right, width, height
+    if turn[1]:
+        top, bottom = height - bottom, height - top
+    if turn[2]:
+        left, right = width - right, width - left
+    return left, top, right, bottom
+
+
+def encode(pixels: Pixels, quality: int, chroma: str) -> bytes:
+    """RGB pixels (height, width, 3) as a JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling=chroma)
+    return buffer.getvalue()
+
+
+def _turn(picture: Image.Image) -> Turn:
+    """What makes the image upright, by its EXIF data; broken ones say nothing."""
+    try:
+        return TURNS.get(int(picture.getexif().get(ORIENTATION, 1)), AS_IT_IS)
+    except Exception:
+        return AS_IT_IS
+
+
+def _check_shape(picture: Image.Image, max_aspect: float) -> None:
+    short, long = sorted(picture.size)
+    if short < 2:
+        raise Unreadable(f"{picture.width} x {picture.height} pixels: a side of one")
+    if long > max_aspect * short:
+        raise Unreadable(f"{picture.width} x {picture.height} pixels: a side over {max_aspect:g} times the other")
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":
+        raise Unreadable(f"a {picture.format} of {frames} pictures")
+
+
+def _libjpegs_warning(encoded: bytes) -> str:
+    """What libjpeg has to say of the whole of a JPEG's data, at an eighth of its size for speed."""
+    from simplejpeg import decode_jpeg
+
+    try:
+        decode_jpeg(encoded, min_height=1, min_width=1, min_factor=1)
+    except ValueError as reason:
+        return str(reason)
+    return ""
+
+
+def _what_it_is(encoded: bytes) -> str:
+    """What bytes are that are no image, as far as their beginning tells."""
+    start = encoded[:512].lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<svg")):
+        return "a web page or other markup, no image"
+    if start[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
+        return "HEIF, which is not read: save it as JPEG"
+    return "no image" if start.strip(b"\0") else "nothing but zeros"

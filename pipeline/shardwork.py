@@ -1,0 +1,209 @@
+"""One shard's work, in a process of its own: images read, looked at, decoded by DALI, made smaller, written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.colours import moments
+from pipeline.device import has_gpu
+from pipeline.params import Prepare
+from pipeline.picture import AS_IT_IS, Bounds, Picture, encode, look, recoded, turned, turned_box
+from pipeline.shards import Row, ShardWriter
+from pipeline.sources.base import Box, Encoded, Entry, Source, Split, Unreadable
+from vgg.draws import rescaled
+from vgg.images import Decoder
+
+BATCH = 32  # images decoded at a time
+PIXELS = 2**26  # and pixels, so that large photographs fit into the memory too
+NO_BOX = (float("nan"),) * 4
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all shards of a data set have in common; lengths in this profile's pixels."""
+
+    source: Source
+    folder: Path
+    params: Prepare
+    largest: int  # S; training images above it become it
+    crop: int
+
+
+class Task(NamedTuple):
+    """One shard to make."""
+
+    split: Split
+    number: int
+    entries: list[Entry]
+
+
+class Done(NamedTuple):
+    """A shard that is made."""
+
+    images: int  # looked at
+    unreadable: list[tuple[str, str]]  # ids and reasons
+
+
+class Candidate(NamedTuple):
+    """An image read and looked at."""
+
+    entry: Entry
+    source: Encoded
+    picture: Picture | None
+    reason: str  # why it is of no use
+
+
+def make_shard(work: Work, task: Task, distrust: bool = False) -> Done:
+    """Write one shard and its part; with `distrust` DALI sees nothing that Pillow has not decoded whole. OSError."""
+    decoder = Decoder(BATCH, has_gpu(work.params.device))
+    with hushed(), ShardWriter(work.folder, task.split, task.number) as writer:
+        for group in _groups(_candidates(work, task.entries, distrust)):
+            for row, stored in _rows(work, task.split, group, decoder):
+                writer.add(row, stored)
+    return Done(len(writer.rows), [(row.id, row.left_out) for row in writer.rows if row.left_out])
+
+
+def _candidates(work: Work, entries: list[Entry], distrust: bool) -> Iterator[Candidate]:
+    for entry in entries:
+        source = Encoded(b"", None)
+        try:
+            source = work.source.read(entry)
+            picture = look(source.data, work.params.max_aspect, work.params.upright, distrust)
+            yield Candidate(entry, source, picture, "")
+        except Unreadable as reason:
+            yield Candidate(entry, source, None, str(reason))
+
+
+def _groups(candidates: Iterator[Candidate]) -> Iterator[list[Candidate]]:
+    """Candidates in their order, so many at a time as can be decoded at once."""
+    group: list[Candidate] = []
+    pixels = 0
+    for one in candidates:
+        more = one.picture.height * one.picture.width if one.picture else 0
+        if group and (len(group) == BATCH or pixels + more > PIXELS):
+            yield group
+            group, pixels = [], 0
+        group.append(one)
+        pixels += more
+    if group:
+        yield group
+
+
+def _rows(work: Work, split: Split, group: list[Candidate], decoder: Decoder) -> Iterator[tuple[Row, bytes]]:
+    """Each candidate's row, and its bytes as stored: none if it is left out."""
+    pictures = [one.picture for one in group if one.picture]
+    limit = work.largest if split == "train" and work.params.rescale == "train" else None
+    decoded = iter(_decoded(pictures, _sizes(pictures, limit), decoder))
+    for one in group:
+        if one.picture is None:
+            yield _left_out(one, one.reason), b""
+            continue
+        picture, pixels = next(decoded)
+        if pixels is None:
+            yield _left_out(one, "neither DALI nor Pillow decodes it"), b""
+        else:
+            yield _stored(work, split, one, picture, pixels)
+
+
+def _sizes(pictures: list[Picture], largest: int | None) -> NDArray[np.int64]:
+    """The heights and widths to store, (N, 2): those above `largest` become it."""
+    old = np.array([(one.height, one.width) for one in pictures], np.int64).reshape(-1, 2)
+    if largest is None or not len(old):
+        return old
+    return np.where(old.min(1, keepdims=True) > largest, np.stack(rescaled(old[:, 0], old[:, 1], largest), 1), old)
+
+
+Decoded = tuple[Picture, NDArray[np.uint8] | None]
+
+
+def _decoded(pictures: list[Picture], sizes: NDArray[np.int64], decoder: Decoder) -> list[Decoded]:
+    """Each picture and its pixels at its size: together; one by one if DALI stumbles; at last from Pillow's hand."""
+    try:
+        return list(zip(pictures, _pixels(pictures, sizes, decoder), strict=True))
+    except RuntimeError:
+        if len(pictures) > 1:
+            alone = (_decoded([one], sizes[i : i + 1], decoder) for i, one in enumerate(pictures))
+            return [found for one in alone for found in one]
+    return [_by_pillow(pictures[0], sizes, decoder)]
+
+
+def _by_pillow(picture: Picture, sizes: NDArray[np.int64], decoder: Decoder) -> Decoded:
+    """A picture that DALI cannot decode, as a PNG that it can; no pixels if Pillow cannot either."""
+    try:
+        kind = picture.converted or "what DALI cannot decode"
+        plain = picture._replace(encoded=recoded(picture.encoded), converted=kind)
+        return plain, _pixels([plain], sizes, decoder)[0]
+    except (Unreadable, RuntimeError):
+        return picture, None
+
+
+def _pixels(pictures: list[Picture], sizes: NDArray[np.int64], decoder: Decoder) -> list[NDArray[np.uint8]]:
+    """Their pixels at their sizes (N, 2). RuntimeError if DALI cannot decode one, or decodes it to another size."""
+    data = [np.frombuffer(one.encoded, np.uint8) for one in pictures]
+    same = [(one.height, one.width) == tuple(size) for one, size in zip(pictures, sizes.tolist(), strict=True)]
+    whole = iter(decoder([one for one, kept in zip(data, same, strict=True) if kept]))
+    others = [one for one, kept in zip(data, same, strict=True) if not kept]
+    smaller = iter(decoder(others, sizes[~np.array(same, bool)]))
+    found = [next(whole) if kept else next(smaller) for kept in same]
+    if any(one.shape[:2] != tuple(size) for one, size in zip(found, sizes.tolist(), strict=True)):
+        raise RuntimeError("DALI and Pillow see different sizes")
+    return found
+
+
+def _stored(work: Work, split: Split, one: Candidate, picture: Picture, pixels: NDArray[np.uint8]) -> tuple[Row, bytes]:
+    """The row and the bytes of an image that is kept."""
+    smaller = pixels.shape[:2] != (picture.height, picture.width)
+    what = [f"converted from {picture.converted}" * bool(picture.converted),
+            "turned" * (picture.turn != AS_IT_IS), "rescaled" * smaller]  # fmt: skip
+    box = _box(one.source.box, picture, pixels.shape[0], pixels.shape[1])
+    pixels = turned(pixels, picture.turn)
+    first, second = moments(pixels) if split == "train" else (np.zeros(3), np.zeros((3, 3)))
+    again = smaller or picture.turn != AS_IT_IS
+    stored = encode(pixels, work.params.quality, work.params.chroma) if again else picture.encoded
+    row = _row(one)._replace(
+        height=pixels.shape[0], width=pixels.shape[1], box=box, changed=", ".join(filter(None, what)),
+        small=min(picture.height, picture.width) < work.crop, warning=picture.warning, first=first, second=second,
+    )  # fmt: skip
+    return row, stored
+
+
+def _box(box: Box | None, picture: Picture, height: int, width: int) -> Bounds:
+    """A source's box in its image as stored, decoded to `height` and `width` and then made upright."""
+    if box is None:
+        return NO_BOX
+    down, across = height / picture.height, width / picture.width
+    left, top, right, bottom = box
+    return turned_box((left * across, top * down, right * across, bottom * down), height, width, picture.turn)
+
+
+def _left_out(one: Candidate, reason: str) -> Row:
+    return _row(one)._replace(left_out=reason)
+
+
+def _row(one: Candidate) -> Row:
+    """What is known of an image before it is decoded."""
+    data = one.source.data
+    return Row(one.entry.id, one.entry.label, 0, 0, NO_BOX, 0, 0, b"", len(data), hashlib.sha256(data).digest(),
+               "", False, "", "", np.zeros(3), np.zeros((3, 3)))  # fmt: skip
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """DALI's own lines on the standard error kept away: what they say of an image is in its row, with its name."""
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)

@@ -1,0 +1,197 @@
+"""The source `imagefolder`: train/CLASS/* and val/CLASS/*, as nobody tidied them.
+
+A file's name and its ending say nothing: what it holds is looked at when it is read. Whatever is no file to read, or
+leads out of the folder, is left out with its reason. Without val/, a part of train/ is split off by each image's
+content, so that an image stays where it is as others are added.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.errors import Failure
+from pipeline.files import digest
+from pipeline.sources.base import Encoded, Entry, LeftOut, Listing, Split, Unreadable
+
+HIDDEN = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave behind; names with a dot before them too
+
+
+class File(NamedTuple):
+    """Something in a class's folder: where it is, its class, and why it is no candidate."""
+
+    path: str  # relative to the root
+    label: str
+    reason: str  # empty if it is one
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Images below `root`; `val_share` of them are for validation if there is no val/, `limit` a split at the most."""
+
+    root: Path
+    val_share: float
+    limit: int | None
+
+    name = "imagefolder"
+    about = "a folder of images of one's own"
+    comparable = False
+
+    def listing(self) -> Listing:
+        """Every file in a class's folder; classes are the folders of train/ that have any, by name.
+
+        Failure if there is no train/, or no two classes.
+        """
+        train = list(_files(self.root, "train"))
+        names = sorted({file.label for file in train if file.label and not file.reason})
+        if len(names) < 2:
+            found = f"only the class {printable(names[0])}" if names else "no class"
+            raise Failure(f"{self.root / 'train'} has {found}: images lie in train/CLASS/, in two classes at least")
+        if (self.root / "val").exists():
+            val = [_known(file, names) for file in _files(self.root, "val")]
+        else:
+            train, val = self._split_off(train)
+        entries: dict[Split, list[Entry]] = {
+            "train": self._entries(train, names), "val": self._entries(val, names)
+        }  # fmt: skip
+        left_out = [LeftOut("train", printable(f.path), f.reason) for f in train if f.reason]
+        left_out += [LeftOut("val", printable(f.path), f.reason) for f in val if f.reason]
+        return Listing([printable(name) for name in names], entries, left_out)
+
+    def read(self, entry: Entry) -> Encoded:
+        """The file's bytes."""
+        try:
+            return Encoded((self.root / entry.where).read_bytes(), None)
+        except OSError as error:
+            raise Unreadable((error.strerror or str(error)).lower()) from None
+
+    def _entries(self, files: list[File], names: list[str]) -> list[Entry]:
+        """The candidates; the first `limit` by a hash of their names, so that every class has its share."""
+        labels = {name: number for number, name in enumerate(names)}
+        entries = [Entry(printable(f.path), labels[f.label], f.path) for f in files if not f.reason]
+        if self.limit is not None and len(entries) > self.limit:
+            chosen = sorted(entries, key=lambda entry: hashlib.sha256(os.fsencode(entry.where)).digest())
+            entries = sorted(chosen[: self.limit])
+        return entries
+
+    def _split_off(self, files: list[File]) -> tuple[list[File], list[File]]:
+        """The files of train/ in two parts."""
+        with ThreadPoolExecutor() as pool:
+            for_val = list(pool.map(self._is_for_val, files))
+        parts = [
+            [file for file, is_val in zip(files, for_val, strict=True) if is_val == want] for want in (False, True)
+        ]
+        return parts[0], parts[1]
+
+    def _is_for_val(self, file: File) -> bool:
+        """Whether the file's content falls to validation; what cannot be read stays in train/ and is named there."""
+        if file.reason:
+            return False
+        try:
+            with (self.root / file.path).open("rb") as content:
+                drawn = hashlib.file_digest(content, "sha256").digest()
+        except OSError:
+            return False
+        return int.from_bytes(drawn[:8]) < self.val_share * 2**64
+
+
+def fingerprint(root: Path) -> dict[str, Any]:
+    """How many files and bytes there are, and a hash of every name, size, time and mode. Failure if there is none."""
+    rows = [row for split in ("train", "val") for row in _rows(root, split)]
+    return {"files": len(rows), "bytes": sum(row[1] for row in rows), "listing": digest(rows)}
+
+
+def printable(name: str) -> str:
+    """A file's name that every terminal and file can show: what is no printable character becomes an escape."""
+    text = os.fsencode(name).decode(errors="backslashreplace")
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+def _rows(root: Path, split: str) -> Iterator[tuple[str, int, int, int]]:
+    """The name, size, time and mode of all in a split's folder."""
+    for label, folder in _folders(root, split):
+        if isinstance(folder, str):
+            yield printable(f"{split}/{label}"), 0, 0, 0
+            continue
+        for one in _in(folder):
+            seen = one.stat() if os.path.exists(one) else one.stat(follow_symlinks=False)
+            yield printable(f"{split}/{label}/{one.name}"), seen.st_size, seen.st_mtime_ns, seen.st_mode
+
+
+def _files(root: Path, split: Split) -> Iterator[File]:
+    """All that lies in a split's class folders, in the order of its names."""
+    real = root.resolve()
+    for label, folder in _folders(root, split):
+        inside = [] if isinstance(folder, str) else _in(folder)
+        if not inside:
+            yield File(f"{split}/{label}", "", folder if isinstance(folder, str) else "an empty folder")
+        for one in inside:
+            yield File(f"{split}/{label}/{one.name}", label, _why_not(one, real))
+
+
+def _folders(root: Path, split: str) -> Iterator[tuple[str, Path | str]]:
+    """What lies in a split's folder: a name, and the class's folder or why it is none."""
+    if not root.is_dir():
+        raise Failure(f"data.path is {root}, and there is no such folder here")
+    place, real = root / split, root.resolve()
+    if not place.is_dir():
+        if split == "val" and not os.path.lexists(place):
+            return
+        raise Failure(f"{root} has no folder {split}: images lie in train/CLASS/ and val/CLASS/")
+    if not place.resolve().is_relative_to(real):
+        raise Failure(f"{place} is a link that leads out of {root}: name the folder that it leads to as data.path")
+    for one in _in(place):
+        if _is_hidden(one.name):
+            yield one.name, "hidden"
+        elif not one.is_dir():
+            yield one.name, "a file beside the classes' folders"
+        elif not _leads_inside(one, real):
+            yield one.name, "a link that leads out of the data set's folder"
+        else:
+            yield one.name, place / one.name
+
+
+def _in(folder: Path) -> list[os.DirEntry[str]]:
+    """All in a folder, by name. Failure if it may not be looked into."""
+    try:
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda one: one.name)
+    except OSError as error:
+        raise Failure(f"{folder} cannot be looked into: {error.strerror}") from None
+
+
+def _why_not(file: os.DirEntry[str], root: Path) -> str:
+    """Why something in a class's folder is no candidate for an image; empty if it is one."""
+    if _is_hidden(file.name):
+        return "hidden"
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return "a link that leads nowhere" if file.is_symlink() else ""  # reading says why
+    if not _leads_inside(file, root):
+        return "a link that leads out of the data set's folder"
+    if stat.S_ISDIR(mode):
+        return "a folder, not an image"
+    return "" if stat.S_ISREG(mode) else "no regular file"
+
+
+def _leads_inside(one: os.DirEntry[str], root: Path) -> bool:
+    """Whether something is no link, or a link to something below `root`."""
+    return not one.is_symlink() or Path(one.path).resolve().is_relative_to(root)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in HIDDEN
+
+
+def _known(file: File, names: list[str]) -> File:
+    """The same file, left out if train/ does not have its class."""
+    if file.label and not file.reason and file.label not in names:
+        return file._replace(reason=f"its class is not in train/: {printable(file.label)}")
+    return file

@@ -1,0 +1,81 @@
+"""Processes that share work, end with the one that started them, and may die without taking the rest along."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import TypeVar
+
+from pipeline.errors import Failure
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+PR_SET_PDEATHSIG = 1
+
+
+def share(work: Callable[[Task, bool], Result], tasks: Sequence[Task], processes: int, what: str) -> Iterator[Result]:
+    """The results of `work(task, False)`, as they come, from so many processes; one process is this one.
+
+    Where a process dies, the tasks that are not done are done again as `work(task, True)`. Failure, naming `what` they
+    do, if one dies of that too.
+    """
+    if processes == 1:
+        yield from (work(task, False) for task in tasks)
+        return
+    left = list(tasks)
+    for again in (False, True):
+        try:
+            for task, result in _attempt(work, left, processes, again):
+                left.remove(task)
+                yield result
+            return
+        except BrokenProcessPool:
+            continue
+    raise Failure(f"a process that was {what} died, twice: of too little memory, or of an image; see `dmesg`")
+
+
+def _attempt(
+    work: Callable[[Task, bool], Result], tasks: Sequence[Task], processes: int, again: bool
+) -> Iterator[tuple[Task, Result]]:
+    with _one_thread_each():
+        pool = ProcessPoolExecutor(min(processes, len(tasks)) or 1, get_context("spawn"), _begin, (os.getpid(),))
+        futures: dict[Future[Result], Task] = {pool.submit(work, task, again): task for task in tasks}
+    try:
+        for future in as_completed(futures):
+            yield futures.pop(future), future.result()
+    except BaseException:  # also Ctrl-C, and a caller that has had enough
+        for process in list((pool._processes or {}).values()):  # from Python 3.14 on there is a method for this
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(parent: int) -> None:
+    """A worker dies with its parent, and leaves Ctrl-C to it."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started meanwhile use one thread for linear algebra: they share the cores already."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
