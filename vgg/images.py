@@ -78,18 +78,16 @@ class Decoder:
         self.largest, self.gpu = largest, gpu
         self._pipes: dict[bool, Any] = {}
 
-    def __call__(
-        self, encoded: list[Encoded], heights: Ints | None = None, widths: Ints | None = None
-    ) -> list[Encoded]:
-        """The images' uint8 RGB, (height, width, 3) each, rescaled to `heights` and `widths` (N,) if those are given.
+    def __call__(self, encoded: list[Encoded], sizes: Ints | None = None) -> list[NDArray[np.uint8]]:
+        """The images' RGB, (height, width, 3) each, rescaled to `sizes` (N, 2) of height and width if they are given.
 
         RuntimeError if DALI cannot decode one of them; the next call is as good as ever.
         """
         if not encoded:
             return []
-        resized = heights is not None and widths is not None
+        resized = sizes is not None
         pipe = self._pipes.get(resized) or self._build(resized)
-        fed = (encoded, *_sides(heights, widths)) if heights is not None and widths is not None else (encoded,)
+        fed = (encoded,) if sizes is None else (encoded, *_sides(sizes[:, 0], sizes[:, 1]))
         try:
             for name, values in zip(("encoded", "height", "width"), fed, strict=False):
                 pipe.feed_input(name, values)
