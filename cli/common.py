@@ -42,6 +42,10 @@ Direct = Annotated[bool, typer.Option("--direct", help="Do the work here and now
 
 def through_dvc(stage: str, direct: bool, work: Callable[[], None]) -> None:
     """Do `work` if this is DVC's stage or `direct`; else have DVC bring `stage`, and all it needs, up to date."""
+    if in_stage():
+        from pipeline.orphan import end_with_dvc
+
+        end_with_dvc()
     if direct or in_stage():
         work()
     else:

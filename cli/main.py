@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import fingerprint, prepare, report, run, score, table, train, weights
+from cli import data, fingerprint, prepare, report, run, score, table, train, weights
 from pipeline.errors import Failure
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ def options(
 
 
 app.command("prepare")(prepare.prepare)
+app.command("data")(data.data)
 app.add_typer(weights.app, name="weights")
 app.command("train")(train.train)
 app.command("score")(score.score)

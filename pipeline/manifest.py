@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,14 @@ IMAGE = ("split", "id", "class", "height", "width", "bytes", "sha256")  # what a
 COLUMNS = (*IMAGE, "changed", "small", "warning", "left_out")
 IN_VAL_TOO = "the same image is in val"
 Columns = dict[str, NDArray[Any]]  # of a shard's images
+
+
+class Tally(NamedTuple):
+    """How many images have an entry in a column of the manifest."""
+
+    left_out: int
+    warning: int
+    small: int
 
 
 @dataclass
@@ -52,6 +60,13 @@ def identity(manifest: Path) -> str:
             if not row["left_out"]:
                 found.update(_line([row[name] for name in IMAGE]))
     return found.hexdigest()
+
+
+def tally(manifest: Path) -> Tally:
+    """How many lines of a manifest say something that people should know."""
+    with manifest.open(newline="") as file:
+        found = Counter(name for row in csv.DictReader(file) for name in Tally._fields if row[name])
+    return Tally(*(found[name] for name in Tally._fields))
 
 
 def join(folder: Path, tasks: Sequence[Task], listing: Listing, drop_shared: bool) -> Joined:

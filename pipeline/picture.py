@@ -137,12 +137,12 @@ def _turn(picture: Image.Image) -> Turn:
 def _check_shape(picture: Image.Image, max_aspect: float) -> None:
     short, long = sorted(picture.size)
     if short < 2:
-        raise Unreadable(f"{picture.width} x {picture.height} pixels: a side of one")
+        raise Unreadable(f"one pixel high or wide: {picture.width} x {picture.height}")
     if long > max_aspect * short:
-        raise Unreadable(f"{picture.width} x {picture.height} pixels: a side over {max_aspect:g} times the other")
+        raise Unreadable(f"longer than {max_aspect:g} times its shorter side: {picture.width} x {picture.height}")
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":
-        raise Unreadable(f"a {picture.format} of {frames} pictures")
+        raise Unreadable(f"more than one picture: a {picture.format} of {frames}")
 
 
 def _libjpegs_warning(encoded: bytes) -> str:

@@ -1,16 +1,18 @@
-"""The pictures: error against depth and scales, the shallow net against B, learning curves."""
+"""The pictures: error against depth and scales, the shallow net against B, learning curves, training crops."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from pipeline.files import whole
 from vgg.nets import weight_layers
@@ -124,6 +126,21 @@ def _curve(axes: Axes, run: str, rows: pd.DataFrame) -> None:
     losses.set_ylabel("training loss", color="#ee8866", fontsize=7)
     for epoch in epochs[rows["learning_rate"].diff() < 0]:
         axes.axvline(epoch - 0.5, color=INK, lw=0.9, ls=":")
+
+
+def contact_sheet(crops: NDArray[np.uint8], names: Sequence[str], path: Path) -> None:
+    """Crops (N, side, side, 3) in rows of eight, each under its class's name."""
+    columns = min(8, len(crops))
+    lines = -(-len(crops) // columns)
+    with mpl.rc_context({**STYLE, "axes.titleweight": "normal", "axes.titlesize": 8}):
+        figure = Figure(figsize=(1.3 * columns, 1.5 * lines), layout="constrained")
+        panels = figure.subplots(lines, columns, squeeze=False)
+        for axes in panels.flat:
+            axes.set_axis_off()
+        for axes, crop, name in zip(panels.flat, crops, names, strict=False):
+            axes.imshow(crop)
+            axes.set_title(name if len(name) <= 18 else f"{name[:17]}…", parse_math=False)
+        _write(figure, path)
 
 
 def _write(figure: Figure, path: Path) -> None:

@@ -33,7 +33,7 @@ def render(profile: str, out: Path) -> list[Path]:
         raise Failure(f"there are no results of profile {profile} yet; make some with: dvc repro table1")
     folder = out / profile
     written = [*_tables(results_here, folder), *_training(results_here, folder)]
-    return [_page(folder / "README.md", _index(results_here)), *written]
+    return [_page(folder / "README.md", _index(results_here, folder)), *written]
 
 
 class Results:
@@ -91,11 +91,13 @@ def _training(found: Results, folder: Path) -> Iterator[Path]:
     yield _page(folder / "training.md", text + "\n[All tables](README.md)\n")
 
 
-def _index(found: Results) -> str:
+def _index(found: Results, folder: Path) -> str:
     parts = [f"# Very Deep Convolutional Networks, reproduced: profile `{found.profile}`", _warning(found)]
     links = [f"- [{heading(name)}]({name}.md): {TITLES[name]}" for name in found.tables]
     if found.summaries:
         links.append("- [Training](training.md): every run, its error and its learning curve")
+    if (folder / "data.md").exists():
+        links.append("- [Data](data.md): the images, their classes, sizes and colours, and training crops")
     parts.append("\n".join(links))
     if {"table3", "table4"} <= set(found.tables):
         parts.append("## Depth and scale\n\n![Error against depth, the paper's and ours](depth.png)")

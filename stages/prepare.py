@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pipeline.manifest import tally
 from pipeline.params import Params
+from pipeline.paths import MANIFEST
 from pipeline.prepare import prepare
 
 
 def main(params: Params) -> None:
-    """Prepare the profile's data set and say what it is."""
+    """Prepare the profile's data set and say what it is, and what about it people should know."""
     facts = prepare(params)
     mean = ", ".join(f"{level:.1f}" for level in facts.mean_rgb)
     print(f"{facts.source}: {facts.train} training and {facts.val} validation images of {len(facts.classes)} classes,")
     print(f"{facts.rescaled} made smaller, mean RGB {mean}")
+    left_out, doubtful, small = tally(MANIFEST)
+    if left_out or doubtful:
+        print(f"{left_out} left out, {doubtful} kept with a warning: `vgg-repro data` says which and why")
+    if small:
+        print(f"{small} smaller than the crop of {params.chosen.net.crop} pixels: they are enlarged")

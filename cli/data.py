@@ -1,0 +1,26 @@
+"""vgg-repro data: what is prepared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.common import params
+
+
+def data(
+    out: Annotated[Path, typer.Option(help="The folder for the page; each profile has its own in it.")] = Path(
+        "reports"
+    ),
+) -> None:
+    """Show the prepared images: counts, classes, sizes, colours, what was left out and why, and training crops.
+
+    Example: vgg-repro data
+    """
+    from stages.data import main
+
+    chosen = params()
+    typer.echo(main(chosen, out))
+    typer.echo(f"With a picture of training crops: {out / chosen.profile / 'data.md'}")

@@ -1,0 +1,143 @@
+"""The prepared data as a page: counts, sizes, colours, what was done to images and what was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.errors import Failure
+from pipeline.facts import Facts
+from pipeline.files import whole
+from pipeline.paths import MANIFEST
+from pipeline.sources.base import SPLITS
+from reports.markdown import NONE, grid, number
+
+MANY = 50  # classes; of more only the smallest and largest are shown
+NAMES = 20  # images shown by name in a list; all are in the manifest
+PICTURE = "crops.png"
+
+
+def read_manifest() -> pd.DataFrame:
+    """The manifest, a row an image, kept or left out. Failure if there is none."""
+    try:
+        texts = dict.fromkeys(("split", "id", "sha256", "changed", "small", "warning", "left_out"), str)
+        missing = {name: [""] for name in ("class", "height", "width", "bytes")}
+        return pd.read_csv(MANIFEST, dtype=texts, keep_default_na=False, na_values=missing)
+    except FileNotFoundError:
+        raise Failure(f"{MANIFEST} is not there; make it with: vgg-repro prepare") from None
+
+
+def data_text(profile: str, facts: Facts, manifest: pd.DataFrame, crop: int) -> str:
+    """Everything about the prepared data in Markdown; `crop` is the training crop's side in pixels."""
+    kept, left_out = manifest[manifest["left_out"] == ""], manifest[manifest["left_out"] != ""]
+    mean, deviation = (", ".join(number(level) for level in levels)
+                       for levels in (facts.mean_rgb, np.sqrt(np.diag(facts.covariance))))  # fmt: skip
+    parts = [
+        f"# The data of profile `{profile}`",
+        f"{facts.about[0].upper()}{facts.about[1:]}: {len(facts.classes)} classes. Over the training images, each "
+        f"weighing the same, the mean RGB is {mean} and its deviation {deviation}, in grey levels.",
+        grid(["", "train", "val"], _figures(kept, left_out, crop), right=(1, 2)),
+        "## Classes",
+        *_classes(kept, facts.classes),
+        "## Left out",
+        *_left_out(left_out),
+    ]
+    if (kept["warning"] != "").any():
+        warned = kept[kept["warning"] != ""]
+        parts += [
+            "## Kept, and doubtful",
+            "The decoder warns of these; their pixels may be wrong in places.",
+            *_named(warned, "warning"),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def with_picture(text: str, crops: int) -> str:
+    """The page's text with its contact sheet."""
+    return (
+        f"{text}\n## As the net sees them\n\n{crops} training crops, S drawn from the grid's range, flipped and their "
+        f"colours shifted as in training; the mean is added back for the eye.\n\n![Training crops]({PICTURE})\n"
+    )
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write the page."""
+    with whole(path) as file:
+        file.write(text.encode())
+
+
+def _figures(kept: pd.DataFrame, left_out: pd.DataFrame, crop: int) -> list[list[str]]:
+    """A line a figure, a column a split."""
+    columns = [_column(kept[kept["split"] == split], left_out[left_out["split"] == split], crop) for split in SPLITS]
+    return [[name, *(column[name] for column in columns)] for name in columns[0]]
+
+
+def _column(kept: pd.DataFrame, left_out: pd.DataFrame, crop: int) -> dict[str, str]:
+    sides = np.sort(kept[["height", "width"]].to_numpy(np.int64), axis=1)  # (images, 2): shorter, longer
+    aspects = sides[:, 1] / sides[:, 0]
+    per_class = kept.groupby("class").size()
+    return {
+        "images": f"{len(kept):,}",
+        "left out": f"{len(left_out):,}",
+        "images a class": _range(per_class.to_numpy()),
+        "shorter side as stored, pixels": _range(sides[:, 0]),
+        "longer side as stored, pixels": _range(sides[:, 1]),
+        "longer side to shorter": _range(aspects, "{:.2f}"),
+        f"smaller than the crop of {crop} pixels, to be enlarged": _count(kept["small"] == "yes"),
+        "made smaller": _count(kept["changed"].str.contains("rescaled")),
+        "turned upright": _count(kept["changed"].str.contains("turned")),
+        "converted from another kind": _count(kept["changed"].str.contains("converted")),
+        "as they came, megabytes": f"{kept['bytes'].sum() / 1e6:,.1f}",
+    }
+
+
+def _count(which: pd.Series) -> str:
+    return f"{int(which.sum()):,}" if which.any() else NONE
+
+
+def _range(values: Any, form: str = "{:,.0f}") -> str:
+    """Smallest, median and largest: 120 to 300, median 200."""
+    if not len(values):
+        return NONE
+    low, middle, high = (form.format(value) for value in (values.min(), np.median(values), values.max()))
+    return low if low == high else f"{low} to {high}, median {middle}"
+
+
+def _classes(kept: pd.DataFrame, names: list[str]) -> Iterator[str]:
+    counts = {split: kept[kept["split"] == split].groupby("class").size() for split in SPLITS}
+    train, val = (counts[split] for split in SPLITS)
+    rows = [(name, int(train.get(label, 0)), int(val.get(label, 0))) for label, name in enumerate(names)]
+    if len(rows) > MANY:
+        rows.sort(key=itemgetter(1))
+        yield f"The five with the fewest and the five with the most training images, of {len(names):,}:"
+        rows = [*rows[:5], *rows[-5:]]
+    cells = [[name.replace("|", "\\|"), f"{many:,}", f"{few:,}"] for name, many, few in rows]
+    yield grid(["class", "train", "val"], cells, right=(1, 2))
+    if without := [name for label, name in enumerate(names) if not counts["val"].get(label, 0)]:
+        yield f"Without a validation image: {', '.join(without[:NAMES])}{_more(len(without))}."
+
+
+def _left_out(left_out: pd.DataFrame) -> Iterator[str]:
+    if left_out.empty:
+        yield "Nothing."
+        return
+    kinds = left_out["left_out"].str.partition(":")[0].value_counts()
+    yield grid(["why", "images"], [[str(kind), f"{count:,}"] for kind, count in kinds.items()][:NAMES], right=(1,))
+    yield from _named(left_out, "left_out")
+
+
+def _named(rows: pd.DataFrame, column: str) -> Iterator[str]:
+    """The first images by name with what is said of them."""
+    said = [f"- `{row['id']}`: {row[column]}" for _, row in rows.head(NAMES).iterrows()]
+    yield "\n".join(said)
+    if len(rows) > NAMES:
+        yield f"And {len(rows) - NAMES:,} more: `{MANIFEST}` has all."
+
+
+def _more(count: int) -> str:
+    return f" and {count - NAMES:,} more" if count > NAMES else ""

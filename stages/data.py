@@ -1,0 +1,42 @@
+"""What is prepared, shown: the page of the data and its contact sheet of training crops. No stage of the graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.facts import Facts, read_facts
+from pipeline.params import Params
+from reports.charts import contact_sheet
+from reports.data import PICTURE, data_text, read_manifest, with_picture, write_page
+from stages.setup import normaliser, open_shards
+from vgg.stream import Plan, training_stream
+
+CROPS = 48
+
+
+def main(params: Params, out: Path) -> str:
+    """Write the page data.md and its picture under `out`/PROFILE; the text. Failure if nothing is prepared."""
+    facts, manifest = read_facts(params.profile), read_manifest()
+    text = data_text(params.profile, facts, manifest, params.chosen.net.crop)
+    crops, names = training_crops(params, facts)
+    folder = out / params.profile
+    contact_sheet(crops, names, folder / PICTURE)
+    write_page(folder / "data.md", with_picture(text, len(crops)))
+    return text
+
+
+def training_crops(params: Params, facts: Facts) -> tuple[NDArray[np.uint8], list[str]]:
+    """The first crops of the training stream, (N, crop, crop, 3), with their colours shifted, and their classes."""
+    shards, net = open_shards("train"), params.chosen.net
+    low = min(run.scales[0] for run in params.runs.values())
+    plan = Plan(
+        params.chosen.train.seed, min(CROPS, len(shards)), net.crop, (net.pixels(low), net.pixels(params.largest_scale))
+    )
+    batch = next(training_stream(shards, plan))
+    normalise = normaliser(params, facts)
+    seen = normalise(batch.pixels, batch.colour) * normalise.scale + normalise.mean[:, None, None]
+    shown = seen.round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+    return shown.numpy(), [facts.classes[label] for label in batch.labels.tolist()]
