@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -55,6 +56,9 @@ def main() -> None:
         app()
     except Failure as failure:
         _end(failure, str(failure), failure.code)
+    except BrokenPipeError:  # as of `| head`; Python's own flush at the end would complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
         _end(error, f"unexpected {type(error).__name__}: {error} (vgg-repro --debug ... shows where)", 1)
 

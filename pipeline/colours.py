@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 8192  # pixels turned into float64 at a time: they stay in the processor's cache
+ROW = 12  # four pixels side by side: a matrix product of twelve columns is faster than one of three
+BLOCK = 4096  # rows turned into float64 at a time: they stay in the processor's cache
 Floats = NDArray[np.float64]
 
 
@@ -16,15 +17,19 @@ def moments(pixels: NDArray[np.uint8]) -> tuple[Floats, Floats]:
 
     The sums are whole numbers below 2^53, exact in float64 in whatever order they are taken.
     """
-    flat = pixels.reshape(-1, 3)
-    total, block = np.zeros((4, 4)), np.ones((4, BLOCK))
-    for first in range(0, len(flat), BLOCK):
-        part = flat[first : first + BLOCK]
-        some = block[:, : len(part)]
-        some[:3] = part.T
-        total += some @ some.T
-    total /= len(flat)
-    return total[3, :3], total[:3, :3]
+    flat = pixels.reshape(-1)
+    first, second = np.zeros(ROW), np.zeros((ROW, ROW))
+    block, ones = np.empty((BLOCK, ROW)), np.ones(BLOCK)
+    even = flat[: flat.size // ROW * ROW].reshape(-1, ROW)
+    for start in range(0, len(even), BLOCK):
+        part = even[start : start + BLOCK]
+        rows = block[: len(part)]
+        rows[...] = part
+        first += ones[: len(part)] @ rows
+        second += rows.T @ rows
+    rest = flat[even.size :].reshape(-1, 3).astype(np.float64)
+    total = sum((second[i : i + 3, i : i + 3] for i in range(0, ROW, 3)), rest.T @ rest)
+    return (first.reshape(-1, 3).sum(0) + rest.sum(0)) * 3 / flat.size, total * 3 / flat.size
 
 
 @dataclass

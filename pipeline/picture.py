@@ -17,7 +17,8 @@ from PIL import Image, UnidentifiedImageError
 from pipeline.sources.base import Unreadable
 
 READABLE = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")  # no EPS: Pillow would run it
-PLAIN = ("JPEG", "MPO", "PNG", "WEBP")  # an MPO is a JPEG with more behind it
+JPEGS = ("JPEG", "MPO")  # an MPO is a JPEG with more behind it
+PLAIN = (*JPEGS, "PNG", "WEBP")
 ORIENTATION = 0x0112  # EXIF's tag
 # EXIF's orientation to what makes it upright: rows and columns exchanged first, then upside down, then left to right
 TURNS = {2: (False, False, True), 3: (False, True, True), 4: (False, True, False), 5: (True, False, False),
@@ -36,11 +37,13 @@ class Picture(NamedTuple):
     width: int
     turn: Turn  # what makes it upright
     converted: str  # from which kind; empty: the bytes are the source's
-    warning: str  # what the decoder said of it
 
 
 def look(encoded: bytes, max_aspect: float, upright: bool = True, distrust: bool = False) -> Picture:
-    """What `encoded` is; with `distrust` decoded whole by Pillow whatever it is. Unreadable says why it is no use."""
+    """What `encoded` is. Unreadable says why it is of no use.
+
+    A JPEG's data is left to DALI, unless with `distrust`; all else is decoded whole by Pillow.
+    """
     if not encoded:
         raise Unreadable("an empty file")
     try:
@@ -49,11 +52,10 @@ def look(encoded: bytes, max_aspect: float, upright: bool = True, distrust: bool
             _check_shape(picture, max_aspect)
             turn = _turn(picture) if upright else AS_IT_IS
             height, width = picture.height, picture.width
-            warning = _libjpegs_warning(encoded) if picture.format in ("JPEG", "MPO") else ""
-            if distrust or warning or picture.format not in ("JPEG", "MPO"):
+            if distrust or picture.format not in JPEGS:
                 picture.load()
             kind = odd_kind(picture)
-            return Picture(as_png(picture) if kind else encoded, height, width, turn, kind, warning)
+            return Picture(as_png(picture) if kind else encoded, height, width, turn, kind)
     except UnidentifiedImageError:
         raise Unreadable(_what_it_is(encoded)) from None
     except Image.DecompressionBombError:
@@ -126,6 +128,19 @@ def encode(pixels: Pixels, quality: int, chroma: str) -> bytes:
     return buffer.getvalue()
 
 
+def libjpegs_warning(encoded: bytes) -> str:
+    """What libjpeg has to say of the whole of a JPEG's data, at an eighth of its size for speed; empty: nothing."""
+    from simplejpeg import decode_jpeg
+
+    if not encoded.startswith(b"\xff\xd8"):
+        return ""
+    try:
+        decode_jpeg(encoded, min_height=1, min_width=1, min_factor=1)
+    except ValueError as reason:
+        return str(reason)
+    return ""
+
+
 def _turn(picture: Image.Image) -> Turn:
     """What makes the image upright, by its EXIF data; broken ones say nothing."""
     try:
@@ -141,19 +156,8 @@ def _check_shape(picture: Image.Image, max_aspect: float) -> None:
     if long > max_aspect * short:
         raise Unreadable(f"longer than {max_aspect:g} times its shorter side: {picture.width} x {picture.height}")
     frames = getattr(picture, "n_frames", 1)
-    if frames > 1 and picture.format != "MPO":
+    if frames > 1 and picture.format not in JPEGS:
         raise Unreadable(f"more than one picture: a {picture.format} of {frames}")
-
-
-def _libjpegs_warning(encoded: bytes) -> str:
-    """What libjpeg has to say of the whole of a JPEG's data, at an eighth of its size for speed."""
-    from simplejpeg import decode_jpeg
-
-    try:
-        decode_jpeg(encoded, min_height=1, min_width=1, min_factor=1)
-    except ValueError as reason:
-        return str(reason)
-    return ""
 
 
 def _what_it_is(encoded: bytes) -> str:

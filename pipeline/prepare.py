@@ -92,6 +92,8 @@ def _make(params: Params, folder: Path) -> None:
         for part in partial.glob("*.part.npz"):
             part.unlink()
         partial.rename(folder)
+    except BrokenPipeError:  # nobody reads what is printed; the disk is well
+        raise
     except OSError as error:
         raise Failure(
             f"the shards could not be written to {folder}: {error.strerror or error}; with that mended, the same "

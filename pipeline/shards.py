@@ -35,7 +35,7 @@ class Row(NamedTuple):
     box: tuple[float, float, float, float]  # in the stored image; NaN where there is none
     offset: int  # bytes, in its shard
     length: int
-    hash: bytes  # SHA-256 of the stored bytes
+    hash: bytes  # SHA-256 of the stored bytes, or zeros
     source_length: int
     source_hash: bytes  # of the bytes as they came
     changed: str  # what was done to it; empty: stored as it came
@@ -74,10 +74,9 @@ class ShardWriter:
             np.savez(file, allow_pickle=False, **columns(self.rows))
 
     def add(self, row: Row, stored: bytes) -> None:
-        """Append one image and what is known of it; its place and hash are filled in here."""
+        """Append one image and what is known of it; its place is filled in here."""
         self.file.write(stored)
-        here = row._replace(offset=self.offset, length=len(stored), hash=hashlib.sha256(stored).digest())
-        self.rows.append(here)
+        self.rows.append(row._replace(offset=self.offset, length=len(stored)))
         self.offset += len(stored)
 
 

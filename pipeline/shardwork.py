@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.colours import moments
 from pipeline.device import has_gpu
 from pipeline.params import Prepare
-from pipeline.picture import AS_IT_IS, Bounds, Picture, encode, look, recoded, turned, turned_box
+from pipeline.picture import AS_IT_IS, Bounds, Picture, encode, libjpegs_warning, look, recoded, turned, turned_box
 from pipeline.shards import Row, ShardWriter
 from pipeline.sources.base import Box, Encoded, Entry, Source, Split, Unreadable
 from vgg.draws import rescaled
@@ -65,9 +65,9 @@ class Candidate(NamedTuple):
 def make_shard(work: Work, task: Task, distrust: bool = False) -> Done:
     """Write one shard and its part; with `distrust` DALI sees nothing that Pillow has not decoded whole. OSError."""
     decoder = Decoder(BATCH, has_gpu(work.params.device))
-    with hushed(), ShardWriter(work.folder, task.split, task.number) as writer:
+    with Murmur() as murmur, ShardWriter(work.folder, task.split, task.number) as writer:
         for group in _groups(_candidates(work, task.entries, distrust)):
-            for row, stored in _rows(work, task.split, group, decoder):
+            for row, stored in _rows(work, task.split, group, decoder, murmur):
                 writer.add(row, stored)
     return Done(len(writer.rows), [(row.id, row.left_out) for row in writer.rows if row.left_out])
 
@@ -98,20 +98,25 @@ def _groups(candidates: Iterator[Candidate]) -> Iterator[list[Candidate]]:
         yield group
 
 
-def _rows(work: Work, split: Split, group: list[Candidate], decoder: Decoder) -> Iterator[tuple[Row, bytes]]:
+def _rows(
+    work: Work, split: Split, group: list[Candidate], decoder: Decoder, murmur: Murmur
+) -> Iterator[tuple[Row, bytes]]:
     """Each candidate's row, and its bytes as stored: none if it is left out."""
     pictures = [one.picture for one in group if one.picture]
     limit = work.largest if split == "train" and work.params.rescale == "train" else None
-    decoded = iter(_decoded(pictures, _sizes(pictures, limit), decoder))
+    found = _decoded(pictures, _sizes(pictures, limit), decoder)
+    doubt = murmur.heard() or decoder.gpu  # the GPU's decoder says nothing
+    decoded = iter(found)
     for one in group:
         if one.picture is None:
-            yield _left_out(one, one.reason), b""
+            yield _row(one)._replace(left_out=one.reason), b""
             continue
-        picture, pixels = next(decoded)
+        picture, pixels, reason = next(decoded)
         if pixels is None:
-            yield _left_out(one, "neither DALI nor Pillow decodes it"), b""
+            yield _row(one)._replace(left_out=reason), b""
         else:
-            yield _stored(work, split, one, picture, pixels)
+            row, stored = _stored(work, split, one, picture, pixels)
+            yield row._replace(warning=libjpegs_warning(one.source.data) if doubt else ""), stored
 
 
 def _sizes(pictures: list[Picture], largest: int | None) -> NDArray[np.int64]:
@@ -122,28 +127,34 @@ def _sizes(pictures: list[Picture], largest: int | None) -> NDArray[np.int64]:
     return np.where(old.min(1, keepdims=True) > largest, np.stack(rescaled(old[:, 0], old[:, 1], largest), 1), old)
 
 
-Decoded = tuple[Picture, NDArray[np.uint8] | None]
+class Decoded(NamedTuple):
+    """A picture as it was decoded at last, and its pixels, or why there are none."""
+
+    picture: Picture
+    pixels: NDArray[np.uint8] | None
+    reason: str = ""
 
 
 def _decoded(pictures: list[Picture], sizes: NDArray[np.int64], decoder: Decoder) -> list[Decoded]:
-    """Each picture and its pixels at its size: together; one by one if DALI stumbles; at last from Pillow's hand."""
+    """Each picture at its size: all together; one by one if DALI stumbles; at last from Pillow's hand."""
     try:
-        return list(zip(pictures, _pixels(pictures, sizes, decoder), strict=True))
+        return [Decoded(*pair) for pair in zip(pictures, _pixels(pictures, sizes, decoder), strict=True)]
     except RuntimeError:
         if len(pictures) > 1:
             alone = (_decoded([one], sizes[i : i + 1], decoder) for i, one in enumerate(pictures))
-            return [found for one in alone for found in one]
+            return [found._replace(pixels=None if found.pixels is None else found.pixels.copy())
+                    for one in alone for found in one]  # fmt: skip
     return [_by_pillow(pictures[0], sizes, decoder)]
 
 
 def _by_pillow(picture: Picture, sizes: NDArray[np.int64], decoder: Decoder) -> Decoded:
-    """A picture that DALI cannot decode, as a PNG that it can; no pixels if Pillow cannot either."""
+    """A picture that DALI cannot decode, as a PNG that it can; no pixels if Pillow cannot decode it either."""
     try:
         kind = picture.converted or "what DALI cannot decode"
         plain = picture._replace(encoded=recoded(picture.encoded), converted=kind)
-        return plain, _pixels([plain], sizes, decoder)[0]
-    except (Unreadable, RuntimeError):
-        return picture, None
+        return Decoded(plain, _pixels([plain], sizes, decoder)[0])
+    except (Unreadable, RuntimeError) as reason:
+        return Decoded(picture, None, str(reason))
 
 
 def _pixels(pictures: list[Picture], sizes: NDArray[np.int64], decoder: Decoder) -> list[NDArray[np.uint8]]:
@@ -169,9 +180,11 @@ def _stored(work: Work, split: Split, one: Candidate, picture: Picture, pixels: 
     first, second = moments(pixels) if split == "train" else (np.zeros(3), np.zeros((3, 3)))
     again = smaller or picture.turn != AS_IT_IS
     stored = encode(pixels, work.params.quality, work.params.chroma) if again else picture.encoded
-    row = _row(one)._replace(
+    row = _row(one)
+    row = row._replace(
+        hash=row.source_hash if stored is one.source.data else hashlib.sha256(stored).digest(),
         height=pixels.shape[0], width=pixels.shape[1], box=box, changed=", ".join(filter(None, what)),
-        small=min(picture.height, picture.width) < work.crop, warning=picture.warning, first=first, second=second,
+        small=min(picture.height, picture.width) < work.crop, first=first, second=second,
     )  # fmt: skip
     return row, stored
 
@@ -185,25 +198,30 @@ def _box(box: Box | None, picture: Picture, height: int, width: int) -> Bounds:
     return turned_box((left * across, top * down, right * across, bottom * down), height, width, picture.turn)
 
 
-def _left_out(one: Candidate, reason: str) -> Row:
-    return _row(one)._replace(left_out=reason)
-
-
 def _row(one: Candidate) -> Row:
     """What is known of an image before it is decoded."""
     data = one.source.data
-    return Row(one.entry.id, one.entry.label, 0, 0, NO_BOX, 0, 0, b"", len(data), hashlib.sha256(data).digest(),
+    return Row(one.entry.id, one.entry.label, 0, 0, NO_BOX, 0, 0, bytes(32), len(data), hashlib.sha256(data).digest(),
                "", False, "", "", np.zeros(3), np.zeros((3, 3)))  # fmt: skip
 
 
-@contextmanager
-def hushed() -> Iterator[None]:
-    """DALI's own lines on the standard error kept away: what they say of an image is in its row, with its name."""
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
+class Murmur:
+    """What DALI's libraries print on the standard error, kept from people: a row says it of its image by name."""
+
+    def __enter__(self) -> Murmur:
+        self.kept, self.file = os.dup(2), tempfile.TemporaryFile()
+        os.dup2(self.file.fileno(), 2)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.dup2(self.kept, 2)
+        os.close(self.kept)
+        self.file.close()
+
+    def heard(self) -> bool:
+        """Whether anything was printed since the last time: libjpeg's warnings are."""
+        if not os.fstat(2).st_size:
+            return False
+        os.ftruncate(2, 0)
+        os.lseek(2, 0, os.SEEK_SET)
+        return True

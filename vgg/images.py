@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.dlpack import from_dlpack
 
 from vgg.draws import Ints, rescaled
+
+if TYPE_CHECKING:  # prepare's processes do without torch, whose import takes longer than a thousand images
+    from torch import Tensor
 
 Encoded = NDArray[np.uint8]
 
@@ -37,6 +38,8 @@ class Rescaled(NamedTuple):
 
 def rescaled_batches(images: Images, scale: int, batch: int, threads: int = 1, gpu: bool = False) -> Iterator[Rescaled]:
     """All `images` rescaled to smallest side `scale` pixels, those of equal shape together, never padded."""
+    from torch.utils.dlpack import from_dlpack
+
     heights, widths = rescaled(images.heights, images.widths, scale)
     groups = list(_equal_shapes(heights, widths, batch))
     samples = (([images[i] for i in ids], heights[ids], widths[ids]) for ids in groups)
@@ -81,7 +84,8 @@ class Decoder:
     def __call__(self, encoded: list[Encoded], sizes: Ints | None = None) -> list[NDArray[np.uint8]]:
         """The images' RGB, (height, width, 3) each, rescaled to `sizes` (N, 2) of height and width if they are given.
 
-        RuntimeError if DALI cannot decode one of them; the next call is as good as ever.
+        They are valid until the next call of the same kind. RuntimeError if DALI cannot decode one of them; the next
+        call is as good as ever.
         """
         if not encoded:
             return []
@@ -96,7 +100,7 @@ class Decoder:
             self._pipes.pop(resized)  # DALI's pipelines do not survive a failure
             raise
         pixels = pixels.as_cpu()
-        return [np.array(pixels.at(i)) for i in range(len(encoded))]
+        return [pixels.at(i) for i in range(len(encoded))]
 
     def _build(self, resized: bool) -> Any:
         from nvidia.dali import fn, pipeline_def

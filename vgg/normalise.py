@@ -37,7 +37,8 @@ class Normalise:
     def __call__(self, pixels: Tensor, colour: Tensor | None = None) -> Tensor:
         """Turn uint8 RGB (N, 3, H, W) into float32 of the same layout, shifted by `colour` (N, 3) normals if given."""
         level = self.mean[None] if colour is None else self.mean - colour @ self.components  # (1 or N, 3)
-        return (pixels.float() - level[:, :, None, None]) / self.scale
+        shifted = pixels.float().sub_(level[:, :, None, None])  # in place: half of the time goes to fresh memory
+        return shifted if self.scale == 1.0 else shifted.div_(self.scale)
 
     def to(self, device: torch.device) -> Normalise:
         """The same on `device`."""
