@@ -27,6 +27,8 @@ lint: $(VENV)/done
 	mypy
 
 bench: $(VENV)/done
+	python benchmarks/loading.py
+	KILLS=30 python -m pytest tests/test_kills.py
 	python benchmarks/mini.py
 
 clean:

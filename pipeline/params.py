@@ -39,7 +39,9 @@ def _fraction(value: object) -> object:
         return value
 
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
+Few = Annotated[int, Field(gt=0, le=4096)]  # threads or processes
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # half of a Philox key
 PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Pixels = Annotated[tuple[Positive, Positive], BeforeValidator(_tuple)]
@@ -51,7 +53,9 @@ Ratio = Annotated[Fraction, BeforeValidator(_fraction), Field(gt=0, le=1)]
 class Block(BaseModel):
     """A block of params.yaml: no unknown key, no silent conversion, no change afterwards."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False
+    )
 
 
 class Run(Block):
@@ -72,7 +76,7 @@ class Run(Block):
 class Digits(Block):
     """How the digits of source `digits` are drawn; lengths in the paper's pixels."""
 
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     canvas: Pixels
     digit: Parts
     spread: Share
@@ -100,7 +104,7 @@ class Prepare(Block):
     max_aspect: Annotated[float, Field(ge=2)]
     shard_images: Positive
     max_unreadable: Annotated[float, Field(ge=0, le=1)]
-    processes: Positive | None
+    processes: Few | None
     device: Device
 
 
@@ -129,7 +133,7 @@ class Net(Block):
 class Train(Block):
     """What all four kinds of training share (section 3.1)."""
 
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     batch: Positive
     momentum: Share
     weight_decay: Annotated[float, Field(ge=0)]
@@ -138,7 +142,7 @@ class Train(Block):
     tail: Annotated[int, Field(ge=0)]
     colour: Literal["eigenvalues", "roots", "none"]
     precision: Precision
-    threads: Positive
+    threads: Few
     device: Device
 
 
@@ -156,7 +160,7 @@ class Score(Block):
     mean: Literal["before_softmax", "after_softmax"]
     batch: Positive
     precision: Precision
-    threads: Positive
+    threads: Few
     device: Device
 
 
@@ -205,10 +209,12 @@ class Params(Block):
 def load(path: Path = PARAMS) -> Params:
     """Read and check `path`; UsageError says what is wrong in it, where, and what would be right."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_bytes().decode())
     except FileNotFoundError:
         raise UsageError(f"there is no {path} here: run this in the root of the repository") from None
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError: no UTF-8, or a date of no calendar
         raise UsageError(f"{path} is not YAML: {error}") from None
     try:
         params = Params.model_validate(values)
@@ -273,6 +279,9 @@ def _contradictions(params: Params) -> Iterator[str]:
                 yield f"{mode} names {name}, which is no run. {nearest(name, list(params.runs))}"
     for name, profile in params.profiles.items():
         yield from _bad_profile(name, profile)
+    if params.chosen.data.source == "imagefolder" and not params.chosen.data.path:
+        place = f"profiles.{params.profile}.data.path"
+        yield f"{place} is missing: source imagefolder needs the folder that train/ lies in"
 
 
 def _bad_run(params: Params, name: str) -> Iterator[str]:
@@ -316,5 +325,3 @@ def _bad_profile(name: str, profile: Profile) -> Iterator[str]:
         low, high = getattr(profile.data.digits, key)
         if low > high:
             yield f"profiles.{name}.data.digits.{key} is [{low}, {high}]: the smaller comes first"
-    if profile.data.source == "imagefolder" and not profile.data.path:
-        yield f"profiles.{name}.data.path is missing: source imagefolder needs the folder that train/ lies in"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.device import has_gpu
 from pipeline.errors import Failure, Interrupted
 from pipeline.facts import Facts
 from pipeline.files import digest, read_json, whole, write_json
@@ -29,6 +30,7 @@ from pipeline.sources import fingerprint, open_source
 from pipeline.sources.base import SPLITS, Listing, Source
 from pipeline.workers import share
 
+ON_GPU = 4  # processes that decode on one
 SURE = 10  # unreadable images that never stop it
 NO_MATTER = {"device", "processes", "max_unreadable"}  # of the parameters, to what comes out
 
@@ -125,13 +127,19 @@ def _make_shards(work: Work, tasks: list[Task], listing: Listing) -> None:
     done = total - sum(len(task.entries) for task in missing)
     if done:
         print(f"prepare: {done} images of {total} are in whole shards already", flush=True)
-    processes = work.params.processes or len(os.sched_getaffinity(0))
+    processes = work.params.processes or _processes(work.params.device)
     with Progress("prepare", total, "images", done) as progress:
         for made in share(functools.partial(make_shard, work), missing, processes, "preparing images"):
             unreadable += made.unreadable
             _check_unreadable(unreadable, total, work.params.max_unreadable)
             progress.advance(made.images)
     _check_unreadable(unreadable, total, work.params.max_unreadable)
+
+
+def _processes(device: str) -> int:
+    """One a core; with a GPU a few keep it busy, and each takes some of its memory."""
+    cores = len(os.sched_getaffinity(0))
+    return min(cores, ON_GPU) if has_gpu(device) else cores
 
 
 def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: float) -> None:
