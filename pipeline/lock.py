@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from pipeline.errors import Failure
 
@@ -19,15 +20,27 @@ def alone(lock: Path, work: str) -> Iterator[None]:
 
     A process that ends, however it ends, lets it go.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            who = file.read().strip() or "it"
-            raise Failure(f"another process is {work} already: {who} holds {lock}") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')},\n")
-        file.flush()
-        yield
+    while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                who = file.read().strip() or "it"
+                raise Failure(f"another process is {work} already: {who} holds {lock}") from None
+            if not _is_there(file, lock):
+                continue
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')},\n")
+            file.flush()
+            yield
+            return
+
+
+def _is_there(file: IO[str], lock: Path) -> bool:
+    """Whether the open `file` is still the one at its place: whoever held it may have removed it meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), lock.stat())
+    except FileNotFoundError:
+        return False

@@ -40,7 +40,8 @@ def data_text(profile: str, facts: Facts, manifest: pd.DataFrame, crop: int) -> 
     parts = [
         f"# The data of profile `{profile}`",
         f"{facts.about[0].upper()}{facts.about[1:]}: {len(facts.classes)} classes. Over the training images, each "
-        f"weighing the same, the mean RGB is {mean} and its deviation {deviation}, in grey levels.",
+        f"weighing the same, the mean RGB is {mean} and its deviation {deviation}, in grey levels. The manifest begins "
+        f"with `{facts.manifest[:16]}`.",
         grid(["", "train", "val"], _figures(kept, left_out, crop), right=(1, 2)),
         "## Classes",
         *_classes(kept, facts.classes),

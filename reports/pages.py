@@ -17,6 +17,9 @@ from pipeline.progress import duration
 from reports.charts import curves_chart, depth_chart, shallow_chart
 from reports.markdown import grid, heading, interval, number, table_text, title
 
+NO_DATA = ("table1", "table2")  # of the nets alone
+PICTURES = ("depth.png", "curves.png", "shallow.png")
+PAGES = (*(f"{name}.md" for name in TITLES), "training.md", *PICTURES)
 WARNING = (
     "> **These numbers are not comparable with the paper's.** The profile `{profile}` runs the paper's method on other "
     "images, with smaller nets and a shorter schedule.\n"
@@ -32,22 +35,34 @@ def render(profile: str, out: Path) -> list[Path]:
     if not results_here.tables and not results_here.summaries:
         raise Failure(f"there are no results of profile {profile} yet; make some with: dvc repro table1")
     folder = out / profile
+    for name in PAGES:  # of other images, perhaps; what there is now is drawn anew
+        (folder / name).unlink(missing_ok=True)
     written = [*_tables(results_here, folder), *_training(results_here, folder)]
     return [_page(folder / "README.md", _index(results_here, folder)), *written]
 
 
 class Results:
-    """Everything on disk that is known of a profile."""
+    """Everything on disk that is known of a profile and was made from the images that are prepared now."""
 
     def __init__(self, profile: str) -> None:
         self.profile = profile
         self.facts = _json(facts(profile))
-        self.tables = {name: values for name in TITLES if (values := _json(table(profile, name)))}
+        self.others: list[str] = []  # tables, runs and scores of other images
         folder = results(profile)
-        self.summaries = {path.stem: _json(path) for path in sorted((folder / "runs").glob("*.json"))}
-        self.scores = [_json(path) for path in sorted((folder / "scores").glob("*.json"))]
+        self.tables = self._of_these({name: table(profile, name) for name in TITLES}, "manifest")
+        self.summaries = self._of_these({path.stem: path for path in sorted((folder / "runs").glob("*.json"))}, "data")
+        scores = self._of_these({path.stem: path for path in sorted((folder / "scores").glob("*.json"))}, "data")
+        self.scores = list(scores.values())
         histories = ((run, folder / "runs" / f"{run}.csv") for run in self.summaries)
         self.histories = {run: pd.read_csv(path) for run, path in histories if path.exists()}
+
+    def _of_these(self, paths: dict[str, Path], key: str) -> dict[str, Any]:
+        """The JSON at those `paths` that have it, without what its `key` says is of other images."""
+        found = {name: values for name, path in paths.items() if (values := _json(path))}
+        these = self.facts["manifest"] if self.facts else None
+        others = [name for name, one in found.items() if name not in NO_DATA and these not in (None, one.get(key))]
+        self.others += others
+        return {name: values for name, values in found.items() if name not in others}
 
 
 def _json(path: Path) -> Any:
@@ -96,9 +111,14 @@ def _index(found: Results, folder: Path) -> str:
     links = [f"- [{heading(name)}]({name}.md): {TITLES[name]}" for name in found.tables]
     if found.summaries:
         links.append("- [Training](training.md): every run, its error and its learning curve")
-    if (folder / "data.md").exists():
+    if (data := folder / "data.md").exists() and found.facts and found.facts["manifest"][:16] in data.read_text():
         links.append("- [Data](data.md): the images, their classes, sizes and colours, and training crops")
     parts.append("\n".join(links))
+    if found.others:
+        parts.append(
+            f"Not shown, because made from other images than those prepared now: {', '.join(found.others)}. "
+            "`dvc repro` makes them anew."
+        )
     if {"table3", "table4"} <= set(found.tables):
         parts.append("## Depth and scale\n\n![Error against depth, the paper's and ours](depth.png)")
         parts.append(
@@ -135,7 +155,7 @@ def _provenance(found: Results) -> str:
 
 
 def _warning(found: Results, name: str = "") -> str:
-    exact = name in ("table1", "table2")
+    exact = name in NO_DATA
     return "" if found.profile == "paper" or exact else WARNING.format(profile=found.profile)
 
 

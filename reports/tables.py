@@ -5,6 +5,7 @@ A table's JSON is all that its page needs. Computing one is averaging the poster
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from zipfile import BadZipFile
 
@@ -15,7 +16,7 @@ from pipeline.errors import Failure
 from pipeline.facts import Facts
 from pipeline.grid import Row, printed, rows, scales_of, single_scale
 from pipeline.params import NETS, Params, Run
-from pipeline.paths import posteriors
+from pipeline.paths import errors, posteriors
 from vgg.errors import error, top_k
 
 PRINTED_NETS = [net for net in NETS if net != "shallow"]
@@ -30,13 +31,14 @@ def table(name: str, params: Params, facts: Facts | None) -> dict[str, Any]:
         return head | {"rows": parameter_counts()}
     if facts is None:
         raise Failure(f"{name} needs prepared data; make it with: vgg-repro prepare")
-    scores = Scores(params)
+    scores = Scores(params, facts)
     found = [_row(row, scores) for row in rows(name, params)]
     return head | {
         "k": top_k(len(facts.classes)),
         "classes": len(facts.classes),
         "images": facts.val,
         "data": facts.source,
+        "manifest": facts.manifest,
         "comparable": facts.comparable and params.chosen.net.size_ratio == 1,
         "rows": found,
         "seed": params.chosen.train.seed,
@@ -69,15 +71,19 @@ def parameter_counts() -> list[dict[str, Any]]:
 
 
 class Scores:
-    """The posteriors on disk, each file read once."""
+    """The posteriors on disk of the images that `facts` tells of, each file read once."""
 
-    def __init__(self, params: Params) -> None:
-        self.params = params
+    def __init__(self, params: Params, facts: Facts) -> None:
+        self.params, self.facts = params, facts
         self.read: dict[tuple[str, str], dict[str, NDArray[Any]]] = {}
 
     def has(self, run: str, mode: str) -> bool:
-        """Whether the run has been scored in this mode."""
-        return posteriors(run, mode).exists()
+        """Whether the run has been scored in this mode, on these images and no others."""
+        try:
+            said = json.loads(errors(self.params.profile, run, mode).read_text())
+        except (OSError, ValueError):
+            return False
+        return bool(said["data"] == self.facts.manifest) and posteriors(run, mode).exists()
 
     def file(self, run: str, mode: str) -> dict[str, NDArray[Any]]:
         """A score file's arrays: posteriors (images, K) by Q, `labels` (images,), `weights`. Failure if broken."""

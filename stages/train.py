@@ -37,7 +37,7 @@ def main(params: Params, name: str) -> None:
         trainer.resume()
         trainer.train()
         _write(params, name, facts, trainer, time.monotonic() - started)
-    shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # while the lock in it is held
 
 
 def identity(params: Params, run: Run, facts: Facts) -> str:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from clones import call, executed, tiny_clone
 
-ROOT = Path(__file__).parent.parent
 NETS = ("D", "E")
 CHAIN = {
     *("fingerprint", "prepare", "random@A", "train@A-256", "table5"),
@@ -22,39 +18,10 @@ CHAIN = {
 pytestmark = pytest.mark.slow
 
 
-def call(folder: Path, *words: str) -> str:
-    """What a command prints; its failure is the test's."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("DVC_STAGE", "VGG_REPRO_SHARDS")}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def executed(output: str) -> set[str]:
-    """The stages that DVC ran."""
-    return set(re.findall(r"Running stage '([^']+)'", output))
-
-
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository as it stands, with no results, 40 images and an epoch a run."""
-    folder = tmp_path_factory.mktemp("repro") / "clone"
-    call(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
-    for path in call(ROOT, "git", "diff", "--name-only", "HEAD").split():  # what is not committed yet
-        if (ROOT / path).exists():
-            (folder / path).write_bytes((ROOT / path).read_bytes())
-    call(folder, "git", "rm", "-r", "--quiet", "--cached", "reports/mini", "dvc.lock")
-    call(folder, "rm", "-rf", "reports/mini", "dvc.lock")
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    mini = params["profiles"]["mini"]
-    mini["data"]["limit"] = 40
-    mini["train"]["batch"] = 8
-    mini["net"] |= {"size_ratio": "2/7", "width_ratio": "1/32", "fc": 16}
-    for recipe in mini["recipes"].values():
-        recipe |= {"epochs": 1, "first_drop": 0}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    return folder
+    """A tiny clone."""
+    return tiny_clone(tmp_path_factory.mktemp("repro") / "clone")
 
 
 def test_table5_runs_its_ancestors_once_and_then_nothing(clone: Path) -> None:

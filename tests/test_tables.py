@@ -12,8 +12,9 @@ import pytest
 from pipeline import grid
 from pipeline.errors import Failure
 from pipeline.facts import Facts
+from pipeline.files import write_json
 from pipeline.params import Params, load
-from pipeline.paths import posteriors
+from pipeline.paths import errors, posteriors
 from reports.markdown import table_text
 from reports.tables import table
 
@@ -32,14 +33,15 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     return load(ROOT / "params.yaml")
 
 
-def write_scores(params: Params, run: str, mode: str, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Random posteriors of a run at every Q, as the score stage writes them."""
+def write_scores(params: Params, run: str, mode: str, labels: np.ndarray, manifest: str = "m") -> dict[str, np.ndarray]:
+    """Random posteriors of a run at every Q, as the score stage writes them, of the images of `manifest`."""
     random = np.random.default_rng()
     scales = grid.scales_of(params.runs[run], mode)
     arrays = {str(q): random.dirichlet([0.3] * CLASSES, IMAGES).astype(np.float32) for q in scales}
     path = posteriors(run, mode)
     path.parent.mkdir(exist_ok=True)
     np.savez(path, **arrays, labels=labels, weights=np.array(f"hash of {run}"))
+    write_json(errors(params.profile, run, mode), {"data": manifest})
     return arrays
 
 
@@ -99,6 +101,15 @@ def test_numbers_of_other_data_are_marked_and_not_compared(params: Params) -> No
     text = table_text(table("table3", params, FACTS))
     assert "Not comparable" in text
     assert "ours − paper" not in text
+
+
+def test_scores_of_other_images_count_as_not_run(params: Params) -> None:
+    labels = np.random.default_rng().integers(0, CLASSES, IMAGES)
+    write_scores(params, "A-256", "dense", labels, "other images")
+    write_scores(params, "B-256", "dense", labels)
+    values = table("table3", params, FACTS)
+    assert row_of(values, net="A")["missing"] == ["vgg-repro score dense A-256"]
+    assert row_of(values, net="B")["ours"] is not None
 
 
 def test_on_the_papers_data_and_size_the_difference_is_shown(params: Params) -> None:
