@@ -34,7 +34,7 @@ def depth_chart(table3: Values, table4: Values, path: Path) -> None:
     Below 50 classes top-5 says little, so that a row of top-1 stands above it.
     """
     k = table3["k"]
-    measures = [("top5_val", "topk", f"top-{k}")]
+    measures = [("top5_val", "topk", f"top-{k}")] if k > 1 else []
     if table3.get("classes", 1000) < 50:
         measures.insert(0, ("top1_val", "top1", "top-1"))
     with mpl.rc_context(STYLE):

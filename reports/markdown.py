@@ -63,12 +63,13 @@ def _errors(values: dict[str, Any]) -> str:
     labels = list(first["label"])
     paper = [key for key in first["paper"] if any(row["paper"][key] is not None for row in values["rows"])]
     headings = [HEADINGS.get(key, key) for key in labels]
-    headings += [PAPER[key] for key in paper] + ["ours top-1", f"ours top-{values['k']}"]
+    headings += [PAPER[key] for key in paper] + [f"ours top-{k}" for k in sorted({1, values["k"]})]
     difference = values["comparable"] and paper
     rows = []
     for row in values["rows"]:
         cells = [row["label"][key] for key in labels] + [number(row["paper"][key]) for key in paper]
-        rows.append(cells + _ours(row) + ([_difference(row)] if difference else []))
+        ours = _ours(row)[: 1 if values["k"] == 1 else 2]
+        rows.append(cells + ours + ([_difference(row)] if difference else []))
     width = len(labels)
     headings += ["ours − paper"] if difference else []
     return grid(headings, rows, right=range(width, width + len(paper)))
@@ -116,7 +117,9 @@ def _notes(values: dict[str, Any]) -> Iterator[str]:
         f"Errors in per cent. Ours are on {values['images']:,} validation images of {values['data']}, with 95 % Wilson "
         f"intervals; profile `{values['profile']}`, seed {values['seed']}."
     )
-    if values["k"] != 5:
+    if values["k"] == 1:
+        yield "With so few classes there is no top-5 error."
+    elif values["k"] != 5:
         yield f"With so few classes, top-5 is top-{values['k']} here."
     if not values["comparable"]:
         yield "**Not comparable with the paper's numbers:** other images, other classes and smaller nets."
