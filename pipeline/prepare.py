@@ -28,7 +28,7 @@ from pipeline.shards import Shards, read_part
 from pipeline.shardwork import Task, Work, make_shard
 from pipeline.sources import fingerprint, open_source
 from pipeline.sources.base import SPLITS, Listing, Source
-from pipeline.workers import share
+from pipeline.workers import share, stopped_by_sigterm
 
 ON_GPU = 4  # processes that decode on one
 SURE = 10  # unreadable images that never stop it
@@ -87,7 +87,8 @@ def _make(params: Params, folder: Path) -> None:
         listing = source.listing()
         largest = chosen.net.pixels(params.largest_scale)
         tasks = _tasks(listing, chosen.prepare.shard_images)
-        _make_shards(Work(source, partial, chosen.prepare, largest, chosen.net.crop), tasks, listing)
+        with stopped_by_sigterm():
+            _make_shards(Work(source, partial, chosen.prepare, largest, chosen.net.crop), tasks, listing)
         joined = join(partial, tasks, listing, chosen.prepare.shared == "drop")
         facts = _facts(source, listing.classes, identity(partial / "manifest.csv"), joined)
         write_json(partial / "facts.json", asdict(facts))

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
+from types import FrameType
 from typing import TypeVar
 
 from pipeline.errors import Failure
@@ -38,6 +39,20 @@ def share(work: Callable[[Task, bool], Result], tasks: Sequence[Task], processes
         except BrokenProcessPool:
             continue
     raise Failure(f"a process that was {what} died, twice: of too little memory, or of an image; see `dmesg`")
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """SIGTERM is KeyboardInterrupt meanwhile, so that processes are ended in order."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _attempt(

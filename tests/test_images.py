@@ -10,8 +10,8 @@ import pytest
 import torch
 from pictures import Pictures, check_grey_levels, decoded, jpeg, photograph, photographs, resized, rim
 from PIL import Image
+from torch.utils import dlpack
 
-from vgg import images as module
 from vgg.draws import rescaled
 from vgg.images import Rescaled, rescale, rescaled_batches
 
@@ -74,8 +74,8 @@ def test_threads_and_batch_change_no_bit(rng: np.random.Generator, seed: int) ->
 
 def test_a_batch_is_channels_last_and_no_copy(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
-    take = module.from_dlpack
-    monkeypatch.setattr(module, "from_dlpack", lambda dali: made.append(dali.data_ptr()) or take(dali))
+    take = dlpack.from_dlpack
+    monkeypatch.setattr(dlpack, "from_dlpack", lambda dali: made.append(dali.data_ptr()) or take(dali))
     pixels, _ = next(rescaled_batches(photographs(rng, [(100, 140)] * 3), 96, 3))
     assert pixels.is_contiguous(memory_format=torch.channels_last)
     assert pixels.dtype == torch.uint8

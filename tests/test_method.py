@@ -20,8 +20,11 @@ DECODING = ["vgg/draws.py", "vgg/images.py"]
 SCORING = [*DECODING, "vgg/nets.py", "vgg/normalise.py", "vgg/score.py", "vgg/errors.py", "pipeline/grid.py"]
 SCORING = [*SCORING, "stages/setup.py"]
 TRAINING = ["stages/random.py", "stages/trainer.py"]
+PREPARING = ["pipeline/prepare.py", "pipeline/shardwork.py", "pipeline/shards.py", "pipeline/picture.py"]
+PREPARING = [*PREPARING, "pipeline/colours.py", "pipeline/manifest.py"]
+PREPARING = [*PREPARING, "pipeline/sources/digits.py", "pipeline/sources/folder.py"]
 STEPS = {
-    "prepare": [*DECODING, "pipeline/prepare.py", "pipeline/shards.py", "pipeline/sources/digits.py"],
+    "prepare": [*DECODING, *PREPARING],
     "train": [*SCORING, "vgg/initialise.py", "vgg/stream.py", "vgg/fit.py", *TRAINING],
     "score": [*SCORING, "stages/score.py"],
     "table": ["vgg/errors.py", "pipeline/grid.py", "reports/tables.py"],

@@ -58,6 +58,12 @@ def test_the_grid_is_the_papers() -> None:
         ("size_ratio: 3/7", "size_ratio: 3/0", ["size_ratio"]),
         ("net: shallow,", "net: shalow,", ["runs.shallow-256.net"]),
         ("source: digits", "source: digitz", ["profiles.mini.data.source"]),
+        ("source: digits", "source: imagefolder", ["profiles.mini.data.path is missing"]),
+        ("texture: 10.0", "textur: 10.0", ["profiles.mini.data.digits.textur", "Did you mean texture"]),
+        ("canvas: [280, 700]", "canvas: [700, 280]", ["data.digits.canvas", "smaller comes first"]),
+        ("shared: drop", "shared: dropp", ["profiles.mini.prepare.shared", "'drop' or 'keep'"]),
+        ("shard_images: 256", "shard_imgs: 256", ["prepare.shard_imgs is no key", "Did you mean shard_images"]),
+        ("max_unreadable: 0.01", "max_unreadable: 1.5", ["prepare.max_unreadable", "less than or equal to 1"]),
     ],
 )
 def test_a_wrong_value_is_named_with_its_place(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
