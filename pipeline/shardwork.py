@@ -20,10 +20,9 @@ from pipeline.picture import AS_IT_IS, Bounds, Picture, encode, libjpegs_warning
 from pipeline.shards import Row, ShardWriter
 from pipeline.sources.base import Box, Encoded, Entry, Source, Split, Unreadable
 from vgg.draws import rescaled
-from vgg.images import Decoder
+from vgg.images import PIXELS, Decoder
 
 BATCH = 32  # images decoded at a time
-PIXELS = 2**26  # and pixels, so that large photographs fit into the memory too
 NO_BOX = (float("nan"),) * 4
 
 

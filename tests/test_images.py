@@ -12,6 +12,7 @@ from pictures import Pictures, check_grey_levels, decoded, jpeg, photograph, pho
 from PIL import Image
 from torch.utils import dlpack
 
+import vgg.images as module
 from vgg.draws import rescaled
 from vgg.images import Rescaled, rescale, rescaled_batches
 
@@ -125,3 +126,13 @@ def test_samples_come_back_in_their_order_and_end(rng: np.random.Generator, seed
     found = [np.array(pixels.at(0)) for pixels in rescale(iter(samples), 1)]
     assert [one.shape[1] for one in found] == list(range(40, 49))
     assert all(np.array_equal(one, decoded(source)) for one, source in zip(found, encoded, strict=True)), seed
+
+
+def test_few_large_images_are_decoded_at_a_time(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides = rng.integers(30, 120, 40)
+    found = photographs(rng, [(int(side), int(side)) for side in sides])  # of one shape once they are rescaled
+    monkeypatch.setattr(module, "PIXELS", 20_000)
+    batches = [ids for _, ids in rescaled_batches(found, 64, 16)]
+    assert sorted(np.concatenate(batches).tolist()) == list(range(40))
+    assert max(map(len, batches)) > 1 and any(len(ids) < 16 for ids in batches[:-1])
+    assert all(len(ids) == 1 or (sides[ids] ** 2).sum() <= 20_000 for ids in batches)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # prepare's processes do without torch, whose import takes lo
     from torch import Tensor
 
 Encoded = NDArray[np.uint8]
+PIXELS = 2**26  # to decode at a time: 200 MB, so that large photographs fit into the memory too
 
 
 class Images(Protocol):
@@ -41,19 +42,23 @@ def rescaled_batches(images: Images, scale: int, batch: int, threads: int = 1, g
     from torch.utils.dlpack import from_dlpack
 
     heights, widths = rescaled(images.heights, images.widths, scale)
-    groups = list(_equal_shapes(heights, widths, batch))
+    groups = list(_equal_shapes(heights, widths, images.heights * images.widths, batch))
     samples = (([images[i] for i in ids], heights[ids], widths[ids]) for ids in groups)
     for ids, pixels in zip(groups, rescale(samples, batch, threads, gpu), strict=True):
         yield Rescaled(from_dlpack(pixels.as_tensor()).permute(0, 3, 1, 2), ids)
 
 
-def _equal_shapes(heights: Ints, widths: Ints, batch: int) -> Iterator[Ints]:
-    """The images' numbers, by shape, in groups of at most `batch`."""
+def _equal_shapes(heights: Ints, widths: Ints, pixels: Ints, batch: int) -> Iterator[Ints]:
+    """The images' numbers, by shape, at most `batch` together, and fewer of those that have many `pixels` to decode."""
     by_shape = np.lexsort((widths, heights))
     edges = np.flatnonzero(np.diff(heights[by_shape]) | np.diff(widths[by_shape])) + 1
     for group in np.split(by_shape, edges):
-        for first in range(0, len(group), batch):
-            yield group[first : first + batch]
+        first = 0
+        while first < len(group):
+            together = np.searchsorted(np.cumsum(pixels[group[first : first + batch]]), PIXELS, "right")
+            last = first + max(int(together), 1)
+            yield group[first:last]
+            first = last
 
 
 Sample = tuple[list[Encoded], Ints, Ints]  # encoded images and the heights and widths (N,) to rescale them to
@@ -80,6 +85,7 @@ class Decoder:
     def __init__(self, largest: int, gpu: bool = False) -> None:
         self.largest, self.gpu = largest, gpu
         self._pipes: dict[bool, Any] = {}
+        self._pixels: dict[bool, Any] = {}  # DALI's own, which the arrays that are handed out look into
 
     def __call__(self, encoded: list[Encoded], sizes: Ints | None = None) -> list[NDArray[np.uint8]]:
         """The images' RGB, (height, width, 3) each, rescaled to `sizes` (N, 2) of height and width if they are given.
@@ -99,7 +105,7 @@ class Decoder:
         except RuntimeError:
             self._pipes.pop(resized)  # DALI's pipelines do not survive a failure
             raise
-        pixels = pixels.as_cpu()
+        self._pixels[resized] = pixels = pixels.as_cpu()
         return [pixels.at(i) for i in range(len(encoded))]
 
     def _build(self, resized: bool) -> Any:
