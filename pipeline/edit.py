@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.errors import UsageError
+from pipeline.errors import Failure, UsageError
 from pipeline.files import whole
 from pipeline.params import load
 from pipeline.paths import PARAMS
@@ -30,6 +30,8 @@ def set_values(values: Mapping[str, str], place: tuple[str, ...], path: Path = P
         load.__wrapped__(trial)
     except UsageError as error:
         raise UsageError(str(error).replace(str(trial), str(path))) from None
+    except OSError as error:
+        raise Failure(f"{path} could not be written: {error.strerror or error}") from error
     finally:
         trial.unlink(missing_ok=True)
     with whole(path) as file:

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -21,8 +21,7 @@ def alone(lock: Path, work: str) -> Iterator[None]:
     A process that ends, however it ends, lets it go.
     """
     while True:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("a+") as file:
+        with _open(lock) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -31,11 +30,23 @@ def alone(lock: Path, work: str) -> Iterator[None]:
                 raise Failure(f"another process is {work} already: {who} holds {lock}") from None
             if not _is_there(file, lock):
                 continue
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')},\n")
-            file.flush()
+            with suppress(OSError):  # on a full disk nobody learns who it is
+                file.truncate(0)
+                os.write(file.fileno(), _who().encode())
             yield
             return
+
+
+def _who() -> str:
+    return f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')},\n"
+
+
+def _open(lock: Path) -> IO[str]:
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        return lock.open("a+")
+    except OSError as error:
+        raise Failure(f"{lock} could not be written: {error.strerror or error}") from error
 
 
 def _is_there(file: IO[str], lock: Path) -> bool:

@@ -47,13 +47,12 @@ def look(encoded: bytes, max_aspect: float, upright: bool = True, distrust: bool
     if not encoded:
         raise Unreadable("an empty file")
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(encoded), formats=READABLE) as picture:
-            warnings.simplefilter("ignore")  # of many pixels; too many are an error
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded), formats=READABLE) as picture:
             _check_shape(picture, max_aspect)
+            if distrust or picture.format not in JPEGS:
+                _decode(picture, encoded)  # before its EXIF data, which loads a PNG; and a TIFF is turned by it
             turn = _turn(picture) if upright else AS_IT_IS
             height, width = picture.height, picture.width
-            if distrust or picture.format not in JPEGS:
-                picture.load()
             kind = odd_kind(picture)
             return Picture(as_png(picture) if kind else encoded, height, width, turn, kind)
     except UnidentifiedImageError:
@@ -77,12 +76,15 @@ def odd_kind(picture: Image.Image) -> str:
 
 def as_png(picture: Image.Image) -> bytes:
     """The image as a PNG of eight-bit RGB, what is transparent on white. Unreadable if it has no such colours."""
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
+        levels = np.asarray(picture).astype(np.uint32)
+        clear = picture.info.get("transparency")
+        picture = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+        if clear is not None:
+            picture.putalpha(Image.fromarray(np.where(levels == clear, 0, 255).astype(np.uint8)))
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    elif picture.mode.startswith("I;16"):
-        levels = np.asarray(picture).astype(np.uint32)
-        picture = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
     elif picture.mode in ("I", "F"):
         raise Unreadable(f"its pixels are of Pillow's mode {picture.mode}, neither eight bits nor sixteen")
     buffer = io.BytesIO()
@@ -139,6 +141,14 @@ def libjpegs_warning(encoded: bytes) -> str:
     except ValueError as reason:
         return str(reason)
     return ""
+
+
+def _decode(picture: Image.Image, encoded: bytes) -> None:
+    """Decode all of it; a PNG's check sums too, which Pillow compares only when asked to."""
+    if picture.format == "PNG":
+        with Image.open(io.BytesIO(encoded), formats=("PNG",)) as again:
+            again.verify()
+    picture.load()
 
 
 def _turn(picture: Image.Image) -> Turn:

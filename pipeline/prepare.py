@@ -54,6 +54,8 @@ def prepare(params: Params) -> Facts:
         with alone(folder.with_suffix(".lock"), "preparing this data set"):
             if not is_whole(folder):  # somebody else may have made it just now
                 _make(params, folder)
+    for part in folder.glob("*.part.npz"):  # joined, and now needed no more
+        part.unlink(missing_ok=True)
     with (folder / "manifest.csv").open("rb") as source, whole(MANIFEST) as target:
         shutil.copyfileobj(source, target)
     with whole(SHARDS) as file:
@@ -90,10 +92,8 @@ def _make(params: Params, folder: Path) -> None:
         with stopped_by_sigterm():
             _make_shards(Work(source, partial, chosen.prepare, largest, chosen.net.crop), tasks, listing)
         joined = join(partial, tasks, listing, chosen.prepare.shared == "drop")
-        facts = _facts(source, listing.classes, identity(partial / "manifest.csv"), joined)
+        facts = _facts(source, listing, identity(partial / "manifest.csv"), joined)
         write_json(partial / "facts.json", asdict(facts))
-        for part in partial.glob("*.part.npz"):
-            part.unlink()
         partial.rename(folder)
     except BrokenPipeError:  # nobody reads what is printed; the disk is well
         raise
@@ -153,10 +153,10 @@ def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: floa
         )
 
 
-def _facts(source: Source, classes: list[str], manifest: str, joined: Joined) -> Facts:
+def _facts(source: Source, listing: Listing, manifest: str, joined: Joined) -> Facts:
     """What there is to train on. Failure if that is too little."""
-    train, val = joined.labels["train"], joined.labels["val"]
-    if empty := [name for number, name in enumerate(classes) if not train[number]]:
+    train, val, classes = joined.labels["train"], joined.labels["val"], listing.classes
+    if empty := [classes[label] for label in sorted({one.label for one in listing.entries["train"]} - set(train))]:
         raise Failure(f"no training image is left of {', '.join(empty[:5])}: data/manifest.csv")
     if not val:
         raise Failure("there is no validation image: fill val/, or raise data.val_share if it is split off train/")

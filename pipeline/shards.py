@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -63,15 +64,28 @@ class ShardWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        except BaseException:
+            self._give_up()
+            raise
         if kind is not None:
-            self.path.unlink(missing_ok=True)  # a full disk has its room back
-            self.file.close()
-            return
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
+            self._give_up()
+
+    def _finish(self) -> None:
+        """Close the shard once the disk has it, and write its part."""
+        with self.file:
+            self.file.flush()
+            os.fsync(self.file.fileno())
         with whole(self.folder / part_name(self.split, self.number)) as file:
             np.savez(file, allow_pickle=False, **columns(self.rows))
+
+    def _give_up(self) -> None:
+        """Give a full disk its room back."""
+        with suppress(OSError):
+            self.file.close()
+        self.path.unlink(missing_ok=True)
 
     def add(self, row: Row, stored: bytes) -> None:
         """Append one image and what is known of it; its place is filled in here."""

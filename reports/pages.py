@@ -35,10 +35,12 @@ def render(profile: str, out: Path) -> list[Path]:
     if not results_here.tables and not results_here.summaries:
         raise Failure(f"there are no results of profile {profile} yet; make some with: dvc repro table1")
     folder = out / profile
-    for name in PAGES:  # of other images, perhaps; what there is now is drawn anew
-        (folder / name).unlink(missing_ok=True)
     written = [*_tables(results_here, folder), *_training(results_here, folder)]
-    return [_page(folder / "README.md", _index(results_here, folder)), *written]
+    written.insert(0, _page(folder / "README.md", _index(results_here, folder)))
+    for name in PAGES:
+        if folder / name not in written:  # of other images
+            (folder / name).unlink(missing_ok=True)
+    return [path for path in written if path.suffix == ".md"]
 
 
 class Results:
@@ -74,12 +76,14 @@ def _tables(found: Results, folder: Path) -> Iterator[Path]:
         picture = ""
         if name == "shallow" and all(row["ours"] for row in values["rows"]):
             shallow_chart(values, folder / "shallow.png")
+            yield folder / "shallow.png"
             picture = "\n![B and the shallow net at the centre crop](shallow.png)\n"
         body = table_text(values).split("\n\n", 1)[1]
         text = f"# {title(name)}\n\n{_warning(found, name)}\n{body}\n{picture}\n[All tables](README.md)\n"
         yield _page(folder / f"{name}.md", text)
     if {"table3", "table4"} <= set(found.tables):
         depth_chart(found.tables["table3"], found.tables["table4"], folder / "depth.png")
+        yield folder / "depth.png"
 
 
 def _training(found: Results, folder: Path) -> Iterator[Path]:
@@ -101,6 +105,7 @@ def _training(found: Results, folder: Path) -> Iterator[Path]:
     )
     if found.histories:
         curves_chart(found.histories, folder / "curves.png")
+        yield folder / "curves.png"
         text += "\n![Learning curves; dotted: the learning rate fell by a factor of ten](curves.png)\n"
         text += "\nDotted lines: the learning rate fell by a factor of ten.\n"
     yield _page(folder / "training.md", text + "\n[All tables](README.md)\n")

@@ -30,7 +30,7 @@ def main(params: Params, out: Path) -> str:
 
 def training_crops(params: Params, facts: Facts) -> tuple[NDArray[np.uint8], list[str]]:
     """The first crops of the training stream, (N, crop, crop, 3), with their colours shifted, and their classes."""
-    shards, net = open_shards("train"), params.chosen.net
+    shards, net = open_shards("train", facts), params.chosen.net
     low = min(run.scales[0] for run in params.runs.values())
     plan = Plan(
         params.chosen.train.seed, min(CROPS, len(shards)), net.crop, (net.pixels(low), net.pixels(params.largest_scale))

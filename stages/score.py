@@ -29,11 +29,16 @@ def main(params: Params, name: str, mode: str) -> None:
     started = time.monotonic()
     run, score, size = params.runs[name], params.chosen.score, params.chosen.net
     facts = read_facts(params.profile)
-    images = open_shards("val")
+    images = open_shards("val", facts)
     where = device(score.device, score.threads)
     weights_hash = sha256(weights(name)) if weights(name).exists() else ""
     net = build(params, run.net, len(facts.classes))
-    net.load_state_dict(load_tensors(weights(name), f"vgg-repro train {name}")["weights"])
+    trained = load_tensors(weights(name), f"vgg-repro train {name}")["weights"]
+    try:
+        net.load_state_dict(trained)
+    except RuntimeError:
+        make = f"vgg-repro train {name}"
+        raise Failure(f"{weights(name)} is of another size of net, or of other classes; make it with: {make}") from None
     net.to(where).to(memory_format=torch.channels_last)
     scorer = Scorer(
         net, normaliser(params, facts).to(where), size.crop, where, score.precision == "bfloat16", score.mean

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from pipeline.device import has_gpu
 from pipeline.errors import Failure
-from pipeline.facts import Facts
-from pipeline.files import whole
+from pipeline.facts import PREPARE, Facts
+from pipeline.files import read_json, whole
 from pipeline.params import Params
 from pipeline.paths import shards
-from pipeline.shards import Shards
+from pipeline.shards import MAKE_SHARDS, Shards
 from vgg.nets import VGG
 from vgg.normalise import Normalise, colour_components
 
@@ -38,9 +38,13 @@ def normaliser(params: Params, facts: Facts) -> Normalise:
     return Normalise(torch.tensor(facts.mean_rgb), components, params.chosen.net.input_scale)
 
 
-def open_shards(split: str) -> Shards:
-    """A split of the prepared data; Failure if its shards are not on this machine."""
-    return Shards(shards(), split)
+def open_shards(split: str, facts: Facts) -> Shards:
+    """A split of the prepared data that `facts` tell of; Failure if its shards are not on this machine, or others."""
+    folder = shards()
+    found = Shards(folder, split)
+    if read_json(folder / "facts.json", PREPARE)["manifest"] != facts.manifest:
+        raise Failure(f"the shards in {folder} are not of the images that were prepared last; {MAKE_SHARDS}")
+    return found
 
 
 def save_tensors(path: Path, values: dict[str, Any]) -> None:
@@ -48,8 +52,9 @@ def save_tensors(path: Path, values: dict[str, Any]) -> None:
     with whole(path) as file:
         try:
             torch.save(values, file)
-        except RuntimeError as error:
-            raise OSError(str(error)) from error  # what torch says of a full disk
+        except RuntimeError as error:  # what torch says of a full disk, at times of its own writer only
+            full = error.__context__
+            raise (full if isinstance(full, OSError) else OSError(str(error))) from error
 
 
 def load_tensors(path: Path, make: str) -> dict[str, Any]:

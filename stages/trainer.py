@@ -46,7 +46,7 @@ class Trainer:
         self.sgd = optimiser(self.net, self.recipe, run.layers)
         self.state = State(learning_rate=kind.learning_rate)
         self.normalise = normaliser(params, facts).to(where)
-        self.train_images, self.val_images = open_shards("train"), open_shards("val")
+        self.train_images, self.val_images = open_shards("train", facts), open_shards("val", facts)
         low, high = (size.pixels(scale) for scale in run.scales)
         self.plan = Plan(train.seed, train.batch, size.crop, (low, high))
         try:

@@ -7,9 +7,9 @@ import pickle
 import tarfile
 from dataclasses import dataclass
 from functools import cached_property
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,8 @@ class Imagenette:
         """The folder's images, the classes in the order of their WordNet ids and by their names."""
         from torchvision.datasets import Imagenette as Torchvision
 
+        if not (self._folder.root / "val").is_dir():
+            raise Failure(f"{self._folder.root} is not Imagenette as it is published: it has no folder val")
         found = self._folder.listing()
         try:
             names = dict(zip(*_wnids_and_names(Torchvision(self.root, "train")), strict=True))
@@ -129,7 +131,7 @@ def _download(source: str, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         download_and_extract_archive(address, str(root), str(unpacking), md5=md5)
         (unpacking / FOLDERS[source]).rename(root / FOLDERS[source])
-    except (OSError, URLError, RuntimeError, EOFError, tarfile.TarError) as error:
+    except (OSError, HTTPException, RuntimeError, EOFError, tarfile.TarError) as error:
         reason = getattr(error, "reason", None) or error
         raise Failure(
             f"{source} could not be downloaded ({reason}). Fetch {address} elsewhere and unpack it in {root}, so that "
@@ -157,10 +159,12 @@ def _unpickled(path: Path, md5: str) -> Any:
     from torchvision.datasets.utils import check_integrity
 
     again = f"remove {path.parent} and do this again"
-    if not check_integrity(str(path), md5):
-        raise Failure(f"{path} is missing or not as it was published; {again}")
     try:
+        if not check_integrity(str(path), md5):
+            raise Failure(f"{path} is missing or not as it was published; {again}")
         with path.open("rb") as file:
             return _Plain(file, encoding="latin1").load()
+    except Failure:
+        raise
     except Exception as error:  # a broken pickle raises anything
         raise Failure(f"{path} cannot be read ({error}); {again}") from None

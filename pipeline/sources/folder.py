@@ -53,7 +53,7 @@ class ImageFolder:
         if len(names) < 2:
             found = f"only the class {printable(names[0])}" if names else "no class"
             raise Failure(f"{self.root / 'train'} has {found}: images lie in train/CLASS/, in two classes at least")
-        if (self.root / "val").exists():
+        if os.path.lexists(self.root / "val"):
             val = [_known(file, names) for file in _files(self.root, "val")]
         else:
             train, val = self._split_off(train)
@@ -109,7 +109,7 @@ def fingerprint(root: Path) -> dict[str, Any]:
 
 def printable(name: str) -> str:
     """A file's name that every terminal and file can show: what is no printable character becomes an escape."""
-    text = os.fsencode(name).decode(errors="backslashreplace")
+    text = os.fsencode(name.replace("\\", "\\\\")).decode(errors="backslashreplace")
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
@@ -120,7 +120,10 @@ def _rows(root: Path, split: str) -> Iterator[tuple[str, int, int, int]]:
             yield printable(f"{split}/{label}"), 0, 0, 0
             continue
         for one in _in(folder):
-            seen = one.stat() if os.path.exists(one) else one.stat(follow_symlinks=False)
+            try:
+                seen = one.stat() if os.path.exists(one) else one.stat(follow_symlinks=False)
+            except OSError as error:
+                raise Failure(f"{folder} cannot be looked into: {error.strerror}") from None
             yield printable(f"{split}/{label}/{one.name}"), seen.st_size, seen.st_mtime_ns, seen.st_mode
 
 
@@ -137,10 +140,12 @@ def _files(root: Path, split: Split) -> Iterator[File]:
 
 def _folders(root: Path, split: str) -> Iterator[tuple[str, Path | str]]:
     """What lies in a split's folder: a name, and the class's folder or why it is none."""
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise Failure(f"data.path is {root}, and there is no such folder here")
     place, real = root / split, root.resolve()
-    if not place.is_dir():
+    if not os.path.isdir(place):
+        if root.is_dir() and not os.access(root, os.X_OK):
+            raise Failure(f"{root} may not be entered")
         if split == "val" and not os.path.lexists(place):
             return
         raise Failure(f"{root} has no folder {split}: images lie in train/CLASS/ and val/CLASS/")
@@ -149,7 +154,9 @@ def _folders(root: Path, split: str) -> Iterator[tuple[str, Path | str]]:
     for one in _in(place):
         if _is_hidden(one.name):
             yield one.name, "hidden"
-        elif not one.is_dir():
+        elif not os.path.exists(one) and one.is_symlink():
+            yield one.name, "a link that leads nowhere"
+        elif not os.path.isdir(one):
             yield one.name, "a file beside the classes' folders"
         elif not _leads_inside(one, real):
             yield one.name, "a link that leads out of the data set's folder"
