@@ -26,7 +26,8 @@ class Facts:
     covariance: list[list[float]]
     eigenvalues: list[float]
     eigenvectors: list[list[float]]  # a row an eigenvector
-    manifest: str  # SHA-256 of data/manifest.csv, which has the hash of every image
+    stored: dict[str, Any]  # the parameters that shape an image's pixels as stored, the largest S among them
+    manifest: str  # a hash of all images that are kept and of how they are stored
 
     def write(self, profile: str) -> None:
         """Write them where reports and stages look for them."""

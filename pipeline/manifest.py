@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.colours import Colours
+from pipeline.files import whole
 from pipeline.shards import read_part, write_index
 from pipeline.shardwork import Task
 from pipeline.sources.base import SPLITS, Listing, Split
@@ -49,12 +51,13 @@ class Joined:
                 self.colours.add(first, second)
 
 
-def identity(manifest: Path) -> str:
-    """A hash of what a manifest says of the images that are kept.
+def identity(manifest: Path, stored: Mapping[str, Any]) -> str:
+    """A hash of what a manifest says of the images that are kept, and of the parameters that they are `stored` by.
 
-    It stays as it is whatever else is left out, warned of or done to an image: none of it needs a training run anew.
+    It stays as it is whatever else is left out, and whatever the decoder warns of: no run need be trained anew. It has
+    the source's bytes in it and not the stored ones, for decoders and encoders differ from machine to machine.
     """
-    found = hashlib.sha256(_line(IMAGE))
+    found = hashlib.sha256(_line([*IMAGE, *(f"{key}={value}" for key, value in sorted(stored.items()))]))
     with manifest.open(newline="") as file:
         for row in csv.DictReader(file):
             if not row["left_out"]:
@@ -73,7 +76,8 @@ def join(folder: Path, tasks: Sequence[Task], listing: Listing, drop_shared: boo
     """Write each split's index and the manifest from the shards' parts; `drop_shared`: no image of val in train."""
     in_val = {one.tobytes() for part in _parts(folder, tasks, "val") for one in part["source_hash"][_kept(part)]}
     joined = Joined()
-    with (folder / "manifest.csv").open("w", newline="") as file:
+    with whole(folder / "manifest.csv") as binary:
+        file = io.TextIOWrapper(binary, "utf-8", newline="")
         csv.writer(file, lineterminator="\n").writerow(COLUMNS)
         for split in SPLITS:
             parts = _parts(folder, tasks, split)
@@ -83,6 +87,7 @@ def join(folder: Path, tasks: Sequence[Task], listing: Listing, drop_shared: boo
         nothing = ["", "", "", "", "", "", ""]
         rows = ([one.split, one.id, *nothing, "", one.reason] for one in listing.left_out)
         csv.writer(file, lineterminator="\n").writerows(rows)
+        file.detach()  # flushed, and left open for `whole`
     return joined
 
 

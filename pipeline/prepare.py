@@ -7,11 +7,13 @@ A preparation that is cut short leaves its whole shards in a folder beside, and 
 
 from __future__ import annotations
 
+import csv
 import functools
 import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,11 +22,11 @@ from pipeline.errors import Failure, Interrupted
 from pipeline.facts import Facts
 from pipeline.files import digest, read_json, whole, write_json
 from pipeline.lock import alone
-from pipeline.manifest import Joined, identity, join
+from pipeline.manifest import Columns, Joined, identity, join
 from pipeline.params import Params
 from pipeline.paths import MANIFEST, SHARDS, shards_root
 from pipeline.progress import Progress
-from pipeline.shards import Shards, read_part
+from pipeline.shards import Shards, part_name, read_part
 from pipeline.shardwork import Task, Work, make_shard
 from pipeline.sources import fingerprint, open_source
 from pipeline.sources.base import SPLITS, Listing, Source
@@ -32,6 +34,8 @@ from pipeline.workers import share, stopped_by_sigterm
 
 ON_GPU = 4  # processes that decode on one
 SURE = 10  # unreadable images that never stop it
+NO_VALIDATION = "there is no validation image: fill val/, or raise data.val_share if it is split off train/"
+SHAPING = {"rescale", "quality", "chroma", "upright"}  # of the parameters, what images look like as stored
 NO_MATTER = {"device", "processes", "max_unreadable"}  # of the parameters, to what comes out
 
 
@@ -56,8 +60,7 @@ def prepare(params: Params) -> Facts:
                 _make(params, folder)
     for part in folder.glob("*.part.npz"):  # joined, and now needed no more
         part.unlink(missing_ok=True)
-    with (folder / "manifest.csv").open("rb") as source, whole(MANIFEST) as target:
-        shutil.copyfileobj(source, target)
+    _copy(folder / "manifest.csv", MANIFEST)
     with whole(SHARDS) as file:
         file.write(f"{folder.name}\n".encode())
     found = _read(folder)
@@ -70,13 +73,19 @@ def is_whole(folder: Path) -> bool:
     try:
         for split in SPLITS:
             Shards(folder, split)
-        return identity(folder / "manifest.csv") == _read(folder).manifest
-    except (Failure, OSError, TypeError, ValueError, KeyError):
+        facts = _read(folder)
+        return identity(folder / "manifest.csv", facts.stored) == facts.manifest
+    except (Failure, OSError, TypeError, ValueError, KeyError, csv.Error):
         return False
 
 
 def _read(folder: Path) -> Facts:
     return Facts(**read_json(folder / "facts.json", "vgg-repro prepare"))
+
+
+def _copy(here: Path, there: Path) -> None:
+    with here.open("rb") as source, whole(there) as target:
+        shutil.copyfileobj(source, target)
 
 
 def _make(params: Params, folder: Path) -> None:
@@ -88,11 +97,18 @@ def _make(params: Params, folder: Path) -> None:
         source, chosen = open_source(params.chosen), params.chosen
         listing = source.listing()
         largest = chosen.net.pixels(params.largest_scale)
+        _check_listing(listing)
         tasks = _tasks(listing, chosen.prepare.shard_images)
         with stopped_by_sigterm():
             _make_shards(Work(source, partial, chosen.prepare, largest, chosen.net.crop), tasks, listing)
         joined = join(partial, tasks, listing, chosen.prepare.shared == "drop")
-        facts = _facts(source, listing, identity(partial / "manifest.csv"), joined)
+        try:
+            _check_joined(listing, joined)
+        except Failure:
+            _copy(partial / "manifest.csv", MANIFEST)
+            raise
+        stored = {**chosen.prepare.model_dump(include=SHAPING), "largest": largest}
+        facts = _facts(source, listing.classes, joined, stored, partial / "manifest.csv")
         write_json(partial / "facts.json", asdict(facts))
         partial.rename(folder)
     except BrokenPipeError:  # nobody reads what is printed; the disk is well
@@ -124,17 +140,33 @@ def _make_shards(work: Work, tasks: list[Task], listing: Listing) -> None:
         if part is None:
             missing.append(task)
         else:
-            unreadable += [(id, why) for id, why in zip(part["id"], part["left_out"], strict=True) if why]
+            unreadable += _left_out(part)
     done = total - sum(len(task.entries) for task in missing)
     if done:
         print(f"prepare: {done} images of {total} are in whole shards already", flush=True)
     processes = work.params.processes or _processes(work.params.device)
-    with Progress("prepare", total, "images", done) as progress:
-        for made in share(functools.partial(make_shard, work), missing, processes, "preparing images"):
-            unreadable += made.unreadable
-            _check_unreadable(unreadable, total, work.params.max_unreadable)
-            progress.advance(made.images)
-    _check_unreadable(unreadable, total, work.params.max_unreadable)
+    try:
+        _check_unreadable(unreadable, total, work.params.max_unreadable)
+        with Progress("prepare", total, "images", done) as progress:
+            for made in share(functools.partial(make_shard, work), missing, processes, "preparing images"):
+                unreadable += made.unreadable
+                _check_unreadable(unreadable, total, work.params.max_unreadable)
+                progress.advance(made.images)
+    except Failure:
+        _forget_unreadable(work.folder, tasks)
+        raise
+
+
+def _left_out(part: Columns) -> list[tuple[str, str]]:
+    return [(id, why) for id, why in zip(part["id"].tolist(), part["left_out"].tolist(), strict=True) if why]
+
+
+def _forget_unreadable(folder: Path, tasks: list[Task]) -> None:
+    """Have the shards with images of no bytes made again: their disk may have been away, and nothing else wrong."""
+    for task in tasks:
+        part = read_part(folder, task.split, task.number)
+        if part is not None and (part["source_length"] == 0).any():
+            (folder / part_name(task.split, task.number)).unlink()
 
 
 def _processes(device: str) -> int:
@@ -153,13 +185,26 @@ def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: floa
         )
 
 
-def _facts(source: Source, listing: Listing, manifest: str, joined: Joined) -> Facts:
-    """What there is to train on. Failure if that is too little."""
-    train, val, classes = joined.labels["train"], joined.labels["val"], listing.classes
-    if empty := [classes[label] for label in sorted({one.label for one in listing.entries["train"]} - set(train))]:
-        raise Failure(f"no training image is left of {', '.join(empty[:5])}: data/manifest.csv")
-    if not val:
-        raise Failure("there is no validation image: fill val/, or raise data.val_share if it is split off train/")
+def _check_listing(listing: Listing) -> None:
+    """Failure if a split has nothing in it."""
+    if not listing.entries["train"]:
+        raise Failure(f"no training image is left of {', '.join(listing.classes[:5])}")
+    if not listing.entries["val"]:
+        raise Failure(NO_VALIDATION)
+
+
+def _check_joined(listing: Listing, joined: Joined) -> None:
+    """Failure if all images of a class, or of validation, have turned out to be of no use."""
+    lost = {one.label for one in listing.entries["train"]} - set(joined.labels["train"])
+    if lost:
+        names = ", ".join(listing.classes[label] for label in sorted(lost)[:5])
+        raise Failure(f"no training image is left of {names}: {MANIFEST} says why")
+    if not joined.labels["val"]:
+        raise Failure(NO_VALIDATION)
+
+
+def _facts(source: Source, classes: list[str], joined: Joined, stored: dict[str, Any], manifest: Path) -> Facts:
+    """What there is to train on."""
     covariance = joined.colours.covariance()
     values, vectors = np.linalg.eigh(covariance)
     return Facts(
@@ -167,12 +212,13 @@ def _facts(source: Source, listing: Listing, manifest: str, joined: Joined) -> F
         about=source.about,
         comparable=source.comparable,
         classes=classes,
-        train=train.total(),
-        val=val.total(),
+        train=joined.labels["train"].total(),
+        val=joined.labels["val"].total(),
         rescaled=joined.rescaled,
         mean_rgb=joined.colours.mean().tolist(),
         covariance=covariance.tolist(),
         eigenvalues=values.tolist(),
         eigenvectors=vectors.T.tolist(),
-        manifest=manifest,
+        stored=stored,
+        manifest=identity(manifest, stored),
     )

@@ -23,7 +23,8 @@ from pipeline.files import whole
 
 Bytes = NDArray[np.uint8]
 MAKE_SHARDS = "make them with: vgg-repro prepare"
-BROKEN = (OSError, ValueError, KeyError, EOFError, BadZipFile)  # what NumPy raises for a file that is not whole
+# what NumPy and zipfile raise for a file that is not whole
+BROKEN = (OSError, ValueError, KeyError, EOFError, BadZipFile, NotImplementedError, RuntimeError)
 
 
 class Row(NamedTuple):

@@ -155,7 +155,8 @@ def test_rescaled_images_look_as_pil_makes_them(params: Params, source: Given, f
         if kept != item.encoded:
             wanted = decoded(jpeg_of(resized(item.encoded, *size(kept)), params))
             apart = np.abs(decoded(kept).astype(int) - wanted).mean()
-            assert apart < 1.0, (item.id, apart)  # a grey level's rounding before JPEG; a shift by a pixel is over 4
+            # a grey level's rounding before JPEG: up to 0.92 in 300 draws; a shift by a pixel is over 3
+            assert apart < 1.5, (item.id, apart)
 
 
 def jpeg_of(pixels: Pixels, params: Params) -> bytes:
@@ -225,7 +226,7 @@ def test_the_manifest_has_a_row_an_image_with_the_hash_of_its_source(
             "warning": "", "left_out": "",
         }  # fmt: skip
     assert MANIFEST.read_bytes() == (folder / "manifest.csv").read_bytes()
-    assert facts.manifest == identity(MANIFEST)
+    assert facts.manifest == identity(MANIFEST, facts.stored)
 
 
 def test_the_manifests_identity_changes_with_what_an_image_is_and_with_nothing_else(
@@ -239,10 +240,11 @@ def test_the_manifests_identity_changes_with_what_an_image_is_and_with_nothing_e
     for column, name in enumerate(COLUMNS):
         changed = [*cells[:column], "7" if name != "left_out" else "a reason", *cells[column + 1 :]]
         path.write_text("\n".join([*lines[:number], ",".join(changed), *lines[number + 1 :]]) + "\n")
-        same = identity(path) == prepared.facts.manifest
+        same = identity(path, prepared.facts.stored) == prepared.facts.manifest
         assert same == (name in ("changed", "small", "warning") or changed == cells), (name, number)
     path.write_text("\n".join([*lines, *("train,more,0,,,0,,,,,a reason",)]) + "\n")
-    assert identity(path) == prepared.facts.manifest
+    assert identity(path, prepared.facts.stored) == prepared.facts.manifest
+    assert identity(path, {**prepared.facts.stored, "quality": 1}) != prepared.facts.manifest
 
 
 def test_shards_have_so_many_images_each(source: Given, tmp_path: Path, rng: np.random.Generator) -> None:
