@@ -90,26 +90,15 @@ def _copy(here: Path, there: Path) -> None:
 
 def _make(params: Params, folder: Path) -> None:
     """Write the data set beside its place, then move it there."""
+    source = open_source(params.chosen)
+    listing = source.listing()
+    _check_listing(listing)
     partial = folder.with_name(folder.name + ".partial")
     try:
-        shutil.rmtree(folder, ignore_errors=True)
         partial.mkdir(parents=True, exist_ok=True)
-        source, chosen = open_source(params.chosen), params.chosen
-        listing = source.listing()
-        largest = chosen.net.pixels(params.largest_scale)
-        _check_listing(listing)
-        tasks = _tasks(listing, chosen.prepare.shard_images)
         with stopped_by_sigterm():
-            _make_shards(Work(source, partial, chosen.prepare, largest, chosen.net.crop), tasks, listing)
-        joined = join(partial, tasks, listing, chosen.prepare.shared == "drop")
-        try:
-            _check_joined(listing, joined)
-        except Failure:
-            _copy(partial / "manifest.csv", MANIFEST)
-            raise
-        stored = {**chosen.prepare.model_dump(include=SHAPING), "largest": largest}
-        facts = _facts(source, listing.classes, joined, stored, partial / "manifest.csv")
-        write_json(partial / "facts.json", asdict(facts))
+            _write(params, source, listing, partial)
+        shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     except BrokenPipeError:  # nobody reads what is printed; the disk is well
         raise
@@ -120,6 +109,22 @@ def _make(params: Params, folder: Path) -> None:
         ) from error
     except KeyboardInterrupt:
         raise Interrupted("prepare stopped; the same command goes on from the last whole shard") from None
+
+
+def _write(params: Params, source: Source, listing: Listing, folder: Path) -> None:
+    """Make the shards, then join them: the indexes, the manifest, the facts."""
+    wanted, net = params.chosen.prepare, params.chosen.net
+    largest = net.pixels(params.largest_scale)
+    tasks = _tasks(listing, wanted.shard_images)
+    _make_shards(Work(source, folder, wanted, largest, net.crop), tasks, listing)
+    joined = join(folder, tasks, listing, wanted.shared == "drop")
+    try:
+        _check_joined(listing, joined)
+    except Failure:
+        _copy(folder / "manifest.csv", MANIFEST)
+        raise
+    stored = {**wanted.model_dump(include=SHAPING), "largest": largest}
+    write_json(folder / "facts.json", asdict(_facts(source, listing.classes, joined, stored, folder / "manifest.csv")))
 
 
 def _tasks(listing: Listing, images: int) -> list[Task]:

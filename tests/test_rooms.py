@@ -48,3 +48,17 @@ def test_help_imports_nothing_heavy() -> None:
     code = f"import sys, cli.main; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_is_unpickled_as_code(path: Path) -> None:
+    """torch.load takes weights only, NumPy no pickles; the one reader of pickles allows nothing but arrays."""
+    tree = ast.parse(path.read_text())
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name, options = ast.unparse(call.func), {one.arg: ast.unparse(one.value) for one in call.keywords}
+        assert name != "torch.load" or options.get("weights_only") == "True"
+        assert options.get("allow_pickle", "False") == "False"
+        assert name not in ("pickle.load", "pickle.loads", "eval", "exec", "yaml.load", "os.system")
+        assert options.get("shell", "False") == "False"
+    readers = {"pickle", "cPickle", "_pickle", "joblib", "dill", "marshal", "shelve"}
+    assert not imported(path) & readers or path == ROOT / "pipeline" / "sources" / "downloads.py"
