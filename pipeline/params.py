@@ -281,7 +281,7 @@ def _contradictions(params: Params) -> Iterator[str]:
         yield from _bad_profile(name, profile)
     if params.chosen.data.source == "imagefolder" and not params.chosen.data.path:
         place = f"profiles.{params.profile}.data.path"
-        yield f"{place} is missing: source imagefolder needs the folder that train/ lies in"
+        yield f"{place} is missing: source imagefolder needs its folder (vgg-repro prepare --path ...)"
 
 
 def _bad_run(params: Params, name: str) -> Iterator[str]:

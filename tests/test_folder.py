@@ -657,6 +657,16 @@ def test_an_image_stays_on_its_side_as_others_come_and_go_and_names_change(root:
     assert {"train", "val"} <= set(after.values())
 
 
+def test_a_class_of_which_all_images_fall_to_validation_is_named(root: Path, rng: Random) -> None:
+    tidy(root, rng, val=False)
+    data = some_jpeg(rng)
+    share = int.from_bytes(hashlib.sha256(data).digest()[:8]) / 2**64
+    put(root / "train" / "lonely" / "one.jpg", data)
+    assert "lonely" in listed(root, share / 2).classes
+    with pytest.raises(Failure, match="fallen to validation"):
+        listed(root, min(share + 1e-9, 1 - 1e-9))
+
+
 def test_a_larger_share_takes_nobody_back(root: Path, rng: Random) -> None:
     low, high = np.sort(rng.uniform(0.2, 0.8, 2)).tolist()
     many(root, rng, 2, 60)

@@ -57,6 +57,11 @@ class ImageFolder:
             val = [_known(file, names) for file in _files(self.root, "val")]
         else:
             train, val = self._split_off(train)
+            if lost := set(names) - {file.label for file in train}:
+                raise Failure(
+                    f"all images of {printable(min(lost))} have fallen to validation: there are too few, or "
+                    f"data.val_share, {self.val_share:g}, is too large"
+                )
         entries: dict[Split, list[Entry]] = {
             "train": self._entries(train, names), "val": self._entries(val, names)
         }  # fmt: skip
