@@ -658,7 +658,7 @@ def test_an_image_stays_on_its_side_as_others_come_and_go_and_names_change(root:
 
 
 def test_a_class_of_which_all_images_fall_to_validation_is_named(root: Path, rng: Random) -> None:
-    tidy(root, rng, val=False)
+    tidy(root, rng, each=40, val=False)
     data = some_jpeg(rng)
     share = int.from_bytes(hashlib.sha256(data).digest()[:8]) / 2**64
     put(root / "train" / "lonely" / "one.jpg", data)
@@ -691,11 +691,11 @@ def test_what_is_left_out_of_a_train_that_is_split_is_named_once(root: Path, rng
 
 
 def test_a_folder_without_val_is_prepared(root: Path, tmp_path: Path, rng: Random) -> None:
-    facts = prepare(params_for(tmp_path, tidy(root, rng, each=12, val=False), {"val_share": 0.5}))
-    assert facts.train + facts.val == 24
+    facts = prepare(params_for(tmp_path, tidy(root, rng, each=16, val=False), {"val_share": 0.4}))
+    assert facts.train + facts.val == 32
     assert min(facts.train, facts.val) > 0
     assert {row["split"] for row in manifest()} == set(SPLITS)
-    assert len({row["id"] for row in manifest()}) == 24
+    assert len({row["id"] for row in manifest()}) == 32
 
 
 # Limit
