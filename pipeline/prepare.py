@@ -175,9 +175,12 @@ def _forget_unreadable(folder: Path, tasks: list[Task]) -> None:
 
 
 def _processes(device: str) -> int:
-    """One a core; with a GPU a few keep it busy, and each takes some of its memory."""
+    """One a core; with a GPU a few keep it busy, and each takes some of its memory.
+
+    Two at least: one would be this very process, which no image shall be able to end.
+    """
     cores = len(os.sched_getaffinity(0))
-    return min(cores, ON_GPU) if has_gpu(device) else cores
+    return max(2, min(cores, ON_GPU) if has_gpu(device) else cores)
 
 
 def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: float) -> None:
