@@ -133,7 +133,7 @@ def contact_sheet(crops: NDArray[np.uint8], names: Sequence[str], path: Path) ->
     columns = min(8, len(crops))
     lines = -(-len(crops) // columns)
     with mpl.rc_context({**STYLE, "axes.titleweight": "normal", "axes.titlesize": 8}):
-        figure = Figure(figsize=(1.3 * columns, 1.5 * lines), layout="constrained")
+        figure = Figure(figsize=(1.1 * columns, 1.3 * lines), layout="constrained")
         panels = figure.subplots(lines, columns, squeeze=False)
         for axes in panels.flat:
             axes.set_axis_off()

@@ -14,7 +14,7 @@ from reports.data import PICTURE, data_text, read_manifest, with_picture, write_
 from stages.setup import normaliser, open_shards
 from vgg.stream import Plan, training_stream
 
-CROPS = 48
+CROPS = 32
 
 
 def main(params: Params, out: Path) -> str:
