@@ -49,7 +49,7 @@ DISTINCT = 256  # photographs; more files are copies of them
 def main() -> None:
     """Make the JPEGs, time all contestants in turn, print the tables and the ratio."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--images", type=int, default=4096, help="files for prepare")
+    arguments.add_argument("--images", type=int, default=8192, help="files for prepare")
     arguments.add_argument("--steps", type=int, default=12, help=f"batches of {BATCH} a round")
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), help="that share prepare")
