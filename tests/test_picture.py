@@ -407,6 +407,7 @@ def test_an_orientation_that_is_none_turns_nothing(block: str, kind: str, rng: R
     assert (picture.turn, picture.converted) == (AS_IT_IS, "")
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # Pillow, when the test asks it
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_rubbish_for_exif_does_no_harm(kind: str, decoder: Decoder, rng: Random) -> None:
     for _ in range(30):
