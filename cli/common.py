@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -58,14 +59,29 @@ def in_stage() -> bool:
 
 
 def repro(*words: str, quiet: bool = False) -> None:
-    """Run `dvc repro` with `words`; exit with DVC's own code if it fails."""
+    """Run `dvc repro` with `words`; exit with 1 if it fails, and with 130 if it was interrupted."""
+    from pipeline.errors import Interrupted
+    from pipeline.orphan import end_with_parent
+
     here = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', '')}"}
     if quiet:
         environment[QUIET] = "1"
-    with subprocess.Popen([sys.executable, "-m", "dvc", "repro", *words], env=environment) as child:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the stage's, which keeps what it has done
-        code = child.wait()
-        signal.signal(signal.SIGINT, before)
+    command = [sys.executable, "-m", "dvc", "repro", *words]
+    child = subprocess.Popen(command, env=environment, preexec_fn=lambda: end_with_parent(signal.SIGTERM))
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        """Ctrl-C has reached the stage too, which keeps what it has done; SIGTERM is passed on."""
+        asked.append(number)
+        if number == signal.SIGTERM:
+            child.terminate()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    code = child.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    if asked:
+        raise typer.Exit(Interrupted.code)
     if code:
         raise typer.Exit(1)

@@ -54,14 +54,19 @@ def _write(source: str | None, path: Path | None) -> None:
 
     if source is not None and source not in SOURCES:
         raise UsageError(f"there is no source {source}. {nearest(source, SOURCES)}")
-    values = {"source": source} if source is not None else {}
-    if path is not None:
-        if (source or params().chosen.data.source) == "imagefolder" and not path.expanduser().is_dir():
-            raise UsageError(f"there is no folder {path}")
-        values["path"] = str(path.expanduser())
     profile = params().profile
+    reads = source or params().chosen.data.source
+    values: dict[str, str | None] = {"source": source} if source is not None else {}
+    if path is not None:
+        if reads == "digits":
+            raise UsageError("the digits are drawn and read no folder: add --source imagefolder")
+        if reads == "imagefolder" and not (path.expanduser() / "train").is_dir():
+            raise UsageError(f"there is no folder {path / 'train'}: images lie in train/CLASS/ and val/CLASS/")
+        values["path"] = str(path.expanduser())
+    elif source in ("cifar10", "imagenette"):
+        values["path"] = None  # and not into the folder of somebody's photographs
     if set_values(values, ("profiles", profile, "data")):
-        said = ", ".join(f"{key}: {value}" for key, value in values.items())
+        said = ", ".join(f"{key}: {value or 'null'}" for key, value in values.items())
         typer.echo(f"params.yaml: profile {profile} has {said} now")
 
 

@@ -19,6 +19,8 @@ def run(
     Example: vgg-repro run table3 table4 --jobs 2
     """
     from pipeline.walk import Walk, needs
+    from pipeline.workers import stopped_by_sigterm
 
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    Walk(needs(targets or []), jobs).run()
+    with stopped_by_sigterm():
+        Walk(needs(targets or []), jobs).run()

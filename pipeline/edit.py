@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,19 +15,23 @@ from pipeline.params import load
 from pipeline.paths import PARAMS
 
 
-def set_values(values: Mapping[str, str], place: tuple[str, ...], path: Path = PARAMS) -> bool:
+def set_values(values: Mapping[str, str | None], place: tuple[str, ...], path: Path = PARAMS) -> bool:
     """Set `values` in the block at `place`; whether that changed anything.
 
     UsageError, and nothing is written, if there is no such block, or if what comes out is not right.
     """
-    text = before = path.read_text()
+    for value in values.values():
+        if value is not None and not _is_utf8(value):
+            raise UsageError(f"{value!r} is no UTF-8, which {path} is")
+    path = path.resolve()  # what a link leads to
+    text = before = path.read_bytes().decode()
     for key, value in values.items():
         text = _with_value(text, place, key, value, path)
     if text == before:
         return False
-    trial = path.with_name(f".{path.name}.trial")
+    trial = path.with_name(f".{path.name}.{os.getpid()}.trial")
     try:
-        trial.write_text(text)
+        trial.write_bytes(text.encode())
         load.__wrapped__(trial)
     except UsageError as error:
         raise UsageError(str(error).replace(str(trial), str(path))) from None
@@ -34,13 +39,23 @@ def set_values(values: Mapping[str, str], place: tuple[str, ...], path: Path = P
         raise Failure(f"{path} could not be written: {error.strerror or error}") from error
     finally:
         trial.unlink(missing_ok=True)
+    mode = path.stat().st_mode
     with whole(path) as file:
         file.write(text.encode())
+        os.fchmod(file.fileno(), mode)
     load.cache_clear()
     return True
 
 
-def _with_value(text: str, place: tuple[str, ...], key: str, value: str, path: Path) -> str:
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _with_value(text: str, place: tuple[str, ...], key: str, value: str | None, path: Path) -> str:
     """The text with the value of one key exchanged."""
     node: yaml.Node | None = yaml.compose(text, yaml.SafeLoader)
     for name in (*place, key):
@@ -61,8 +76,10 @@ def _child(node: yaml.Node | None, name: str) -> yaml.Node | None:
     return None
 
 
-def _scalar(value: str) -> str:
+def _scalar(value: str | None) -> str:
     """The value as YAML on one line: bare if that is read back as the same text, quoted if not."""
+    if value is None:
+        return "null"
     try:
         plain = yaml.safe_load(f"{{a: {value}}}") == {"a": value} and value.isascii() and "#" not in value
     except yaml.YAMLError:

@@ -1,14 +1,21 @@
-"""A stage whose DVC died ends too: otherwise DVC, started again, would find it still at work on the same run."""
+"""Processes end with those that started them: otherwise DVC, started again, would find a stage still at work."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
 import threading
 from pathlib import Path
 
+PR_SET_PDEATHSIG = 1
 ABOVE = 4  # generations: DVC, perhaps a shell, this process
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """From now on, have the kernel send this process a signal when the one that started it is gone."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 def end_with_dvc() -> None:

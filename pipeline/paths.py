@@ -8,14 +8,15 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 FINGERPRINT = Path("data/fingerprint.json")  # what the source looks like from outside
 MANIFEST = Path("data/manifest.csv")  # every image: split, id, class, size as stored, hash of its source's bytes
-SHARDS = Path("data/shards.txt")  # the name of the folder that the shards lie in, under shards_root()
+SHARDS = Path("data/shards.txt")  # the name of the shards' folder under shards_root(), and a hash of what was asked for
+LEFT_OUT = Path("data/left-out.csv")  # what had been left out when there was too much of it
 REPORTS = Path("reports")
 PRINTED = Path(__file__).parent.parent / "reports" / "paper"  # the paper's tables as CSV
 
 
 def shards() -> Path:
     """The folder of the prepared shards; it is no part of what the data set is, and no training depends on it."""
-    return shards_root() / (SHARDS.read_text().strip() if SHARDS.exists() else "none")
+    return shards_root() / (SHARDS.read_text().split()[0] if SHARDS.exists() else "none")
 
 
 def shards_root() -> Path:

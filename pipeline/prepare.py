@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import io
 import os
 import shutil
 from dataclasses import asdict
@@ -24,7 +25,7 @@ from pipeline.files import digest, read_json, whole, write_json
 from pipeline.lock import alone
 from pipeline.manifest import Columns, Joined, identity, join
 from pipeline.params import Params
-from pipeline.paths import MANIFEST, SHARDS, shards_root
+from pipeline.paths import LEFT_OUT, MANIFEST, SHARDS, shards_root
 from pipeline.progress import Progress
 from pipeline.shards import Shards, part_name, read_part
 from pipeline.shardwork import Task, Work, make_shard
@@ -32,6 +33,7 @@ from pipeline.sources import fingerprint, open_source
 from pipeline.sources.base import SPLITS, Listing, Source
 from pipeline.workers import share, stopped_by_sigterm
 
+SHARDS_AT_LEAST, TINY = 16, 16
 ON_GPU = 4  # processes that decode on one
 SURE = 10  # unreadable images that never stop it
 NO_VALIDATION = "there is no validation image: fill val/, or raise data.val_share if it is split off train/"
@@ -41,10 +43,25 @@ NO_MATTER = {"device", "processes", "max_unreadable"}  # of the parameters, to w
 
 def shards_key(params: Params) -> str:
     """The name of the prepared data set's folder: a hash of all that its bytes depend on."""
-    prepare = params.chosen.prepare.model_dump(exclude=NO_MATTER)
+    return digest([fingerprint(params.chosen), *_wanted(params)])[:16]
+
+
+def is_asked_for(params: Params) -> bool:
+    """Whether the images that were prepared last are those that `params` ask for; nobody looks at the source."""
+    return SHARDS.exists() and SHARDS.read_text().split()[1:] == [_asked(params)]
+
+
+def _asked(params: Params) -> str:
+    data = params.chosen.data
+    own = data.digits.model_dump(mode="json") if data.source == "digits" else [data.path, data.val_share]
+    return digest([data.source, data.limit, own, *_wanted(params)])[:16]
+
+
+def _wanted(params: Params) -> list[Any]:
+    """All that the stored bytes depend on besides the source."""
     net = params.chosen.net
     lengths = [net.pixels(params.largest_scale), net.crop]
-    return digest([fingerprint(params.chosen), prepare, lengths, params.method.prepare])[:16]
+    return [params.chosen.prepare.model_dump(exclude=NO_MATTER), lengths, params.method.prepare]
 
 
 def prepare(params: Params) -> Facts:
@@ -62,7 +79,7 @@ def prepare(params: Params) -> Facts:
         part.unlink(missing_ok=True)
     _copy(folder / "manifest.csv", MANIFEST)
     with whole(SHARDS) as file:
-        file.write(f"{folder.name}\n".encode())
+        file.write(f"{folder.name} {_asked(params)}\n".encode())
     found = _read(folder)
     found.write(params.profile)
     return found
@@ -128,12 +145,17 @@ def _write(params: Params, source: Source, listing: Listing, folder: Path) -> No
 
 
 def _tasks(listing: Listing, images: int) -> list[Task]:
-    """The shards to make, of so many images each; validation first, which is smaller."""
-    return [
-        Task(split, number, listing.entries[split][first : first + images])
-        for split in reversed(SPLITS)
-        for number, first in enumerate(range(0, len(listing.entries[split]), images))
-    ]
+    """The shards to make, of so many images each; validation first, which is smaller.
+
+    Of few images there are SHARDS_AT_LEAST all the same, for several processes to share, unless they are tiny.
+    """
+    tasks = []
+    for split in reversed(SPLITS):
+        entries = listing.entries[split]
+        each = min(images, max(TINY, -(-len(entries) // SHARDS_AT_LEAST)))
+        parts = [entries[first : first + each] for first in range(0, len(entries), each)]
+        tasks += [Task(split, number, part) for number, part in enumerate(parts)]
+    return tasks
 
 
 def _make_shards(work: Work, tasks: list[Task], listing: Listing) -> None:
@@ -187,9 +209,13 @@ def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: floa
     limit = max(SURE, int(share * total))
     if len(unreadable) > limit:
         named = "; ".join(f"{id}: {why}" for id, why in unreadable[:3])
+        with whole(LEFT_OUT) as binary:
+            file = io.TextIOWrapper(binary, "utf-8", newline="")
+            csv.writer(file, lineterminator="\n").writerows([("id", "left_out"), *unreadable])
+            file.detach()
         raise Failure(
-            f"{len(unreadable)} of {total} images cannot be used, more than {limit} (prepare.max_unreadable is "
-            f"{share:g}). The first: {named}"
+            f"{len(unreadable)} of {total} images cannot be used so far, more than {limit} (prepare.max_unreadable is "
+            f"{share:g}). The first: {named}. All of them: {LEFT_OUT}"
         )
 
 

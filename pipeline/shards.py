@@ -117,16 +117,19 @@ def read_part(folder: Path, split: str, number: int) -> dict[str, NDArray[np.gen
 def write_index(folder: Path, split: str, parts: Iterator[dict[str, NDArray[np.generic]]]) -> None:
     """Write a split's index from the columns of its images, a part a shard."""
     kept: dict[str, list[NDArray[np.generic]]] = {}
+    ids = bytearray()  # a line an image: an array of texts has room for the longest in each
     for number, part in enumerate(parts):
-        stored = {name: part[name] for name in ("id", "label", "height", "width", "box", "offset", "length", "hash")}
-        stored["shard"] = np.full(len(part["id"]), number)
+        ids += "".join(f"{one}\n" for one in part["id"].tolist()).encode()
+        stored = {name: part[name] for name in ("label", "height", "width", "box", "offset", "length", "hash")}
+        stored["shard"] = np.full(len(part["label"]), number)
         for name, values in stored.items():
             kept.setdefault(name, []).append(values)
     joined = {name: np.concatenate(values) for name, values in kept.items()}
     joined["box"] = joined["box"].astype(np.float32)
     files = sorted(folder.glob(f"{split}-*.bin"))
     with whole(folder / index_name(split)) as file:
-        np.savez(file, allow_pickle=False, sizes=np.array([path.stat().st_size for path in files]), **joined)
+        sizes = np.array([path.stat().st_size for path in files])
+        np.savez(file, allow_pickle=False, sizes=sizes, ids=np.frombuffer(bytes(ids), np.uint8), **joined)
 
 
 class Shards:
@@ -139,7 +142,7 @@ class Shards:
     def __init__(self, folder: Path, split: str) -> None:
         try:
             with np.load(folder / index_name(split)) as index:
-                self.ids: list[str] = index["id"].tolist()
+                self.ids: list[str] = index["ids"].tobytes().decode().split("\n")[:-1]
                 self.labels: NDArray[np.int64] = index["label"]
                 self.heights: NDArray[np.int64] = index["height"]
                 self.widths: NDArray[np.int64] = index["width"]

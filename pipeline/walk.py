@@ -16,6 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from pipeline.errors import Failure, UsageError
+from pipeline.orphan import end_with_parent
 
 Needs = Mapping[str, frozenset[str]]  # a stage to the stages it needs first
 
@@ -94,6 +95,7 @@ class Walk:
         child = subprocess.Popen(
             [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            preexec_fn=lambda: end_with_parent(signal.SIGTERM),
         )  # fmt: skip
         self.children[stage] = child
         assert child.stdout is not None

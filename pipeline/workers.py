@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +10,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pipeline.errors import Failure
+from pipeline.orphan import end_with_parent
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-PR_SET_PDEATHSIG = 1
 
 
 def share(work: Callable[[Task, bool], Result], tasks: Sequence[Task], processes: int, what: str) -> Iterator[Result]:
@@ -59,8 +58,9 @@ def _attempt(
     work: Callable[[Task, bool], Result], tasks: Sequence[Task], processes: int, again: bool
 ) -> Iterator[tuple[Task, Result]]:
     with _one_thread_each():
-        pool = ProcessPoolExecutor(min(processes, len(tasks)) or 1, get_context("spawn"), _begin, (os.getpid(),))
-        futures: dict[Future[Result], Task] = {pool.submit(work, task, again): task for task in tasks}
+        begin = (os.getpid(), work)  # once a process: what a source holds may be large
+        pool = ProcessPoolExecutor(min(processes, len(tasks)) or 1, get_context("spawn"), _begin, begin)
+        futures: dict[Future[Result], Task] = {pool.submit(_do, task, again): task for task in tasks}
     try:
         for future in as_completed(futures):
             yield futures.pop(future), future.result()
@@ -72,9 +72,17 @@ def _attempt(
         pool.shutdown(cancel_futures=True)
 
 
-def _begin(parent: int) -> None:
+_WORK: list[Callable[[Any, bool], Any]] = []  # in a worker, what it does
+
+
+def _do(task: Any, again: bool) -> Any:
+    return _WORK[0](task, again)
+
+
+def _begin(parent: int, work: Callable[[Any, bool], Any]) -> None:
     """A worker dies with its parent, and leaves Ctrl-C to it."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _WORK.append(work)
+    end_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

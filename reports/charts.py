@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
+from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -126,6 +128,12 @@ def _curve(axes: Axes, run: str, rows: pd.DataFrame) -> None:
     losses.set_ylabel("training loss", color="#ee8866", fontsize=7)
     for epoch in epochs[rows["learning_rate"].diff() < 0]:
         axes.axvline(epoch - 0.5, color=INK, lw=0.9, ls=":")
+
+
+def drawable(name: str) -> bool:
+    """Whether the pictures' font has all of a name's letters."""
+    letters = FT2Font(findfont("DejaVu Sans")).get_charmap()
+    return all(ord(letter) in letters for letter in name)
 
 
 def contact_sheet(crops: NDArray[np.uint8], names: Sequence[str], path: Path) -> None:

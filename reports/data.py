@@ -15,7 +15,7 @@ from pipeline.facts import Facts
 from pipeline.files import whole
 from pipeline.paths import MANIFEST
 from pipeline.sources.base import SPLITS
-from reports.markdown import NONE, grid, number
+from reports.markdown import NONE, grid, number, plain
 
 MANY = 50  # classes; of more only the smallest and largest are shown
 NAMES = 20  # images shown by name in a list; all are in the manifest
@@ -117,10 +117,10 @@ def _classes(kept: pd.DataFrame, names: list[str]) -> Iterator[str]:
         rows.sort(key=itemgetter(1))
         yield f"The five with the fewest and the five with the most training images, of {len(names):,}:"
         rows = [*rows[:5], *rows[-5:]]
-    cells = [[name.replace("|", "\\|"), f"{many:,}", f"{few:,}"] for name, many, few in rows]
+    cells = [[plain(name), f"{many:,}", f"{few:,}"] for name, many, few in rows]
     yield grid(["class", "train", "val"], cells, right=(1, 2))
     if without := [name for label, name in enumerate(names) if not counts["val"].get(label, 0)]:
-        yield f"Without a validation image: {', '.join(without[:NAMES])}{_more(len(without))}."
+        yield f"Without a validation image: {', '.join(map(plain, without[:NAMES]))}{_more(len(without))}."
 
 
 def _left_out(left_out: pd.DataFrame) -> Iterator[str]:

@@ -36,6 +36,13 @@ def grid(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
     return tabulate(rows, headings, tablefmt="pipe", colalign=align if rows else None, disable_numparse=True)
 
 
+def plain(text: str) -> str:
+    """A text of anyone's with what Markdown would take for its own made harmless."""
+    for mark in ("\\", "|", "*", "`", "<", "["):
+        text = text.replace(mark, f"\\{mark}")
+    return text
+
+
 def number(value: float | None) -> str:
     """A percentage to one decimal, or a dash."""
     return NONE if value is None else f"{value:.1f}"

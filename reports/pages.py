@@ -61,8 +61,8 @@ class Results:
     def _of_these(self, paths: dict[str, Path], key: str) -> dict[str, Any]:
         """The JSON at those `paths` that have it, without what its `key` says is of other images."""
         found = {name: values for name, path in paths.items() if (values := _json(path))}
-        these = self.facts["manifest"] if self.facts else None
-        others = [name for name, one in found.items() if name not in NO_DATA and these not in (None, one.get(key))]
+        these = self.facts["manifest"] if self.facts else "nothing is prepared"
+        others = [name for name, one in found.items() if name not in NO_DATA and these != one.get(key)]
         self.others += others
         return {name: values for name, values in found.items() if name not in others}
 
@@ -112,7 +112,7 @@ def _training(found: Results, folder: Path) -> Iterator[Path]:
 
 
 def _index(found: Results, folder: Path) -> str:
-    parts = [f"# Very Deep Convolutional Networks, reproduced: profile `{found.profile}`", _warning(found)]
+    parts = [f"# Very Deep Convolutional Networks, reproduced: profile `{found.profile}`", _warning(found).rstrip()]
     links = [f"- [{heading(name)}]({name}.md): {TITLES[name]}" for name in found.tables]
     if found.summaries:
         links.append("- [Training](training.md): every run, its error and its learning curve")
@@ -121,7 +121,7 @@ def _index(found: Results, folder: Path) -> str:
     parts.append("\n".join(links))
     if found.others:
         parts.append(
-            f"Not shown, because made from other images than those prepared now: {', '.join(found.others)}. "
+            f"Not shown, because made from other images than those prepared now: {_summed_up(found.others)}. "
             "`dvc repro` makes them anew."
         )
     if {"table3", "table4"} <= set(found.tables):
@@ -135,6 +135,13 @@ def _index(found: Results, folder: Path) -> str:
     ]
     parts.append(_provenance(found))
     return "\n\n".join(parts) + "\n"
+
+
+def _summed_up(names: list[str]) -> str:
+    """Tables by their names, runs and scores by their number: Table 3, Table 4 and 12 runs and scores."""
+    tables = [heading(name) for name in names if name in TITLES]
+    rest = len(names) - len(tables)
+    return " and ".join([", ".join(tables)] * bool(tables) + [f"{rest} runs and scores"] * bool(rest))
 
 
 def _provenance(found: Results) -> str:
@@ -155,8 +162,11 @@ def _provenance(found: Results) -> str:
     versions = {f"{name} {number}" for source in sources for name, number in source["versions"].items()}
     rows.append(["versions", ", ".join(sorted(versions)) or "–"])
     seconds = [sum(one["provenance"]["seconds"] for one in group) for group in (found.summaries.values(), found.scores)]
-    rows.append(["time", f"training {duration(seconds[0])}, scoring {duration(seconds[1])}, added up over the runs"])
-    return "## Where these numbers come from\n\n" + grid(["", ""], rows)
+    if any(seconds):
+        rows.append(
+            ["time", f"training {duration(seconds[0])}, scoring {duration(seconds[1])}, added up over the runs"]
+        )
+    return "## Where these numbers come from\n\n" + grid(["", ""], [row for row in rows if row[1] != "–"])
 
 
 def _warning(found: Results, name: str = "") -> str:

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.facts import Facts, read_facts
+from pipeline.errors import Failure
+from pipeline.facts import PREPARE, Facts, read_facts
+from pipeline.manifest import identity
 from pipeline.params import Params
-from reports.charts import contact_sheet
+from pipeline.paths import MANIFEST
+from reports.charts import contact_sheet, drawable
 from reports.data import PICTURE, data_text, read_manifest, with_picture, write_page
 from stages.setup import normaliser, open_shards
 from vgg.stream import Plan, training_stream
@@ -20,6 +23,8 @@ CROPS = 32
 def main(params: Params, out: Path) -> str:
     """Write the page data.md and its picture under `out`/PROFILE; the text. Failure if nothing is prepared."""
     facts, manifest = read_facts(params.profile), read_manifest()
+    if identity(MANIFEST, facts.stored) != facts.manifest:
+        raise Failure(f"{MANIFEST} is not of the images that were prepared last; make it again with: {PREPARE}")
     text = data_text(params.profile, facts, manifest, params.chosen.net.crop)
     crops, names = training_crops(params, facts)
     folder = out / params.profile
@@ -30,7 +35,7 @@ def main(params: Params, out: Path) -> str:
 
 def training_crops(params: Params, facts: Facts) -> tuple[NDArray[np.uint8], list[str]]:
     """The first crops of the training stream, (N, crop, crop, 3), with their colours shifted, and their classes."""
-    shards, net = open_shards("train", facts), params.chosen.net
+    shards, net = open_shards(params, "train", facts), params.chosen.net
     low = min(run.scales[0] for run in params.runs.values())
     plan = Plan(
         params.chosen.train.seed, min(CROPS, len(shards)), net.crop, (net.pixels(low), net.pixels(params.largest_scale))
@@ -39,4 +44,5 @@ def training_crops(params: Params, facts: Facts) -> tuple[NDArray[np.uint8], lis
     normalise = normaliser(params, facts)
     seen = normalise(batch.pixels, batch.colour) * normalise.scale + normalise.mean[:, None, None]
     shown = seen.round().clamp(0, 255).byte().permute(0, 2, 3, 1)
-    return shown.numpy(), [facts.classes[label] for label in batch.labels.tolist()]
+    names = [name if drawable(name) else f"class {label}" for label, name in enumerate(facts.classes)]
+    return shown.numpy(), [names[label] for label in batch.labels.tolist()]

@@ -9,5 +9,6 @@ from pipeline.sources import fingerprint
 
 
 def main(params: Params) -> None:
-    """Write the source's fingerprint and the largest S of the grid."""
-    write_json(FINGERPRINT, {"source": fingerprint(params.chosen), "largest_scale": params.largest_scale})
+    """Write the source's fingerprint, where it lies, and the largest S of the grid."""
+    source, place = fingerprint(params.chosen), params.chosen.data.path
+    write_json(FINGERPRINT, {"source": source, "path": place, "largest_scale": params.largest_scale})

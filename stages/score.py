@@ -18,7 +18,7 @@ from pipeline.params import Params
 from pipeline.paths import errors, posteriors, weights
 from pipeline.progress import Progress
 from pipeline.provenance import provenance
-from stages.setup import build, device, load_tensors, normaliser, open_shards
+from stages.setup import build, check_trained_on, device, load_tensors, normaliser, open_shards
 from vgg.errors import error, top_k
 from vgg.images import Rescaled, rescaled_batches
 from vgg.score import MODES, Scorer
@@ -29,7 +29,8 @@ def main(params: Params, name: str, mode: str) -> None:
     started = time.monotonic()
     run, score, size = params.runs[name], params.chosen.score, params.chosen.net
     facts = read_facts(params.profile)
-    images = open_shards("val", facts)
+    images = open_shards(params, "val", facts)
+    check_trained_on(params, name, facts)
     where = device(score.device, score.threads)
     weights_hash = sha256(weights(name)) if weights(name).exists() else ""
     net = build(params, run.net, len(facts.classes))

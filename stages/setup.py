@@ -12,9 +12,10 @@ from torch import Tensor
 from pipeline.device import has_gpu
 from pipeline.errors import Failure
 from pipeline.facts import PREPARE, Facts
-from pipeline.files import read_json, whole
+from pipeline.files import read_json, sha256, whole
 from pipeline.params import Params
-from pipeline.paths import shards
+from pipeline.paths import shards, summary, weights
+from pipeline.prepare import is_asked_for
 from pipeline.shards import MAKE_SHARDS, Shards
 from vgg.nets import VGG
 from vgg.normalise import Normalise, colour_components
@@ -38,13 +39,28 @@ def normaliser(params: Params, facts: Facts) -> Normalise:
     return Normalise(torch.tensor(facts.mean_rgb), components, params.chosen.net.input_scale)
 
 
-def open_shards(split: str, facts: Facts) -> Shards:
-    """A split of the prepared data that `facts` tell of; Failure if its shards are not on this machine, or others."""
+def open_shards(params: Params, split: str, facts: Facts) -> Shards:
+    """A split of the prepared data that `facts` tell of.
+
+    Failure if its shards are not on this machine, or others, or if `params` ask for other images.
+    """
     folder = shards()
     found = Shards(folder, split)
+    if not is_asked_for(params):
+        raise Failure(f"params.yaml asks for other images than those that are prepared; {MAKE_SHARDS}")
     if read_json(folder / "facts.json", PREPARE)["manifest"] != facts.manifest:
         raise Failure(f"the shards in {folder} are not of the images that were prepared last; {MAKE_SHARDS}")
     return found
+
+
+def check_trained_on(params: Params, run: str, facts: Facts) -> None:
+    """Failure if it is known that the weights of `run` were trained on other images than `facts` tell of."""
+    path = summary(params.profile, run)
+    if not path.exists() or not weights(run).exists():
+        return
+    said = read_json(path, f"vgg-repro train {run}")
+    if said["data"] != facts.manifest and said["weights_sha256"] == sha256(weights(run)):
+        raise Failure(f"{weights(run)} was trained on other images; make it again with: vgg-repro train {run}")
 
 
 def save_tensors(path: Path, values: dict[str, Any]) -> None:

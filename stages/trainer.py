@@ -17,7 +17,8 @@ from pipeline.grid import single_scale
 from pipeline.params import Params
 from pipeline.paths import weights
 from pipeline.progress import Progress
-from stages.setup import build, load_tensors, normaliser, open_shards, save_tensors, weights_of
+from pipeline.sources.base import SPLITS
+from stages.setup import build, check_trained_on, load_tensors, normaliser, open_shards, save_tensors, weights_of
 from vgg.errors import error, top_k
 from vgg.fit import Hooks, Recipe, State, fit, optimiser, stalled
 from vgg.images import rescaled_batches
@@ -36,7 +37,7 @@ class Trainer:
         run, train, kind = params.runs[name], params.chosen.train, params.chosen.recipes[params.runs[name].recipe]
         size = params.chosen.net
         self.params, self.name, self.run, self.where, self.folder = params, name, run, where, folder
-        self.classes = len(facts.classes)
+        self.facts, self.classes = facts, len(facts.classes)
         self.recipe = Recipe(
             kind.learning_rate, kind.epochs, train.momentum, train.weight_decay, train.drops, train.patience,
             kind.first_drop, train.tail,
@@ -46,7 +47,7 @@ class Trainer:
         self.sgd = optimiser(self.net, self.recipe, run.layers)
         self.state = State(learning_rate=kind.learning_rate)
         self.normalise = normaliser(params, facts).to(where)
-        self.train_images, self.val_images = open_shards("train", facts), open_shards("val", facts)
+        self.train_images, self.val_images = (open_shards(params, split, facts) for split in SPLITS)
         low, high = (size.pixels(scale) for scale in run.scales)
         self.plan = Plan(train.seed, train.batch, size.crop, (low, high))
         try:
@@ -71,6 +72,7 @@ class Trainer:
             print(f"{self.name}: resumed at step {self.state.step} of at most {self.steps * self.recipe.epochs}")
             return
         size = self.params.chosen.net
+        check_trained_on(self.params, self.run.init, self.facts)
         initial = load_tensors(weights(self.run.init), _maker(self.run.init))
         randomise(self.net, size.init, size.std, size.last_std, self.params.chosen.train.seed)
         try:

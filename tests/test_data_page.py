@@ -68,7 +68,7 @@ def test_the_crops_are_those_of_the_training_stream(params: Params) -> None:
     facts = read_facts(params.profile)
     crops, names = training_crops(params, facts)
     plan = Plan(params.chosen.train.seed, CROPS, 96, (110, 219))
-    batch = next(training_stream(open_shards("train", facts), plan))
+    batch = next(training_stream(open_shards(params, "train", facts), plan))
     assert crops.shape == (CROPS, 96, 96, 3)
     assert names == [facts.classes[label] for label in batch.labels.tolist()]
     shift = batch.colour @ normaliser(params, facts).components  # (32, 3)

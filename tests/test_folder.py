@@ -555,10 +555,17 @@ def test_a_folder_below_one_that_may_not_be_entered_is_a_failure(root: Path, rng
 
 
 @pytest.mark.parametrize(
-    "reason", [OSError(5, "Input/output error"), FileNotFoundError(2, "No such file or directory")]
+    ("reason", "kind", "said"),
+    [
+        (FileNotFoundError(2, "No such file or directory"), Unreadable, "no such file or directory"),
+        (PermissionError(13, "Permission denied"), Unreadable, "permission denied"),
+        (OSError(5, "Input/output error"), Failure, "could not be read: Input/output error"),
+        (OSError(116, "Stale file handle"), Failure, "could not be read: Stale file handle"),
+    ],
+    ids=str,
 )
-def test_a_file_that_cannot_be_read_has_its_reason(
-    reason: OSError, root: Path, rng: Random, monkeypatch: pytest.MonkeyPatch
+def test_a_file_that_cannot_be_read_is_left_out_and_a_disk_that_cannot_stops(
+    reason: OSError, kind: type[Exception], said: str, root: Path, rng: Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = ImageFolder(tidy(root, rng), 0.2, None)
     entry = source.listing().entries["train"][0]
@@ -567,8 +574,25 @@ def test_a_file_that_cannot_be_read_has_its_reason(
         raise reason
 
     monkeypatch.setattr(Path, "read_bytes", fail)
-    with pytest.raises(Unreadable, match=str(reason.strerror).lower()):
+    with pytest.raises(kind, match=said):
         source.read(entry)
+
+
+def test_a_class_whose_images_lie_deeper_is_named(root: Path, rng: Random) -> None:
+    put(tidy(root, rng) / "train" / "cats" / "2023" / "1.jpg", some_jpeg(rng))
+    with pytest.raises(
+        Failure, match=r"train/cats has no image that lies directly in it, but 1 other"
+    ):
+        listed(root)
+    (root / "train" / "cats" / "one.jpg").write_bytes(some_jpeg(rng))
+    assert "cats" in listed(root).classes
+
+
+def test_a_limit_below_the_number_of_classes_is_a_failure(root: Path, rng: Random) -> None:
+    tidy(root, rng, ("a", "b", "c"))
+    with pytest.raises(Failure, match=r"data\.limit is 2"):
+        listed(root, limit=2)
+    assert [entry.label for entry in listed(root, limit=3).entries["train"]] == [0, 1, 2]
 
 
 # Names

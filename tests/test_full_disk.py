@@ -450,6 +450,7 @@ def test_params_yaml_stays_as_it_is_when_the_disk_fills(
     folder = tmp_path / "copy"
     made.before("table", folder, rng)
     before, size = (folder / "params.yaml").read_bytes(), (folder / "params.yaml").stat().st_size
+    (tmp_path / "train").mkdir()
     words = ("prepare", "--source", "imagefolder", "--path", str(tmp_path), "--direct")
     with Disk(folder, (number, int(rng.integers(size)))) as disk:
         said = program(folder, *words)

@@ -348,7 +348,7 @@ def test_facts_are_read_back(params: Params, source: Given) -> None:
     assert isinstance(facts, Facts)
     assert (facts.source, facts.about, facts.comparable) == ("given", source.about, False)
     assert (facts.train, facts.val, facts.classes) == (LIMIT, VAL, ["one", "two"])
-    assert SHARDS.read_text() == f"{shards_key(params)}\n"
+    assert SHARDS.read_text().split()[0] == shards_key(params)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pipeline.errors import Failure
 from pipeline.files import digest
 from pipeline.sources.base import Encoded, Entry, LeftOut, Listing, Split, Unreadable
 
+HIDDEN_ONE = "hidden"
 HIDDEN = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave behind; names with a dot before them too
 
 
@@ -50,6 +52,12 @@ class ImageFolder:
         """
         train = list(_files(self.root, "train"))
         names = sorted({file.label for file in train if file.label and not file.reason})
+        for label in sorted({file.label for file in train} - {"", *names}):
+            inside = [file for file in train if file.label == label and file.reason != HIDDEN_ONE]
+            if inside:
+                where = self.root / "train" / printable(label)
+                what = f"but {len(inside)} other things ({inside[0].reason}): images lie in train/CLASS/"
+                raise Failure(f"{where} has no image that lies directly in it, {what}")
         if len(names) < 2:
             found = f"only the class {printable(names[0])}" if names else "no class"
             raise Failure(f"{self.root / 'train'} has {found}: images lie in train/CLASS/, in two classes at least")
@@ -73,20 +81,31 @@ class ImageFolder:
         """The file's bytes."""
         try:
             return Encoded((self.root / entry.where).read_bytes(), None)
-        except OSError as error:
+        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
             raise Unreadable((error.strerror or str(error)).lower()) from None
+        except OSError as error:  # a disk that fails, or is away: nothing that should be left out for good
+            raise Failure(f"{self.root / entry.where} could not be read: {error.strerror or error}") from None
 
     def _entries(self, files: list[File], names: list[str]) -> list[Entry]:
-        """The candidates; the first `limit` by a hash of their names, so that every class has its share."""
+        """The candidates; `limit` of them, one of each class in turn by a hash of their names."""
         labels = {name: number for number, name in enumerate(names)}
         entries = [Entry(printable(f.path), labels[f.label], f.path) for f in files if not f.reason]
-        if self.limit is not None and len(entries) > self.limit:
-            chosen = sorted(entries, key=lambda entry: hashlib.sha256(os.fsencode(entry.where)).digest())
-            entries = sorted(chosen[: self.limit])
-        return entries
+        if self.limit is None or len(entries) <= self.limit:
+            return entries
+        if self.limit < len(names):
+            raise Failure(f"data.limit is {self.limit}, less than one image of each of the {len(names)} classes")
+        drawn = sorted(entries, key=lambda entry: hashlib.sha256(os.fsencode(entry.where)).digest())
+        turns = Counter[int]()
+        chosen = []
+        for entry in drawn:
+            turns[entry.label] += 1
+            chosen.append((turns[entry.label], entry))
+        chosen.sort(key=lambda one: one[0])  # the first of each class, then the second; within a turn as drawn
+        return sorted(entry for _, entry in chosen[: self.limit])
 
     def _split_off(self, files: list[File]) -> tuple[list[File], list[File]]:
         """The files of train/ in two parts."""
+        print(f"{self.root} has no val/: {self.val_share:g} of its {len(files)} files go to validation, by content")
         with ThreadPoolExecutor() as pool:
             for_val = list(pool.map(self._is_for_val, files))
         parts = [
@@ -158,7 +177,7 @@ def _folders(root: Path, split: str) -> Iterator[tuple[str, Path | str]]:
         raise Failure(f"{place} is a link that leads out of {root}: name the folder that it leads to as data.path")
     for one in _in(place):
         if _is_hidden(one.name):
-            yield one.name, "hidden"
+            yield one.name, HIDDEN_ONE
         elif not os.path.exists(one) and one.is_symlink():
             yield one.name, "a link that leads nowhere"
         elif not os.path.isdir(one):
@@ -181,7 +200,7 @@ def _in(folder: Path) -> list[os.DirEntry[str]]:
 def _why_not(file: os.DirEntry[str], root: Path) -> str:
     """Why something in a class's folder is no candidate for an image; empty if it is one."""
     if _is_hidden(file.name):
-        return "hidden"
+        return HIDDEN_ONE
     try:
         mode = file.stat().st_mode
     except OSError:
