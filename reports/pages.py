@@ -32,6 +32,8 @@ def render(profile: str, out: Path) -> list[Path]:
     Failure if there are no results at all.
     """
     results_here = Results(profile)
+    if not results_here.tables and not results_here.summaries and results_here.others:
+        raise Failure(f"all results of profile {profile} are of other images than those prepared now: dvc repro")
     if not results_here.tables and not results_here.summaries:
         raise Failure(f"there are no results of profile {profile} yet; make some with: dvc repro table1")
     folder = out / profile

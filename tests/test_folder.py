@@ -580,9 +580,7 @@ def test_a_file_that_cannot_be_read_is_left_out_and_a_disk_that_cannot_stops(
 
 def test_a_class_whose_images_lie_deeper_is_named(root: Path, rng: Random) -> None:
     put(tidy(root, rng) / "train" / "cats" / "2023" / "1.jpg", some_jpeg(rng))
-    with pytest.raises(
-        Failure, match=r"train/cats has no image that lies directly in it, but 1 other"
-    ):
+    with pytest.raises(Failure, match=r"train/cats has no image that lies directly in it, but 1 other"):
         listed(root)
     (root / "train" / "cats" / "one.jpg").write_bytes(some_jpeg(rng))
     assert "cats" in listed(root).classes

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
-from clones import call, executed, tiny_clone
+from clones import begin, call, executed, tiny_clone
 
 NETS = ("D", "E")
 CHAIN = {
@@ -79,3 +83,37 @@ def test_independent_stages_run_side_by_side_and_leave_nothing_to_do(clone: Path
     ran = executed(call(clone, "vgg-repro", "run", "table3", "--jobs", "2"))
     assert {"train@B-256", "train@C-256", "train@C-jitter", "dense@C-jitter", "table3"} <= ran
     assert executed(call(clone, "dvc", "repro", "table3")) == {"fingerprint"}
+
+
+def test_a_command_asked_to_end_takes_dvc_and_the_stage_with_it(clone: Path) -> None:
+    """SIGTERM to the command alone, while it trains: soon nobody is left, and the same command goes on."""
+    call(clone, "dvc", "repro", "random@shallow")
+    params = (clone / "params.yaml").read_text()
+    values = yaml.safe_load(params)
+    values["profiles"]["mini"]["recipes"]["scratch"]["epochs"] = 40
+    (clone / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    child = begin(clone, "vgg-repro", "train", "shallow-256")
+    wait_for(lambda: list(clone.glob("checkpoints/shallow-256-*/last.pt")))
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(60) == 130
+    wait_for(lambda: not at_work(clone))
+    assert "resumed at step" in call(clone, "vgg-repro", "train", "shallow-256")
+    (clone / "params.yaml").write_text(params)
+
+
+def wait_for(found: Callable[[], object], seconds: float = 60) -> None:
+    """Until `found` is true; a failure if that takes too long."""
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.05)
+
+
+def at_work(folder: Path) -> list[str]:
+    """The processes whose current folder is `folder`."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):
+            if link.readlink() == folder.resolve():
+                found.append(link.parent.name)
+    return found
