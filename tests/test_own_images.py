@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,17 @@ def test_one_bad_file_more_trains_nothing_anew_and_one_image_more_does(clone: Pa
     pixels = np.random.default_rng().integers(0, 256, (90, 90, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(photographs / "train" / CLASSES[1] / "new.png")
     assert executed(call(clone, "dvc", "repro", "random@A")) == {"fingerprint", "prepare", "random@A"}
+
+
+def test_a_folder_that_was_moved_trains_nothing_anew(clone: Path, photographs: Path, tmp_path: Path) -> None:
+    call(clone, "vgg-repro", "prepare", "--source", "imagefolder", "--path", str(photographs))
+    call(clone, "dvc", "repro", "random@A")
+    before = (clone / "reports/mini/data.json").read_bytes()
+    moved = shutil.copytree(photographs, tmp_path / "elsewhere", symlinks=True)  # times and all
+    call(clone, "vgg-repro", "prepare", "--path", str(moved))
+    assert (clone / "reports/mini/data.json").read_bytes() == before
+    assert executed(call(clone, "dvc", "repro", "random@A")) == {"fingerprint"}
+    call(clone, "vgg-repro", "weights", "random", "A")
 
 
 def test_the_report_shows_nothing_of_other_images(clone: Path, photographs: Path) -> None:
