@@ -18,9 +18,13 @@ def run(
 
     Example: vgg-repro run table3 table4 --jobs 2
     """
+    from pipeline.errors import Interrupted
     from pipeline.walk import Walk, needs
     from pipeline.workers import stopped_by_sigterm
 
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    with stopped_by_sigterm():
-        Walk(needs(targets or []), jobs).run()
+    try:
+        with stopped_by_sigterm():
+            Walk(needs(targets or []), jobs).run()
+    except KeyboardInterrupt:
+        raise Interrupted("stopped; the same command goes on with what is left") from None

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
+from yaml.constructor import SafeConstructor
 
 from pipeline.errors import Failure, UsageError
 from pipeline.files import whole
@@ -62,7 +63,7 @@ def _with_value(text: str, place: tuple[str, ...], key: str, value: str | None, 
         node = _child(node, name)
     if node is None:
         raise UsageError(f"{path} has no {'.'.join((*place, key))}; write it there by hand")
-    if isinstance(node, yaml.ScalarNode) and yaml.safe_load(text[node.start_mark.index : node.end_mark.index]) == value:
+    if isinstance(node, yaml.ScalarNode) and SafeConstructor().construct_object(node) == value:
         return text
     return text[: node.start_mark.index] + _scalar(value) + text[node.end_mark.index :]
 
@@ -81,7 +82,7 @@ def _scalar(value: str | None) -> str:
     if value is None:
         return "null"
     try:
-        plain = yaml.safe_load(f"{{a: {value}}}") == {"a": value} and value.isascii() and "#" not in value
+        plain = yaml.safe_load(f"a: {value} # b") == {"a": value} and value.isascii() and "#" not in value
     except yaml.YAMLError:
         plain = False
     return value if plain else json.dumps(value, ensure_ascii=False)

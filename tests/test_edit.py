@@ -43,7 +43,8 @@ def test_what_is_there_already_changes_nothing(path: Path) -> None:
 @pytest.mark.parametrize(
     "value",
     ["null", "true", "5", "1e3", "2015-04-10", "", " ", "a # b", "#a", "a: b", "{a}", "[a", "'", '"', "\\", "~", "~/x",
-     "été/雪", "a\nb", "a\tb", "- a", "*a", "&a", "!a", "%a", "@a", "`a", "a,b", "x: y # z"],
+     "été/雪", "a\nb", "a\tb", "- a", "*a", "&a", "!a", "%a", "@a", "`a", "a,b", "x: y # z",
+     "-", "?", "- ", "a ", "|", ">", "...", "---", "a:", ":a", "=", "<<"],
 )  # fmt: skip
 def test_any_path_is_read_back_as_it_was(path: Path, value: str) -> None:
     set_values({"path": value}, DATA, path)

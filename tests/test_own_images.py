@@ -99,5 +99,5 @@ def test_the_report_shows_nothing_of_other_images(clone: Path, photographs: Path
     call(clone, "vgg-repro", "report")
     index = (clone / "reports/mini/README.md").read_text()
     assert "(table1.md)" in index and "(table3.md)" not in index and "(data.md)" not in index
-    assert "made from other images than those prepared now: table3" in index
+    assert "made from other images than those prepared now: Table 3" in index
     assert not (clone / "reports/mini/table3.md").exists()
