@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -17,6 +17,7 @@ from pipeline.orphan import end_with_parent
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+PATIENCE = 5.0  # seconds between looks at whether all processes are alive
 
 
 def share(work: Callable[[Task, bool], Result], tasks: Sequence[Task], processes: int, what: str) -> Iterator[Result]:
@@ -57,13 +58,17 @@ def stopped_by_sigterm() -> Iterator[None]:
 def _attempt(
     work: Callable[[Task, bool], Result], tasks: Sequence[Task], processes: int, again: bool
 ) -> Iterator[tuple[Task, Result]]:
-    with _one_thread_each():
-        begin = (os.getpid(), work)  # once a process: what a source holds may be large
-        pool = ProcessPoolExecutor(min(processes, len(tasks)) or 1, get_context("spawn"), _begin, begin)
-        futures: dict[Future[Result], Task] = {pool.submit(_do, task, again): task for task in tasks}
+    begin = (os.getpid(), work)  # once a process: what a source holds may be large
+    pool = ProcessPoolExecutor(min(processes, len(tasks)) or 1, get_context("spawn"), _begin, begin)
     try:
-        for future in as_completed(futures):
-            yield futures.pop(future), future.result()
+        with _one_thread_each():  # the processes are started as tasks are handed in; one may die meanwhile
+            futures: dict[Future[Result], Task] = {pool.submit(_do, task, again): task for task in tasks}
+        while futures:
+            done = wait(futures, PATIENCE, FIRST_COMPLETED).done
+            if not done and pool._broken:  # a task handed in at that very moment is never done
+                raise BrokenProcessPool("a process died")
+            for future in done:
+                yield futures.pop(future), future.result()
     except BaseException:  # also Ctrl-C, and a caller that has had enough
         for process in list((pool._processes or {}).values()):  # from Python 3.14 on there is a method for this
             process.kill()
