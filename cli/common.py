@@ -62,6 +62,7 @@ def repro(*words: str, quiet: bool = False) -> None:
     """Run `dvc repro` with `words`; exit with 1 if it fails, and with 130 if it was interrupted."""
     from pipeline.errors import Interrupted
     from pipeline.orphan import end_with_parent
+    from pipeline.signals import handled
 
     here = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', '')}"}
@@ -77,10 +78,8 @@ def repro(*words: str, quiet: bool = False) -> None:
         if number == signal.SIGTERM:
             child.terminate()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    code = child.wait()
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with handled(ask, signal.SIGINT, signal.SIGTERM):
+        code = child.wait()
     if asked:
         raise typer.Exit(Interrupted.code)
     if code:

@@ -72,8 +72,8 @@ def _write(source: str | None, path: Path | None) -> None:
 
 def _make_missing_shards() -> None:
     """Make the shards again where DVC, which does not track them, thinks all is done: on another machine, say."""
-    from pipeline.paths import shards_root
-    from pipeline.prepare import is_whole, shards_key
+    from pipeline.paths import shards
+    from pipeline.prepare import is_whole
 
-    if not is_whole(shards_root() / shards_key(params())):
+    if not is_whole(shards()):
         repro("--force", "--single-item", "prepare")

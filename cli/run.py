@@ -19,8 +19,8 @@ def run(
     Example: vgg-repro run table3 table4 --jobs 2
     """
     from pipeline.errors import Interrupted
+    from pipeline.signals import stopped_by_sigterm
     from pipeline.walk import Walk, needs
-    from pipeline.workers import stopped_by_sigterm
 
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     try:

@@ -10,9 +10,9 @@ from pathlib import Path
 import yaml
 from yaml.constructor import SafeConstructor
 
-from pipeline.errors import Failure, UsageError
+from pipeline.errors import UsageError
 from pipeline.files import whole
-from pipeline.params import load
+from pipeline.params import load, parse
 from pipeline.paths import PARAMS
 
 
@@ -30,16 +30,7 @@ def set_values(values: Mapping[str, str | None], place: tuple[str, ...], path: P
         text = _with_value(text, place, key, value, path)
     if text == before:
         return False
-    trial = path.with_name(f".{path.name}.{os.getpid()}.trial")
-    try:
-        trial.write_bytes(text.encode())
-        load.__wrapped__(trial)
-    except UsageError as error:
-        raise UsageError(str(error).replace(str(trial), str(path))) from None
-    except OSError as error:
-        raise Failure(f"{path} could not be written: {error.strerror or error}") from error
-    finally:
-        trial.unlink(missing_ok=True)
+    parse(text.encode(), path)
     mode = path.stat().st_mode
     with whole(path) as file:
         file.write(text.encode())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -44,10 +46,24 @@ def _sweep(path: Path) -> None:
             left.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as UTF-8."""
+    with whole(path) as file:
+        file.write(text.encode())
+
+
 def write_json(path: Path, values: Any) -> None:
     """Write `values` to `path` as JSON for people: indented, a trailing newline."""
+    write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def whole_csv(path: Path) -> Iterator[Any]:
+    """The same as `whole`, a writer of rows of CSV: UTF-8, lines that end in one character."""
     with whole(path) as file:
-        file.write((json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        yield csv.writer(text, lineterminator="\n")
+        text.detach()  # flushed, and left open for `whole`
 
 
 def read_json(path: Path, make: str) -> Any:

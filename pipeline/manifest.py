@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.colours import Colours
-from pipeline.files import whole
+from pipeline.files import whole_csv
 from pipeline.shards import read_part, write_index
 from pipeline.shardwork import Task
 from pipeline.sources.base import SPLITS, Listing, Split
@@ -74,20 +73,16 @@ def tally(manifest: Path) -> Tally:
 
 def join(folder: Path, tasks: Sequence[Task], listing: Listing, drop_shared: bool) -> Joined:
     """Write each split's index and the manifest from the shards' parts; `drop_shared`: no image of val in train."""
-    in_val = {one.tobytes() for part in _parts(folder, tasks, "val") for one in part["source_hash"][_kept(part)]}
     joined = Joined()
-    with whole(folder / "manifest.csv") as binary:
-        file = io.TextIOWrapper(binary, "utf-8", newline="")
-        csv.writer(file, lineterminator="\n").writerow(COLUMNS)
+    with whole_csv(folder / "manifest.csv") as manifest:
+        manifest.writerow(COLUMNS)
         for split in SPLITS:
             parts = _parts(folder, tasks, split)
             if split == "train" and drop_shared:
-                parts = (_without(part, in_val) for part in parts)
-            write_index(folder, split, _entered(split, parts, file, joined))
-        nothing = ["", "", "", "", "", "", ""]
-        rows = ([one.split, one.id, *nothing, "", one.reason] for one in listing.left_out)
-        csv.writer(file, lineterminator="\n").writerows(rows)
-        file.detach()  # flushed, and left open for `whole`
+                parts = _without(parts, _hashes(_parts(folder, tasks, "val")))
+            write_index(folder, split, _entered(split, parts, manifest, joined))
+        nothing = [""] * (len(COLUMNS) - 3)
+        manifest.writerows([one.split, one.id, *nothing, one.reason] for one in listing.left_out)
     return joined
 
 
@@ -99,10 +94,15 @@ def _parts(folder: Path, tasks: Iterable[Task], split: Split) -> Iterator[Column
             yield part
 
 
-def _entered(split: Split, parts: Iterable[Columns], manifest: IO[str], joined: Joined) -> Iterator[Columns]:
+def _hashes(parts: Iterable[Columns]) -> set[bytes]:
+    """Of the source's bytes of all images that are kept."""
+    return {one.tobytes() for part in parts for one in part["source_hash"][_kept(part)]}
+
+
+def _entered(split: Split, parts: Iterable[Columns], manifest: Any, joined: Joined) -> Iterator[Columns]:
     """The parts' images that are kept, once all are in the manifest and counted."""
     for part in parts:
-        csv.writer(manifest, lineterminator="\n").writerows(_rows(split, part))
+        manifest.writerows(_rows(split, part))
         kept = {name: values[_kept(part)] for name, values in part.items()}
         joined.add(split, kept)
         yield kept
@@ -112,10 +112,11 @@ def _kept(part: Columns) -> NDArray[np.bool_]:
     return np.asarray(part["left_out"] == "")
 
 
-def _without(part: Columns, in_val: set[bytes]) -> Columns:
-    """The part with what validation has too left out."""
-    shared = np.array([one.tobytes() in in_val for one in part["source_hash"]], bool)
-    return {**part, "left_out": np.where(_kept(part) & shared, IN_VAL_TOO, part["left_out"])}
+def _without(parts: Iterable[Columns], in_val: set[bytes]) -> Iterator[Columns]:
+    """The parts with what validation has too left out."""
+    for part in parts:
+        shared = np.array([one.tobytes() in in_val for one in part["source_hash"]], bool)
+        yield {**part, "left_out": np.where(_kept(part) & shared, IN_VAL_TOO, part["left_out"])}
 
 
 def _rows(split: Split, part: Columns) -> Iterator[list[Any]]:

@@ -209,11 +209,17 @@ class Params(Block):
 def load(path: Path = PARAMS) -> Params:
     """Read and check `path`; UsageError says what is wrong in it, where, and what would be right."""
     try:
-        values = yaml.safe_load(path.read_bytes().decode())
+        return parse(path.read_bytes(), path)
     except FileNotFoundError:
         raise UsageError(f"there is no {path} here: run this in the root of the repository") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def parse(text: bytes, path: Path) -> Params:
+    """Check what stands in `path`, or is to stand there; UsageError as for `load`."""
+    try:
+        values = yaml.safe_load(text.decode())
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError: no UTF-8, or a date of no calendar
         raise UsageError(f"{path} is not YAML: {error}") from None
     try:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -46,15 +48,22 @@ def look(encoded: bytes, max_aspect: float, upright: bool = True, distrust: bool
     """
     if not encoded:
         raise Unreadable("an empty file")
+    with _opened(encoded) as picture:
+        _check_shape(picture, max_aspect)
+        if distrust or picture.format not in JPEGS:
+            _decode(picture, encoded)  # before its EXIF data, which loads a PNG; and a TIFF is turned by it
+        turn = _turn(picture) if upright else AS_IT_IS
+        height, width = picture.height, picture.width
+        kind = odd_kind(picture)
+        return Picture(as_png(picture) if kind else encoded, height, width, turn, kind)
+
+
+@contextmanager
+def _opened(encoded: bytes) -> Iterator[Image.Image]:
+    """Pillow's picture; whatever goes wrong with it meanwhile is Unreadable."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded), formats=READABLE) as picture:
-            _check_shape(picture, max_aspect)
-            if distrust or picture.format not in JPEGS:
-                _decode(picture, encoded)  # before its EXIF data, which loads a PNG; and a TIFF is turned by it
-            turn = _turn(picture) if upright else AS_IT_IS
-            height, width = picture.height, picture.width
-            kind = odd_kind(picture)
-            return Picture(as_png(picture) if kind else encoded, height, width, turn, kind)
+            yield picture
     except UnidentifiedImageError:
         raise Unreadable(_what_it_is(encoded)) from None
     except Image.DecompressionBombError:
@@ -94,13 +103,8 @@ def as_png(picture: Image.Image) -> bytes:
 
 def recoded(encoded: bytes) -> bytes:
     """The image decoded by Pillow, as a PNG of eight-bit RGB. Unreadable if Pillow cannot."""
-    try:
-        with Image.open(io.BytesIO(encoded), formats=READABLE) as picture:
-            return as_png(picture)
-    except Unreadable:
-        raise
-    except Exception as error:  # as above
-        raise Unreadable(f"it does not decode: {error}") from None
+    with _opened(encoded) as picture:
+        return as_png(picture)
 
 
 def turned(pixels: Pixels, turn: Turn) -> Pixels:

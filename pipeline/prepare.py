@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import io
 import os
 import shutil
 from dataclasses import asdict
@@ -20,8 +19,8 @@ import numpy as np
 
 from pipeline.device import has_gpu
 from pipeline.errors import Failure, Interrupted
-from pipeline.facts import Facts
-from pipeline.files import digest, read_json, whole, write_json
+from pipeline.facts import PREPARE, Facts
+from pipeline.files import digest, read_json, whole, whole_csv, write_json, write_text
 from pipeline.lock import alone
 from pipeline.manifest import Columns, Joined, identity, join
 from pipeline.params import Params
@@ -29,9 +28,10 @@ from pipeline.paths import LEFT_OUT, MANIFEST, SHARDS, shards_root
 from pipeline.progress import Progress
 from pipeline.shards import Shards, part_name, read_part
 from pipeline.shardwork import Task, Work, make_shard
+from pipeline.signals import stopped_by_sigterm
 from pipeline.sources import fingerprint, open_source
 from pipeline.sources.base import SPLITS, Listing, Source
-from pipeline.workers import share, stopped_by_sigterm
+from pipeline.workers import share
 
 SHARDS_AT_LEAST, TINY = 16, 16
 ON_GPU = 4  # processes that decode on one
@@ -78,8 +78,7 @@ def prepare(params: Params) -> Facts:
     for part in folder.glob("*.part.npz"):  # joined, and now needed no more
         part.unlink(missing_ok=True)
     _copy(folder / "manifest.csv", MANIFEST)
-    with whole(SHARDS) as file:
-        file.write(f"{folder.name} {_asked(params)}\n".encode())
+    write_text(SHARDS, f"{folder.name} {_asked(params)}\n")
     found = _read(folder)
     found.write(params.profile)
     return found
@@ -97,7 +96,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def _read(folder: Path) -> Facts:
-    return Facts(**read_json(folder / "facts.json", "vgg-repro prepare"))
+    return Facts(**read_json(folder / "facts.json", PREPARE))
 
 
 def _copy(here: Path, there: Path) -> None:
@@ -209,10 +208,8 @@ def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: floa
     limit = max(SURE, int(share * total))
     if len(unreadable) > limit:
         named = "; ".join(f"{id}: {why}" for id, why in unreadable[:3])
-        with whole(LEFT_OUT) as binary:
-            file = io.TextIOWrapper(binary, "utf-8", newline="")
-            csv.writer(file, lineterminator="\n").writerows([("id", "left_out"), *unreadable])
-            file.detach()
+        with whole_csv(LEFT_OUT) as left_out:
+            left_out.writerows([("id", "left_out"), *unreadable])
         raise Failure(
             f"{len(unreadable)} of {total} images cannot be used so far, more than {limit} (prepare.max_unreadable is "
             f"{share:g}). The first: {named}. All of them: {LEFT_OUT}"

@@ -9,7 +9,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
-from types import FrameType
 from typing import Any, TypeVar
 
 from pipeline.errors import Failure
@@ -39,20 +38,6 @@ def share(work: Callable[[Task, bool], Result], tasks: Sequence[Task], processes
         except BrokenProcessPool:
             continue
     raise Failure(f"a process that was {what} died, twice: of too little memory, or of an image; see `dmesg`")
-
-
-@contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """SIGTERM is KeyboardInterrupt meanwhile, so that processes are ended in order."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _attempt(

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pipeline.errors import Failure
-from pipeline.facts import Facts
-from pipeline.files import whole
+from pipeline.facts import PREPARE, Facts
 from pipeline.paths import MANIFEST
 from pipeline.sources.base import SPLITS
 from reports.markdown import NONE, grid, number, plain
@@ -29,7 +27,7 @@ def read_manifest() -> pd.DataFrame:
         missing = {name: [""] for name in ("class", "height", "width", "bytes")}
         return pd.read_csv(MANIFEST, dtype=texts, keep_default_na=False, na_values=missing)
     except FileNotFoundError:
-        raise Failure(f"{MANIFEST} is not there; make it with: vgg-repro prepare") from None
+        raise Failure(f"{MANIFEST} is not there; make it with: {PREPARE}") from None
 
 
 def data_text(profile: str, facts: Facts, manifest: pd.DataFrame, crop: int) -> str:
@@ -64,12 +62,6 @@ def with_picture(text: str, crops: int) -> str:
         f"{text}\n## As the net sees them\n\n{crops} training crops, S drawn from the grid's range, flipped and their "
         f"colours shifted as in training; the mean is added back for the eye.\n\n![Training crops]({PICTURE})\n"
     )
-
-
-def write_page(path: Path, text: str) -> None:
-    """Write the page."""
-    with whole(path) as file:
-        file.write(text.encode())
 
 
 def _figures(kept: pd.DataFrame, left_out: pd.DataFrame, crop: int) -> list[list[str]]:
@@ -110,8 +102,7 @@ def _range(values: Any, form: str = "{:,.0f}") -> str:
 
 
 def _classes(kept: pd.DataFrame, names: list[str]) -> Iterator[str]:
-    counts = {split: kept[kept["split"] == split].groupby("class").size() for split in SPLITS}
-    train, val = (counts[split] for split in SPLITS)
+    train, val = (kept[kept["split"] == split].groupby("class").size() for split in SPLITS)
     rows = [(name, int(train.get(label, 0)), int(val.get(label, 0))) for label, name in enumerate(names)]
     if len(rows) > MANY:
         rows.sort(key=itemgetter(1))
@@ -119,7 +110,7 @@ def _classes(kept: pd.DataFrame, names: list[str]) -> Iterator[str]:
         rows = [*rows[:5], *rows[-5:]]
     cells = [[plain(name), f"{many:,}", f"{few:,}"] for name, many, few in rows]
     yield grid(["class", "train", "val"], cells, right=(1, 2))
-    if without := [name for label, name in enumerate(names) if not counts["val"].get(label, 0)]:
+    if without := [name for label, name in enumerate(names) if not val.get(label, 0)]:
         yield f"Without a validation image: {', '.join(map(plain, without[:NAMES]))}{_more(len(without))}."
 
 

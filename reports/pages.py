@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.errors import Failure
-from pipeline.files import whole
+from pipeline.files import write_text
 from pipeline.grid import TITLES
 from pipeline.paths import facts, results, table
 from pipeline.progress import duration
@@ -177,6 +177,5 @@ def _warning(found: Results, name: str = "") -> str:
 
 
 def _page(path: Path, text: str) -> Path:
-    with whole(path) as file:
-        file.write(text.encode())
+    write_text(path, text)
     return path

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from pipeline.errors import Failure
 from pipeline.facts import PREPARE, Facts, read_facts
+from pipeline.files import write_text
 from pipeline.manifest import identity
 from pipeline.params import Params
 from pipeline.paths import MANIFEST
 from reports.charts import contact_sheet, drawable
-from reports.data import PICTURE, data_text, read_manifest, with_picture, write_page
+from reports.data import PICTURE, data_text, read_manifest, with_picture
 from stages.setup import normaliser, open_shards
 from vgg.stream import Plan, training_stream
 
@@ -29,7 +30,7 @@ def main(params: Params, out: Path) -> str:
     crops, names = training_crops(params, facts)
     folder = out / params.profile
     contact_sheet(crops, names, folder / PICTURE)
-    write_page(folder / "data.md", with_picture(text, len(crops)))
+    write_text(folder / "data.md", with_picture(text, len(crops)))
     return text
 
 

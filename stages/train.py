@@ -10,7 +10,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from pipeline.facts import Facts, read_facts
-from pipeline.files import digest, sha256, whole, write_json
+from pipeline.files import digest, sha256, write_json, write_text
 from pipeline.grid import single_scale
 from pipeline.lock import alone
 from pipeline.params import Params, Run
@@ -58,8 +58,7 @@ def _write(params: Params, name: str, facts: Facts, trainer: Trainer, seconds: f
     table = csv.DictWriter(text, [column.name for column in fields(Row)], lineterminator="\n")
     table.writeheader()
     table.writerows({**asdict(row), **{key: f"{getattr(row, key):.6g}" for key in FLOATS}} for row in state.rows)
-    with whole(history(params.profile, name)) as file:
-        file.write(text.getvalue().encode())
+    write_text(history(params.profile, name), text.getvalue())
     write_json(summary(params.profile, name), _summary(params, name, facts, trainer, seconds))
     last = state.rows[-1]
     print(f"{name}: {state.step} steps, validation error {last.top1:.1f} % at a centre crop, {duration(seconds)}")

@@ -17,6 +17,7 @@ from pipeline.grid import single_scale
 from pipeline.params import Params
 from pipeline.paths import weights
 from pipeline.progress import Progress
+from pipeline.signals import handled
 from pipeline.sources.base import SPLITS
 from stages.setup import build, check_trained_on, load_tensors, normaliser, open_shards, save_tensors, weights_of
 from vgg.errors import error, top_k
@@ -84,13 +85,15 @@ class Trainer:
         """Fit the net; on SIGINT or SIGTERM write a checkpoint first and raise Interrupted."""
         if slow_in_bfloat16(self.params.chosen.train.precision, self.where.type):
             print(f"{self.name}: this CPU has no bfloat16 units; precision: float32 in params.yaml is faster here")
-        before = {kind: signal.signal(kind, self._ask_to_stop) for kind in (signal.SIGINT, signal.SIGTERM)}
         threads = self.params.chosen.train.threads
         gpu = self.where.type == "cuda"
         batches = training_stream(self.train_images, self.plan, self.state.step, threads=threads, gpu=gpu)
         total = self.steps * self.recipe.epochs
         try:
-            with Progress(f"train {self.name}", total, "steps", self.state.step) as self.progress:
+            with (
+                handled(self._ask_to_stop, signal.SIGINT, signal.SIGTERM),
+                Progress(f"train {self.name}", total, "steps", self.state.step) as self.progress,
+            ):
                 fit(
                     self.net, self.sgd, batches, self.normalise, self.recipe, self.state, self.steps, self.plan.seed,
                     Hooks(self.validate, self._after_step, self._after_epoch),
@@ -98,9 +101,6 @@ class Trainer:
                 )  # fmt: skip
         except FloatingPointError as reason:
             raise Failure(f"{self.name}: {reason}. {_ADVICE}") from None
-        finally:
-            for kind, handler in before.items():
-                signal.signal(kind, handler)
 
     def validate(self) -> tuple[float, float]:
         """Top-1 and top-k error in per cent at one centre crop, images rescaled to the run's own Q."""
