@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from pipeline.colours import Colours
 from pipeline.files import whole_csv
-from pipeline.shards import read_part, write_index
+from pipeline.shards import Columns, chosen, read_part, write_index
 from pipeline.shardwork import Task
 from pipeline.sources.base import SPLITS, Listing, Split
 
 IMAGE = ("split", "id", "class", "height", "width", "bytes", "sha256")  # what an image is, size as stored
 COLUMNS = (*IMAGE, "changed", "small", "warning", "left_out")
 IN_VAL_TOO = "the same image is in val"
-Columns = dict[str, NDArray[Any]]  # of a shard's images
 
 
 class Tally(NamedTuple):
@@ -40,6 +39,11 @@ class Joined:
     labels: dict[Split, Counter[int]] = field(default_factory=lambda: {split: Counter() for split in SPLITS})
     colours: Colours = field(default_factory=Colours)
     rescaled: int = 0  # training images made smaller
+
+    @property
+    def images(self) -> int:
+        """All that are kept."""
+        return sum(labels.total() for labels in self.labels.values())
 
     def add(self, split: Split, kept: Columns) -> None:
         """Count a shard's images."""
@@ -103,7 +107,7 @@ def _entered(split: Split, parts: Iterable[Columns], manifest: Any, joined: Join
     """The parts' images that are kept, once all are in the manifest and counted."""
     for part in parts:
         manifest.writerows(_rows(split, part))
-        kept = {name: values[_kept(part)] for name, values in part.items()}
+        kept = chosen(part, _kept(part))
         joined.add(split, kept)
         yield kept
 

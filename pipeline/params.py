@@ -17,7 +17,7 @@ from pipeline.paths import PARAMS
 
 NetName = Literal["A", "A-LRN", "B", "C", "D", "E", "shallow"]
 RecipeName = Literal["scratch", "warm", "finetune", "jitter"]
-SourceName = Literal["digits", "imagefolder", "cifar10", "imagenette"]
+SourceName = Literal["digits", "imagefolder", "cifar10", "imagenette", "ilsvrc2012"]
 Device = Literal["auto", "cpu", "gpu"]
 Precision = Literal["float32", "bfloat16"]
 NETS: tuple[str, ...] = get_args(NetName)
@@ -89,8 +89,8 @@ class Data(Block):
     source: SourceName
     path: str | None
     limit: Positive | None
-    val_share: Annotated[float, Field(gt=0, lt=1)]
-    digits: Digits
+    val_share: Annotated[float, Field(gt=0, lt=1)] = 0.2  # for images without val/
+    digits: Digits | None = None  # for source digits
 
 
 class Prepare(Block):
@@ -288,6 +288,8 @@ def _contradictions(params: Params) -> Iterator[str]:
     if params.chosen.data.source == "imagefolder" and not params.chosen.data.path:
         place = f"profiles.{params.profile}.data.path"
         yield f"{place} is missing: source imagefolder needs its folder (vgg-repro prepare --path ...)"
+    if params.chosen.data.source == "digits" and params.chosen.data.digits is None:
+        yield f"profiles.{params.profile}.data.digits is missing: source digits needs to know how to draw them"
 
 
 def _bad_run(params: Params, name: str) -> Iterator[str]:
@@ -327,7 +329,7 @@ def _ancestors(params: Params, name: str) -> list[str]:
 def _bad_profile(name: str, profile: Profile) -> Iterator[str]:
     if profile.net.crop < 32:
         yield f"profiles.{name}.net.size_ratio is {profile.net.size_ratio}: a crop of {profile.net.crop} is below 32"
-    for key in ("canvas", "digit"):
+    for key in ("canvas", "digit") if profile.data.digits else ():
         low, high = getattr(profile.data.digits, key)
         if low > high:
             yield f"profiles.{name}.data.digits.{key} is [{low}, {high}]: the smaller comes first"

@@ -11,6 +11,7 @@ import csv
 import functools
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,11 @@ from pipeline.errors import Failure, Interrupted
 from pipeline.facts import PREPARE, Facts
 from pipeline.files import digest, read_json, whole, whole_csv, write_json, write_text
 from pipeline.lock import alone
-from pipeline.manifest import Columns, Joined, identity, join
+from pipeline.manifest import Joined, identity, join
 from pipeline.params import Params
 from pipeline.paths import LEFT_OUT, MANIFEST, SHARDS, shards_root
 from pipeline.progress import Progress
-from pipeline.shards import Shards, part_name, read_part
+from pipeline.shards import Columns, Shards, part_name, read_part
 from pipeline.shardwork import Task, Work, make_shard
 from pipeline.signals import stopped_by_sigterm
 from pipeline.sources import fingerprint, open_source
@@ -36,6 +37,7 @@ from pipeline.workers import share
 SHARDS_AT_LEAST, TINY = 16, 16
 ON_GPU = 4  # processes that decode on one
 SURE = 10  # unreadable images that never stop it
+ROW_BYTES = 600  # of an image in manifest, index and part
 NO_VALIDATION = "there is no validation image: fill val/, or raise data.val_share if it is split off train/"
 SHAPING = {"rescale", "quality", "chroma", "upright"}  # of the parameters, what images look like as stored
 NO_MATTER = {"device", "processes", "max_unreadable"}  # of the parameters, to what comes out
@@ -53,7 +55,7 @@ def is_asked_for(params: Params) -> bool:
 
 def _asked(params: Params) -> str:
     data = params.chosen.data
-    own = data.digits.model_dump(mode="json") if data.source == "digits" else [data.path, data.val_share]
+    own = data.digits.model_dump(mode="json") if data.source == "digits" and data.digits else [data.path, data.val_share]
     return digest([data.source, data.limit, own, *_wanted(params)])[:16]
 
 
@@ -109,9 +111,12 @@ def _make(params: Params, folder: Path) -> None:
     source = open_source(params.chosen)
     listing = source.listing()
     _check_listing(listing)
+    if listing.departures:
+        print(f"prepare: {_not_plain(listing.departures)}", flush=True)
     partial = folder.with_name(folder.name + ".partial")
     try:
         partial.mkdir(parents=True, exist_ok=True)
+        _check_disk(listing, partial)
         with stopped_by_sigterm():
             _write(params, source, listing, partial)
         shutil.rmtree(folder, ignore_errors=True)
@@ -127,6 +132,24 @@ def _make(params: Params, folder: Path) -> None:
         raise Interrupted("prepare stopped; the same command goes on from the last whole shard") from None
 
 
+def _check_disk(listing: Listing, folder: Path) -> None:
+    """Say how much room the shards take in `folder`; Failure if there is less. No more is known of drawn images."""
+    if not listing.bytes:
+        return
+    images = sum(len(entries) for entries in listing.entries.values())
+    needed = listing.bytes + images * ROW_BYTES
+    there = sum(path.stat().st_size for path in folder.iterdir())
+    free = shutil.disk_usage(folder).free
+    where = f"about {_gigabytes(needed)} in {folder.parent}, where {_gigabytes(free)} are free"
+    if needed > there + free:
+        raise Failure(f"{images:,} images take {where}: make room, or set VGG_REPRO_SHARDS to a folder on another disk")
+    print(f"prepare: {images:,} images take {where}", flush=True)
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB" if size < 1e10 else f"{size / 1e9:,.0f} GB"
+
+
 def _write(params: Params, source: Source, listing: Listing, folder: Path) -> None:
     """Make the shards, then join them: the indexes, the manifest, the facts."""
     wanted, net = params.chosen.prepare, params.chosen.net
@@ -140,7 +163,7 @@ def _write(params: Params, source: Source, listing: Listing, folder: Path) -> No
         _copy(folder / "manifest.csv", MANIFEST)
         raise
     stored = {**wanted.model_dump(include=SHAPING), "largest": largest}
-    write_json(folder / "facts.json", asdict(_facts(source, listing.classes, joined, stored, folder / "manifest.csv")))
+    write_json(folder / "facts.json", asdict(_facts(source, listing, joined, stored, folder / "manifest.csv")))
 
 
 def _tasks(listing: Listing, images: int) -> list[Task]:
@@ -224,6 +247,10 @@ def _check_listing(listing: Listing) -> None:
         raise Failure(NO_VALIDATION)
 
 
+def _not_plain(departures: Sequence[str]) -> str:
+    return f"this is not a plain ILSVRC-2012: {'; '.join(departures)}"
+
+
 def _check_joined(listing: Listing, joined: Joined) -> None:
     """Failure if all images of a class, or of validation, have turned out to be of no use."""
     lost = {one.label for one in listing.entries["train"]} - set(joined.labels["train"])
@@ -234,15 +261,19 @@ def _check_joined(listing: Listing, joined: Joined) -> None:
         raise Failure(NO_VALIDATION)
 
 
-def _facts(source: Source, classes: list[str], joined: Joined, stored: dict[str, Any], manifest: Path) -> Facts:
+def _facts(source: Source, listing: Listing, joined: Joined, stored: dict[str, Any], manifest: Path) -> Facts:
     """What there is to train on."""
     covariance = joined.colours.covariance()
+    departures = list(listing.departures)
+    if lost := sum(len(entries) for entries in listing.entries.values()) - joined.images:
+        departures.append(f"{lost} images are left out")
+    plain = source.comparable and not departures
     values, vectors = np.linalg.eigh(covariance)
     return Facts(
         source=source.name,
-        about=source.about,
-        comparable=source.comparable,
-        classes=classes,
+        about=source.about if plain or not source.comparable else f"{source.about}; {_not_plain(departures)}",
+        comparable=plain,
+        classes=listing.classes,
         train=joined.labels["train"].total(),
         val=joined.labels["val"].total(),
         rescaled=joined.rescaled,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -28,13 +28,13 @@ BROKEN = (OSError, ValueError, KeyError, EOFError, BadZipFile, NotImplementedErr
 
 
 class Row(NamedTuple):
-    """What is known of one image, stored or left out; a column of these is an array (images, ...)."""
+    """What is known of one image, stored or left out."""
 
     id: str
     label: int
     height: int  # as stored, pixels
     width: int
-    box: tuple[float, float, float, float]  # in the stored image; NaN where there is none
+    boxes: NDArray[np.float64]  # (n, 4) left, top, right, bottom in the stored image, pixels
     offset: int  # bytes, in its shard
     length: int
     hash: bytes  # SHA-256 of the stored bytes, or zeros
@@ -49,6 +49,8 @@ class Row(NamedTuple):
 
 
 HASHES = ("hash", "source_hash")
+STORED = ("label", "height", "width", "boxes", "boxes_of", "offset", "length", "hash")  # in the index
+Columns = dict[str, NDArray[Any]]  # of a shard's images
 
 
 class ShardWriter:
@@ -95,37 +97,46 @@ class ShardWriter:
         self.offset += len(stored)
 
 
-def columns(rows: list[Row]) -> dict[str, NDArray[np.generic]]:
-    """Rows as an array a field."""
-    found: dict[str, NDArray[np.generic]] = {}
+def columns(rows: list[Row]) -> Columns:
+    """Rows as an array (images, ...) a field; all boxes in one array, and in `boxes_of` how many are each image's."""
+    found: Columns = {"boxes_of": np.array([len(row.boxes) for row in rows])}
     for name, values in zip(Row._fields, zip(*rows, strict=True), strict=True):
-        found[name] = np.frombuffer(b"".join(values), np.uint8).reshape(-1, 32) if name in HASHES else np.array(values)
+        if name in HASHES:
+            found[name] = np.frombuffer(b"".join(values), np.uint8).reshape(-1, 32)
+        else:
+            found[name] = np.concatenate(values) if name == "boxes" else np.array(values)
     return found
 
 
-def read_part(folder: Path, split: str, number: int) -> dict[str, NDArray[np.generic]] | None:
+def chosen(part: Columns, which: NDArray[np.bool_]) -> Columns:
+    """The columns of some of the images, `which` (images,) of them."""
+    boxes = np.repeat(which, part["boxes_of"])
+    return {name: values[boxes if name == "boxes" else which] for name, values in part.items()}
+
+
+def read_part(folder: Path, split: str, number: int) -> Columns | None:
     """The columns of a whole shard's part; none if the shard is not whole."""
     try:
         with np.load(folder / part_name(split, number)) as part:
-            found = {name: part[name] for name in Row._fields}
+            found = {name: part[name] for name in (*Row._fields, "boxes_of")}
         size = (folder / shard_name(split, number)).stat().st_size
     except BROKEN:
         return None
     return found if size == int(found["length"].sum()) else None
 
 
-def write_index(folder: Path, split: str, parts: Iterator[dict[str, NDArray[np.generic]]]) -> None:
+def write_index(folder: Path, split: str, parts: Iterator[Columns]) -> None:
     """Write a split's index from the columns of its images, a part a shard."""
-    kept: dict[str, list[NDArray[np.generic]]] = {}
+    kept: dict[str, list[NDArray[Any]]] = {}
     ids = bytearray()  # a line an image: an array of texts has room for the longest in each
     for number, part in enumerate(parts):
         ids += "".join(f"{one}\n" for one in part["id"].tolist()).encode()
-        stored = {name: part[name] for name in ("label", "height", "width", "box", "offset", "length", "hash")}
+        stored = {name: part[name] for name in STORED}
         stored["shard"] = np.full(len(part["label"]), number)
         for name, values in stored.items():
             kept.setdefault(name, []).append(values)
     joined = {name: np.concatenate(values) for name, values in kept.items()}
-    joined["box"] = joined["box"].astype(np.float32)
+    joined["boxes"] = joined["boxes"].astype(np.float32)
     files = sorted(folder.glob(f"{split}-*.bin"))
     with whole(folder / index_name(split)) as file:
         sizes = np.array([path.stat().st_size for path in files])
@@ -146,7 +157,8 @@ class Shards:
                 self.labels: NDArray[np.int64] = index["label"]
                 self.heights: NDArray[np.int64] = index["height"]
                 self.widths: NDArray[np.int64] = index["width"]
-                self.boxes: NDArray[np.float32] = index["box"]
+                self._boxes: NDArray[np.float32] = index["boxes"]
+                self._box_ends: NDArray[np.int64] = np.cumsum(index["boxes_of"])
                 self.hashes: Bytes = index["hash"]  # (images, 32)
                 self._shards, self._offsets, self._lengths = (index[k] for k in ("shard", "offset", "length"))
                 sizes = index["sizes"]
@@ -168,6 +180,11 @@ class Shards:
             folder = Path(str(file.filename)).parent
             raise Failure(f"{self.ids[image]} is damaged in {folder}; delete that folder, then: vgg-repro prepare")
         return found
+
+    def boxes_of(self, image: int) -> NDArray[np.float32]:
+        """The boxes (n, 4) around the objects in an image: left, top, right, bottom in pixels as stored."""
+        start = self._box_ends[image - 1] if image else 0
+        return self._boxes[start : self._box_ends[image]]
 
 
 def shard_name(split: str, number: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from pipeline.colours import moments
 from pipeline.device import has_gpu
 from pipeline.params import Prepare
-from pipeline.picture import AS_IT_IS, Bounds, Picture, encode, libjpegs_warning, look, recoded, turned, turned_box
+from pipeline.picture import AS_IT_IS, Picture, encode, libjpegs_warning, look, recoded, turned, turned_box
 from pipeline.shards import Row, ShardWriter
 from pipeline.sources.base import Box, Encoded, Entry, Source, Split, Unreadable
 from vgg.draws import rescaled
 from vgg.images import PIXELS, Decoder
 
 BATCH = 32  # images decoded at a time
-NO_BOX = (float("nan"),) * 4
+NO_BOXES = np.zeros((0, 4))
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Task(NamedTuple):
 
     split: Split
     number: int
-    entries: list[Entry]
+    entries: Sequence[Entry]
 
 
 class Done(NamedTuple):
@@ -71,9 +71,9 @@ def make_shard(work: Work, task: Task, distrust: bool = False) -> Done:
     return Done(len(writer.rows), [(row.id, row.left_out) for row in writer.rows if row.left_out])
 
 
-def _candidates(work: Work, entries: list[Entry], distrust: bool) -> Iterator[Candidate]:
+def _candidates(work: Work, entries: Sequence[Entry], distrust: bool) -> Iterator[Candidate]:
     for entry in entries:
-        source = Encoded(b"", None)
+        source = Encoded(b"")
         try:
             source = work.source.read(entry)
             picture = look(source.data, work.params.max_aspect, work.params.upright, distrust)
@@ -174,7 +174,7 @@ def _stored(work: Work, split: Split, one: Candidate, picture: Picture, pixels: 
     smaller = pixels.shape[:2] != (picture.height, picture.width)
     what = [f"converted from {picture.converted}" * bool(picture.converted),
             "turned" * (picture.turn != AS_IT_IS), "rescaled" * smaller]  # fmt: skip
-    box = _box(one.source.box, picture, pixels.shape[0], pixels.shape[1])
+    boxes = _boxes(one.source.boxes, picture, pixels.shape[0], pixels.shape[1])
     pixels = turned(pixels, picture.turn)
     first, second = moments(pixels) if split == "train" else (np.zeros(3), np.zeros((3, 3)))
     again = smaller or picture.turn != AS_IT_IS
@@ -182,25 +182,26 @@ def _stored(work: Work, split: Split, one: Candidate, picture: Picture, pixels: 
     row = _row(one)
     row = row._replace(
         hash=row.source_hash if stored is one.source.data else hashlib.sha256(stored).digest(),
-        height=pixels.shape[0], width=pixels.shape[1], box=box, changed=", ".join(filter(None, what)),
+        height=pixels.shape[0], width=pixels.shape[1], boxes=boxes, changed=", ".join(filter(None, what)),
         small=min(picture.height, picture.width) < work.crop, first=first, second=second,
     )  # fmt: skip
     return row, stored
 
 
-def _box(box: Box | None, picture: Picture, height: int, width: int) -> Bounds:
-    """A source's box in its image as stored, decoded to `height` and `width` and then made upright."""
-    if box is None:
-        return NO_BOX
+def _boxes(boxes: Sequence[Box], picture: Picture, height: int, width: int) -> NDArray[np.float64]:
+    """A source's boxes (n, 4) in its image as stored, decoded to `height` and `width` and then made upright."""
     down, across = height / picture.height, width / picture.width
-    left, top, right, bottom = box
-    return turned_box((left * across, top * down, right * across, bottom * down), height, width, picture.turn)
+    stored = [
+        turned_box((left * across, top * down, right * across, bottom * down), height, width, picture.turn)
+        for left, top, right, bottom in boxes
+    ]
+    return np.array(stored) if stored else NO_BOXES
 
 
 def _row(one: Candidate) -> Row:
     """What is known of an image before it is decoded."""
     data = one.source.data
-    return Row(one.entry.id, one.entry.label, 0, 0, NO_BOX, 0, 0, bytes(32), len(data), hashlib.sha256(data).digest(),
+    return Row(one.entry.id, one.entry.label, 0, 0, NO_BOXES, 0, 0, bytes(32), len(data), hashlib.sha256(data).digest(),
                "", False, "", "", np.zeros(3), np.zeros((3, 3)))  # fmt: skip
 
 

@@ -30,7 +30,7 @@ class Item(NamedTuple):
     id: str
     label: int
     encoded: bytes | None
-    box: Box | None = None
+    boxes: tuple[Box, ...] = ()
 
 
 class Given:
@@ -45,17 +45,17 @@ class Given:
 
     def listing(self) -> Listing:
         entries = {
-            split: [Entry(item.id, item.label, (item.encoded, item.box)) for item in items]
+            split: [Entry(item.id, item.label, (item.encoded, item.boxes)) for item in items]
             for split, items in self.given.items()
         }
         return Listing(["one", "two"], entries, self.left_out)
 
     def read(self, entry: Entry) -> Encoded:
         self.reads.append(entry.id)
-        encoded, box = entry.where
+        encoded, boxes = entry.where
         if encoded is None:
             raise Unreadable(CANNOT)
-        return Encoded(encoded, box)
+        return Encoded(encoded, boxes)
 
 
 class Deadly(Given):
@@ -94,13 +94,13 @@ class Stopping(Given):
 
 
 def small_items(random: np.random.Generator, split: str, count: int) -> list[Item]:
-    """Small photographs of both classes in turn, some above 146 pixels, every other one with a box."""
+    """Small photographs of both classes in turn, some above 146 pixels, with none, one or two boxes."""
     items = []
     for number in range(count):
         height, width = (int(side) for side in random.integers(40, 200, 2))
         picture = jpeg(photograph(random, height, width), int(random.integers(75, 97)))
-        box = (3, 5, width // 2, height // 2) if number % 2 else None
-        items.append(Item(f"{split}/{number:03d}.JPEG", number % 2, picture, box))
+        boxes = ((3, 5, width // 2, height // 2), (1, 2, width, height))[: number % 3]
+        items.append(Item(f"{split}/{number:03d}.JPEG", number % 2, picture, boxes))
     return items
 
 

@@ -158,7 +158,7 @@ def test_places_vary_with_the_spread(seed: int) -> None:
     for spread in (0.0, 0.2):
         items = items_of(source(seed=seed, spread=spread), "val", 60)
         sides = np.array([decoded(item.encoded).shape[:2] for item in items])
-        boxes = np.array([item.box for item in items], np.float64)
+        boxes = np.array([item.boxes[0] for item in items], np.float64)
         centres = (boxes[:, 1::-1] + boxes[:, 3:1:-1]) / 2
         places.append(((centres - sides / 2) / sides.min(1, keepdims=True)).std(0))
     # at 0 the ink is not quite in the middle of its 8x8 cells; uniform over -0.2..0.2 has a deviation of 0.115
@@ -168,7 +168,7 @@ def test_places_vary_with_the_spread(seed: int) -> None:
 def test_boxes_lie_inside_their_images(drawn: dict[str, list[Item]]) -> None:
     for items in drawn.values():
         for item in items:
-            left, top, right, bottom = item.box or (0, 0, 0, 0)
+            ((left, top, right, bottom),) = item.boxes
             with Image.open(io.BytesIO(item.encoded)) as picture:
                 assert 0 <= left < right <= picture.width, item.id
                 assert 0 <= top < bottom <= picture.height, item.id
@@ -181,7 +181,7 @@ def test_the_box_is_drawn_around_the_ink(seed: int) -> None:
         paper = np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))
         dark = grey < paper - 25
         rows, columns = np.flatnonzero(dark.any(1)), np.flatnonzero(dark.any(0))
-        left, top, right, bottom = item.box or (0, 0, 0, 0)
+        ((left, top, right, bottom),) = item.boxes
         gaps = (columns[0] - left, rows[0] - top, right - 1 - columns[-1], bottom - 1 - rows[-1])
         # nothing outside, beyond a pixel that JPEG may smear; inside, the edge is soft for less than one of 8x8 cells
         cell = PROFILE.data.digits.digit[1] * min(grey.shape) / 8
@@ -195,7 +195,7 @@ def test_the_pixels_are_the_digit_with_the_label(seed: int) -> None:
     found = []
     for item in items_of(source(seed=seed, texture=0.0), "val", 60):
         grey = 255 - np.asarray(
-            Image.open(io.BytesIO(item.encoded)).convert("L").crop(item.box).resize((16, 16)), float
+            Image.open(io.BytesIO(item.encoded)).convert("L").crop(item.boxes[0]).resize((16, 16)), float
         )
         index = int(item.id.removeprefix("digit-"))
         digit = images[index]

@@ -168,7 +168,7 @@ def test_cifars_images_labels_and_classes_are_torchvisions(dump: str, cifar: Cif
         assert [entry.id for entry in entries] == [f"{split}/{number:05d}" for number in range(count)]
         for entry, (picture, _) in zip(entries, theirs, strict=True):
             assert np.array_equal(decoded(cifar.source().read(entry).data), np.asarray(picture)), entry
-            assert cifar.source().read(entry).box is None
+            assert cifar.source().read(entry).boxes == ()
 
 
 def test_cifars_rows_are_planes_of_red_green_and_blue(cifar: Cifar) -> None:

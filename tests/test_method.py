@@ -22,7 +22,7 @@ SCORING = [*SCORING, "stages/setup.py"]
 TRAINING = ["stages/random.py", "stages/trainer.py"]
 PREPARING = ["pipeline/prepare.py", "pipeline/shardwork.py", "pipeline/shards.py", "pipeline/picture.py"]
 PREPARING = [*PREPARING, "pipeline/colours.py", "pipeline/manifest.py"]
-PREPARING = [*PREPARING, "pipeline/sources/digits.py", "pipeline/sources/folder.py", "pipeline/sources/downloads.py"]
+PREPARING += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "pipeline" / "sources").glob("*.py"))
 STEPS = {
     "prepare": [*DECODING, *PREPARING],
     "train": [*SCORING, "vgg/initialise.py", "vgg/stream.py", "vgg/fit.py", *TRAINING],

@@ -46,17 +46,17 @@ with alone(Path(sys.argv[1]), "preparing this data set"):
 
 
 def some_items(random: np.random.Generator, split: str, count: int) -> list[Item]:
-    """Photographs below, at and above LARGEST, every other one with a box."""
+    """Photographs below, at and above LARGEST, with none, one or two boxes."""
     sizes = [(LARGEST, 300), (300, LARGEST), (LARGEST + 1, LARGEST + 1), (LARGEST - 1, 400), (90, 500), (438, 438)]
     sizes += random.integers(100, 400, (count - len(sizes), 2)).tolist()
     items = []
     for number, place in enumerate(random.permutation(count)):
         height, width = sizes[place]
         left, top = int(random.integers(width // 2)), int(random.integers(height // 2))
-        box = (left, top, left + width // 3, top + height // 3) if number % 2 else None
+        boxes = ((left, top, left + width // 3, top + height // 3), (0, 0, width, height))[: number % 3]
         picture = jpeg(photograph(random, height, width))
         label = number if number < 2 else int(random.integers(2))
-        items.append(Item(f"{split}/{number:03d}.JPEG", label, picture, box))
+        items.append(Item(f"{split}/{number:03d}.JPEG", label, picture, boxes))
     return items
 
 
@@ -193,22 +193,17 @@ def test_rescale_none_keeps_every_byte(source: Given, tmp_path: Path) -> None:
         assert stored(shards_root() / shards_key(params), split) == [item.encoded for item in source.given[split]]
 
 
-def test_boxes_are_scaled_with_their_images_and_missing_ones_are_nan(
-    params: Params, source: Given, folder: Path
-) -> None:
+def test_all_boxes_of_an_image_are_scaled_with_it(params: Params, source: Given, folder: Path) -> None:
     prepare(params)
     for split in SPLITS:
         shards = Shards(folder, split)
-        assert shards.boxes.shape == (len(shards), 4)
-        for item, box, height, width in zip(
-            source.given[split], shards.boxes, shards.heights, shards.widths, strict=True
+        for number, (item, height, width) in enumerate(
+            zip(source.given[split], shards.heights, shards.widths, strict=True)
         ):
-            if item.box is None:
-                assert np.isnan(box).all(), item.id
-            else:
-                old = size(item.encoded)
-                wanted = np.multiply(item.box, [width / old[1], height / old[0]] * 2)
-                assert np.allclose(box, wanted, rtol=1e-6, atol=0), item.id  # stored as float32
+            old, boxes = size(item.encoded), shards.boxes_of(number)
+            assert boxes.shape == (len(item.boxes), 4), item.id
+            for box, wanted in zip(boxes, item.boxes, strict=True):
+                assert np.allclose(box, np.multiply(wanted, [width / old[1], height / old[0]] * 2), rtol=1e-6, atol=0)
 
 
 def test_the_manifest_has_a_row_an_image_with_the_hash_of_its_source(

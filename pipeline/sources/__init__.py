@@ -11,13 +11,16 @@ from pipeline.sources.base import Source
 
 def open_source(profile: Profile) -> Source:
     """The source that `profile` names."""
-    from pipeline.sources import digits, downloads, folder
+    from pipeline.sources import digits, downloads, folder, ilsvrc
 
     data = profile.data
     if data.source == "digits":
+        assert data.digits is not None  # params.yaml is checked
         return digits.Digits(data.digits, data.limit, float(profile.net.size_ratio))
     if data.source == "imagefolder":
         return folder.ImageFolder(_root(profile), data.val_share, data.limit)
+    if data.source == "ilsvrc2012":
+        return ilsvrc.Ilsvrc(_root(profile), data.limit)
     kind = downloads.Cifar10 if data.source == "cifar10" else downloads.Imagenette
     return kind(_root(profile), data.val_share, data.limit)
 
@@ -27,7 +30,7 @@ def fingerprint(profile: Profile) -> dict[str, Any]:
 
     Failure if its folder is not there; a data set that is downloaded is downloaded first.
     """
-    from pipeline.sources import digits, downloads, folder
+    from pipeline.sources import digits, downloads, folder, ilsvrc
 
     data = profile.data
     if data.source == "digits":
@@ -35,9 +38,26 @@ def fingerprint(profile: Profile) -> dict[str, Any]:
     chosen = {"source": data.source, "limit": data.limit, "val_share": data.val_share}
     if data.source == "imagefolder":
         return {**chosen, **folder.fingerprint(_root(profile))}
+    if data.source == "ilsvrc2012":
+        return {"source": data.source, "limit": data.limit, **ilsvrc.fingerprint(_root(profile))}
     return {**chosen, **downloads.fingerprint(data.source, _root(profile))}
 
 
+def missing(profile: Profile) -> str:
+    """What is not there of the source, and what to do; nothing if it is there. Nobody downloads anything."""
+    from pipeline.sources import downloads, ilsvrc
+
+    root, source = _root(profile), profile.data.source
+    if source == "digits":
+        return ""
+    if source == "ilsvrc2012":
+        return ilsvrc.missing(root)
+    if source == "imagefolder":
+        return "" if (root / "train").is_dir() else f"{root} has no folder train: images lie in train/CLASS/"
+    lies = (root / downloads.FOLDERS[source]).is_dir()
+    return "" if lies else f"{source} is not in {root} yet; this downloads it: vgg-repro prepare"
+
+
 def _root(profile: Profile) -> Path:
-    """The source's folder; one that is downloaded lies under data/ unless params.yaml says where."""
+    """The source's folder; but for one's own images it lies under data/ unless params.yaml says where."""
     return Path(profile.data.path or f"data/{profile.data.source}").expanduser()

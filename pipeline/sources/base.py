@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, Split] = ("train", "val")
-Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the image as stored; right and bottom outside
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image as stored
 
 
 class Entry(NamedTuple):
@@ -29,15 +30,17 @@ class Listing(NamedTuple):
     """All that a source has, in an order that is always the same."""
 
     classes: list[str]  # names, in the order of their numbers
-    entries: dict[Split, list[Entry]]
+    entries: Mapping[Split, Sequence[Entry]]
     left_out: list[LeftOut]
+    bytes: int = 0  # of all entries, encoded; 0 where nobody knows
+    departures: Sequence[str] = ()  # of a source that is comparable: why its numbers are not, after all
 
 
 class Encoded(NamedTuple):
     """An image as its source has it."""
 
     data: bytes
-    box: Box | None
+    boxes: tuple[Box, ...] = ()  # around the objects of its class
 
 
 class Unreadable(Exception):

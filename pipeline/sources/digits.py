@@ -28,6 +28,7 @@ Levels = NDArray[np.floating]
 def fingerprint(data: Data, size_ratio: Fraction) -> dict[str, Any]:
     """Everything the pictures depend on: parameters, this generator, and the libraries that draw and encode."""
     libraries = {name: version(name) for name in ("numpy", "pillow", "scikit-learn")}
+    assert data.digits is not None  # params.yaml is checked
     drawing = {"source": data.source, "limit": data.limit, **data.digits.model_dump(mode="json")}
     return {**drawing, "size_ratio": str(size_ratio), "generator": VERSION, **libraries}
 
@@ -54,7 +55,8 @@ class Digits:
 
     def read(self, entry: Entry) -> Encoded:
         """Draw a digit."""
-        return Encoded(*self._draw(entry.where))
+        encoded, box = self._draw(entry.where)
+        return Encoded(encoded, (box,))
 
     def _entry(self, index: int) -> Entry:
         return Entry(f"digit-{index:04d}", int(self.labels[index]), index)

@@ -90,7 +90,7 @@ class Cifar10:
         split, number = entry.where
         buffer = io.BytesIO()
         Image.fromarray(self._images[split][number]).save(buffer, "PNG", compress_level=1)
-        return Encoded(buffer.getvalue(), None)
+        return Encoded(buffer.getvalue())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Cifar10, (self.root, self.val_share, self.limit)  # the images stay behind

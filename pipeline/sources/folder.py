@@ -31,6 +31,7 @@ class File(NamedTuple):
     path: str  # relative to the root
     label: str
     reason: str  # empty if it is one
+    size: int = 0  # bytes
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,13 @@ class ImageFolder:
         }  # fmt: skip
         left_out = [LeftOut("train", printable(f.path), f.reason) for f in train if f.reason]
         left_out += [LeftOut("val", printable(f.path), f.reason) for f in val if f.reason]
-        return Listing([printable(name) for name in names], entries, left_out)
+        size = sum(file.size for file in (*train, *val) if not file.reason)
+        return Listing([printable(name) for name in names], entries, left_out, size)
 
     def read(self, entry: Entry) -> Encoded:
         """The file's bytes."""
         try:
-            return Encoded((self.root / entry.where).read_bytes(), None)
+            return Encoded((self.root / entry.where).read_bytes())
         except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
             raise Unreadable((error.strerror or str(error)).lower()) from None
         except OSError as error:  # a disk that fails, or is away: nothing that should be left out for good
@@ -143,7 +145,7 @@ def _rows(root: Path, split: str) -> Iterator[tuple[str, int, int, int]]:
         if isinstance(folder, str):
             yield printable(f"{split}/{label}"), 0, 0, 0
             continue
-        for one in _in(folder):
+        for one in sorted_in(folder):
             try:
                 seen = one.stat() if os.path.exists(one) else one.stat(follow_symlinks=False)
             except OSError as error:
@@ -155,11 +157,12 @@ def _files(root: Path, split: Split) -> Iterator[File]:
     """All that lies in a split's class folders, in the order of its names."""
     real = root.resolve()
     for label, folder in _folders(root, split):
-        inside = [] if isinstance(folder, str) else _in(folder)
+        inside = [] if isinstance(folder, str) else sorted_in(folder)
         if not inside:
             yield File(f"{split}/{label}", "", folder if isinstance(folder, str) else "an empty folder")
         for one in inside:
-            yield File(f"{split}/{label}/{one.name}", label, _why_not(one, real))
+            reason = _why_not(one, real)
+            yield File(f"{split}/{label}/{one.name}", label, reason, 0 if reason else _size(one))
 
 
 def _folders(root: Path, split: str) -> Iterator[tuple[str, Path | str]]:
@@ -175,20 +178,20 @@ def _folders(root: Path, split: str) -> Iterator[tuple[str, Path | str]]:
         raise Failure(f"{root} has no folder {split}: images lie in train/CLASS/ and val/CLASS/")
     if not place.resolve().is_relative_to(real):
         raise Failure(f"{place} is a link that leads out of {root}: name the folder that it leads to as data.path")
-    for one in _in(place):
+    for one in sorted_in(place):
         if _is_hidden(one.name):
             yield one.name, HIDDEN_ONE
         elif not os.path.exists(one) and one.is_symlink():
             yield one.name, "a link that leads nowhere"
         elif not os.path.isdir(one):
             yield one.name, "a file beside the classes' folders"
-        elif not _leads_inside(one, real):
+        elif not leads_inside(one, real):
             yield one.name, "a link that leads out of the data set's folder"
         else:
             yield one.name, place / one.name
 
 
-def _in(folder: Path) -> list[os.DirEntry[str]]:
+def sorted_in(folder: Path) -> list[os.DirEntry[str]]:
     """All in a folder, by name. Failure if it may not be looked into."""
     try:
         with os.scandir(folder) as found:
@@ -205,15 +208,22 @@ def _why_not(file: os.DirEntry[str], root: Path) -> str:
         mode = file.stat().st_mode
     except OSError:
         return "a link that leads nowhere" if file.is_symlink() else ""  # reading says why
-    if not _leads_inside(file, root):
+    if not leads_inside(file, root):
         return "a link that leads out of the data set's folder"
     if stat.S_ISDIR(mode):
         return "a folder, not an image"
     return "" if stat.S_ISREG(mode) else "no regular file"
 
 
-def _leads_inside(one: os.DirEntry[str], root: Path) -> bool:
-    """Whether something is no link, or a link to something below `root`."""
+def _size(file: os.DirEntry[str]) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:  # reading says why
+        return 0
+
+
+def leads_inside(one: os.DirEntry[str], root: Path) -> bool:
+    """Whether something is no link, or a link to something below `root`, which is no link itself."""
     return not one.is_symlink() or Path(one.path).resolve().is_relative_to(root)
 
 

@@ -1,0 +1,237 @@
+"""The source `ilsvrc2012`: the published archives as they are, or the tree that people unpack them to.
+
+Of an archive only headers are read to list it, and each image's bytes once, where they lie. Images are named as they
+are published, and come in the order of classes and names, so that archives and tree are one and the same data set.
+Classes are numbered in the order of their WordNet ids, as torchvision's and Caffe's nets have them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.errors import Failure
+from pipeline.sources import devkit
+from pipeline.sources.base import Encoded, Entry, LeftOut, Listing, Split, Unreadable
+from pipeline.sources.boxes import ARCHIVES as BOXES
+from pipeline.sources.boxes import Fractions, in_pixels, read_boxes
+from pipeline.sources.compact import Compact, Found, Where, id_of
+from pipeline.sources.devkit import Devkit, read_devkit
+from pipeline.sources.folder import leads_inside, printable, sorted_in
+from pipeline.sources.published import ARCHIVES, check_sums, departures
+from pipeline.sources.tar import members
+
+__all__ = ["Ilsvrc", "check_sums", "fingerprint", "missing"]
+WNID = re.compile(r"n\d{8}", re.ASCII)
+NAMES = {"train": re.compile(r"(n\d{8})_\d{1,9}\.jpe?g", re.ASCII | re.IGNORECASE),
+         "val": re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.ASCII | re.IGNORECASE)}  # fmt: skip
+EDGE = 2**16  # bytes at each end of an archive that its fingerprint is of
+Group = tuple[str, Iterable[Found]]  # a class, and its files, not yet looked for; no class where the files have none
+
+
+@dataclass(frozen=True)
+class Ilsvrc:
+    """ILSVRC-2012 in the folder `root`, `limit` images a split at the most."""
+
+    root: Path
+    limit: int | None
+
+    name = "ilsvrc2012"
+    about = "ILSVRC-2012: photographs of 1000 classes of ImageNet (Russakovsky et al., 2015)"
+    comparable = True
+
+    def listing(self) -> Listing:
+        """All images. Failure if something is missing, cut short, damaged or hostile, by its name."""
+        if text := missing(self.root):
+            raise Failure(text)
+        kit, left_out = read_devkit(self.root), list[LeftOut]()
+        wnids = kit.wnids if kit else sorted({name for name, _ in _groups(self.root, "train") if WNID.fullmatch(name)})
+        numbers = {wnid: label for label, wnid in enumerate(wnids)}
+        train = _training(self.root, numbers, left_out)
+        val, strange = _validation(self.root, numbers, kit, left_out)
+        counts = [len(part) for part in train]
+        reasons = departures(kit, wnids, counts, len(val)) + strange
+        entries: dict[Split, Compact] = {"train": Compact.joined(train), "val": val}
+        if self.limit is not None:
+            reasons.insert(0, f"data.limit is {self.limit:,}")
+            entries = {split: self._limited(all_, len(wnids)) for split, all_ in entries.items()}
+        size = sum(int(one.sizes.sum()) for one in entries.values())
+        return Listing(kit.names if kit else wnids, entries, left_out, size, reasons)
+
+    def read(self, entry: Entry) -> Encoded:
+        """One image's bytes and boxes."""
+        where: Where = entry.where
+        file = where.found
+        path = self.root / file.place if file.offset >= 0 else self.root / file.place / file.name
+        try:
+            with path.open("rb", buffering=0) as opened:
+                opened.seek(max(file.offset, 0))
+                data = opened.read(file.size) if file.offset >= 0 else opened.read()
+        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+            if file.offset >= 0:
+                raise Failure(f"{path} could not be read: {error.strerror}") from None
+            raise Unreadable((error.strerror or str(error)).lower()) from None
+        except OSError as error:  # a disk that fails, or is away
+            raise Failure(f"{path} could not be read: {error.strerror or error}") from None
+        if file.offset >= 0 and len(data) < file.size:
+            raise Failure(f"{path} is cut short: it ends inside {file.name}; fetch it again")
+        return Encoded(data, in_pixels(where.boxes, data))
+
+    def _limited(self, entries: Compact, classes: int) -> Compact:
+        assert self.limit is not None
+        if self.limit < classes:
+            raise Failure(f"data.limit is {self.limit}, less than one image of each of the {classes} classes")
+        return entries.first_of_each(self.limit)
+
+
+def missing(root: Path) -> str:
+    """What is not there and has to be; nothing if all is."""
+    if not root.is_dir():
+        return f"there is no folder {root}: name the one with ILSVRC-2012's archives (vgg-repro prepare --path ...)"
+    for split, archive in ARCHIVES.items():
+        if not (root / archive).exists() and not (root / split).is_dir():
+            return f"{root} has neither {archive} nor a folder {split}: see docs/ilsvrc-2012.md"
+    has_kit = (root / devkit.ARCHIVE).exists() or (root / devkit.NAME).is_dir()
+    if not has_kit and ((root / ARCHIVES["val"]).exists() or not any(_class_folders(root / "val"))):
+        return f"{root} has no {devkit.ARCHIVE}, which has the ground truth of the validation images"
+    return ""
+
+
+def fingerprint(root: Path) -> dict[str, Any]:
+    """What the data set looks like from outside, the same for a copy of the archives. Failure if it is not there.
+
+    An archive is known by its length and its ends; a tree by its folders' names and times, so that a file whose
+    content alone is exchanged is not noticed: looking at 1.3 million files each time would take minutes.
+    """
+    if text := missing(root):
+        raise Failure(text)
+    files = [(name, *_edges(root / name)) for name in (*ARCHIVES.values(), devkit.ARCHIVE, *BOXES.values())
+             if (root / name).exists()]  # fmt: skip
+    trees = [root / split for split in ARCHIVES if not (root / ARCHIVES[split]).exists()]
+    if not (root / devkit.ARCHIVE).exists():
+        trees.append(root / devkit.NAME / "data")
+    folders = [folder for tree in trees if tree.is_dir() for folder in (tree, *_class_folders(tree))]
+    return {"archives": files, "folders": [(str(one.relative_to(root)), one.stat().st_mtime_ns) for one in folders]}
+
+
+def _edges(archive: Path) -> tuple[int, str]:
+    """An archive's length and a hash of its first and last bytes."""
+    try:
+        with archive.open("rb") as file:
+            first = file.read(EDGE)
+            length = file.seek(0, os.SEEK_END)
+            file.seek(max(length - EDGE, 0))
+            return length, hashlib.sha256(first + file.read(EDGE)).hexdigest()
+    except OSError as error:
+        raise Failure(f"{archive} cannot be read: {error.strerror}") from None
+
+
+def _class_folders(tree: Path) -> list[Path]:
+    return [tree / one.name for one in sorted_in(tree) if WNID.fullmatch(one.name) and one.is_dir()]
+
+
+def _training(root: Path, numbers: Mapping[str, int], left_out: list[LeftOut]) -> list[Compact]:
+    """The training images of each class in turn; what is of no class goes to `left_out`."""
+    parts: dict[int, Compact] = {}
+    boxes = _boxes(root, "train")
+    for wnid, files in _groups(root, "train"):
+        if wnid not in numbers or numbers[wnid] in parts:
+            why = "it comes twice" if wnid in numbers else "it is no class of ILSVRC-2012"
+            left_out.append(LeftOut("train", printable(wnid), why))
+            continue
+        good = _accepted("train", files, left_out, wnid)
+        parts[numbers[wnid]] = Compact.of(good, [numbers[wnid]] * len(good), boxes)
+    nothing = Compact.of([], [], {})
+    return [parts.get(label, nothing) for label in range(len(numbers))]
+
+
+def _validation(
+    root: Path, numbers: Mapping[str, int], kit: Devkit | None, left_out: list[LeftOut]
+) -> tuple[Compact, list[str]]:
+    """The validation images, their classes from the kit or, without it, from their folders; and where both disagree."""
+    labelled: list[tuple[Found, int]] = []
+    against: list[str] = []
+    for wnid, files in _groups(root, "val"):
+        for one in _accepted("val", files, left_out):
+            label = _truth(kit, one.name) if kit else numbers.get(wnid)
+            if label is None:
+                why = f"its class, {printable(wnid)}, is not in train" if wnid else "it has no ground truth"
+                left_out.append(LeftOut("val", id_of(one.name), why))
+                continue
+            labelled.append((one, label))
+            if wnid and numbers.get(wnid) != label:
+                against.append(id_of(one.name))
+    labelled.sort()
+    strange = f"{len(against)} validation images lie in folders of other classes than their ground truth's"
+    files_, labels = [one for one, _ in labelled], [label for _, label in labelled]
+    return Compact.of(files_, labels, _boxes(root, "val")), [f"{strange}, the first {against[0]}"] if against else []
+
+
+def _truth(kit: Devkit, name: str) -> int | None:
+    """The class of a validation image, by its number from 1 on."""
+    number = int(id_of(name)[-8:])
+    return kit.truth[number - 1] if 1 <= number <= len(kit.truth) else None
+
+
+def _accepted(split: Split, files: Iterable[Found], left_out: list[LeftOut], wnid: str = "") -> list[Found]:
+    """The files whose names are as published, each once, in the order of their names; the others are `left_out`."""
+    good = []
+    for one in files:
+        matched = NAMES[split].fullmatch(one.name)
+        if matched and (not wnid or matched[1] == wnid):
+            good.append(one)
+        else:
+            left_out.append(LeftOut(split, printable(f"{one.place}/{wnid}/{one.name}"), "not a name of ILSVRC-2012's"))
+    found = []
+    for _, same in groupby(sorted(good, key=lambda one: (id_of(one.name), one.offset)), attrgetter("name")):
+        first, *more = same
+        found.append(first)
+        left_out += [LeftOut(split, id_of(one.name), "its name comes twice") for one in more]
+    return found
+
+
+def _groups(root: Path, split: Split) -> Iterator[Group]:
+    """A split's files by class, from its archive if there is one, else from its folder."""
+    archive = root / ARCHIVES[split]
+    if not archive.exists():
+        yield from _tree(root, split)
+    elif split == "val":
+        yield "", (Found(PurePosixPath(one.name).name, archive.name, one.offset, one.size) for one in members(archive))
+    else:
+        for inner in members(archive):
+            name = PurePosixPath(inner.name).name
+            files = (Found(PurePosixPath(one.name).name, archive.name, one.offset, one.size)
+                     for one in members(archive, inner))  # fmt: skip
+            yield name.removesuffix(".tar") if name.endswith(".tar") else name, files
+
+
+def _tree(root: Path, split: Split) -> Iterator[Group]:
+    """The class folders' files, and those that lie beside them: in val, all may."""
+    real = root.resolve()
+    beside = []
+    for one in sorted_in(root / split):
+        if one.is_dir() and leads_inside(one, real):
+            yield one.name, _files(root, f"{split}/{one.name}", sorted_in(root / split / one.name), real)
+        else:
+            beside.append(one)
+    if beside:
+        yield "", _files(root, split, beside, real)
+
+
+def _files(root: Path, place: str, inside: Iterable[os.DirEntry[str]], real: Path) -> Iterator[Found]:
+    for one in inside:
+        if leads_inside(one, real) and one.is_file():
+            yield Found(one.name, place, -1, one.stat().st_size)
+
+
+def _boxes(root: Path, split: Split) -> dict[str, Fractions]:
+    """A split's boxes by their images' ids; none if their archive is not there."""
+    archive = root / BOXES[split]
+    return dict(read_boxes(archive)) if archive.exists() else {}
