@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import data, fingerprint, prepare, report, run, score, table, train, weights
+from cli import data, fingerprint, plan, prepare, report, run, score, table, train, weights
 from pipeline.errors import Failure
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ app.command("train")(train.train)
 app.command("score")(score.score)
 app.command("table")(table.table)
 app.command("run")(run.run)
+app.command("plan")(plan.plan)
 app.command("report")(report.report)
 app.command("fingerprint", hidden=True)(fingerprint.fingerprint)
 

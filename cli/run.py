@@ -19,8 +19,9 @@ def run(
     Example: vgg-repro run table3 table4 --jobs 2
     """
     from pipeline.errors import Interrupted
+    from pipeline.graph import needs
     from pipeline.signals import stopped_by_sigterm
-    from pipeline.walk import Walk, needs
+    from pipeline.walk import Walk
 
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     try:

@@ -54,7 +54,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, values: Any) -> None:
     """Write `values` to `path` as JSON for people: indented, a trailing newline."""
-    write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json_text(values))
+
+
+def json_text(values: Any) -> str:
+    """What `write_json` writes."""
+    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
 @contextmanager

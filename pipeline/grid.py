@@ -142,6 +142,11 @@ def check_table(name: str) -> str:
     raise UsageError(f"there is no table {name!r}. {nearest(name, [*map(str, range(1, 8)), 'shallow'])}")
 
 
+def stage_of(target: str) -> str:
+    """The stage that a person may call by its table's number; any other name as it is."""
+    return check_table(target) if target.isdigit() else target
+
+
 def check_net(net: str) -> str:
     """`net` itself; UsageError names the nearest and all."""
     if net not in NETS:

@@ -48,6 +48,12 @@ def shards_key(params: Params) -> str:
     return digest([fingerprint(params.chosen), *_wanted(params)])[:16]
 
 
+def seen_from_outside(params: Params) -> dict[str, Any]:
+    """What the shards depend on besides parameters: the source as it looks, and the largest S. Failure without it."""
+    place = params.chosen.data.path
+    return {"source": fingerprint(params.chosen), "path": place, "largest_scale": params.largest_scale}
+
+
 def is_asked_for(params: Params) -> bool:
     """Whether the images that were prepared last are those that `params` ask for; nobody looks at the source."""
     return SHARDS.exists() and SHARDS.read_text().split()[1:] == [_asked(params)]
@@ -55,7 +61,9 @@ def is_asked_for(params: Params) -> bool:
 
 def _asked(params: Params) -> str:
     data = params.chosen.data
-    own = data.digits.model_dump(mode="json") if data.source == "digits" and data.digits else [data.path, data.val_share]
+    own = (
+        data.digits.model_dump(mode="json") if data.source == "digits" and data.digits else [data.path, data.val_share]
+    )
     return digest([data.source, data.limit, own, *_wanted(params)])[:16]
 
 

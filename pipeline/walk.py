@@ -11,33 +11,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from pipeline.errors import Failure, UsageError
+from pipeline.errors import Failure
+from pipeline.graph import Needs
 from pipeline.orphan import end_with_parent
-
-Needs = Mapping[str, frozenset[str]]  # a stage to the stages it needs first
-
-
-def needs(targets: Sequence[str]) -> Needs:
-    """The stages that `targets` (all, if there are none) come down to, each with those it needs first.
-
-    UsageError for a target that DVC does not know.
-    """
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-    from dvc.repo.reproduce import collect_stages, plan_repro
-
-    try:
-        with Repo() as repo, repo.lock:
-            chosen = collect_stages(repo, list(targets) or ["dvc.yaml"])
-            graph = repo.index.graph
-            stages = plan_repro(graph, chosen)
-            return {s.addressing: frozenset(up.addressing for up in graph.successors(s)) for s in stages}
-    except DvcException as reason:
-        raise UsageError(str(reason)) from None
 
 
 def longest_first(graph: Needs) -> list[str]:

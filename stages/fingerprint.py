@@ -5,10 +5,9 @@ from __future__ import annotations
 from pipeline.files import write_json
 from pipeline.params import Params
 from pipeline.paths import FINGERPRINT
-from pipeline.sources import fingerprint
+from pipeline.prepare import seen_from_outside
 
 
 def main(params: Params) -> None:
-    """Write the source's fingerprint, where it lies, and the largest S of the grid."""
-    source, place = fingerprint(params.chosen), params.chosen.data.path
-    write_json(FINGERPRINT, {"source": source, "path": place, "largest_scale": params.largest_scale})
+    """Write what the source looks like now."""
+    write_json(FINGERPRINT, seen_from_outside(params))

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Failure, UsageError
-from pipeline.walk import Walk, longest_first, needs
+from pipeline.graph import needs
+from pipeline.walk import Walk, longest_first
 
 ROOT = Path(__file__).parent.parent
 GRAPH = {

@@ -1,0 +1,65 @@
+"""vgg-repro plan: what would run, why, and what it would cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.common import params
+
+if TYPE_CHECKING:
+    from pipeline.params import Params
+    from pipeline.plan import Plan
+    from reports.plan import Speed
+
+NO_TIME = "For times, add --measure, or --images-per-second with what net D trains at on your machine."
+CAPS = "Iterations are those of the whole schedule; a plateau may end a run sooner."
+
+
+def plan(
+    targets: Annotated[
+        list[str] | None, typer.Argument(help="Tables or stages, such as table4; all, if none is named.")
+    ] = None,
+    images_per_second: Annotated[
+        float | None, typer.Option(min=0.001, help="Training images of net D a second; other work by its arithmetic.")
+    ] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Train and score for some seconds a net first.")] = False,
+) -> None:
+    """Show which stages would run and why, what they cost, and which runs need not wait for each other. Runs nothing.
+
+    Example: vgg-repro plan table4 --images-per-second 500
+    """
+    from pipeline.graph import ALWAYS, fates
+    from pipeline.grid import stage_of
+    from pipeline.plan import plan as planned
+    from reports.plan import plan_text
+
+    chosen = params()
+    named = [stage_of(target) for target in targets or []]
+    found = planned(chosen, [fate for fate in fates(named, chosen) if fate.why != ALWAYS])
+    speed = _speed(chosen, found, images_per_second, measure)
+    nets = {name: run.net for name, run in chosen.runs.items()}
+    seconds = speed.seconds(found, nets) if speed else {}
+    typer.echo(plan_text(found, named, seconds, f"{CAPS} {speed.source if speed else NO_TIME}"))
+
+
+def _speed(chosen: Params, found: Plan, images_per_second: float | None, measure: bool) -> Speed | None:
+    """How fast this machine, or the one that somebody has in mind, is."""
+    from pipeline.plan import REFERENCE
+    from reports.plan import Speed
+
+    if images_per_second is not None:
+        rate = images_per_second * found.nets[REFERENCE]
+        said = f"Times are those of a machine that trains {images_per_second:g} images of net D a second"
+        return Speed(dict.fromkeys(found.nets, rate), rate, f"{said}, and does all else as fast by its arithmetic.")
+    if not measure:
+        return None
+    from stages.measure import scoring_rate, training_rates
+
+    rates, decoded = training_rates(chosen, found)
+    listed = ", ".join(f"{net} {rate:.3g}" for net, rate in rates.items())
+    how = "with the prepared images" if decoded else "of random pixels: images are still to be decoded"
+    said = f"Measured here, images a second in training, {how}: {listed}."
+    training = {net: rate * found.nets[net] for net, rate in rates.items()}
+    return Speed(training, scoring_rate(chosen, found.images.classes), said)

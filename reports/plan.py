@@ -1,0 +1,123 @@
+"""The plan as text: what would run and why, what that costs, and what need not wait for what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.plan import Cost, Plan
+from pipeline.progress import duration
+from reports.markdown import NONE, grid
+
+UNITS = ("", "k", "M", "G", "T", "P", "E", "Z")
+CALLED = {"dense": "dense", "crops": "50 crops a scale", "centre": "centre crop"}
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a machine is taken to be: arithmetic a second in training, by net, and in scoring."""
+
+    training: Mapping[str, float]
+    scoring: float
+    source: str  # where that is known from, a sentence
+
+    def seconds(self, plan: Plan, nets: Mapping[str, str]) -> dict[str, float]:
+        """The time of each stage that would run; `nets` has each run's."""
+        found = {cost.stage: cost.flops / self.training[nets[cost.name]] for cost in plan.training}
+        return found | {cost.stage: cost.flops / self.scoring for cost in plan.scoring}
+
+
+def plan_text(plan: Plan, targets: Sequence[str], seconds: Mapping[str, float], note: str) -> str:
+    """All of it. `seconds` has the time of each stage that would run, or nothing; `note` says where it comes from."""
+    parts = [_head(plan, targets), _stages(plan)]
+    if plan.training or plan.scoring:
+        parts += [_images(plan)]
+    if plan.training:
+        parts += [_training(plan, seconds), _turns(plan)]
+    if plan.scoring:
+        parts += [_scoring(plan, seconds)]
+    if plan.training or plan.scoring:
+        parts += [_totals(plan, seconds), note]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _head(plan: Plan, targets: Sequence[str]) -> str:
+    counts = Counter(fate.what for fate in plan.fates)
+    what = ", ".join(targets) if targets else "everything"
+    return (
+        f"Profile {plan.profile}, {what}: {len(plan.fates)} stages, of which {counts['done']} are up to date, "
+        f"{counts['cached']} come from the cache and {counts['run']} would run."
+    )
+
+
+def _stages(plan: Plan) -> str:
+    """Each stage that is not up to date, and why."""
+    width = max((len(fate.stage) for fate in plan.fates), default=0)
+    return "\n".join(f"{fate.what:7} {fate.stage:{width}}  {fate.why}" for fate in plan.fates if fate.what != "done")
+
+
+def _images(plan: Plan) -> str:
+    images = plan.images
+    source = "as prepared" if images.counted else "as the source is known to have; none is prepared yet"
+    return f"{images.train:,} training and {images.val:,} validation images of {images.classes} classes, {source}."
+
+
+def _training(plan: Plan, seconds: Mapping[str, float]) -> str:
+    rows = [[cost.name, f"{cost.images:,}", f"{cost.iterations:,}", si(cost.flops, "FLOP"), si(cost.memory, "B"),
+             *_time(cost, seconds)] for cost in plan.training]  # fmt: skip
+    headings = ["to train", "images", "iterations", "arithmetic", "memory", *["time"] * bool(seconds)]
+    return grid(headings, rows, right=range(1, len(headings)))
+
+
+def _scoring(plan: Plan, seconds: Mapping[str, float]) -> str:
+    rows = [[cost.name, CALLED[cost.stage.partition("@")[0]], f"{cost.images:,}", f"{cost.iterations:,}",
+             si(cost.flops, "FLOP"), si(cost.memory, "B"), *_time(cost, seconds)] for cost in plan.scoring]  # fmt: skip
+    headings = ["to score", "how", "images", "passes", "arithmetic", "memory", *["time"] * bool(seconds)]
+    return grid(headings, rows, right=range(2, len(headings)))
+
+
+def _time(cost: Cost, seconds: Mapping[str, float]) -> list[str]:
+    return [duration(seconds[cost.stage])] if seconds else []
+
+
+def _turns(plan: Plan) -> str:
+    turns = plan.waves()
+    if len(turns) == 1:
+        return f"None of these runs waits for another: {', '.join(turns[0])}."
+    lines = [f"{number}. {', '.join(wave)}" for number, wave in enumerate(turns, 1)]
+    return "Runs on one line need not wait for each other:\n" + "\n".join(lines)
+
+
+def _totals(plan: Plan, seconds: Mapping[str, float]) -> str:
+    lines = list(_sums(plan, seconds))
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:{width}}  {text}" for name, text in lines)
+
+
+def _sums(plan: Plan, seconds: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    for name, costs in (("training", plan.training), ("scoring", plan.scoring)):
+        time = f", {duration(sum(seconds[cost.stage] for cost in costs))}" if seconds else ""
+        if costs:
+            yield name, si(sum(cost.flops for cost in costs), "FLOP") + time
+    if seconds:
+        chain = plan.chain(seconds)
+        yield "one by one", duration(sum(seconds.values()))
+        yield "side by side", f"{duration(sum(seconds[name] for name in chain))} at the least: {', '.join(chain)}"
+    shards = f"{si(plan.images.bytes, 'B')} of prepared images, " if plan.images.bytes else ""
+    kept = [sum(cost.disk for cost in costs) for costs in (plan.training, plan.scoring)]
+    largest = max((3 * cost.disk for cost in plan.training), default=0)
+    yield (
+        "disk",
+        f"{shards}{si(kept[0], 'B')} of weights, {si(kept[1], 'B')} of scores, {si(largest, 'B')} a checkpoint",
+    )
+    memory = max(cost.memory for cost in (*plan.training, *plan.scoring))
+    yield "memory", f"{si(memory, 'B')} for the largest, on the device that computes"
+
+
+def si(value: float, unit: str) -> str:
+    """A number with its unit and the prefix that suits: 4.33 EFLOP."""
+    power = 0
+    while value >= 999.5 and power < len(UNITS) - 1:
+        value, power = value / 1000, power + 1
+    return f"{value:.3g} {UNITS[power]}{unit}" if value else NONE

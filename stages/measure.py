@@ -1,0 +1,117 @@
+"""How fast this machine trains and scores: a few seconds a net, for the plan. No stage of the graph."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+
+from pipeline.errors import Failure
+from pipeline.facts import Facts, read_facts
+from pipeline.params import Params
+from pipeline.plan import REFERENCE, Plan
+from stages.setup import build, device, normaliser, open_shards
+from vgg.cost import forward_flops, training_flops
+from vgg.fit import Recipe, optimiser, train_loss
+from vgg.initialise import randomise
+from vgg.score import Scorer, dense
+from vgg.stream import Batch, training_stream
+from vgg.stream import Plan as Stream
+
+SECONDS = 2.0  # of each net, after a first step
+STEP = 3e11  # arithmetic of one step on a CPU, at the most: there a few images tell as much as 256
+LONGER = 4 / 3
+
+
+def training_rates(params: Params, plan: Plan) -> tuple[dict[str, float], bool]:
+    """Images a second in training, by net, and whether they were read and decoded, or only random pixels."""
+    nets = sorted({str(params.runs[cost.name].net) for cost in plan.training}) or [REFERENCE]
+    facts = _facts(params)
+    return {net: _training_rate(params, net, plan.images.classes, facts) for net in nets}, facts is not None
+
+
+def scoring_rate(params: Params, classes: int) -> float:
+    """Arithmetic a second of a dense forward pass of net D at Q = 256."""
+    score, size = params.chosen.score, params.chosen.net
+    where = device(score.device, score.threads)
+    net = build(params, REFERENCE, classes).to(where).to(memory_format=torch.channels_last)
+    height = size.pixels(256)
+    width = round(height * LONGER)
+    flops = 2 * forward_flops(net, height, width)
+    batch = _batch(score.batch, flops, where)
+    scorer = Scorer(net, lambda pixels: pixels.float(), size.crop, where, score.precision == "bfloat16", score.mean)
+    pixels = torch.zeros((batch, 3, height, width), dtype=torch.uint8, device=where)
+
+    def step() -> None:
+        for view in dense(pixels, size.crop):
+            scorer._softmax(view).cpu()
+
+    net.eval()
+    return batch * flops / _seconds(step, where)
+
+
+def _facts(params: Params) -> Facts | None:
+    """The prepared images, if they are on this machine."""
+    try:
+        facts = read_facts(params.profile)
+        open_shards(params, "train", facts)
+        return facts
+    except Failure:
+        return None
+
+
+def _training_rate(params: Params, name: str, classes: int, facts: Facts | None) -> float:
+    train, size = params.chosen.train, params.chosen.net
+    where = device(train.device, train.threads)
+    net = build(params, name, classes).to(where)
+    randomise(net, size.init, size.std, size.last_std, train.seed)
+    net.to(memory_format=torch.channels_last)
+    sgd = optimiser(net, Recipe(1e-9, 1, train.momentum, train.weight_decay, 0, 1, 0, 0))
+    batch = _batch(train.batch, training_flops(net, size.crop), where)
+    batches = _batches(params, batch, facts, where)
+
+    def step() -> None:
+        x, labels = next(batches)
+        with torch.autocast(where.type, torch.bfloat16, enabled=train.precision == "bfloat16"):
+            scores = net(x)
+        sgd.zero_grad()
+        train_loss(scores, labels).backward()  # type: ignore[no-untyped-call]
+        sgd.step()
+
+    net.train()
+    return batch / _seconds(step, where)
+
+
+def _batches(
+    params: Params, batch: int, facts: Facts | None, where: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What a net trains on, and labels: from the prepared images, or random."""
+    size = params.chosen.net
+    if facts is None:
+        x = torch.randn((batch, 3, size.crop, size.crop), device=where).contiguous(memory_format=torch.channels_last)
+        while True:
+            yield x, torch.zeros(batch, dtype=torch.int64, device=where)
+    normalise = normaliser(params, facts).to(where)
+    plan = Stream(params.chosen.train.seed, batch, size.crop, (size.pixels(256), size.pixels(256)))
+    threads, gpu = params.chosen.train.threads, where.type == "cuda"
+    stream: Iterator[Batch] = training_stream(open_shards(params, "train", facts), plan, threads=threads, gpu=gpu)
+    for pixels, labels, colour, _ in stream:
+        x = normalise(pixels.to(where), colour.to(where)).contiguous(memory_format=torch.channels_last)
+        yield x, labels.to(where)
+
+
+def _batch(wanted: int, flops: int, where: torch.device) -> int:
+    return wanted if where.type == "cuda" else max(1, min(wanted, int(STEP / flops)))
+
+
+def _seconds(step: Callable[[], None], where: torch.device) -> float:
+    """How long a step takes: the mean over some seconds, after a first one."""
+    step()
+    steps, started = 0, time.perf_counter()
+    while not steps or time.perf_counter() - started < SECONDS:
+        step()
+        steps += 1
+    if where.type == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - started) / steps
