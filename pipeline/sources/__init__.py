@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import Failure
 from pipeline.params import Profile
 from pipeline.sources.base import Source
 
@@ -18,11 +19,11 @@ def open_source(profile: Profile) -> Source:
         assert data.digits is not None  # params.yaml is checked
         return digits.Digits(data.digits, data.limit, float(profile.net.size_ratio))
     if data.source == "imagefolder":
-        return folder.ImageFolder(_root(profile), data.val_share, data.limit)
+        return folder.ImageFolder(root_of(profile), data.val_share, data.limit)
     if data.source == "ilsvrc2012":
-        return ilsvrc.Ilsvrc(_root(profile), data.limit)
+        return ilsvrc.Ilsvrc(root_of(profile), data.limit)
     kind = downloads.Cifar10 if data.source == "cifar10" else downloads.Imagenette
-    return kind(_root(profile), data.val_share, data.limit)
+    return kind(root_of(profile), data.val_share, data.limit)
 
 
 def fingerprint(profile: Profile) -> dict[str, Any]:
@@ -37,27 +38,30 @@ def fingerprint(profile: Profile) -> dict[str, Any]:
         return digits.fingerprint(data, profile.net.size_ratio)
     chosen = {"source": data.source, "limit": data.limit, "val_share": data.val_share}
     if data.source == "imagefolder":
-        return {**chosen, **folder.fingerprint(_root(profile))}
+        return {**chosen, **folder.fingerprint(root_of(profile))}
     if data.source == "ilsvrc2012":
-        return {"source": data.source, "limit": data.limit, **ilsvrc.fingerprint(_root(profile))}
-    return {**chosen, **downloads.fingerprint(data.source, _root(profile))}
+        return {"source": data.source, "limit": data.limit, **ilsvrc.fingerprint(root_of(profile))}
+    return {**chosen, **downloads.fingerprint(data.source, root_of(profile))}
 
 
 def missing(profile: Profile) -> str:
     """What is not there of the source, and what to do; nothing if it is there. Nobody downloads anything."""
     from pipeline.sources import downloads, ilsvrc
 
-    root, source = _root(profile), profile.data.source
+    root, source = root_of(profile), profile.data.source
     if source == "digits":
         return ""
     if source == "ilsvrc2012":
-        return ilsvrc.missing(root)
+        try:
+            return ilsvrc.missing(root)
+        except Failure as reason:
+            return str(reason)
     if source == "imagefolder":
         return "" if (root / "train").is_dir() else f"{root} has no folder train: images lie in train/CLASS/"
     lies = (root / downloads.FOLDERS[source]).is_dir()
     return "" if lies else f"{source} is not in {root} yet; this downloads it: vgg-repro prepare"
 
 
-def _root(profile: Profile) -> Path:
+def root_of(profile: Profile) -> Path:
     """The source's folder; but for one's own images it lies under data/ unless params.yaml says where."""
     return Path(profile.data.path or f"data/{profile.data.source}").expanduser()

@@ -1,0 +1,69 @@
+"""Checks of the images: whether the source is there, whether it is prepared, and its archives' check sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline import paths
+from pipeline.health.base import Finding, Here, quoted
+
+DOWNLOADED = ("cifar10", "imagenette")
+PREPARE = "vgg-repro prepare"
+
+
+def images(here: Here) -> Iterator[Finding]:
+    """Whether the profile's source of images is there."""
+    from pipeline.sources import missing
+
+    data = here.profile.data
+    name, lacks = data.source, missing(here.profile)
+    if not lacks:
+        place = f" in {data.path}" if data.path and name != "digits" else ""
+        yield Finding("images", "ok", f"source {name}{place} is there")
+    elif name in DOWNLOADED:
+        yield Finding("images", "warning", lacks, PREPARE)
+    else:
+        yield Finding("images", "failure", lacks, f"{PREPARE} --source {name} --path /WHERE/THE/IMAGES/LIE")
+
+
+def shards(here: Here) -> Iterator[Finding]:
+    """Whether the shards are there, and of the images that params.yaml asks for."""
+    from pipeline.prepare import is_asked_for, is_whole
+
+    params = here.valid
+    begun = sorted(paths.shards_root().glob("*.partial"))
+    try:
+        asked, folder = is_asked_for(params), paths.shards()
+    except (IndexError, UnicodeDecodeError):
+        mend = f"rm {paths.SHARDS} && {PREPARE}"
+        yield Finding("shards", "failure", f"{paths.SHARDS} does not say where they are", mend)
+        return
+    if paths.SHARDS.exists() and not asked:
+        says = f"others than params.yaml asks for by now; `{PREPARE}` prepares those, and so does dvc repro"
+    elif is_whole(folder):
+        says = f"whole, in {folder}"
+    elif begun:
+        says = f"begun in {begun[-1]}; `{PREPARE}` goes on from there"
+    else:
+        says = f"not prepared yet; `{PREPARE}` does that, and so does dvc repro"
+    yield Finding("shards", "ok", says)
+
+
+def md5(here: Here) -> Iterator[Finding]:
+    """Each archive of ILSVRC-2012 against the check sum that it was published with."""
+    data = here.profile.data
+    if data.source != "ilsvrc2012":
+        yield Finding("md5", "ok", f"nothing to compare: source {data.source} has no archives with published sums")
+        return
+    from pipeline.sources import root_of
+    from pipeline.sources.ilsvrc import check_sums
+
+    root, archives = root_of(here.profile), 0
+    for archives, (name, wrong) in enumerate(check_sums(root), 1):  # noqa: B007
+        if wrong:
+            again = f"rm --force {quoted(root / name)}    # and fetch it again from https://image-net.org/download"
+            yield Finding("md5", "failure", f"{name}: {wrong}", again)
+        else:
+            yield Finding("md5", "ok", f"{name} is as published")
+    if not archives:
+        yield Finding("md5", "ok", f"nothing to compare: {root} has none of the published archives")
