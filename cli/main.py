@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import data, doctor, fingerprint, plan, prepare, report, run, score, table, train, weights
+from cli import data, doctor, fingerprint, plan, prepare, report, run, score, status, table, train, weights
 from pipeline.errors import Failure
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ app.command("score")(score.score)
 app.command("table")(table.table)
 app.command("run")(run.run)
 app.command("plan")(plan.plan)
+app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.command("report")(report.report)
 app.command("fingerprint", hidden=True)(fingerprint.fingerprint)

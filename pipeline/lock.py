@@ -37,6 +37,19 @@ def alone(lock: Path, work: str) -> Iterator[None]:
             return
 
 
+def holder(lock: Path) -> str | None:
+    """Who holds the file `lock`, as they say it of themselves; none if nobody does."""
+    try:
+        with lock.open("r") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip() or "somebody"
+    except OSError:
+        return None
+    return None
+
+
 def _who() -> str:
     return f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')},\n"
 

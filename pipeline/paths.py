@@ -26,7 +26,12 @@ def shards_root() -> Path:
 
 def checkpoints(run: str, key: str) -> Path:
     """The folder of a run's resumable state; unknown to DVC, which would delete it before it starts the run again."""
-    return Path("checkpoints") / f"{run}-{key[:12]}"
+    return checkpoints_root() / f"{run}-{key[:12]}"
+
+
+def checkpoints_root() -> Path:
+    """The folder of all runs' resumable states."""
+    return Path("checkpoints")
 
 
 def weights(name: str) -> Path:

@@ -35,7 +35,7 @@ class Progress:
         self.done += units
         self.note = self.note if note is None else note
         if self.bar is not None:
-            self.bar.update(self.task, completed=self.done, note=self.note, rate=f"{self._rate():.0f} {self.unit}/s")
+            self.bar.update(self.task, completed=self.done, note=self.note, rate=f"{self.rate():.0f} {self.unit}/s")
         elif time.monotonic() - self.said > INTERVAL:
             self._say()
 
@@ -46,12 +46,13 @@ class Progress:
         else:
             print(text, flush=True)
 
-    def _rate(self) -> float:
+    def rate(self) -> float:
+        """Units a second since the beginning."""
         return (self.done - self.first) / max(time.monotonic() - self.started, 1e-9)
 
     def _say(self) -> None:
         self.said = time.monotonic()
-        rate = self._rate()
+        rate = self.rate()
         left = f", {duration((self.total - self.done) / rate)} left" if rate > 0 and self.done < self.total else ""
         note = f", {self.note}" if self.note else ""
         print(f"{self.what}: {self.done}/{self.total} {self.unit}, {rate:.0f}/s{left}{note}", flush=True)

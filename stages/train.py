@@ -17,6 +17,7 @@ from pipeline.params import Params, Run
 from pipeline.paths import checkpoints, history, summary, weights
 from pipeline.progress import duration
 from pipeline.provenance import provenance
+from pipeline.running import LOCK
 from stages.setup import device, save_tensors, weights_of
 from stages.trainer import Trainer
 from vgg.errors import top_k, wilson
@@ -32,7 +33,7 @@ def main(params: Params, name: str) -> None:
     facts = read_facts(params.profile)
     where = device(profile.train.device, profile.train.threads)
     folder = checkpoints(name, identity(params, run, facts))
-    with alone(folder / "lock", f"training {name}"):
+    with alone(folder / LOCK, f"training {name}"):
         trainer = Trainer(params, name, facts, where, folder)
         trainer.resume()
         trainer.train()

@@ -17,6 +17,7 @@ from pipeline.grid import single_scale
 from pipeline.params import Params
 from pipeline.paths import weights
 from pipeline.progress import Progress
+from pipeline.running import Running, asked, here, tell
 from pipeline.signals import handled
 from pipeline.sources.base import SPLITS
 from stages.setup import build, check_trained_on, load_tensors, normaliser, open_shards, save_tensors, weights_of
@@ -27,6 +28,7 @@ from vgg.initialise import randomise, warm_start
 from vgg.score import Scorer, centre
 from vgg.stream import Plan, steps_per_epoch, training_stream
 
+SAY_EVERY = 5.0  # seconds between words on how far it is, for `vgg-repro status`
 SAVE_EVERY = 300.0  # seconds between checkpoints inside an epoch; there is one at the end of each epoch
 STALLED = 5  # epochs at ln K after which a run is said to be stalled
 
@@ -56,7 +58,7 @@ class Trainer:
         except ValueError as reason:
             raise Failure(f"{name} cannot be trained: {reason}; make train.batch smaller") from None
         self.stop = False
-        self.saved = time.monotonic()
+        self.saved = self.said = time.monotonic()
 
     @property
     def checkpoint(self) -> Path:
@@ -129,6 +131,8 @@ class Trainer:
         last = state.rows[-1] if state.rows else None
         shown = f", validation error {last.top1:.1f} %" if last else ""
         self.progress.advance(note=f"epoch {state.step // self.steps}, loss {loss:.3f}{shown}")
+        if self.stop or time.monotonic() - self.said > SAY_EVERY:
+            self._tell()
         if self.stop:
             self.save()
             raise Interrupted(f"{self.name} stopped at step {state.step}; the same command goes on from there")
@@ -141,7 +145,20 @@ class Trainer:
                 f"{self.name}: the loss has stood at ln {self.classes} = {math.log(self.classes):.2f} for {STALLED} "
                 f"epochs: the net is not learning. {_ADVICE}"
             )
+        self._tell()
         self.save()
+
+    def _tell(self) -> None:
+        """Say how far the run is, for others to read."""
+        self.said = time.monotonic()
+        state, steps, epochs = self.state, self.steps, self.recipe.epochs
+        done = state.step % steps
+        rate = self.progress.rate()
+        left = (steps * epochs - state.step) / rate if rate else None
+        top1 = state.rows[-1].top1 if state.rows else None
+        loss = state.loss / done if done else None
+        run = (self.name, asked(self.params, self.name), state.step, steps, epochs)
+        tell(self.folder, Running(*run, loss, top1, left, *here()))
 
 
 _ADVICE = (

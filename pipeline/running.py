@@ -1,0 +1,76 @@
+"""How far a run is while it trains: a small file in its checkpoint's folder, for whoever wants to know."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.errors import Failure
+from pipeline.files import digest, read_json, write_json
+from pipeline.lock import holder
+from pipeline.params import Params
+from pipeline.paths import checkpoints_root
+
+NAME = "progress.json"
+LOCK = "lock"
+SILENT = 60.0  # seconds without a word after which a run is not taken to train where no lock can be seen
+
+
+@dataclass(frozen=True)
+class Running:
+    """A run that trains, or that has stopped and can go on."""
+
+    run: str
+    asked: str  # a hash of the parameters that it trains by
+    step: int
+    steps: int  # of an epoch
+    epochs: int  # at the most
+    loss: float | None  # mean of this epoch so far
+    top1: float | None  # validation error in per cent after the last whole epoch, centre crop
+    left: float | None  # seconds to the last epoch, at the present rate
+    process: int
+    machine: str
+    said: float  # when, in seconds since 1970
+
+    @property
+    def epoch(self) -> int:
+        """Whole epochs that are behind it."""
+        return self.step // self.steps
+
+
+def asked(params: Params, run: str) -> str:
+    """A hash of the parameters that a run trains by; the images and the weights it begins from are not in it."""
+    profile, row = params.chosen, params.runs[run]
+    blocks = [row, profile.net, profile.train, profile.recipes[row.recipe]]
+    return digest([*(block.model_dump(mode="json") for block in blocks), params.method.train])
+
+
+def tell(folder: Path, running: Running) -> None:
+    """Write how far a run is; nothing happens where that cannot be written, for training matters more."""
+    with suppress(Failure):
+        write_json(folder / NAME, asdict(running))
+
+
+def here() -> tuple[int, str, float]:
+    """This process, its machine, and now."""
+    return os.getpid(), platform.node(), time.time()
+
+
+def all_running(params: Params) -> Iterator[tuple[Running, bool]]:
+    """Each run of `params` that has begun and is not finished, and whether it trains just now."""
+    newest: dict[str, tuple[Running, bool]] = {}
+    for path in checkpoints_root().glob(f"*/{NAME}"):
+        try:
+            found = Running(**read_json(path, ""))
+        except (Failure, TypeError, OSError):  # it is being removed, or is of another version
+            continue
+        if found.run in params.runs and found.asked == asked(params, found.run):
+            alive = holder(path.parent / LOCK) is not None or time.time() - found.said < SILENT
+            if found.run not in newest or newest[found.run][0].said < found.said:
+                newest[found.run] = found, alive
+    yield from newest.values()

@@ -1,0 +1,95 @@
+"""The grid at a glance: how far each run is, from DVC's graph and from what runs that train say of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.facts import Facts, read_facts
+from pipeline.files import read_json
+from pipeline.graph import Fate, fates
+from pipeline.grid import MODES, TITLES, rows
+from pipeline.params import Params
+from pipeline.paths import errors, summary
+from pipeline.paths import facts as facts_path
+from pipeline.running import Running, all_running
+
+Stand = Literal["waits", "ready", "training", "stopped", "cached", "trained"]
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """Where a run stands."""
+
+    name: str
+    stand: Stand
+    after: str  # the run or stage that it waits for
+    running: Running | None
+    error: float | None  # validation top-1 in per cent at the end of the last training, centre crop
+    scores: Mapping[str, float | None]  # by mode, top-1 in per cent at the run's best Q; None: not scored
+    tables: tuple[str, ...]  # that are done and have this run in them
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where the whole stands."""
+
+    profile: str
+    facts: Facts | None  # of the prepared images
+    prepared: bool
+    runs: list[RunStatus]
+    tables: Mapping[str, str]  # done, cached or run, by stage
+
+
+def status(params: Params) -> Status:
+    """Where everything stands, now; others may be at work meanwhile."""
+    fate = {one.stage: one for one in fates([], params)}
+    running = {one.run: (one, alive) for one, alive in all_running(params)}
+    facts = read_facts(params.profile) if facts_path(params.profile).exists() else None
+    tables = {name: fate[name].what for name in TITLES if name in fate}
+    done = {name: _runs_in(name, params) for name, what in tables.items() if what == "done"}
+    return Status(
+        params.profile,
+        facts,
+        fate["prepare"].what != "run",
+        [_run(params, name, fate, running.get(name), done) for name in params.runs],
+        tables,
+    )
+
+
+def _run(
+    params: Params,
+    name: str,
+    fate: Mapping[str, Fate],
+    running: tuple[Running, bool] | None,
+    done: Mapping[str, set[str]],
+) -> RunStatus:
+    mine = fate[f"train@{name}"]
+    waits = [one for one in sorted(mine.needs) if fate[one].what == "run" and not one.startswith("random@")]
+    if mine.what == "done":
+        stand: Stand = "trained"
+    elif running:
+        stand = "training" if running[1] else "stopped"
+    elif mine.what == "cached":
+        stand = "cached"
+    else:
+        stand = "waits" if waits else "ready"
+    known = read_json(summary(params.profile, name), "") if summary(params.profile, name).exists() else None
+    scores = {mode: _score(params, name, mode) if fate[f"{mode}@{name}"].what == "done" else None
+              for mode in MODES if f"{mode}@{name}" in fate}  # fmt: skip
+    return RunStatus(
+        name, stand, waits[-1].rpartition("@")[2] if waits else "", running[0] if running else None,
+        known["centre_crop"]["top1"] if known else None,
+        scores, tuple(table for table, runs in done.items() if name in runs),
+    )  # fmt: skip
+
+
+def _score(params: Params, name: str, mode: str) -> float | None:
+    """The lowest top-1 error over a run's test scales."""
+    path = errors(params.profile, name, mode)
+    return min(one["top1"] for one in read_json(path, "")["errors"].values()) if path.exists() else None
+
+
+def _runs_in(table: str, params: Params) -> set[str]:
+    return {run for row in rows(table, params) for run in row.runs}

@@ -1,0 +1,63 @@
+"""The grid at a glance, as text."""
+
+from __future__ import annotations
+
+from pipeline.grid import MODES
+from pipeline.progress import duration
+from pipeline.status import RunStatus, Status
+from reports.markdown import NONE, grid
+
+WORDS = {"done": "done", "cached": "in the cache", "run": "to do"}
+
+
+def status_text(status: Status) -> str:
+    """The data, a line a run, and the tables."""
+    body = [[one.name, _stand(one), *(_score(one, mode) for mode in MODES), _tables(one)] for one in status.runs]
+    table = grid(["run", "training", *MODES, "in tables"], body)
+    return "\n\n".join([_head(status), table, _done(status)])
+
+
+def _head(status: Status) -> str:
+    if status.facts is None:
+        return f"Profile {status.profile}: nothing is prepared yet (vgg-repro prepare)."
+    facts = status.facts
+    counts = f"{facts.train:,} training and {facts.val:,} validation images of {len(facts.classes)} classes"
+    here = "prepared" if status.prepared else "to be prepared again: vgg-repro plan says why"
+    return f"Profile {status.profile}: {facts.source}, {counts}, {here}."
+
+
+def _stand(one: RunStatus) -> str:
+    if one.stand == "trained":
+        return "trained" if one.error is None else f"trained, error {one.error:.1f} %"
+    if one.stand in ("training", "stopped") and one.running:
+        return _running(one)
+    before = "" if one.error is None else f"; last time {one.error:.1f} %"
+    return {"cached": "in the cache", "waits": f"waits for {one.after}"}.get(one.stand, "ready") + before
+
+
+def _running(one: RunStatus) -> str:
+    assert one.running is not None
+    found = one.running
+    error = f", error {found.top1:.1f} %" if found.top1 is not None else ""
+    if one.stand == "stopped":
+        return f"stopped in epoch {found.epoch + 1} of {found.epochs}{error}; goes on from its checkpoint"
+    loss = f", loss {found.loss:.3f}" if found.loss is not None else ""
+    left = f", at most {duration(found.left)} left" if found.left is not None else ""
+    return f"epoch {min(found.epoch + 1, found.epochs)} of {found.epochs}{error}{loss}{left}"
+
+
+def _score(one: RunStatus, mode: str) -> str:
+    if mode not in one.scores:
+        return ""
+    error = one.scores[mode]
+    return NONE if error is None else f"{error:.1f} %"
+
+
+def _tables(one: RunStatus) -> str:
+    return " ".join(name.removeprefix("table") for name in one.tables) or NONE
+
+
+def _done(status: Status) -> str:
+    listed = {word: [name.removeprefix("table") for name, what in status.tables.items() if what == key]
+              for key, word in WORDS.items()}  # fmt: skip
+    return "Tables: " + "; ".join(f"{word} {', '.join(names)}" for word, names in listed.items() if names) + "."
