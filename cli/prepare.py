@@ -10,30 +10,42 @@ import typer
 from cli.common import Direct, in_stage, params, repro, through_dvc
 
 
-def _complete(incomplete: str) -> list[str]:
+def _complete_source(incomplete: str) -> list[str]:
     from pipeline.params import SOURCES
 
     return [source for source in SOURCES if source.startswith(incomplete)]
 
 
+def _complete_profile(incomplete: str) -> list[str]:
+    return [profile for profile in params().profiles if profile.startswith(incomplete)]
+
+
 def prepare(
+    profile: Annotated[
+        str | None,
+        typer.Option(help="mini, imagenette, paper; written to params.yaml.", autocompletion=_complete_profile),
+    ] = None,
     source: Annotated[
         str | None,
         typer.Option(
-            help="digits, imagefolder, cifar10 or imagenette; written to params.yaml.", autocompletion=_complete
+            help="digits, imagefolder, cifar10, imagenette or ilsvrc2012; written to params.yaml.",
+            autocompletion=_complete_source,
         ),
     ] = None,
     path: Annotated[
-        Path | None, typer.Option(help="The images' folder, with train/CLASS/ in it; written to params.yaml.")
+        Path | None,
+        typer.Option(help="The folder of the images, train/CLASS/, or of ILSVRC-2012's archives; to params.yaml too."),
     ] = None,
     direct: Direct = False,
 ) -> None:
     """Decode and rescale the source's images into shards, and measure their mean RGB and colours.
 
     Example: vgg-repro prepare --source imagefolder --path ~/photographs
+
+    Example: vgg-repro prepare --profile paper --path /data/ilsvrc2012
     """
-    if source is not None or path is not None:
-        _write(source, path)
+    if not all(given is None for given in (profile, source, path)):
+        _write(profile, source, path)
     chosen = params()
 
     def work() -> None:
@@ -46,28 +58,42 @@ def prepare(
         _make_missing_shards()
 
 
-def _write(source: str | None, path: Path | None) -> None:
-    """Write the source and its path to the profile in force in params.yaml, and say so."""
+def _write(profile: str | None, source: str | None, path: Path | None) -> None:
+    """Put a profile in force in params.yaml, and give it a source and a path, and say so."""
     from pipeline.edit import set_values
     from pipeline.errors import UsageError
     from pipeline.params import SOURCES, nearest
 
+    known = params()
+    chosen = profile or known.profile
+    if chosen not in known.profiles:
+        raise UsageError(f"there is no profile {chosen}. {nearest(chosen, list(known.profiles))}")
     if source is not None and source not in SOURCES:
         raise UsageError(f"there is no source {source}. {nearest(source, SOURCES)}")
-    profile = params().profile
-    reads = source or params().chosen.data.source
     values: dict[str, str | None] = {"source": source} if source is not None else {}
     if path is not None:
-        if reads == "digits":
-            raise UsageError("the digits are drawn and read no folder: add --source imagefolder")
-        if reads == "imagefolder" and not (path.expanduser() / "train").is_dir():
-            raise UsageError(f"there is no folder {path / 'train'}: images lie in train/CLASS/ and val/CLASS/")
+        _check(source or known.profiles[chosen].data.source, path.expanduser())
         values["path"] = str(path.expanduser())
-    elif source in ("cifar10", "imagenette"):
+    elif source in ("cifar10", "imagenette", "ilsvrc2012"):
         values["path"] = None  # and not into the folder of somebody's photographs
-    if set_values(values, ("profiles", profile, "data")):
+    if set_values(values, ("profiles", chosen, "data")):
         said = ", ".join(f"{key}: {value or 'null'}" for key, value in values.items())
-        typer.echo(f"params.yaml: profile {profile} has {said} now")
+        typer.echo(f"params.yaml: profile {chosen} has {said} now")
+    if set_values({"profile": chosen}, ()):
+        typer.echo(f"params.yaml: profile {chosen} is in force now")
+
+
+def _check(source: str, path: Path) -> None:
+    """UsageError if `source` cannot read `path`."""
+    from pipeline.errors import UsageError
+    from pipeline.sources import ilsvrc
+
+    if source == "digits":
+        raise UsageError("the digits are drawn and read no folder: add --source imagefolder")
+    if source == "imagefolder" and not (path / "train").is_dir():
+        raise UsageError(f"there is no folder {path / 'train'}: images lie in train/CLASS/ and val/CLASS/")
+    if source == "ilsvrc2012" and (lacking := ilsvrc.missing(path)):
+        raise UsageError(lacking)
 
 
 def _make_missing_shards() -> None:

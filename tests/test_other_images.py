@@ -108,7 +108,7 @@ def test_a_source_that_makes_no_sense_is_not_written(
     tiny(tmp_path)
     before = Path("params.yaml").read_bytes()
     with pytest.raises(UsageError, match=message):
-        _write(*words)
+        _write(None, *words)
     assert Path("params.yaml").read_bytes() == before
 
 
@@ -120,7 +120,7 @@ def test_a_download_goes_to_its_own_folder_and_not_among_photographs(
     monkeypatch.chdir(tmp_path)
     tiny(tmp_path)
     (tmp_path / "photographs" / "train").mkdir(parents=True)
-    _write("imagefolder", Path("photographs"))
+    _write(None, "imagefolder", Path("photographs"))
     assert load().chosen.data.path == "photographs"
-    _write("cifar10", None)
+    _write(None, "cifar10", None)
     assert (load().chosen.data.source, load().chosen.data.path) == ("cifar10", None)

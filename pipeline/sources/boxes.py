@@ -28,7 +28,7 @@ def read_boxes(archive: Path) -> Iterator[tuple[str, Fractions]]:
             if b"<!" in content:  # entities, which may grow without end
                 raise ValueError("it declares things of its own")
             yield PurePosixPath(name).stem, tuple(_fractions(fromstring(content)))
-        except (ParseError, ValueError, AttributeError, TypeError) as error:
+        except (ParseError, ValueError, LookupError) as error:
             raise Failure(f"{archive}: {printable(name)} is no annotation ({error}); fetch it again") from None
 
 

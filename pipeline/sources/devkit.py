@@ -9,15 +9,26 @@ from __future__ import annotations
 import io
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipeline.errors import Failure
 from pipeline.sources.tar import compressed_members
+from pipeline.workers import share
 
 NAME = "ILSVRC2012_devkit_t12"
 ARCHIVE = f"{NAME}.tar.gz"
 META = "data/meta.mat"
 TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
+FIELDS = ("ILSVRC2012_ID", "WNID", "words", "num_train_images", "num_children")
+
+
+class Synset(NamedTuple):
+    """A class."""
+
+    id: int  # the kit's
+    wnid: str
+    words: str  # its names
+    images: int  # for training
 
 
 class Devkit(NamedTuple):
@@ -35,12 +46,16 @@ def read_devkit(root: Path) -> Devkit | None:
     if files is None:
         return None
     where = root / (ARCHIVE if (root / ARCHIVE).exists() else NAME)
+    for name in (META, TRUTH):
+        if name not in files:
+            raise Failure(f"{where} has no {name}; fetch {ARCHIVE} again")
+    name = META
     try:
-        return _devkit(files[META], files[TRUTH])
-    except KeyError as missing:
-        raise Failure(f"{where} has no {missing.args[0]}; fetch {ARCHIVE} again") from None
-    except Exception as error:  # a broken meta.mat raises anything
-        raise Failure(f"{where} is not the kit as published ({error}); fetch {ARCHIVE} again") from None
+        synsets = _synsets(files[META])
+        name = TRUTH
+        return _devkit(synsets, files[TRUTH])
+    except Exception as error:  # a broken table raises anything
+        raise Failure(f"{where}: {name} is not as published ({error!r:.200}); fetch {ARCHIVE} again") from None
 
 
 def _files(root: Path) -> dict[str, bytes] | None:
@@ -53,29 +68,31 @@ def _files(root: Path) -> dict[str, bytes] | None:
     return None
 
 
-def _devkit(meta: bytes, truth: bytes) -> Devkit:
-    synsets = sorted(_synsets(meta), key=lambda one: one["wnid"])
-    number = {one["id"]: label for label, one in enumerate(synsets)}
-    if not synsets or len(number) < len(synsets):
-        raise ValueError("an ILSVRC2012_ID comes twice, or none at all")
-    first = [one["words"].split(", ")[0] for one in synsets]
+def _devkit(synsets: list[Synset], truth: bytes) -> Devkit:
+    number = {one.id: label for label, one in enumerate(synsets)}
+    first = [one.words.split(", ")[0] for one in synsets]
     often = Counter(first)
     return Devkit(
-        [one["wnid"] for one in synsets],
-        [f"{name} ({one['wnid']})" if often[name] > 1 else name for name, one in zip(first, synsets, strict=True)],
-        [one["images"] for one in synsets],
+        [one.wnid for one in synsets],
+        [f"{name} ({one.wnid})" if often[name] > 1 else name for name, one in zip(first, synsets, strict=True)],
+        [one.images for one in synsets],
         [number[int(line)] for line in truth.decode("ascii").split()],
     )
 
 
-def _synsets(meta: bytes) -> list[dict[str, Any]]:
+def _synsets(meta: bytes) -> list[Synset]:
+    """The kit's classes by WordNet id. ValueError if there is none, or one twice."""
+    (found,) = share(_table, [meta], 2, f"reading {META}")  # in a process of its own: a broken one may end it
+    if not found or any(len({one[i] for one in found}) < len(found) for i in (0, 1)):
+        raise ValueError("it has no classes, or one of them twice")
+    return sorted(found, key=lambda one: one.wnid)
+
+
+def _table(meta: bytes, again: bool) -> list[Synset]:
     """The synsets without children: those above them in WordNet are no classes."""
     from scipy.io import loadmat
 
-    fields = {"id": "ILSVRC2012_ID", "wnid": "WNID", "words": "words", "children": "num_children",
-              "images": "num_train_images"}  # fmt: skip
-    plain = {"id": int, "wnid": str, "words": str, "children": int, "images": int}
     structs = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"].reshape(-1)
-    found = [{key: plain[key](one[field].item() if hasattr(one[field], "item") else one[field])
-              for key, field in fields.items()} for one in structs]  # fmt: skip
-    return [one for one in found if one["children"] == 0]
+    columns = [[getattr(one[field], "item", lambda value=one[field]: value)() for one in structs] for field in FIELDS]
+    rows = zip(*columns, strict=True)
+    return [Synset(int(id), str(wnid), str(words), int(images)) for id, wnid, words, images, below in rows if not below]

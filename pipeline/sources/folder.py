@@ -22,6 +22,7 @@ from pipeline.files import digest
 from pipeline.sources.base import Encoded, Entry, LeftOut, Listing, Split, Unreadable
 
 HIDDEN_ONE = "hidden"
+BESIDE = "a file beside the classes' folders"
 HIDDEN = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave behind; names with a dot before them too
 
 
@@ -161,7 +162,7 @@ def _files(root: Path, split: Split) -> Iterator[File]:
         if not inside:
             yield File(f"{split}/{label}", "", folder if isinstance(folder, str) else "an empty folder")
         for one in inside:
-            reason = _why_not(one, real)
+            reason = why_not(one, real)
             yield File(f"{split}/{label}/{one.name}", label, reason, 0 if reason else _size(one))
 
 
@@ -184,7 +185,7 @@ def _folders(root: Path, split: str) -> Iterator[tuple[str, Path | str]]:
         elif not os.path.exists(one) and one.is_symlink():
             yield one.name, "a link that leads nowhere"
         elif not os.path.isdir(one):
-            yield one.name, "a file beside the classes' folders"
+            yield one.name, BESIDE
         elif not leads_inside(one, real):
             yield one.name, "a link that leads out of the data set's folder"
         else:
@@ -200,7 +201,7 @@ def sorted_in(folder: Path) -> list[os.DirEntry[str]]:
         raise Failure(f"{folder} cannot be looked into: {error.strerror}") from None
 
 
-def _why_not(file: os.DirEntry[str], root: Path) -> str:
+def why_not(file: os.DirEntry[str], root: Path) -> str:
     """Why something in a class's folder is no candidate for an image; empty if it is one."""
     if _is_hidden(file.name):
         return HIDDEN_ONE

@@ -12,8 +12,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,7 +22,7 @@ from pipeline.sources.boxes import ARCHIVES as BOXES
 from pipeline.sources.boxes import Fractions, in_pixels, read_boxes
 from pipeline.sources.compact import Compact, Found, Where, id_of
 from pipeline.sources.devkit import Devkit, read_devkit
-from pipeline.sources.folder import leads_inside, printable, sorted_in
+from pipeline.sources.folder import BESIDE, leads_inside, printable, sorted_in, why_not
 from pipeline.sources.published import ARCHIVES, check_sums, departures
 from pipeline.sources.tar import members
 
@@ -52,7 +50,9 @@ class Ilsvrc:
         if text := missing(self.root):
             raise Failure(text)
         kit, left_out = read_devkit(self.root), list[LeftOut]()
-        wnids = kit.wnids if kit else sorted({name for name, _ in _groups(self.root, "train") if WNID.fullmatch(name)})
+        wnids = (
+            kit.wnids if kit else sorted({name for name, _ in _groups(self.root, "train", []) if WNID.fullmatch(name)})
+        )
         numbers = {wnid: label for label, wnid in enumerate(wnids)}
         train = _training(self.root, numbers, left_out)
         val, strange = _validation(self.root, numbers, kit, left_out)
@@ -137,16 +137,21 @@ def _class_folders(tree: Path) -> list[Path]:
     return [tree / one.name for one in sorted_in(tree) if WNID.fullmatch(one.name) and one.is_dir()]
 
 
+def _wnids(root: Path) -> list[str]:
+    """The classes that there are archives or folders of, for a tree without a kit."""
+    return sorted({name for name, _ in _groups(root, "train", []) if WNID.fullmatch(name)})
+
+
 def _training(root: Path, numbers: Mapping[str, int], left_out: list[LeftOut]) -> list[Compact]:
     """The training images of each class in turn; what is of no class goes to `left_out`."""
     parts: dict[int, Compact] = {}
     boxes = _boxes(root, "train")
-    for wnid, files in _groups(root, "train"):
+    for wnid, files in _groups(root, "train", left_out):
         if wnid not in numbers or numbers[wnid] in parts:
             why = "it comes twice" if wnid in numbers else "it is no class of ILSVRC-2012"
             left_out.append(LeftOut("train", printable(wnid), why))
             continue
-        good = _accepted("train", files, left_out, wnid)
+        good = _accepted("train", files, left_out, set(), wnid)
         parts[numbers[wnid]] = Compact.of(good, [numbers[wnid]] * len(good), boxes)
     nothing = Compact.of([], [], {})
     return [parts.get(label, nothing) for label in range(len(numbers))]
@@ -157,9 +162,9 @@ def _validation(
 ) -> tuple[Compact, list[str]]:
     """The validation images, their classes from the kit or, without it, from their folders; and where both disagree."""
     labelled: list[tuple[Found, int]] = []
-    against: list[str] = []
-    for wnid, files in _groups(root, "val"):
-        for one in _accepted("val", files, left_out):
+    against, seen = list[str](), set[str]()
+    for wnid, files in _groups(root, "val", left_out):
+        for one in _accepted("val", files, left_out, seen):
             label = _truth(kit, one.name) if kit else numbers.get(wnid)
             if label is None:
                 why = f"its class, {printable(wnid)}, is not in train" if wnid else "it has no ground truth"
@@ -180,28 +185,34 @@ def _truth(kit: Devkit, name: str) -> int | None:
     return kit.truth[number - 1] if 1 <= number <= len(kit.truth) else None
 
 
-def _accepted(split: Split, files: Iterable[Found], left_out: list[LeftOut], wnid: str = "") -> list[Found]:
-    """The files whose names are as published, each once, in the order of their names; the others are `left_out`."""
-    good = []
-    for one in files:
-        matched = NAMES[split].fullmatch(one.name)
-        if matched and (not wnid or matched[1] == wnid):
-            good.append(one)
-        else:
-            left_out.append(LeftOut(split, printable(f"{one.place}/{wnid}/{one.name}"), "not a name of ILSVRC-2012's"))
+def _accepted(
+    split: Split, files: Iterable[Found], left_out: list[LeftOut], seen: set[str], wnid: str = ""
+) -> list[Found]:
+    """The files named as published whose ids are not `seen` yet, in the order of ids; the others are `left_out`."""
     found = []
-    for _, same in groupby(sorted(good, key=lambda one: (id_of(one.name), one.offset)), attrgetter("name")):
-        first, *more = same
-        found.append(first)
-        left_out += [LeftOut(split, id_of(one.name), "its name comes twice") for one in more]
+    for one in sorted(files, key=lambda one: (id_of(one.name), one.offset)):
+        matched, id = NAMES[split].fullmatch(one.name), id_of(one.name)
+        if not matched or (wnid and matched[1] != wnid):
+            left_out.append(LeftOut(split, _told(one, wnid), "not a name of ILSVRC-2012's"))
+        elif id in seen:
+            left_out.append(LeftOut(split, _told(one, wnid), "its name comes twice"))
+        else:
+            seen.add(id)
+            found.append(one)
     return found
 
 
-def _groups(root: Path, split: Split) -> Iterator[Group]:
+def _told(file: Found, wnid: str) -> str:
+    """Where a file lies, for people."""
+    inside = f"{wnid}.tar/" if wnid and file.offset >= 0 else ""
+    return printable(f"{file.place}/{inside}{file.name}")
+
+
+def _groups(root: Path, split: Split, left_out: list[LeftOut]) -> Iterator[Group]:
     """A split's files by class, from its archive if there is one, else from its folder."""
     archive = root / ARCHIVES[split]
     if not archive.exists():
-        yield from _tree(root, split)
+        yield from _tree(root, split, left_out)
     elif split == "val":
         yield "", (Found(PurePosixPath(one.name).name, archive.name, one.offset, one.size) for one in members(archive))
     else:
@@ -212,22 +223,28 @@ def _groups(root: Path, split: Split) -> Iterator[Group]:
             yield name.removesuffix(".tar") if name.endswith(".tar") else name, files
 
 
-def _tree(root: Path, split: Split) -> Iterator[Group]:
+def _tree(root: Path, split: Split, left_out: list[LeftOut]) -> Iterator[Group]:
     """The class folders' files, and those that lie beside them: in val, all may."""
-    real = root.resolve()
-    beside = []
+    real, beside = root.resolve(), []
     for one in sorted_in(root / split):
         if one.is_dir() and leads_inside(one, real):
-            yield one.name, _files(root, f"{split}/{one.name}", sorted_in(root / split / one.name), real)
+            yield one.name, _files(root, f"{split}/{one.name}", sorted_in(root / split / one.name), left_out)
         else:
             beside.append(one)
-    if beside:
-        yield "", _files(root, split, beside, real)
+    found = list(_files(root, split, beside, left_out))
+    if split == "train":
+        left_out += [LeftOut(split, printable(f"{split}/{one.name}"), BESIDE) for one in found]
+    elif found:
+        yield "", found
 
 
-def _files(root: Path, place: str, inside: Iterable[os.DirEntry[str]], real: Path) -> Iterator[Found]:
+def _files(root: Path, place: str, inside: Iterable[os.DirEntry[str]], left_out: list[LeftOut]) -> Iterator[Found]:
+    split: Split = "train" if place.startswith("train") else "val"
+    real = root.resolve()
     for one in inside:
-        if leads_inside(one, real) and one.is_file():
+        if reason := why_not(one, real):
+            left_out.append(LeftOut(split, printable(f"{place}/{one.name}"), reason))
+        else:
             yield Found(one.name, place, -1, one.stat().st_size)
 
 

@@ -13,6 +13,7 @@ from typing import IO, Any, NamedTuple
 from pipeline.errors import Failure
 from pipeline.sources.folder import printable
 
+PADDING = 2**20  # bytes of zeros behind the last member, at the most: as a rule below 10240
 LARGEST = 2**27  # bytes of a member of a compressed archive: those that are read whole are small
 KINDS = {
     tarfile.SYMTYPE: "a symbolic link",
@@ -61,8 +62,14 @@ def compressed_members(archive: Path) -> Iterator[tuple[str, bytes]]:
                 content = tar.extractfile(info)
                 assert content is not None
                 yield _plain(info.name), content.read()
-            while plain.read(2**16):  # to its end, where its check sum is
-                pass
+            end = tar.offset
+            plain.seek(end)
+            if (
+                len(rest := plain.read(PADDING + 1)) not in range(tarfile.BLOCKSIZE, PADDING + 1)
+                or any(rest)
+                or not end
+            ):
+                raise tarfile.ReadError(f"no end at byte {end:,} of what is compressed")
     except (*BROKEN, OSError) as error:
         raise Failure(f"{title} is cut short or damaged: {error}; fetch it again") from None
 
@@ -104,17 +111,17 @@ def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
 
 
 def _check_end(file: Any, end: int, title: str, last: str, marked: bool, reason: str) -> None:
-    """Failure if there was a `reason` to stop, or if there is no tar's end at the byte `end`: a block of zeros.
+    """Failure if there was a `reason` to stop, or if there is no tar's end at the byte `end`: zeros, and no more.
 
     A tar inside another may do without, for the outer one knows its length.
     """
     length = file.seek(0, io.SEEK_END)
-    file.seek(end)
-    block = file.read(tarfile.BLOCKSIZE)
-    if end > length or (len(block) < tarfile.BLOCKSIZE and (marked or block)):
+    if end > length or (marked and length - end < tarfile.BLOCKSIZE) or 0 < length - end < tarfile.BLOCKSIZE:
         raise Failure(f"{title} is cut short at byte {length:,}, after {last}; fetch it again")
-    if reason or any(block):
-        raise Failure(f"{title} is damaged at byte {end:,}, after {last}{reason and f': {reason}'}; fetch it again")
+    file.seek(end)
+    if reason or length - end > PADDING or any(file.read(length - end)) or not end:
+        why = f": {reason}" if reason else ""
+        raise Failure(f"{title} is damaged at byte {end:,}, after {last}{why}; fetch it again")
 
 
 def _is_file(info: tarfile.TarInfo, title: str) -> bool:
