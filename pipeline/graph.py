@@ -15,13 +15,14 @@ from typing import Any, Literal, NamedTuple
 from pipeline.errors import Failure, UsageError
 from pipeline.files import json_text
 from pipeline.params import Params
-from pipeline.paths import FINGERPRINT
-from pipeline.prepare import seen_from_outside
+from pipeline.paths import FINGERPRINT, facts, shards_root
+from pipeline.prepare import seen_from_outside, shards_key
 from pipeline.sources import missing
 
 Needs = Mapping[str, frozenset[str]]  # a stage to the stages it needs first
 What = Literal["done", "cached", "run"]
 LOOKS = "fingerprint"  # the stage that DVC runs each time
+PREPARE = "prepare"
 ALWAYS = "it runs each time"  # as stages without inputs do
 
 
@@ -61,6 +62,8 @@ def fates(targets: Sequence[str], params: Params) -> list[Fate]:
                 fate: tuple[What, str] = "run", "; ".join([f"after {', '.join(sorted(unknown))}", *own])
             else:
                 fate = _look(params, outputs) if stage.addressing == LOOKS else _fate(repo, stage, outputs)
+            if stage.addressing == PREPARE and fate[0] == "run" and str(FINGERPRINT) in outputs:
+                fate = "run", fate[1] + _prepared(params, outputs)
             found.append(Fate(stage.addressing, _upstream(repo.index.graph, stage), *fate))
         return found
 
@@ -123,6 +126,17 @@ def _look(params: Params, outputs: dict[str, Any]) -> tuple[What, str]:
     if known == text:
         return "done", ""
     return "run", f"the images have changed: {_listed(_values(known), json.loads(text))}"
+
+
+def _prepared(params: Params, outputs: dict[str, Any]) -> str:
+    """What to say of shards that are there already, another clone's say; the facts' hash goes to `outputs`."""
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    there = shards_root() / shards_key(params) / "facts.json"
+    if not there.exists():
+        return ""
+    outputs[str(facts(params.profile))] = HashInfo("md5", hashlib.md5(there.read_bytes()).hexdigest())
+    return "; its shards are there already"
 
 
 def _values(text: str) -> Any:

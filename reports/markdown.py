@@ -129,7 +129,7 @@ def _notes(values: dict[str, Any]) -> Iterator[str]:
     elif values["k"] != 5:
         yield f"With so few classes, top-5 is top-{values['k']} here."
     if not values["comparable"]:
-        yield "**Not comparable with the paper's numbers:** other images, other classes and smaller nets."
+        yield "**Not comparable with the paper's numbers:** images, classes, nets or schedule are not all the paper's."
     if any(row["paper"].get("top5_test") is not None for row in values["rows"]):
         yield "The test column is the paper's alone: the labels of ILSVRC's test images are hidden."
     if name == "shallow":

@@ -39,7 +39,7 @@ def table(name: str, params: Params, facts: Facts | None) -> dict[str, Any]:
         "images": facts.val,
         "data": facts.source,
         "manifest": facts.manifest,
-        "comparable": facts.comparable and params.chosen.net.size_ratio == 1,
+        "comparable": facts.comparable and params.chosen.net.size_ratio == params.chosen.net.width_ratio == 1,
         "rows": found,
         "seed": params.chosen.train.seed,
         "weights": scores.weights(),
