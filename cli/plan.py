@@ -30,11 +30,14 @@ def plan(
 
     Example: vgg-repro plan table4 --images-per-second 500
     """
+    from pipeline.errors import UsageError
     from pipeline.graph import ALWAYS, fates
     from pipeline.grid import stage_of
     from pipeline.plan import plan as planned
     from reports.plan import plan_text
 
+    if measure and images_per_second is not None:
+        raise UsageError("--measure and --images-per-second each say how fast a machine is: give one of them")
     chosen = params()
     named = [stage_of(target) for target in targets or []]
     found = planned(chosen, [fate for fate in fates(named, chosen) if fate.why != ALWAYS])

@@ -23,6 +23,7 @@ Needs = Mapping[str, frozenset[str]]  # a stage to the stages it needs first
 What = Literal["done", "cached", "run"]
 LOOKS = "fingerprint"  # the stage that DVC runs each time
 PREPARE = "prepare"
+NAMED = 3  # stages named at the most, of those that a stage waits for
 ALWAYS = "it runs each time"  # as stages without inputs do
 
 
@@ -59,7 +60,7 @@ def fates(targets: Sequence[str], params: Params) -> list[Fate]:
             unknown = {makers[str(dep)] for dep in stage.deps if str(dep) in makers and str(dep) not in outputs}
             if unknown:
                 own = _changed_inputs(stage, outputs, makers) if not _never(stage) else []
-                fate: tuple[What, str] = "run", "; ".join([f"after {', '.join(sorted(unknown))}", *own])
+                fate: tuple[What, str] = "run", "; ".join([f"after {_some(sorted(unknown))}", *own])
             else:
                 fate = _look(params, outputs) if stage.addressing == LOOKS else _fate(repo, stage, outputs)
             if stage.addressing == PREPARE and fate[0] == "run" and str(FINGERPRINT) in outputs:
@@ -97,12 +98,13 @@ def _fate(repo: Any, stage: Any, outputs: dict[str, Any]) -> tuple[What, str]:
     changed = ["never run here"] if _never(stage) else _changed_inputs(stage, outputs)
     if stage.is_callback:
         return "run", ALWAYS
-    if not changed:
+    unchanged = not changed
+    if unchanged:
         outputs.update({str(one): one.hash_info for one in stage.outs})
         changed = _changed_outputs(stage)
         if not changed:
             return "done", ""
-    cached = _cached(repo, stage, outputs)
+    cached = _cached(repo, stage, outputs, unchanged)
     if cached is None:
         return "run", "; ".join(changed)
     outputs.update({str(one): one.hash_info for one in cached.outs})
@@ -121,7 +123,7 @@ def _look(params: Params, outputs: dict[str, Any]) -> tuple[What, str]:
         return "run", str(reason)
     outputs[str(FINGERPRINT)] = HashInfo("md5", hashlib.md5(text.encode()).hexdigest())
     if not FINGERPRINT.exists():
-        return "run", "nobody has looked at the images yet"
+        return "run", "looks whether the images have changed"
     known = FINGERPRINT.read_text()
     if known == text:
         return "done", ""
@@ -144,6 +146,12 @@ def _values(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return None
+
+
+def _some(names: Sequence[str]) -> str:
+    """Two or three names, or two and how many more."""
+    more = [f"{len(names) - NAMED + 1} more"] if len(names) > NAMED else []
+    return ", ".join([*names[: NAMED - len(more)], *more])
 
 
 def _never(stage: Any) -> bool:
@@ -173,12 +181,12 @@ def _changed_outputs(stage: Any) -> list[str]:
 def _changed_values(dep: Any) -> list[str]:
     """Which parameters have changed, with what they were and are."""
     known, now = dep.hash_info.value or {}, dep.read_params()
-    said = []
-    for key in sorted({*known, *now}):
-        if key not in known:
-            said.append(f"{key} is new")
-        elif known[key] != now.get(key):
-            said += [f"{key}{text}" for text in _differences(known[key], now.get(key))]
+    new = sorted(set(now) - set(known))
+    profiles = {key.split(".")[1] for key in new if key.startswith("profiles.")}
+    said = [f"never run with profile {name}" for name in sorted(profiles)]
+    said += [f"{key} is new" for key in new if not key.startswith("profiles.")]
+    for key in sorted(set(known) & set(now)):
+        said += [f"{key}{text}" for text in _differences(known[key], now[key])]
     return said
 
 
@@ -190,20 +198,27 @@ def _differences(known: Any, now: Any) -> Iterator[str]:
     """Where two nested values differ, as .key: old, now new."""
     if isinstance(known, Mapping) and isinstance(now, Mapping):
         for key in sorted({*known, *now}):
-            if known.get(key) != now.get(key):
-                yield from (f".{key}{text}" for text in _differences(known.get(key), now.get(key)))
-    else:
-        yield f": {known!s:.40}, now {now!s:.40}"
+            yield from (f".{key}{text}" for text in _differences(known.get(key), now.get(key)))
+    elif known != now:
+        yield f": {_word(known)}, now {_word(now)}"
 
 
-def _cached(repo: Any, stage: Any, outputs: Mapping[str, Any]) -> Any:
-    """DVC's stage as its run cache has it for these inputs; none if it has not, or not all of its outputs."""
+def _word(value: Any) -> str:
+    return "nothing" if value is None else f"{value!s:.40}"
+
+
+def _cached(repo: Any, stage: Any, outputs: Mapping[str, Any], unchanged: bool) -> Any:
+    """DVC's stage as its cache has it for these inputs; none if it has not, or not all of its outputs."""
     from dvc.stage.cache import _get_cache_hash
     from dvc.stage.serialize import to_single_stage_lockfile
 
+    if unchanged:  # then DVC asks its lock file, not its run cache
+        found = repo.stage_cache._create_stage(to_single_stage_lockfile(stage), wdir=stage.wdir)
+        return found if found.outs_cached() else None
     for dep in stage.deps:
         if str(dep) in outputs:
             dep.hash_info = outputs[str(dep)]
+            dep.meta.md5 = None  # the old one, which would be taken for it
         elif not dep.exists:
             return None
         else:

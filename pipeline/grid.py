@@ -144,7 +144,7 @@ def check_table(name: str) -> str:
 
 def stage_of(target: str) -> str:
     """The stage that a person may call by its table's number; any other name as it is."""
-    return check_table(target) if target.isdigit() else target
+    return check_table(target) if target.removeprefix("table").isdigit() else target
 
 
 def check_net(net: str) -> str:

@@ -103,7 +103,9 @@ def count_images(params: Params) -> Images:
     data = params.chosen.data
     if facts_path(params.profile).exists() and (found := read_facts(params.profile)).source == data.source:
         shapes, size = _shapes()
-        return Images(found.train, found.val, len(found.classes), shapes, True, size)
+        train, val = (min(count, data.limit or count) for count in (found.train, found.val))
+        counted = (train, val) == (found.train, found.val)
+        return Images(train, val, len(found.classes), shapes, counted, size)
     if data.source not in KNOWN:
         raise Failure("nobody has counted these images yet; do that with: vgg-repro prepare")
     train, val, classes = KNOWN[data.source]

@@ -155,7 +155,7 @@ def _check_disk(listing: Listing, folder: Path) -> None:
 
 
 def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB" if size < 1e10 else f"{size / 1e9:,.0f} GB"
+    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
 
 
 def _write(params: Params, source: Source, listing: Listing, folder: Path) -> None:

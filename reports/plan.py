@@ -46,8 +46,8 @@ def _head(plan: Plan, targets: Sequence[str]) -> str:
     counts = Counter(fate.what for fate in plan.fates)
     what = ", ".join(targets) if targets else "everything"
     return (
-        f"Profile {plan.profile}, {what}: {len(plan.fates)} stages, of which {counts['done']} are up to date, "
-        f"{counts['cached']} come from the cache and {counts['run']} would run."
+        f"Profile {plan.profile}, {what}: {len(plan.fates)} stages, {counts['done']} up to date, "
+        f"{counts['cached']} from the cache, {counts['run']} to run."
     )
 
 
@@ -66,14 +66,14 @@ def _images(plan: Plan) -> str:
 def _training(plan: Plan, seconds: Mapping[str, float]) -> str:
     rows = [[cost.name, f"{cost.images:,}", f"{cost.iterations:,}", si(cost.flops, "FLOP"), si(cost.memory, "B"),
              *_time(cost, seconds)] for cost in plan.training]  # fmt: skip
-    headings = ["to train", "images", "iterations", "arithmetic", "memory", *["time"] * bool(seconds)]
+    headings = ["to train", "images", "iterations", "arithmetic", "memory a batch", *["time"] * bool(seconds)]
     return grid(headings, rows, right=range(1, len(headings)))
 
 
 def _scoring(plan: Plan, seconds: Mapping[str, float]) -> str:
     rows = [[cost.name, CALLED[cost.stage.partition("@")[0]], f"{cost.images:,}", f"{cost.iterations:,}",
              si(cost.flops, "FLOP"), si(cost.memory, "B"), *_time(cost, seconds)] for cost in plan.scoring]  # fmt: skip
-    headings = ["to score", "how", "images", "passes", "arithmetic", "memory", *["time"] * bool(seconds)]
+    headings = ["to score", "how", "images", "passes", "arithmetic", "memory a batch", *["time"] * bool(seconds)]
     return grid(headings, rows, right=range(2, len(headings)))
 
 
@@ -104,13 +104,15 @@ def _sums(plan: Plan, seconds: Mapping[str, float]) -> Iterator[tuple[str, str]]
         chain = plan.chain(seconds)
         yield "one by one", duration(sum(seconds.values()))
         yield "side by side", f"{duration(sum(seconds[name] for name in chain))} at the least: {', '.join(chain)}"
-    shards = f"{si(plan.images.bytes, 'B')} of prepared images, " if plan.images.bytes else ""
-    kept = [sum(cost.disk for cost in costs) for costs in (plan.training, plan.scoring)]
-    largest = max((3 * cost.disk for cost in plan.training), default=0)
-    yield (
-        "disk",
-        f"{shards}{si(kept[0], 'B')} of weights, {si(kept[1], 'B')} of scores, {si(largest, 'B')} a checkpoint",
+    shards = (
+        f"{si(plan.images.bytes, 'B')} of {'prepared images' if plan.images.counted else 'images to prepare'}, "
+        if plan.images.bytes
+        else ""
     )
+    kept = [sum(cost.disk for cost in costs) for costs in (plan.training, plan.scoring)]
+    largest = max((2 * cost.disk for cost in plan.training), default=0)
+    results = f"{si(kept[0], 'B')} of weights, {si(kept[1], 'B')} of scores"
+    yield "disk", f"{shards}{results}, {si(largest, 'B')} of checkpoint where a run trains"
     memory = max(cost.memory for cost in (*plan.training, *plan.scoring))
     yield "memory", f"{si(memory, 'B')} for the largest, on the device that computes"
 

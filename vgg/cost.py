@@ -10,7 +10,7 @@ from vgg.nets import VGG, LocalResponseNorm
 
 BACKWARD = 2  # a backward pass is two products, with the weights and with the inputs, as large as the forward one
 TRAINED_ALONE = ("fc1", "dropout1", "fc2", "dropout2", "fc3")  # with layers "fc"
-GROWN = 3  # numbers a weight while a net trains: itself, its gradient, its momentum
+GROWN = 2  # numbers a weight that is trained, besides itself: its gradient, its momentum
 
 
 def forward_flops(net: VGG, height: int, width: int) -> int:
@@ -37,9 +37,9 @@ def training_flops(net: VGG, crop: int, layers: str = "all") -> int:
     return forward + BACKWARD * (forward if layers == "all" else fc)
 
 
-def weights(net: VGG) -> int:
-    """Weights and biases."""
-    return sum(one.numel() for one in net.parameters())
+def weights(net: VGG, layers: str = "all") -> int:
+    """Weights and biases of all `layers` or, with "fc", of the FC layers alone."""
+    return sum(one.numel() for name, one in net.named_parameters() if layers == "all" or name.startswith("fc"))
 
 
 def training_bytes(net: VGG, crop: int, batch: int, bfloat16: bool, layers: str = "all") -> int:
@@ -52,7 +52,9 @@ def training_bytes(net: VGG, crop: int, batch: int, bfloat16: bool, layers: str 
     for name, layer, values in _maps(net, crop, crop):
         if layers == "all" or name in TRAINED_ALONE:
             maps += values * _kept(layer, number)
-    return GROWN * 4 * weights(net) + 2 * weights(net) * bfloat16 + batch * maps
+    trained = weights(net, layers)
+    alive = 0 if layers == "all" else _widest(net, crop, crop, bfloat16)  # of the layers that are not trained
+    return 4 * (weights(net) + GROWN * trained) + 2 * weights(net) * bfloat16 + batch * (maps + alive)
 
 
 def _kept(layer: nn.Module, number: int) -> int:
@@ -70,11 +72,19 @@ def _kept(layer: nn.Module, number: int) -> int:
 
 def scoring_bytes(net: VGG, height: int, width: int, batch: int, bfloat16: bool) -> int:
     """Memory that a forward pass of `batch` images of `height` x `width` pixels needs: weights, two maps at a time."""
+    return 4 * weights(net) + batch * _widest(net, height, width, bfloat16)
+
+
+def _widest(net: VGG, height: int, width: int, bfloat16: bool) -> int:
+    """Bytes of the largest map of one image and of the one that it is made from."""
     widest, before = 0, 3 * height * width * 4
-    for _, _, values in _maps(net, height, width):
+    for _, layer, values in _maps(net, height, width):
+        if isinstance(layer, nn.ReLU | nn.Dropout):  # in place, or nothing
+            continue
         after = values * (2 if bfloat16 else 4)
-        widest, before = max(widest, before + after), after
-    return 4 * weights(net) + batch * widest
+        passing = 2 * 4 * values * isinstance(layer, LocalResponseNorm)  # its squares and sums in float32
+        widest, before = max(widest, before + after + passing), after
+    return widest
 
 
 def _maps(net: VGG, height: int, width: int) -> Iterator[tuple[str, nn.Module, int]]:

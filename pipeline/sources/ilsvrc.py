@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -150,6 +151,7 @@ def _training(root: Path, numbers: Mapping[str, int], left_out: list[LeftOut]) -
         if wnid not in numbers or numbers[wnid] in parts:
             why = "it comes twice" if wnid in numbers else "it is no class of ILSVRC-2012"
             left_out.append(LeftOut("train", printable(wnid), why))
+            deque(files, 0)  # looked through all the same
             continue
         good = _accepted("train", files, left_out, set(), wnid)
         parts[numbers[wnid]] = Compact.of(good, [numbers[wnid]] * len(good), boxes)

@@ -1,0 +1,521 @@
+"""What the plan says of each stage against what `dvc repro` then does, after random changes of everything it looks at.
+
+In most tests a stand-in takes the place of `vgg-repro` in the stages' commands. It writes a hash of what its stage
+depends on, so that a whole reproduction takes seconds; DVC, dvc.yaml and params.yaml are the real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import yaml
+from clones import call, tiny_clone
+from pictures import fresh_seed
+
+from pipeline.errors import UsageError
+from pipeline.graph import ALWAYS, Fate, fates, needs
+from pipeline.params import parse
+
+STAND_IN = """#!{python} -IS
+import hashlib, json, os, sys, time
+from pathlib import Path
+stage, here = os.environ["DVC_STAGE"], Path({here!r})
+if stage == "fingerprint":
+    os.execv({program!r}, ["vgg-repro", "fingerprint"])
+book = json.loads((here / "book.json").read_text())
+while (here / "wait").exists():
+    (here / "waiting").touch()
+    time.sleep(0.01)
+one = book["stages"][stage]
+known = json.dumps([one["params"], [Path(dep).read_text() for dep in one["deps"]]], sort_keys=True)
+for out in one["outs"]:
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    Path(out).write_text(out + " " + ("" if stage in book["same"] else hashlib.sha256(known.encode()).hexdigest()))
+"""
+SAID = {
+    "run": re.compile(r"Running stage '([^']+)'"),
+    "cached": re.compile(r"Stage '([^']+)' is cached - skipping run"),
+    "done": re.compile(r"Stage '([^']+)' didn't change, skipping"),
+}
+EDITS = int(os.environ.get("EDITS", "2"))  # of each of the two slow kinds; EDITS=20 tries most of them
+SCORES = ("dense", "crops", "centre")
+Did = Mapping[str, str]
+
+
+class Change(NamedTuple):
+    """A value of params.yaml that was changed, and the stages that depend on it themselves."""
+
+    key: str
+    old: Any
+    new: Any
+    stages: set[str]
+
+
+class Place:
+    """A tiny clone whose stages a stand-in runs."""
+
+    def __init__(self, folder: Path, random: np.random.Generator) -> None:
+        self.root, self.tools, self.random = folder / "clone", folder / "tools", random
+        self.tools.mkdir()
+        program = Path(sys.executable).parent / "vgg-repro"
+        script = self.tools / "vgg-repro"
+        script.write_text(STAND_IN.format(python=sys.executable, here=str(self.tools), program=str(program)))
+        script.chmod(0o755)
+        tiny_clone(self.root)
+        values = self.values()
+        values["profiles"]["other"] = json.loads(json.dumps(values["profiles"]["mini"]))
+        values["profiles"]["other"]["train"]["seed"] = 9
+        self.write(values)
+        self.texts = [self.text()]  # of params.yaml, as it was
+        self.runs, self.recipes = list(values["runs"]), ["scratch", "warm", "finetune", "jitter"]  # that are changed
+        stages = ["prepare", "random@A", *(f"train@{run}" for run in values["runs"])]
+        self.same = [stage for stage in stages if random.random() < 0.15]  # which make the same whatever comes
+
+    def text(self) -> str:
+        """params.yaml as it stands."""
+        return (self.root / "params.yaml").read_text()
+
+    def values(self) -> Any:
+        """What stands in it."""
+        return yaml.safe_load(self.text())
+
+    def write(self, values: Any) -> None:
+        """Put `values` in it."""
+        (self.root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+
+    def fates(self, targets: Sequence[str], patch: pytest.MonkeyPatch) -> list[Fate]:
+        """What the code under test says."""
+        patch.chdir(self.root)
+        return fates(targets, parse(self.text().encode(), Path("params.yaml")))
+
+    def repro(self, targets: Sequence[str], patch: pytest.MonkeyPatch) -> Did:
+        """What `dvc repro` says that it does with each stage."""
+        self.note(patch)
+        return self.read(self.begin(targets))
+
+    def begin(self, targets: Sequence[str]) -> subprocess.Popen[str]:
+        """`dvc repro`, going on by itself."""
+        kept = {name: value for name, value in os.environ.items() if name not in ("DVC_STAGE", "VGG_REPRO_SHARDS")}
+        paths = [str(self.tools), str(Path(sys.executable).parent), kept["PATH"]]
+        words = [sys.executable, "-m", "dvc", "repro", *targets]
+        return subprocess.Popen(words, cwd=self.root, env={**kept, "PATH": os.pathsep.join(paths)},
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+
+    def read(self, child: subprocess.Popen[str]) -> Did:
+        """What it did, once it has ended."""
+        output = child.communicate()[0]
+        assert child.returncode == 0, output
+        return {stage: what for what, said in SAID.items() for stage in said.findall(output)}
+
+    def note(self, patch: pytest.MonkeyPatch) -> None:
+        """Tell the stand-in what DVC takes each stage to depend on and to make."""
+        from dvc.repo import Repo
+
+        patch.chdir(self.root)
+        book: dict[str, Any] = {}
+        with Repo() as repo:
+            for stage in repo.index.stages:
+                params = [dep.read_params() for dep in stage.deps if hasattr(dep, "params")]
+                deps = [dep.def_path for dep in stage.deps if not hasattr(dep, "params")]
+                outs = [out.def_path for out in stage.outs]
+                book[stage.addressing] = {"params": params, "deps": deps, "outs": outs}
+        (self.tools / "book.json").write_text(json.dumps({"stages": book, "same": self.same}))
+
+    def set(self, key: str, new: Any) -> Change:
+        """Change a value of params.yaml."""
+        values = self.values()
+        *place, last = key.split(".")
+        block = values
+        for name in place:
+            block = block[name]
+        old = block.get(last)
+        block[last] = new
+        stages = set(dependants(key, values))
+        self.write(values)
+        return Change(key, old, new, stages)
+
+
+def dependants(key: str, values: Any) -> Iterable[str]:
+    """The stages that depend on a value of params.yaml, as docs/architecture.md has it."""
+    place, runs = key.split("."), values["runs"]
+    scores = {f"dense@{run}" for run in runs} | {f"{mode}@{run}" for mode in SCORES[1:] for run in values[mode]}
+    train, random = {f"train@{run}" for run in runs}, {f"random@{net}" for net in ("A", "A-LRN", "shallow")}
+    tables = {*(f"table{number}" for number in range(1, 8)), "shallow"}
+    if place[0] == "runs":
+        return {stage for stage in train | scores if stage.endswith(f"@{place[1]}")}
+    if place[0] == "method":
+        return {"prepare": {"prepare"}, "train": train | random, "score": scores, "table": tables}[place[1]]
+    block, last = place[2], place[-1]
+    if block == "recipes":
+        return {f"train@{run}" for run in runs if runs[run]["recipe"] == place[3]}
+    found = {"net": train | random | scores, "train": train, "score": scores, "prepare": {"prepare"}, "data": set()}
+    return found[block] | (random if (block, last) == ("train", "seed") else set())
+
+
+Edit = Callable[[Place], Change | None]
+
+
+def pick(place: Place, among: Iterable[Any]) -> Any:
+    """One of them."""
+    listed = list(among)
+    return listed[int(place.random.integers(len(listed)))]
+
+
+def a_run(place: Place) -> Change:
+    """Its layers or its scale."""
+    values = place.values()
+    name = pick(place, place.runs)
+    if place.random.random() < 0.5:
+        layers = values["runs"][name].get("layers", "all")
+        return place.set(f"runs.{name}.layers", "fc" if layers == "all" else "all")
+    return place.set(f"runs.{name}.scale", pick(place, ({256, 288, 384, 416} - {str(values["runs"][name]["scale"])})))
+
+
+def an_init(place: Place) -> Change:
+    """The run that another begins from."""
+    name, inits = pick(place, [("D-jitter-fc", ("D-384", "D-jitter", "D-256")), ("B-256", ("A-256", "C-256")),
+                               ("D-384", ("D-256", "A-256")), ("E-jitter", ("E-384", "E-256"))])  # fmt: skip
+    was = place.values()["runs"][name]["init"]
+    return place.set(f"runs.{name}.init", pick(place, {*inits[: 1 + (name != "B-256")], "A-256"} - {was}))
+
+
+def a_recipe(place: Place) -> Change:
+    """Its rate or its length."""
+    recipe, key = pick(place, place.recipes), pick(place, ("learning_rate", "epochs"))
+    new = (
+        float(place.random.integers(1, 10**6)) / 10**7 if key == "learning_rate" else int(place.random.integers(2, 99))
+    )
+    return place.set(f"profiles.mini.recipes.{recipe}.{key}", new)
+
+
+def the_seed(place: Place) -> Change:
+    return place.set("profiles.mini.train.seed", int(place.random.integers(1, 10**9)))
+
+
+def the_scores_mean(place: Place) -> Change:
+    was = place.values()["profiles"]["mini"]["score"]["mean"]
+    return place.set("profiles.mini.score.mean", ({"before_softmax", "after_softmax"} - {was}).pop())
+
+
+def a_size(place: Place) -> Change:
+    """Of the profile."""
+    return pick(place, [
+        lambda: place.set("profiles.mini.net.fc", int(place.random.integers(17, 999))),
+        lambda: place.set("profiles.mini.net.width_ratio", f"1/{place.random.integers(33, 999)}"),
+        lambda: place.set("profiles.mini.net.dropout", float(place.random.integers(1, 99)) / 100),
+        lambda: place.set("profiles.mini.train.batch", int(place.random.integers(2, 7))),
+        lambda: place.set("profiles.mini.prepare.quality", int(place.random.integers(2, 90))),
+        lambda: place.set("profiles.mini.data.limit", int(place.random.integers(41, 900))),
+        lambda: place.set("profiles.mini.data.digits.seed", int(place.random.integers(1, 10**6))),
+    ])()  # fmt: skip
+
+
+def a_method(place: Place) -> Change:
+    step = pick(place, ("prepare", "train", "score", "table"))
+    return place.set(f"method.{step}", int(place.random.integers(3, 10**6)))
+
+
+def back_to_an_earlier_text(place: Place) -> None:
+    (place.root / "params.yaml").write_text(pick(place, place.texts))
+
+
+def the_profile(place: Place) -> None:
+    values = place.values()
+    values["profile"] = {"mini": "other", "other": "mini"}[values["profile"]]
+    place.write(values)
+
+
+def a_new_run(place: Place) -> None:
+    values = place.values()
+    values["runs"][f"A-{place.random.integers(10**9)}"] = {**values["runs"]["A-256"], "scale": 320}
+    place.write(values)
+
+
+def made(place: Place, pattern: str) -> list[Path]:
+    """The files that stages made."""
+    return sorted(path for path in place.root.glob(pattern) if path.is_file())
+
+
+def a_lost_file(place: Place) -> None:
+    pick(place, [*made(place, "weights/*"), *made(place, "scores/*"), *made(place, "reports/*/*/*.json")]).unlink()
+
+
+def lost_weights(place: Place) -> None:
+    pick(place, made(place, "weights/*")).unlink()
+
+
+def overwritten_weights(place: Place) -> None:
+    path = pick(place, made(place, "weights/*"))
+    path.unlink()
+    path.write_text(f"what --direct made: {place.random.integers(10**9)}")
+
+
+def a_file_lost_here_and_in_the_cache(place: Place) -> None:
+    path = pick(place, [*made(place, "weights/*"), *made(place, "scores/*")])
+    for copy in made(place, ".dvc/cache/files/md5/*/*"):
+        if copy.read_bytes() == path.read_bytes():
+            copy.unlink()
+    path.unlink()
+
+
+def a_lost_object(place: Place) -> None:
+    pick(place, made(place, ".dvc/cache/files/md5/*/*")).unlink()
+
+
+def the_lost_run_cache(place: Place) -> None:
+    """As in a clone that had `dvc pull`: outputs in the cache, and nothing of how they were made."""
+    shutil.rmtree(place.root / ".dvc/cache/runs", ignore_errors=True)
+    for path in [*made(place, "weights/*"), *made(place, "scores/*")]:
+        if place.random.random() < 0.3:
+            path.unlink()
+
+
+def the_lost_lock_file(place: Place) -> None:
+    (place.root / "dvc.lock").unlink()
+
+
+def a_printed_table(place: Place) -> None:
+    path = pick(place, [place.root / f"reports/paper/table{number}.csv" for number in range(2, 8)])
+    path.write_text(f"{path.read_text()}\n")
+
+
+def the_lost_fingerprint(place: Place) -> None:
+    (place.root / "data/fingerprint.json").unlink()
+
+
+def nothing(place: Place) -> None:
+    pass
+
+
+ASKED: list[Edit] = [a_run, a_recipe, the_seed, the_scores_mean, a_size, a_method, back_to_an_earlier_text,
+                     lost_weights, a_printed_table, the_lost_fingerprint]  # fmt: skip
+MORE: list[Edit] = [an_init, the_profile, a_new_run, a_lost_file, overwritten_weights, a_lost_object, nothing,
+                    a_file_lost_here_and_in_the_cache, the_lost_run_cache, the_lost_lock_file]  # fmt: skip
+
+
+SMALL = ("dense@B-256", "table2")  # what the quick tests ask for: seven stages
+
+
+def begun(folder: Path, targets: Sequence[str]) -> Place:
+    """A place where `targets` have been made once."""
+    made = Place(folder, np.random.default_rng(fresh_seed()))
+    with pytest.MonkeyPatch.context() as patch:
+        said = made.fates(targets, patch)
+        assert {fate.why for fate in said if fate.what == "done"} == set()
+        did = made.repro(targets, patch)
+        compare(said, did, "at first")
+    assert set(did.values()) == {"run"}
+    return made
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A place where a run has been trained and scored."""
+    made = begun(tmp_path_factory.mktemp("graph"), SMALL)
+    made.runs, made.recipes = ["A-256", "B-256"], ["scratch", "warm"]
+    return made
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A place where everything has been made."""
+    return begun(tmp_path_factory.mktemp("graph"), [])
+
+
+def compare(said: Sequence[Fate], did: Did, edit: str) -> None:
+    """Agreement, but for stages of which nobody can know before those that they need have run."""
+    assert sorted(fate.stage for fate in said) == sorted(did), edit
+    wrong = []
+    for fate in said:
+        open_end = fate.what == "run" and fate.why.startswith("after ")
+        looks = fate.stage == "fingerprint"  # it runs each time; what is said is what comes of it
+        if not open_end and not looks and fate.what != did[fate.stage]:
+            wrong.append(f"{fate.stage}: said {fate.what} ({fate.why}), and it was {did[fate.stage]}")
+    assert not wrong, f"{edit}: " + "; ".join(wrong)
+
+
+def step(place: Place, edit: Edit, targets: Sequence[str], patch: pytest.MonkeyPatch, fresh: bool = False) -> Did:
+    """Change something, ask, and have DVC do it; `fresh`: what `targets` need was up to date before."""
+    change = edit(place)
+    what = f"{edit.__name__} {change or ''} {list(targets)}"
+    said = place.fates(targets, patch)
+    if change and fresh:
+        check_reasons(said, change, what)
+    did = place.repro(targets, patch)
+    compare(said, did, what)
+    assert not any(fate.what != "done" and not fate.why for fate in said), what
+    place.texts.append(place.text())
+    after = [fate for fate in place.fates(targets, patch) if fate.why != ALWAYS] if fresh else []
+    assert {fate.stage for fate in after if fate.what != "done"} == set(), what
+    return did
+
+
+def check_reasons(said: Sequence[Fate], change: Change, what: str) -> None:
+    """Each stage that depends on the changed value itself says what it was and is; no other names it."""
+    old, new = ("nothing" if one is None else f"{one!s:.40}" for one in (change.old, change.new))
+    text = f"{change.key}: {old}, now {new}"
+    for fate in said:
+        assert (text in fate.why) == (fate.stage in change.stages), f"{what}: {fate}"
+
+
+def test_what_was_made_is_up_to_date_and_a_change_does_what_was_said(
+    small: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {fate.what for fate in small.fates(SMALL, monkeypatch)} == {"done"}
+    step(small, pick(small, [*ASKED, lost_weights]), SMALL, monkeypatch, fresh=True)
+
+
+def test_a_changed_value_is_named_with_what_it_was_and_is(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = small.text()
+    small.repro(SMALL, monkeypatch)
+    for edit in (a_run, a_recipe, the_seed, the_scores_mean, a_size, a_method):
+        change = edit(small)
+        assert change
+        try:
+            check_reasons(small.fates(SMALL, monkeypatch), change, str(change))
+        finally:
+            (small.root / "params.yaml").write_text(text)
+
+
+def test_a_changed_source_is_told_with_what_has_changed(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = small.text()
+    small.repro(SMALL, monkeypatch)
+    small.set("profiles.mini.data.digits.seed", 77)
+    first, second, *_ = small.fates(SMALL, monkeypatch)
+    (small.root / "params.yaml").write_text(text)
+    assert (first.stage, first.what) == ("fingerprint", "run")
+    assert re.search(r"the images have changed: .*seed: 0, now 77", first.why)
+    assert (second.stage, second.what) == ("prepare", "run")
+    assert "data/fingerprint.json has changed" in second.why
+
+
+def test_an_unknown_target_is_a_wrong_use(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="tabel5"):
+        small.fates(["tabel5"], monkeypatch)
+    with pytest.raises(UsageError, match="train@D-348"):
+        small.fates(["table2", "train@D-348"], monkeypatch)
+
+
+def test_stages_stand_behind_what_they_need(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = small.fates(SMALL, monkeypatch)
+    seen: set[str] = set()
+    for fate in said:
+        assert fate.needs <= seen, fate
+        seen.add(fate.stage)
+    assert {fate.stage: fate.needs for fate in said} == needs(list(SMALL))
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Every file and folder with its time of writing, size and inode."""
+    found = {}
+    for path in folder.rglob("*"):
+        about = path.lstat()
+        found[str(path.relative_to(folder))] = about.st_mtime_ns, about.st_size, about.st_ino
+    return found
+
+
+def test_nothing_is_written_and_no_lock_is_taken(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dvc import lock, rwlock
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a lock is asked for")
+
+    text = small.text()
+    for edit in (nothing, lost_weights, the_seed, a_lost_object):
+        edit(small)
+        before = tree(small.root)
+        with pytest.MonkeyPatch.context() as patch:
+            for kind in (lock.Lock, lock.HardlinkLock):
+                patch.setattr(kind, "lock", refuse)
+            patch.setattr(rwlock, "_edit_rwlock", refuse)
+            small.fates(SMALL, monkeypatch)
+        after = tree(small.root)
+        changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+        assert changed == set(), edit.__name__
+    (small.root / "params.yaml").write_text(text)
+    small.repro(SMALL, monkeypatch)
+
+
+def test_it_is_told_while_dvc_is_at_work(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC holds its lock, and a stage's files, while the stage runs."""
+    small.set("profiles.mini.score.mean", f"{pick(small, ('before', 'after'))}_softmax")
+    small.set("profiles.mini.score.batch", int(small.random.integers(65, 10**6)))
+    small.note(monkeypatch)
+    (small.tools / "wait").touch()
+    (small.tools / "waiting").unlink(missing_ok=True)
+    child = small.begin(SMALL)
+    try:
+        end = time.monotonic() + 60
+        while not (small.tools / "waiting").exists():
+            assert time.monotonic() < end and child.poll() is None
+            time.sleep(0.02)
+        said = {fate.stage: fate.what for fate in small.fates(SMALL, monkeypatch)}
+    finally:
+        (small.tools / "wait").unlink()
+        did = small.read(child)
+    assert {stage for stage, what in did.items() if what == "run"} == {"fingerprint", "dense@B-256"}
+    assert {stage: what for stage, what in said.items() if what != "done"} == {"dense@B-256": "run"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(EDITS))
+def test_after_any_one_change_the_plan_is_what_dvc_then_does(
+    number: int, large: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large.repro([], monkeypatch)
+    step(large, pick(large, ASKED + MORE), [], monkeypatch, fresh=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(EDITS))
+def test_after_many_changes_the_plan_is_what_dvc_then_does(
+    number: int, large: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several at once, and parts of the graph, so that the others lag behind."""
+    for _ in range(int(large.random.integers(0, 3))):
+        pick(large, ASKED + MORE)(large)
+    targets = pick(large, [[], ["table5"], ["table3", "shallow"], ["dense@D-384"], ["table6"]])
+    step(large, pick(large, ASKED + MORE), targets, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny clone whose stages are the real ones."""
+    return tiny_clone(tmp_path_factory.mktemp("real") / "clone")
+
+
+@pytest.mark.slow
+def test_the_real_stages_do_what_the_plan_says(
+    real: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run, nothing, a change, and back; the section 4.1 comparison has all kinds of stages but crops."""
+    texts = [text := (real / "params.yaml").read_text()]
+    texts += [text, text.replace("epochs: 1", "epochs: 2", 1), text]
+    values = yaml.safe_load(text)
+    values["profiles"]["mini"]["score"]["mean"] = "after_softmax"
+    values["runs"]["B-256"]["layers"] = str(rng.choice(["fc", "all"]))
+    texts += [yaml.safe_dump(values, sort_keys=False), text]
+    monkeypatch.chdir(real)
+    for number, text in enumerate(texts):
+        (real / "params.yaml").write_text(text)
+        if number == 3:
+            (real / "data/fingerprint.json").unlink()
+            (real / "weights/B-256.pt").unlink()
+        said = fates(["shallow"], parse(text.encode(), Path("params.yaml")))
+        output = call(real, "dvc", "repro", "shallow")
+        did = {stage: what for what, pattern in SAID.items() for stage in pattern.findall(output)}
+        compare(said, did, f"text {number}")
+        whats = {fate.what for fate in said}
+        assert whats == {0: {"run"}, 1: {"done"}}.get(number, whats)
+        assert number != 3 or "cached" in whats
