@@ -18,7 +18,7 @@ from pipeline.paths import checkpoints_root
 
 NAME = "progress.json"
 LOCK = "lock"
-SILENT = 60.0  # seconds without a word after which a run is not taken to train where no lock can be seen
+SILENT = 60.0  # seconds without a word after which a run on another machine is not taken to train
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ def all_running(params: Params) -> Iterator[tuple[Running, bool]]:
         except (Failure, TypeError, OSError):  # it is being removed, or is of another version
             continue
         if found.run in params.runs and found.asked == asked(params, found.run):
-            alive = holder(path.parent / LOCK) is not None or time.time() - found.said < SILENT
+            alive = holder(path.parent / LOCK) is not None
+            if found.machine != platform.node():  # locks do not always reach from one machine to another
+                alive = alive or time.time() - found.said < SILENT
             if found.run not in newest or newest[found.run][0].said < found.said:
                 newest[found.run] = found, alive
     yield from newest.values()

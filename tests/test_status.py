@@ -85,7 +85,7 @@ def test_a_checkpoint_of_other_parameters_is_nobodys(change: str, folder: Path, 
     params = repository_params(folder)
     said = a_run(rng, asked=asked(params, "A-256"))
     tell(checkpoints("A-256", "key"), said)
-    values = yaml.safe_load((folder / "params.yaml").read_text())
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
     profile = values["profiles"][values["profile"]]
     block, key = {
         "the row": (values["runs"]["A-256"], "scale"),
@@ -163,7 +163,7 @@ def test_the_whole_way_of_a_run(tmp_path: Path) -> None:
             assert time.monotonic() < deadline, said
         assert "of 100000" in said and "left" in said and "error" in said
     finally:
-        trains.send_signal(signal.SIGINT)
+        trains.send_signal(signal.SIGTERM)
         trains.wait()
     said = row(call(folder, "vgg-repro", "status"), "A-256")[1]
     assert said.startswith("stopped in epoch") and "of 100000" in said
