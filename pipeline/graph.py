@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -54,19 +55,8 @@ def fates(targets: Sequence[str], params: Params) -> list[Fate]:
     with _repo() as repo:
         stages = _ordered(repo, targets)
         makers = {str(out): stage.addressing for stage in stages for out in stage.outs}
-        outputs: dict[str, Any] = {}  # path to the hash that it will have once its stage is up to date
-        found = []
-        for stage in stages:
-            unknown = {makers[str(dep)] for dep in stage.deps if str(dep) in makers and str(dep) not in outputs}
-            if unknown:
-                own = _changed_inputs(stage, outputs, makers) if not _never(stage) else []
-                fate: tuple[What, str] = "run", "; ".join([f"after {_some(sorted(unknown))}", *own])
-            else:
-                fate = _look(params, outputs) if stage.addressing == LOOKS else _fate(repo, stage, outputs)
-            if stage.addressing == PREPARE and fate[0] == "run" and str(FINGERPRINT) in outputs:
-                fate = "run", fate[1] + _prepared(params, outputs)
-            found.append(Fate(stage.addressing, _upstream(repo.index.graph, stage), *fate))
-        return found
+        foresight = _Foresight(repo, params, makers)
+        return [Fate(stage.addressing, _upstream(repo.index.graph, stage), *foresight.fate(stage)) for stage in stages]
 
 
 @contextmanager
@@ -93,52 +83,118 @@ def _upstream(graph: Any, stage: Any) -> frozenset[str]:
     return frozenset(one.addressing for one in graph.successors(stage))
 
 
-def _fate(repo: Any, stage: Any, outputs: dict[str, Any]) -> tuple[What, str]:
-    """What would become of a stage all of whose inputs are known; its outputs' hashes go to `outputs` if they are."""
-    changed = ["never run here"] if _never(stage) else _changed_inputs(stage, outputs)
-    if stage.is_callback:
-        return "run", ALWAYS
-    unchanged = not changed
-    if unchanged:
-        outputs.update({str(one): one.hash_info for one in stage.outs})
-        changed = _changed_outputs(stage)
-        if not changed:
+@dataclass
+class _Foresight:
+    """Goes through the stages in the order of a run, and knows what each will have made."""
+
+    repo: Any
+    params: Params
+    makers: Mapping[str, str]  # path to the stage that makes it
+    outputs: dict[str, Any] = field(default_factory=dict)  # path to the hash that it will have; none if nobody knows
+
+    def fate(self, stage: Any) -> tuple[What, str]:
+        """What would become of the next stage, and why."""
+        unknown = {
+            self.makers[path] for path in map(str, stage.deps) if path in self.makers and path not in self.outputs
+        }
+        if unknown:
+            own = [] if _never(stage) else self._changed_inputs(stage)
+            fate: tuple[What, str] = "run", "; ".join([f"after {_some(sorted(unknown))}", *own])
+        elif stage.addressing == LOOKS:
+            return self._look()
+        else:
+            fate = self._ready(stage)
+        if stage.addressing == PREPARE and fate[0] == "run" and str(FINGERPRINT) in self.outputs:
+            return "run", fate[1] + self._prepared()
+        return fate
+
+    def _ready(self, stage: Any) -> tuple[What, str]:
+        """A stage all of whose inputs are known."""
+        if stage.is_callback:
+            return "run", ALWAYS
+        changed = ["never run here"] if _never(stage) else self._changed_inputs(stage)
+        unchanged = not changed
+        if unchanged:
+            self._makes(stage)
+            changed = _changed_outputs(stage)
+            if not changed:
+                return "done", ""
+        cached = self._from_lock(stage) if unchanged else self._from_run_cache(stage)
+        if cached is None or not cached.outs_cached():
+            return "run", "; ".join(changed)
+        self._makes(cached)
+        return "cached", "; ".join(changed)
+
+    def _makes(self, stage: Any) -> None:
+        self.outputs.update({str(one): one.hash_info for one in stage.outs})
+
+    def _look(self) -> tuple[What, str]:
+        """The stage that looks at the source each time."""
+        if lacking := missing(self.params.chosen):
+            return "run", lacking
+        try:
+            text = json_text(seen_from_outside(self.params))
+        except Failure as reason:
+            return "run", str(reason)
+        self.outputs[str(FINGERPRINT)] = _md5(text.encode())
+        if not FINGERPRINT.exists():
+            return "run", "looks whether the images have changed"
+        known = FINGERPRINT.read_text()
+        if known == text:
             return "done", ""
-    cached = _cached(repo, stage, outputs, unchanged)
-    if cached is None:
-        return "run", "; ".join(changed)
-    outputs.update({str(one): one.hash_info for one in cached.outs})
-    return "cached", "; ".join(changed)
+        return "run", f"the images have changed: {_listed(_values(known), json.loads(text))}"
+
+    def _prepared(self) -> str:
+        """What to say of shards that are there already, another clone's say; then the facts are known too."""
+        there = shards_root() / shards_key(self.params) / "facts.json"
+        if not there.exists():
+            return ""
+        self.outputs[str(facts(self.params.profile))] = _md5(there.read_bytes())
+        return "; its shards are there already"
+
+    def _changed_inputs(self, stage: Any) -> list[str]:
+        """Which of the command, the parameters and the files that a stage depends on have changed, in words."""
+        said = ["its command has changed"] if stage.cmd_changed else []
+        for dep in stage.deps:
+            path = str(dep)
+            if hasattr(dep, "params"):
+                said += _changed_values(dep)
+            elif path in self.outputs or path not in self.makers:
+                now = self.outputs.get(path) or (dep.get_hash() if dep.exists else None)
+                if now != dep.hash_info:
+                    said.append(f"{path} {'is missing' if now is None else 'has changed'}")
+        return said
+
+    def _from_lock(self, stage: Any) -> Any:
+        """The stage as DVC's lock file has it, which DVC asks where no input has changed."""
+        from dvc.stage.serialize import to_single_stage_lockfile
+
+        return self.repo.stage_cache._create_stage(to_single_stage_lockfile(stage), wdir=stage.wdir)
+
+    def _from_run_cache(self, stage: Any) -> Any:
+        """The stage as DVC's run cache has it for these inputs; none if it has not."""
+        from dvc.stage.cache import _get_cache_hash
+        from dvc.stage.serialize import to_single_stage_lockfile
+
+        cache = self.repo.stage_cache
+        for dep in stage.deps:
+            if str(dep) in self.outputs:
+                dep.hash_info = self.outputs[str(dep)]
+                dep.meta.md5 = None  # the old one, which would be taken for it
+            elif not dep.exists:
+                return None
+            else:
+                dep.save()
+        key = _get_cache_hash(to_single_stage_lockfile(stage), key=True)
+        entries = sorted((Path(cache.cache_dir) / key[:2] / key).glob("*"), key=lambda one: one.stat().st_mtime)
+        entry = cache._load_cache(key, entries[-1].name) if entries else None
+        return cache._create_stage(entry, wdir=stage.wdir) if entry else None
 
 
-def _look(params: Params, outputs: dict[str, Any]) -> tuple[What, str]:
-    """What the stage that looks at the source would find; the hash of what it would write goes to `outputs`."""
+def _md5(content: bytes) -> Any:
     from dvc_data.hashfile.hash_info import HashInfo
 
-    if lacking := missing(params.chosen):
-        return "run", lacking
-    try:
-        text = json_text(seen_from_outside(params))
-    except Failure as reason:
-        return "run", str(reason)
-    outputs[str(FINGERPRINT)] = HashInfo("md5", hashlib.md5(text.encode()).hexdigest())
-    if not FINGERPRINT.exists():
-        return "run", "looks whether the images have changed"
-    known = FINGERPRINT.read_text()
-    if known == text:
-        return "done", ""
-    return "run", f"the images have changed: {_listed(_values(known), json.loads(text))}"
-
-
-def _prepared(params: Params, outputs: dict[str, Any]) -> str:
-    """What to say of shards that are there already, another clone's say; the facts' hash goes to `outputs`."""
-    from dvc_data.hashfile.hash_info import HashInfo
-
-    there = shards_root() / shards_key(params) / "facts.json"
-    if not there.exists():
-        return ""
-    outputs[str(facts(params.profile))] = HashInfo("md5", hashlib.md5(there.read_bytes()).hexdigest())
-    return "; its shards are there already"
+    return HashInfo("md5", hashlib.md5(content).hexdigest())
 
 
 def _values(text: str) -> Any:
@@ -156,21 +212,6 @@ def _some(names: Sequence[str]) -> str:
 
 def _never(stage: Any) -> bool:
     return not any(out.hash_info for out in stage.outs)
-
-
-def _changed_inputs(stage: Any, outputs: Mapping[str, Any], unknown: Container[str] = ()) -> list[str]:
-    """Which of the command, the parameters and the files that a stage depends on have changed, in words."""
-    said = ["its command has changed"] if stage.cmd_changed else []
-    for dep in stage.deps:
-        path = str(dep)
-        if hasattr(dep, "params"):
-            said += _changed_values(dep)
-        elif path in outputs or path not in unknown:
-            now = outputs.get(path) or (dep.get_hash() if dep.exists else None)
-            said += [f"{path} is missing"] * (now is None) + [f"{path} has changed"] * (
-                now not in (None, dep.hash_info)
-            )
-    return said
 
 
 def _changed_outputs(stage: Any) -> list[str]:
@@ -205,26 +246,3 @@ def _differences(known: Any, now: Any) -> Iterator[str]:
 
 def _word(value: Any) -> str:
     return "nothing" if value is None else f"{value!s:.40}"
-
-
-def _cached(repo: Any, stage: Any, outputs: Mapping[str, Any], unchanged: bool) -> Any:
-    """DVC's stage as its cache has it for these inputs; none if it has not, or not all of its outputs."""
-    from dvc.stage.cache import _get_cache_hash
-    from dvc.stage.serialize import to_single_stage_lockfile
-
-    if unchanged:  # then DVC asks its lock file, not its run cache
-        found = repo.stage_cache._create_stage(to_single_stage_lockfile(stage), wdir=stage.wdir)
-        return found if found.outs_cached() else None
-    for dep in stage.deps:
-        if str(dep) in outputs:
-            dep.hash_info = outputs[str(dep)]
-            dep.meta.md5 = None  # the old one, which would be taken for it
-        elif not dep.exists:
-            return None
-        else:
-            dep.save()
-    key = _get_cache_hash(to_single_stage_lockfile(stage), key=True)
-    entries = sorted((Path(repo.stage_cache.cache_dir) / key[:2] / key).glob("*"), key=lambda one: one.stat().st_mtime)
-    entry = repo.stage_cache._load_cache(key, entries[-1].name) if entries else None
-    found = repo.stage_cache._create_stage(entry, wdir=stage.wdir) if entry else None
-    return found if found and found.outs_cached() else None

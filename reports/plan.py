@@ -11,6 +11,7 @@ from pipeline.progress import duration
 from reports.markdown import NONE, grid
 
 UNITS = ("", "k", "M", "G", "T", "P", "E", "Z")
+AMOUNTS = ("arithmetic", "memory a batch", "disk")
 CALLED = {"dense": "dense", "crops": "50 crops a scale", "centre": "centre crop"}
 
 
@@ -64,21 +65,24 @@ def _images(plan: Plan) -> str:
 
 
 def _training(plan: Plan, seconds: Mapping[str, float]) -> str:
-    rows = [[cost.name, f"{cost.images:,}", f"{cost.iterations:,}", si(cost.flops, "FLOP"), si(cost.memory, "B"),
-             *_time(cost, seconds)] for cost in plan.training]  # fmt: skip
-    headings = ["to train", "images", "iterations", "arithmetic", "memory a batch", *["time"] * bool(seconds)]
+    rows = [[cost.name, f"{cost.images:,}", f"{cost.iterations:,}", *_amounts(cost, seconds)] for cost in plan.training]
+    headings = ["to train", "images", "iterations", *AMOUNTS, *["time"] * bool(seconds)]
     return grid(headings, rows, right=range(1, len(headings)))
 
 
 def _scoring(plan: Plan, seconds: Mapping[str, float]) -> str:
-    rows = [[cost.name, CALLED[cost.stage.partition("@")[0]], f"{cost.images:,}", f"{cost.iterations:,}",
-             si(cost.flops, "FLOP"), si(cost.memory, "B"), *_time(cost, seconds)] for cost in plan.scoring]  # fmt: skip
-    headings = ["to score", "how", "images", "passes", "arithmetic", "memory a batch", *["time"] * bool(seconds)]
+    rows = []
+    for cost in plan.scoring:
+        how = CALLED[cost.stage.partition("@")[0]]
+        rows.append([cost.name, how, f"{cost.images:,}", f"{cost.iterations:,}", *_amounts(cost, seconds)])
+    headings = ["to score", "how", "images", "passes", *AMOUNTS, *["time"] * bool(seconds)]
     return grid(headings, rows, right=range(2, len(headings)))
 
 
-def _time(cost: Cost, seconds: Mapping[str, float]) -> list[str]:
-    return [duration(seconds[cost.stage])] if seconds else []
+def _amounts(cost: Cost, seconds: Mapping[str, float]) -> list[str]:
+    """What the columns AMOUNTS have, and the time if there is one."""
+    found = [si(cost.flops, "FLOP"), si(cost.memory, "B"), si(cost.disk, "B")]
+    return found + ([duration(seconds[cost.stage])] if seconds else [])
 
 
 def _turns(plan: Plan) -> str:
