@@ -376,7 +376,8 @@ def test_every_file_that_is_written_is_among_those_tested(made: Made) -> None:
     for command, opened in made.opened.items():
         for name in {one.name for one in opened}:
             tested = any(command == which and fnmatch(name, pattern) for which, pattern in FILES)
-            assert tested or name.endswith("lock"), (command, name)
+            harmless = name.endswith(("lock", "progress.json"))  # who holds a lock; how far a run is
+            assert tested or harmless, (command, name)
 
 
 def test_tensors_that_find_no_room_say_so_wherever_it_ends(tmp_path: Path, rng: np.random.Generator) -> None:
