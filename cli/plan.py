@@ -39,7 +39,7 @@ def plan(
     if measure and images_per_second is not None:
         raise UsageError("--measure and --images-per-second each say how fast a machine is: give one of them")
     chosen = params()
-    named = [stage_of(target) for target in targets or []]
+    named = [f"train@{target}" if target in chosen.runs else stage_of(target) for target in targets or []]
     found = planned(chosen, [fate for fate in fates(named, chosen) if fate.why != ALWAYS])
     speed = _speed(chosen, found, images_per_second, measure)
     nets = {name: run.net for name, run in chosen.runs.items()}

@@ -24,6 +24,7 @@ Needs = Mapping[str, frozenset[str]]  # a stage to the stages it needs first
 What = Literal["done", "cached", "run"]
 LOOKS = "fingerprint"  # the stage that DVC runs each time
 PREPARE = "prepare"
+NEVER = "never run with profile"
 NAMED = 3  # stages named at the most, of those that a stage waits for
 ALWAYS = "it runs each time"  # as stages without inputs do
 
@@ -155,10 +156,12 @@ class _Foresight:
     def _changed_inputs(self, stage: Any) -> list[str]:
         """Which of the command, the parameters and the files that a stage depends on have changed, in words."""
         said = ["its command has changed"] if stage.cmd_changed else []
-        for dep in stage.deps:
+        for dep in sorted(stage.deps, key=lambda one: not hasattr(one, "params")):
             path = str(dep)
             if hasattr(dep, "params"):
                 said += _changed_values(dep)
+                if said and said[-1].startswith(NEVER):
+                    return said[-1:]  # which explains all else
             elif path in self.outputs or path not in self.makers:
                 now = self.outputs.get(path) or (dep.get_hash() if dep.exists else None)
                 if now != dep.hash_info:
@@ -224,8 +227,9 @@ def _changed_values(dep: Any) -> list[str]:
     known, now = dep.hash_info.value or {}, dep.read_params()
     new = sorted(set(now) - set(known))
     profiles = {key.split(".")[1] for key in new if key.startswith("profiles.")}
-    said = [f"never run with profile {name}" for name in sorted(profiles)]
-    said += [f"{key} is new" for key in new if not key.startswith("profiles.")]
+    if profiles:
+        return [f"{NEVER} {', '.join(sorted(profiles))}"]
+    said = [f"{key} is new" for key in new]
     for key in sorted(set(known) & set(now)):
         said += [f"{key}{text}" for text in _differences(known[key], now[key])]
     return said

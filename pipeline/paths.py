@@ -11,7 +11,7 @@ MANIFEST = Path("data/manifest.csv")  # every image: split, id, class, size as s
 SHARDS = Path("data/shards.txt")  # the name of the shards' folder under shards_root(), and a hash of what was asked for
 LEFT_OUT = Path("data/left-out.csv")  # what had been left out when there was too much of it
 REPORTS = Path("reports")
-PRINTED = Path(__file__).parent.parent / "reports" / "paper"  # the paper's tables as CSV
+PRINTED = Path(__file__).parent.parent / "reports" / "printed"  # the paper's tables as CSV
 
 
 def shards() -> Path:

@@ -135,6 +135,8 @@ def _training(params: Params, images: Images, fate: Fate) -> Cost:
     name = fate.stage.partition("@")[2]
     run, profile = params.runs[name], params.chosen
     net, train, recipe = profile.net, profile.train, profile.recipes[run.recipe]
+    if images.train < train.batch:
+        raise Failure(f"{images.train} training images are fewer than one batch of {train.batch}: see train.batch")
     steps = images.train // train.batch * recipe.epochs
     built = _built(net, run.net, images.classes)
     checks = recipe.epochs * images.val * _forward(net, run.net, images.classes, net.crop, net.crop)

@@ -57,6 +57,8 @@ def tell(folder: Path, running: Running) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         partial.write_text(json_text(asdict(running)))
         partial.replace(folder / NAME)  # whole for readers; whether the disk has it is no matter
+    with suppress(OSError):
+        partial.unlink(missing_ok=True)
 
 
 def here() -> tuple[int, str, float]:

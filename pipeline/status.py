@@ -10,8 +10,9 @@ from pipeline.facts import Facts, read_facts
 from pipeline.files import read_json
 from pipeline.graph import Fate, fates
 from pipeline.grid import MODES, TITLES, rows
+from pipeline.lock import holder
 from pipeline.params import Params
-from pipeline.paths import errors, summary
+from pipeline.paths import errors, shards_root, summary
 from pipeline.paths import facts as facts_path
 from pipeline.running import Running, all_running
 
@@ -38,6 +39,7 @@ class Status:
     profile: str
     facts: Facts | None  # of the prepared images
     prepared: bool
+    preparing: str  # who does so just now
     runs: list[RunStatus]
     tables: Mapping[str, str]  # done, cached or run, by stage
 
@@ -53,7 +55,8 @@ def status(params: Params) -> Status:
         params.profile,
         facts,
         fate["prepare"].what != "run",
-        [_run(params, name, fate, running.get(name), done) for name in params.runs],
+        next(filter(None, map(holder, shards_root().glob("*.lock"))), ""),
+        [_run(params, name, fate, running.get(name), done, facts) for name in params.runs],
         tables,
     )
 
@@ -64,6 +67,7 @@ def _run(
     fate: Mapping[str, Fate],
     running: tuple[Running, bool] | None,
     done: Mapping[str, set[str]],
+    facts: Facts | None,
 ) -> RunStatus:
     mine = fate[f"train@{name}"]
     waits = [one for one in sorted(mine.needs) if fate[one].what == "run" and not one.startswith("random@")]
@@ -76,6 +80,8 @@ def _run(
     else:
         stand = "waits" if waits else "ready"
     known = read_json(summary(params.profile, name), "") if summary(params.profile, name).exists() else None
+    if known and facts and known["data"] != facts.manifest:
+        known = None  # of other images
     scores = {mode: _score(params, name, mode) if fate[f"{mode}@{name}"].what == "done" else None
               for mode in MODES if f"{mode}@{name}" in fate}  # fmt: skip
     return RunStatus(

@@ -20,10 +20,7 @@ from reports.markdown import grid, heading, interval, number, table_text, title
 NO_DATA = ("table1", "table2")  # of the nets alone
 PICTURES = ("depth.png", "curves.png", "shallow.png")
 PAGES = (*(f"{name}.md" for name in TITLES), "training.md", *PICTURES)
-WARNING = (
-    "> **These numbers are not comparable with the paper's.** The profile `{profile}` runs the paper's method, but "
-    "{difference}.\n"
-)
+WARNING = "> **These numbers are not comparable with the paper's.** {reason}.\n"
 DIFFERENCES = {
     "mini": "on other images, with smaller nets and a shorter schedule",
     "imagenette": "on ten classes of its images, with a shorter schedule",
@@ -178,8 +175,11 @@ def _provenance(found: Results) -> str:
 def _warning(found: Results, name: str = "") -> str:
     if name in NO_DATA or (found.profile == "paper" and (not found.facts or found.facts["comparable"])):
         return ""
-    other = found.facts["about"] if found.profile == "paper" else "not with its images, sizes and schedule together"
-    return WARNING.format(profile=found.profile, difference=DIFFERENCES.get(found.profile, other))
+    difference = DIFFERENCES.get(found.profile, "not with its images, sizes and schedule together")
+    reason = f"The profile `{found.profile}` runs the paper's method {difference}"
+    if found.profile == "paper":
+        reason = f"The images: {found.facts['about']}"
+    return WARNING.format(reason=reason)
 
 
 def _page(path: Path, text: str) -> Path:

@@ -75,7 +75,7 @@ def _scoring(plan: Plan, seconds: Mapping[str, float]) -> str:
     for cost in plan.scoring:
         how = CALLED[cost.stage.partition("@")[0]]
         rows.append([cost.name, how, f"{cost.images:,}", f"{cost.iterations:,}", *_amounts(cost, seconds)])
-    headings = ["to score", "how", "images", "passes", *AMOUNTS, *["time"] * bool(seconds)]
+    headings = ["to score", "how", "images x scales", "passes", *AMOUNTS, *["time"] * bool(seconds)]
     return grid(headings, rows, right=range(2, len(headings)))
 
 
@@ -115,7 +115,7 @@ def _sums(plan: Plan, seconds: Mapping[str, float]) -> Iterator[tuple[str, str]]
     )
     kept = [sum(cost.disk for cost in costs) for costs in (plan.training, plan.scoring)]
     largest = max((2 * cost.disk for cost in plan.training), default=0)
-    results = f"{si(kept[0], 'B')} of weights, {si(kept[1], 'B')} of scores"
+    results = f"{si(kept[0], 'B')} of trained weights, {si(kept[1], 'B')} of scores"
     yield "disk", f"{shards}{results}, {si(largest, 'B')} of checkpoint where a run trains"
     memory = max(cost.memory for cost in (*plan.training, *plan.scoring))
     yield "memory", f"{si(memory, 'B')} for the largest, on the device that computes"

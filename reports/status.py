@@ -13,11 +13,13 @@ WORDS = {"done": "done", "cached": "in the cache", "run": "to do"}
 def status_text(status: Status) -> str:
     """The data, a line a run, and the tables."""
     body = [[one.name, _stand(one), *(_score(one, mode) for mode in MODES), _tables(one)] for one in status.runs]
-    table = grid(["run", "training", *MODES, "in tables"], body)
+    table = grid(["run", "training", *(f"{mode}, best Q" for mode in MODES), "in tables"], body)
     return "\n\n".join([_head(status), table, _done(status)])
 
 
 def _head(status: Status) -> str:
+    if status.preparing:
+        return f"Profile {status.profile}: being prepared by {status.preparing.rstrip(',')}."
     if status.facts is None:
         return f"Profile {status.profile}: nothing is prepared yet (vgg-repro prepare)."
     facts = status.facts

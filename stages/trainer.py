@@ -130,7 +130,7 @@ class Trainer:
     def _after_step(self, state: State, loss: float) -> None:
         last = state.rows[-1] if state.rows else None
         shown = f", validation error {last.top1:.1f} %" if last else ""
-        self.progress.advance(note=f"epoch {state.step // self.steps}, loss {loss:.3f}{shown}")
+        self.progress.advance(note=f"epoch {(state.step - 1) // self.steps + 1}, loss {loss:.3f}{shown}")
         if self.stop or time.monotonic() - self.said > SAY_EVERY:
             self._tell()
         if self.stop:

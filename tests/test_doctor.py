@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import typer
 import yaml
+from ilsvrc import TRAIN, VAL, make
 from pictures import ROOT
 from typer.testing import CliRunner
 
@@ -951,6 +952,17 @@ def test_check_sums(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     good, bad = look(data.md5, here(params))
     assert (good.state, bad.state) == ("ok", "failure")
-    assert bad.says == "bad.tar: it is cut short" and bad.mend.startswith("rm --force data/ilsvrc2012/bad.tar ")
+    assert bad.says == "bad.tar: it is cut short" and bad.mend.startswith("mv data/ilsvrc2012/bad.tar ")
     said.clear()
     assert "none of the published archives" in only(data.md5, here(params)).says
+
+
+def test_an_archive_that_is_cut_short_is_found_by_its_headers(tmp_path: Path, rng: np.random.Generator) -> None:
+    root = make(rng).archives(tmp_path / "archives")
+    assert list(data._archives(root)) == []
+    for name in (TRAIN, VAL):
+        whole = (root / name).read_bytes()
+        (root / name).write_bytes(whole[: int(rng.integers(len(whole.rstrip(b"\0"))))])
+        (found,) = data._archives(root)
+        assert found.state == "failure" and name in found.says and found.mend.startswith("mv ")
+        (root / name).write_bytes(whole)

@@ -286,7 +286,7 @@ def the_lost_lock_file(place: Place) -> None:
 
 
 def a_printed_table(place: Place) -> None:
-    path = pick(place, [place.root / f"reports/paper/table{number}.csv" for number in range(2, 8)])
+    path = pick(place, [place.root / f"reports/printed/table{number}.csv" for number in range(2, 8)])
     path.write_text(f"{path.read_text()}\n")
 
 

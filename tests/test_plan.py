@@ -329,7 +329,7 @@ def test_sums_in_the_text_are_those_of_the_parts(profile: str, here: Path, rng: 
     chain = found.chain(seconds)
     assert f"\nside by side  {duration(sum(seconds[name] for name in chain))} at the least: {', '.join(chain)}" in text
     weights = sum(cost.disk for cost in found.training)
-    assert f"{si(weights, 'B')} of weights" in text
+    assert f"{si(weights, 'B')} of trained weights" in text
     memory = max(value(row["memory a batch"]) for part in rows.values() for row in part)
     said = re.search(r"^memory +(.*?) for the largest", text, re.M).group(1)  # type: ignore[union-attr]
     assert value(said) == memory
@@ -357,9 +357,9 @@ def test_disk_is_what_the_files_have(here: Path, rng: np.random.Generator) -> No
     np.savez(here / "scores.npz", **scores)
     text = plan_text(found, [], {}, "")
     kept = {what: value(re.search(rf"([\d.]+ \S+) (of )?{what}", text).group(1))  # type: ignore[union-attr]
-            for what in ("weights", "scores", "checkpoint")}  # fmt: skip
+            for what in ("trained weights", "scores", "checkpoint")}  # fmt: skip
     # a zip file's headers: a few hundred bytes a tensor or array
-    assert kept["weights"] == pytest.approx((here / "weights.pt").stat().st_size, rel=0.03)
+    assert kept["trained weights"] == pytest.approx((here / "weights.pt").stat().st_size, rel=0.03)
     assert kept["scores"] == pytest.approx((here / "scores.npz").stat().st_size, rel=0.2)
     assert kept["checkpoint"] == pytest.approx((here / "last.pt").stat().st_size, rel=0.05)
 

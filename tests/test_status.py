@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -178,3 +179,16 @@ def test_the_whole_way_of_a_run(tmp_path: Path) -> None:
     assert (name, stand) == ("B-256", f"trained, error {error:.1f} %")
     assert (dense, crops, tables) == ("–", "", "shallow") and centre.endswith("%")
     assert "done shallow" in text
+
+
+def test_whoever_prepares_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.lock import alone
+    from pipeline.paths import shards_root
+    from pipeline.status import Status
+    from reports.status import status_text
+
+    lock = shards_root() / "key.lock"
+    with alone(lock, "preparing"):
+        found = holder(lock)
+    assert holder(lock) is None and found is not None and str(os.getpid()) in found
+    assert f"being prepared by {found.rstrip(',')}." in status_text(Status("mini", None, False, found, [], {}))

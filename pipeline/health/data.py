@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 
 from pipeline import paths
+from pipeline.errors import Failure
 from pipeline.health.base import Finding, Here, quoted
 
 DOWNLOADED = ("cifar10", "imagenette")
@@ -13,10 +16,12 @@ PREPARE = "vgg-repro prepare"
 
 def images(here: Here) -> Iterator[Finding]:
     """Whether the profile's source of images is there."""
-    from pipeline.sources import missing
+    from pipeline.sources import missing, root_of
 
     data = here.profile.data
     name, lacks = data.source, missing(here.profile)
+    if not lacks and name == "ilsvrc2012":
+        yield from _archives(root_of(here.profile))
     if not lacks:
         place = f" in {data.path}" if data.path and name != "digits" else ""
         yield Finding("images", "ok", f"source {name}{place} is there")
@@ -24,6 +29,19 @@ def images(here: Here) -> Iterator[Finding]:
         yield Finding("images", "warning", lacks, PREPARE)
     else:
         yield Finding("images", "failure", lacks, f"{PREPARE} --source {name} --path /WHERE/THE/IMAGES/LIE")
+
+
+def _archives(root: Path) -> Iterator[Finding]:
+    """Whether the archives of images are whole, as far as their outer headers tell."""
+    from pipeline.sources.published import ARCHIVES
+    from pipeline.sources.tar import members
+
+    for name in ARCHIVES.values():
+        try:
+            deque(members(root / name) if (root / name).exists() else (), 0)
+        except Failure as wrong:
+            again = f"mv {quoted(root / name)} {quoted(root / (name + '.wrong'))}    # and fetch it again"
+            yield Finding("images", "failure", str(wrong), again)
 
 
 def shards(here: Here) -> Iterator[Finding]:
@@ -61,7 +79,7 @@ def md5(here: Here) -> Iterator[Finding]:
     root, archives = root_of(here.profile), 0
     for archives, (name, wrong) in enumerate(check_sums(root), 1):  # noqa: B007
         if wrong:
-            again = f"rm --force {quoted(root / name)}    # and fetch it again from https://image-net.org/download"
+            again = f"mv {quoted(root / name)} {quoted(root / (name + '.wrong'))}    # and fetch it again from https://image-net.org/download"
             yield Finding("md5", "failure", f"{name}: {wrong}", again)
         else:
             yield Finding("md5", "ok", f"{name} is as published")

@@ -83,6 +83,10 @@ def gpu(here: Here) -> Iterator[Finding]:
 
 def _no_driver(here: Here) -> Finding:
     if here.device != "gpu":
+        if here.params and here.profile.net.width_ratio == 1:
+            return Finding(
+                "gpu", "warning", "CPU only, and full nets to train: `vgg-repro plan --measure` says how long"
+            )
         return Finding("gpu", "ok", "CPU only: there is no NVIDIA driver")
     says = "params.yaml has device: gpu, and there is no NVIDIA driver"
     return Finding("gpu", "failure", says, here.edit("device", "auto"))
