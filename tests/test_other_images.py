@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from ilsvrc import TRAIN, make
+from pictures import ROOT
 from test_train import tiny
 
 from pipeline.errors import Failure, UsageError
@@ -124,3 +127,29 @@ def test_a_download_goes_to_its_own_folder_and_not_among_photographs(
     assert load().chosen.data.path == "photographs"
     _write(None, "cifar10", None)
     assert (load().chosen.data.source, load().chosen.data.path) == ("cifar10", None)
+
+
+def test_a_profile_is_chosen_with_its_path_and_nothing_else_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    from cli.prepare import _write
+
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    load.cache_clear()
+    archives = make(rng).archives(tmp_path / "archives")
+    before = Path("params.yaml").read_text()
+    for words, message in (
+        (("papr", None, None), "Did you mean paper"),
+        (("paper", None, Path("nowhere")), "there is no folder nowhere"),
+        (("paper", None, archives / TRAIN), "is a file"),
+        (("mini", None, archives), "the digits are drawn"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            _write(*words)
+        assert Path("params.yaml").read_text() == before
+    _write("paper", None, archives)
+    assert (load().profile, load().chosen.data.path) == ("paper", str(archives))
+    _write("mini", None, None)
+    changed = [one for one in Path("params.yaml").read_text().splitlines() if one not in before.splitlines()]
+    assert len(changed) == 1 and changed[0].strip().startswith(f"path: {archives}")

@@ -51,9 +51,7 @@ class Ilsvrc:
         if text := missing(self.root):
             raise Failure(text)
         kit, left_out = read_devkit(self.root), list[LeftOut]()
-        wnids = (
-            kit.wnids if kit else sorted({name for name, _ in _groups(self.root, "train", []) if WNID.fullmatch(name)})
-        )
+        wnids = kit.wnids if kit else _wnids(self.root)
         numbers = {wnid: label for label, wnid in enumerate(wnids)}
         train = _training(self.root, numbers, left_out)
         val, strange = _validation(self.root, numbers, kit, left_out)
@@ -94,6 +92,8 @@ class Ilsvrc:
 
 def missing(root: Path) -> str:
     """What is not there and has to be; nothing if all is."""
+    if root.is_file():
+        return f"{root} is a file: name the folder that it lies in"
     if not root.is_dir():
         return f"there is no folder {root}: name the one with ILSVRC-2012's archives (vgg-repro prepare --path ...)"
     for split, archive in ARCHIVES.items():
