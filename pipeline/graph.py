@@ -17,8 +17,7 @@ from pipeline.errors import Failure, UsageError
 from pipeline.files import json_text
 from pipeline.params import Params
 from pipeline.paths import FINGERPRINT, facts, shards_root
-from pipeline.prepare import seen_from_outside, shards_key
-from pipeline.sources import missing
+from pipeline.sources import missing, seen_from_outside
 
 Needs = Mapping[str, frozenset[str]]  # a stage to the stages it needs first
 What = Literal["done", "cached", "run"]
@@ -147,6 +146,8 @@ class _Foresight:
 
     def _prepared(self) -> str:
         """What to say of shards that are there already, another clone's say; then the facts are known too."""
+        from pipeline.prepare import shards_key
+
         there = shards_root() / shards_key(self.params) / "facts.json"
         if not there.exists():
             return ""

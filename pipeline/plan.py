@@ -86,7 +86,9 @@ class Plan:
 
 def plan(params: Params, fates: Sequence[Fate]) -> Plan:
     """The costs of what would run. Failure if nobody knows how many images there are."""
-    images = count_images(params)
+    from vgg.cost import training_flops
+
+    images, net = count_images(params), params.chosen.net
     nets = {run.net for run in params.runs.values()} | {REFERENCE}
     return Plan(
         params.profile,
@@ -94,7 +96,7 @@ def plan(params: Params, fates: Sequence[Fate]) -> Plan:
         images,
         [_training(params, images, fate) for fate in fates if fate.what == "run" and fate.stage.startswith("train@")],
         [_scoring(params, images, fate) for fate in fates if fate.what == "run" and _mode(fate.stage) in VIEWS],
-        {net: _training_flops(params.chosen.net, net, images.classes) for net in sorted(nets)},
+        {name: training_flops(_built(net, name, images.classes), net.crop) for name in sorted(nets)},
     )
 
 
@@ -166,33 +168,19 @@ def _scoring(params: Params, images: Images, fate: Fate) -> Cost:
     return Cost(fate.stage, name, looked, looked * VIEWS[mode], flops, memory, disk, fate.needs)
 
 
-def _built(net: Net, name: str, classes: int) -> Any:
-    return _meta(name, classes, net.crop, float(net.width_ratio), net.fc)
-
-
 @cache
-def _meta(name: str, classes: int, crop: int, width: float, fc: int) -> Any:
+def _built(net: Net, name: str, classes: int) -> Any:
     """A net without memory for its weights."""
     import torch
 
     from vgg.nets import VGG
 
     with torch.device("meta"):
-        return VGG(name, classes, crop, width, fc)
-
-
-def _forward(net: Net, name: str, classes: int, height: int, width: int) -> int:
-    return _forward_of(name, classes, net.crop, float(net.width_ratio), net.fc, height, width)
+        return VGG(name, classes, net.crop, float(net.width_ratio), net.fc)
 
 
 @cache
-def _forward_of(name: str, classes: int, crop: int, width_ratio: float, fc: int, height: int, width: int) -> int:
+def _forward(net: Net, name: str, classes: int, height: int, width: int) -> int:
     from vgg.cost import forward_flops
 
-    return forward_flops(_meta(name, classes, crop, width_ratio, fc), height, width)
-
-
-def _training_flops(net: Net, name: str, classes: int) -> int:
-    from vgg.cost import BACKWARD
-
-    return (1 + BACKWARD) * _forward(net, name, classes, net.crop, net.crop)
+    return forward_flops(_built(net, name, classes), height, width)

@@ -48,12 +48,6 @@ def shards_key(params: Params) -> str:
     return digest([fingerprint(params.chosen), *_wanted(params)])[:16]
 
 
-def seen_from_outside(params: Params) -> dict[str, Any]:
-    """What the shards depend on besides parameters: the source as it looks, and the largest S. Failure without it."""
-    place = params.chosen.data.path
-    return {"source": fingerprint(params.chosen), "path": place, "largest_scale": params.largest_scale}
-
-
 def is_asked_for(params: Params) -> bool:
     """Whether the images that were prepared last are those that `params` ask for; nobody looks at the source."""
     return SHARDS.exists() and SHARDS.read_text().split()[1:] == [_asked(params)]

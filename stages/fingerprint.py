@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.files import write_json
 from pipeline.params import Params
 from pipeline.paths import FINGERPRINT
-from pipeline.prepare import seen_from_outside
+from pipeline.sources import seen_from_outside
 
 
 def main(params: Params) -> None:

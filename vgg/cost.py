@@ -19,12 +19,11 @@ def forward_flops(net: VGG, height: int, width: int) -> int:
     Everything else in these nets is less than a hundredth of that.
     """
     flops = 0
-    for layer in net.children():
-        height, width = _size(layer, height, width)
+    for _, layer, values in _maps(net, height, width):
         if isinstance(layer, nn.Conv2d):
-            flops += 2 * layer.weight[0].numel() * layer.out_channels * height * width
+            flops += 2 * layer.weight[0].numel() * values
         elif isinstance(layer, LocalResponseNorm):
-            flops += 2 * layer.band.numel() * height * width
+            flops += 2 * len(layer.band) * values
     return flops
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import Failure
-from pipeline.params import Profile
+from pipeline.params import Params, Profile
 from pipeline.sources.base import Source
 
 
@@ -42,6 +42,12 @@ def fingerprint(profile: Profile) -> dict[str, Any]:
     if data.source == "ilsvrc2012":
         return {"source": data.source, "limit": data.limit, **ilsvrc.fingerprint(root_of(profile))}
     return {**chosen, **downloads.fingerprint(data.source, root_of(profile))}
+
+
+def seen_from_outside(params: Params) -> dict[str, Any]:
+    """What the shards depend on besides parameters: the source as it looks, and the largest S. Failure without it."""
+    place = params.chosen.data.path
+    return {"source": fingerprint(params.chosen), "path": place, "largest_scale": params.largest_scale}
 
 
 def missing(profile: Profile) -> str:

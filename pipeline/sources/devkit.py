@@ -42,10 +42,10 @@ class Devkit(NamedTuple):
 
 def read_devkit(root: Path) -> Devkit | None:
     """The kit in `root`, as an archive or unpacked; none if it is not there. Failure if it is not as published."""
-    files = _files(root)
-    if files is None:
+    where = place(root)
+    if where is None:
         return None
-    where = root / (ARCHIVE if (root / ARCHIVE).exists() else NAME)
+    files = _files(where)
     for name in (META, TRUTH):
         if name not in files:
             raise Failure(f"{where} has no {name}; fetch {ARCHIVE} again")
@@ -58,14 +58,19 @@ def read_devkit(root: Path) -> Devkit | None:
         raise Failure(f"{where}: {name} is not as published ({error!r:.200}); fetch {ARCHIVE} again") from None
 
 
-def _files(root: Path) -> dict[str, bytes] | None:
-    """The two files that matter, as far as they are there."""
+def place(root: Path) -> Path | None:
+    """Where in `root` the kit is: its archive, else its folder."""
     if (root / ARCHIVE).exists():
-        inside = ((name.partition("/")[2], content) for name, content in compressed_members(root / ARCHIVE))
+        return root / ARCHIVE
+    return root / NAME if (root / NAME).is_dir() else None
+
+
+def _files(where: Path) -> dict[str, bytes]:
+    """The two files that matter, as far as they are there."""
+    if where.name == ARCHIVE:
+        inside = ((name.partition("/")[2], content) for name, content in compressed_members(where))
         return {name: content for name, content in inside if name in (META, TRUTH)}
-    if (root / NAME).is_dir():
-        return {name: (root / NAME / name).read_bytes() for name in (META, TRUTH) if (root / NAME / name).is_file()}
-    return None
+    return {name: (where / name).read_bytes() for name in (META, TRUTH) if (where / name).is_file()}
 
 
 def _devkit(synsets: list[Synset], truth: bytes) -> Devkit:

@@ -82,12 +82,7 @@ class ImageFolder:
 
     def read(self, entry: Entry) -> Encoded:
         """The file's bytes."""
-        try:
-            return Encoded((self.root / entry.where).read_bytes())
-        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-            raise Unreadable((error.strerror or str(error)).lower()) from None
-        except OSError as error:  # a disk that fails, or is away: nothing that should be left out for good
-            raise Failure(f"{self.root / entry.where} could not be read: {error.strerror or error}") from None
+        return Encoded(file_bytes(self.root / entry.where))
 
     def _entries(self, files: list[File], names: list[str]) -> list[Entry]:
         """The candidates; `limit` of them, one of each class in turn by a hash of their names."""
@@ -95,8 +90,7 @@ class ImageFolder:
         entries = [Entry(printable(f.path), labels[f.label], f.path) for f in files if not f.reason]
         if self.limit is None or len(entries) <= self.limit:
             return entries
-        if self.limit < len(names):
-            raise Failure(f"data.limit is {self.limit}, less than one image of each of the {len(names)} classes")
+        check_limit(self.limit, len(names))
         drawn = sorted(entries, key=lambda entry: hashlib.sha256(os.fsencode(entry.where)).digest())
         turns = Counter[int]()
         chosen = []
@@ -126,6 +120,22 @@ class ImageFolder:
         except OSError:
             return False
         return int.from_bytes(drawn[:8]) < self.val_share * 2**64
+
+
+def file_bytes(path: Path) -> bytes:
+    """What a file holds. Unreadable if it cannot be had; Failure if the disk fails."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise Unreadable((error.strerror or str(error)).lower()) from None
+    except OSError as error:  # a disk that fails, or is away: nothing that should be left out for good
+        raise Failure(f"{path} could not be read: {error.strerror or error}") from None
+
+
+def check_limit(limit: int, classes: int) -> None:
+    """Failure if so few images cannot have one of each class."""
+    if limit < classes:
+        raise Failure(f"data.limit is {limit}, less than one image of each of the {classes} classes")
 
 
 def fingerprint(root: Path) -> dict[str, Any]:

@@ -18,14 +18,14 @@ from typing import Any
 
 from pipeline.errors import Failure
 from pipeline.sources import devkit
-from pipeline.sources.base import Encoded, Entry, LeftOut, Listing, Split, Unreadable
+from pipeline.sources.base import Encoded, Entry, LeftOut, Listing, Split
 from pipeline.sources.boxes import ARCHIVES as BOXES
 from pipeline.sources.boxes import Fractions, in_pixels, read_boxes
 from pipeline.sources.compact import Compact, Found, Where, id_of
 from pipeline.sources.devkit import Devkit, read_devkit
-from pipeline.sources.folder import BESIDE, leads_inside, printable, sorted_in, why_not
+from pipeline.sources.folder import BESIDE, check_limit, file_bytes, leads_inside, printable, sorted_in, why_not
 from pipeline.sources.published import ARCHIVES, check_sums, departures
-from pipeline.sources.tar import members
+from pipeline.sources.tar import Member, members
 
 __all__ = ["Ilsvrc", "check_sums", "fingerprint", "missing"]
 WNID = re.compile(r"n\d{8}", re.ASCII)
@@ -60,34 +60,17 @@ class Ilsvrc:
         entries: dict[Split, Compact] = {"train": Compact.joined(train), "val": val}
         if self.limit is not None:
             reasons.insert(0, f"data.limit is {self.limit:,}")
-            entries = {split: self._limited(all_, len(wnids)) for split, all_ in entries.items()}
+            check_limit(self.limit, len(wnids))
+            entries = {split: all_.first_of_each(self.limit) for split, all_ in entries.items()}
         size = sum(int(one.sizes.sum()) for one in entries.values())
         return Listing(kit.names if kit else wnids, entries, left_out, size, reasons)
 
     def read(self, entry: Entry) -> Encoded:
         """One image's bytes and boxes."""
         where: Where = entry.where
-        file = where.found
-        path = self.root / file.place if file.offset >= 0 else self.root / file.place / file.name
-        try:
-            with path.open("rb", buffering=0) as opened:
-                opened.seek(max(file.offset, 0))
-                data = opened.read(file.size) if file.offset >= 0 else opened.read()
-        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-            if file.offset >= 0:
-                raise Failure(f"{path} could not be read: {error.strerror}") from None
-            raise Unreadable((error.strerror or str(error)).lower()) from None
-        except OSError as error:  # a disk that fails, or is away
-            raise Failure(f"{path} could not be read: {error.strerror or error}") from None
-        if file.offset >= 0 and len(data) < file.size:
-            raise Failure(f"{path} is cut short: it ends inside {file.name}; fetch it again")
+        place, file = self.root / where.found.place, where.found
+        data = _part(place, file) if file.offset >= 0 else file_bytes(place / file.name)
         return Encoded(data, in_pixels(where.boxes, data))
-
-    def _limited(self, entries: Compact, classes: int) -> Compact:
-        assert self.limit is not None
-        if self.limit < classes:
-            raise Failure(f"data.limit is {self.limit}, less than one image of each of the {classes} classes")
-        return entries.first_of_each(self.limit)
 
 
 def missing(root: Path) -> str:
@@ -99,10 +82,22 @@ def missing(root: Path) -> str:
     for split, archive in ARCHIVES.items():
         if not (root / archive).exists() and not (root / split).is_dir():
             return f"{root} has neither {archive} nor a folder {split}: see docs/ilsvrc-2012.md"
-    has_kit = (root / devkit.ARCHIVE).exists() or (root / devkit.NAME).is_dir()
-    if not has_kit and ((root / ARCHIVES["val"]).exists() or not any(_class_folders(root / "val"))):
+    if not devkit.place(root) and ((root / ARCHIVES["val"]).exists() or not any(_class_folders(root / "val"))):
         return f"{root} has no {devkit.ARCHIVE}, which has the ground truth of the validation images"
     return ""
+
+
+def _part(archive: Path, file: Found) -> bytes:
+    """The bytes of a file in an archive. Failure if they cannot be read."""
+    try:
+        with archive.open("rb", buffering=0) as opened:
+            opened.seek(file.offset)
+            data = opened.read(file.size)
+    except OSError as error:
+        raise Failure(f"{archive} could not be read: {error.strerror or error}") from None
+    if len(data) < file.size:
+        raise Failure(f"{archive} is cut short: it ends inside {file.name}; fetch it again")
+    return data
 
 
 def fingerprint(root: Path) -> dict[str, Any]:
@@ -216,13 +211,16 @@ def _groups(root: Path, split: Split, left_out: list[LeftOut]) -> Iterator[Group
     if not archive.exists():
         yield from _tree(root, split, left_out)
     elif split == "val":
-        yield "", (Found(PurePosixPath(one.name).name, archive.name, one.offset, one.size) for one in members(archive))
+        yield "", _inside(archive)
     else:
         for inner in members(archive):
-            name = PurePosixPath(inner.name).name
-            files = (Found(PurePosixPath(one.name).name, archive.name, one.offset, one.size)
-                     for one in members(archive, inner))  # fmt: skip
-            yield name.removesuffix(".tar") if name.endswith(".tar") else name, files
+            yield PurePosixPath(inner.name).name.removesuffix(".tar"), _inside(archive, inner)
+
+
+def _inside(archive: Path, inner: Member | None = None) -> Iterator[Found]:
+    """The files in an archive, or in one that lies inside it."""
+    for one in members(archive, inner):
+        yield Found(PurePosixPath(one.name).name, archive.name, one.offset, one.size)
 
 
 def _tree(root: Path, split: Split, left_out: list[LeftOut]) -> Iterator[Group]:
