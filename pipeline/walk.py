@@ -96,6 +96,10 @@ CHATTER = (
     "Generating lock file",
     "Use `dvc push`",
     "To track the changes",
+    "To enable auto staging",
+    "\tgit add ",
+    "\tdvc config core.autostage",
+    "\n",
     "Data and pipelines",
     "> ",
 )
