@@ -72,11 +72,14 @@ def _repo() -> Iterator[Any]:
 
 
 def _ordered(repo: Any, targets: Sequence[str]) -> list[Any]:
-    """DVC's stages that `targets` come down to, each behind those it needs."""
+    """DVC's stages that `targets` come down to, each behind those it needs, else in dvc.yaml's order."""
     from dvc.repo.reproduce import collect_stages, plan_repro
+    from networkx import lexicographical_topological_sort
 
-    stages: list[Any] = plan_repro(repo.index.graph, collect_stages(repo, list(targets) or ["dvc.yaml"]))
-    return stages
+    graph = repo.index.graph
+    wanted = plan_repro(graph, collect_stages(repo, list(targets) or ["dvc.yaml"]))
+    place = {stage: number for number, stage in enumerate(repo.index.stages)}
+    return list(lexicographical_topological_sort(graph.subgraph(wanted).reverse(), key=place.__getitem__))
 
 
 def _upstream(graph: Any, stage: Any) -> frozenset[str]:
