@@ -133,17 +133,19 @@ class Place:
         (self.tools / "book.json").write_text(json.dumps({"stages": book, "same": self.same}))
 
     def set(self, key: str, new: Any) -> Change:
-        """Change a value of params.yaml."""
+        """Change a value of params.yaml; where `new` is called to draw one, to another than it is."""
         values = self.values()
         *place, last = key.split(".")
         block = values
         for name in place:
             block = block[name]
         old = block.get(last)
-        block[last] = new
+        block[last] = new() if callable(new) else new
+        while callable(new) and block[last] == old:
+            block[last] = new()
         stages = set(dependants(key, values))
         self.write(values)
-        return Change(key, old, new, stages)
+        return Change(key, old, block[last], stages)
 
 
 def dependants(key: str, values: Any) -> Iterable[str]:
@@ -179,51 +181,50 @@ def a_run(place: Place) -> Change:
     if place.random.random() < 0.5:
         layers = values["runs"][name].get("layers", "all")
         return place.set(f"runs.{name}.layers", "fc" if layers == "all" else "all")
-    return place.set(f"runs.{name}.scale", pick(place, ({256, 288, 384, 416} - {str(values["runs"][name]["scale"])})))
+    return place.set(f"runs.{name}.scale", lambda: pick(place, (256, 288, 384, 416)))
 
 
 def an_init(place: Place) -> Change:
     """The run that another begins from."""
     name, inits = pick(place, [("D-jitter-fc", ("D-384", "D-jitter")), ("D-384", ("D-256", "A-256")),
                                ("E-jitter", ("E-384", "E-256"))])  # fmt: skip
-    was = place.values()["runs"][name]["init"]
-    return place.set(f"runs.{name}.init", pick(place, {*inits, "A-256"} - {was}))
+    return place.set(f"runs.{name}.init", lambda: pick(place, (*inits, "A-256")))
 
 
 def a_recipe(place: Place) -> Change:
     """Its rate or its length."""
     recipe, key = pick(place, place.recipes), pick(place, ("learning_rate", "epochs"))
-    new = (
-        float(place.random.integers(1, 10**6)) / 10**7 if key == "learning_rate" else int(place.random.integers(2, 99))
-    )
-    return place.set(f"profiles.mini.recipes.{recipe}.{key}", new)
+    draw = {"learning_rate": lambda: float(place.random.integers(1, 10**6)) / 10**7,
+            "epochs": lambda: int(place.random.integers(2, 99))}  # fmt: skip
+    return place.set(f"profiles.mini.recipes.{recipe}.{key}", draw[key])
 
 
 def the_seed(place: Place) -> Change:
-    return place.set("profiles.mini.train.seed", int(place.random.integers(1, 10**9)))
+    return place.set("profiles.mini.train.seed", lambda: int(place.random.integers(1, 10**9)))
 
 
 def the_scores_mean(place: Place) -> Change:
-    was = place.values()["profiles"]["mini"]["score"]["mean"]
-    return place.set("profiles.mini.score.mean", ({"before_softmax", "after_softmax"} - {was}).pop())
+    return place.set("profiles.mini.score.mean", lambda: pick(place, ("before_softmax", "after_softmax")))
 
 
 def a_size(place: Place) -> Change:
     """Of the profile."""
-    return pick(place, [
-        lambda: place.set("profiles.mini.net.fc", int(place.random.integers(17, 999))),
-        lambda: place.set("profiles.mini.net.width_ratio", f"1/{place.random.integers(33, 999)}"),
-        lambda: place.set("profiles.mini.net.dropout", float(place.random.integers(1, 99)) / 100),
-        lambda: place.set("profiles.mini.train.batch", int(place.random.integers(2, 7))),
-        lambda: place.set("profiles.mini.prepare.quality", int(place.random.integers(2, 90))),
-        lambda: place.set("profiles.mini.data.limit", int(place.random.integers(41, 900))),
-        lambda: place.set("profiles.mini.data.digits.seed", int(place.random.integers(1, 10**6))),
-    ])()  # fmt: skip
+    draws: dict[str, Callable[[], Any]] = {
+        "net.fc": lambda: int(place.random.integers(17, 999)),
+        "net.width_ratio": lambda: f"1/{place.random.integers(33, 999)}",
+        "net.dropout": lambda: float(place.random.integers(1, 99)) / 100,
+        "train.batch": lambda: int(place.random.integers(2, 7)),
+        "prepare.quality": lambda: int(place.random.integers(2, 90)),
+        "data.limit": lambda: int(place.random.integers(41, 900)),
+        "data.digits.seed": lambda: int(place.random.integers(1, 10**6)),
+    }
+    key = pick(place, draws)
+    return place.set(f"profiles.mini.{key}", draws[key])
 
 
 def a_method(place: Place) -> Change:
     step = pick(place, ("prepare", "train", "score", "table"))
-    return place.set(f"method.{step}", int(place.random.integers(3, 10**6)))
+    return place.set(f"method.{step}", lambda: int(place.random.integers(3, 10**6)))
 
 
 def back_to_an_earlier_text(place: Place) -> None:
