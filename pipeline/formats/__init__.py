@@ -1,0 +1,82 @@
+"""Published nets: files of Caffe, MatConvNet, PyTorch and safetensors, told by their content and fitted to our nets."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import Failure
+from pipeline.formats.base import Foreign, Given, Imported
+from pipeline.formats.classmap import NONE, order, read_map
+from pipeline.formats.fit import fit, reversed_input
+from pipeline.params import Net
+
+__all__ = ["Given", "Imported", "load", "read_net"]
+HEAD = 520  # bytes that tell a file's kind
+LAST = "fc3"
+
+
+def load(file: Path, net: str, size: Net, given: Given = Given()) -> Imported:  # noqa: B008 - it cannot be changed
+    """The published net in `file` as `net` at the profile's `size`: it takes RGB, its outputs in our classes' order.
+
+    Failure, naming the file and its layers, if it is damaged, no net, another net, or asks for code to be run.
+    """
+    foreign = read_net(file)
+    weights = fit(foreign, net, size)
+    convention = given.over(foreign.convention)
+    if convention is None:
+        raise Failure(
+            f"{file} does not say what input its net takes: give its --mean, and --channels, --range, --deviation"
+        )
+    if convention.channels == "BGR":
+        weights["conv1_1.weight"] = reversed_input(weights["conv1_1.weight"])
+    words, said_by = list(foreign.classes), f"{file}, in its list of classes,"
+    if given.class_map is not None:
+        words, said_by = read_map(given.class_map, len(weights[f"{LAST}.bias"])), f"the class map {given.class_map}"
+    if words:
+        if len(words) != len(weights[f"{LAST}.bias"]):
+            raise Failure(f"{file} lists {len(words)} classes, and its net has {len(weights[f'{LAST}.bias'])} outputs")
+        outputs = order(words, said_by)
+        for part in ("weight", "bias"):
+            weights[f"{LAST}.{part}"] = np.ascontiguousarray(weights[f"{LAST}.{part}"][outputs])
+        words = sorted(word for word in words if word.startswith("n") and word != NONE)
+    return Imported("vgg-repro" if foreign.ours else foreign.kind, weights, convention, tuple(words))
+
+
+def read_net(file: Path) -> Foreign:
+    """The tensors in `file`, as they are there. Failure if it is no net of a kind that is known."""
+    from pipeline.formats.caffe import read_caffe
+    from pipeline.formats.matconvnet import read_matconvnet
+    from pipeline.formats.pytorch import read_safetensors, read_torch
+
+    head = _head(file)
+    if not head:
+        raise Failure(f"{file} is empty")
+    if head.startswith(b"MATLAB 7.3") or b"\x89HDF\r\n\x1a\n" in head:
+        raise Failure(
+            f"{file} is in MATLAB's format 7.3 (HDF5), which MatConvNet's published nets are not: save it as -v7"
+        )
+    if head.startswith(b"MATLAB 5.0"):
+        return read_matconvnet(file)
+    if head.startswith(b"PK\x03\x04") or head[0] == 0x80:
+        return read_torch(file, head[0] != 0x80)
+    if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:
+        return read_safetensors(file)
+    return read_caffe(file)
+
+
+def _head(file: Path) -> bytes:
+    """A file's first bytes."""
+    try:
+        mode = os.stat(file).st_mode
+        if not stat.S_ISREG(mode):
+            raise Failure(f"{file} is a folder, not a file" if stat.S_ISDIR(mode) else f"{file} is no regular file")
+        with file.open("rb") as opened:
+            return opened.read(HEAD)
+    except FileNotFoundError:
+        raise Failure(f"there is no file {file}") from None
+    except OSError as error:
+        raise Failure(f"{file} cannot be read: {error.strerror}") from None

@@ -1,0 +1,113 @@
+"""PyTorch's state dicts and safetensors, by torchvision's names, by timm's, or by our own. No code in a file is run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import Failure
+from pipeline.formats.base import CAFFE, TORCHVISION, Array, Convention, Foreign
+
+INSIDE = ("state_dict", "model", "weights")  # what a state dict lies in, in a checkpoint
+PARALLEL = "module."  # what DataParallel puts into names
+OURS = "vgg_repro"  # what `weights export` writes beside the tensors
+
+
+def read_torch(file: Path, zipped: bool) -> Foreign:
+    """A file of torch.save's. Failure if it holds anything but tensors, or is damaged."""
+    import torch
+
+    try:
+        values = torch.load(file, map_location="cpu", weights_only=True, mmap=True if zipped else None)
+    except Exception as error:  # torch raises a dozen kinds for a broken file
+        raise Failure(f"{file} {_refused(str(error))}") from None
+    note: Any = None
+    while isinstance(values, Mapping):
+        note = _note(values) or note
+        inside = next((values[key] for key in INSIDE if isinstance(values.get(key), Mapping)), None)
+        if inside is None:
+            break
+        values = inside
+    if not isinstance(values, Mapping) or not values:
+        raise Failure(f"{file} holds no state dict, but {type(values).__name__}")
+    for name, value in values.items():
+        if not isinstance(value, torch.Tensor) or not isinstance(name, str):
+            raise Failure(f"{file} holds more than tensors: {name!r:.80} is {type(value).__name__}")
+    return _foreign(file, values, note)
+
+
+def read_safetensors(file: Path) -> Foreign:
+    """A safetensors file. Failure if it is damaged."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
+            note = (opened.metadata() or {}).get(OURS)
+    except Exception as error:  # its reader's own kinds
+        raise Failure(f"{file} is a safetensors file that is cut short or damaged ({error})") from None
+    return _foreign(file, tensors, _parsed(note))
+
+
+def _refused(error: str) -> str:
+    """Why torch would not read a file, in our words."""
+    if (found := re.search(r"GLOBAL (\S+)|Unsupported (?:operand|class|opcode)\D*(\S+)", error)) is not None:
+        return (
+            f"would run code when it is read ({found[1] or found[2]}), so it is not read; "
+            "a file with tensors alone, a state dict, does not"
+        )
+    return f"is cut short, damaged or no file of PyTorch's ({' '.join(error.split())[:200]})"
+
+
+def _note(values: Mapping[str, Any]) -> Any:
+    """What `weights export` put beside a state dict."""
+    return _parsed((getattr(values, "_metadata", None) or {}).get("", {}).get(OURS))
+
+
+def _parsed(note: Any) -> Any:
+    try:
+        return json.loads(note)
+    except (TypeError, ValueError):
+        return None
+
+
+def _foreign(file: Path, tensors: Mapping[str, Any], note: Any) -> Foreign:
+    """The tensors as arrays under names without additions, and what their names say of the net's kind."""
+    import torch
+
+    arrays: dict[str, Array] = {}
+    for name, value in tensors.items():
+        if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_complex():
+            raise Failure(f"{name} in {file} is no plain tensor of numbers")
+        arrays[name.replace(PARALLEL, "")] = value.detach().float().numpy()
+    kind, convention = _kind(file, arrays)
+    if isinstance(note, dict):
+        try:
+            said = note["input"]
+            convention = Convention(said["channels"], said["range"], tuple(said["mean"]), tuple(said["deviation"]))
+        except (KeyError, TypeError):
+            raise Failure(
+                f"what {file} says of its net's input is not as `vgg-repro weights export` writes it"
+            ) from None
+    return Foreign(file, kind, arrays, convention, ours=isinstance(note, dict))
+
+
+def _kind(file: Path, names: Mapping[str, Array]) -> tuple[str, Convention | None]:
+    """Whose names these are, and the input that such nets take."""
+    if any(name.startswith("conv1_1.") for name in names):
+        return "vgg-repro", None
+    if "head.fc.weight" in names:
+        return "timm", TORCHVISION
+    if "classifier.1.weight" in names or "classifier.4.weight" in names:
+        return "caffe in pytorch", CAFFE
+    if any(name.startswith("classifier.") for name in names):
+        return "torchvision", TORCHVISION
+    if any(name.startswith("features.") for name in names):
+        raise Failure(
+            f"{file} has a net's features and no classifier, which this paper's nets are not complete without"
+        )
+    some = ", ".join(list(names)[:3])
+    raise Failure(f"{file} has tensors by names that are not known here: {some}")
