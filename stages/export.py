@@ -1,0 +1,155 @@
+"""A run's net for others: torchvision's state dict, safetensors or ONNX, read back and compared. No stage of DVC."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.errors import Failure, UsageError
+from pipeline.facts import read_facts
+from pipeline.files import read_json, whole
+from pipeline.formats import load
+from pipeline.formats.naming import FCS, names
+from pipeline.formats.pytorch import OURS
+from pipeline.params import Params, nearest
+from pipeline.paths import record, weights
+from stages.setup import build, load_tensors
+from vgg.nets import VGG
+
+TOLERANCE = 1e-4  # of the largest score: runtimes add up in other orders
+ROOM = (0, 0), (37, 91)  # height and width above the crop of the pictures that an ONNX file is tried on
+
+
+def main(params: Params, run: str, file: Path) -> None:
+    """Write the finished net of `run` to `file`, in the format that its ending says, and read it back.
+
+    UsageError for another ending; Failure if what is read back is not the net, and then nothing is left at `file`.
+    """
+    if file.suffix not in WRITERS:
+        raise UsageError(f"{file} says no format by its ending. {nearest(file.suffix, list(WRITERS))}")
+    published = params.weights == "published"
+    make = f"vgg-repro weights import {run} FILE" if published else f"vgg-repro train {run}"
+    found = load_tensors(weights(run, params.weights), make)
+    note: dict[str, Any] = {"run": run, "net": params.runs[run].net, "input": _input(params, found)}
+    if published:
+        note["published"] = read_json(record(run), make)
+    partial = file.with_name(f".partial-{file.name}")
+    try:
+        WRITERS[file.suffix](params, run, found["weights"], note, partial)
+        partial.replace(file)
+    except OSError as error:
+        raise Failure(f"{file} could not be written: {error.strerror or error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    mean, deviation = (", ".join(f"{one:g}" for one in note["input"][key]) for key in ("mean", "deviation"))
+    divided = "" if set(note["input"]["deviation"]) == {1.0} else f", divided by {deviation}"
+    print(
+        f"{file}: net {note['net']} of {run}, read back and compared. Its input: RGB, 0 to 255, minus {mean}{divided}"
+    )
+
+
+def _input(params: Params, found: Mapping[str, Any]) -> dict[str, Any]:
+    """How the net takes its pictures, as formats.base.Convention has it."""
+    if "input" in found:
+        mean, deviation = found["input"]["mean_rgb"], found["input"]["deviation_rgb"]
+    else:
+        mean, deviation = read_facts(params.profile).mean_rgb, [params.chosen.net.input_scale] * 3
+    return {"channels": "RGB", "range": 255.0, "mean": [*mean], "deviation": [*deviation]}
+
+
+def _torchvisions(net: str, values: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
+    """The weights by torchvision's names, fully connected layers as matrices."""
+    found: OrderedDict[str, Tensor] = OrderedDict()  # made as `OrderedDict[...]()` it would pickle that type too
+    for ours, theirs in names("torchvision", net).items():
+        weight = values[f"{ours}.weight"]
+        found[f"{theirs}.weight"] = weight.flatten(1) if ours in FCS else weight
+        found[f"{theirs}.bias"] = values[f"{ours}.bias"]
+    return found
+
+
+def _state_dict(params: Params, run: str, values: Mapping[str, Tensor], note: dict[str, Any], file: Path) -> None:
+    state = _torchvisions(note["net"], values)
+    state._metadata = OrderedDict({"": {"version": 1, OURS: json.dumps(note)}})  # type: ignore[attr-defined]
+    with whole(file) as opened:
+        torch.save(state, opened)
+    _compare(params, file, values, note)
+
+
+def _safetensors(params: Params, run: str, values: Mapping[str, Tensor], note: dict[str, Any], file: Path) -> None:
+    from safetensors.torch import save
+
+    tensors = {name: value.contiguous() for name, value in _torchvisions(note["net"], values).items()}
+    with whole(file) as opened:
+        opened.write(save(tensors, {"format": "pt", OURS: json.dumps(note)}))
+    _compare(params, file, values, note)
+
+
+def _compare(params: Params, file: Path, values: Mapping[str, Tensor], note: dict[str, Any]) -> None:
+    """Failure if what an import of the file gives is not `values`, bit for bit, and their input."""
+    back = load(file, note["net"], params.chosen.net)
+    same = back.convention.as_dict() == note["input"] and set(back.weights) == set(values)
+    if not same or any(not np.array_equal(back.weights[name], value.numpy()) for name, value in values.items()):
+        raise Failure(
+            f"what is read back from {file.name.removeprefix('.partial-')} is not what was written: the disk?"
+        )
+
+
+def _onnx(params: Params, run: str, values: Mapping[str, Tensor], note: dict[str, Any], file: Path) -> None:
+    net = build(params, note["net"], len(values["fc3.bias"]))
+    try:
+        net.load_state_dict(values)
+    except RuntimeError:
+        raise Failure(f"the weights of {run} are of another size of net than profile {params.profile}'s") from None
+    net.eval()
+    _write_onnx(net, params.chosen.net.crop, note, file)
+    _compare_onnx(net, params.chosen.net.crop, file)
+
+
+def _write_onnx(net: VGG, crop: int, note: dict[str, Any], file: Path) -> None:
+    """The net from normalised pictures (N, 3, H, W) to score maps (N, K, h, w), all sizes but the channels free."""
+    import onnx
+
+    sizes = {0: torch.export.Dim("images"), 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    picture = torch.zeros(2, 3, crop + 64, crop + 32)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            net, (picture,), dynamo=True, input_names=["pictures"], output_names=["scores"], dynamic_shapes=(sizes,),
+            verbose=False,
+        )  # fmt: skip
+    model = program.model_proto if program else None
+    if model is None:
+        raise Failure("torch could not turn the net into ONNX")
+    onnx.helper.set_model_props(model, {OURS: json.dumps(note)})
+    with whole(file) as opened:
+        opened.write(model.SerializeToString())
+
+
+def _compare_onnx(net: VGG, crop: int, file: Path) -> None:
+    """Failure if ONNX Runtime does not come to the net's scores, at two sizes of random pictures."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    for height, width in ROOM:
+        x = torch.randn(1, 3, crop + height, crop + width)
+        with torch.inference_mode():
+            wanted = net(x).numpy()
+        (found,) = session.run(None, {"pictures": x.numpy()})
+        if found.shape != wanted.shape or np.abs(found - wanted).max() > TOLERANCE * np.abs(wanted).max():
+            raise Failure(f"ONNX Runtime computes other scores from {file.name.removeprefix('.partial-')} than torch")
+
+
+Writer = Callable[[Params, str, Mapping[str, Tensor], dict[str, Any], Path], None]
+WRITERS: dict[str, Writer] = {".pth": _state_dict, ".pt": _state_dict, ".safetensors": _safetensors, ".onnx": _onnx}
