@@ -1,0 +1,152 @@
+"""Published nets' errors beside the published ones, and in plain words what a miss usually means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from reports.markdown import grid
+from vgg.errors import Error
+
+MARGIN = 0.5  # points that frameworks differ by through decoding, resizing and rounding alone
+LOST = 90.0  # per cent of error from which on a net says nothing about its pictures
+SURE = 0.3  # mean posterior of the likeliest class, above which a net recognises what it sees
+BETTER = 3.0  # points by which another input has to be better to be named
+CALLED = {"centre": "centre crop", "dense": "dense"}
+FAR = 15.0  # points of a miss that no filter, decoder or warping explains
+WARPED = 2.0  # points of a miss from which on warped pictures may be behind it (they cost about 3)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of something else."""
+
+    words: str  # options, or a parameter
+    top1: Error
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A published net's errors in one protocol, and those that others published, in per cent."""
+
+    run: str
+    mode: str
+    scale: int
+    top1: Error
+    top5: Error
+    figures: Sequence[Mapping[str, str]]  # rows of published_nets.csv
+    sure: float  # mean posterior of the likeliest class
+    trials: Sequence[Trial] = ()
+    square: bool = False  # nearly all images are squares of one size
+
+    def published(self, measure: str) -> tuple[float, float]:
+        """The lowest and the highest published error."""
+        values = [float(one[measure]) for one in self.figures]
+        return min(values), max(values)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both errors are the published ones, as far as so many images can tell."""
+        return not self.miss("top1") and not self.miss("top5")
+
+    def miss(self, measure: str) -> float:
+        """By how many points the error lies off the published ones; 0 if its interval reaches to within MARGIN."""
+        found, (low, high) = getattr(self, measure), self.published(measure)
+        if found.high < low - MARGIN:
+            return float(found.error - low)
+        return float(found.error - high) if found.low > high + MARGIN else 0.0
+
+
+def check_text(checked: Sequence[Checked], images: str = "") -> str:
+    """A table, where the figures are from, and what each miss usually means.
+
+    `images` says what they are where they are not those that the figures were measured on.
+    """
+    rows = [_row(one) for one in checked]
+    headings = ["run", "protocol", "images", "top-1", "published", "top-5", "published", ""]
+    parts = [grid(headings, rows, right=(2,)), _sources(checked)]
+    seen = max(one.top1.high - one.top1.low for one in checked) / 2 + MARGIN
+    parts.append(
+        f"Errors in per cent with 95 % Wilson intervals. On so many images a miss of less than about {seen:.1f} points "
+        f"is not seen; {MARGIN:g} of them lie between frameworks, by decoding, resizing and rounding."
+    )
+    if images:
+        parts.append(f"The published figures are of ILSVRC-2012's validation images. These here: {images}.")
+    for one in checked:
+        parts += [f"{one.run}, {CALLED[one.mode]}: {text}" for text in _meaning(one)]
+    return "\n\n".join(parts)
+
+
+def _row(one: Checked) -> list[str]:
+    cells = [one.run, f"{CALLED[one.mode]}, Q {one.scale}", f"{one.top1.images:,}"]
+    for found, measure in ((one.top1, "top1"), (one.top5, "top5")):
+        low, high = one.published(measure)
+        cells += [f"{found.error:.1f} ({found.low:.1f} to {found.high:.1f})", _range(low, high)]
+    return [*cells, "agrees" if one.agrees else "MISSES"]
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.1f}" if f"{low:.1f}" == f"{high:.1f}" else f"{low:.1f} to {high:.1f}"
+
+
+def _sources(checked: Sequence[Checked]) -> str:
+    known = dict.fromkeys(figure["from"] for one in checked for figure in one.figures)
+    return f"Published by: {'; '.join(known)}."
+
+
+def _meaning(one: Checked) -> Iterator[str]:
+    """What a miss usually comes from, the likeliest first."""
+    if one.agrees:
+        return
+    better = [trial for trial in one.trials if trial.top1.error < one.top1.error - BETTER]
+    if better and one.mode == "centre":
+        best = min(better, key=lambda trial: trial.top1.error)
+        yield (
+            f"the net takes another input. With {best.words} the error is {best.top1.error:.1f} % on "
+            f"{best.top1.images} images: import it again with these options."
+        )
+        return
+    if one.top1.error > LOST:
+        if one.sure > SURE:
+            yield (
+                "the net is sure of what it says and wrong: its outputs stand in another order of classes. Import it "
+                "with --class-map, and see that validation's ground truth is numbered by WordNet ids."
+            )
+        else:
+            yield (
+                "the net recognises nothing. Its input is another than those tried (channel order, range, mean, "
+                "deviation), or its weights are not those of a trained net."
+            )
+        return
+    yield from _smaller(one)
+
+
+def _smaller(one: Checked) -> Iterator[str]:
+    """What misses of a few points come from."""
+    miss = one.miss("top1") or one.miss("top5")
+    if one.square:
+        yield (
+            "nearly all images are squares of one size: somebody has warped or cropped them before. Warping to a "
+            "square instead of rescaling isotropically costs about 3 points; take the archive as it was published."
+        )
+    elif miss > FAR:
+        yield (
+            "far too high, and no other usual input does better. Usual causes: other images or another ground truth "
+            "than those published, outputs that stand in another order for some classes, a file of other weights."
+        )
+    elif miss > WARPED:
+        yield (
+            "too high by a few points. Usual causes: reversed channels (BGR for RGB), images that were warped to "
+            "squares before they came here (about 3 points), or weights that were fine-tuned for something else."
+        )
+    else:
+        side = "high" if miss > 0 else "low"
+        yield (
+            f"too {side} by {abs(miss):.1f} points. Usual causes of so little: the filter of resizing (bilinear with "
+            "antialiasing here; others used bicubic), another decoder, images left out, or other weights than those."
+        )
+    for trial in one.trials if one.mode == "dense" else ():
+        yield (
+            f"with {trial.words} (where the score map's mean is taken) the error is {trial.top1.error:.1f} % "
+            f"({trial.top1.low:.1f} to {trial.top1.high:.1f}) on {trial.top1.images} images."
+        )

@@ -1,0 +1,148 @@
+"""Whether published nets score as published, at the centre crop and densely, and what else was tried at a miss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.errors import Failure
+from pipeline.facts import read_facts
+from pipeline.files import read_json
+from pipeline.formats.base import CONVENTIONS, Convention
+from pipeline.grid import figures
+from pipeline.params import Params
+from pipeline.paths import record, weights
+from pipeline.progress import Progress
+from reports.check import Checked, Trial
+from stages.setup import device, load_tensors, open_shards, published_normaliser, scorer_of
+from vgg.errors import error
+from vgg.images import Images, rescaled_batches
+from vgg.score import MODES, Scorer
+
+TRIED = 500  # images that other inputs are tried on, where the net's own has missed
+FEW = 500  # images that are looked at on a CPU unless somebody says how many
+SQUARE = 0.9  # so many images of one square size are no photographs as they were taken
+Labels = NDArray[np.int64]
+
+
+class First:
+    """The first `count` of `images`, which come in the order of their names and so in none of their classes."""
+
+    def __init__(self, images: Images, count: int) -> None:
+        self.images, self.count = images, min(count, len(images))
+        self.heights, self.widths = images.heights[: self.count], images.widths[: self.count]
+        self.labels: Labels = images.labels[: self.count]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, image: int) -> NDArray[np.uint8]:
+        return self.images[image]
+
+
+def main(params: Params, runs: Sequence[str], count: int | None) -> list[Checked]:
+    """Check each of `runs` on the first `count` validation images: all on a GPU, FEW on a CPU, if it is none.
+
+    Failure if there is nothing published to compare with.
+    """
+    score = params.chosen.score
+    where = device(score.device, score.threads)
+    facts = read_facts(params.profile)
+    every = open_shards(params, "val", facts)
+    images = First(every, count or (len(every) if where.type == "cuda" else FEW))
+    found = []
+    for run in runs:
+        scorer = scorer_of(params, run, facts, where)
+        for mode, scale, known in figures(params, run, read_json(record(run), f"vgg-repro weights import {run} FILE")):
+            posteriors = _posteriors(params, scorer, images, run, mode, scale)
+            checked = Checked(
+                run, mode, scale, *_errors(posteriors, images.labels), known, _mean_of_largest(posteriors)
+            )
+            if not checked.agrees:
+                tried = [_tried(params, *trial, images, run, scale) for trial in _others(params, run, scorer, mode)]
+                checked = replace(checked, trials=tried, square=_square(images))
+            found.append(checked)
+    if not found:
+        raise Failure(f"nobody has published figures for {', '.join(runs)}: those known here are of nets A, B, D and E")
+    return found
+
+
+def _posteriors(params: Params, scorer: Scorer, images: Images, run: str, mode: str, scale: int) -> NDArray[np.float32]:
+    """Posteriors (images, K) of one run at one scale."""
+    score, pixels = params.chosen.score, params.chosen.net.pixels(scale)
+    batches = rescaled_batches(images, pixels, score.batch, score.threads, scorer.device.type == "cuda")
+    with Progress(f"{mode} {run} at Q = {scale}", len(images), "images") as progress:
+
+        def counted() -> Iterator[Any]:
+            for batch in batches:
+                yield batch
+                progress.advance(len(batch.ids))
+
+        return scorer.posteriors(counted(), len(images), MODES[mode])
+
+
+def _errors(posteriors: NDArray[np.float32], labels: Labels) -> tuple[Any, Any]:
+    return error(posteriors, labels, 1), error(posteriors, labels, 5)
+
+
+def _mean_of_largest(posteriors: NDArray[np.float32]) -> float:
+    """How sure the net is of what it says."""
+    return float(posteriors.max(1).mean())
+
+
+def _square(images: First) -> bool:
+    """Whether nearly all images are squares of one size."""
+    sizes, counts = np.unique(np.stack([images.heights, images.widths]), axis=1, return_counts=True)
+    height, width = sizes[:, counts.argmax()]
+    return bool(height == width and counts.max() > SQUARE * len(images))
+
+
+def _tried(params: Params, words: str, scorer: Scorer, mode: str, images: First, run: str, scale: int) -> Trial:
+    """The top-1 error that comes of something else on some images."""
+    some = First(images, TRIED)
+    return Trial(words, error(_posteriors(params, scorer, some, f"{run}, {words},", mode, scale), some.labels, 1))
+
+
+def _others(params: Params, run: str, scorer: Scorer, mode: str) -> Iterator[tuple[str, Scorer, str]]:
+    """What may have been meant in a published net's place: other inputs, or another order of mean and soft-max."""
+    if mode == "dense":
+        other = {"before_softmax": "after_softmax", "after_softmax": "before_softmax"}[scorer.mean]
+        yield f"score.mean: {other}", replace(scorer, mean=other), mode
+        return
+    now = load_tensors(weights(run, "published"), f"vgg-repro weights import {run} FILE")["input"]
+    said = read_json(record(run), "")["input"]
+    for convention in _conventions():
+        taken = {"mean_rgb": [*convention.mean_rgb], "deviation_rgb": [*convention.deviation_rgb]}
+        turned = convention.channels != said["channels"]
+        if turned or taken != now:
+            yield _options(convention), replace(scorer, normalise=_Input(taken, turned, scorer.device)), mode
+
+
+def _conventions() -> Iterator[Convention]:
+    """The usual ones, each in both orders of channels."""
+    for convention in (CONVENTIONS["caffe"], CONVENTIONS["torchvision"]):
+        yield convention.taking("RGB", convention.range)
+        yield convention.taking("BGR", convention.range)
+
+
+def _options(convention: Convention) -> str:
+    mean, deviation = (",".join(f"{one:g}" for one in values) for values in (convention.mean, convention.deviation))
+    divided = "" if set(convention.deviation) == {1.0} else f" --deviation {deviation}"
+    return f"--channels {convention.channels} --range {convention.range:g} --mean {mean}{divided}"
+
+
+class _Input:
+    """Another input for a net that takes RGB by its first convolution as it was imported."""
+
+    def __init__(self, taken: dict[str, list[float]], turned: bool, where: torch.device) -> None:
+        self.normalise, self.turned = published_normaliser(taken).to(where), turned
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        found = self.normalise(pixels)
+        return found.flip(1) if self.turned else found
