@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from reports.plan import Speed
 
 NO_TIME = "For times, add --measure, or --images-per-second with what net D trains at on your machine."
-CAPS = "Iterations are those of the whole schedule; a plateau may end a run sooner."
+CAPS = "Iterations are those of the whole schedule; a plateau may end a run sooner. "
 
 
 def plan(
@@ -32,7 +32,7 @@ def plan(
     """
     from pipeline.errors import UsageError
     from pipeline.graph import ALWAYS, fates
-    from pipeline.grid import stage_of
+    from pipeline.grid import everything, stage_of
     from pipeline.plan import plan as planned
     from reports.plan import plan_text
 
@@ -40,11 +40,13 @@ def plan(
         raise UsageError("--measure and --images-per-second each say how fast a machine is: give one of them")
     chosen = params()
     named = [f"train@{target}" if target in chosen.runs else stage_of(target) for target in targets or []]
-    found = planned(chosen, [fate for fate in fates(named, chosen) if fate.why != ALWAYS])
+    asked = fates(named or everything(chosen), chosen)
+    found = planned(chosen, [fate for fate in asked if fate.why != ALWAYS])
     speed = _speed(chosen, found, images_per_second, measure)
     nets = {name: run.net for name, run in chosen.runs.items()}
     seconds = speed.seconds(found, nets) if speed else {}
-    typer.echo(plan_text(found, named, seconds, f"{CAPS} {speed.source if speed else NO_TIME}"))
+    note = f"{CAPS if found.training else ''}{speed.source if speed else NO_TIME}"
+    typer.echo(plan_text(found, named, seconds, note))
 
 
 def _speed(chosen: Params, found: Plan, images_per_second: float | None, measure: bool) -> Speed | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.common import Direct, in_stage, params, repro, through_dvc
+
+if TYPE_CHECKING:
+    from pipeline.params import Params, Split
 
 
 def _complete_source(incomplete: str) -> list[str]:
@@ -23,7 +26,9 @@ def _complete_profile(incomplete: str) -> list[str]:
 def prepare(
     profile: Annotated[
         str | None,
-        typer.Option(help="mini, imagenette, paper; written to params.yaml.", autocompletion=_complete_profile),
+        typer.Option(
+            help="mini, imagenette, paper, published; written to params.yaml.", autocompletion=_complete_profile
+        ),
     ] = None,
     source: Annotated[
         str | None,
@@ -72,27 +77,39 @@ def _write(profile: str | None, source: str | None, path: Path | None) -> None:
         raise UsageError(f"there is no source {source}. {nearest(source, SOURCES)}")
     values: dict[str, str | None] = {"source": source} if source is not None else {}
     if path is not None:
-        _check(source or known.profiles[chosen].data.source, path.expanduser())
+        _check(source or known.profiles[chosen].data.source, path.expanduser(), known.profiles[chosen].splits)
         values["path"] = str(path.expanduser())
     elif source in ("cifar10", "imagenette", "ilsvrc2012"):
         values["path"] = None  # and not into the folder of somebody's photographs
     if set_values(values, ("profiles", chosen, "data")):
         said = ", ".join(f"{key}: {value or 'null'}" for key, value in values.items())
         typer.echo(f"params.yaml: profile {chosen} has {said} now")
-    if set_values({"profile": chosen}, ()):
-        typer.echo(f"params.yaml: profile {chosen} is in force now")
+    if profile is not None:
+        _put_in_force(known, profile)
 
 
-def _check(source: str, path: Path) -> None:
+def _put_in_force(known: Params, profile: str) -> None:
+    """Have a profile chosen in params.yaml, and the nets scored that it is for."""
+    from pipeline.edit import set_values
+
+    weights = "trained" if known.profiles[profile].train else "published"
+    set_values({"profile": profile, "weights": weights}, ())
+    if known.profile != profile:
+        typer.echo(f"params.yaml: profile {profile} is in force now")
+    if known.weights != weights:
+        typer.echo(f"params.yaml: {weights} nets are scored now")
+
+
+def _check(source: str, path: Path, splits: tuple[Split, ...]) -> None:
     """UsageError if `source` cannot read `path`."""
     from pipeline.errors import UsageError
     from pipeline.sources import ilsvrc
 
     if source == "digits":
         raise UsageError("the digits are drawn and read no folder: add --source imagefolder")
-    if source == "imagefolder" and not (path / "train").is_dir():
-        raise UsageError(f"there is no folder {path / 'train'}: images lie in train/CLASS/ and val/CLASS/")
-    if source == "ilsvrc2012" and (lacking := ilsvrc.missing(path)):
+    if source == "imagefolder" and not (path / splits[0]).is_dir():
+        raise UsageError(f"there is no folder {path / splits[0]}: images lie in train/CLASS/ and val/CLASS/")
+    if source == "ilsvrc2012" and (lacking := ilsvrc.missing(path, splits)):
         raise UsageError(lacking)
 
 

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from cli.common import params
+
 
 def run(
     targets: Annotated[list[str] | None, typer.Argument(help="Stages, such as table4; all, if none is named.")] = None,
@@ -20,12 +22,13 @@ def run(
     """
     from pipeline.errors import Interrupted
     from pipeline.graph import needs
+    from pipeline.grid import everything
     from pipeline.signals import stopped_by_sigterm
     from pipeline.walk import Walk
 
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     try:
         with stopped_by_sigterm():
-            Walk(needs(targets or []), jobs).run()
+            Walk(needs(targets or everything(params())), jobs).run()
     except KeyboardInterrupt:
         raise Interrupted("stopped; the same command goes on with what is left") from None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.common import QUIET, Direct, in_stage, params, repro
+
+if TYPE_CHECKING:
+    from pipeline.params import Params
 
 
 def table(
@@ -27,10 +30,31 @@ def table(
         from stages.table import main
 
         main(chosen, name)
-    else:
+    elif not _lacks_nets(chosen, name):
         repro(name, quiet=True)
+    else:
+        _from_what_there_is(chosen, name)
     if QUIET not in os.environ:
         from pipeline.paths import table as path
         from reports.markdown import table_text
 
         typer.echo(f"\n{table_text(json.loads(path(chosen.profile, name).read_text()))}\n")
+
+
+def _lacks_nets(chosen: Params, name: str) -> bool:
+    """Whether a row of the table needs a published net that nobody has imported."""
+    from pipeline.grid import rows, scored
+
+    there = set(scored(chosen))
+    return any(need not in there for row in rows(name, chosen) for need in row.needs())
+
+
+def _from_what_there_is(chosen: Params, name: str) -> None:
+    """Have DVC score the nets that there are, and compute the table from these scores alone."""
+    from pipeline.grid import rows, scored
+    from stages.table import main
+
+    there = set(scored(chosen))
+    needed = {need for row in rows(name, chosen) for need in row.needs()} & there
+    repro("prepare", *sorted(f"{mode}@{run}" for run, mode in needed), quiet=True)
+    main(chosen, name)

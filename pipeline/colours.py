@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,18 @@ class Colours:
         self.images += 1
         self.first += first
         self.second += second
+
+    def facts(self) -> dict[str, Any]:
+        """Mean, covariance, its eigenvalues and eigenvectors (a row each), as plain values; empty of no image."""
+        if not self.images:
+            return {"mean_rgb": [], "covariance": [], "eigenvalues": [], "eigenvectors": []}
+        values, vectors = np.linalg.eigh(self.covariance())
+        return {
+            "mean_rgb": self.mean().tolist(),
+            "covariance": self.covariance().tolist(),
+            "eigenvalues": values.tolist(),
+            "eigenvectors": vectors.T.tolist(),
+        }
 
     def mean(self) -> Floats:
         """(3,) in grey levels."""

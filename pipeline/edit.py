@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from yaml.constructor import SafeConstructor
@@ -24,19 +25,56 @@ def set_values(values: Mapping[str, str | None], place: tuple[str, ...], path: P
     for value in values.values():
         if value is not None and not _is_utf8(value):
             raise UsageError(f"{value!r} is no UTF-8, which {path} is")
-    path = path.resolve()  # what a link leads to
     text = before = path.read_bytes().decode()
     for key, value in values.items():
         text = _with_value(text, place, key, value, path)
     if text == before:
         return False
+    write(text, path)
+    return True
+
+
+def write(text: str, path: Path = PARAMS) -> None:
+    """Write params.yaml; UsageError, and nothing is written, if the text is not right."""
+    path = path.resolve()  # what a link leads to
     parse(text.encode(), path)
     mode = path.stat().st_mode
     with whole(path) as file:
         file.write(text.encode())
         os.fchmod(file.fileno(), mode)
     load.cache_clear()
-    return True
+
+
+def with_row(block: str, name: str, values: Mapping[str, Any], path: Path = PARAMS) -> str:
+    """The text of params.yaml with the row `name` of a top-level block set to `values`, on one line.
+
+    UsageError if there is no such block, or if the text would not be right.
+    """
+    text = path.read_bytes().decode()
+    rows = _child(yaml.compose(text, yaml.SafeLoader), block)
+    if not isinstance(rows, yaml.MappingNode):
+        raise UsageError(f"{path} has no {block}; write `{block}: {{}}` there by hand")
+    row = yaml.safe_dump(
+        dict(values), default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True
+    ).strip()
+    old = _child(rows, name)
+    if old is not None:
+        text = text[: old.start_mark.index] + row + text[_end(old) :]
+    elif rows.value and not rows.flow_style:
+        text = f"{text[: _end(rows)]}\n{' ' * rows.value[0][0].start_mark.column}{name}: {row}{text[_end(rows) :]}"
+    elif rows.value:
+        text = f"{text[: _end(rows) - 1]}, {name}: {row}{text[_end(rows) - 1 :]}"
+    else:
+        text = f"{text[: rows.start_mark.index].rstrip(' ')}\n  {name}: {row}{text[_end(rows) :]}"
+    parse(text.encode(), path)
+    return text
+
+
+def _end(node: yaml.Node) -> int:
+    """Where a node's text ends: a block's end mark stands behind the comments that follow it."""
+    if isinstance(node, yaml.MappingNode) and not node.flow_style and node.value:
+        return _end(node.value[-1][1])
+    return int(node.end_mark.index)
 
 
 def _is_utf8(text: str) -> bool:

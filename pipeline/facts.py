@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.files import read_json, write_json
 from pipeline.paths import facts as facts_path
+from pipeline.sources.base import SPLITS, Split
 
 PREPARE = "vgg-repro prepare"
 
@@ -22,12 +23,17 @@ class Facts:
     train: int  # images
     val: int
     rescaled: int  # training images made smaller
-    mean_rgb: list[float]
+    mean_rgb: list[float]  # of the training images, as all that follows; empty where there is none
     covariance: list[list[float]]
     eigenvalues: list[float]
     eigenvectors: list[list[float]]  # a row an eigenvector
     stored: dict[str, Any]  # the parameters that shape an image's pixels as stored, the largest S among them
     manifest: str  # a hash of all images that are kept and of how they are stored
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that have images."""
+        return tuple(split for split, images in zip(SPLITS, (self.train, self.val), strict=True) if images)
 
     def write(self, profile: str) -> None:
         """Write them where reports and stages look for them."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.errors import UsageError
-from pipeline.params import NETS, Params, Run, nearest
+from pipeline.params import NETS, Import, Params, Run, nearest
 from pipeline.paths import PRINTED
 
 MODES = ("dense", "crops", "centre")
@@ -113,6 +114,14 @@ def _errors(row: Mapping[str, str]) -> dict[str, float | None]:
     return {name: float(row[name]) if row.get(name) else None for name in ("top1_val", "top5_val", "top5_test")}
 
 
+def figures(params: Params, run: str, record: Mapping[str, Any]) -> Iterator[tuple[str, int, list[dict[str, str]]]]:
+    """What others have published of the net in a run's place, told by its `record`: mode, Q, and the rows of that."""
+    whose = "authors" if set(record["input"]["deviation"]) == {1.0} else "torchvision"  # as it was trained
+    rows = [row for row in printed("published_nets") if (row["net"], row["whose"]) == (params.runs[run].net, whose)]
+    for mode, scale in dict.fromkeys((row["mode"], row["test_scale"]) for row in rows if row["mode"] in MODES):
+        yield mode, int(scale), [row for row in rows if (row["mode"], row["test_scale"]) == (mode, scale)]
+
+
 def find_run(params: Params, net: str, scale: str) -> str:
     """The run of `net` trained in all layers at the printed `scale`; UsageError if the grid has none."""
     wanted = tuple(int(side) for side in scale.split("-"))
@@ -129,6 +138,14 @@ def check_run(params: Params, run: str) -> Run:
     return params.runs[run]
 
 
+def check_imported(params: Params, run: str) -> Import:
+    """The row of `imports` for `run`; UsageError says how one comes there."""
+    check_run(params, run)
+    if run not in params.imports:
+        raise UsageError(f"{run} has no published net yet: vgg-repro weights import {run} FILE")
+    return params.imports[run]
+
+
 def check_table(name: str) -> str:
     """The stage of the table a person calls "4" or "table4"; UsageError for one that is not there."""
     stage = name if name == "shallow" else f"table{name.removeprefix('table')}"
@@ -140,6 +157,22 @@ def check_table(name: str) -> str:
             f"Table {number} is not there yet: {LATER[int(number)]} is not built. There are 1 to 7, shallow"
         )
     raise UsageError(f"there is no table {name!r}. {nearest(name, [*map(str, range(1, 8)), 'shallow'])}")
+
+
+def scored(params: Params) -> Iterator[tuple[str, str]]:
+    """Every score (run, mode) of the grid that has weights, or can have them without another's work being imported."""
+    for mode, runs in (("dense", params.runs), ("crops", params.crops), ("centre", params.centre)):
+        yield from ((run, mode) for run in runs if params.weights == "trained" or run in params.imports)
+
+
+def everything(params: Params) -> list[str]:
+    """The stages that a person means who names none: DVC's whole graph, or what published nets are enough for."""
+    if params.weights == "trained":
+        return []
+    there = set(scored(params))
+    scores = [f"{mode}@{run}" for run, mode in there]
+    complete = [name for name in TITLES if all(need in there for row in rows(name, params) for need in row.needs())]
+    return ["prepare", *sorted(scores), *complete]
 
 
 def stage_of(target: str) -> str:

@@ -96,7 +96,8 @@ def join(folder: Path, tasks: Sequence[Task], listing: Listing, drop_shared: boo
             parts = _parts(folder, tasks, split)
             if split == "train" and drop_shared:
                 parts = _without(parts, _hashes(_parts(folder, tasks, "val")))
-            write_index(folder, split, _entered(split, parts, manifest, joined))
+            if any(task.split == split for task in tasks):
+                write_index(folder, split, _entered(split, parts, manifest, joined))
         nothing = [""] * (len(COLUMNS) - 3)
         manifest.writerows([one.split, one.id, *nothing, one.reason] for one in listing.left_out)
     return joined

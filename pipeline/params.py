@@ -12,7 +12,7 @@ from typing import Annotated, Literal, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from pipeline.errors import UsageError
+from pipeline.errors import Failure, UsageError
 from pipeline.paths import PARAMS
 
 NetName = Literal["A", "A-LRN", "B", "C", "D", "E", "shallow"]
@@ -20,6 +20,8 @@ RecipeName = Literal["scratch", "warm", "finetune", "jitter"]
 SourceName = Literal["digits", "imagefolder", "cifar10", "imagenette", "ilsvrc2012"]
 Device = Literal["auto", "cpu", "gpu"]
 Precision = Literal["float32", "bfloat16"]
+Origin = Literal["trained", "published"]  # of the weights that are scored
+Split = Literal["train", "val"]
 NETS: tuple[str, ...] = get_args(NetName)
 SOURCES: tuple[str, ...] = get_args(SourceName)
 RANDOM = "random-"  # an init of random-NET is that net's random weights
@@ -48,6 +50,7 @@ Pixels = Annotated[tuple[Positive, Positive], BeforeValidator(_tuple)]
 Part = Annotated[float, Field(gt=0, le=1)]
 Parts = Annotated[tuple[Part, Part], BeforeValidator(_tuple)]
 Ratio = Annotated[Fraction, BeforeValidator(_fraction), Field(gt=0, le=1)]
+Three = Annotated[tuple[float, float, float], BeforeValidator(_tuple)]
 
 
 class Block(BaseModel):
@@ -71,6 +74,18 @@ class Run(Block):
     def scales(self) -> tuple[int, int]:
         """The smallest and the largest S, paper's pixels."""
         return self.scale if isinstance(self.scale, tuple) else (self.scale, self.scale)
+
+
+class Import(Block):
+    """A published net's file, and what is said of it that its kind does not say (vgg-repro weights import)."""
+
+    file: Annotated[str, Field(min_length=1)]
+    channels: Literal["RGB", "BGR"] | None = None
+    range: Literal[1, 255] | None = None
+    mean: Three | None = None  # in the order of the channels and in the range
+    deviation: Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], BeforeValidator(_tuple)] | None = None
+    class_map: str | None = None  # a file
+    class_map_sha256: str | None = None
 
 
 class Digits(Block):
@@ -165,20 +180,33 @@ class Score(Block):
 
 
 class Profile(Block):
-    """One size of the whole experiment."""
+    """One size of the whole experiment; without `train` it scores published nets alone."""
 
     data: Data
     prepare: Prepare
     net: Net
-    train: Train
-    recipes: dict[RecipeName, Recipe]
+    train: Train | None = None
+    recipes: dict[RecipeName, Recipe] = {}
     score: Score
+
+    @property
+    def training(self) -> Train:
+        """The block `train`. Failure if this profile trains nothing."""
+        if self.train is None:
+            raise Failure("the profile in force trains nothing: it scores published nets (docs/published-nets.md)")
+        return self.train
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The images that it needs: nobody trains, nobody needs training images."""
+        return ("val",) if self.train is None else ("train", "val")
 
 
 class Method(Block):
     """A number for each step of the method, raised when a change of its code changes results."""
 
     prepare: Positive
+    published: Positive
     train: Positive
     score: Positive
     table: Positive
@@ -188,6 +216,8 @@ class Params(Block):
     """All of params.yaml."""
 
     profile: str
+    weights: Origin
+    imports: dict[str, Import]
     method: Method
     runs: dict[str, Run]
     crops: list[str]
@@ -259,8 +289,8 @@ def _is_branch(part: str) -> bool:
 
 
 BLOCKS: dict[str, type[Block]] = {
-    "method": Method, "runs": Run, "data": Data, "digits": Digits, "prepare": Prepare, "net": Net, "train": Train,
-    "recipes": Recipe, "score": Score, "profiles": Profile,
+    "method": Method, "runs": Run, "imports": Import, "data": Data, "digits": Digits, "prepare": Prepare, "net": Net,
+    "train": Train, "recipes": Recipe, "score": Score, "profiles": Profile,
 }  # fmt: skip
 
 
@@ -277,6 +307,14 @@ def _contradictions(params: Params) -> Iterator[str]:
     if params.profile not in params.profiles:
         yield f"profile is {params.profile}. {nearest(params.profile, list(params.profiles))}"
         return
+    if params.chosen.train is None and params.weights == "trained":
+        yield (
+            f"weights is trained, and profile {params.profile} trains nothing: write weights: published beside "
+            f"profile: {params.profile}, or another profile"
+        )
+    for name in params.imports:
+        if name not in params.runs:
+            yield f"imports names {name}, which is no run. {nearest(name, list(params.runs))}"
     for name in params.runs:
         yield from _bad_run(params, name)
     for mode in ("crops", "centre"):
@@ -301,7 +339,7 @@ def _bad_run(params: Params, name: str) -> Iterator[str]:
         yield f"runs.{name}.scale is [{low}, {high}]: the smaller comes first"
     if low - 32 * (low == high) < CROP:
         yield f"runs.{name}.scale is {low}: its images would be smaller than the crop of {CROP} in training or testing"
-    if run.recipe not in params.chosen.recipes:
+    if params.chosen.train is not None and run.recipe not in params.chosen.recipes:
         yield f"runs.{name}.recipe is {run.recipe}: profile {params.profile} has {', '.join(params.chosen.recipes)}"
     if run.init.startswith(RANDOM):
         if run.init != RANDOM + run.net:
@@ -329,6 +367,8 @@ def _ancestors(params: Params, name: str) -> list[str]:
 def _bad_profile(name: str, profile: Profile) -> Iterator[str]:
     if profile.net.crop < 32:
         yield f"profiles.{name}.net.size_ratio is {profile.net.size_ratio}: a crop of {profile.net.crop} is below 32"
+    if (profile.train is None) != (not profile.recipes):
+        yield f"profiles.{name} has one of train and recipes: a profile that trains has both, another neither"
     for key in ("canvas", "digit") if profile.data.digits else ():
         low, high = getattr(profile.data.digits, key)
         if low > high:

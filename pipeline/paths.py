@@ -34,9 +34,14 @@ def checkpoints_root() -> Path:
     return Path("checkpoints")
 
 
-def weights(name: str) -> Path:
-    """The finished weights of a run, or of random-NET."""
-    return Path("weights") / f"{name}.pt"
+def weights(name: str, origin: str = "trained") -> Path:
+    """A run's finished weights, trained here (those of random-NET among them) or published."""
+    return Path("weights") / origin / f"{name}.pt"
+
+
+def record(name: str) -> Path:
+    """What is known of a run's published weights: their file, its hash, their input."""
+    return weights(name, "published").with_suffix(".json")
 
 
 def posteriors(run: str, mode: str) -> Path:

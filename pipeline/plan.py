@@ -112,6 +112,8 @@ def count_images(params: Params) -> Images:
         raise Failure("nobody has counted these images yet; do that with: vgg-repro prepare")
     train, val, classes = KNOWN[data.source]
     size = BYTES if data.source == "ilsvrc2012" else 0
+    if "train" not in params.chosen.splits:
+        train, size = 0, int(size * val / (train + val))
     train, val = (min(count, data.limit or count) for count in (train, val))
     return Images(train, val, classes, {SHAPE: val}, False, size)
 
@@ -136,7 +138,7 @@ def _training(params: Params, images: Images, fate: Fate) -> Cost:
 
     name = fate.stage.partition("@")[2]
     run, profile = params.runs[name], params.chosen
-    net, train, recipe = profile.net, profile.train, profile.recipes[run.recipe]
+    net, train, recipe = profile.net, profile.training, profile.recipes[run.recipe]
     if images.train < train.batch:
         raise Failure(f"{images.train} training images are fewer than one batch of {train.batch}: see train.batch")
     steps = images.train // train.batch * recipe.epochs

@@ -16,8 +16,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.device import has_gpu
 from pipeline.errors import Failure, Interrupted
 from pipeline.facts import PREPARE, Facts
@@ -31,7 +29,7 @@ from pipeline.shards import Columns, Shards, part_name, read_part
 from pipeline.shardwork import Task, Work, make_shard
 from pipeline.signals import stopped_by_sigterm
 from pipeline.sources import fingerprint, open_source
-from pipeline.sources.base import SPLITS, Listing, Source
+from pipeline.sources.base import SPLITS, Listing, Source, Split
 from pipeline.workers import share
 
 SHARDS_AT_LEAST, TINY = 16, 16
@@ -65,7 +63,8 @@ def _wanted(params: Params) -> list[Any]:
     """All that the stored bytes depend on besides the source."""
     net = params.chosen.net
     lengths = [net.pixels(params.largest_scale), net.crop]
-    return [params.chosen.prepare.model_dump(exclude=NO_MATTER), lengths, params.method.prepare]
+    part = [] if len(params.chosen.splits) > 1 else [*params.chosen.splits]
+    return [params.chosen.prepare.model_dump(exclude=NO_MATTER), lengths, params.method.prepare, *part]
 
 
 def prepare(params: Params) -> Facts:
@@ -91,9 +90,9 @@ def prepare(params: Params) -> Facts:
 def is_whole(folder: Path) -> bool:
     """Whether `folder` holds a complete prepared data set."""
     try:
-        for split in SPLITS:
-            Shards(folder, split)
         facts = _read(folder)
+        for split in facts.splits:
+            Shards(folder, split)
         return identity(folder / "manifest.csv", facts.stored) == facts.manifest
     except (Failure, OSError, TypeError, ValueError, KeyError, csv.Error):
         return False
@@ -110,9 +109,9 @@ def _copy(here: Path, there: Path) -> None:
 
 def _make(params: Params, folder: Path) -> None:
     """Write the data set beside its place, then move it there."""
-    source = open_source(params.chosen)
-    listing = source.listing()
-    _check_listing(listing)
+    source, splits = open_source(params.chosen), params.chosen.splits
+    listing = source.listing().only(splits)
+    _check_listing(listing, splits)
     if listing.departures:
         print(f"prepare: {_not_plain(listing.departures)}", flush=True)
     partial = folder.with_name(folder.name + ".partial")
@@ -241,9 +240,9 @@ def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: floa
         )
 
 
-def _check_listing(listing: Listing) -> None:
-    """Failure if a split has nothing in it."""
-    if not listing.entries["train"]:
+def _check_listing(listing: Listing, splits: Sequence[Split]) -> None:
+    """Failure if one of the splits that are needed has nothing in it."""
+    if "train" in splits and not listing.entries["train"]:
         raise Failure(f"no training image is left of {', '.join(listing.classes[:5])}")
     if not listing.entries["val"]:
         raise Failure(NO_VALIDATION)
@@ -265,12 +264,10 @@ def _check_joined(listing: Listing, joined: Joined) -> None:
 
 def _facts(source: Source, listing: Listing, joined: Joined, stored: dict[str, Any], manifest: Path) -> Facts:
     """What there is to train on."""
-    covariance = joined.colours.covariance()
     departures = list(listing.departures)
     if lost := sum(len(entries) for entries in listing.entries.values()) - joined.images:
         departures.append(f"{lost} images are left out")
     plain = source.comparable and not departures
-    values, vectors = np.linalg.eigh(covariance)
     return Facts(
         source=source.name,
         about=source.about if plain or not source.comparable else f"{source.about}; {_not_plain(departures)}",
@@ -279,10 +276,7 @@ def _facts(source: Source, listing: Listing, joined: Joined, stored: dict[str, A
         train=joined.labels["train"].total(),
         val=joined.labels["val"].total(),
         rescaled=joined.rescaled,
-        mean_rgb=joined.colours.mean().tolist(),
-        covariance=covariance.tolist(),
-        eigenvalues=values.tolist(),
-        eigenvectors=vectors.T.tolist(),
+        **joined.colours.facts(),
         stored=stored,
         manifest=identity(manifest, stored),
     )

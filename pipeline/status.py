@@ -9,14 +9,14 @@ from typing import Literal
 from pipeline.facts import Facts, read_facts
 from pipeline.files import read_json
 from pipeline.graph import Fate, fates
-from pipeline.grid import MODES, TITLES, rows
+from pipeline.grid import MODES, TITLES, everything, rows
 from pipeline.lock import holder
 from pipeline.params import Params
 from pipeline.paths import errors, shards_root, summary
 from pipeline.paths import facts as facts_path
 from pipeline.running import Running, all_running
 
-Stand = Literal["waits", "ready", "training", "stopped", "cached", "trained"]
+Stand = Literal["waits", "ready", "training", "stopped", "cached", "trained", "published", "to import", "no net"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Status:
 
 def status(params: Params) -> Status:
     """Where everything stands, now; others may be at work meanwhile."""
-    fate = {one.stage: one for one in fates([], params)}
-    running = {one.run: (one, alive) for one, alive in all_running(params)}
+    fate = {one.stage: one for one in fates(everything(params), params)}
+    running = {one.run: (one, alive) for one, alive in all_running(params)} if params.chosen.train else {}
     facts = read_facts(params.profile) if facts_path(params.profile).exists() else None
     tables = {name: fate[name].what for name in TITLES if name in fate}
     done = {name: _runs_in(name, params) for name, what in tables.items() if what == "done"}
@@ -69,10 +69,13 @@ def _run(
     done: Mapping[str, set[str]],
     facts: Facts | None,
 ) -> RunStatus:
+    if params.weights == "published":
+        stand = _imported(params, name, fate)
+        return RunStatus(name, stand, "", None, None, _scores(params, name, fate), _tables(name, done))
     mine = fate[f"train@{name}"]
     waits = [one for one in sorted(mine.needs) if fate[one].what == "run" and not one.startswith("random@")]
     if mine.what == "done":
-        stand: Stand = "trained"
+        stand = "trained"
     elif running:
         stand = "training" if running[1] else "stopped"
     elif mine.what == "cached":
@@ -82,13 +85,27 @@ def _run(
     known = read_json(summary(params.profile, name), "") if summary(params.profile, name).exists() else None
     if known and facts and known["data"] != facts.manifest:
         known = None  # of other images
-    scores = {mode: _score(params, name, mode) if fate[f"{mode}@{name}"].what == "done" else None
-              for mode in MODES if f"{mode}@{name}" in fate}  # fmt: skip
     return RunStatus(
         name, stand, waits[-1].rpartition("@")[2] if waits else "", running[0] if running else None,
-        known["centre_crop"]["top1"] if known else None,
-        scores, tuple(table for table, runs in done.items() if name in runs),
+        known["centre_crop"]["top1"] if known else None, _scores(params, name, fate), _tables(name, done),
     )  # fmt: skip
+
+
+def _imported(params: Params, name: str, fate: Mapping[str, Fate]) -> Stand:
+    """How far a run is whose net is published."""
+    if name not in params.imports:
+        return "no net"
+    return "published" if fate[f"import@{name}"].what == "done" else "to import"
+
+
+def _scores(params: Params, name: str, fate: Mapping[str, Fate]) -> dict[str, float | None]:
+    """A run's errors by mode, as far as they are up to date."""
+    modes = [mode for mode in MODES if f"{mode}@{name}" in fate]
+    return {mode: _score(params, name, mode) if fate[f"{mode}@{name}"].what == "done" else None for mode in modes}
+
+
+def _tables(name: str, done: Mapping[str, set[str]]) -> tuple[str, ...]:
+    return tuple(table for table, runs in done.items() if name in runs)
 
 
 def _score(params: Params, name: str, mode: str) -> float | None:

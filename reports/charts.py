@@ -45,7 +45,8 @@ def depth_chart(table3: Values, table4: Values, path: Path) -> None:
         for (paper, ours, name), (left, right) in zip(measures, panels, strict=True):
             label = "top-5" if paper == "top5_val" else name
             _depths(left, _series(table3, table4, "paper", paper), f"the paper, ILSVRC-2012, {label}")
-            _depths(right, _series(table3, table4, "ours", ours), f"ours, {table3['data']}, {name}")
+            whose = "published weights" if "published" in table3 else "ours"
+            _depths(right, _series(table3, table4, "ours", ours), f"{whose}, {table3['data']}, {name}")
         handles, names = panels[0][0].get_legend_handles_labels()
         figure.legend(handles, names, ncols=3, title="train / test scales; open: net C", loc="outside upper center")
         _write(figure, path)

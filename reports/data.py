@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from operator import itemgetter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ import pandas as pd
 from pipeline.errors import Failure
 from pipeline.facts import PREPARE, Facts
 from pipeline.paths import MANIFEST
-from pipeline.sources.base import SPLITS
 from reports.markdown import NONE, grid, number, plain
 
 MANY = 50  # classes; of more only the smallest and largest are shown
@@ -33,16 +31,13 @@ def read_manifest() -> pd.DataFrame:
 def data_text(profile: str, facts: Facts, manifest: pd.DataFrame, crop: int) -> str:
     """Everything about the prepared data in Markdown; `crop` is the training crop's side in pixels."""
     kept, left_out = manifest[manifest["left_out"] == ""], manifest[manifest["left_out"] != ""]
-    mean, deviation = (", ".join(number(level) for level in levels)
-                       for levels in (facts.mean_rgb, np.sqrt(np.diag(facts.covariance))))  # fmt: skip
     parts = [
         f"# The data of profile `{profile}`",
-        f"{facts.about[0].upper()}{facts.about[1:]}: {len(facts.classes)} classes. Over the training images, each "
-        f"weighing the same, the mean RGB is {mean} and its deviation {deviation}, in grey levels. The manifest begins "
-        f"with `{facts.manifest[:16]}`.",
-        grid(["", "train", "val"], _figures(kept, left_out, crop), right=(1, 2)),
+        f"{facts.about[0].upper()}{facts.about[1:]}: {len(facts.classes)} classes. {_colours(facts)} The manifest "
+        f"begins with `{facts.manifest[:16]}`.",
+        grid(["", *facts.splits], _figures(kept, left_out, crop, facts.splits), right=range(1, 3)),
         "## Classes",
-        *_classes(kept, facts.classes),
+        *_classes(kept, facts.classes, facts.splits),
         "## Left out",
         *_left_out(left_out),
     ]
@@ -64,9 +59,21 @@ def with_picture(text: str, crops: int) -> str:
     )
 
 
-def _figures(kept: pd.DataFrame, left_out: pd.DataFrame, crop: int) -> list[list[str]]:
+def _colours(facts: Facts) -> str:
+    """What is known of the training images' colours, in a sentence."""
+    if not facts.train:
+        return "Validation images alone: nothing is trained on them."
+    mean, deviation = (", ".join(number(level) for level in levels)
+                       for levels in (facts.mean_rgb, np.sqrt(np.diag(facts.covariance))))  # fmt: skip
+    return (
+        f"Over the training images, each weighing the same, the mean RGB is {mean} and its deviation {deviation}, in "
+        "grey levels."
+    )
+
+
+def _figures(kept: pd.DataFrame, left_out: pd.DataFrame, crop: int, splits: Sequence[str]) -> list[list[str]]:
     """A line a figure, a column a split."""
-    columns = [_column(kept[kept["split"] == split], left_out[left_out["split"] == split], crop) for split in SPLITS]
+    columns = [_column(kept[kept["split"] == split], left_out[left_out["split"] == split], crop) for split in splits]
     return [[name, *(column[name] for column in columns)] for name in columns[0]]
 
 
@@ -101,16 +108,17 @@ def _range(values: Any, form: str = "{:,.0f}") -> str:
     return low if low == high else f"{low} to {high}, median {middle}"
 
 
-def _classes(kept: pd.DataFrame, names: list[str]) -> Iterator[str]:
-    train, val = (kept[kept["split"] == split].groupby("class").size() for split in SPLITS)
-    rows = [(name, int(train.get(label, 0)), int(val.get(label, 0))) for label, name in enumerate(names)]
+def _classes(kept: pd.DataFrame, names: list[str], splits: Sequence[str]) -> Iterator[str]:
+    counts = [kept[kept["split"] == split].groupby("class").size() for split in splits]
+    rows = [(name, [int(count.get(label, 0)) for count in counts]) for label, name in enumerate(names)]
     if len(rows) > MANY:
-        rows.sort(key=itemgetter(1))
-        yield f"The five with the fewest and the five with the most training images, of {len(names):,}:"
+        rows.sort(key=lambda row: row[1][0])
+        called = "training" if splits[0] == "train" else "validation"
+        yield f"The five with the fewest and the five with the most {called} images, of {len(names):,}:"
         rows = [*rows[:5], *rows[-5:]]
-    cells = [[plain(name), f"{many:,}", f"{few:,}"] for name, many, few in rows]
-    yield grid(["class", "train", "val"], cells, right=(1, 2))
-    if without := [name for label, name in enumerate(names) if not val.get(label, 0)]:
+    cells = [[plain(name), *(f"{images:,}" for images in each)] for name, each in rows]
+    yield grid(["class", *splits], cells, right=range(1, 3))
+    if without := [name for label, name in enumerate(names) if not counts[-1].get(label, 0)]:
         yield f"Without a validation image: {', '.join(map(plain, without[:NAMES]))}{_more(len(without))}."
 
 

@@ -76,9 +76,9 @@ def _errors(values: dict[str, Any]) -> str:
     for row in values["rows"]:
         cells = [row["label"][key] for key in labels] + [number(row["paper"][key]) for key in paper]
         ours = _ours(row)[: 1 if values["k"] == 1 else 2]
-        rows.append(cells + ours + ([_difference(row)] if difference else []))
+        rows.append(cells + ours + [_difference(row)] * bool(difference) + [_whose(row)] * ("published" in values))
     width = len(labels)
-    headings += ["ours − paper"] if difference else []
+    headings += ["ours − paper"] * bool(difference) + ["ours from"] * ("published" in values)
     return grid(headings, rows, right=range(width, width + len(paper)))
 
 
@@ -90,8 +90,18 @@ def _ours(row: dict[str, Any]) -> list[str]:
         more = f" and {len(row['missing']) - 1} more" if len(row["missing"]) > 1 else ""
         return [f"not run: `{row['missing'][0]}`{more}", ""]
     if row["ours"] is None:
-        return [NONE, NONE]
+        return ["not run", ""] if row["runs"] else [NONE, NONE]
     return [interval(row["ours"][key]) for key in ("top1", "topk")]
+
+
+def _whose(row: dict[str, Any]) -> str:
+    """Whose weights a row of ours is from."""
+    if row["ours"] is None:
+        return NONE
+    published = row.get("published", [])
+    if len(published) == len(row["runs"]):
+        return "published weights"
+    return f"published weights: {', '.join(published)}; others trained here" if published else "trained here"
 
 
 def interval(found: dict[str, float]) -> str:
@@ -104,6 +114,20 @@ def _difference(row: dict[str, Any]) -> str:
         return NONE
     pairs = ((row["ours"]["top1"], row["paper"].get("top1_val")), (row["ours"]["topk"], row["paper"].get("top5_val")))
     return " / ".join(NONE if paper is None else f"{ours['error'] - paper:+.1f}" for ours, paper in pairs)
+
+
+def published_text(record: dict[str, Any]) -> str:
+    """Where a published net comes from, in a phrase."""
+    known, said = record["known"], record["input"]
+    who = (
+        f"{known['what']} by its {known['algorithm'].upper()} ({known['source']})" if known else "on no list known here"
+    )
+    mean, deviation = (", ".join(f"{level:g}" for level in said[key]) for key in ("mean", "deviation"))
+    divided = "" if set(said["deviation"]) == {1.0} else f", divided by {deviation}"
+    return (
+        f"`{plain(record['file'])}`, SHA-256 `{record['sha256'][:16]}`, {who}; "
+        f"input {said['channels']}, 0 to {said['range']:g}, minus {mean}{divided}"
+    )
 
 
 def _notes(values: dict[str, Any]) -> Iterator[str]:
@@ -120,10 +144,18 @@ def _notes(values: dict[str, Any]) -> Iterator[str]:
             "section 4.1's, which the paper's table leaves out."
         )
         return
+    seed = "" if values["seed"] is None else f", seed {values['seed']}"
     yield (
         f"Errors in per cent. Ours are on {values['images']:,} validation images of {values['data']}, with 95 % Wilson "
-        f"intervals; profile `{values['profile']}`, seed {values['seed']}."
+        f"intervals; profile `{values['profile']}`{seed}."
     )
+    for run, record in values.get("published", {}).items():
+        yield f"{run}: published weights, {published_text(record)}."
+    if any(row["runs"] and row["ours"] is None and not row["missing"] for row in values["rows"]):
+        yield (
+            "Not run: rows of nets that are not there. `vgg-repro weights import RUN FILE` imports a published one; "
+            "profile `paper` trains them all."
+        )
     if values["k"] == 1:
         yield "With so few classes there is no top-5 error."
     elif values["k"] != 5:

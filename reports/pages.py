@@ -15,12 +15,13 @@ from pipeline.grid import TITLES
 from pipeline.paths import facts, results, table
 from pipeline.progress import duration
 from reports.charts import curves_chart, depth_chart, shallow_chart
-from reports.markdown import grid, heading, interval, number, table_text, title
+from reports.markdown import grid, heading, interval, number, published_text, table_text, title
 
 NO_DATA = ("table1", "table2")  # of the nets alone
 PICTURES = ("depth.png", "curves.png", "shallow.png")
 PAGES = (*(f"{name}.md" for name in TITLES), "training.md", *PICTURES)
 WARNING = "> **These numbers are not comparable with the paper's.** {reason}.\n"
+FULL = ("paper", "published")  # profiles whose nets, sizes and images are the paper's
 DIFFERENCES = {
     "mini": "on other images, with smaller nets and a shorter schedule",
     "imagenette": "on ten classes of its images, with a shorter schedule",
@@ -152,12 +153,16 @@ def _provenance(found: Results) -> str:
     rows = [["profile", found.profile]]
     if found.facts:
         rows.append(["data", found.facts["about"]])
-        counts = f"{found.facts['train']:,} training, {found.facts['val']:,} validation"
+        training = f"{found.facts['train']:,} training, " if found.facts["train"] else ""
+        counts = f"{training}{found.facts['val']:,} validation"
         rows += [
             ["images", f"{counts}, {len(found.facts['classes'])} classes"],
             ["manifest", f"`{found.facts['manifest'][:16]}`"],
         ]
-        rows.append(["mean RGB", ", ".join(number(level) for level in found.facts["mean_rgb"])])
+        if found.facts["mean_rgb"]:
+            rows.append(["mean RGB", ", ".join(number(level) for level in found.facts["mean_rgb"])])
+    published = {one["run"]: one["published"] for one in found.scores if "published" in one}
+    rows += [[f"published weights, {run}", published_text(record)] for run, record in sorted(published.items())]
     seeds = {str(one["seed"]) for one in found.summaries.values()}
     rows.append(["seed", ", ".join(sorted(seeds)) or "–"])
     for key in ("commit", "python", "machine", "device", "threads"):
@@ -166,18 +171,17 @@ def _provenance(found: Results) -> str:
     rows.append(["versions", ", ".join(sorted(versions)) or "–"])
     seconds = [sum(one["provenance"]["seconds"] for one in group) for group in (found.summaries.values(), found.scores)]
     if any(seconds):
-        rows.append(
-            ["time", f"training {duration(seconds[0])}, scoring {duration(seconds[1])}, added up over the runs"]
-        )
+        times = [f"{what} {duration(one)}" for what, one in zip(("training", "scoring"), seconds, strict=True) if one]
+        rows.append(["time", f"{', '.join(times)}, added up over the runs"])
     return "## Where these numbers come from\n\n" + grid(["", ""], [row for row in rows if row[1] != "–"])
 
 
 def _warning(found: Results, name: str = "") -> str:
-    if name in NO_DATA or (found.profile == "paper" and (not found.facts or found.facts["comparable"])):
+    if name in NO_DATA or (found.profile in FULL and (not found.facts or found.facts["comparable"])):
         return ""
     difference = DIFFERENCES.get(found.profile, "not with its images, sizes and schedule together")
     reason = f"The profile `{found.profile}` runs the paper's method {difference}"
-    if found.profile == "paper":
+    if found.profile in FULL:
         reason = f"The images: {found.facts['about']}"
     return WARNING.format(reason=reason)
 

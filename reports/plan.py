@@ -61,7 +61,8 @@ def _stages(plan: Plan) -> str:
 def _images(plan: Plan) -> str:
     images = plan.images
     source = "as prepared" if images.counted else "as the source is known to have; none is prepared yet"
-    return f"{images.train:,} training and {images.val:,} validation images of {images.classes} classes, {source}."
+    training = f"{images.train:,} training and " if images.train else ""
+    return f"{training}{images.val:,} validation images of {images.classes} classes, {source}."
 
 
 def _training(plan: Plan, seconds: Mapping[str, float]) -> str:
@@ -115,8 +116,8 @@ def _sums(plan: Plan, seconds: Mapping[str, float]) -> Iterator[tuple[str, str]]
     )
     kept = [sum(cost.disk for cost in costs) for costs in (plan.training, plan.scoring)]
     largest = max((2 * cost.disk for cost in plan.training), default=0)
-    results = f"{si(kept[0], 'B')} of trained weights, {si(kept[1], 'B')} of scores"
-    yield "disk", f"{shards}{results}, {si(largest, 'B')} of checkpoint where a run trains"
+    parts = [(kept[0], "of trained weights"), (kept[1], "of scores"), (largest, "of checkpoint where a run trains")]
+    yield "disk", shards + ", ".join(f"{si(size, 'B')} {what}" for size, what in parts if size)
     memory = max(cost.memory for cost in (*plan.training, *plan.scoring))
     yield "memory", f"{si(memory, 'B')} for the largest, on the device that computes"
 

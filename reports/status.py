@@ -23,7 +23,8 @@ def _head(status: Status) -> str:
     if status.facts is None:
         return f"Profile {status.profile}: nothing is prepared yet (vgg-repro prepare)."
     facts = status.facts
-    counts = f"{facts.train:,} training and {facts.val:,} validation images of {len(facts.classes)} classes"
+    training = f"{facts.train:,} training and " if facts.train else ""
+    counts = f"{training}{facts.val:,} validation images of {len(facts.classes)} classes"
     here = "prepared" if status.prepared else "to be prepared again: vgg-repro plan says why"
     return f"Profile {status.profile}: {facts.source}, {counts}, {here}."
 
@@ -34,7 +35,14 @@ def _stand(one: RunStatus) -> str:
     if one.stand in ("training", "stopped") and one.running:
         return _running(one)
     before = "" if one.error is None else f"; last time {one.error:.1f} %"
-    return {"cached": "in the cache", "waits": f"waits for {one.after}"}.get(one.stand, "ready") + before
+    said = {
+        "cached": "in the cache",
+        "waits": f"waits for {one.after}",
+        "published": "published weights",
+        "to import": "published weights, to be imported",
+        "no net": NONE,
+    }
+    return said.get(one.stand, "ready") + before
 
 
 def _running(one: RunStatus) -> str:

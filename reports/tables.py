@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import Failure
 from pipeline.facts import Facts
-from pipeline.grid import Row, printed, rows, scales_of, single_scale
+from pipeline.grid import Row, printed, rows, scales_of, scored, single_scale
 from pipeline.params import NETS, Params, Run
 from pipeline.paths import errors, posteriors
 from vgg.errors import error, top_k
@@ -33,17 +33,21 @@ def table(name: str, params: Params, facts: Facts | None) -> dict[str, Any]:
         raise Failure(f"{name} needs prepared data; make it with: vgg-repro prepare")
     scores = Scores(params, facts)
     found = [_row(row, scores) for row in rows(name, params)]
-    return head | {
-        "k": top_k(len(facts.classes)),
-        "classes": len(facts.classes),
-        "images": facts.val,
-        "data": facts.source,
-        "manifest": facts.manifest,
-        "comparable": facts.comparable and params.chosen.net.size_ratio == params.chosen.net.width_ratio == 1,
-        "rows": found,
-        "seed": params.chosen.train.seed,
-        "weights": scores.weights(),
-    }
+    return (
+        head
+        | {
+            "k": top_k(len(facts.classes)),
+            "classes": len(facts.classes),
+            "images": facts.val,
+            "data": facts.source,
+            "manifest": facts.manifest,
+            "comparable": facts.comparable and params.chosen.net.size_ratio == params.chosen.net.width_ratio == 1,
+            "rows": found,
+            "seed": params.chosen.train.seed if params.chosen.train else None,
+            "weights": scores.weights(),
+        }
+        | ({"published": scores.published} if scores.published else {})
+    )
 
 
 def configurations() -> list[dict[str, Any]]:
@@ -75,15 +79,21 @@ class Scores:
 
     def __init__(self, params: Params, facts: Facts) -> None:
         self.params, self.facts = params, facts
+        self.published: dict[
+            str, Any
+        ] = {}  # of the runs read so far those whose weights are published, with their record
         self.read: dict[tuple[str, str], dict[str, NDArray[Any]]] = {}
 
     def has(self, run: str, mode: str) -> bool:
         """Whether the run has been scored in this mode, on these images and no others."""
+        said = self._said(run, mode)
+        return bool(said and said["data"] == self.facts.manifest) and posteriors(run, mode).exists()
+
+    def _said(self, run: str, mode: str) -> Any:
         try:
-            said = json.loads(errors(self.params.profile, run, mode).read_text())
+            return json.loads(errors(self.params.profile, run, mode).read_text())
         except (OSError, ValueError):
-            return False
-        return bool(said["data"] == self.facts.manifest) and posteriors(run, mode).exists()
+            return None
 
     def file(self, run: str, mode: str) -> dict[str, NDArray[Any]]:
         """A score file's arrays: posteriors (images, K) by Q, `labels` (images,), `weights`. Failure if broken."""
@@ -92,6 +102,8 @@ class Scores:
             try:
                 with np.load(path) as arrays:
                     self.read[run, mode] = dict(arrays)
+                if record := (self._said(run, mode) or {}).get("published"):
+                    self.published[run] = record
             except (OSError, ValueError, EOFError, BadZipFile) as reason:
                 raise Failure(f"{path} cannot be read ({reason}); make it with: vgg-repro score {mode} {run}") from None
         return self.read[run, mode]
@@ -119,12 +131,16 @@ def _scales(row: Row, run: Run, mode: str) -> tuple[int, ...]:
 
 def _row(row: Row, scores: Scores) -> dict[str, Any]:
     """One row's values: `ours` is None where the scores are missing, and for other people's rows."""
-    missing = [f"vgg-repro score {mode} {run}" for run, mode in row.needs() if not scores.has(run, mode)]
+    lacking = [need for need in row.needs() if not scores.has(*need)]
+    can = set(scored(scores.params))
+    missing = [f"vgg-repro score {mode} {run}" for run, mode in lacking if (run, mode) in can]
     values: dict[str, Any] = {
         "label": dict(row.label), "runs": list(row.runs), "paper": dict(row.paper), "ours": None, "missing": missing
     }  # fmt: skip
-    if row.runs and not missing:
+    if row.runs and not lacking:
         mean, labels = average(row, scores)
         k = top_k(mean.shape[1])
         values["ours"] = {"top1": error(mean, labels, 1)._asdict(), "topk": error(mean, labels, k)._asdict()}
+        if published := [run for run in row.runs if run in scores.published]:
+            values["published"] = published
     return values

@@ -27,8 +27,11 @@ def main(params: Params, out: Path) -> str:
     if identity(MANIFEST, facts.stored) != facts.manifest:
         raise Failure(f"{MANIFEST} is not of the images that were prepared last; make it again with: {PREPARE}")
     text = data_text(params.profile, facts, manifest, params.chosen.net.crop)
-    crops, names = training_crops(params, facts)
     folder = out / params.profile
+    if not facts.train:
+        write_text(folder / "data.md", text)
+        return text
+    crops, names = training_crops(params, facts)
     contact_sheet(crops, names, folder / PICTURE)
     write_text(folder / "data.md", with_picture(text, len(crops)))
     return text
@@ -39,7 +42,10 @@ def training_crops(params: Params, facts: Facts) -> tuple[NDArray[np.uint8], lis
     shards, net = open_shards(params, "train", facts), params.chosen.net
     low = min(run.scales[0] for run in params.runs.values())
     plan = Plan(
-        params.chosen.train.seed, min(CROPS, len(shards)), net.crop, (net.pixels(low), net.pixels(params.largest_scale))
+        params.chosen.training.seed,
+        min(CROPS, len(shards)),
+        net.crop,
+        (net.pixels(low), net.pixels(params.largest_scale)),
     )
     batch = next(training_stream(shards, plan))
     normalise = normaliser(params, facts)

@@ -62,7 +62,7 @@ def _facts(params: Params) -> Facts | None:
 
 
 def _training_rate(params: Params, name: str, classes: int, facts: Facts | None) -> float:
-    train, size = params.chosen.train, params.chosen.net
+    train, size = params.chosen.training, params.chosen.net
     where = device(train.device, train.threads)
     net = build(params, name, classes).to(where)
     randomise(net, size.init, size.std, size.last_std, train.seed)
@@ -93,8 +93,8 @@ def _batches(
         while True:
             yield x, torch.zeros(batch, dtype=torch.int64, device=where)
     normalise = normaliser(params, facts).to(where)
-    plan = Stream(params.chosen.train.seed, batch, size.crop, (size.pixels(256), size.pixels(256)))
-    threads, gpu = params.chosen.train.threads, where.type == "cuda"
+    plan = Stream(params.chosen.training.seed, batch, size.crop, (size.pixels(256), size.pixels(256)))
+    threads, gpu = params.chosen.training.threads, where.type == "cuda"
     stream: Iterator[Batch] = training_stream(open_shards(params, "train", facts), plan, threads=threads, gpu=gpu)
     for pixels, labels, colour, _ in stream:
         x = normalise(pixels.to(where), colour.to(where)).contiguous(memory_format=torch.channels_last)

@@ -11,9 +11,12 @@ from pipeline.prepare import prepare
 def main(params: Params) -> None:
     """Prepare the profile's data set and say what it is, and what about it people should know."""
     facts = prepare(params)
-    mean = ", ".join(f"{level:.1f}" for level in facts.mean_rgb)
-    print(f"{facts.source}: {facts.train} training and {facts.val} validation images of {len(facts.classes)} classes,")
-    print(f"{facts.rescaled} made smaller, mean RGB {mean}")
+    training = f"{facts.train} training and " if facts.train else ""
+    end = "," if facts.train else "; none for training, for this profile trains nothing"
+    print(f"{facts.source}: {training}{facts.val} validation images of {len(facts.classes)} classes{end}")
+    if facts.train:
+        mean = ", ".join(f"{level:.1f}" for level in facts.mean_rgb)
+        print(f"{facts.rescaled} made smaller, mean RGB {mean}")
     left_out, doubtful, small = tally(MANIFEST)
     if left_out or doubtful:
         print(f"{left_out} left out, {doubtful} kept with a warning: `vgg-repro data` says which and why")

@@ -13,5 +13,5 @@ def main(params: Params, net: str) -> None:
     """Draw the weights of `net` and write them."""
     size, classes = params.chosen.net, len(read_facts(params.profile).classes)
     fresh = build(params, net, classes)
-    randomise(fresh, size.init, size.std, size.last_std, params.chosen.train.seed)
+    randomise(fresh, size.init, size.std, size.last_std, params.chosen.training.seed)
     save_tensors(weights(RANDOM + net), {"net": net, "weights": weights_of(fresh)})

@@ -7,21 +7,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import Failure
 from pipeline.facts import read_facts
-from pipeline.files import sha256, whole, write_json
+from pipeline.files import read_json, sha256, whole, write_json
 from pipeline.grid import scales_of
 from pipeline.params import Params
-from pipeline.paths import errors, posteriors, weights
+from pipeline.paths import errors, posteriors, record, weights
 from pipeline.progress import Progress
 from pipeline.provenance import provenance
-from stages.setup import build, check_trained_on, device, load_tensors, normaliser, open_shards
+from stages.setup import device, open_shards, scorer_of
 from vgg.errors import error, top_k
 from vgg.images import Rescaled, rescaled_batches
-from vgg.score import MODES, Scorer
+from vgg.score import MODES
 
 
 def main(params: Params, name: str, mode: str) -> None:
@@ -30,20 +29,10 @@ def main(params: Params, name: str, mode: str) -> None:
     run, score, size = params.runs[name], params.chosen.score, params.chosen.net
     facts = read_facts(params.profile)
     images = open_shards(params, "val", facts)
-    check_trained_on(params, name, facts)
     where = device(score.device, score.threads)
-    weights_hash = sha256(weights(name)) if weights(name).exists() else ""
-    net = build(params, run.net, len(facts.classes))
-    trained = load_tensors(weights(name), f"vgg-repro train {name}")["weights"]
-    try:
-        net.load_state_dict(trained)
-    except RuntimeError:
-        make = f"vgg-repro train {name}"
-        raise Failure(f"{weights(name)} is of another size of net, or of other classes; make it with: {make}") from None
-    net.to(where).to(memory_format=torch.channels_last)
-    scorer = Scorer(
-        net, normaliser(params, facts).to(where), size.crop, where, score.precision == "bfloat16", score.mean
-    )
+    scored = weights(name, params.weights)
+    weights_hash = sha256(scored) if scored.exists() else ""
+    scorer = scorer_of(params, name, facts, where)
     found: dict[str, Any] = {}
     scales = scales_of(run, mode)
     with Progress(f"{mode} {name}", len(images) * len(scales), "images") as progress:
@@ -65,12 +54,20 @@ def main(params: Params, name: str, mode: str) -> None:
             "images": len(images),
             "errors": {scale: _both(values, images.labels, k) for scale, values in found.items()},
             "weights_sha256": weights_hash,
+            **_published(params, name),
             "data": facts.manifest,
             "provenance": provenance(str(where), score.threads, time.monotonic() - started),
         },
     )
     shown = ", ".join(f"Q {scale}: {error(values, images.labels, 1).error:.1f} %" for scale, values in found.items())
     print(f"{name} {mode}: top-1 error {shown}")
+
+
+def _published(params: Params, name: str) -> dict[str, Any]:
+    """What marks the numbers of a published net."""
+    if params.weights == "trained":
+        return {}
+    return {"published": read_json(record(name), f"vgg-repro weights import {name} FILE")}
 
 
 def _counted(batches: Iterator[Rescaled], progress: Progress) -> Iterator[Rescaled]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.prepare import is_asked_for
 from pipeline.shards import MAKE_SHARDS, Shards
 from vgg.nets import VGG
 from vgg.normalise import Normalise, colour_components
+from vgg.score import Scorer
 
 
 def device(choice: str, threads: int) -> torch.device:
@@ -35,8 +37,15 @@ def build(params: Params, net: str, classes: int) -> VGG:
 
 def normaliser(params: Params, facts: Facts) -> Normalise:
     """The nets' input as the profile and the training set have it."""
-    components = colour_components(np.array(facts.covariance), params.chosen.train.colour)
+    components = colour_components(np.array(facts.covariance), params.chosen.training.colour)
     return Normalise(torch.tensor(facts.mean_rgb), components, params.chosen.net.input_scale)
+
+
+def published_normaliser(said: Mapping[str, list[float]]) -> Normalise:
+    """A published net's input: `said` has its mean_rgb and deviation_rgb, grey levels."""
+    deviation = torch.tensor(said["deviation_rgb"])
+    scale = float(deviation[0]) if bool((deviation == deviation[0]).all()) else deviation
+    return Normalise(torch.tensor(said["mean_rgb"]), torch.zeros(3, 3), scale)
 
 
 def open_shards(params: Params, split: str, facts: Facts) -> Shards:
@@ -51,6 +60,33 @@ def open_shards(params: Params, split: str, facts: Facts) -> Shards:
     if read_json(folder / "facts.json", PREPARE)["manifest"] != facts.manifest:
         raise Failure(f"the shards in {folder} are not of the images that were prepared last; {MAKE_SHARDS}")
     return found
+
+
+def scorer_of(params: Params, run: str, facts: Facts, where: torch.device) -> Scorer:
+    """The finished net of `run`, trained or published, as `params` have it. Failure if there is none that fits."""
+    score, size = params.chosen.score, params.chosen.net
+    file, published = weights(run, params.weights), params.weights == "published"
+    make = f"vgg-repro weights import {run} FILE" if published else f"vgg-repro train {run}"
+    if not published:
+        check_trained_on(params, run, facts)
+    found = load_tensors(file, make)
+    net = build(params, params.runs[run].net, len(facts.classes))
+    try:
+        net.load_state_dict(found["weights"])
+    except RuntimeError:
+        raise Failure(f"{file} is of {_misfit(net, found['weights'])}; make it with: {make}") from None
+    net.to(where).to(memory_format=torch.channels_last)
+    normalise = published_normaliser(found["input"]) if published else normaliser(params, facts)
+    return Scorer(net, normalise.to(where), size.crop, where, score.precision == "bfloat16", score.mean)
+
+
+def _misfit(net: VGG, found: Mapping[str, Tensor]) -> str:
+    """Why weights do not fit: by their number of classes, or else their net."""
+    wanted = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    wrong = [name for name in wanted if name not in found or tuple(found[name].shape) != wanted[name]]
+    if set(wrong) <= {"fc3.weight", "fc3.bias"} and "fc3.bias" in found:
+        return f"{len(found['fc3.bias'])} classes, and the images are of {wanted['fc3.bias'][0]}"
+    return "another size of net, or of other classes"
 
 
 def check_trained_on(params: Params, run: str, facts: Facts) -> None:

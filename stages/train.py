@@ -31,7 +31,7 @@ def main(params: Params, name: str) -> None:
     started = time.monotonic()
     run, profile = params.runs[name], params.chosen
     facts = read_facts(params.profile)
-    where = device(profile.train.device, profile.train.threads)
+    where = device(profile.training.device, profile.training.threads)
     folder = checkpoints(name, identity(params, run, facts))
     with alone(folder / LOCK, f"training {name}"):
         trainer = Trainer(params, name, facts, where, folder)
@@ -45,7 +45,7 @@ def identity(params: Params, run: Run, facts: Facts) -> str:
     """A hash of everything that shapes a run: another one has another checkpoint."""
     profile = params.chosen
     return digest([
-        run.model_dump(mode="json"), profile.net.model_dump(mode="json"), profile.train.model_dump(mode="json"),
+        run.model_dump(mode="json"), profile.net.model_dump(mode="json"), profile.training.model_dump(mode="json"),
         profile.recipes[run.recipe].model_dump(mode="json"), asdict(facts), params.method.train,
         sha256(weights(run.init)) if weights(run.init).exists() else None,
     ])  # fmt: skip
@@ -80,7 +80,7 @@ def _summary(params: Params, name: str, facts: Facts, trainer: Trainer, seconds:
         "centre_crop": {"test_scale": single_scale(run), "k": top_k(trainer.classes), "top1": found.error,
                         "top1_low": found.low, "top1_high": found.high, "topk": last.topk, "images": images},
         "weights_sha256": sha256(weights(name)),
-        "seed": params.chosen.train.seed,
+        "seed": params.chosen.training.seed,
         "data": facts.manifest,
-        "provenance": provenance(str(trainer.where), params.chosen.train.threads, seconds),
+        "provenance": provenance(str(trainer.where), params.chosen.training.threads, seconds),
     }  # fmt: skip

@@ -37,7 +37,7 @@ class Trainer:
     """One run while it trains: the net, its optimiser, its state, and their checkpoint."""
 
     def __init__(self, params: Params, name: str, facts: Facts, where: torch.device, folder: Path) -> None:
-        run, train, kind = params.runs[name], params.chosen.train, params.chosen.recipes[params.runs[name].recipe]
+        run, train, kind = params.runs[name], params.chosen.training, params.chosen.recipes[params.runs[name].recipe]
         size = params.chosen.net
         self.params, self.name, self.run, self.where, self.folder = params, name, run, where, folder
         self.facts, self.classes = facts, len(facts.classes)
@@ -77,7 +77,7 @@ class Trainer:
         size = self.params.chosen.net
         check_trained_on(self.params, self.run.init, self.facts)
         initial = load_tensors(weights(self.run.init), _maker(self.run.init))
-        randomise(self.net, size.init, size.std, size.last_std, self.params.chosen.train.seed)
+        randomise(self.net, size.init, size.std, size.last_std, self.params.chosen.training.seed)
         try:
             warm_start(self.net, initial["weights"], initial["net"] == self.run.net)
         except ValueError as reason:
@@ -85,9 +85,9 @@ class Trainer:
 
     def train(self) -> None:
         """Fit the net; on SIGINT or SIGTERM write a checkpoint first and raise Interrupted."""
-        if slow_in_bfloat16(self.params.chosen.train.precision, self.where.type):
+        if slow_in_bfloat16(self.params.chosen.training.precision, self.where.type):
             print(f"{self.name}: this CPU has no bfloat16 units; precision: float32 in params.yaml is faster here")
-        threads = self.params.chosen.train.threads
+        threads = self.params.chosen.training.threads
         gpu = self.where.type == "cuda"
         batches = training_stream(self.train_images, self.plan, self.state.step, threads=threads, gpu=gpu)
         total = self.steps * self.recipe.epochs
@@ -99,7 +99,7 @@ class Trainer:
                 fit(
                     self.net, self.sgd, batches, self.normalise, self.recipe, self.state, self.steps, self.plan.seed,
                     Hooks(self.validate, self._after_step, self._after_epoch),
-                    bfloat16=self.params.chosen.train.precision == "bfloat16",
+                    bfloat16=self.params.chosen.training.precision == "bfloat16",
                 )  # fmt: skip
         except FloatingPointError as reason:
             raise Failure(f"{self.name}: {reason}. {_ADVICE}") from None
@@ -107,9 +107,11 @@ class Trainer:
     def validate(self) -> tuple[float, float]:
         """Top-1 and top-k error in per cent at one centre crop, images rescaled to the run's own Q."""
         profile = self.params.chosen
-        scorer = Scorer(self.net, self.normalise, profile.net.crop, self.where, profile.train.precision == "bfloat16")
+        scorer = Scorer(
+            self.net, self.normalise, profile.net.crop, self.where, profile.training.precision == "bfloat16"
+        )
         batches = rescaled_batches(
-            self.val_images, profile.net.pixels(single_scale(self.run)), profile.score.batch, profile.train.threads,
+            self.val_images, profile.net.pixels(single_scale(self.run)), profile.score.batch, profile.training.threads,
             self.where.type == "cuda",
         )  # fmt: skip
         posteriors = scorer.posteriors(batches, len(self.val_images), centre)

@@ -683,8 +683,8 @@ def test_what_is_needed(place: Path, rng: np.random.Generator) -> None:
     assert need.shards == GIB
     assert need.results == 4 * sum(parameters[net] for net in runs)
     assert need.checkpoints == 2 * 16 * max(parameters.values())
-    Path("weights").mkdir()
-    Path("weights/D-384.pt").write_bytes(b"")
+    Path("weights/trained").mkdir(parents=True)
+    Path("weights/trained/D-384.pt").write_bytes(b"")
     assert disk.needed(params, parameters).results == need.results - 4 * parameters["D"]
 
 
@@ -840,7 +840,7 @@ def test_who_is_at_work(place: Path) -> None:
     assert finding.state == "ok" and f"(process {os.getpid()})" in finding.says
     with subprocess.Popen([sys.executable, "-c", "input()", "dvc repro train@A-256"], stdin=subprocess.PIPE) as dvc:
         info = {"pid": dvc.pid, "cmd": "dvc repro train@A-256"}
-        (tmp / "rwlock").write_text(json.dumps({"write": {"weights/A-256.pt": info}, "read": {"x": [info]}}))
+        (tmp / "rwlock").write_text(json.dumps({"write": {"weights/trained/A-256.pt": info}, "read": {"x": [info]}}))
         wait_for(dvc.pid)
         finding = only(tracking.locks, here())
         assert (finding.state, finding.says) == ("ok", f"DVC is at work: dvc repro train@A-256 (process {dvc.pid})")

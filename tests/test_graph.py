@@ -249,21 +249,21 @@ def made(place: Place, pattern: str) -> list[Path]:
 
 
 def a_lost_file(place: Place) -> None:
-    pick(place, [*made(place, "weights/*"), *made(place, "scores/*"), *made(place, "reports/*/*/*.json")]).unlink()
+    pick(place, [*made(place, "weights/trained/*"), *made(place, "scores/*"), *made(place, "reports/*/*/*.json")]).unlink()
 
 
 def lost_weights(place: Place) -> None:
-    pick(place, made(place, "weights/*")).unlink()
+    pick(place, made(place, "weights/trained/*")).unlink()
 
 
 def overwritten_weights(place: Place) -> None:
-    path = pick(place, made(place, "weights/*"))
+    path = pick(place, made(place, "weights/trained/*"))
     path.unlink()
     path.write_text(f"what --direct made: {place.random.integers(10**9)}")
 
 
 def a_file_lost_here_and_in_the_cache(place: Place) -> None:
-    path = pick(place, [*made(place, "weights/*"), *made(place, "scores/*")])
+    path = pick(place, [*made(place, "weights/trained/*"), *made(place, "scores/*")])
     for copy in made(place, ".dvc/cache/files/md5/*/*"):
         if copy.read_bytes() == path.read_bytes():
             copy.unlink()
@@ -277,7 +277,7 @@ def a_lost_object(place: Place) -> None:
 def the_lost_run_cache(place: Place) -> None:
     """As in a clone that had `dvc pull`: outputs in the cache, and nothing of how they were made."""
     shutil.rmtree(place.root / ".dvc/cache/runs", ignore_errors=True)
-    for path in [*made(place, "weights/*"), *made(place, "scores/*")]:
+    for path in [*made(place, "weights/trained/*"), *made(place, "scores/*")]:
         if place.random.random() < 0.3:
             path.unlink()
 
@@ -514,7 +514,7 @@ def test_the_real_stages_do_what_the_plan_says(
         (real / "params.yaml").write_text(text)
         if number == 3:
             (real / "data/fingerprint.json").unlink()
-            (real / "weights/B-256.pt").unlink()
+            (real / "weights/trained/B-256.pt").unlink()
         said = fates(["shallow"], parse(text.encode(), Path("params.yaml")))
         output = call(real, "dvc", "repro", "shallow")
         did = {stage: what for what, pattern in SAID.items() for stage in pattern.findall(output)}

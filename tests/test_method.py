@@ -23,8 +23,10 @@ TRAINING = ["stages/random.py", "stages/trainer.py"]
 PREPARING = ["pipeline/prepare.py", "pipeline/shardwork.py", "pipeline/shards.py", "pipeline/picture.py"]
 PREPARING = [*PREPARING, "pipeline/colours.py", "pipeline/manifest.py"]
 PREPARING += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "pipeline" / "sources").glob("*.py"))
+PUBLISHED = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "pipeline" / "formats").glob("*.py"))
 STEPS = {
     "prepare": [*DECODING, *PREPARING],
+    "published": [*PUBLISHED, "stages/published.py"],
     "train": [*SCORING, "vgg/initialise.py", "vgg/stream.py", "vgg/fit.py", *TRAINING],
     "score": [*SCORING, "stages/score.py"],
     "table": ["vgg/errors.py", "pipeline/grid.py", "reports/tables.py"],

@@ -55,9 +55,9 @@ def test_what_params_yaml_no_longer_asks_for_is_not_trained_on_scored_or_shown(t
 def test_weights_of_other_images_are_neither_scored_nor_begun_from(trained: Params, tmp_path: Path) -> None:
     changed = with_seed(tmp_path, 7)
     prepare.main(changed)
-    with pytest.raises(Failure, match=r"weights/A-256\.pt was trained on other images"):
+    with pytest.raises(Failure, match=r"weights/trained/A-256\.pt was trained on other images"):
         score.main(changed, "A-256", "dense")
-    with pytest.raises(Failure, match=r"weights/A-256\.pt was trained on other images"):
+    with pytest.raises(Failure, match=r"weights/trained/A-256\.pt was trained on other images"):
         train.main(changed, "B-256")
     train.main(changed, "A-256")
     score.main(changed, "A-256", "dense")

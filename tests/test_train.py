@@ -26,7 +26,7 @@ from vgg.fit import State
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = [str(Path(sys.executable).parent / "vgg-repro"), "train", "A-256", "--direct"]
-WEIGHTS = Path("weights/A-256.pt")
+WEIGHTS = Path("weights/trained/A-256.pt")
 
 
 def tiny(folder: Path, **changes: object) -> Params:
@@ -146,7 +146,7 @@ def test_a_loss_that_is_not_finite_stops_by_name_with_advice(params: Params, tmp
 def test_missing_initial_weights_name_the_command_that_makes_them(params: Params) -> None:
     with pytest.raises(Failure, match="vgg-repro train A-256"):
         train.main(params, "D-256")
-    Path("weights/random-A.pt").unlink()
+    Path("weights/trained/random-A.pt").unlink()
     with pytest.raises(Failure, match="vgg-repro weights random A"):
         train.main(params, "A-256")
 
@@ -167,6 +167,6 @@ def test_fine_tuning_the_fc_layers_leaves_the_convolutions_as_they_are(params: P
     layers = params.runs["A-256"].model_copy(update={"layers": "fc", "init": "A-256"})
     again = params.model_copy(update={"runs": {**params.runs, "A-fc": layers}})
     train.main(again, "A-fc")
-    before, after = (torch.load(f"weights/{name}.pt")["weights"] for name in ("A-256", "A-fc"))
+    before, after = (torch.load(f"weights/trained/{name}.pt")["weights"] for name in ("A-256", "A-fc"))
     same = {key: torch.equal(before[key], after[key]) for key in before}
     assert {key for key, equal in same.items() if not equal} == {key for key in same if key.startswith("fc")}

@@ -32,14 +32,17 @@ class Normalise:
 
     mean: Tensor  # (3,) grey levels
     components: Tensor  # (3, 3) from colour_components
-    scale: float = 1.0
+    scale: float | Tensor = 1.0  # grey levels; (3,) where each channel has its own, as in others' nets
 
     def __call__(self, pixels: Tensor, colour: Tensor | None = None) -> Tensor:
         """Turn uint8 RGB (N, 3, H, W) into float32 of the same layout, shifted by `colour` (N, 3) normals if given."""
         level = self.mean[None] if colour is None else self.mean - colour @ self.components  # (1 or N, 3)
         shifted = pixels.float().sub_(level[:, :, None, None])  # in place: half of the time goes to fresh memory
+        if isinstance(self.scale, Tensor):
+            return shifted.div_(self.scale[:, None, None])
         return shifted if self.scale == 1.0 else shifted.div_(self.scale)
 
     def to(self, device: torch.device) -> Normalise:
         """The same on `device`."""
-        return Normalise(self.mean.to(device), self.components.to(device), self.scale)
+        scale = self.scale.to(device) if isinstance(self.scale, Tensor) else self.scale
+        return Normalise(self.mean.to(device), self.components.to(device), scale)

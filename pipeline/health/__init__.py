@@ -15,7 +15,7 @@ from pipeline.params import Params, load
 from pipeline.paths import PARAMS
 
 QUICK: tuple[Check, ...] = (
-    software.python, software.packages, software.versions, software.program, data.images, data.shards,
+    software.python, software.packages, software.versions, software.program, data.images, data.shards, data.nets,
     tracking.git, tracking.dvc, tracking.conflicts, tracking.graph, tracking.locks, cache.cache, machine.memory,
     machine.shared_memory, machine.limits,
 )  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pipeline.health.child import Child
-from pipeline.params import Params, Profile
+from pipeline.params import Params, Prepare, Profile, Score, Train
 from pipeline.paths import PARAMS
 
 INSTALL = "pip install --constraint constraints.txt --editable '.[dev]'"
@@ -55,16 +55,22 @@ class Here:
         return self.valid.chosen
 
     @property
+    def steps(self) -> dict[str, Prepare | Train | Score]:
+        """The blocks of the profile that work is done by."""
+        blocks = {"prepare": self.profile.prepare, "train": self.profile.train, "score": self.profile.score}
+        return {step: block for step, block in blocks.items() if block is not None}
+
+    @property
     def device(self) -> str:
         """What the steps ask for: gpu if one of them does, cpu if all do, else auto."""
         if self.params is None:
             return "auto"
-        asked = {block.device for block in (self.profile.prepare, self.profile.train, self.profile.score)}
+        asked = {block.device for block in self.steps.values()}
         return "gpu" if "gpu" in asked else "auto" if "auto" in asked else "cpu"
 
     def edit(self, key: str, value: str) -> str:
         """The edit of params.yaml that gives all steps that have `key` this value."""
-        steps = [step for step in ("prepare", "train", "score") if hasattr(getattr(self.profile, step), key)]
+        steps = [step for step, block in self.steps.items() if hasattr(block, key)]
         where = ", ".join(f"profiles.{self.valid.profile}.{step}" for step in steps)
         return f"edit params.yaml: write {key}: {value} in {where}"
 

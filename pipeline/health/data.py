@@ -31,6 +31,23 @@ def images(here: Here) -> Iterator[Finding]:
         yield Finding("images", "failure", lacks, f"{PREPARE} --source {name} --path /WHERE/THE/IMAGES/LIE")
 
 
+def nets(here: Here) -> Iterator[Finding]:
+    """Whether the files of the published nets are there, where those are scored."""
+    params = here.valid
+    if params.weights == "trained":
+        yield Finding("nets", "ok", "trained here; no published ones are asked for")
+        return
+    for run, row in params.imports.items():
+        if not Path(row.file).is_file():
+            mend = f"vgg-repro weights import {run} /WHERE/THE/FILE/IS"
+            yield Finding("nets", "failure", f"{run}'s file is not there: {row.file}", mend)
+    if not params.imports:
+        mend = "vgg-repro weights import D-jitter /WHERE/VGG_ILSVRC_16_layers.caffemodel"
+        yield Finding("nets", "warning", "published nets are to be scored, and none is imported yet", mend)
+    elif all(Path(row.file).is_file() for row in params.imports.values()):
+        yield Finding("nets", "ok", f"published ones for {', '.join(params.imports)}")
+
+
 def _archives(root: Path) -> Iterator[Finding]:
     """Whether the archives of images are whole, as far as their outer headers tell."""
     from pipeline.sources.published import ARCHIVES

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.grid import scales_of
+from pipeline.grid import scales_of, scored
 from pipeline.health.base import GIB, Finding, Here, quoted, size, standing
 from pipeline.health.cache import cache_folder, is_stored_twice
 from pipeline.health.child import DiedError
@@ -42,10 +42,12 @@ class Need(NamedTuple):
 def needed(params: Params, parameters: Mapping[str, int]) -> Need:
     """What the profile has still to write, where a net has so many `parameters`."""
     names = {run.init for run in params.runs.values() if run.init.startswith(RANDOM)} | set(params.runs)
+    if params.weights == "published":
+        names = set(params.imports)
     nets = {name: params.runs[name].net if name in params.runs else name.removeprefix(RANDOM) for name in names}
-    left = [parameters.get(net, 0) * FLOAT for name, net in nets.items() if not weights(name).exists()]
+    left = [parameters.get(net, 0) * FLOAT for name, net in nets.items() if not weights(name, params.weights).exists()]
     checkpoints = JOBS * 2 * 2 * max(left, default=0)  # weights and momentum, the new ones beside the old
-    return Need(_shards(params), sum(left) + _posteriors(params), checkpoints)
+    return Need(_shards(params), sum(left) + _posteriors(params), checkpoints if params.weights == "trained" else 0)
 
 
 def _shards(params: Params) -> float:
@@ -56,18 +58,13 @@ def _shards(params: Params) -> float:
     if data.source != "ilsvrc2012":
         return LITTLE
     every = sum(IMAGES.values())
-    taken = sum(min(data.limit or every, images) for images in IMAGES.values())
+    taken = sum(min(data.limit or every, IMAGES[split]) for split in params.chosen.splits)
     return ILSVRC * taken / every + LITTLE
 
 
 def _posteriors(params: Params) -> float:
-    modes = {"dense": list(params.runs), "crops": params.crops, "centre": params.centre}
-    scales = sum(
-        len(scales_of(params.runs[run], mode))
-        for mode, runs in modes.items()
-        for run in runs
-        if not posteriors(run, mode).exists()
-    )
+    missing = [(run, mode) for run, mode in scored(params) if not posteriors(run, mode).exists()]
+    scales = sum(len(scales_of(params.runs[run], mode)) for run, mode in missing)
     images, classes = counts(params)
     return scales * images * classes * FLOAT
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from pipeline.device import slow_in_bfloat16
 from pipeline.health.base import INSTALL_ANEW, Finding, Here, State, size
 from pipeline.health.child import Child, DiedError, probe
+from pipeline.params import Prepare
 
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 NODES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # the second is Windows' way into its Linux
@@ -84,9 +85,9 @@ def gpu(here: Here) -> Iterator[Finding]:
 def _no_driver(here: Here) -> Finding:
     if here.device != "gpu":
         if here.params and here.profile.net.width_ratio == 1:
-            return Finding(
-                "gpu", "warning", "CPU only, and full nets to train: `vgg-repro plan --measure` says how long"
-            )
+            work = "train" if here.profile.train else "score"
+            says = f"CPU only, and full nets to {work}: `vgg-repro plan --measure` says how long"
+            return Finding("gpu", "warning", says)
         return Finding("gpu", "ok", "CPU only: there is no NVIDIA driver")
     says = "params.yaml has device: gpu, and there is no NVIDIA driver"
     return Finding("gpu", "failure", says, here.edit("device", "auto"))
@@ -205,7 +206,7 @@ def precision(here: Here) -> Iterator[Finding]:
     device = "gpu" if works(here) else "cpu"
     capabilities = [one["capability"] for one in _answer(here.torch).get("gpus", [])][:1]
     old = device == "gpu" and capabilities[0] < [8, 0]
-    asked = [block.precision for block in (here.profile.train, here.profile.score)]
+    asked = [block.precision for block in here.steps.values() if not isinstance(block, Prepare)]
     if any(one == "bfloat16" and (old or slow_in_bfloat16(one, device)) for one in asked):
         says = f"bfloat16 is asked for, and this {device.upper()} has no units for it: float32 is faster"
         yield Finding("precision", "warning", says, here.edit("precision", "float32"))

@@ -19,9 +19,9 @@ def open_source(profile: Profile) -> Source:
         assert data.digits is not None  # params.yaml is checked
         return digits.Digits(data.digits, data.limit, float(profile.net.size_ratio))
     if data.source == "imagefolder":
-        return folder.ImageFolder(root_of(profile), data.val_share, data.limit)
+        return folder.ImageFolder(root_of(profile), data.val_share, data.limit, profile.splits)
     if data.source == "ilsvrc2012":
-        return ilsvrc.Ilsvrc(root_of(profile), data.limit)
+        return ilsvrc.Ilsvrc(root_of(profile), data.limit, profile.splits)
     kind = downloads.Cifar10 if data.source == "cifar10" else downloads.Imagenette
     return kind(root_of(profile), data.val_share, data.limit)
 
@@ -38,16 +38,17 @@ def fingerprint(profile: Profile) -> dict[str, Any]:
         return digits.fingerprint(data, profile.net.size_ratio)
     chosen = {"source": data.source, "limit": data.limit, "val_share": data.val_share}
     if data.source == "imagefolder":
-        return {**chosen, **folder.fingerprint(root_of(profile))}
+        return {**chosen, **folder.fingerprint(root_of(profile), profile.splits)}
     if data.source == "ilsvrc2012":
-        return {"source": data.source, "limit": data.limit, **ilsvrc.fingerprint(root_of(profile))}
+        return {"source": data.source, "limit": data.limit, **ilsvrc.fingerprint(root_of(profile), profile.splits)}
     return {**chosen, **downloads.fingerprint(data.source, root_of(profile))}
 
 
 def seen_from_outside(params: Params) -> dict[str, Any]:
     """What the shards depend on besides parameters: the source as it looks, and the largest S. Failure without it."""
     place = params.chosen.data.path
-    return {"source": fingerprint(params.chosen), "path": place, "largest_scale": params.largest_scale}
+    seen = {"source": fingerprint(params.chosen), "path": place, "largest_scale": params.largest_scale}
+    return seen if len(params.chosen.splits) > 1 else {**seen, "splits": [*params.chosen.splits]}
 
 
 def missing(profile: Profile) -> str:
@@ -59,11 +60,12 @@ def missing(profile: Profile) -> str:
         return ""
     if source == "ilsvrc2012":
         try:
-            return ilsvrc.missing(root)
+            return ilsvrc.missing(root, profile.splits)
         except Failure as reason:
             return str(reason)
     if source == "imagefolder":
-        return "" if (root / "train").is_dir() else f"{root} has no folder train: images lie in train/CLASS/"
+        first = profile.splits[0]
+        return "" if (root / first).is_dir() else f"{root} has no folder {first}: images lie in {first}/CLASS/"
     lies = (root / downloads.FOLDERS[source]).is_dir()
     return "" if lies else f"{source} is not in {root} yet; this downloads it: vgg-repro prepare"
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-Split = Literal["train", "val"]
+from pipeline.params import Split as Split
+
 SPLITS: tuple[Split, Split] = ("train", "val")
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image as stored
 
@@ -34,6 +35,13 @@ class Listing(NamedTuple):
     left_out: list[LeftOut]
     bytes: int = 0  # of all entries, encoded; 0 where nobody knows
     departures: Sequence[str] = ()  # of a source that is comparable: why its numbers are not, after all
+
+    def only(self, splits: Sequence[Split]) -> Listing:
+        """The same without the images of other splits."""
+        return self._replace(
+            entries={split: all_ if split in splits else [] for split, all_ in self.entries.items()},
+            left_out=[one for one in self.left_out if one.split in splits],
+        )
 
 
 class Encoded(NamedTuple):

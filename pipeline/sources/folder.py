@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from pipeline.errors import Failure
 from pipeline.files import digest
-from pipeline.sources.base import Encoded, Entry, LeftOut, Listing, Split, Unreadable
+from pipeline.sources.base import SPLITS, Encoded, Entry, LeftOut, Listing, Split, Unreadable
 
 HIDDEN_ONE = "hidden"
 BESIDE = "a file beside the classes' folders"
@@ -42,6 +42,7 @@ class ImageFolder:
     root: Path
     val_share: float
     limit: int | None
+    splits: tuple[Split, ...] = SPLITS  # that are looked at; without training, the classes are val's folders
 
     name = "imagefolder"
     about = "a folder of images of one's own"
@@ -52,18 +53,12 @@ class ImageFolder:
 
         Failure if there is no train/, or no two classes.
         """
-        train = list(_files(self.root, "train"))
-        names = sorted({file.label for file in train if file.label and not file.reason})
-        for label in sorted({file.label for file in train} - {"", *names}):
-            inside = [file for file in train if file.label == label and file.reason != HIDDEN_ONE]
-            if inside:
-                where = self.root / "train" / printable(label)
-                what = f"but {len(inside)} other things ({inside[0].reason}): images lie in train/CLASS/"
-                raise Failure(f"{where} has no image that lies directly in it, {what}")
-        if len(names) < 2:
-            found = f"only the class {printable(names[0])}" if names else "no class"
-            raise Failure(f"{self.root / 'train'} has {found}: images lie in train/CLASS/, in two classes at least")
-        if os.path.lexists(self.root / "val"):
+        first = self.splits[0]
+        train = list(_files(self.root, first))
+        names = self._classes(train, first)
+        if first == "val":
+            train, val = [], train
+        elif os.path.lexists(self.root / "val"):
             val = [_known(file, names) for file in _files(self.root, "val")]
         else:
             train, val = self._split_off(train)
@@ -83,6 +78,20 @@ class ImageFolder:
     def read(self, entry: Entry) -> Encoded:
         """The file's bytes."""
         return Encoded(file_bytes(self.root / entry.where))
+
+    def _classes(self, files: list[File], split: Split) -> list[str]:
+        """The folders of a split that have an image."""
+        names = sorted({file.label for file in files if file.label and not file.reason})
+        for label in sorted({file.label for file in files} - {"", *names}):
+            inside = [file for file in files if file.label == label and file.reason != HIDDEN_ONE]
+            if inside:
+                where = self.root / split / printable(label)
+                what = f"but {len(inside)} other things ({inside[0].reason}): images lie in {split}/CLASS/"
+                raise Failure(f"{where} has no image that lies directly in it, {what}")
+        if len(names) < 2:
+            found = f"only the class {printable(names[0])}" if names else "no class"
+            raise Failure(f"{self.root / split} has {found}: images lie in {split}/CLASS/, in two classes at least")
+        return names
 
     def _entries(self, files: list[File], names: list[str]) -> list[Entry]:
         """The candidates; `limit` of them, one of each class in turn by a hash of their names."""
@@ -138,9 +147,9 @@ def check_limit(limit: int, classes: int) -> None:
         raise Failure(f"data.limit is {limit}, less than one image of each of the {classes} classes")
 
 
-def fingerprint(root: Path) -> dict[str, Any]:
+def fingerprint(root: Path, splits: Sequence[Split] = SPLITS) -> dict[str, Any]:
     """How many files and bytes there are, and a hash of every name, size, time and mode. Failure if there is none."""
-    rows = [row for split in ("train", "val") for row in _rows(root, split)]
+    rows = [row for split in splits for row in _rows(root, split)]
     return {"files": len(rows), "bytes": sum(row[1] for row in rows), "listing": digest(rows)}
 
 
@@ -184,7 +193,7 @@ def _folders(root: Path, split: str) -> Iterator[tuple[str, Path | str]]:
     if not os.path.isdir(place):
         if root.is_dir() and not os.access(root, os.X_OK):
             raise Failure(f"{root} may not be entered")
-        if split == "val" and not os.path.lexists(place):
+        if split == "val" and not os.path.lexists(place) and (root / "train").is_dir():
             return
         raise Failure(f"{root} has no folder {split}: images lie in train/CLASS/ and val/CLASS/")
     if not place.resolve().is_relative_to(real):

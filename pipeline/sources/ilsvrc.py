@@ -11,14 +11,14 @@ import hashlib
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.errors import Failure
 from pipeline.sources import devkit
-from pipeline.sources.base import Encoded, Entry, LeftOut, Listing, Split
+from pipeline.sources.base import SPLITS, Encoded, Entry, LeftOut, Listing, Split
 from pipeline.sources.boxes import ARCHIVES as BOXES
 from pipeline.sources.boxes import Fractions, in_pixels, read_boxes
 from pipeline.sources.compact import Compact, Found, Where, id_of
@@ -32,15 +32,17 @@ WNID = re.compile(r"n\d{8}", re.ASCII)
 NAMES = {"train": re.compile(r"(n\d{8})_\d{1,9}\.jpe?g", re.ASCII | re.IGNORECASE),
          "val": re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.ASCII | re.IGNORECASE)}  # fmt: skip
 EDGE = 2**16  # bytes at each end of an archive that its fingerprint is of
+NOTHING = Compact.of([], [], {})
 Group = tuple[str, Iterable[Found]]  # a class, and its files, not yet looked for; no class where the files have none
 
 
 @dataclass(frozen=True)
 class Ilsvrc:
-    """ILSVRC-2012 in the folder `root`, `limit` images a split at the most."""
+    """ILSVRC-2012 in the folder `root`, `limit` images a split at the most, and none of another than `splits`."""
 
     root: Path
     limit: int | None
+    splits: tuple[Split, ...] = SPLITS
 
     name = "ilsvrc2012"
     about = "ILSVRC-2012: photographs of 1000 classes of ImageNet (Russakovsky et al., 2015)"
@@ -48,14 +50,14 @@ class Ilsvrc:
 
     def listing(self) -> Listing:
         """All images. Failure if something is missing, cut short, damaged or hostile, by its name."""
-        if text := missing(self.root):
+        if text := missing(self.root, self.splits):
             raise Failure(text)
         kit, left_out = read_devkit(self.root), list[LeftOut]()
-        wnids = kit.wnids if kit else _wnids(self.root)
+        wnids = kit.wnids if kit else _wnids(self.root, self.splits[0])
         numbers = {wnid: label for label, wnid in enumerate(wnids)}
-        train = _training(self.root, numbers, left_out)
+        train = _training(self.root, numbers, left_out) if "train" in self.splits else [NOTHING]
         val, strange = _validation(self.root, numbers, kit, left_out)
-        counts = [len(part) for part in train]
+        counts = [len(part) for part in train] if "train" in self.splits else None
         reasons = departures(kit, wnids, counts, len(val)) + strange
         entries: dict[Split, Compact] = {"train": Compact.joined(train), "val": val}
         if self.limit is not None:
@@ -73,15 +75,15 @@ class Ilsvrc:
         return Encoded(data, in_pixels(where.boxes, data))
 
 
-def missing(root: Path) -> str:
+def missing(root: Path, splits: Sequence[Split] = SPLITS) -> str:
     """What is not there and has to be; nothing if all is."""
     if root.is_file():
         return f"{root} is a file: name the folder that it lies in"
     if not root.is_dir():
         return f"there is no folder {root}: name the one with ILSVRC-2012's archives (vgg-repro prepare --path ...)"
-    for split, archive in ARCHIVES.items():
-        if not (root / archive).exists() and not (root / split).is_dir():
-            return f"{root} has neither {archive} nor a folder {split}: see docs/ilsvrc-2012.md"
+    for split in splits:
+        if not (root / ARCHIVES[split]).exists() and not (root / split).is_dir():
+            return f"{root} has neither {ARCHIVES[split]} nor a folder {split}: see docs/ilsvrc-2012.md"
     if not devkit.place(root) and ((root / ARCHIVES["val"]).exists() or not any(_class_folders(root / "val"))):
         return f"{root} has no {devkit.ARCHIVE}, which has the ground truth of the validation images"
     return ""
@@ -100,17 +102,17 @@ def _part(archive: Path, file: Found) -> bytes:
     return data
 
 
-def fingerprint(root: Path) -> dict[str, Any]:
+def fingerprint(root: Path, splits: Sequence[Split] = SPLITS) -> dict[str, Any]:
     """What the data set looks like from outside, the same for a copy of the archives. Failure if it is not there.
 
     An archive is known by its length and its ends; a tree by its folders' names and times, so that a file whose
     content alone is exchanged is not noticed: looking at 1.3 million files each time would take minutes.
     """
-    if text := missing(root):
+    if text := missing(root, splits):
         raise Failure(text)
-    files = [(name, *_edges(root / name)) for name in (*ARCHIVES.values(), devkit.ARCHIVE, *BOXES.values())
-             if (root / name).exists()]  # fmt: skip
-    trees = [root / split for split in ARCHIVES if not (root / ARCHIVES[split]).exists()]
+    archives = (*(ARCHIVES[split] for split in splits), devkit.ARCHIVE, *(BOXES[split] for split in splits))
+    files = [(name, *_edges(root / name)) for name in archives if (root / name).exists()]
+    trees = [root / split for split in splits if not (root / ARCHIVES[split]).exists()]
     if not (root / devkit.ARCHIVE).exists():
         trees.append(root / devkit.NAME / "data")
     folders = [folder for tree in trees if tree.is_dir() for folder in (tree, *_class_folders(tree))]
@@ -133,9 +135,9 @@ def _class_folders(tree: Path) -> list[Path]:
     return [tree / one.name for one in sorted_in(tree) if WNID.fullmatch(one.name) and one.is_dir()]
 
 
-def _wnids(root: Path) -> list[str]:
+def _wnids(root: Path, split: Split) -> list[str]:
     """The classes that there are archives or folders of, for a tree without a kit."""
-    return sorted({name for name, _ in _groups(root, "train", []) if WNID.fullmatch(name)})
+    return sorted({name for name, _ in _groups(root, split, []) if WNID.fullmatch(name)})
 
 
 def _training(root: Path, numbers: Mapping[str, int], left_out: list[LeftOut]) -> list[Compact]:
@@ -150,8 +152,7 @@ def _training(root: Path, numbers: Mapping[str, int], left_out: list[LeftOut]) -
             continue
         good = _accepted("train", files, left_out, set(), wnid)
         parts[numbers[wnid]] = Compact.of(good, [numbers[wnid]] * len(good), boxes)
-    nothing = Compact.of([], [], {})
-    return [parts.get(label, nothing) for label in range(len(numbers))]
+    return [parts.get(label, NOTHING) for label in range(len(numbers))]
 
 
 def _validation(

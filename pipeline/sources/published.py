@@ -19,19 +19,20 @@ BYTES = 154_600_000_000  # of the two archives of images
 SAID = 3  # classes named, of those whose number of images is wrong
 
 
-def departures(kit: Devkit | None, wnids: Sequence[str], counts: Sequence[int], val: int) -> list[str]:
+def departures(kit: Devkit | None, wnids: Sequence[str], counts: Sequence[int] | None, val: int) -> list[str]:
     """Why a data set is not a plain ILSVRC-2012: nothing if it is, by its classes and counts.
 
-    `counts` has the number of training images of each of the classes `wnids`, `val` that of validation images.
+    `counts` has the number of training images of each of the classes `wnids`, or is none where nobody looks at those;
+    `val` is the number of validation images.
     """
     found = []
     if len(wnids) != CLASSES:
         found.append(f"{len(wnids)} classes, not {CLASSES}")
-    for split, images in zip(SPLITS, (sum(counts), val), strict=True):
-        if images != IMAGES[split]:
+    for split, images in zip(SPLITS, (None if counts is None else sum(counts), val), strict=True):
+        if images is not None and images != IMAGES[split]:
             found.append(f"{images:,} {CALLED[split]} images, not {IMAGES[split]:,}")
     wrong = [_wrong(wnid, images, kit.train_images[i] if kit else None)
-             for i, (wnid, images) in enumerate(zip(wnids, counts, strict=True))]  # fmt: skip
+             for i, (wnid, images) in enumerate(zip(wnids, counts or (), strict=counts is not None))]  # fmt: skip
     wrong = [text for text in wrong if text]
     return found + wrong[:SAID] + [f"{len(wrong) - SAID} more classes of wrong size"] * (len(wrong) > SAID)
 

@@ -1,0 +1,67 @@
+"""Stage import: a published net's file as the weights of a run, with a record of where they come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.errors import Failure
+from pipeline.files import sha256, write_json
+from pipeline.formats import Given, Imported, load
+from pipeline.formats.known import hashes, recognised
+from pipeline.grid import check_imported
+from pipeline.params import Import, Params
+from pipeline.paths import record, weights
+from reports.markdown import published_text
+from stages.setup import save_tensors
+
+
+def main(params: Params, name: str) -> None:
+    """Import the run `name` from the file that `imports` has for it; Failure says what does not fit."""
+    found = read(params, name)
+    net, file = params.runs[name].net, Path(params.imports[name].file)
+    values = {key: torch.from_numpy(value) for key, value in found.weights.items()}
+    taken = {"mean_rgb": [*found.mean_rgb], "deviation_rgb": [*found.deviation_rgb]}
+    save_tensors(weights(name, "published"), {"net": net, "weights": values, "input": taken})
+    said = _record(params, name, file, found)
+    write_json(record(name), said)
+    print(f"{name}: net {net} of {said['outputs']:,} classes ({found.kind}), {published_text(said).replace('`', '')}")
+
+
+def read(params: Params, name: str) -> Imported:
+    """The published net of the run `name`, from the file that `imports` has for it."""
+    row = check_imported(params, name)
+    return load(Path(row.file), params.runs[name].net, params.chosen.net, given(row))
+
+
+def given(row: Import) -> Given:
+    """What a row of `imports` says of its file. Failure if its class map is another than it was."""
+    path = Path(row.class_map) if row.class_map else None
+    if path is not None and row.class_map_sha256 and (not path.is_file() or sha256(path) != row.class_map_sha256):
+        raise Failure(
+            f"the class map {path} is missing or has changed since it was given: import the net again with it"
+        )
+    return Given(row.channels, row.range, row.mean, row.deviation, path)
+
+
+def _record(params: Params, name: str, file: Path, found: Imported) -> dict[str, Any]:
+    sums = hashes(file)
+    known, row = recognised(sums), params.imports[name]
+    told = [key for key in ("channels", "range", "mean", "deviation") if getattr(row, key) is not None]
+    return {
+        "run": name,
+        "net": params.runs[name].net,
+        "file": file.name,
+        "bytes": file.stat().st_size,
+        **sums,
+        "known": known._asdict() if known else None,
+        "kind": found.kind,
+        "input": found.convention.as_dict(),
+        "input_given": told,
+        "outputs": len(found.weights["fc3.bias"]),
+        "classes": [*found.classes],
+        "class_map": Path(row.class_map).name if row.class_map else None,
+        "weights_sha256": sha256(weights(name, "published")),
+    }
