@@ -14,6 +14,7 @@ def train(run: Run, direct: Direct = False) -> None:
 
     chosen = params()
     check_run(chosen, run)
+    _ = chosen.chosen.training  # a profile that trains nothing says so before anything begins
 
     def work() -> None:
         from stages.train import main

@@ -42,6 +42,7 @@ def random(
 
     chosen = params()
     check_net(net)
+    _ = chosen.chosen.training  # a profile that trains nothing says so before anything begins
     if not direct and f"random-{net}" not in {run.init for run in chosen.runs.values()}:
         raise UsageError(f"no run of params.yaml begins from random-{net}; to draw them all the same, add --direct")
 

@@ -193,7 +193,7 @@ class Profile(Block):
     def training(self) -> Train:
         """The block `train`. Failure if this profile trains nothing."""
         if self.train is None:
-            raise Failure("the profile in force trains nothing: it scores published nets (docs/published-nets.md)")
+            raise Failure("the profile in force trains nothing, it scores published nets: see docs/published-nets.md")
         return self.train
 
     @property

@@ -1,0 +1,69 @@
+"""Imports a full net D, 138 million random weights, from each kind of file: time and memory of the whole command.
+
+Each is `vgg-repro weights import D-jitter FILE` in a clone, DVC and its hashes included; memory is that of the largest
+process. Prints Markdown for RESULTS.md. About four minutes, and 3 GB of disk.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+import foreign  # noqa: E402
+
+PROGRAM = str(Path(sys.executable).parent / "vgg-repro")
+Writer = Callable[[Path, foreign.Layers, foreign.State], object]
+WRITERS: dict[str, Writer] = {
+    "caffemodel, layers of 2014": lambda path, net, _: path.write_bytes(foreign.caffemodel(net)),
+    "caffemodel, layers since 2015": lambda path, net, _: path.write_bytes(foreign.caffemodel(net, "new")),
+    "MatConvNet": lambda path, net, _: foreign.matconvnet(path, net),
+    "MatConvNet, compressed": lambda path, net, _: foreign.matconvnet(path, net, compress=True),
+    "PyTorch": lambda path, _, state: torch.save(state, path),
+    "PyTorch, legacy": lambda path, _, state: path.write_bytes(foreign.torch_file(state, legacy=True)),
+    "safetensors": lambda path, _, state: save_file(state, path),
+}
+
+
+def main() -> None:
+    """Measure each kind and print a row of it."""
+    net = foreign.random_net("D", np.random.default_rng(0), 1.0, classes=1000, width=1.0, fc=4096)
+    layers, state = foreign.layers(net), {name: value.contiguous() for name, value in net.state_dict().items()}
+    print("| file | GB | import, s | largest process, GiB |\n|:--|--:|--:|--:|", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        clone, file = Path(folder) / "clone", Path(folder) / "net"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        params = (clone / "params.yaml").read_text()
+        params = params.replace("\nprofile: mini", "\nprofile: published").replace(
+            "\nweights: trained", "\nweights: published"
+        )
+        (clone / "params.yaml").write_text(params)
+        for kind, write in WRITERS.items():
+            write(file, layers, state)
+            seconds, peak = measured([PROGRAM, "weights", "import", "D-jitter", str(file)], clone)
+            print(f"| {kind} | {file.stat().st_size / 1e9:.2f} | {seconds:.1f} | {peak:.2f} |", flush=True)
+
+
+def measured(words: list[str], folder: Path) -> tuple[float, float]:
+    """Seconds that a command takes, and the GiB of the largest of it and its children."""
+    started = time.perf_counter()
+    with (folder / "output").open("w") as output:
+        child = subprocess.Popen(words, cwd=folder, stdout=output, stderr=output)
+        _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        raise SystemExit((folder / "output").read_text())
+    return time.perf_counter() - started, usage.ru_maxrss / 2**20
+
+
+if __name__ == "__main__":
+    main()
