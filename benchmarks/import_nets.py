@@ -6,7 +6,6 @@ process. Prints Markdown for RESULTS.md. About four minutes, and 3 GB of disk.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 import foreign  # noqa: E402
 
+LAUNCH = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
 PROGRAM = str(Path(sys.executable).parent / "vgg-repro")
 Writer = Callable[[Path, foreign.Layers, foreign.State], object]
 WRITERS: dict[str, Writer] = {
@@ -55,14 +60,15 @@ def main() -> None:
 
 
 def measured(words: list[str], folder: Path) -> tuple[float, float]:
-    """Seconds that a command takes, and the GiB of the largest of it and its children."""
+    """Seconds that a command takes, and the GiB of the largest of it and its children.
+
+    A small process starts it: the kernel counts what a process was forked from as the process's own.
+    """
     started = time.perf_counter()
-    with (folder / "output").open("w") as output:
-        child = subprocess.Popen(words, cwd=folder, stdout=output, stderr=output)
-        _, status, usage = os.wait4(child.pid, 0)
-    if status:
-        raise SystemExit((folder / "output").read_text())
-    return time.perf_counter() - started, usage.ru_maxrss / 2**20
+    done = subprocess.run([sys.executable, "-c", LAUNCH, *words], cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stdout + done.stderr)
+    return time.perf_counter() - started, int(done.stdout.splitlines()[-1]) / 2**20
 
 
 if __name__ == "__main__":

@@ -272,7 +272,7 @@ def test_broken_surroundings_are_explained(
 def test_without_params_what_needs_them_is_said_to_be_skipped(quick: Path) -> None:
     (quick / "params.yaml").write_text("profile: mini\n")
     skipped = {one.what for one in health.findings() if one.says == "skipped: it needs a valid params.yaml"}
-    assert skipped == {"images", "shards", "graph", "precision"}
+    assert skipped == {"images", "shards", "nets", "graph", "precision"}
 
 
 def test_in_another_folder_the_way_to_the_root_is_said(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:

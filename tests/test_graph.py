@@ -249,7 +249,9 @@ def made(place: Place, pattern: str) -> list[Path]:
 
 
 def a_lost_file(place: Place) -> None:
-    pick(place, [*made(place, "weights/trained/*"), *made(place, "scores/*"), *made(place, "reports/*/*/*.json")]).unlink()
+    pick(
+        place, [*made(place, "weights/trained/*"), *made(place, "scores/*"), *made(place, "reports/*/*/*.json")]
+    ).unlink()
 
 
 def lost_weights(place: Place) -> None:

@@ -16,6 +16,7 @@ from pipeline.params import Net
 
 __all__ = ["Given", "Imported", "load", "read_net"]
 HEAD = 520  # bytes that tell a file's kind
+PICKLE = 0x80  # the first byte of a pickle since Python 2.3
 LAST = "fc3"
 
 
@@ -61,10 +62,10 @@ def read_net(file: Path) -> Foreign:
         )
     if head.startswith(b"MATLAB 5.0"):
         return read_matconvnet(file)
-    if head.startswith(b"PK\x03\x04") or head[0] == 0x80:
-        return read_torch(file, head[0] != 0x80)
-    if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < file.stat().st_size:
         return read_safetensors(file)
+    if head.startswith(b"PK\x03\x04") or head[0] == PICKLE:
+        return read_torch(file, head[0] != PICKLE)
     return read_caffe(file)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.errors import Failure
 
 Array = NDArray[Any]
 Channels = Literal["RGB", "BGR"]
@@ -48,6 +51,15 @@ class Convention:
         )
         return Convention(channels, range, mean, deviation)  # type: ignore[arg-type]  # three of each
 
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> Convention:
+        """The convention that `as_dict` gave. KeyError, TypeError or ValueError if it is none."""
+        mean, deviation = (tuple(float(one) for one in values[key]) for key in ("mean", "deviation"))
+        right = values["channels"] in ("RGB", "BGR") and values["range"] > 0 and len(mean) == len(deviation) == 3
+        if not right or not all(map(isfinite, mean)) or not all(0 < one < inf for one in deviation):
+            raise ValueError("no input of a net")
+        return Convention(values["channels"], float(values["range"]), mean, deviation)  # type: ignore[arg-type]
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {"channels": self.channels, "range": self.range, "mean": [*self.mean], "deviation": [*self.deviation]}
@@ -71,6 +83,8 @@ class Given(NamedTuple):
 
     def over(self, usual: Convention | None) -> Convention | None:
         """The convention with what is given in it; none if nobody knows the mean."""
+        if self.range is not None and self.mean is None:
+            raise Failure("a range says what the mean and the deviation are in: give these too")
         if usual is None:
             if self.mean is None:
                 return None

@@ -77,8 +77,8 @@ def _tensors(layers: Array) -> Iterator[tuple[str, Array]]:
 
 def _turned(values: Array, part: str, name: str) -> Array:
     """(height, width, in, out) to (out, in, height, width); MATLAB leaves out sides of one at the end."""
-    if values.dtype.kind not in "fiu":
-        raise ValueError(f"the layer {name} holds no numbers")
+    if values.dtype.kind != "f":
+        raise ValueError(f"the layer {name} holds no numbers in floating point")
     if part == "bias":
         return values.reshape(-1)
     if values.ndim > 4:
@@ -90,11 +90,13 @@ def _mean(beside: Mapping[str, Any]) -> tuple[float, float, float] | None:
     if "normalization" not in beside:
         return None
     image = np.asarray(_struct(beside["normalization"]).get("averageImage", ()), np.float64)
-    if image.size != 3:
-        if image.ndim != 3 or image.shape[2] != 3:
-            return None
-        image = image.mean((0, 1))
-    red, green, blue = image.reshape(-1).tolist()
+    if not image.size:
+        return None
+    if image.size != 3 and not (image.ndim == 3 and image.shape[2] == 3):
+        raise ValueError(f"its averageImage is of shape {image.shape}")
+    if not np.isfinite(image).all():
+        raise ValueError("its averageImage has values that are no finite numbers")
+    red, green, blue = image.reshape(-1, 3).mean(0).tolist()
     return red, green, blue
 
 

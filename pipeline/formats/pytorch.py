@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pipeline.errors import Failure
 from pipeline.formats.base import CAFFE, TORCHVISION, Array, Convention, Foreign
@@ -21,16 +23,23 @@ def read_torch(file: Path, zipped: bool) -> Foreign:
     import torch
 
     try:
-        values = torch.load(file, map_location="cpu", weights_only=True, mmap=True if zipped else None)
+        with file.open("rb") as opened:  # not its path: of that torch looks at the ending
+            if zipped:
+                _check_sums(opened)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of pickles' protocols
+                values = torch.load(opened, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a broken file
         raise Failure(f"{file} {_refused(str(error))}") from None
     note: Any = None
     while isinstance(values, Mapping):
         note = _note(values) or note
-        inside = next((values[key] for key in INSIDE if isinstance(values.get(key), Mapping)), None)
-        if inside is None:
+        inside = [key for key in INSIDE if isinstance(values.get(key), Mapping)]
+        if len(inside) > 1:
+            raise Failure(f"{file} holds several state dicts, {' and '.join(inside)}: save the one that is meant alone")
+        if not inside:
             break
-        values = inside
+        values = values[inside[0]]
     if not isinstance(values, Mapping) or not values:
         raise Failure(f"{file} holds no state dict, but {type(values).__name__}")
     for name, value in values.items():
@@ -52,12 +61,25 @@ def read_safetensors(file: Path) -> Foreign:
     return _foreign(file, tensors, _parsed(note))
 
 
+def _check_sums(opened: IO[bytes]) -> None:
+    """ValueError if the bytes in a zip are not those that were put there, which torch itself does not look at."""
+    with zipfile.ZipFile(opened) as archive:
+        if (wrong := archive.testzip()) is not None:
+            raise ValueError(f"{wrong} is not what its check sum says")
+    opened.seek(0)
+
+
 def _refused(error: str) -> str:
     """Why torch would not read a file, in our words."""
-    if (found := re.search(r"GLOBAL (\S+)|Unsupported (?:operand|class|opcode)\D*(\S+)", error)) is not None:
+    if (found := re.search(r"GLOBAL (\S+)", error)) is not None:
         return (
-            f"would run code when it is read ({found[1] or found[2]}), so it is not read; "
-            "a file with tensors alone, a state dict, does not"
+            f"would run code when it is read ({found[1]}), so it is not read; a file with tensors alone, a state dict, "
+            "does not"
+        )
+    if "Unsupported operand" in error:
+        return (
+            "is a pickle that may run code when it is read (one of protocol 4 or later), so it is not read; torch.save "
+            "writes state dicts in protocol 2"
         )
     return f"is cut short, damaged or no file of PyTorch's ({' '.join(error.split())[:200]})"
 
@@ -82,13 +104,17 @@ def _foreign(file: Path, tensors: Mapping[str, Any], note: Any) -> Foreign:
     for name, value in tensors.items():
         if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_complex():
             raise Failure(f"{name} in {file} is no plain tensor of numbers")
-        arrays[name.replace(PARALLEL, "")] = value.detach().float().numpy()
+        if not value.is_floating_point():
+            raise Failure(f"{name} in {file} holds {value.dtype}, not weights in floating point")
+        plain = name.replace(PARALLEL, "")
+        if plain in arrays:
+            raise Failure(f"{file} has two tensors {plain}")
+        arrays[plain] = value.detach().float().numpy()
     kind, convention = _kind(file, arrays)
     if isinstance(note, dict):
         try:
-            said = note["input"]
-            convention = Convention(said["channels"], said["range"], tuple(said["mean"]), tuple(said["deviation"]))
-        except (KeyError, TypeError):
+            convention = Convention.of(note["input"])
+        except (KeyError, TypeError, ValueError):
             raise Failure(
                 f"what {file} says of its net's input is not as `vgg-repro weights export` writes it"
             ) from None
