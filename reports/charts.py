@@ -45,11 +45,16 @@ def depth_chart(table3: Values, table4: Values, path: Path) -> None:
         for (paper, ours, name), (left, right) in zip(measures, panels, strict=True):
             label = "top-5" if paper == "top5_val" else name
             _depths(left, _series(table3, table4, "paper", paper), f"the paper, ILSVRC-2012, {label}")
-            whose = "published weights" if "published" in table3 else "ours"
-            _depths(right, _series(table3, table4, "ours", ours), f"{whose}, {table3['data']}, {name}")
+            _depths(right, _series(table3, table4, "ours", ours), f"{_whose(table3)}, {table3['data']}, {name}")
         handles, names = panels[0][0].get_legend_handles_labels()
         figure.legend(handles, names, ncols=3, title="train / test scales; open: net C", loc="outside upper center")
         _write(figure, path)
+
+
+def _whose(table: Values) -> str:
+    """Whose weights the errors are of."""
+    marks = {"published" in row for row in table["rows"] if row["ours"]}
+    return {(): "ours", (False,): "ours", (True,): "published weights"}.get((*marks,), "ours and published weights")
 
 
 def _series(table3: Values, table4: Values, whose: str, measure: str) -> Series:
@@ -78,6 +83,7 @@ def _depths(axes: Axes, lines: Series, title: str) -> None:
         if "C" in errors:  # as deep as D, with 1x1 filters: beside the line
             axes.plot([16], [errors["C"]], "o", mfc="white", color=COLOURS[name])
     axes.set(title=title, xlabel="weight layers", ylabel="error, %")
+    axes.set_xlim(10.6, 19.4)
     axes.set_xticks([11, 13, 16, 19], ["11\nA", "13\nB", "16\nD", "19\nE"])
     axes.set_ylim(0, 1.15 * max([1.0, *(error for errors in lines.values() for error in errors.values())]))
 

@@ -149,12 +149,15 @@ def _notes(values: dict[str, Any]) -> Iterator[str]:
         f"Errors in per cent. Ours are on {values['images']:,} validation images of {values['data']}, with 95 % Wilson "
         f"intervals; profile `{values['profile']}`{seed}."
     )
-    for run, record in values.get("published", {}).items():
-        yield f"{run}: published weights, {published_text(record)}."
+    if published := values.get("published"):
+        listed = [
+            f"{run} from `{plain(one['file'])}`, SHA-256 `{one['sha256'][:16]}`" for run, one in published.items()
+        ]
+        yield f"Published weights: {'; '.join(listed)}."
     if any(row["runs"] and row["ours"] is None and not row["missing"] for row in values["rows"]):
         yield (
-            "Not run: rows of nets that are not there. `vgg-repro weights import RUN FILE` imports a published one; "
-            "profile `paper` trains them all."
+            "Not run: rows of nets that nobody has imported (`vgg-repro weights import RUN FILE`). Profile `paper` "
+            "trains them."
         )
     if values["k"] == 1:
         yield "With so few classes there is no top-5 error."

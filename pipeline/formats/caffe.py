@@ -41,7 +41,8 @@ def read_caffe(file: Path) -> Foreign:
     tensors: dict[str, Array] = {}
     last = ""
     with file.open("rb") as opened:
-        data = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+        # copied where it is written to: torch wants arrays that could be, though nobody does
+        data = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY))
     try:
         for field in fields(data):
             if field.number in LAYERS and field.kind == LENGTH:
