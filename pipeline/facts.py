@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.files import read_json, write_json
@@ -29,6 +29,7 @@ class Facts:
     eigenvectors: list[list[float]]  # a row an eigenvector
     stored: dict[str, Any]  # the parameters that shape an image's pixels as stored, the largest S among them
     manifest: str  # a hash of all images that are kept and of how they are stored
+    wnids: list[str] = field(default_factory=list)  # the classes' WordNet ids, where the source has them
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -37,7 +38,12 @@ class Facts:
 
     def write(self, profile: str) -> None:
         """Write them where reports and stages look for them."""
-        write_json(facts_path(profile), asdict(self))
+        write_json(facts_path(profile), self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, without the WordNet ids where there is none."""
+        values = asdict(self)
+        return values if self.wnids else {key: value for key, value in values.items() if key != "wnids"}
 
 
 def read_facts(profile: str) -> Facts:

@@ -12,7 +12,6 @@ import functools
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +163,7 @@ def _write(params: Params, source: Source, listing: Listing, folder: Path) -> No
         _copy(folder / "manifest.csv", MANIFEST)
         raise
     stored = {**wanted.model_dump(include=SHAPING), "largest": largest}
-    write_json(folder / "facts.json", asdict(_facts(source, listing, joined, stored, folder / "manifest.csv")))
+    write_json(folder / "facts.json", _facts(source, listing, joined, stored, folder / "manifest.csv").as_dict())
 
 
 def _tasks(listing: Listing, images: int) -> list[Task]:
@@ -279,4 +278,5 @@ def _facts(source: Source, listing: Listing, joined: Joined, stored: dict[str, A
         **joined.colours.facts(),
         stored=stored,
         manifest=identity(manifest, stored),
+        wnids=list(listing.wnids),
     )

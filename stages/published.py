@@ -24,7 +24,8 @@ def main(params: Params, name: str) -> None:
     net, file = params.runs[name].net, Path(params.imports[name].file)
     values = {key: torch.from_numpy(value) for key, value in found.weights.items()}
     taken = {"mean_rgb": [*found.mean_rgb], "deviation_rgb": [*found.deviation_rgb]}
-    save_tensors(weights(name, "published"), {"net": net, "weights": values, "input": taken})
+    kept = {"net": net, "weights": values, "input": taken, "classes": [*found.classes]}
+    save_tensors(weights(name, "published"), kept)
     said = _record(params, name, file, found)
     write_json(record(name), said)
     print(f"{name}: net {net} of {said['outputs']:,} classes ({found.kind}), {published_text(said).replace('`', '')}")

@@ -75,6 +75,10 @@ def scorer_of(params: Params, run: str, facts: Facts, where: torch.device) -> Sc
         net.load_state_dict(found["weights"])
     except RuntimeError:
         raise Failure(f"{file} is of {_misfit(net, found['weights'])}; make it with: {make}") from None
+    if published and found["classes"] and facts.wnids and found["classes"] != facts.wnids:
+        pairs = zip(found["classes"], facts.wnids, strict=True)
+        number, (theirs, ours) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+        raise Failure(f"class {number} of {file} is {theirs}, and that of the images is {ours}: see --class-map")
     net.to(where).to(memory_format=torch.channels_last)
     normalise = published_normaliser(found["input"]) if published else normaliser(params, facts)
     return Scorer(net, normalise.to(where), size.crop, where, score.precision == "bfloat16", score.mean)

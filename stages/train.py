@@ -46,7 +46,7 @@ def identity(params: Params, run: Run, facts: Facts) -> str:
     profile = params.chosen
     return digest([
         run.model_dump(mode="json"), profile.net.model_dump(mode="json"), profile.training.model_dump(mode="json"),
-        profile.recipes[run.recipe].model_dump(mode="json"), asdict(facts), params.method.train,
+        profile.recipes[run.recipe].model_dump(mode="json"), facts.as_dict(), params.method.train,
         sha256(weights(run.init)) if weights(run.init).exists() else None,
     ])  # fmt: skip
 

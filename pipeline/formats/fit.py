@@ -96,7 +96,8 @@ def _fitted(foreign: Foreign, theirs: str, shape: Shape, net: str, full: bool) -
     values = foreign.tensors[theirs]
     if values.shape not in set(_written(shape, full)):
         raise Failure(
-            f"{theirs} in {foreign.file} is of shape {_shown(values.shape)}, and net {net} here has {_shown(shape)}"
+            f"{theirs} in {foreign.file} is of shape {_shown(values.shape)}, and net {net} of this profile has "
+            f"{_shown(shape)}"
         )
     found = np.ascontiguousarray(values.reshape(shape), np.float32)
     if not np.isfinite(found).all():

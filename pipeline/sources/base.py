@@ -35,6 +35,7 @@ class Listing(NamedTuple):
     left_out: list[LeftOut]
     bytes: int = 0  # of all entries, encoded; 0 where nobody knows
     departures: Sequence[str] = ()  # of a source that is comparable: why its numbers are not, after all
+    wnids: Sequence[str] = ()  # the classes' WordNet ids, if the source has them
 
     def only(self, splits: Sequence[Split]) -> Listing:
         """The same without the images of other splits."""

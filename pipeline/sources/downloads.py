@@ -55,7 +55,7 @@ class Imagenette:
             names = dict(zip(*_wnids_and_names(Torchvision(self.root, "train")), strict=True))
         except (KeyError, OSError) as error:
             raise Failure(f"{self._folder.root} is not Imagenette as it is published: {error}") from None
-        return found._replace(classes=[names.get(wnid, wnid) for wnid in found.classes])
+        return found._replace(classes=[names.get(wnid, wnid) for wnid in found.classes], wnids=found.classes)
 
     def read(self, entry: Entry) -> Encoded:
         """The file's bytes."""

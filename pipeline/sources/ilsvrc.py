@@ -65,7 +65,7 @@ class Ilsvrc:
             check_limit(self.limit, len(wnids))
             entries = {split: all_.first_of_each(self.limit) for split, all_ in entries.items()}
         size = sum(int(one.sizes.sum()) for one in entries.values())
-        return Listing(kit.names if kit else wnids, entries, left_out, size, reasons)
+        return Listing(kit.names if kit else wnids, entries, left_out, size, reasons, wnids)
 
     def read(self, entry: Entry) -> Encoded:
         """One image's bytes and boxes."""
