@@ -23,4 +23,5 @@ def data(
 
     chosen = params()
     typer.echo(main(chosen, out))
-    typer.echo(f"With a picture of training crops: {out / chosen.profile / 'data.md'}")
+    picture = "With a picture of training crops" if chosen.chosen.train else "The page"
+    typer.echo(f"{picture}: {out / chosen.profile / 'data.md'}")

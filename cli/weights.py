@@ -133,6 +133,10 @@ def check(
 
     found, facts = main(chosen, named, images), read_facts(chosen.profile)
     typer.echo(f"\n{check_text(found, '' if facts.comparable else facts.about)}\n")
+    if unknown := [run for run in named if run not in {one.run for one in found}]:
+        typer.echo(
+            f"Nobody has published figures for {', '.join(unknown)}; those known here are of nets A, B, D and E.\n"
+        )
     if not all(one.agrees for one in found):
         raise typer.Exit(1)
 

@@ -51,6 +51,7 @@ def with_row(block: str, name: str, values: Mapping[str, Any], path: Path = PARA
     UsageError if there is no such block, or if the text would not be right.
     """
     text = path.read_bytes().decode()
+    line = "\r\n" if "\r\n" in text else "\n"
     rows = _child(yaml.compose(text, yaml.SafeLoader), block)
     if not isinstance(rows, yaml.MappingNode):
         raise UsageError(f"{path} has no {block}; write `{block}: {{}}` there by hand")
@@ -61,19 +62,21 @@ def with_row(block: str, name: str, values: Mapping[str, Any], path: Path = PARA
     if old is not None:
         text = text[: old.start_mark.index] + row + text[_end(old) :]
     elif rows.value and not rows.flow_style:
-        text = f"{text[: _end(rows)]}\n{' ' * rows.value[0][0].start_mark.column}{name}: {row}{text[_end(rows) :]}"
+        text = f"{text[: _end(rows)]}{line}{' ' * rows.value[0][0].start_mark.column}{name}: {row}{text[_end(rows) :]}"
     elif rows.value:
-        text = f"{text[: _end(rows) - 1]}, {name}: {row}{text[_end(rows) - 1 :]}"
+        last = _end(rows.value[-1][1])  # a comma may stand behind it already
+        text = f"{text[:last]}, {name}: {row}{text[last:]}"
     else:
-        text = f"{text[: rows.start_mark.index].rstrip(' ')}\n  {name}: {row}{text[_end(rows) :]}"
+        text = f"{text[: rows.start_mark.index].rstrip(' ')}{line}  {name}: {row}{text[_end(rows) :]}"
     parse(text.encode(), path)
     return text
 
 
 def _end(node: yaml.Node) -> int:
     """Where a node's text ends: a block's end mark stands behind the comments that follow it."""
-    if isinstance(node, yaml.MappingNode) and not node.flow_style and node.value:
-        return _end(node.value[-1][1])
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _end(last[1] if isinstance(node, yaml.MappingNode) else last)
     return int(node.end_mark.index)
 
 

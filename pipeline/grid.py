@@ -118,7 +118,7 @@ def figures(params: Params, run: str, record: Mapping[str, Any]) -> Iterator[tup
     """What others have published of the net in a run's place, told by its `record`: mode, Q, and the rows of that."""
     whose = "authors" if set(record["input"]["deviation"]) == {1.0} else "torchvision"  # as it was trained
     rows = [row for row in printed("published_nets") if (row["net"], row["whose"]) == (params.runs[run].net, whose)]
-    for mode, scale in dict.fromkeys((row["mode"], row["test_scale"]) for row in rows if row["mode"] in MODES):
+    for mode, scale in sorted({(row["mode"], row["test_scale"]) for row in rows}):  # the centre crop first
         yield mode, int(scale), [row for row in rows if (row["mode"], row["test_scale"]) == (mode, scale)]
 
 

@@ -37,6 +37,7 @@ class Status:
     """Where the whole stands."""
 
     profile: str
+    weights: str  # whose are scored: trained, or published
     facts: Facts | None  # of the prepared images
     prepared: bool
     preparing: str  # who does so just now
@@ -53,6 +54,7 @@ def status(params: Params) -> Status:
     done = {name: _runs_in(name, params) for name, what in tables.items() if what == "done"}
     return Status(
         params.profile,
+        params.weights,
         facts,
         fate["prepare"].what != "run",
         next(filter(None, map(holder, shards_root().glob("*.lock"))), ""),

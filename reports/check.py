@@ -10,7 +10,8 @@ from vgg.errors import Error
 
 MARGIN = 0.5  # points that frameworks differ by through decoding, resizing and rounding alone
 LOST = 90.0  # per cent of error from which on a net says nothing about its pictures
-SURE = 0.3  # mean posterior of the likeliest class, above which a net recognises what it sees
+SURE = 0.3  # mean posterior of the likeliest class, above which a net may recognise what it sees
+MANY = 0.5  # of the classes; a net that names fewer different ones does not recognise them
 BETTER = 3.0  # points by which another input has to be better to be named
 CALLED = {"centre": "centre crop", "dense": "dense"}
 FAR = 15.0  # points of a miss that no filter, decoder or warping explains
@@ -36,6 +37,7 @@ class Checked:
     top5: Error
     figures: Sequence[Mapping[str, str]]  # rows of published_nets.csv
     sure: float  # mean posterior of the likeliest class
+    named: float = 1.0  # how many different classes it names, of those that there are
     trials: Sequence[Trial] = ()
     square: bool = False  # nearly all images are squares of one size
 
@@ -48,6 +50,12 @@ class Checked:
     def agrees(self) -> bool:
         """Whether both errors are the published ones, as far as so many images can tell."""
         return not self.miss("top1") and not self.miss("top5")
+
+    @property
+    def better(self) -> Trial | None:
+        """The best of the other inputs that are clearly better; none if none is."""
+        best = min(self.trials, key=lambda trial: trial.top1.error, default=None)
+        return best if best and best.top1.error < self.top1.error - BETTER else None
 
     def miss(self, measure: str) -> float:
         """By how many points the error lies off the published ones; 0 if its interval reaches to within MARGIN."""
@@ -72,8 +80,12 @@ def check_text(checked: Sequence[Checked], images: str = "") -> str:
     )
     if images:
         parts.append(f"The published figures are of ILSVRC-2012's validation images. These here: {images}.")
+    missed: set[str] = set()
     for one in checked:
-        parts += [f"{one.run}, {CALLED[one.mode]}: {text}" for text in _meaning(one)]
+        again = one.run in missed and not one.agrees
+        texts = ["see its centre crop first.", *_soft_max(one)] if again else list(_meaning(one))
+        parts += [f"{one.run}, {CALLED[one.mode]}: {text}" for text in texts]
+        missed |= set() if one.agrees else {one.run}
     return "\n\n".join(parts)
 
 
@@ -98,16 +110,14 @@ def _meaning(one: Checked) -> Iterator[str]:
     """What a miss usually comes from, the likeliest first."""
     if one.agrees:
         return
-    better = [trial for trial in one.trials if trial.top1.error < one.top1.error - BETTER]
-    if better and one.mode == "centre":
-        best = min(better, key=lambda trial: trial.top1.error)
+    if one.mode == "centre" and (best := one.better):
         yield (
             f"the net takes another input. With {best.words} the error is {best.top1.error:.1f} % on "
             f"{best.top1.images} images: import it again with these options."
         )
         return
     if one.top1.error > LOST:
-        if one.sure > SURE:
+        if one.sure > SURE and one.named > MANY:
             yield (
                 "the net is sure of what it says and wrong: its outputs stand in another order of classes. Import it "
                 "with --class-map, and see that validation's ground truth is numbered by WordNet ids."
@@ -124,7 +134,12 @@ def _meaning(one: Checked) -> Iterator[str]:
 def _smaller(one: Checked) -> Iterator[str]:
     """What misses of a few points come from."""
     miss = one.miss("top1") or one.miss("top5")
-    if one.square:
+    if miss < -WARPED:
+        yield (
+            f"too low by {-miss:.1f} points. Usual causes: weights of another recipe than those published, a part of "
+            "the images or classes alone, or images that the net was trained on."
+        )
+    elif one.square and miss > 0:
         yield (
             "nearly all images are squares of one size: somebody has warped or cropped them before. Warping to a "
             "square instead of rescaling isotropically costs about 3 points; take the archive as it was published."
@@ -145,6 +160,11 @@ def _smaller(one: Checked) -> Iterator[str]:
             f"too {side} by {abs(miss):.1f} points. Usual causes of so little: the filter of resizing (bilinear with "
             "antialiasing here; others used bicubic), another decoder, images left out, or other weights than those."
         )
+    yield from _soft_max(one)
+
+
+def _soft_max(one: Checked) -> Iterator[str]:
+    """What the other order of mean and soft-max comes to, where it was tried."""
     for trial in one.trials if one.mode == "dense" else ():
         yield (
             f"with {trial.words} (where the score map's mean is taken) the error is {trial.top1.error:.1f} % "

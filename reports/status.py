@@ -13,7 +13,8 @@ WORDS = {"done": "done", "cached": "in the cache", "run": "to do"}
 def status_text(status: Status) -> str:
     """The data, a line a run, and the tables."""
     body = [[one.name, _stand(one), *(_score(one, mode) for mode in MODES), _tables(one)] for one in status.runs]
-    table = grid(["run", "training", *(f"{mode}, best Q" for mode in MODES), "in tables"], body)
+    whose = "training" if status.weights == "trained" else "weights"
+    table = grid(["run", whose, *(f"{mode}, best Q" for mode in MODES), "in tables"], body)
     return "\n\n".join([_head(status), table, _done(status)])
 
 

@@ -24,7 +24,7 @@ from pipeline.formats.naming import FCS, names
 from pipeline.formats.pytorch import OURS
 from pipeline.params import Params, nearest
 from pipeline.paths import record, weights
-from stages.setup import build, load_tensors
+from stages.setup import build, load_tensors, save_tensors
 from vgg.nets import VGG
 
 TOLERANCE = 1e-4  # of the largest score: runtimes add up in other orders
@@ -38,25 +38,44 @@ def main(params: Params, run: str, file: Path) -> None:
     """
     if file.suffix not in WRITERS:
         raise UsageError(f"{file} says no format by its ending. {nearest(file.suffix, list(WRITERS))}")
+    if not file.parent.is_dir():
+        raise Failure(f"{file} could not be written: there is no folder {file.parent}")
+    if file.resolve().is_relative_to(weights("", params.weights).parent.parent.resolve()):
+        raise UsageError(f"{file} lies among the runs' own weights: name another folder")
     published = params.weights == "published"
     make = f"vgg-repro weights import {run} FILE" if published else f"vgg-repro train {run}"
     found = load_tensors(weights(run, params.weights), make)
+    net = _net(params, run, found["weights"])
     note: dict[str, Any] = {"run": run, "net": params.runs[run].net, "input": _input(params, found)}
     if published:
         note["published"] = read_json(record(run), make)
     partial = file.with_name(f".partial-{file.name}")
     try:
-        WRITERS[file.suffix](params, run, found["weights"], note, partial)
+        WRITERS[file.suffix](params, net, note, partial)
         partial.replace(file)
     except OSError as error:
         raise Failure(f"{file} could not be written: {error.strerror or error}") from None
+    except Failure as failure:
+        raise Failure(str(failure).replace(str(partial), str(file))) from failure
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
     mean, deviation = (", ".join(f"{one:g}" for one in note["input"][key]) for key in ("mean", "deviation"))
     divided = "" if set(note["input"]["deviation"]) == {1.0} else f", divided by {deviation}"
     print(
         f"{file}: net {note['net']} of {run}, read back and compared. Its input: RGB, 0 to 255, minus {mean}{divided}"
     )
+
+
+def _net(params: Params, run: str, values: Mapping[str, Tensor]) -> VGG:
+    """The run's net with its weights. Failure if they are not of the profile's size."""
+    net = build(params, params.runs[run].net, len(values["fc3.bias"]))
+    try:
+        net.load_state_dict(values)
+    except RuntimeError:
+        size = f"another size of net than profile {params.profile} has"
+        raise Failure(f"{weights(run, params.weights)} is of {size}") from None
+    return net.eval()
 
 
 def _input(params: Params, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,40 +97,31 @@ def _torchvisions(net: str, values: Mapping[str, Tensor]) -> OrderedDict[str, Te
     return found
 
 
-def _state_dict(params: Params, run: str, values: Mapping[str, Tensor], note: dict[str, Any], file: Path) -> None:
-    state = _torchvisions(note["net"], values)
+def _state_dict(params: Params, net: VGG, note: dict[str, Any], file: Path) -> None:
+    state = _torchvisions(note["net"], net.state_dict())
     state._metadata = OrderedDict({"": {"version": 1, OURS: json.dumps(note)}})  # type: ignore[attr-defined]
-    with whole(file) as opened:
-        torch.save(state, opened)
-    _compare(params, file, values, note)
+    save_tensors(file, state)
+    _compare(params, net, note, file)
 
 
-def _safetensors(params: Params, run: str, values: Mapping[str, Tensor], note: dict[str, Any], file: Path) -> None:
+def _safetensors(params: Params, net: VGG, note: dict[str, Any], file: Path) -> None:
     from safetensors.torch import save
 
-    tensors = {name: value.contiguous() for name, value in _torchvisions(note["net"], values).items()}
+    tensors = {name: value.contiguous() for name, value in _torchvisions(note["net"], net.state_dict()).items()}
     with whole(file) as opened:
         opened.write(save(tensors, {"format": "pt", OURS: json.dumps(note)}))
-    _compare(params, file, values, note)
+    _compare(params, net, note, file)
 
 
-def _compare(params: Params, file: Path, values: Mapping[str, Tensor], note: dict[str, Any]) -> None:
-    """Failure if what an import of the file gives is not `values`, bit for bit, and their input."""
-    back = load(file, note["net"], params.chosen.net)
+def _compare(params: Params, net: VGG, note: dict[str, Any], file: Path) -> None:
+    """Failure if what an import of the file gives is not the net, bit for bit, and its input."""
+    back, values = load(file, note["net"], params.chosen.net), net.state_dict()
     same = back.convention.as_dict() == note["input"] and set(back.weights) == set(values)
     if not same or any(not np.array_equal(back.weights[name], value.numpy()) for name, value in values.items()):
-        raise Failure(
-            f"what is read back from {file.name.removeprefix('.partial-')} is not what was written: the disk?"
-        )
+        raise Failure(f"what is read back from {file} is not what was written: the disk?")
 
 
-def _onnx(params: Params, run: str, values: Mapping[str, Tensor], note: dict[str, Any], file: Path) -> None:
-    net = build(params, note["net"], len(values["fc3.bias"]))
-    try:
-        net.load_state_dict(values)
-    except RuntimeError:
-        raise Failure(f"the weights of {run} are of another size of net than profile {params.profile}'s") from None
-    net.eval()
+def _onnx(params: Params, net: VGG, note: dict[str, Any], file: Path) -> None:
     _write_onnx(net, params.chosen.net.crop, note, file)
     _compare_onnx(net, params.chosen.net.crop, file)
 
@@ -147,9 +157,9 @@ def _compare_onnx(net: VGG, crop: int, file: Path) -> None:
         with torch.inference_mode():
             wanted = net(x).numpy()
         (found,) = session.run(None, {"pictures": x.numpy()})
-        if found.shape != wanted.shape or np.abs(found - wanted).max() > TOLERANCE * np.abs(wanted).max():
-            raise Failure(f"ONNX Runtime computes other scores from {file.name.removeprefix('.partial-')} than torch")
+        if found.shape != wanted.shape or not np.abs(found - wanted).max() <= TOLERANCE * np.abs(wanted).max():
+            raise Failure(f"ONNX Runtime computes other scores from {file} than torch does")
 
 
-Writer = Callable[[Params, str, Mapping[str, Tensor], dict[str, Any], Path], None]
+Writer = Callable[[Params, VGG, dict[str, Any], Path], None]
 WRITERS: dict[str, Writer] = {".pth": _state_dict, ".pt": _state_dict, ".safetensors": _safetensors, ".onnx": _onnx}

@@ -90,7 +90,7 @@ def _misfit(net: VGG, found: Mapping[str, Tensor]) -> str:
     wrong = [name for name in wanted if name not in found or tuple(found[name].shape) != wanted[name]]
     if set(wrong) <= {"fc3.weight", "fc3.bias"} and "fc3.bias" in found:
         return f"{len(found['fc3.bias'])} classes, and the images are of {wanted['fc3.bias'][0]}"
-    return "another size of net, or of other classes"
+    return "another size of net, or of other classes, than this profile's"
 
 
 def check_trained_on(params: Params, run: str, facts: Facts) -> None:

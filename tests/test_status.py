@@ -191,4 +191,6 @@ def test_whoever_prepares_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch
     with alone(lock, "preparing"):
         found = holder(lock)
     assert holder(lock) is None and found is not None and str(os.getpid()) in found
-    assert f"being prepared by {found.rstrip(',')}." in status_text(Status("mini", None, False, found, [], {}))
+    assert f"being prepared by {found.rstrip(',')}." in status_text(
+        Status("mini", "trained", None, False, found, [], {})
+    )

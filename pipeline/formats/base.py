@@ -40,14 +40,15 @@ class Convention:
         return self._rgb(self.deviation)
 
     def _rgb(self, values: Three) -> Three:
-        first, second, third = (value * GREY_LEVELS / self.range for value in values)
+        first, second, third = (_in_range(value, self.range, GREY_LEVELS) for value in values)
         return (first, second, third) if self.channels == "RGB" else (third, second, first)
 
     def taking(self, channels: Channels, range: float) -> Convention:
         """The same of a picture in another order of channels, or in another range."""
         turn = -1 if channels != self.channels else 1
         mean, deviation = (
-            tuple(value * range / self.range for value in values[::turn]) for values in (self.mean, self.deviation)
+            tuple(_in_range(value, self.range, range) for value in values[::turn])
+            for values in (self.mean, self.deviation)
         )
         return Convention(channels, range, mean, deviation)  # type: ignore[arg-type]  # three of each
 
@@ -63,6 +64,11 @@ class Convention:
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {"channels": self.channels, "range": self.range, "mean": [*self.mean], "deviation": [*self.deviation]}
+
+
+def _in_range(value: float, was: float, range: float) -> float:
+    """A length of one range in another; the same to the last bit where they are the same."""
+    return value if was == range else value * range / was
 
 
 # The authors' nets; MatConvNet's import script turns them to RGB; torchvision's documentation of its weights.
