@@ -1,4 +1,4 @@
-"""The profiles `paper` and `imagenette`: section 3.1's numbers to the letter, and a reason beside every value."""
+"""The profiles `paper`, `imagenette` and `published`: the paper's numbers, and a reason beside every value."""
 
 from __future__ import annotations
 
@@ -47,9 +47,20 @@ def test_imagenette_is_the_paper_but_for_what_is_scaled(params: Params) -> None:
     assert small.train.model_dump(include=same) == paper.train.model_dump(include=same)
 
 
-@pytest.mark.parametrize("profile", ["paper", "imagenette"])
-def test_every_value_has_its_section_or_its_reason(profile: str) -> None:
+def test_published_scores_as_paper_does_and_trains_nothing(params: Params) -> None:
+    paper, published = params.profiles["paper"], params.profiles["published"]
+    assert published.score == paper.score
+    assert (published.data.source, published.data.limit) == ("ilsvrc2012", None)
+    same = {"size_ratio", "width_ratio", "fc"}
+    assert published.net.model_dump(include=same) == paper.net.model_dump(include=same)
+    same = {"upright", "max_aspect", "quality", "chroma", "shard_images", "max_unreadable"}
+    assert published.prepare.model_dump(include=same) == paper.prepare.model_dump(include=same)
+    assert (published.train, published.recipes, published.splits) == (None, {}, ("val",))
+
+
+@pytest.mark.parametrize(("profile", "count"), [("paper", 35), ("imagenette", 35), ("published", 24)])
+def test_every_value_has_its_section_or_its_reason(profile: str, count: int) -> None:
     (block,) = re.findall(rf"^  {profile}:\n((?:    .*\n|\n)+)", PARAMS.read_text(), re.M)
     values = [line for line in block.splitlines() if re.match(r" +\w+: \S", line) and not re.match(r" +\w+: #", line)]
-    assert len(values) > 35
+    assert len(values) > count
     assert [line for line in values if not re.search(r"# \S.{2,}", line)] == []
