@@ -52,7 +52,7 @@ def plan(
 def _speed(chosen: Params, found: Plan, images_per_second: float | None, measure: bool) -> Speed | None:
     """How fast this machine, or the one that somebody has in mind, is."""
     from pipeline.plan import REFERENCE
-    from reports.plan import Speed
+    from reports.plan import Speed, si
 
     if images_per_second is not None:
         rate = images_per_second * found.nets[REFERENCE]
@@ -62,9 +62,11 @@ def _speed(chosen: Params, found: Plan, images_per_second: float | None, measure
         return None
     from stages.measure import scoring_rate, training_rates
 
+    scoring = scoring_rate(chosen, found.images.classes)
+    if not found.training:
+        return Speed({}, scoring, f"Measured here: net {REFERENCE} scores at {si(scoring, 'FLOP')} a second.")
     rates, decoded = training_rates(chosen, found)
     listed = ", ".join(f"{net} {rate:.3g}" for net, rate in rates.items())
     how = "with the prepared images" if decoded else "of random pixels: images are still to be decoded"
     said = f"Measured here, images a second in training, {how}: {listed}."
-    training = {net: rate * found.nets[net] for net, rate in rates.items()}
-    return Speed(training, scoring_rate(chosen, found.images.classes), said)
+    return Speed({net: rate * found.nets[net] for net, rate in rates.items()}, scoring, said)

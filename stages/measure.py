@@ -26,7 +26,7 @@ LONGER = 4 / 3
 
 def training_rates(params: Params, plan: Plan) -> tuple[dict[str, float], bool]:
     """Images a second in training, by net, and whether they were read and decoded, or only random pixels."""
-    nets = sorted({str(params.runs[cost.name].net) for cost in plan.training}) or [REFERENCE]
+    nets = sorted({str(params.runs[cost.name].net) for cost in plan.training})
     facts = _facts(params)
     return {net: _training_rate(params, net, plan.images.classes, facts) for net in nets}, facts is not None
 
