@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pipeline.plan import Plan
     from reports.plan import Speed
 
-NO_TIME = "For times, add --measure, or --images-per-second: of net D in training, on your machine."
+NO_TIME = "For times, add --measure, or --images-per-second for a machine that you have in mind."
 CAPS = "Iterations are those of the whole schedule; a plateau may end a run sooner. "
 
 
