@@ -29,6 +29,7 @@ lint: $(VENV)/done
 bench: $(VENV)/done
 	python benchmarks/loading.py
 	python benchmarks/prepare_scale.py
+	python benchmarks/import_nets.py
 	KILLS=30 python -m pytest tests/test_kills.py
 	python benchmarks/mini.py
 
