@@ -24,11 +24,13 @@ def score(
 
     Example: vgg-repro score dense D-384
     """
-    from pipeline.grid import check_mode, check_run
+    from pipeline.grid import check_imported, check_mode, check_run
 
     chosen = params()
     check_mode(chosen, mode, run, direct)
     check_run(chosen, run)
+    if chosen.weights == "published":
+        check_imported(chosen, run)
 
     def work() -> None:
         from stages.score import main

@@ -22,7 +22,7 @@ def table(
 
     Example: vgg-repro table 4
     """
-    from pipeline.grid import check_table
+    from pipeline.grid import check_table, lacking
 
     chosen = params()
     name = check_table(number)
@@ -30,7 +30,7 @@ def table(
         from stages.table import main
 
         main(chosen, name)
-    elif not _lacks_nets(chosen, name):
+    elif not lacking(name, chosen):
         repro(name, quiet=True)
     else:
         _from_what_there_is(chosen, name)
@@ -41,20 +41,10 @@ def table(
         typer.echo(f"\n{table_text(json.loads(path(chosen.profile, name).read_text()))}\n")
 
 
-def _lacks_nets(chosen: Params, name: str) -> bool:
-    """Whether a row of the table needs a published net that nobody has imported."""
-    from pipeline.grid import rows, scored
-
-    there = set(scored(chosen))
-    return any(need not in there for row in rows(name, chosen) for need in row.needs())
-
-
 def _from_what_there_is(chosen: Params, name: str) -> None:
     """Have DVC score the nets that there are, and compute the table from these scores alone."""
-    from pipeline.grid import rows, scored
+    from pipeline.grid import within_reach
     from stages.table import main
 
-    there = set(scored(chosen))
-    needed = {need for row in rows(name, chosen) for need in row.needs()} & there
-    repro("prepare", *sorted(f"{mode}@{run}" for run, mode in needed), quiet=True)
+    repro(*within_reach([name], chosen), quiet=True)
     main(chosen, name)

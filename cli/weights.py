@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,6 @@ import typer
 from cli.common import Direct, Run, complete_runs, in_stage, params, repro, through_dvc
 
 app = typer.Typer(no_args_is_help=True, help="Make, import, check and export weights.", rich_markup_mode=None)
-INPUTS = ("caffe", "matconvnet", "torchvision")
 
 
 @app.callback()
@@ -25,7 +25,9 @@ def _complete(incomplete: str) -> list[str]:
 
 
 def _complete_input(incomplete: str) -> list[str]:
-    return [name for name in INPUTS if name.startswith(incomplete)]
+    from pipeline.formats.base import CONVENTIONS
+
+    return [name for name in CONVENTIONS if name.startswith(incomplete)]
 
 
 @app.command("random")
@@ -79,18 +81,26 @@ def import_(
     Example: vgg-repro weights import D-jitter VGG_ILSVRC_16_layers.caffemodel
     """
     from pipeline.errors import UsageError
-    from pipeline.grid import check_run
+    from pipeline.grid import check_imported, check_run
+    from stages.imported import given
 
     check_run(params(), run)
     if file is not None:
-        said = {"channels": channels, "range": range, "mean": _three(mean), "deviation": _three(deviation)}
-        _note(run, file.expanduser().absolute(), _usual(input) | _without_none(said), class_map)
+        channels = channels.upper() if channels else None
+        divided = _three(deviation)
+        _check_options(channels, range, divided)
+        said = {"channels": channels, "range": range, "mean": _three(mean), "deviation": divided}
+        file = Path(os.path.abspath(file.expanduser()))
+        _write_import(
+            run, file, _convention(input) | {key: one for key, one in said.items() if one is not None}, class_map
+        )
     elif any(one is not None for one in (input, channels, range, mean, deviation, class_map)):
         raise UsageError("options say something of a FILE: name it too")
     chosen = params()
+    given(check_imported(chosen, run))  # its class map may have changed, which DVC does not see
 
     def work() -> None:
-        from stages.published import main
+        from stages.imported import main
 
         main(chosen, run)
 
@@ -116,6 +126,7 @@ def check(
     """
     from pipeline.errors import UsageError
     from pipeline.grid import check_imported
+    from stages.imported import given
 
     chosen = params()
     named = runs or list(chosen.imports)
@@ -124,7 +135,7 @@ def check(
     if chosen.weights == "trained":
         raise UsageError("params.yaml has weights: trained; write weights: published to score published nets")
     for run in named:
-        check_imported(chosen, run)
+        given(check_imported(chosen, run))
     if not direct:
         repro("prepare", *(f"import@{run}" for run in named), quiet=True)
     from pipeline.facts import read_facts
@@ -144,7 +155,7 @@ def check(
 @app.command("export")
 def export(
     run: Run,
-    file: Annotated[Path, typer.Argument(help="Its ending says the format: .pth, .safetensors or .onnx.")],
+    file: Annotated[Path, typer.Argument(help="Its ending says the format: .pth, .pt, .safetensors or .onnx.")],
 ) -> None:
     """Write a run's net as torchvision's state dict, as safetensors, or as ONNX (dense, of any size of picture).
 
@@ -159,18 +170,18 @@ def export(
     main(chosen, run, file.expanduser())
 
 
-def _note(run: str, file: Path, said: dict[str, Any], class_map: Path | None) -> None:
+def _write_import(run: str, file: Path, said: dict[str, Any], class_map: Path | None) -> None:
     """Write a row of `imports` in params.yaml, once the file is known to fit."""
     from pipeline.edit import with_row, write
     from pipeline.errors import UsageError
     from pipeline.files import sha256
     from pipeline.params import parse
     from pipeline.paths import PARAMS
-    from stages.published import read
+    from stages.imported import read
 
     row: dict[str, Any] = {"file": str(file), **said}
     if class_map is not None:
-        class_map = class_map.expanduser().absolute()
+        class_map = Path(os.path.abspath(class_map.expanduser()))
         if not class_map.is_file():
             raise UsageError(f"there is no class map {class_map}")
         row |= {"class_map": str(class_map), "class_map_sha256": sha256(class_map)}
@@ -180,7 +191,7 @@ def _note(run: str, file: Path, said: dict[str, Any], class_map: Path | None) ->
     typer.echo(f"params.yaml: imports has {run} from {file} now")
 
 
-def _usual(input: str | None) -> dict[str, Any]:
+def _convention(input: str | None) -> dict[str, Any]:
     """The input of a known kind of net. UsageError for an unknown one."""
     from pipeline.errors import UsageError
     from pipeline.formats.base import CONVENTIONS
@@ -209,5 +220,13 @@ def _three(text: str | None) -> list[float] | None:
     return [first, second, third]
 
 
-def _without_none(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
+def _check_options(channels: str | None, range: int | None, deviation: list[float] | None) -> None:
+    """UsageError for a value that is none, by the name of its option."""
+    from pipeline.errors import UsageError
+
+    if channels not in (None, "RGB", "BGR"):
+        raise UsageError(f"--channels {channels} is no order of channels. There are RGB, BGR")
+    if range not in (None, 1, 255):
+        raise UsageError(f"--range {range} is no range of pixels. There are 1, 255")
+    if deviation is not None and not all(one > 0 for one in deviation):
+        raise UsageError("--deviation is divided by: its three numbers are above 0")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,7 +116,9 @@ def _errors(row: Mapping[str, str]) -> dict[str, float | None]:
 
 def figures(params: Params, run: str, record: Mapping[str, Any]) -> Iterator[tuple[str, int, list[dict[str, str]]]]:
     """What others have published of the net in a run's place, told by its `record`: mode, Q, and the rows of that."""
-    whose = "authors" if set(record["input"]["deviation"]) == {1.0} else "torchvision"  # as it was trained
+    said = record["input"]
+    unit = all(abs(one * 255 / said["range"] - 1) < 1e-6 for one in said["deviation"])
+    whose = "authors" if unit else "torchvision"  # as it was trained: the authors divide by nothing
     rows = [row for row in printed("published_nets") if (row["net"], row["whose"]) == (params.runs[run].net, whose)]
     for mode, scale in sorted({(row["mode"], row["test_scale"]) for row in rows}):  # the centre crop first
         yield mode, int(scale), [row for row in rows if (row["mode"], row["test_scale"]) == (mode, scale)]
@@ -169,10 +171,37 @@ def everything(params: Params) -> list[str]:
     """The stages that a person means who names none: DVC's whole graph, or what published nets are enough for."""
     if params.weights == "trained":
         return []
+    scores = sorted(f"{mode}@{run}" for run, mode in scored(params))
+    return ["prepare", *scores, *(name for name in TITLES if not lacking(name, params))]
+
+
+def lacking(table: str, params: Params) -> list[str]:
+    """The runs in a table whose published nets nobody has imported; none where nets are trained."""
     there = set(scored(params))
-    scores = [f"{mode}@{run}" for run, mode in there]
-    complete = [name for name in TITLES if all(need in there for row in rows(name, params) for need in row.needs())]
-    return ["prepare", *sorted(scores), *complete]
+    return list(dict.fromkeys(need[0] for row in rows(table, params) for need in row.needs() if need not in there))
+
+
+def in_part(params: Params) -> list[str]:
+    """The tables that lack nets and have a row of ours all the same."""
+    there = set(scored(params))
+    return [
+        name for name in TITLES
+        if lacking(name, params)
+        and any(row.runs and all(need in there for need in row.needs()) for row in rows(name, params))
+    ]  # fmt: skip
+
+
+def within_reach(targets: Sequence[str], params: Params) -> list[str]:
+    """The same stages, but for a table that lacks nets the scores that it can have."""
+    there = set(scored(params))
+    found: list[str] = []
+    for target in targets:
+        if target in TITLES and lacking(target, params):
+            needed = {need for row in rows(target, params) for need in row.needs()} & there
+            found += ["prepare", *sorted(f"{mode}@{run}" for run, mode in needed)]
+        else:
+            found.append(target)
+    return list(dict.fromkeys(found))
 
 
 def stage_of(target: str) -> str:

@@ -11,6 +11,7 @@ MANIFEST = Path("data/manifest.csv")  # every image: split, id, class, size as s
 SHARDS = Path("data/shards.txt")  # the name of the shards' folder under shards_root(), and a hash of what was asked for
 LEFT_OUT = Path("data/left-out.csv")  # what had been left out when there was too much of it
 REPORTS = Path("reports")
+WEIGHTS = Path("weights")
 PRINTED = Path(__file__).parent.parent / "reports" / "printed"  # the paper's tables as CSV
 
 
@@ -36,7 +37,7 @@ def checkpoints_root() -> Path:
 
 def weights(name: str, origin: str = "trained") -> Path:
     """A run's finished weights, trained here (those of random-NET among them) or published."""
-    return Path("weights") / origin / f"{name}.pt"
+    return WEIGHTS / origin / f"{name}.pt"
 
 
 def record(name: str) -> Path:

@@ -9,10 +9,10 @@ from typing import Literal
 from pipeline.facts import Facts, read_facts
 from pipeline.files import read_json
 from pipeline.graph import Fate, fates
-from pipeline.grid import MODES, TITLES, everything, rows
+from pipeline.grid import MODES, TITLES, everything, in_part, rows
 from pipeline.lock import holder
 from pipeline.params import Params
-from pipeline.paths import errors, shards_root, summary
+from pipeline.paths import errors, shards_root, summary, table
 from pipeline.paths import facts as facts_path
 from pipeline.running import Running, all_running
 
@@ -42,7 +42,7 @@ class Status:
     prepared: bool
     preparing: str  # who does so just now
     runs: list[RunStatus]
-    tables: Mapping[str, str]  # done, cached or run, by stage
+    tables: Mapping[str, str]  # done, part (of a table's nets), cached or run, by stage
 
 
 def status(params: Params) -> Status:
@@ -50,8 +50,9 @@ def status(params: Params) -> Status:
     fate = {one.stage: one for one in fates(everything(params), params)}
     running = {one.run: (one, alive) for one, alive in all_running(params)} if params.chosen.train else {}
     facts = read_facts(params.profile) if facts_path(params.profile).exists() else None
-    tables = {name: fate[name].what for name in TITLES if name in fate}
-    done = {name: _runs_in(name, params) for name, what in tables.items() if what == "done"}
+    tables = {name: str(fate[name].what) for name in TITLES if name in fate}
+    tables |= {name: "part" for name in in_part(params) if table(params.profile, name).exists()}
+    done = {name: _runs_in(name, params) for name, what in tables.items() if what in ("done", "part")}
     return Status(
         params.profile,
         params.weights,

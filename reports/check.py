@@ -2,67 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
+from pipeline.verdict import LOST, MARGIN, Checked
 from reports.markdown import grid
-from vgg.errors import Error
 
-MARGIN = 0.5  # points that frameworks differ by through decoding, resizing and rounding alone
-LOST = 90.0  # per cent of error from which on a net says nothing about its pictures
+CALLED = {"centre": "centre crop", "dense": "dense"}
 SURE = 0.3  # mean posterior of the likeliest class, above which a net may recognise what it sees
 MANY = 0.5  # of the classes; a net that names fewer different ones does not recognise them
-BETTER = 3.0  # points by which another input has to be better to be named
-CALLED = {"centre": "centre crop", "dense": "dense"}
 FAR = 15.0  # points of a miss that no filter, decoder or warping explains
 WARPED = 2.0  # points of a miss from which on warped pictures may be behind it (they cost about 3)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What came of something else."""
-
-    words: str  # options, or a parameter
-    top1: Error
-
-
-@dataclass(frozen=True)
-class Checked:
-    """A published net's errors in one protocol, and those that others published, in per cent."""
-
-    run: str
-    mode: str
-    scale: int
-    top1: Error
-    top5: Error
-    figures: Sequence[Mapping[str, str]]  # rows of published_nets.csv
-    sure: float  # mean posterior of the likeliest class
-    named: float = 1.0  # how many different classes it names, of those that there are
-    trials: Sequence[Trial] = ()
-    square: bool = False  # nearly all images are squares of one size
-
-    def published(self, measure: str) -> tuple[float, float]:
-        """The lowest and the highest published error."""
-        values = [float(one[measure]) for one in self.figures]
-        return min(values), max(values)
-
-    @property
-    def agrees(self) -> bool:
-        """Whether both errors are the published ones, as far as so many images can tell."""
-        return not self.miss("top1") and not self.miss("top5")
-
-    @property
-    def better(self) -> Trial | None:
-        """The best of the other inputs that are clearly better; none if none is."""
-        best = min(self.trials, key=lambda trial: trial.top1.error, default=None)
-        return best if best and best.top1.error < self.top1.error - BETTER else None
-
-    def miss(self, measure: str) -> float:
-        """By how many points the error lies off the published ones; 0 if its interval reaches to within MARGIN."""
-        found, (low, high) = getattr(self, measure), self.published(measure)
-        if found.high < low - MARGIN:
-            return float(found.error - low)
-        return float(found.error - high) if found.low > high + MARGIN else 0.0
 
 
 def check_text(checked: Sequence[Checked], images: str = "") -> str:
@@ -73,7 +22,7 @@ def check_text(checked: Sequence[Checked], images: str = "") -> str:
     rows = [_row(one) for one in checked]
     headings = ["run", "protocol", "images", "top-1", "published", "top-5", "published", ""]
     parts = [grid(headings, rows, right=(2,)), _sources(checked)]
-    seen = max(one.top1.high - one.top1.low for one in checked) / 2 + MARGIN
+    seen = max(one.seen for one in checked)
     parts.append(
         f"Errors in per cent with 95 % Wilson intervals. On so many images a miss of less than about {seen:.1f} points "
         f"is not seen; {MARGIN:g} of them lie between frameworks, by decoding, resizing and rounding."
@@ -145,10 +94,11 @@ def _smaller(one: Checked) -> Iterator[str]:
             "square instead of rescaling isotropically costs about 3 points; take the archive as it was published."
         )
     elif miss > FAR:
+        tried = "; ".join(f"{trial.words}: {trial.top1.error:.1f} %" for trial in one.trials if one.mode == "centre")
         yield (
-            "far too high, and no other usual input does better. Usual causes: other images or another ground truth "
-            "than those published, outputs that stand in another order for some classes, a file of other weights."
-        )
+            "far too high, and no other usual input does clearly better. Usual causes: other images or another ground "
+            "truth than those published, outputs that stand in another order for some classes, a file of other weights."
+        ) + f" Tried: {tried}." * bool(tried)
     elif miss > WARPED:
         yield (
             "too high by a few points. Usual causes: reversed channels (BGR for RGB), images that were warped to "

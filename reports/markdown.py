@@ -124,6 +124,10 @@ def published_text(record: dict[str, Any]) -> str:
     )
     mean, deviation = (", ".join(f"{level:g}" for level in said[key]) for key in ("mean", "deviation"))
     divided = "" if set(said["deviation"]) == {1.0} else f", divided by {deviation}"
+    if exported := record.get("exported"):
+        before = exported.get("published")
+        of = f", which was imported from `{plain(before['file'])}`" if before else ", trained by this toolkit"
+        who = f"exported from {exported['run']}{of}"
     return (
         f"`{plain(record['file'])}`, SHA-256 `{record['sha256'][:16]}`, {who}; "
         f"input {said['channels']}, 0 to {said['range']:g}, minus {mean}{divided}"
@@ -150,10 +154,8 @@ def _notes(values: dict[str, Any]) -> Iterator[str]:
         f"intervals; profile `{values['profile']}`{seed}."
     )
     if published := values.get("published"):
-        listed = [
-            f"{run} from `{plain(one['file'])}`, SHA-256 `{one['sha256'][:16]}`" for run, one in published.items()
-        ]
-        yield f"Published weights: {'; '.join(listed)}."
+        listed = [f"{run} is {published_text(one).partition('; input')[0]}" for run, one in published.items()]
+        yield f"Published weights: {'; '.join(listed)}. They stand in their runs' rows, however they were trained."
     if any(row["runs"] and row["ours"] is None and not row["missing"] for row in values["rows"]):
         yield (
             "Not run: rows of nets that nobody has imported (`vgg-repro weights import RUN FILE`). Profile `paper` "

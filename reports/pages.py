@@ -121,7 +121,8 @@ def _index(found: Results, folder: Path) -> str:
     if found.summaries:
         links.append("- [Training](training.md): every run, its error and its learning curve")
     if (data := folder / "data.md").exists() and found.facts and found.facts["manifest"][:16] in data.read_text():
-        links.append("- [Data](data.md): the images, their classes, sizes and colours, and training crops")
+        crops = ", sizes and colours, and training crops" if found.facts["train"] else " and sizes"
+        links.append(f"- [Data](data.md): the images, their classes{crops}")
     parts.append("\n".join(links))
     if found.others:
         parts.append(

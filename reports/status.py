@@ -7,7 +7,7 @@ from pipeline.progress import duration
 from pipeline.status import RunStatus, Status
 from reports.markdown import NONE, grid
 
-WORDS = {"done": "done", "cached": "in the cache", "run": "to do"}
+WORDS = {"done": "done", "part": "in part", "cached": "in the cache", "run": "to do"}
 
 
 def status_text(status: Status) -> str:

@@ -17,10 +17,10 @@ from pipeline.files import read_json
 from pipeline.formats.base import CONVENTIONS, Convention
 from pipeline.grid import figures
 from pipeline.params import Params
-from pipeline.paths import record, weights
+from pipeline.paths import record
 from pipeline.progress import Progress
-from reports.check import Checked, Trial
-from stages.setup import device, load_tensors, open_shards, published_normaliser, scorer_of
+from pipeline.verdict import Checked, Trial
+from stages.setup import device, open_shards, published_normaliser, scorer_of
 from vgg.errors import error
 from vgg.images import Images, rescaled_batches
 from vgg.score import MODES, Scorer
@@ -105,7 +105,21 @@ def _square(images: Some) -> bool:
 def _tried(params: Params, words: str, scorer: Scorer, mode: str, images: Some, run: str, scale: int) -> Trial:
     """The top-1 error that comes of something else on some images."""
     some = Some(images, TRIED)
-    return Trial(words, error(_posteriors(params, scorer, some, f"{run}, {words},", mode, scale), some.labels, 1))
+    return Trial(
+        words,
+        error(
+            _posteriors(
+                params,
+                scorer,
+                some,
+                f"{run}, tried otherwise,",
+                mode,
+                scale,
+            ),
+            some.labels,
+            1,
+        ),
+    )
 
 
 def _others(params: Params, run: str, scorer: Scorer, mode: str) -> Iterator[tuple[str, Scorer, str]]:
@@ -114,12 +128,11 @@ def _others(params: Params, run: str, scorer: Scorer, mode: str) -> Iterator[tup
         other = {"before_softmax": "after_softmax", "after_softmax": "before_softmax"}[scorer.mean]
         yield f"score.mean: {other}", replace(scorer, mean=other), mode
         return
-    now = load_tensors(weights(run, "published"), f"vgg-repro weights import {run} FILE")["input"]
-    said = read_json(record(run), "")["input"]
+    now = Convention.of(read_json(record(run), f"vgg-repro weights import {run} FILE")["input"])
     for convention in _conventions():
+        turned = convention.channels != now.channels
         taken = {"mean_rgb": [*convention.mean_rgb], "deviation_rgb": [*convention.deviation_rgb]}
-        turned = convention.channels != said["channels"]
-        if turned or taken != now:
+        if turned or taken != {"mean_rgb": [*now.mean_rgb], "deviation_rgb": [*now.deviation_rgb]}:
             yield _options(convention), replace(scorer, normalise=_Input(taken, turned, scorer.device)), mode
 
 

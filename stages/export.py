@@ -23,7 +23,7 @@ from pipeline.formats import load
 from pipeline.formats.naming import FCS, names
 from pipeline.formats.pytorch import OURS
 from pipeline.params import Params, nearest
-from pipeline.paths import record, weights
+from pipeline.paths import WEIGHTS, record, weights
 from stages.setup import build, load_tensors, save_tensors
 from vgg.nets import VGG
 
@@ -40,7 +40,7 @@ def main(params: Params, run: str, file: Path) -> None:
         raise UsageError(f"{file} says no format by its ending. {nearest(file.suffix, list(WRITERS))}")
     if not file.parent.is_dir():
         raise Failure(f"{file} could not be written: there is no folder {file.parent}")
-    if file.resolve().is_relative_to(weights("", params.weights).parent.parent.resolve()):
+    if file.resolve().is_relative_to(WEIGHTS.resolve()):
         raise UsageError(f"{file} lies among the runs' own weights: name another folder")
     published = params.weights == "published"
     make = f"vgg-repro weights import {run} FILE" if published else f"vgg-repro train {run}"

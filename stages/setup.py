@@ -74,7 +74,8 @@ def scorer_of(params: Params, run: str, facts: Facts, where: torch.device) -> Sc
     try:
         net.load_state_dict(found["weights"])
     except RuntimeError:
-        raise Failure(f"{file} is of {_misfit(net, found['weights'])}; make it with: {make}") from None
+        mend = "import a net of these" if published else f"make it with: {make}"
+        raise Failure(f"{file} is of {_misfit(net, found['weights'])}; {mend}") from None
     if published and found["classes"] and facts.wnids and found["classes"] != facts.wnids:
         pairs = zip(found["classes"], facts.wnids, strict=True)
         number, (theirs, ours) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])

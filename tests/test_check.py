@@ -30,8 +30,9 @@ from pipeline.grid import figures
 from pipeline.params import parse
 from pipeline.paths import shards
 from pipeline.shards import Shards
-from reports.check import MARGIN, Checked, Trial, check_text
-from stages import published
+from pipeline.verdict import MARGIN, Checked, Trial
+from reports.check import check_text
+from stages import imported as published
 from vgg.errors import Error
 from vgg.initialise import randomise
 from vgg.nets import VGG
@@ -70,7 +71,7 @@ def test_a_deviation_of_one_is_the_authors_and_any_other_torchvisions() -> None:
         for deviation in ([1.0, 1.0, 1.0], [0.229, 0.224, 0.225], [58.0, 58.0, 58.0], [1.0, 1.0, 2.0]):
             found = {
                 (mode, scale): {(float(row["top1"]), float(row["top5"])) for row in rows}
-                for mode, scale, rows in figures(params, run, {"input": {"deviation": deviation}})
+                for mode, scale, rows in figures(params, run, {"input": {"range": 255, "deviation": deviation}})
             }
             if set(deviation) == {1.0}:
                 modes = AUTHORS.get(net, {})
@@ -201,7 +202,7 @@ def test_another_input_that_does_better_is_named(rng: np.random.Generator) -> No
     assert "--better 3" in said and "29.0 %" in said and "500 images" in said
     assert "--one" not in said and "-x" not in said and "--class-map" not in said
     same = [Trial("--one", interval(449, 500))]
-    assert "--one" not in meaning(check_text([checked(wrong, five, (28.5, 9.9), trials=same)]))
+    assert "import it again" not in meaning(check_text([checked(wrong, five, (28.5, 9.9), trials=same)]))
 
 
 @pytest.mark.parametrize("points", [3, 20])

@@ -29,7 +29,7 @@ from pipeline.facts import Facts
 from pipeline.formats import load
 from pipeline.params import NETS, Params, parse
 from pipeline.paths import facts, weights
-from stages import published
+from stages import imported as published
 from stages.export import main
 from stages.setup import save_tensors, weights_of
 from vgg.nets import VGG

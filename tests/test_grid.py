@@ -9,7 +9,7 @@ import yaml
 
 from pipeline import grid
 from pipeline.errors import UsageError
-from pipeline.params import Params, Run, load
+from pipeline.params import Import, Params, Run, load
 from pipeline.paths import posteriors
 
 ROOT = Path(__file__).parent.parent
@@ -92,3 +92,35 @@ def test_a_grid_without_a_run_the_paper_has_says_so(params: Params) -> None:
     fewer = params.model_copy(update={"runs": {k: v for k, v in params.runs.items() if k != "C-384"}})
     with pytest.raises(UsageError, match="no run of net C at S = 384"):
         grid.rows("table3", fewer)
+
+
+def with_published(params: Params, *runs: str) -> Params:
+    """The same where published nets are scored, and those of `runs` are there."""
+    rows = {run: Import(file="somewhere") for run in runs}
+    return params.model_copy(update={"weights": "published", "imports": rows})
+
+
+def test_published_d_and_e_are_enough_for_table_5_and_for_rows_of_3_4_6_and_7(params: Params) -> None:
+    both = with_published(params, "D-jitter", "E-jitter")
+    assert [name for name in grid.TITLES if not grid.lacking(name, both)] == ["table1", "table2", "table5"]
+    assert grid.in_part(both) == ["table3", "table4", "table6", "table7"]
+    assert grid.lacking("table4", both) == [
+        "B-256", "C-256", "C-384", "C-jitter", "D-256", "D-384", "E-256", "E-384",
+    ]  # fmt: skip
+    scores = {f"{mode}@{run}" for mode in ("dense", "crops") for run in ("D-jitter", "E-jitter")}
+    assert set(grid.everything(both)) == {"prepare", *scores, "table1", "table2", "table5"}
+    assert grid.within_reach(["table4", "table5"], both) == ["prepare", "dense@D-jitter", "dense@E-jitter", "table5"]
+
+
+def test_with_one_net_tables_are_made_of_its_rows_alone(params: Params) -> None:
+    one = with_published(params, "E-jitter")
+    assert grid.in_part(one) == ["table3", "table4", "table5", "table7"]  # no fusion of two, and Table 7's single net
+    assert grid.in_part(with_published(params)) == []
+    assert grid.everything(with_published(params)) == ["prepare", "table1", "table2"]
+
+
+def test_where_nets_are_trained_nothing_is_lacking(params: Params) -> None:
+    assert params.weights == "trained"
+    assert grid.everything(params) == [] and grid.in_part(params) == []
+    assert not any(grid.lacking(name, params) for name in grid.TITLES)
+    assert grid.within_reach(list(grid.TITLES), params) == list(grid.TITLES)

@@ -26,7 +26,7 @@ PREPARING += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "pipeline" /
 PUBLISHED = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "pipeline" / "formats").glob("*.py"))
 STEPS = {
     "prepare": [*DECODING, *PREPARING],
-    "published": [*PUBLISHED, "stages/published.py"],
+    "published": [*PUBLISHED, "stages/imported.py"],
     "train": [*SCORING, "vgg/initialise.py", "vgg/stream.py", "vgg/fit.py", *TRAINING],
     "score": [*SCORING, "stages/score.py"],
     "table": ["vgg/errors.py", "pipeline/grid.py", "reports/tables.py"],

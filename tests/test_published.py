@@ -704,7 +704,7 @@ KILLER = """
 import io, os, signal, sys
 from pathlib import Path
 from cli.main import main
-import cli.weights, pipeline.edit, pipeline.formats.caffe, stages.published, torchvision.models, vgg.nets
+import cli.weights, pipeline.edit, pipeline.formats.caffe, stages.imported, torchvision.models, vgg.nets
 root, file, number = Path(sys.argv[1]), sys.argv[2], 0
 while True:
     if not (child := os.fork()):

@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipeline.errors import Failure
 from pipeline.formats.base import Foreign, Given, Imported
-from pipeline.formats.classmap import NONE, order, read_map
+from pipeline.formats.classmap import WNID, order, read_map
 from pipeline.formats.fit import fit, reversed_input
 from pipeline.params import Net
 
 __all__ = ["Given", "Imported", "load", "read_net"]
 HEAD = 520  # bytes that tell a file's kind
+STRANGERS = {  # what others the first bytes tell
+    b"\x1f\x8b": "packed by gzip: unpack it first",
+    b"<": "a page of the web, not a net: the download went wrong",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself: git lfs pull",
+    b"\x08": "an ONNX model, or one of another framework, which is not read here: take the file it was made from",
+}
 PICKLE = 0x80  # the first byte of a pickle since Python 2.3
 LAST = "fc3"
 
@@ -34,17 +41,24 @@ def load(file: Path, net: str, size: Net, given: Given = Given()) -> Imported:  
         )
     if convention.channels == "BGR":
         weights["conv1_1.weight"] = reversed_input(weights["conv1_1.weight"])
-    words, said_by = list(foreign.classes), f"{file}, in its list of classes,"
+    classes = _put_in_order(foreign, weights, given)
+    kind = foreign.kind if foreign.exported is None else "vgg-repro"
+    return Imported(kind, weights, convention, classes, foreign.exported)
+
+
+def _put_in_order(foreign: Foreign, weights: dict[str, Any], given: Given) -> tuple[str, ...]:
+    """Put the last layer's outputs in our classes' order, and give their WordNet ids if somebody says them."""
+    outputs = len(weights[f"{LAST}.bias"])
+    words, said_by = list(foreign.classes), f"{foreign.file}, in its list of classes,"
     if given.class_map is not None:
-        words, said_by = read_map(given.class_map, len(weights[f"{LAST}.bias"])), f"the class map {given.class_map}"
+        words, said_by = read_map(given.class_map, outputs), f"the class map {given.class_map}"
+    elif words and len(words) != outputs:
+        raise Failure(f"{foreign.file} lists {len(words)} classes, and its net has {outputs} outputs")
     if words:
-        if len(words) != len(weights[f"{LAST}.bias"]):
-            raise Failure(f"{file} lists {len(words)} classes, and its net has {len(weights[f'{LAST}.bias'])} outputs")
-        outputs = order(words, said_by)
+        wanted = order(words, said_by)
         for part in ("weight", "bias"):
-            weights[f"{LAST}.{part}"] = np.ascontiguousarray(weights[f"{LAST}.{part}"][outputs])
-        words = sorted(word for word in words if word.startswith("n") and word != NONE)
-    return Imported("vgg-repro" if foreign.ours else foreign.kind, weights, convention, tuple(words))
+            weights[f"{LAST}.{part}"] = np.ascontiguousarray(weights[f"{LAST}.{part}"][wanted])
+    return tuple(sorted(word for word in words if WNID.fullmatch(word)))
 
 
 def read_net(file: Path) -> Foreign:
@@ -66,6 +80,9 @@ def read_net(file: Path) -> Foreign:
         return read_safetensors(file)
     if head.startswith(b"PK\x03\x04") or head[0] == PICKLE:
         return read_torch(file, head[0] != PICKLE)
+    for start, what in STRANGERS.items():
+        if head.startswith(start):
+            raise Failure(f"{file} is {what}")
     return read_caffe(file)
 
 

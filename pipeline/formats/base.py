@@ -89,8 +89,11 @@ class Given(NamedTuple):
 
     def over(self, usual: Convention | None) -> Convention | None:
         """The convention with what is given in it; none if nobody knows the mean."""
-        if self.range is not None and self.mean is None:
-            raise Failure("a range says what the mean and the deviation are in: give these too")
+        known = usual.range if usual else GREY_LEVELS
+        if self.range not in (None, known) and (self.mean is None or self.deviation is None):
+            raise Failure(
+                f"a range of {self.range:g}, not {known:g}, changes what mean and deviation mean: give both too"
+            )
         if usual is None:
             if self.mean is None:
                 return None
@@ -104,11 +107,11 @@ class Foreign:
     """A net's tensors by the names that its file has for them: LAYER.weight (out, in, ...) and LAYER.bias (out,)."""
 
     file: Path
-    kind: str  # one of naming.KINDS
+    kind: str  # a key of naming.HEADS
     tensors: Mapping[str, Array]
     convention: Convention | None  # what such nets usually take; none if that differs
     classes: tuple[str, ...] = ()  # the WordNet ids of its outputs, if the file has them
-    ours: bool = False  # written by `weights export`, whatever the names
+    exported: Mapping[str, Any] | None = None  # what `weights export` wrote beside the tensors
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ class Imported:
     weights: dict[str, NDArray[np.float32]]  # by the names and in the shapes of VGG's state dict
     convention: Convention  # of the net in its file
     classes: tuple[str, ...]  # the WordNet ids of its outputs, if somebody says them
+    exported: Mapping[str, Any] | None = None  # what `weights export` says of the net that it wrote
 
     @property
     def mean_rgb(self) -> Three:

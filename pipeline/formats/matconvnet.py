@@ -5,7 +5,6 @@ scipy's reader ends the process on some damaged files, so it works in one of its
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +14,9 @@ import numpy as np
 
 from pipeline.errors import Failure
 from pipeline.formats.base import MATCONVNET, Array, Foreign
+from pipeline.formats.classmap import WNID
 from pipeline.workers import share
 
-WNID = re.compile(r"n\d{8}", re.ASCII)
 VARIABLES = ["layers", "meta", "normalization", "classes"]
 
 

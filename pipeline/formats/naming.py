@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 FCS = ("fc1", "fc2", "fc3")
-KINDS = ("caffe", "matconvnet", "torchvision", "caffe in pytorch", "timm", "vgg-repro")
 HEADS = {
     "caffe": ("fc6", "fc7", "fc8"),
     "matconvnet": ("fc6", "fc7", "fc8"),

@@ -14,7 +14,7 @@ from pipeline.errors import Failure
 from pipeline.formats.base import CAFFE, TORCHVISION, Array, Convention, Foreign
 
 INSIDE = ("state_dict", "model", "weights")  # what a state dict lies in, in a checkpoint
-PARALLEL = "module."  # what DataParallel puts into names
+PARALLEL = re.compile(r"(^|\.)module\.")  # what DataParallel puts into names
 OURS = "vgg_repro"  # what `weights export` writes beside the tensors
 
 
@@ -104,9 +104,9 @@ def _foreign(file: Path, tensors: Mapping[str, Any], note: Any) -> Foreign:
     for name, value in tensors.items():
         if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_complex():
             raise Failure(f"{name} in {file} is no plain tensor of numbers")
-        if not value.is_floating_point():
+        if not value.is_floating_point() and not name.endswith("num_batches_tracked"):
             raise Failure(f"{name} in {file} holds {value.dtype}, not weights in floating point")
-        plain = name.replace(PARALLEL, "")
+        plain = PARALLEL.sub(r"\1", name)
         if plain in arrays:
             raise Failure(f"{file} has two tensors {plain}")
         arrays[plain] = value.detach().float().numpy()
@@ -118,14 +118,14 @@ def _foreign(file: Path, tensors: Mapping[str, Any], note: Any) -> Foreign:
             raise Failure(
                 f"what {file} says of its net's input is not as `vgg-repro weights export` writes it"
             ) from None
-    return Foreign(file, kind, arrays, convention, ours=isinstance(note, dict))
+    return Foreign(file, kind, arrays, convention, exported=note if isinstance(note, dict) else None)
 
 
 def _kind(file: Path, names: Mapping[str, Array]) -> tuple[str, Convention | None]:
     """Whose names these are, and the input that such nets take."""
     if any(name.startswith("conv1_1.") for name in names):
         return "vgg-repro", None
-    if "head.fc.weight" in names:
+    if any(name.startswith(("pre_logits.", "head.fc.")) for name in names):
         return "timm", TORCHVISION
     if "classifier.1.weight" in names or "classifier.4.weight" in names:
         return "caffe in pytorch", CAFFE

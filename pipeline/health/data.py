@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline import paths
 from pipeline.errors import Failure
+from pipeline.files import sha256
 from pipeline.health.base import Finding, Here, quoted
 
 DOWNLOADED = ("cifar10", "imagenette")
@@ -41,11 +42,19 @@ def nets(here: Here) -> Iterator[Finding]:
         if not Path(row.file).is_file():
             mend = f"vgg-repro weights import {run} /WHERE/THE/FILE/IS"
             yield Finding("nets", "failure", f"{run}'s file is not there: {row.file}", mend)
+        elif row.class_map and not _is(row.class_map, row.class_map_sha256):
+            mend = f"vgg-repro weights import {run} {quoted(row.file)} --class-map {quoted(row.class_map)}"
+            yield Finding("nets", "failure", f"{run}'s class map is missing or has changed: {row.class_map}", mend)
     if not params.imports:
         mend = "vgg-repro weights import D-jitter /WHERE/VGG_ILSVRC_16_layers.caffemodel"
         yield Finding("nets", "warning", "published nets are to be scored, and none is imported yet", mend)
     elif all(Path(row.file).is_file() for row in params.imports.values()):
         yield Finding("nets", "ok", f"published ones for {', '.join(params.imports)}")
+
+
+def _is(path: str, wanted: str | None) -> bool:
+    """Whether a file is there, and is what it was."""
+    return Path(path).is_file() and (wanted is None or sha256(Path(path)) == wanted)
 
 
 def _archives(root: Path) -> Iterator[Finding]:

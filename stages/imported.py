@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from pipeline.errors import Failure
+from pipeline.facts import read_facts
 from pipeline.files import sha256, write_json
 from pipeline.formats import Given, Imported, load
 from pipeline.formats.known import hashes, recognised
 from pipeline.grid import check_imported
 from pipeline.params import Import, Params
-from pipeline.paths import record, weights
+from pipeline.paths import facts, record, weights
 from reports.markdown import published_text
 from stages.setup import save_tensors
 
@@ -28,6 +29,9 @@ def main(params: Params, name: str) -> None:
     save_tensors(weights(name, "published"), kept)
     said = _record(params, name, file, found)
     write_json(record(name), said)
+    classes = len(read_facts(params.profile).classes) if facts(params.profile).exists() else said["outputs"]
+    if classes != said["outputs"]:
+        print(f"{name}: the images that are prepared are of {classes:,} classes, and these outputs do not fit them")
     print(f"{name}: net {net} of {said['outputs']:,} classes ({found.kind}), {published_text(said).replace('`', '')}")
 
 
@@ -59,6 +63,7 @@ def _record(params: Params, name: str, file: Path, found: Imported) -> dict[str,
         **sums,
         "known": known._asdict() if known else None,
         "kind": found.kind,
+        "exported": found.exported,
         "input": found.convention.as_dict(),
         "input_given": told,
         "outputs": len(found.weights["fc3.bias"]),
