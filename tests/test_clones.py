@@ -44,8 +44,8 @@ def test_each_clone_takes_from_the_cache_what_the_other_made(pair: tuple[Path, P
     shards = {path: path.stat().st_mtime_ns for path in (one.parent / "shards").rglob("*")}
     assert executed(shared(two, "dvc", "repro", "shallow")) == {"fingerprint", "prepare"}, "the path is another one"
     assert {path: path.stat().st_mtime_ns for path in (one.parent / "shards").rglob("*.bin")}.items() <= shards.items()
-    assert sha256(two / "weights/trained/B-256.pt") == sha256(one / "weights/B-256.pt")
+    assert sha256(two / "weights/trained/B-256.pt") == sha256(one / "weights/trained/B-256.pt")
 
     assert "train@C-256" in executed(shared(two, "dvc", "repro", "train@C-256"))
     assert executed(shared(one, "dvc", "repro", "train@C-256")) == {"fingerprint"}
-    assert sha256(two / "weights/trained/C-256.pt") == sha256(one / "weights/C-256.pt")
+    assert sha256(two / "weights/trained/C-256.pt") == sha256(one / "weights/trained/C-256.pt")
