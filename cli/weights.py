@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cli.common import Direct, Run, complete_runs, in_stage, params, repro, through_dvc
+from cli import imports
+from cli.common import Direct, Run, complete_runs, params, repro, through_dvc
 
 app = typer.Typer(no_args_is_help=True, help="Make, import, check and export weights.", rich_markup_mode=None)
 
@@ -22,12 +22,6 @@ def _complete(incomplete: str) -> list[str]:
     from pipeline.params import NETS
 
     return [net for net in NETS if net.startswith(incomplete)]
-
-
-def _complete_input(incomplete: str) -> list[str]:
-    from pipeline.formats.base import CONVENTIONS
-
-    return [name for name in CONVENTIONS if name.startswith(incomplete)]
 
 
 @app.command("random")
@@ -56,57 +50,7 @@ def random(
     through_dvc(f"random@{net}", direct, work)
 
 
-@app.command("import")
-def import_(
-    run: Run,
-    file: Annotated[Path | None, typer.Argument(help="The published net; its kind is told by its content.")] = None,
-    input: Annotated[
-        str | None,
-        typer.Option(
-            help="Whose input it takes, where its kind is not enough: caffe, matconvnet or torchvision.",
-            autocompletion=_complete_input,
-        ),
-    ] = None,
-    channels: Annotated[str | None, typer.Option(help="RGB or BGR.")] = None,
-    range: Annotated[int | None, typer.Option(help="The largest value of a pixel: 1 or 255.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Subtracted, such as 103.939,116.779,123.68.")] = None,
-    deviation: Annotated[str | None, typer.Option(help="Divided by, such as 0.229,0.224,0.225.")] = None,
-    class_map: Annotated[
-        Path | None, typer.Option(help="A line an output: its WordNet id, its class's number from 0, or - for none.")
-    ] = None,
-    direct: Direct = False,
-) -> None:
-    """Import a published net, of Caffe, MatConvNet, PyTorch or safetensors, as the weights of a run.
-
-    Example: vgg-repro weights import D-jitter VGG_ILSVRC_16_layers.caffemodel
-    """
-    from pipeline.errors import UsageError
-    from pipeline.grid import check_imported, check_run
-    from stages.imported import given
-
-    check_run(params(), run)
-    if file is not None:
-        channels = channels.upper() if channels else None
-        divided = _three(deviation)
-        _check_options(channels, range, divided)
-        said = {"channels": channels, "range": range, "mean": _three(mean), "deviation": divided}
-        file = Path(os.path.abspath(file.expanduser()))
-        _write_import(
-            run, file, _convention(input) | {key: one for key, one in said.items() if one is not None}, class_map
-        )
-    elif any(one is not None for one in (input, channels, range, mean, deviation, class_map)):
-        raise UsageError("options say something of a FILE: name it too")
-    chosen = params()
-    given(check_imported(chosen, run))  # its class map may have changed, which DVC does not see
-
-    def work() -> None:
-        from stages.imported import main
-
-        main(chosen, run)
-
-    through_dvc(f"import@{run}", direct, work)
-    if chosen.weights == "trained" and not in_stage():
-        typer.echo("params.yaml has weights: trained, and trained nets are scored; for these, write weights: published")
+app.command("import")(imports.import_)
 
 
 @app.command("check")
@@ -168,65 +112,3 @@ def export(
     from stages.export import main
 
     main(chosen, run, file.expanduser())
-
-
-def _write_import(run: str, file: Path, said: dict[str, Any], class_map: Path | None) -> None:
-    """Write a row of `imports` in params.yaml, once the file is known to fit."""
-    from pipeline.edit import with_row, write
-    from pipeline.errors import UsageError
-    from pipeline.files import sha256
-    from pipeline.params import parse
-    from pipeline.paths import PARAMS
-    from stages.imported import read
-
-    row: dict[str, Any] = {"file": str(file), **said}
-    if class_map is not None:
-        class_map = Path(os.path.abspath(class_map.expanduser()))
-        if not class_map.is_file():
-            raise UsageError(f"there is no class map {class_map}")
-        row |= {"class_map": str(class_map), "class_map_sha256": sha256(class_map)}
-    text = with_row("imports", run, row)
-    read(parse(text.encode(), PARAMS), run)
-    write(text)
-    typer.echo(f"params.yaml: imports has {run} from {file} now")
-
-
-def _convention(input: str | None) -> dict[str, Any]:
-    """The input of a known kind of net. UsageError for an unknown one."""
-    from pipeline.errors import UsageError
-    from pipeline.formats.base import CONVENTIONS
-    from pipeline.params import nearest
-
-    if input is None:
-        return {}
-    if input not in CONVENTIONS:
-        raise UsageError(f"--input {input} is no kind of net. {nearest(input, list(CONVENTIONS))}")
-    said = CONVENTIONS[input].as_dict()
-    return {**said, "range": int(said["range"])}
-
-
-def _three(text: str | None) -> list[float] | None:
-    """Three numbers with commas between them. UsageError for anything else."""
-    from pipeline.errors import UsageError
-
-    if text is None:
-        return None
-    try:
-        first, second, third = map(float, text.split(","))
-    except ValueError:
-        raise UsageError(
-            f"{text!r} is not three numbers with commas between them, such as 103.939,116.779,123.68"
-        ) from None
-    return [first, second, third]
-
-
-def _check_options(channels: str | None, range: int | None, deviation: list[float] | None) -> None:
-    """UsageError for a value that is none, by the name of its option."""
-    from pipeline.errors import UsageError
-
-    if channels not in (None, "RGB", "BGR"):
-        raise UsageError(f"--channels {channels} is no order of channels. There are RGB, BGR")
-    if range not in (None, 1, 255):
-        raise UsageError(f"--range {range} is no range of pixels. There are 1, 255")
-    if deviation is not None and not all(one > 0 for one in deviation):
-        raise UsageError("--deviation is divided by: its three numbers are above 0")
