@@ -32,7 +32,7 @@ def plan(
     """
     from pipeline.errors import UsageError
     from pipeline.graph import ALWAYS, fates
-    from pipeline.grid import everything, stage_of, within_reach
+    from pipeline.grid import stage_of, within_reach
     from pipeline.plan import plan as planned
     from reports.plan import plan_text
 
@@ -40,9 +40,7 @@ def plan(
         raise UsageError("--measure and --images-per-second each say how fast a machine is: give one of them")
     chosen = params()
     named = [f"train@{target}" if target in chosen.runs else stage_of(target) for target in targets or []]
-    asked = fates(within_reach(named, chosen) if named else everything(chosen), chosen)
-    if not named and chosen.weights == "trained":  # published nets that were imported once wait for their turn
-        asked = [fate for fate in asked if not fate.stage.startswith("import@")]
+    asked = fates(within_reach(named, chosen), chosen)
     found = planned(chosen, [fate for fate in asked if fate.why != ALWAYS])
     speed = _speed(chosen, found, images_per_second, measure)
     nets = {name: run.net for name, run in chosen.runs.items()}

@@ -22,18 +22,15 @@ def run(
     """
     from pipeline.errors import Interrupted
     from pipeline.graph import needs
-    from pipeline.grid import everything, in_part, stage_of, within_reach
+    from pipeline.grid import in_part, stage_of, within_reach
     from pipeline.signals import stopped_by_sigterm
     from pipeline.walk import Walk
 
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     chosen, named = params(), [stage_of(target) for target in targets or []]
-    graph = needs(within_reach(named, chosen) if named else everything(chosen))
-    if not named and chosen.weights == "trained":  # published nets that were imported once wait for their turn
-        graph = {stage: before for stage, before in graph.items() if not stage.startswith("import@")}
     try:
         with stopped_by_sigterm():
-            Walk(graph, jobs).run()
+            Walk(needs(within_reach(named, chosen)), jobs).run()
     except KeyboardInterrupt:
         raise Interrupted("stopped; the same command goes on with what is left") from None
     for table in in_part(chosen):

@@ -23,6 +23,7 @@ Needs = Mapping[str, frozenset[str]]  # a stage to the stages it needs first
 What = Literal["done", "cached", "run"]
 LOOKS = "fingerprint"  # the stage that DVC runs each time
 PREPARE = "prepare"
+IMPORT = "import@"
 NEVER = "never run with profile"
 NAMED = 3  # stages named at the most, of those that a stage waits for
 ALWAYS = "it runs each time"  # as stages without inputs do
@@ -38,7 +39,7 @@ class Fate(NamedTuple):
 
 
 def needs(targets: Sequence[str]) -> Needs:
-    """The stages that `targets` (all, if there are none) come down to, each with those it needs first.
+    """The stages that `targets` (all but imports, if there are none) come down to, each with those it needs first.
 
     UsageError for a target that DVC does not know.
     """
@@ -78,6 +79,8 @@ def _ordered(repo: Any, targets: Sequence[str]) -> list[Any]:
 
     graph = repo.index.graph
     wanted = plan_repro(graph, collect_stages(repo, list(targets) or ["dvc.yaml"]))
+    if not targets:  # published nets that were imported once wait until they are scored
+        wanted = [stage for stage in wanted if not stage.addressing.startswith(IMPORT)]
     place = {stage: number for number, stage in enumerate(repo.index.stages)}
     return list(lexicographical_topological_sort(graph.subgraph(wanted).reverse(), key=place.__getitem__))
 

@@ -192,7 +192,9 @@ def in_part(params: Params) -> list[str]:
 
 
 def within_reach(targets: Sequence[str], params: Params) -> list[str]:
-    """The same stages, but for a table that lacks nets the scores that it can have."""
+    """The same stages, but for a table that lacks nets the scores that it can have; everything, if none is named."""
+    if not targets:
+        return everything(params)
     there = set(scored(params))
     found: list[str] = []
     for target in targets:

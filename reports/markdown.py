@@ -118,20 +118,23 @@ def _difference(row: dict[str, Any]) -> str:
 
 def published_text(record: dict[str, Any]) -> str:
     """Where a published net comes from, in a phrase."""
-    known, said = record["known"], record["input"]
+    known = record["known"]
     who = (
         f"{known['what']} by its {known['algorithm'].upper()} ({known['source']})" if known else "on no list known here"
     )
-    mean, deviation = (", ".join(f"{level:g}" for level in said[key]) for key in ("mean", "deviation"))
-    divided = "" if set(said["deviation"]) == {1.0} else f", divided by {deviation}"
     if exported := record.get("exported"):
         before = exported.get("published")
         of = f", which was imported from `{plain(before['file'])}`" if before else ", trained by this toolkit"
         who = f"exported from {exported['run']}{of}"
-    return (
-        f"`{plain(record['file'])}`, SHA-256 `{record['sha256'][:16]}`, {who}; "
-        f"input {said['channels']}, 0 to {said['range']:g}, minus {mean}{divided}"
-    )
+    file = plain(record["file"])
+    return f"`{file}`, SHA-256 `{record['sha256'][:16]}`, {who}; input {input_text(record['input'])}"
+
+
+def input_text(said: dict[str, Any]) -> str:
+    """How a net takes its pictures: BGR, 0 to 255, minus 103.939, 116.779, 123.68."""
+    mean, deviation = (", ".join(f"{level:g}" for level in said[key]) for key in ("mean", "deviation"))
+    divided = "" if set(said["deviation"]) == {1.0} else f", divided by {deviation}"
+    return f"{said['channels']}, 0 to {said['range']:g}, minus {mean}{divided}"
 
 
 def _notes(values: dict[str, Any]) -> Iterator[str]:

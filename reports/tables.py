@@ -33,21 +33,18 @@ def table(name: str, params: Params, facts: Facts | None) -> dict[str, Any]:
         raise Failure(f"{name} needs prepared data; make it with: vgg-repro prepare")
     scores = Scores(params, facts)
     found = [_row(row, scores) for row in rows(name, params)]
-    return (
-        head
-        | {
-            "k": top_k(len(facts.classes)),
-            "classes": len(facts.classes),
-            "images": facts.val,
-            "data": facts.source,
-            "manifest": facts.manifest,
-            "comparable": facts.comparable and params.chosen.net.size_ratio == params.chosen.net.width_ratio == 1,
-            "rows": found,
-            "seed": params.chosen.train.seed if params.chosen.train else None,
-            "weights": scores.weights(),
-        }
-        | ({"published": scores.published} if scores.published else {})
-    )
+    values = head | {
+        "k": top_k(len(facts.classes)),
+        "classes": len(facts.classes),
+        "images": facts.val,
+        "data": facts.source,
+        "manifest": facts.manifest,
+        "comparable": facts.comparable and params.chosen.net.size_ratio == params.chosen.net.width_ratio == 1,
+        "rows": found,
+        "seed": params.chosen.train.seed if params.chosen.train else None,
+        "weights": scores.weights(),
+    }
+    return values | {"published": scores.published} if scores.published else values
 
 
 def configurations() -> list[dict[str, Any]]:
@@ -79,9 +76,8 @@ class Scores:
 
     def __init__(self, params: Params, facts: Facts) -> None:
         self.params, self.facts = params, facts
-        self.published: dict[
-            str, Any
-        ] = {}  # of the runs read so far those whose weights are published, with their record
+        self.possible = set(scored(params))  # by the weights that there are or can be made
+        self.published: dict[str, Any] = {}  # of the runs read so far those of published weights, with their record
         self.read: dict[tuple[str, str], dict[str, NDArray[Any]]] = {}
 
     def has(self, run: str, mode: str) -> bool:
@@ -132,8 +128,7 @@ def _scales(row: Row, run: Run, mode: str) -> tuple[int, ...]:
 def _row(row: Row, scores: Scores) -> dict[str, Any]:
     """One row's values: `ours` is None where the scores are missing, and for other people's rows."""
     lacking = [need for need in row.needs() if not scores.has(*need)]
-    can = set(scored(scores.params))
-    missing = [f"vgg-repro score {mode} {run}" for run, mode in lacking if (run, mode) in can]
+    missing = [f"vgg-repro score {mode} {run}" for run, mode in lacking if (run, mode) in scores.possible]
     values: dict[str, Any] = {
         "label": dict(row.label), "runs": list(row.runs), "paper": dict(row.paper), "ours": None, "missing": missing
     }  # fmt: skip

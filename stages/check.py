@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,17 +13,15 @@ from torch import Tensor
 
 from pipeline.errors import Failure
 from pipeline.facts import read_facts
-from pipeline.files import read_json
 from pipeline.formats.base import CONVENTIONS, Convention
 from pipeline.grid import figures
 from pipeline.params import Params
-from pipeline.paths import record
 from pipeline.progress import Progress
 from pipeline.verdict import Checked, Trial
-from stages.setup import device, open_shards, published_normaliser, scorer_of
+from stages.setup import device, open_shards, posteriors_at, published_normaliser, read_record, scorer_of
 from vgg.errors import error
-from vgg.images import Images, rescaled_batches
-from vgg.score import MODES, Scorer
+from vgg.images import Images
+from vgg.score import Scorer
 
 TRIED = 500  # images that other inputs are tried on, where the net's own has missed
 FEW = 500  # images that are looked at on a CPU unless somebody says how many
@@ -59,14 +57,15 @@ def main(params: Params, runs: Sequence[str], count: int | None) -> list[Checked
     facts = read_facts(params.profile)
     every = open_shards(params, "val", facts)
     images = Some(every, count or (len(every) if where.type == "cuda" else FEW))
-    found: list[Checked] = []
+    some, found = Some(images, TRIED), list[Checked]()
     for run in runs:
-        scorer = scorer_of(params, run, facts, where)
-        for mode, scale, rows in figures(params, run, read_json(record(run), f"vgg-repro weights import {run} FILE")):
-            posteriors = _posteriors(params, scorer, images, run, mode, scale)
+        scorer, record = scorer_of(params, run, facts, where), read_record(run)
+        for mode, scale, rows in figures(params, run, record):
+            posteriors = _posteriors(params, scorer, images, mode, scale, run)
             checked = _checked(posteriors, images.labels, run=run, mode=mode, scale=scale, figures=rows)
             if not checked.agrees and not any(one.better for one in found if one.run == run):
-                tried = [_tried(params, *trial, images, run, scale) for trial in _others(params, run, scorer, mode)]
+                others = _others(record["input"], scorer, mode)
+                tried = [_tried(params, words, other, some, checked) for words, other in others]
                 checked = replace(checked, trials=tried, square=_square(images))
             found.append(checked)
     if not found:
@@ -81,18 +80,18 @@ def _checked(posteriors: NDArray[np.float32], labels: Labels, **about: Any) -> C
     return Checked(top1=top1, top5=top5, sure=float(posteriors.max(1).mean()), named=named, **about)
 
 
-def _posteriors(params: Params, scorer: Scorer, images: Images, run: str, mode: str, scale: int) -> NDArray[np.float32]:
-    """Posteriors (images, K) of one run at one scale."""
-    score, pixels = params.chosen.score, params.chosen.net.pixels(scale)
-    batches = rescaled_batches(images, pixels, score.batch, score.threads, scorer.device.type == "cuda")
-    with Progress(f"{mode} {run} at Q = {scale}", len(images), "images") as progress:
+def _posteriors(
+    params: Params, scorer: Scorer, images: Images, mode: str, scale: int, called: str
+) -> NDArray[np.float32]:
+    """Posteriors (images, K) at one scale, with a line that says how far it is."""
+    with Progress(f"{mode} {called} at Q = {scale}", len(images), "images") as progress:
+        return posteriors_at(params, scorer, images, mode, scale, progress)
 
-        def counted() -> Iterator[Any]:
-            for batch in batches:
-                yield batch
-                progress.advance(len(batch.ids))
 
-        return scorer.posteriors(counted(), len(images), MODES[mode])
+def _tried(params: Params, words: str, other: Scorer, some: Some, missed: Checked) -> Trial:
+    """The top-1 error that comes of something else, in the protocol that has missed."""
+    called = f"{missed.run}, tried otherwise,"
+    return Trial(words, error(_posteriors(params, other, some, missed.mode, missed.scale, called), some.labels, 1))
 
 
 def _square(images: Some) -> bool:
@@ -102,38 +101,17 @@ def _square(images: Some) -> bool:
     return bool(height == width and counts.max() > SQUARE * len(images))
 
 
-def _tried(params: Params, words: str, scorer: Scorer, mode: str, images: Some, run: str, scale: int) -> Trial:
-    """The top-1 error that comes of something else on some images."""
-    some = Some(images, TRIED)
-    return Trial(
-        words,
-        error(
-            _posteriors(
-                params,
-                scorer,
-                some,
-                f"{run}, tried otherwise,",
-                mode,
-                scale,
-            ),
-            some.labels,
-            1,
-        ),
-    )
-
-
-def _others(params: Params, run: str, scorer: Scorer, mode: str) -> Iterator[tuple[str, Scorer, str]]:
-    """What may have been meant in a published net's place: other inputs, or another order of mean and soft-max."""
+def _others(said: Mapping[str, Any], scorer: Scorer, mode: str) -> Iterator[tuple[str, Scorer]]:
+    """What may have been meant in the place of the input `said`, or of the order of mean and soft-max, in words."""
     if mode == "dense":
         other = {"before_softmax": "after_softmax", "after_softmax": "before_softmax"}[scorer.mean]
-        yield f"score.mean: {other}", replace(scorer, mean=other), mode
+        yield f"score.mean: {other}", replace(scorer, mean=other)
         return
-    now = Convention.of(read_json(record(run), f"vgg-repro weights import {run} FILE")["input"])
-    for convention in _conventions():
-        turned = convention.channels != now.channels
-        taken = {"mean_rgb": [*convention.mean_rgb], "deviation_rgb": [*convention.deviation_rgb]}
-        if turned or taken != {"mean_rgb": [*now.mean_rgb], "deviation_rgb": [*now.deviation_rgb]}:
-            yield _options(convention), replace(scorer, normalise=_Input(taken, turned, scorer.device)), mode
+    now = Convention.of(said)
+    for one in _conventions():
+        turned = one.channels != now.channels
+        if turned or (one.mean_rgb, one.deviation_rgb) != (now.mean_rgb, now.deviation_rgb):
+            yield _options(one), replace(scorer, normalise=_Input(one, turned, scorer.device))
 
 
 def _conventions() -> Iterator[Convention]:
@@ -151,8 +129,9 @@ def _options(convention: Convention) -> str:
 class _Input:
     """Another input for a net that takes RGB by its first convolution as it was imported."""
 
-    def __init__(self, taken: dict[str, list[float]], turned: bool, where: torch.device) -> None:
-        self.normalise, self.turned = published_normaliser(taken).to(where), turned
+    def __init__(self, taken: Convention, turned: bool, where: torch.device) -> None:
+        self.normalise = published_normaliser(taken.mean_rgb, taken.deviation_rgb).to(where)
+        self.turned = turned
 
     def __call__(self, pixels: Tensor) -> Tensor:
         found = self.normalise(pixels)

@@ -18,13 +18,14 @@ from torch import Tensor
 
 from pipeline.errors import Failure, UsageError
 from pipeline.facts import read_facts
-from pipeline.files import read_json, whole
+from pipeline.files import whole
 from pipeline.formats import load
 from pipeline.formats.naming import FCS, names
 from pipeline.formats.pytorch import OURS
 from pipeline.params import Params, nearest
-from pipeline.paths import WEIGHTS, record, weights
-from stages.setup import build, load_tensors, save_tensors
+from pipeline.paths import WEIGHTS, weights
+from reports.markdown import input_text
+from stages.setup import build, load_tensors, maker, read_record, save_tensors
 from vgg.nets import VGG
 
 TOLERANCE = 1e-4  # of the largest score: runtimes add up in other orders
@@ -42,13 +43,11 @@ def main(params: Params, run: str, file: Path) -> None:
         raise Failure(f"{file} could not be written: there is no folder {file.parent}")
     if file.resolve().is_relative_to(WEIGHTS.resolve()):
         raise UsageError(f"{file} lies among the runs' own weights: name another folder")
-    published = params.weights == "published"
-    make = f"vgg-repro weights import {run} FILE" if published else f"vgg-repro train {run}"
-    found = load_tensors(weights(run, params.weights), make)
+    found = load_tensors(weights(run, params.weights), maker(run, params.weights))
     net = _net(params, run, found["weights"])
     note: dict[str, Any] = {"run": run, "net": params.runs[run].net, "input": _input(params, found)}
-    if published:
-        note["published"] = read_json(record(run), make)
+    if params.weights == "published":
+        note["published"] = read_record(run)
     partial = file.with_name(f".partial-{file.name}")
     try:
         WRITERS[file.suffix](params, net, note, partial)
@@ -60,11 +59,7 @@ def main(params: Params, run: str, file: Path) -> None:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
-    mean, deviation = (", ".join(f"{one:g}" for one in note["input"][key]) for key in ("mean", "deviation"))
-    divided = "" if set(note["input"]["deviation"]) == {1.0} else f", divided by {deviation}"
-    print(
-        f"{file}: net {note['net']} of {run}, read back and compared. Its input: RGB, 0 to 255, minus {mean}{divided}"
-    )
+    print(f"{file}: net {note['net']} of {run}, read back and compared. Its input: {input_text(note['input'])}")
 
 
 def _net(params: Params, run: str, values: Mapping[str, Tensor]) -> VGG:

@@ -11,6 +11,7 @@ from pipeline.errors import Failure
 from pipeline.facts import read_facts
 from pipeline.files import sha256, write_json
 from pipeline.formats import Given, Imported, load
+from pipeline.formats.classmap import is_as_given
 from pipeline.formats.known import hashes, recognised
 from pipeline.grid import check_imported
 from pipeline.params import Import, Params
@@ -43,11 +44,11 @@ def read(params: Params, name: str) -> Imported:
 
 def given(row: Import) -> Given:
     """What a row of `imports` says of its file. Failure if its class map is another than it was."""
-    path = Path(row.class_map) if row.class_map else None
-    if path is not None and row.class_map_sha256 and (not path.is_file() or sha256(path) != row.class_map_sha256):
+    if not is_as_given(row):
         raise Failure(
-            f"the class map {path} is missing or has changed since it was given: import the net again with it"
+            f"the class map {row.class_map} is missing or has changed since it was given: import the net again with it"
         )
+    path = Path(row.class_map) if row.class_map else None
     return Given(row.channels, row.range, row.mean, row.deviation, path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,22 +10,20 @@ from numpy.typing import NDArray
 
 from pipeline.errors import Failure
 from pipeline.facts import read_facts
-from pipeline.files import read_json, sha256, whole, write_json
+from pipeline.files import sha256, whole, write_json
 from pipeline.grid import scales_of
 from pipeline.params import Params
-from pipeline.paths import errors, posteriors, record, weights
+from pipeline.paths import errors, posteriors, weights
 from pipeline.progress import Progress
 from pipeline.provenance import provenance
-from stages.setup import device, open_shards, scorer_of
+from stages.setup import device, open_shards, posteriors_at, read_record, scorer_of
 from vgg.errors import error, top_k
-from vgg.images import Rescaled, rescaled_batches
-from vgg.score import MODES
 
 
 def main(params: Params, name: str, mode: str) -> None:
     """Score the run `name` in `mode` on the validation images."""
     started = time.monotonic()
-    run, score, size = params.runs[name], params.chosen.score, params.chosen.net
+    run, score = params.runs[name], params.chosen.score
     facts = read_facts(params.profile)
     images = open_shards(params, "val", facts)
     where = device(score.device, score.threads)
@@ -37,9 +34,8 @@ def main(params: Params, name: str, mode: str) -> None:
     scales = scales_of(run, mode)
     with Progress(f"{mode} {name}", len(images) * len(scales), "images") as progress:
         for scale in scales:
-            batches = rescaled_batches(images, size.pixels(scale), score.batch, score.threads, where.type == "cuda")
             try:
-                found[str(scale)] = scorer.posteriors(_counted(batches, progress), len(images), MODES[mode])
+                found[str(scale)] = posteriors_at(params, scorer, images, mode, scale, progress)
             except ValueError as reason:
                 raise Failure(f"{name} cannot be scored at Q = {scale}: {reason}") from None
     with whole(posteriors(name, mode)) as file:
@@ -65,16 +61,7 @@ def main(params: Params, name: str, mode: str) -> None:
 
 def _published(params: Params, name: str) -> dict[str, Any]:
     """What marks the numbers of a published net."""
-    if params.weights == "trained":
-        return {}
-    return {"published": read_json(record(name), f"vgg-repro weights import {name} FILE")}
-
-
-def _counted(batches: Iterator[Rescaled], progress: Progress) -> Iterator[Rescaled]:
-    """The same batches, each counted once it is done with."""
-    for batch in batches:
-        yield batch
-        progress.advance(len(batch.ids))
+    return {"published": read_record(name)} if params.weights == "published" else {}
 
 
 def _both(posteriors: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> dict[str, float]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.device import has_gpu
@@ -15,12 +16,14 @@ from pipeline.errors import Failure
 from pipeline.facts import PREPARE, Facts
 from pipeline.files import read_json, sha256, whole
 from pipeline.params import Params
-from pipeline.paths import shards, summary, weights
+from pipeline.paths import record, shards, summary, weights
 from pipeline.prepare import is_asked_for
+from pipeline.progress import Progress
 from pipeline.shards import MAKE_SHARDS, Shards
+from vgg.images import Images, Rescaled, rescaled_batches
 from vgg.nets import VGG
 from vgg.normalise import Normalise, colour_components
-from vgg.score import Scorer
+from vgg.score import MODES, Scorer
 
 
 def device(choice: str, threads: int) -> torch.device:
@@ -41,11 +44,11 @@ def normaliser(params: Params, facts: Facts) -> Normalise:
     return Normalise(torch.tensor(facts.mean_rgb), components, params.chosen.net.input_scale)
 
 
-def published_normaliser(said: Mapping[str, list[float]]) -> Normalise:
-    """A published net's input: `said` has its mean_rgb and deviation_rgb, grey levels."""
-    deviation = torch.tensor(said["deviation_rgb"])
+def published_normaliser(mean_rgb: Sequence[float], deviation_rgb: Sequence[float]) -> Normalise:
+    """A published net's input: minus the mean, divided by the deviation, three grey levels each."""
+    deviation = torch.tensor(deviation_rgb)
     scale = float(deviation[0]) if bool((deviation == deviation[0]).all()) else deviation
-    return Normalise(torch.tensor(said["mean_rgb"]), torch.zeros(3, 3), scale)
+    return Normalise(torch.tensor(mean_rgb), torch.zeros(3, 3), scale)
 
 
 def open_shards(params: Params, split: str, facts: Facts) -> Shards:
@@ -66,7 +69,7 @@ def scorer_of(params: Params, run: str, facts: Facts, where: torch.device) -> Sc
     """The finished net of `run`, trained or published, as `params` have it. Failure if there is none that fits."""
     score, size = params.chosen.score, params.chosen.net
     file, published = weights(run, params.weights), params.weights == "published"
-    make = f"vgg-repro weights import {run} FILE" if published else f"vgg-repro train {run}"
+    make = maker(run, params.weights)
     if not published:
         check_trained_on(params, run, facts)
     found = load_tensors(file, make)
@@ -81,8 +84,35 @@ def scorer_of(params: Params, run: str, facts: Facts, where: torch.device) -> Sc
         number, (theirs, ours) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
         raise Failure(f"class {number} of {file} is {theirs}, and that of the images is {ours}: see --class-map")
     net.to(where).to(memory_format=torch.channels_last)
-    normalise = published_normaliser(found["input"]) if published else normaliser(params, facts)
+    normalise = published_normaliser(**found["input"]) if published else normaliser(params, facts)
     return Scorer(net, normalise.to(where), size.crop, where, score.precision == "bfloat16", score.mean)
+
+
+def posteriors_at(
+    params: Params, scorer: Scorer, images: Images, mode: str, scale: int, progress: Progress
+) -> NDArray[np.float32]:
+    """Posteriors (images, K) of whole images in one mode at one Q, the paper's pixels. ValueError as the scorer's."""
+    score, pixels = params.chosen.score, params.chosen.net.pixels(scale)
+    batches = rescaled_batches(images, pixels, score.batch, score.threads, scorer.device.type == "cuda")
+    return scorer.posteriors(_counted(batches, progress), len(images), MODES[mode])
+
+
+def _counted(batches: Iterator[Rescaled], progress: Progress) -> Iterator[Rescaled]:
+    """The same batches, each counted once it is done with."""
+    for batch in batches:
+        yield batch
+        progress.advance(len(batch.ids))
+
+
+def maker(run: str, origin: str) -> str:
+    """The command that makes the weights of `run`, trained here or published."""
+    return f"vgg-repro weights import {run} FILE" if origin == "published" else f"vgg-repro train {run}"
+
+
+def read_record(run: str) -> dict[str, Any]:
+    """What is known of a run's published weights. Failure says what makes them."""
+    found: dict[str, Any] = read_json(record(run), maker(run, "published"))
+    return found
 
 
 def _misfit(net: VGG, found: Mapping[str, Tensor]) -> str:

@@ -7,7 +7,7 @@ import math
 import re
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -474,18 +474,16 @@ def test_reversed_channels_are_found_and_mended(desk: Desk) -> None:
     assert again.code == 0 and "MISSES" not in again.out, again
 
 
-def test_channels_reversed_the_other_way_are_found_and_mended(desk: Desk) -> None:
-    file = by_our_names(recogniser("D", desk.colours, CAFFE_RGB), desk.folder / "net")
-    desk.place("D-384", file, *options(CAFFE))
-    said = desk.check("D-384")
-    assert said.code == 1, said
-    desk.place("D-384", file, *mending(said.out))
-    assert desk.check("D-384").code == 0
-
-
-def test_torchvisions_input_is_found_for_a_net_imported_as_caffes(desk: Desk) -> None:
-    file = by_torchvisions_names(recogniser("D", desk.colours, TORCH), desk.folder / "net")
-    desk.place("D-384", file, "--input", "caffe")
+@pytest.mark.parametrize(
+    ("write", "own", "taken"),
+    [
+        pytest.param(by_our_names, CAFFE_RGB, options(CAFFE), id="channels reversed the other way"),
+        pytest.param(by_torchvisions_names, TORCH, ("--input", "caffe"), id="torchvision's net imported as Caffe's"),
+    ],
+)
+def test_another_input_is_found_and_mended(write: Callable[..., Path], own: Any, taken: Any, desk: Desk) -> None:
+    file = write(recogniser("D", desk.colours, own), desk.folder / "net")
+    desk.place("D-384", file, *taken)
     said = desk.check("D-384")
     assert said.code == 1, said
     desk.place("D-384", file, *mending(said.out))

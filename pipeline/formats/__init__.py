@@ -11,9 +11,10 @@ import numpy as np
 
 from pipeline.errors import Failure
 from pipeline.formats.base import Foreign, Given, Imported
-from pipeline.formats.classmap import WNID, order, read_map
+from pipeline.formats.classmap import order, read_map
 from pipeline.formats.fit import fit, reversed_input
 from pipeline.params import Net
+from pipeline.sources.base import WNID
 
 __all__ = ["Given", "Imported", "load", "read_net"]
 HEAD = 520  # bytes that tell a file's kind

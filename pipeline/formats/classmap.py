@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from pipeline.errors import Failure
+from pipeline.files import sha256
+from pipeline.params import Import
+from pipeline.sources.base import WNID
 
-WNID = re.compile(r"n\d{8}", re.ASCII)
 NONE = "-"  # of an output that is none of the classes
+
+
+def is_as_given(row: Import) -> bool:
+    """Whether the class map of a row of `imports` is there and what it was; DVC does not look at it."""
+    path = Path(row.class_map or "")
+    known = row.class_map_sha256
+    return row.class_map is None or (path.is_file() and (known is None or sha256(path) == known))
 
 
 def read_map(path: Path, outputs: int) -> list[str]:

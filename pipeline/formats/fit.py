@@ -44,7 +44,7 @@ def shapes(net: str, size: Net, classes: int) -> dict[str, Shape]:
 
 def _check_names(foreign: Foreign, net: str, there: Mapping[str, str]) -> None:
     """Failure if the file has not just the layers of `net`."""
-    wanted = {f"{layer}.{part}" for layer in there.values() for part in ("weight", "bias")}
+    wanted = _tensors(there)
     others = [other for other in NETS if _looks_like(foreign, other)]
     if others and net not in others:
         raise Failure(f"{foreign.file} holds a net {' or '.join(others)}, not a net {net}")
@@ -67,10 +67,14 @@ def _looks_like(foreign: Foreign, net: str) -> bool:
 
     there = names(foreign.kind, net)
     kernels = {there[layer.name]: layer.kernel for block in blocks(net) for layer in block if layer.kernel}
-    wanted = {f"{layer}.{part}" for layer in there.values() for part in ("weight", "bias")}
-    return set(foreign.tensors) == wanted and all(
+    return set(foreign.tensors) == _tensors(there) and all(
         foreign.tensors[f"{layer}.weight"].shape[2:] == (kernel, kernel) for layer, kernel in kernels.items()
     )
+
+
+def _tensors(there: Mapping[str, str]) -> set[str]:
+    """The tensors of layers that a file calls so."""
+    return {f"{layer}.{part}" for layer in there.values() for part in ("weight", "bias")}
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

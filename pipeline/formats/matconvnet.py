@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.errors import Failure
 from pipeline.formats.base import MATCONVNET, Array, Foreign
-from pipeline.formats.classmap import WNID
+from pipeline.sources.base import WNID
 from pipeline.workers import share
 
 VARIABLES = ["layers", "meta", "normalization", "classes"]

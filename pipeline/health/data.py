@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pipeline import paths
 from pipeline.errors import Failure
-from pipeline.files import sha256
 from pipeline.health.base import Finding, Here, quoted
 
 DOWNLOADED = ("cifar10", "imagenette")
@@ -34,6 +33,8 @@ def images(here: Here) -> Iterator[Finding]:
 
 def nets(here: Here) -> Iterator[Finding]:
     """Whether the files of the published nets are there, where those are scored."""
+    from pipeline.formats.classmap import is_as_given
+
     params = here.valid
     if params.weights == "trained":
         yield Finding("nets", "ok", "trained here; no published ones are asked for")
@@ -42,7 +43,7 @@ def nets(here: Here) -> Iterator[Finding]:
         if not Path(row.file).is_file():
             mend = f"vgg-repro weights import {run} /WHERE/THE/FILE/IS"
             yield Finding("nets", "failure", f"{run}'s file is not there: {row.file}", mend)
-        elif row.class_map and not _is(row.class_map, row.class_map_sha256):
+        elif row.class_map and not is_as_given(row):
             mend = f"vgg-repro weights import {run} {quoted(row.file)} --class-map {quoted(row.class_map)}"
             yield Finding("nets", "failure", f"{run}'s class map is missing or has changed: {row.class_map}", mend)
     if not params.imports:
@@ -50,11 +51,6 @@ def nets(here: Here) -> Iterator[Finding]:
         yield Finding("nets", "warning", "published nets are to be scored, and none is imported yet", mend)
     elif all(Path(row.file).is_file() for row in params.imports.values()):
         yield Finding("nets", "ok", f"published ones for {', '.join(params.imports)}")
-
-
-def _is(path: str, wanted: str | None) -> bool:
-    """Whether a file is there, and is what it was."""
-    return Path(path).is_file() and (wanted is None or sha256(Path(path)) == wanted)
 
 
 def _archives(root: Path) -> Iterator[Finding]:

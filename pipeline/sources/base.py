@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from pipeline.params import Split as Split
 
 SPLITS: tuple[Split, Split] = ("train", "val")
+WNID = re.compile(r"n\d{8}", re.ASCII)  # a WordNet id
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image as stored
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.errors import Failure
 from pipeline.sources import devkit
-from pipeline.sources.base import SPLITS, Encoded, Entry, LeftOut, Listing, Split
+from pipeline.sources.base import SPLITS, WNID, Encoded, Entry, LeftOut, Listing, Split
 from pipeline.sources.boxes import ARCHIVES as BOXES
 from pipeline.sources.boxes import Fractions, in_pixels, read_boxes
 from pipeline.sources.compact import Compact, Found, Where, id_of
@@ -28,7 +28,6 @@ from pipeline.sources.published import ARCHIVES, check_sums, departures
 from pipeline.sources.tar import Member, members
 
 __all__ = ["Ilsvrc", "check_sums", "fingerprint", "missing"]
-WNID = re.compile(r"n\d{8}", re.ASCII)
 NAMES = {"train": re.compile(r"(n\d{8})_\d{1,9}\.jpe?g", re.ASCII | re.IGNORECASE),
          "val": re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.ASCII | re.IGNORECASE)}  # fmt: skip
 EDGE = 2**16  # bytes at each end of an archive that its fingerprint is of
