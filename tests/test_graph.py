@@ -248,32 +248,39 @@ def made(place: Place, pattern: str) -> list[Path]:
     return sorted(path for path in place.root.glob(pattern) if path.is_file())
 
 
+def some(place: Place, *patterns: str) -> list[Path]:
+    """One of the files that stages made; none where edits before this one have taken them all."""
+    found = [path for pattern in patterns for path in made(place, pattern)]
+    return [pick(place, found)] if found else []
+
+
 def a_lost_file(place: Place) -> None:
-    pick(
-        place, [*made(place, "weights/trained/*"), *made(place, "scores/*"), *made(place, "reports/*/*/*.json")]
-    ).unlink()
+    for path in some(place, "weights/trained/*", "scores/*", "reports/*/*/*.json"):
+        path.unlink()
 
 
 def lost_weights(place: Place) -> None:
-    pick(place, made(place, "weights/trained/*")).unlink()
+    for path in some(place, "weights/trained/*"):
+        path.unlink()
 
 
 def overwritten_weights(place: Place) -> None:
-    path = pick(place, made(place, "weights/trained/*"))
-    path.unlink()
-    path.write_text(f"what --direct made: {place.random.integers(10**9)}")
+    for path in some(place, "weights/trained/*"):
+        path.unlink()
+        path.write_text(f"what --direct made: {place.random.integers(10**9)}")
 
 
 def a_file_lost_here_and_in_the_cache(place: Place) -> None:
-    path = pick(place, [*made(place, "weights/trained/*"), *made(place, "scores/*")])
-    for copy in made(place, ".dvc/cache/files/md5/*/*"):
-        if copy.read_bytes() == path.read_bytes():
-            copy.unlink()
-    path.unlink()
+    for path in some(place, "weights/trained/*", "scores/*"):
+        for copy in made(place, ".dvc/cache/files/md5/*/*"):
+            if copy.read_bytes() == path.read_bytes():
+                copy.unlink()
+        path.unlink()
 
 
 def a_lost_object(place: Place) -> None:
-    pick(place, made(place, ".dvc/cache/files/md5/*/*")).unlink()
+    for path in some(place, ".dvc/cache/files/md5/*/*"):
+        path.unlink()
 
 
 def the_lost_run_cache(place: Place) -> None:
@@ -285,7 +292,7 @@ def the_lost_run_cache(place: Place) -> None:
 
 
 def the_lost_lock_file(place: Place) -> None:
-    (place.root / "dvc.lock").unlink()
+    (place.root / "dvc.lock").unlink(missing_ok=True)
 
 
 def a_printed_table(place: Place) -> None:
@@ -294,7 +301,7 @@ def a_printed_table(place: Place) -> None:
 
 
 def the_lost_fingerprint(place: Place) -> None:
-    (place.root / "data/fingerprint.json").unlink()
+    (place.root / "data/fingerprint.json").unlink(missing_ok=True)
 
 
 def nothing(place: Place) -> None:
