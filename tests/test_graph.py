@@ -158,6 +158,8 @@ def dependants(key: str, values: Any) -> Iterable[str]:
         return {stage for stage in train | scores if stage.endswith(f"@{place[1]}")}
     if place[0] == "method":
         return {"prepare": {"prepare"}, "train": train | random, "score": scores, "table": tables}[place[1]]
+    if place[1] != values["profile"]:
+        return set()
     block, last = place[2], place[-1]
     if block == "recipes":
         return {f"train@{run}" for run in runs if runs[run]["recipe"] == place[3]}
