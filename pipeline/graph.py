@@ -190,6 +190,7 @@ class _Foresight:
         for dep in stage.deps:
             if str(dep) in self.outputs:
                 dep.hash_info = self.outputs[str(dep)]
+                dep.hash_name = dep.hash_info.name  # that of old DVC versions where the lock file lacks the path
                 dep.meta.md5 = None  # the old one, which would be taken for it
             elif not dep.exists:
                 return None

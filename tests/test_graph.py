@@ -412,6 +412,20 @@ def test_a_changed_source_is_told_with_what_has_changed(small: Place, monkeypatc
     assert "data/fingerprint.json has changed" in second.why
 
 
+def test_what_was_made_with_another_profile_is_cached(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC's lock file knows the stages with the profile of their last run alone, and so not all of their inputs."""
+    text = small.text()
+    try:
+        for visit in range(4):
+            said = small.fates(SMALL, monkeypatch)
+            compare(said, small.repro(SMALL, monkeypatch), f"visit {visit}")
+            if visit > 1:
+                assert {fate.what for fate in said} == {"done", "cached"}  # done: fingerprint, which looks
+            the_profile(small)
+    finally:
+        (small.root / "params.yaml").write_text(text)
+
+
 def test_an_unknown_target_is_a_wrong_use(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="tabel5"):
         small.fates(["tabel5"], monkeypatch)
