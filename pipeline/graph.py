@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pipeline.errors import Failure, UsageError
 from pipeline.files import json_text
@@ -26,6 +27,9 @@ PREPARE = "prepare"
 IMPORT = "import@"
 NEVER = "never run with profile"
 NAMED = 3  # stages named at the most, of those that a stage waits for
+LOCKFILE = Path("dvc.lock")
+TRIES, PAUSE = 8, 0.25  # of reading a lock file that is being written; seconds between them
+T = TypeVar("T")
 ALWAYS = "it runs each time"  # as stages without inputs do
 
 
@@ -43,9 +47,12 @@ def needs(targets: Sequence[str]) -> Needs:
 
     UsageError for a target that DVC does not know.
     """
-    with _repo() as repo:
+
+    def look(repo: Any) -> Needs:
         graph = repo.index.graph
         return {one.addressing: _upstream(graph, one) for one in _ordered(repo, targets)}
+
+    return _between_writes(look)
 
 
 def fates(targets: Sequence[str], params: Params) -> list[Fate]:
@@ -53,11 +60,42 @@ def fates(targets: Sequence[str], params: Params) -> list[Fate]:
 
     A stage whose inputs are as they were is taken to make again what it made then.
     """
-    with _repo() as repo:
+
+    def look(repo: Any) -> list[Fate]:
         stages = _ordered(repo, targets)
         makers = {str(out): stage.addressing for stage in stages for out in stage.outs}
         foresight = _Foresight(repo, params, makers)
         return [Fate(stage.addressing, _upstream(repo.index.graph, stage), *foresight.fate(stage)) for stage in stages]
+
+    return _between_writes(look)
+
+
+def _between_writes(look: Callable[[Any], T]) -> T:
+    """What `look` finds in the repository; again if dvc.lock was being written meanwhile.
+
+    A DVC at work writes it in place, so that for some tenths of a second half of it can be read.
+    """
+    for left in reversed(range(TRIES)):
+        before = _written()
+        try:
+            with _repo() as repo:
+                found = look(repo)
+            if _written() == before or not left:
+                return found
+        except UsageError as reason:
+            if LOCKFILE.name not in str(reason) or not left:
+                raise
+        time.sleep(PAUSE)
+    raise AssertionError("the last look returns or raises")
+
+
+def _written() -> tuple[int, int, int] | None:
+    """When dvc.lock was last written, and how much of it."""
+    try:
+        about = LOCKFILE.stat()
+    except FileNotFoundError:
+        return None
+    return about.st_mtime_ns, about.st_size, about.st_ino
 
 
 @contextmanager

@@ -6,12 +6,14 @@ depends on, so that a whole reproduction takes seconds; DVC, dvc.yaml and params
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -424,6 +426,35 @@ def test_what_was_made_with_another_profile_is_cached(small: Place, monkeypatch:
             the_profile(small)
     finally:
         (small.root / "params.yaml").write_text(text)
+
+
+def test_a_lock_file_that_dvc_is_writing_is_read_when_it_is_whole(
+    small: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC writes it in place: the half of it that is there is at times no YAML, and at times a shorter one."""
+    small.repro(SMALL, monkeypatch)
+    lock, over = small.root / "dvc.lock", threading.Event()
+    whole = lock.read_text()
+    places = [len(whole) // 3, whole.index("\n  ", len(whole) // 2), 0]  # in the middle of a line or not
+
+    def write() -> None:
+        for place in itertools.cycle(places):
+            with lock.open("w") as file:
+                for part in (whole[:place], whole[place:]):
+                    file.write(part)
+                    file.flush()
+                    time.sleep(0.2)
+            if over.wait(1.5):
+                return
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(6):
+            assert {fate.what for fate in small.fates(SMALL, monkeypatch)} == {"done"}
+    finally:
+        over.set()
+        writer.join()
 
 
 def test_an_unknown_target_is_a_wrong_use(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
