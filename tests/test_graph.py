@@ -515,7 +515,7 @@ def test_it_is_told_while_dvc_is_at_work(small: Place, monkeypatch: pytest.Monke
     (small.tools / "waiting").unlink(missing_ok=True)
     child = small.begin(SMALL)
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 600
         while not (small.tools / "waiting").exists():
             assert time.monotonic() < end and child.poll() is None
             time.sleep(0.02)

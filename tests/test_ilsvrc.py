@@ -914,7 +914,7 @@ def test_a_prepare_that_is_killed_goes_on_and_ends_in_the_same_bytes(
         for _ in range(kills):
             wanted = len(list(here.glob("data/shards/*/*.part.npz"))) + int(rng.integers(1, 4))
             run = begin(here, "vgg-repro", "prepare", "--direct")
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 600
             while len(list(here.glob("data/shards/*/*.part.npz"))) < wanted and run.poll() is None:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
