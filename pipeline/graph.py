@@ -9,7 +9,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -28,7 +27,7 @@ IMPORT = "import@"
 NEVER = "never run with profile"
 NAMED = 3  # stages named at the most, of those that a stage waits for
 LOCKFILE = Path("dvc.lock")
-TRIES, PAUSE = 8, 0.25  # of reading a lock file that is being written; seconds between them
+TRIES, PAUSE = 7, 0.25  # of reading a lock file that may be being written, before a last one; seconds between them
 T = TypeVar("T")
 ALWAYS = "it runs each time"  # as stages without inputs do
 
@@ -75,18 +74,18 @@ def _between_writes(look: Callable[[Any], T]) -> T:
 
     A DVC at work writes it in place, so that for some tenths of a second half of it can be read.
     """
-    for left in reversed(range(TRIES)):
+    for _ in range(TRIES):
         before = _written()
         try:
-            with _repo() as repo:
-                found = look(repo)
-            if _written() == before or not left:
-                return found
+            found = _in_repo(look)
         except UsageError as reason:
-            if LOCKFILE.name not in str(reason) or not left:
+            if LOCKFILE.name not in str(reason):
                 raise
+        else:
+            if _written() == before:
+                return found
         time.sleep(PAUSE)
-    raise AssertionError("the last look returns or raises")
+    return _in_repo(look)
 
 
 def _written() -> tuple[int, int, int] | None:
@@ -98,14 +97,13 @@ def _written() -> tuple[int, int, int] | None:
     return about.st_mtime_ns, about.st_size, about.st_ino
 
 
-@contextmanager
-def _repo() -> Iterator[Any]:
+def _in_repo(look: Callable[[Any], T]) -> T:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
         with Repo() as repo:
-            yield repo
+            return look(repo)
     except DvcException as reason:
         raise UsageError(str(reason)) from None
 

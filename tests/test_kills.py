@@ -44,7 +44,7 @@ COMMANDS = {
 KILLS = int(os.environ.get("KILLS", "4"))
 SHARES = {command: len(range(first, KILLS, len(COMMANDS))) for first, command in enumerate(COMMANDS)}
 WEIGHTS = "weights/trained/A-256.pt"
-PATIENCE = 600.0  # seconds for anything that takes a few
+PATIENCE = 120.0  # seconds for anything that takes a few
 
 
 # Processes

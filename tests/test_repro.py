@@ -93,15 +93,15 @@ def test_a_command_asked_to_end_takes_dvc_and_the_stage_with_it(clone: Path) -> 
     values["profiles"]["mini"]["recipes"]["scratch"]["epochs"] = 40
     (clone / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     child = begin(clone, "vgg-repro", "train", "shallow-256")
-    wait_for(lambda: list(clone.glob("checkpoints/shallow-256-*/last.pt")))
+    wait_for(lambda: list(clone.glob("checkpoints/shallow-256-*/last.pt")), 600)
     child.send_signal(signal.SIGTERM)
-    assert child.wait(600) == 130
+    assert child.wait(60) == 130
     wait_for(lambda: not at_work(clone))
     assert "resumed at step" in call(clone, "vgg-repro", "train", "shallow-256")
     (clone / "params.yaml").write_text(params)
 
 
-def wait_for(found: Callable[[], object], seconds: float = 600) -> None:
+def wait_for(found: Callable[[], object], seconds: float = 60) -> None:
     """Until `found` is true; a failure if that takes too long."""
     end = time.monotonic() + seconds
     while not found():
