@@ -69,7 +69,6 @@ def test_a_layers_draws_do_not_depend_on_the_nets_other_layers(kind: str, seed: 
     assert shared > 30
 
 
-@pytest.mark.xfail(strict=True, reason="nn.init fills channels_last tensors by another algorithm than plain ones")
 def test_draws_do_not_depend_on_the_memory_format(seed: int) -> None:
     plain, last = small("A"), small("A").to(memory_format=torch.channels_last)
     for net in (plain, last):

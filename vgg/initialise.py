@@ -27,7 +27,9 @@ def randomise(net: VGG, kind: str, std: float, last_std: float | None, seed: int
     for name, layer in weighted(net).items():
         generator = torch.Generator().manual_seed(_key(seed, name))
         deviation = last_std if name == "fc3" and last_std is not None else _deviation(layer, kind, std)
-        nn.init.normal_(layer.weight, 0.0, deviation, generator=generator)
+        drawn = torch.empty(layer.weight.shape, dtype=layer.weight.dtype)  # in plain order, wherever the layer is
+        nn.init.normal_(drawn, 0.0, deviation, generator=generator)
+        layer.weight.data.copy_(drawn)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
 
