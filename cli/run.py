@@ -4,33 +4,51 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.common import params
 
+if TYPE_CHECKING:
+    from pipeline.params import Params
+    from pipeline.walk import Walk
+
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="How many stages run at a time; left out: two, or with --gpus one a GPU.")
+]
+Gpus = Annotated[
+    str | None,
+    typer.Option(
+        metavar="0,1,...",
+        help="The GPUs' numbers, as nvidia-smi has them; left out: all that are visible. Each job gets an equal share; "
+        "with more jobs than GPUs, several share one. Cores are shared out alike.",
+    ),
+]
+
 
 def run(
     targets: Annotated[list[str] | None, typer.Argument(help="Stages, such as table4; all, if none is named.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="How many stages run at a time.")] = 2,
+    jobs: Jobs = None,
+    gpus: Gpus = None,
 ) -> None:
     """Do what `dvc repro` does, with independent stages side by side.
 
     Example: vgg-repro run table3 table4 --jobs 2
+
+    Example: vgg-repro run table4 --gpus 0,1,2,3
     """
     from pipeline.errors import Interrupted
-    from pipeline.graph import needs
     from pipeline.grid import in_part, stage_of, within_reach
     from pipeline.signals import stopped_by_sigterm
-    from pipeline.walk import Walk
 
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     chosen, named = params(), [stage_of(target) for target in targets or []]
     try:
         with stopped_by_sigterm():
-            Walk(needs(within_reach(named, chosen)), jobs).run()
+            _walk(within_reach(named, chosen), chosen, jobs, gpus).run()
     except KeyboardInterrupt:
         raise Interrupted("stopped; the same command goes on with what is left") from None
     for table in in_part(chosen):
@@ -41,3 +59,20 @@ def run(
             typer.echo(
                 f"{table}: in part, from the nets that there are (vgg-repro table {table.removeprefix('table')})"
             )
+
+
+def _walk(targets: Sequence[str], chosen: Params, jobs: int | None, gpus: str | None) -> Walk:
+    """The walk to `targets`, the machine shared out."""
+    from pipeline.share import Share, chosen_gpus, shares, visible_gpus
+    from pipeline.view import view
+    from pipeline.walk import Walk, foreseen
+
+    if gpus is None:
+        mine, count = visible_gpus(), jobs or 2
+    else:
+        mine = chosen_gpus(gpus)
+        count = jobs or len(mine)
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's; CUDA itself puts fast ones first
+    graph, cheap = foreseen(targets, chosen)
+    cores = sorted(os.sched_getaffinity(0))
+    return Walk(graph, shares(count, mine, cores), Share(mine), view(named=count > 1), cheap)

@@ -1,4 +1,4 @@
-"""Which device does the work: the one GPU, or the CPU."""
+"""Which device does the work: a GPU, or the CPU."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from pipeline.errors import Failure
 
 CPUINFO = Path("/proc/cpuinfo")
+GPUS = Path("/proc/driver/nvidia/gpus")  # a folder a GPU
+DRIVER = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"), Path("/dev/dxg"))  # one is there where a driver is
 
 
 @cache
@@ -21,6 +23,26 @@ def has_gpu(choice: str) -> bool:
     return found
 
 
+def gpu_of(choice: str, number: int) -> int | None:
+    """The GPU for piece `number` of some work, by turns; none for the CPU. Failure as for `has_gpu`."""
+    if not has_gpu(choice):
+        return None
+    import torch
+
+    return number % torch.cuda.device_count()
+
+
+def gpus_here() -> int | None:
+    """How many GPUs the NVIDIA driver has, without torch, whose import takes seconds; none where it does not say."""
+    if not _has_driver():
+        return 0
+    return (len(list(GPUS.iterdir())) or None) if GPUS.is_dir() else None
+
+
+def _has_driver() -> bool:
+    return any(path.exists() for path in DRIVER)
+
+
 def slow_in_bfloat16(precision: str, device: str) -> bool:
     """Whether bfloat16 is asked for on an x86 CPU that has no units for it."""
     if precision != "bfloat16" or device != "cpu" or not CPUINFO.exists():
@@ -31,11 +53,7 @@ def slow_in_bfloat16(precision: str, device: str) -> bool:
 
 def _cuda_works() -> bool:
     """torch's own word; not asked, because its import is slow, where there is no NVIDIA driver at all."""
-    if (
-        not Path("/proc/driver/nvidia").exists()
-        and not Path("/dev/nvidiactl").exists()
-        and not Path("/dev/dxg").exists()
-    ):
+    if not _has_driver():
         return False
     import torch
 

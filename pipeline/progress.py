@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import time
 from types import TracebackType
 
 INTERVAL = 15.0  # seconds between plain lines
+EVERY = "VGG_REPRO_EVERY"  # other seconds, for whoever shows the lines as they come
+LINE = re.compile(r".*?: (\d+/\d+ \w+, \d+/s(?:, .*)?)")
 
 
 class Progress:
@@ -16,6 +20,7 @@ class Progress:
         self.what, self.total, self.unit, self.done = what, total, unit, done
         self.note = ""
         self.first, self.started, self.said = done, time.monotonic(), time.monotonic()
+        self.every = _every()
         self.bar = _bar(unit) if sys.stdout.isatty() else None
 
     def __enter__(self) -> Progress:
@@ -36,7 +41,7 @@ class Progress:
         self.note = self.note if note is None else note
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, note=self.note, rate=f"{self.rate():.0f} {self.unit}/s")
-        elif time.monotonic() - self.said > INTERVAL:
+        elif time.monotonic() - self.said > self.every:
             self._say()
 
     def say(self, text: str) -> None:
@@ -58,6 +63,12 @@ class Progress:
         print(f"{self.what}: {self.done}/{self.total} {self.unit}, {rate:.0f}/s{left}{note}", flush=True)
 
 
+def told(line: str) -> str | None:
+    """What a plain line of progress says behind the name of its work; none if the line is another one."""
+    found = LINE.fullmatch(line)
+    return found[1] if found else None
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say them: 42 s, 3 min 05 s, 2 h 10 min, 5 d 3 h."""
     whole = round(seconds)
@@ -68,6 +79,13 @@ def duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def _every() -> float:
+    try:
+        return float(os.environ[EVERY])
+    except (KeyError, ValueError):
+        return INTERVAL
 
 
 def _bar(unit: str):  # type: ignore[no-untyped-def]  # rich is imported only where there is a terminal

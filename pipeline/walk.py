@@ -1,7 +1,7 @@
 """Stages whose inputs are ready, run side by side: DVC itself runs one after the other.
 
-DVC's graph is loaded once; each stage is brought up to date by a `dvc repro --single-item` of its own, so that the
-lock file, the caches and the meaning stay DVC's.
+DVC's graph is loaded once. What DVC has already it is asked about once; each stage with work to do is brought up to
+date by a `dvc repro --single-item` of its own, so that the lock file, the caches and the meaning stay DVC's.
 """
 
 from __future__ import annotations
@@ -10,14 +10,41 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
+from selectors import EVENT_READ, DefaultSelector
+from types import FrameType
+from typing import TypeVar
 
-from pipeline.errors import Failure
-from pipeline.graph import Needs
+from pipeline.errors import Failure, Interrupted
+from pipeline.graph import ALWAYS, Needs, fates, needs
 from pipeline.orphan import end_with_parent
+from pipeline.params import Params
+from pipeline.progress import EVERY, told
+from pipeline.share import Share
+from pipeline.signals import handled
+from pipeline.view import Lines, Row
+
+T = TypeVar("T")
+TRIES = 8  # looks at a dvc.lock that is not whole
+LOOK = 0.25  # seconds between looks at the clock and at what has been asked for
+AGAIN = 5.0  # seconds until DVC is asked again for a stage whose files somebody else's DVC works on
+BUSY = "is busy, it is being blocked by"  # DVC's words then; --wait-for-lock does not wait for that
+RUNS = "Running stage '"  # how a line of DVC begins when it does so
+SKIPPED = (
+    "didn't change, skipping",
+    "is cached - skipping run, checking out outputs",
+)  # and how one ends when it does not
+LAST = 8  # lines of a failed stage that are said again at the end
+ENDING = (  # a training stage writes its checkpoint at the first two; how long we wait for it
+    (signal.SIGINT, 60.0, "stopping; a second Ctrl-C does not wait for checkpoints"),
+    (signal.SIGTERM, 10.0, "stopping at once"),
+    (signal.SIGKILL, 2.0, "ending what is left"),
+)
 
 
 def longest_first(graph: Needs) -> list[str]:
@@ -36,59 +63,240 @@ def longest_first(graph: Needs) -> list[str]:
     return sorted(graph, key=height, reverse=True)
 
 
+def lone(graph: Needs) -> set[str]:
+    """The stages beside which nothing can run, whatever the order: each other one is before or behind them."""
+    above: dict[str, set[str]] = {}
+    for stage in longest_first(graph):  # what it needs has come by then
+        above[stage] = set(graph[stage]).union(*(above[up] for up in graph[stage]))
+    related = {stage: len(above[stage]) + sum(stage in others for others in above.values()) for stage in graph}
+    return {stage for stage in graph if related[stage] == len(graph) - 1}
+
+
+def foreseen(targets: Sequence[str], params: Params) -> tuple[Needs, list[str]]:
+    """The graph that `targets` come down to, and those of its stages, in order, that cost DVC next to nothing.
+
+    They are those that are done, wait in the cache, or run each time, and need only others of them. It is a forecast:
+    DVC is still asked for each. UsageError as `pipeline.graph.needs`.
+    """
+    try:
+        known = fates(targets, params)
+    except OSError:  # others are at work, and a file has gone as it was looked at
+        return needs(targets), []
+    cheap: dict[str, None] = {}
+    for fate in known:
+        if (fate.what != "run" or fate.why == ALWAYS) and all(up in cheap for up in fate.needs):
+            cheap[fate.stage] = None
+    return {fate.stage: fate.needs for fate in known}, list(cheap)
+
+
+def repro(stages: Sequence[str]) -> list[str]:
+    """The command that has DVC bring stages up to date, one after the other, and nothing before them."""
+    return [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *stages]
+
+
+@dataclass
+class Running:
+    """Stages that a DVC of their own works on: one, or those that are expected to cost nothing."""
+
+    stages: Sequence[str]
+    taken: Sequence[Share]  # from among those that are free
+    share: Share  # what it gets, which is more where nothing can run beside it
+    child: subprocess.Popen[bytes]
+    began: float = field(default_factory=time.monotonic)
+    rest: bytes = b""  # of a line whose end has not come yet
+    said: str = ""  # the latest progress
+    busy: bool = False
+    last: deque[str] = field(default_factory=lambda: deque(maxlen=LAST))
+
+    @property
+    def name(self) -> str:
+        """The stage; or how many."""
+        return self.stages[0] if len(self.stages) == 1 else f"{len(self.stages)} stages"
+
+    def signal(self, number: signal.Signals) -> None:
+        """To DVC and all below it, which are a session of their own."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.child.pid, number)
+
+
 @dataclass
 class Walk:
-    """One walk through a graph with `jobs` stages at a time."""
+    """One walk through a graph, with as many stages at a time as there are shares of the machine.
+
+    All happens in one thread: the kernel ends a child when the thread that started it ends, and a process of several
+    threads must not run Python between fork and exec.
+    """
 
     graph: Needs
-    jobs: int
+    shares: Sequence[Share]
+    whole: Share  # of the stages beside which nothing can run; not by the clock, so that it is the same each time
+    view: Lines
+    cheap: Sequence[str] = ()  # stages that one DVC is asked for first, all at once
+    command: Callable[[Sequence[str]], list[str]] = repro
     done: set[str] = field(default_factory=set)
-    failed: set[str] = field(default_factory=set)
-    children: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
-    printing: threading.Lock = field(default_factory=threading.Lock)
+    failed: dict[str, Sequence[str]] = field(default_factory=dict)  # and their last lines
+    running: list[Running] = field(default_factory=list)
+    waiting: dict[str, float] = field(default_factory=dict)  # for others' DVC, until then
+    free: list[Share] = field(init=False)
+    asked: int = 0  # how often we were asked to end
+    ended: int = 0  # how many signals of ENDING were sent
+    patience: float = 0.0  # when the next follows
+
+    def __post_init__(self) -> None:
+        self.free = list(self.shares)
 
     def run(self) -> None:
-        """Run all stages; Failure names those that failed. What does not depend on a failed stage is still run."""
-        order, running = longest_first(self.graph), dict[Future[bool], str]()
-        with ThreadPoolExecutor(self.jobs) as pool:
-            try:
-                while True:
-                    for stage in self._ready(order, set(running.values()))[: self.jobs - len(running)]:
-                        running[pool.submit(self._stage, stage)] = stage
-                    if not running:
-                        break
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        (self.done if future.result() else self.failed).add(running.pop(future))
-            except BaseException:
-                self._end(signal.SIGINT)  # a training stage writes its checkpoint first
-                raise
+        """Run all stages; Failure names those that failed. What does not depend on a failed stage is still run.
+
+        Interrupted after SIGINT or SIGTERM, when no child is left.
+        """
+        signals = handled(self._ask, signal.SIGINT, signal.SIGTERM)
+        with DefaultSelector() as self.pipes, self.view, signals, self._children_end():
+            if self.cheap:
+                self._begin(self.cheap, self.whole)
+            while self._go_on():
+                self.view.show([self._row(one) for one in self.running], self._foot())
+                self._hear()
+            self.view.say("", self._foot())
+        if self.asked:
+            raise Interrupted("stopped; the same command goes on with what is left")
         if self.failed:
-            skipped = len(self.graph) - len(self.done) - len(self.failed)
-            raise Failure(f"failed: {', '.join(sorted(self.failed))}; {skipped} stages that need them were not run")
+            raise Failure(self._story())
 
-    def _ready(self, order: Sequence[str], running: set[str]) -> list[str]:
-        left = (stage for stage in order if stage not in self.done | self.failed | running)
-        return [stage for stage in left if self.graph[stage] <= self.done]
+    def _go_on(self) -> bool:
+        """Begin what can begin, or end what shall end; whether there is anything to wait for."""
+        if self.asked:
+            self._end()
+            return bool(self.running)
+        while self.free and (stage := next(self._ready(), None)):
+            self._begin([stage], self.whole if stage in self._lone else None)
+        return bool(self.running or self.waiting)
 
-    def _stage(self, stage: str) -> bool:
-        """Bring one stage up to date, its output passed on line by line; whether it went well."""
+    def _ready(self) -> Iterator[str]:
+        now, running = time.monotonic(), {stage for one in self.running for stage in one.stages}
+        for stage in self._order:
+            begun = stage in self.done or stage in self.failed or stage in running
+            if not begun and self.graph[stage] <= self.done and self.waiting.get(stage, now) <= now:
+                yield stage
+
+    @cached_property
+    def _order(self) -> Sequence[str]:
+        return longest_first(self.graph)
+
+    @cached_property
+    def _lone(self) -> set[str]:
+        """First asked for when the cheap stages are behind us, so that they count no more."""
+        return lone({stage: self.graph[stage] - self.done for stage in self.graph if stage not in self.done})
+
+    def _begin(self, stages: Sequence[str], whole: Share | None) -> None:
+        """Have DVC bring stages up to date, with the next share, or with all that there is."""
+        taken = self.free[:] if whole else self.free[:1]
+        self.free = self.free[len(taken) :]
+        share = whole or taken[0]
+
+        def settle() -> None:
+            end_with_parent(signal.SIGTERM)
+            share.keep_to_cores()
+
         child = subprocess.Popen(
-            [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-            preexec_fn=lambda: end_with_parent(signal.SIGTERM),
+            self.command(stages), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env={**os.environ, **self._environment(share)}, start_new_session=True, preexec_fn=settle,
         )  # fmt: skip
-        self.children[stage] = child
         assert child.stdout is not None
-        for line in child.stdout:
-            if not line.startswith(CHATTER):
-                with self.printing:
-                    print(line, end="", flush=True)
-        return child.wait() == 0
+        self.running.append(Running(stages, taken, share, child))
+        self.pipes.register(child.stdout, EVENT_READ, self.running[-1])
 
-    def _end(self, number: signal.Signals) -> None:
-        for child in self.children.values():
-            if child.poll() is None:
-                os.killpg(child.pid, number)
+    def _environment(self, share: Share) -> Mapping[str, str]:
+        return share.environment | ({EVERY: self.view.every} if self.view.every else {})
+
+    def _hear(self) -> None:
+        """Pass on what the stages print; one whose end of the pipe is closed has ended, and all that it started."""
+        for key, _ in self.pipes.select(LOOK):
+            one: Running = key.data
+            some = os.read(key.fd, 1 << 16)
+            *lines, one.rest = (one.rest + some).split(b"\n")
+            if not some:
+                lines, one.rest = [one.rest], b""
+            for line in lines:
+                self._line(one, line.decode(errors="replace").rstrip("\r").rpartition("\r")[2])
+            if not some:
+                self._finish(one)
+
+    def _line(self, one: Running, line: str) -> None:
+        if not line.strip() or line.startswith(CHATTER):
+            return
+        one.busy = one.busy or BUSY in line
+        progress = told(line) or (line if line.startswith(RUNS) or line.endswith(SKIPPED) else None)
+        one.said = progress or one.said
+        if not progress:
+            one.last.append(line)
+        if not (progress and self.view.every) and not (one.busy and one.name in self.waiting):
+            self.view.say(one.name, line)
+
+    def _finish(self, one: Running) -> None:
+        assert one.child.stdout is not None
+        self.pipes.unregister(one.child.stdout)
+        one.child.stdout.close()
+        self.running.remove(one)
+        self.free += one.taken
+        self._judge(one, one.child.wait())
+
+    def _judge(self, one: Running, code: int) -> None:
+        """What an end means: done; failed; to be tried again, where others are at work on the stage's files."""
+        if code == 0:
+            self.done |= set(one.stages)
+        elif one.stages is self.cheap:  # they are begun one by one now
+            return
+        elif one.busy and not self.asked:
+            if one.name not in self.waiting:
+                self.view.say(one.name, "waits until they are done")
+            self.waiting[one.name] = time.monotonic() + AGAIN
+            return
+        elif not self.asked:
+            self.failed[one.name] = list(one.last)
+        self.waiting.pop(one.name, None)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked += 1
+
+    def _end(self) -> None:
+        """Send the next signal, if it was asked for or the one before has not helped."""
+        now = time.monotonic()
+        if self.ended >= min(self.asked, len(ENDING)) and now < self.patience:
+            return
+        if self.ended == len(ENDING):  # not even that
+            self.running.clear()
+            return
+        number, seconds, words = ENDING[self.ended]
+        self.ended, self.patience = self.ended + 1, now + seconds
+        if self.running:
+            self.view.say("", words)
+        for one in self.running:
+            one.signal(number)
+
+    @contextmanager
+    def _children_end(self) -> Iterator[None]:
+        """Leave no child behind where something unforeseen ends the walk, such as a closed output."""
+        try:
+            yield
+        finally:
+            for one in self.running:
+                one.signal(signal.SIGTERM)
+
+    def _row(self, one: Running) -> Row:
+        return Row(one.name, str(one.share), time.monotonic() - one.began, one.said)
+
+    def _foot(self) -> str:
+        waiting = self.waiting.keys() - {one.name for one in self.running}
+        counts = {"running": len(self.running), "waiting for another DVC": len(waiting), "failed": len(self.failed)}
+        words = [f"{count} {what}" for what, count in counts.items() if count]
+        return ", ".join([f"{len(self.done)} of {len(self.graph)} stages done", *words])
+
+    def _story(self) -> str:
+        left = [stage for stage in self._order if stage not in self.done and stage not in self.failed]
+        needed = f"; {len(left)} stages that need them were not run: {', '.join(left)}" if left else ""
+        said = [f"{stage}, at the end:\n    " + "\n    ".join(lines) for stage, lines in self.failed.items() if lines]
+        return "\n".join([f"failed: {', '.join(sorted(self.failed))}{needed}", *said])
 
 
 CHATTER = (
@@ -99,7 +307,6 @@ CHATTER = (
     "To enable auto staging",
     "\tgit add ",
     "\tdvc config core.autostage",
-    "\n",
     "Data and pipelines",
     "> ",
 )

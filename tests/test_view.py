@@ -1,0 +1,169 @@
+"""What a walk shows: on a terminal a table below the lines that stay, gone at the end; elsewhere lines alone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import progress
+from pipeline.progress import Progress, duration, told
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = """
+import sys
+sys.path[:0] = {paths!r}
+from pipeline.share import Share, shares
+from pipeline.view import view
+from pipeline.walk import Walk
+STAGE = '''
+echo "Running stage '$0':"; echo "> vgg-repro $0"; sleep 0.3
+echo "every $VGG_REPRO_EVERY"
+for step in 1 2 3 4 5 6; do echo "work [$0]: $step/6 steps, 3/s, 9 s left, note"; sleep 0.2; done
+[ $0 != third ] || {{ echo "[red]no[/red] more"; exit 1; }}
+'''
+one = Walk({{"first": frozenset(), "second": frozenset(), "third": frozenset({{"first"}})}}, shares(2, "01", ()),
+           Share(), view(named=True), (), lambda stages: ["sh", "-c", STAGE, *stages])
+try:
+    one.run()
+except Exception as failure:
+    sys.exit(str(failure))
+"""
+CONTROL = re.compile(r"\x1b\[(\??[0-9;]*)([A-Za-z])|\r|\n|[^\x1b\r\n]")
+
+
+class Screen:
+    """As much of a terminal as rich needs here, wide enough that no line wraps."""
+
+    def __init__(self) -> None:
+        self.rows, self.row, self.column, self.cursor = [""], 0, 0, True
+
+    def feed(self, text: str) -> None:
+        """What is written to it."""
+        for found in CONTROL.finditer(text):
+            if found[2]:
+                self._control(found[1], found[2])
+            elif found[0] == "\r":
+                self.column = 0
+            elif found[0] == "\n":
+                self.row += 1
+                self.rows += [""] * (self.row + 1 - len(self.rows))
+            else:
+                line = self.rows[self.row].ljust(self.column)
+                self.rows[self.row] = line[: self.column] + found[0] + line[self.column + 1 :]
+                self.column += 1
+
+    def _control(self, number: str, what: str) -> None:
+        if what == "A":
+            self.row -= int(number or 1)
+            assert self.row >= 0
+        elif what == "K":
+            assert number == "2"
+            self.rows[self.row] = ""
+        elif what in "hl":
+            assert number == "?25"
+            self.cursor = what == "h"
+        else:
+            assert what == "m", f"unknown to this terminal: {number}{what}"
+
+    @property
+    def text(self) -> str:
+        """What is seen."""
+        return "\n".join(row.rstrip() for row in self.rows).strip()
+
+
+def shown(terminal: str) -> tuple[list[str], Screen, int]:
+    """What a terminal shows, as often as something comes, and in the end; and the exit code."""
+    script = SCRIPT.format(paths=[str(ROOT)])
+    process, handle = pty.fork()
+    if process == 0:
+        os.environ["TERM"] = terminal
+        time.sleep(0.2)  # until the terminal has its size
+        os.execv(sys.executable, [sys.executable, "-c", script])
+    fcntl.ioctl(handle, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    screen, seen = Screen(), list[str]()
+    while True:
+        try:
+            some = os.read(handle, 1 << 16)
+        except OSError:  # Linux's way to say that all have closed it
+            break
+        if not some:
+            break
+        screen.feed(some.decode())
+        seen.append(screen.text)
+    os.close(handle)
+    return seen, screen, os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def test_a_terminal_shows_all_that_runs_and_is_clean_at_the_end() -> None:
+    seen, screen, code = shown("xterm")
+    foot = "0 of 3 stages done, 2 running"
+    row = r"^{stage} +GPU {gpu}  +\d s  +[1-6]/6 steps, 3/s, 9 s left, note$"
+    assert any(
+        re.search(row.format(stage="first", gpu=0), text, re.M)
+        and re.search(row.format(stage="second", gpu=1), text, re.M)
+        and text.splitlines()[-1] == foot
+        for text in seen
+    ), seen[len(seen) // 2]
+    assert any(re.search("^second .* Running stage 'second':$", text, re.M) for text in seen)
+    assert any("first | every 1" in text and text.endswith(foot) for text in seen), "lines stay above the table"
+    assert code == 1 and screen.cursor
+    lines = screen.text.splitlines()
+    assert sorted(lines[:3]) == ["first | every 1", "second | every 1", "third | every 1"]
+    assert lines[3:] == [
+        *("third | [red]no[/red] more", "2 of 3 stages done, 1 failed", "failed: third"),
+        *("third, at the end:", "    every 1", "    [red]no[/red] more"),
+    ]
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines() -> None:
+    _, screen, _ = shown("dumb")
+    assert screen.text.count("first | work [first]: ") == 6
+
+
+def test_a_pipe_gets_lines() -> None:
+    words = [sys.executable, "-c", SCRIPT.format(paths=[str(ROOT)])]
+    kept = {name: value for name, value in os.environ.items() if name != progress.EVERY}
+    done = subprocess.run(words, env=kept, capture_output=True, text=True, check=False)
+    assert "\x1b" not in done.stdout and "\r" not in done.stdout
+    lines = [line for line in done.stdout.splitlines() if line.startswith("third")]
+    steps = [f"third | work [third]: {step}/6 steps, 3/s, 9 s left, note" for step in range(1, 7)]
+    assert lines == ["third | Running stage 'third':", "third | every ", *steps, "third | [red]no[/red] more"]
+    assert done.stderr.startswith("failed: third\n")
+
+
+def test_what_progress_says_is_understood(rng: np.random.Generator, capsys: pytest.CaptureFixture[str]) -> None:
+    what = str(rng.choice(["train A-256", "dense D-384", "check: x at Q = 256", "prepare"]))
+    note, total = str(rng.choice(["", "epoch 3, loss 2.31", "a: 1/2 b"])), int(rng.integers(1, 1000))
+    with Progress(what, total, "images") as bar:
+        bar.advance(int(rng.integers(total + 1)), note)
+    line = capsys.readouterr().out.rstrip("\n")
+    assert line == f"{what}: {told(line)}"
+    for other in ("", "Running stage 'x':", f"{what}: done", "| D | 9.1/8.0 |", "x: 1/2"):
+        assert told(other) is None
+
+
+def test_progress_is_said_as_often_as_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for said, lines in {"0": 4, "1000": 1, "often": 1, None: 1}.items():
+        if said is None:
+            monkeypatch.delenv(progress.EVERY)
+        else:
+            monkeypatch.setenv(progress.EVERY, said)
+        with Progress("work", 3, "steps") as bar:
+            for _ in range(3):
+                time.sleep(0.001)
+                bar.advance()
+        assert len(capsys.readouterr().out.splitlines()) == lines
+    assert duration(progress.INTERVAL) == "15 s"
