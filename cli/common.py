@@ -47,7 +47,7 @@ def through_dvc(stage: str, direct: bool, work: Callable[[], None]) -> None:
         from pipeline.orphan import end_with_dvc
 
         end_with_dvc()
-    if direct or in_stage():
+    if direct or in_stage() or under_torchrun():
         work()
     else:
         repro(stage)
@@ -56,6 +56,11 @@ def through_dvc(stage: str, direct: bool, work: Callable[[], None]) -> None:
 def in_stage() -> bool:
     """Whether DVC runs this process as a stage's command."""
     return "DVC_STAGE" in os.environ
+
+
+def under_torchrun() -> bool:
+    """Whether torch's launcher has started this process as one of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def repro(*words: str, quiet: bool = False) -> None:

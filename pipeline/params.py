@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -19,7 +19,7 @@ NetName = Literal["A", "A-LRN", "B", "C", "D", "E", "shallow"]
 RecipeName = Literal["scratch", "warm", "finetune", "jitter"]
 SourceName = Literal["digits", "imagefolder", "cifar10", "imagenette", "ilsvrc2012"]
 Device = Literal["auto", "cpu", "gpu"]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 Origin = Literal["trained", "published"]  # of the weights that are scored
 Split = Literal["train", "val"]
 NETS: tuple[str, ...] = get_args(NetName)
@@ -43,6 +43,7 @@ def _fraction(value: object) -> object:
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Few = Annotated[int, Field(gt=0, le=4096)]  # threads or processes
+Processes = Literal["auto"] | Few  # auto: one a GPU
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # half of a Philox key
 PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -159,6 +160,12 @@ class Train(Block):
     precision: Precision
     threads: Few
     device: Device
+    processes: Processes = "auto"
+
+    @property
+    def shaping(self) -> dict[str, Any]:
+        """What of it shapes a run: all but how many processes share the work."""
+        return self.model_dump(mode="json", exclude={"processes"})
 
 
 class Recipe(Block):
@@ -177,6 +184,7 @@ class Score(Block):
     precision: Precision
     threads: Few
     device: Device
+    processes: Processes = "auto"
 
 
 class Profile(Block):

@@ -12,7 +12,7 @@ PACKAGES = ("torch", "nvidia-dali-cuda130", "numpy", "dvc")
 CODE = ("vgg", "pipeline", "stages", "params.yaml")  # what numbers depend on
 
 
-def provenance(device: str, threads: int, seconds: float) -> dict[str, Any]:
+def provenance(device: str, threads: int, seconds: float, processes: int = 1) -> dict[str, Any]:
     """Commit, versions, machine and the time taken, as plain values."""
     return {
         "commit": commit(),
@@ -21,6 +21,7 @@ def provenance(device: str, threads: int, seconds: float) -> dict[str, Any]:
         "machine": f"{_processor()}, {platform.system()} {platform.machine()}",
         "device": device,
         "threads": threads,
+        "processes": processes,
         "seconds": round(seconds, 1),
     }
 

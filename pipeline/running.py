@@ -46,8 +46,8 @@ class Running:
 def asked(params: Params, run: str) -> str:
     """A hash of the parameters that a run trains by; the images and the weights it begins from are not in it."""
     profile, row = params.chosen, params.runs[run]
-    blocks = [row, profile.net, profile.training, profile.recipes[row.recipe]]
-    return digest([*(block.model_dump(mode="json") for block in blocks), params.method.train])
+    blocks = [block.model_dump(mode="json") for block in (row, profile.net, profile.recipes[row.recipe])]
+    return digest([*blocks, profile.training.shaping, params.method.train])
 
 
 def tell(folder: Path, running: Running) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.colours import moments
-from pipeline.device import has_gpu
+from pipeline.device import gpu_of
 from pipeline.params import Prepare
 from pipeline.picture import AS_IT_IS, Picture, encode, libjpegs_warning, look, recoded, turned, turned_box
 from pipeline.shards import Row, ShardWriter
@@ -63,7 +63,7 @@ class Candidate(NamedTuple):
 
 def make_shard(work: Work, task: Task, distrust: bool = False) -> Done:
     """Write one shard and its part; with `distrust` DALI sees nothing that Pillow has not decoded whole. OSError."""
-    decoder = Decoder(BATCH, has_gpu(work.params.device))
+    decoder = Decoder(BATCH, gpu_of(work.params.device, task.number))
     with Murmur() as murmur, ShardWriter(work.folder, task.split, task.number) as writer:
         for group in _groups(_candidates(work, task.entries, distrust)):
             for row, stored in _rows(work, task.split, group, decoder, murmur):
@@ -104,7 +104,7 @@ def _rows(
     pictures = [one.picture for one in group if one.picture]
     limit = work.largest if split == "train" and work.params.rescale == "train" else None
     found = _decoded(pictures, _sizes(pictures, limit), decoder)
-    doubt = murmur.heard() or decoder.gpu  # the GPU's decoder says nothing
+    doubt = murmur.heard() or decoder.gpu is not None  # the GPU's decoder says nothing
     decoded = iter(found)
     for one in group:
         if one.picture is None:

@@ -116,6 +116,17 @@ def _difference(row: dict[str, Any]) -> str:
     return " / ".join(NONE if paper is None else f"{ours['error'] - paper:+.1f}" for ours, paper in pairs)
 
 
+def _deviations(precision: dict[str, list[str]]) -> str:
+    """What was not computed in float32, as the paper's framework did, in a sentence."""
+    said = [f"{what} in {' and '.join(kinds)}" for what, kinds in precision.items() if set(kinds) - {"float32"}]
+    if not said:
+        return ""
+    return (
+        f"**Not in float32, in which the paper's framework computes:** {', '.join(said)}; weights, loss and soft-max "
+        "are float32 here too."
+    )
+
+
 def published_text(record: dict[str, Any]) -> str:
     """Where a published net comes from, in a phrase."""
     known = record["known"]
@@ -156,6 +167,8 @@ def _notes(values: dict[str, Any]) -> Iterator[str]:
         f"Errors in per cent. Ours are on {values['images']:,} validation images of {values['data']}, with 95 % Wilson "
         f"intervals; profile `{values['profile']}`{seed}."
     )
+    if deviations := _deviations(values.get("precision", {})):
+        yield deviations
     if published := values.get("published"):
         listed = [f"{run} is {published_text(one).partition('; input')[0]}" for run, one in published.items()]
         yield f"Published weights: {'; '.join(listed)}. They stand in their runs' rows, however they were trained."

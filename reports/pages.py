@@ -100,12 +100,15 @@ def _training(found: Results, folder: Path) -> Iterator[Path]:
         scale = one["scale"]
         scale = f"{scale[0]} to {scale[1]}" if isinstance(scale, list) else str(scale)
         cells = [run, scale, one["init"], str(one["epochs"]), str(one["drops"]), f"{one['loss']:.2f}", interval(best)]
-        rows.append([*cells, duration(source["seconds"])])
-    headings = ["run", "S", "from", "epochs", "drops", "loss", "centre-crop top-1 error, %", "time"]
-    text = f"# Training\n\n{_warning(found)}\n{grid(headings, rows, right=(3, 4, 5, 7))}\n"
+        speed = [f"{one[key]:.{digits}f}" if key in one else "–" for key, digits in (("rate", 0), ("waited", 1))]
+        rows.append([*cells, *speed, duration(source["seconds"])])
+    headings = ["run", "S", "from", "epochs", "drops", "loss", "centre-crop top-1 error, %"]
+    headings += ["images/s", "waited, %", "time"]
+    text = f"# Training\n\n{_warning(found)}\n{grid(headings, rows, right=(3, 4, 5, 7, 8, 9))}\n"
     text += (
         "\nThe centre crop is taken at the run's own Q: S, or the middle of a jittered S. "
-        "The loss is the last epoch's mean on training crops.\n"
+        "The loss is the last epoch's mean on training crops. Images a second and the share of the time that the net "
+        "waited for images are the epochs' medians.\n"
     )
     if found.histories:
         curves_chart(found.histories, folder / "curves.png")
@@ -166,15 +169,19 @@ def _provenance(found: Results) -> str:
     rows += [[f"published weights, {run}", published_text(record)] for run, record in sorted(published.items())]
     seeds = {str(one["seed"]) for one in found.summaries.values()}
     rows.append(["seed", ", ".join(sorted(seeds)) or "–"])
-    for key in ("commit", "python", "machine", "device", "threads"):
-        rows.append([key, ", ".join(sorted({str(source[key]) for source in sources})) or "–"])
+    for what, group in (("training", found.summaries.values()), ("scoring", found.scores)):
+        rows.append(
+            [f"precision, {what}", ", ".join(sorted({one["precision"] for one in group if "precision" in one}))]
+        )
+    for key in ("commit", "python", "machine", "device", "processes", "threads"):
+        rows.append([key, ", ".join(sorted({str(source[key]) for source in sources if key in source}))])
     versions = {f"{name} {number}" for source in sources for name, number in source["versions"].items()}
     rows.append(["versions", ", ".join(sorted(versions)) or "–"])
     seconds = [sum(one["provenance"]["seconds"] for one in group) for group in (found.summaries.values(), found.scores)]
     if any(seconds):
         times = [f"{what} {duration(one)}" for what, one in zip(("training", "scoring"), seconds, strict=True) if one]
         rows.append(["time", f"{', '.join(times)}, added up over the runs"])
-    return "## Where these numbers come from\n\n" + grid(["", ""], [row for row in rows if row[1] != "–"])
+    return "## Where these numbers come from\n\n" + grid(["", ""], [row for row in rows if row[1] not in ("", "–")])
 
 
 def _warning(found: Results, name: str = "") -> str:

@@ -6,6 +6,7 @@ A table's JSON is all that its page needs. Computing one is averaging the poster
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 from zipfile import BadZipFile
 
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 
 from pipeline.errors import Failure
 from pipeline.facts import Facts
+from pipeline.files import read_json
 from pipeline.grid import Row, printed, rows, scales_of, scored, single_scale
 from pipeline.params import NETS, Params, Run
-from pipeline.paths import errors, posteriors
+from pipeline.paths import errors, posteriors, summary
 from vgg.errors import error, top_k
 
 PRINTED_NETS = [net for net in NETS if net != "shallow"]
@@ -43,6 +45,7 @@ def table(name: str, params: Params, facts: Facts | None) -> dict[str, Any]:
         "rows": found,
         "seed": params.chosen.train.seed if params.chosen.train else None,
         "weights": scores.weights(),
+        "precision": scores.precisions(),
     }
     return values | {"published": scores.published} if scores.published else values
 
@@ -107,6 +110,19 @@ class Scores:
     def weights(self) -> dict[str, str]:
         """The runs read so far, each with the hash of the weights that were scored."""
         return {run: str(arrays["weights"]) for (run, _), arrays in sorted(self.read.items())}
+
+    def precisions(self) -> dict[str, list[str]]:
+        """The precisions that the nets read so far were trained and scored in, as far as they are known."""
+        said = [self._said(*key) or {} for key in self.read]
+        scoring = {one["precision"] for one in said if "precision" in one}
+        return {"training": sorted(set(self._trained_in())), "scoring": sorted(scoring)}
+
+    def _trained_in(self) -> Iterator[str]:
+        for run, weights in self.weights().items():
+            path = summary(self.params.profile, run)
+            said = read_json(path, f"vgg-repro train {run}") if path.exists() else {}
+            if said.get("weights_sha256") == weights and "precision" in said:
+                yield said["precision"]
 
 
 def average(row: Row, scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

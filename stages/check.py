@@ -53,7 +53,7 @@ def main(params: Params, runs: Sequence[str], count: int | None) -> list[Checked
     Failure if there is nothing published to compare with.
     """
     score = params.chosen.score
-    where = device(score.device, score.threads)
+    where = device(score.device, score.threads, score.precision)
     facts = read_facts(params.profile)
     every = open_shards(params, "val", facts)
     images = Some(every, count or (len(every) if where.type == "cuda" else FEW))

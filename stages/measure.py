@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import repeat
 
+import numpy as np
 import torch
 
 from pipeline.errors import Failure
@@ -13,8 +15,10 @@ from pipeline.params import Params
 from pipeline.plan import REFERENCE, Plan
 from stages.setup import build, device, normaliser, open_shards
 from vgg.cost import forward_flops, training_flops
-from vgg.fit import Recipe, optimiser, train_loss
+from vgg.fit import How, Recipe, gradients, optimiser
+from vgg.images import Rescaled
 from vgg.initialise import randomise
+from vgg.normalise import Normalise
 from vgg.score import Scorer, dense
 from vgg.stream import Batch, training_stream
 from vgg.stream import Plan as Stream
@@ -34,7 +38,7 @@ def training_rates(params: Params, plan: Plan) -> tuple[dict[str, float], bool]:
 def scoring_rate(params: Params, classes: int) -> float:
     """Arithmetic a second of a dense forward pass of net D at Q = 256."""
     score, size = params.chosen.score, params.chosen.net
-    where = device(score.device, score.threads)
+    where = device(score.device, score.threads, score.precision)
     net = build(params, REFERENCE, classes).to(where).to(memory_format=torch.channels_last)
     height = size.pixels(256)
     width = round(height * LONGER)
@@ -44,10 +48,8 @@ def scoring_rate(params: Params, classes: int) -> float:
     pixels = torch.zeros((batch, 3, height, width), dtype=torch.uint8, device=where)
 
     def step() -> None:
-        for view in dense(pixels, size.crop):
-            scorer._softmax(view).cpu()
+        scorer.posteriors([Rescaled(pixels, np.arange(batch))], batch, dense)
 
-    net.eval()
     return batch * flops / _seconds(step, where)
 
 
@@ -63,42 +65,34 @@ def _facts(params: Params) -> Facts | None:
 
 def _training_rate(params: Params, name: str, classes: int, facts: Facts | None) -> float:
     train, size = params.chosen.training, params.chosen.net
-    where = device(train.device, train.threads)
+    where = device(train.device, train.threads, train.precision)
     net = build(params, name, classes).to(where)
     randomise(net, size.init, size.std, size.last_std, train.seed)
     net.to(memory_format=torch.channels_last)
     sgd = optimiser(net, Recipe(1e-9, 1, train.momentum, train.weight_decay, 0, 1, 0, 0))
     batch = _batch(train.batch, training_flops(net, size.crop), where)
     batches = _batches(params, batch, facts, where)
+    normalise = normaliser(params, facts) if facts else Normalise(torch.zeros(3), torch.zeros(3, 3))
+    normalise, how = normalise.to(where), How(batch, where, train.precision == "bfloat16")
 
     def step() -> None:
-        x, labels = next(batches)
-        with torch.autocast(where.type, torch.bfloat16, enabled=train.precision == "bfloat16"):
-            scores = net(x)
         sgd.zero_grad()
-        train_loss(scores, labels).backward()  # type: ignore[no-untyped-call]
+        gradients(net, next(batches), normalise, how)
         sgd.step()
 
     net.train()
     return batch / _seconds(step, where)
 
 
-def _batches(
-    params: Params, batch: int, facts: Facts | None, where: torch.device
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """What a net trains on, and labels: from the prepared images, or random."""
-    size = params.chosen.net
-    if facts is None:
-        x = torch.randn((batch, 3, size.crop, size.crop), device=where).contiguous(memory_format=torch.channels_last)
-        while True:
-            yield x, torch.zeros(batch, dtype=torch.int64, device=where)
-    normalise = normaliser(params, facts).to(where)
-    plan = Stream(params.chosen.training.seed, batch, size.crop, (size.pixels(256), size.pixels(256)))
-    threads, gpu = params.chosen.training.threads, where.type == "cuda"
-    stream: Iterator[Batch] = training_stream(open_shards(params, "train", facts), plan, threads=threads, gpu=gpu)
-    for pixels, labels, colour, _ in stream:
-        x = normalise(pixels.to(where), colour.to(where)).contiguous(memory_format=torch.channels_last)
-        yield x, labels.to(where)
+def _batches(params: Params, batch: int, facts: Facts | None, where: torch.device) -> Iterator[Batch]:
+    """What a net trains on: the prepared images, or one batch of random pixels for ever."""
+    train, size = params.chosen.training, params.chosen.net
+    if facts:
+        plan = Stream(train.seed, batch, size.crop, (size.pixels(256), size.pixels(256)))
+        return training_stream(open_shards(params, "train", facts), plan, threads=train.threads, gpu=where.index)
+    pixels = torch.randint(256, (batch, 3, size.crop, size.crop), dtype=torch.uint8, device=where)
+    zeros, keys = torch.zeros(batch, dtype=torch.int64), torch.randint(2**62, (batch, 2))
+    return repeat(Batch(pixels, zeros, torch.zeros(batch, 3), keys, zeros.numpy()))
 
 
 def _batch(wanted: int, flops: int, where: torch.device) -> int:

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import Failure
@@ -16,20 +17,33 @@ from pipeline.params import Params
 from pipeline.paths import errors, posteriors, weights
 from pipeline.progress import Progress
 from pipeline.provenance import provenance
+from stages.ranks import joined, launch, processes, team
 from stages.setup import device, open_shards, posteriors_at, read_record, scorer_of
 from vgg.errors import error, top_k
+from vgg.ranks import Ranks
 
 
 def main(params: Params, name: str, mode: str) -> None:
-    """Score the run `name` in `mode` on the validation images."""
+    """Score the run `name` in `mode` on the validation images, in as many processes as the parameters say."""
+    score = params.chosen.score
+    count = processes(score.processes, score.device)
+    if count > 1 and not joined():
+        launch(count, f"{mode} {name}", main, params, name, mode)
+        return
+    where = device(score.device, score.threads, score.precision)
+    with team(where) as ranks:
+        _score(params, name, mode, where, ranks)
+
+
+def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ranks) -> None:
+    """As `main`; this process's part of it."""
     started = time.monotonic()
     run, score = params.runs[name], params.chosen.score
     facts = read_facts(params.profile)
     images = open_shards(params, "val", facts)
-    where = device(score.device, score.threads)
     scored = weights(name, params.weights)
     weights_hash = sha256(scored) if scored.exists() else ""
-    scorer = scorer_of(params, name, facts, where)
+    scorer = scorer_of(params, name, facts, where, ranks)
     found: dict[str, Any] = {}
     scales = scales_of(run, mode)
     with Progress(f"{mode} {name}", len(images) * len(scales), "images") as progress:
@@ -38,6 +52,8 @@ def main(params: Params, name: str, mode: str) -> None:
                 found[str(scale)] = posteriors_at(params, scorer, images, mode, scale, progress)
             except ValueError as reason:
                 raise Failure(f"{name} cannot be scored at Q = {scale}: {reason}") from None
+    if not ranks.first:
+        return
     with whole(posteriors(name, mode)) as file:
         np.savez(file, allow_pickle=False, **found, labels=images.labels, weights=np.array(weights_hash))
     k = top_k(len(facts.classes))
@@ -50,9 +66,10 @@ def main(params: Params, name: str, mode: str) -> None:
             "images": len(images),
             "errors": {scale: _both(values, images.labels, k) for scale, values in found.items()},
             "weights_sha256": weights_hash,
+            "precision": score.precision,
             **_published(params, name),
             "data": facts.manifest,
-            "provenance": provenance(str(where), score.threads, time.monotonic() - started),
+            "provenance": provenance(str(where), score.threads, time.monotonic() - started, ranks.size),
         },
     )
     shown = ", ".join(f"Q {scale}: {error(values, images.labels, 1).error:.1f} %" for scale, values in found.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.device import has_gpu
+from pipeline.device import gpu_of
 from pipeline.errors import Failure
 from pipeline.facts import PREPARE, Facts
 from pipeline.files import read_json, sha256, whole
-from pipeline.params import Params
+from pipeline.params import Params, Precision
 from pipeline.paths import record, shards, summary, weights
 from pipeline.prepare import is_asked_for
 from pipeline.progress import Progress
@@ -23,13 +24,22 @@ from pipeline.shards import MAKE_SHARDS, Shards
 from vgg.images import Images, Rescaled, rescaled_batches
 from vgg.nets import VGG
 from vgg.normalise import Normalise, colour_components
+from vgg.ranks import ALONE, Ranks
 from vgg.score import MODES, Scorer
 
 
-def device(choice: str, threads: int) -> torch.device:
-    """The device that `choice` means, and torch held to `threads` CPU threads."""
+def device(choice: str, threads: int, precision: Precision) -> torch.device:
+    """The device that `choice` means, a GPU of its own for each of several processes; torch is held to `threads` CPU
+    threads and to `precision`, for GPUs would take TF32 for float32.
+    """
     torch.set_num_threads(threads)
-    return torch.device("cuda" if has_gpu(choice) else "cpu")
+    gpu = gpu_of(choice, int(os.environ.get("LOCAL_RANK", 0)))
+    if gpu is None:
+        return torch.device("cpu")
+    where = torch.device("cuda", gpu)
+    torch.cuda.set_device(where)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    return where
 
 
 def build(params: Params, net: str, classes: int) -> VGG:
@@ -65,7 +75,7 @@ def open_shards(params: Params, split: str, facts: Facts) -> Shards:
     return found
 
 
-def scorer_of(params: Params, run: str, facts: Facts, where: torch.device) -> Scorer:
+def scorer_of(params: Params, run: str, facts: Facts, where: torch.device, ranks: Ranks = ALONE) -> Scorer:
     """The finished net of `run`, trained or published, as `params` have it. Failure if there is none that fits."""
     score, size = params.chosen.score, params.chosen.net
     file, published = weights(run, params.weights), params.weights == "published"
@@ -85,7 +95,7 @@ def scorer_of(params: Params, run: str, facts: Facts, where: torch.device) -> Sc
         raise Failure(f"class {number} of {file} is {theirs}, and that of the images is {ours}: see --class-map")
     net.to(where).to(memory_format=torch.channels_last)
     normalise = published_normaliser(**found["input"]) if published else normaliser(params, facts)
-    return Scorer(net, normalise.to(where), size.crop, where, score.precision == "bfloat16", score.mean)
+    return Scorer(net, normalise.to(where), size.crop, where, score.precision == "bfloat16", score.mean, ranks)
 
 
 def posteriors_at(
@@ -93,15 +103,17 @@ def posteriors_at(
 ) -> NDArray[np.float32]:
     """Posteriors (images, K) of whole images in one mode at one Q, the paper's pixels. ValueError as the scorer's."""
     score, pixels = params.chosen.score, params.chosen.net.pixels(scale)
-    batches = rescaled_batches(images, pixels, score.batch, score.threads, scorer.device.type == "cuda")
-    return scorer.posteriors(_counted(batches, progress), len(images), MODES[mode])
+    rank, ranks = scorer.ranks.rank, scorer.ranks.size
+    batches = rescaled_batches(images, pixels, score.batch, score.threads, scorer.device.index, rank, ranks)
+    torch.backends.cudnn.benchmark = mode != "dense"  # pays where all shapes are one
+    return scorer.posteriors(_counted(batches, progress, ranks), len(images), MODES[mode])
 
 
-def _counted(batches: Iterator[Rescaled], progress: Progress) -> Iterator[Rescaled]:
-    """The same batches, each counted once it is done with."""
+def _counted(batches: Iterator[Rescaled], progress: Progress, ranks: int) -> Iterator[Rescaled]:
+    """The same batches, each counted once it is done with, and for what the other processes do meanwhile."""
     for batch in batches:
         yield batch
-        progress.advance(len(batch.ids))
+        progress.advance(len(batch.ids) * ranks)
 
 
 def maker(run: str, origin: str) -> str:

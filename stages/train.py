@@ -6,9 +6,14 @@ import csv
 import io
 import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, fields
+from statistics import median
 from typing import Any
 
+import torch
+
+from pipeline.errors import Failure
 from pipeline.facts import Facts, read_facts
 from pipeline.files import digest, sha256, write_json, write_text
 from pipeline.grid import single_scale
@@ -18,34 +23,52 @@ from pipeline.paths import checkpoints, history, summary, weights
 from pipeline.progress import duration
 from pipeline.provenance import provenance
 from pipeline.running import LOCK
+from stages.ranks import joined, launch, processes, team
 from stages.setup import device, save_tensors, weights_of
 from stages.trainer import Trainer
 from vgg.errors import top_k, wilson
 from vgg.fit import Row, stalled
+from vgg.ranks import Ranks
 
-FLOATS = ("loss", "learning_rate", "top1", "topk", "images_per_second")  # columns rounded to six digits
+FLOATS = ("loss", "learning_rate", "top1", "topk", "images_per_second", "waited")  # columns rounded to six digits
 
 
 def main(params: Params, name: str) -> None:
-    """Train the run `name` from its checkpoint, or from its initial weights, to its finished weights."""
+    """Train the run `name` from its checkpoint, or from its initial weights, to its finished weights.
+
+    In as many processes as the parameters say, which changes nothing but rounding.
+    """
+    train = params.chosen.training
+    count = processes(train.processes, train.device)
+    if count > train.batch:
+        raise Failure(f"train.processes is {count}, more than the {train.batch} images of a batch")
+    if count > 1 and not joined():
+        launch(count, f"train {name}", main, params, name)
+        return
+    where = device(train.device, train.threads, train.precision)
+    with team(where) as ranks:
+        _train(params, name, where, ranks)
+
+
+def _train(params: Params, name: str, where: torch.device, ranks: Ranks) -> None:
+    """As `main`; this process's part of it. The first process alone holds the lock and writes."""
     started = time.monotonic()
-    run, profile = params.runs[name], params.chosen
     facts = read_facts(params.profile)
-    where = device(profile.training.device, profile.training.threads)
-    folder = checkpoints(name, identity(params, run, facts))
-    with alone(folder / LOCK, f"training {name}"):
-        trainer = Trainer(params, name, facts, where, folder)
-        trainer.resume()
+    folder = checkpoints(name, identity(params, params.runs[name], facts))
+    with alone(folder / LOCK, f"training {name}") if ranks.first else nullcontext():
+        trainer = Trainer(params, name, facts, where, folder, ranks)
+        trainer.begin()
         trainer.train()
-        _write(params, name, facts, trainer, time.monotonic() - started)
-        shutil.rmtree(folder, ignore_errors=True)  # while the lock in it is held
+        if ranks.first:
+            _write(params, name, facts, trainer, time.monotonic() - started)
+            shutil.rmtree(folder, ignore_errors=True)  # while the lock in it is held
 
 
 def identity(params: Params, run: Run, facts: Facts) -> str:
     """A hash of everything that shapes a run: another one has another checkpoint."""
     profile = params.chosen
     return digest([
-        run.model_dump(mode="json"), profile.net.model_dump(mode="json"), profile.training.model_dump(mode="json"),
+        run.model_dump(mode="json"), profile.net.model_dump(mode="json"), profile.training.shaping,
         profile.recipes[run.recipe].model_dump(mode="json"), facts.as_dict(), params.method.train,
         sha256(weights(run.init)) if weights(run.init).exists() else None,
     ])  # fmt: skip
@@ -62,7 +85,11 @@ def _write(params: Params, name: str, facts: Facts, trainer: Trainer, seconds: f
     write_text(history(params.profile, name), text.getvalue())
     write_json(summary(params.profile, name), _summary(params, name, facts, trainer, seconds))
     last = state.rows[-1]
-    print(f"{name}: {state.step} steps, validation error {last.top1:.1f} % at a centre crop, {duration(seconds)}")
+    waited = median(row.waited for row in state.rows)
+    print(
+        f"{name}: {state.step} steps, validation error {last.top1:.1f} % at a centre crop, {duration(seconds)}; "
+        f"the net waited {waited:.0f} % of the time for images"
+    )
 
 
 def _summary(params: Params, name: str, facts: Facts, trainer: Trainer, seconds: float) -> dict[str, Any]:
@@ -77,10 +104,13 @@ def _summary(params: Params, name: str, facts: Facts, trainer: Trainer, seconds:
         "drops": state.drops,
         "loss": last.loss,
         "stalled_epochs": stalled(state, trainer.classes),
+        "rate": round(median(row.images_per_second for row in state.rows), 1),  # images a second
+        "waited": round(median(row.waited for row in state.rows), 2),
         "centre_crop": {"test_scale": single_scale(run), "k": top_k(trainer.classes), "top1": found.error,
                         "top1_low": found.low, "top1_high": found.high, "topk": last.topk, "images": images},
         "weights_sha256": sha256(weights(name)),
         "seed": params.chosen.training.seed,
+        "precision": params.chosen.training.precision,
         "data": facts.manifest,
-        "provenance": provenance(str(trainer.where), params.chosen.training.threads, seconds),
+        "provenance": provenance(str(trainer.where), params.chosen.training.threads, seconds, trainer.ranks.size),
     }  # fmt: skip

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 import torch
+from torch import nn
 
 from pipeline.device import slow_in_bfloat16
 from pipeline.errors import Failure, Interrupted
@@ -22,9 +23,11 @@ from pipeline.signals import handled
 from pipeline.sources.base import SPLITS
 from stages.setup import build, check_trained_on, load_tensors, normaliser, open_shards, save_tensors, weights_of
 from vgg.errors import error, top_k
-from vgg.fit import Hooks, Recipe, State, fit, optimiser, stalled
+from vgg.fit import Hooks, How, Recipe, State, fit, momenta, optimiser, stalled
+from vgg.gpu import compiled, parts_that_fit
 from vgg.images import rescaled_batches
 from vgg.initialise import randomise, warm_start
+from vgg.ranks import Ranks, together
 from vgg.score import Scorer, centre
 from vgg.stream import Plan, steps_per_epoch, training_stream
 
@@ -36,10 +39,12 @@ STALLED = 5  # epochs at ln K after which a run is said to be stalled
 class Trainer:
     """One run while it trains: the net, its optimiser, its state, and their checkpoint."""
 
-    def __init__(self, params: Params, name: str, facts: Facts, where: torch.device, folder: Path) -> None:
+    def __init__(
+        self, params: Params, name: str, facts: Facts, where: torch.device, folder: Path, ranks: Ranks
+    ) -> None:
         run, train, kind = params.runs[name], params.chosen.training, params.chosen.recipes[params.runs[name].recipe]
         size = params.chosen.net
-        self.params, self.name, self.run, self.where, self.folder = params, name, run, where, folder
+        self.params, self.name, self.run, self.where, self.folder, self.ranks = params, name, run, where, folder, ranks
         self.facts, self.classes = facts, len(facts.classes)
         self.recipe = Recipe(
             kind.learning_rate, kind.epochs, train.momentum, train.weight_decay, train.drops, train.patience,
@@ -65,15 +70,29 @@ class Trainer:
         """The file of the resumable state."""
         return self.folder / "last.pt"
 
-    def resume(self) -> None:
-        """Go on from the checkpoint if there is one, else begin from the run's initial weights."""
-        if self.checkpoint.exists():
-            values = load_tensors(self.checkpoint, f"rm -r {self.folder}, then vgg-repro train {self.name}")
-            self.net.load_state_dict(values["weights"])
-            self.sgd.load_state_dict(values["momentum"])
-            self.state = State.from_dict(values["state"])
-            print(f"{self.name}: resumed at step {self.state.step} of at most {self.steps * self.recipe.epochs}")
-            return
+    def begin(self) -> None:
+        """Go on from the checkpoint if there is one, else begin from the run's initial weights.
+
+        The first process reads them and tells the others, whose machine may have neither.
+        """
+        if self.ranks.first:
+            if self.checkpoint.exists():
+                self._resume()
+            else:
+                self._start()
+        self.state = State.from_dict(self.ranks.word(self.state.as_dict()))
+        self.ranks.from_first(list(self.net.state_dict().values()))
+        if self.state.step:
+            self.ranks.from_first(momenta(self.sgd))
+
+    def _resume(self) -> None:
+        values = load_tensors(self.checkpoint, f"rm -r {self.folder}, then vgg-repro train {self.name}")
+        self.net.load_state_dict(values["weights"])
+        self.sgd.load_state_dict(values["momentum"])
+        self.state = State.from_dict(values["state"])
+        print(f"{self.name}: resumed at step {self.state.step} of at most {self.steps * self.recipe.epochs}")
+
+    def _start(self) -> None:
         size = self.params.chosen.net
         check_trained_on(self.params, self.run.init, self.facts)
         initial = load_tensors(weights(self.run.init), _maker(self.run.init))
@@ -87,55 +106,75 @@ class Trainer:
         """Fit the net; on SIGINT or SIGTERM write a checkpoint first and raise Interrupted."""
         if slow_in_bfloat16(self.params.chosen.training.precision, self.where.type):
             print(f"{self.name}: this CPU has no bfloat16 units; precision: float32 in params.yaml is faster here")
-        threads = self.params.chosen.training.threads
-        gpu = self.where.type == "cuda"
-        batches = training_stream(self.train_images, self.plan, self.state.step, threads=threads, gpu=gpu)
+        train, ranks = self.params.chosen.training, self.ranks
+        where = (self.state.step, ranks.rank, ranks.size, train.threads, self.where.index)
+        batches = training_stream(self.train_images, self.plan, *where)
+        torch.backends.cudnn.benchmark = True  # of training, whose batches all have one shape
+        model, parts = self._model()
+        how = How(train.batch, self.where, train.precision == "bfloat16", parts, ranks)
         total = self.steps * self.recipe.epochs
         try:
             with (
-                handled(self._ask_to_stop, signal.SIGINT, signal.SIGTERM),
+                handled(self._ask_to_stop, *_stops()),
                 Progress(f"train {self.name}", total, "steps", self.state.step) as self.progress,
             ):
                 fit(
-                    self.net, self.sgd, batches, self.normalise, self.recipe, self.state, self.steps, self.plan.seed,
-                    Hooks(self.validate, self._after_step, self._after_epoch),
-                    bfloat16=self.params.chosen.training.precision == "bfloat16",
+                    model, self.sgd, batches, self.normalise, self.recipe, self.state,
+                    self.steps, Hooks(self.validate, self._after_step, self._after_epoch, lambda: self.stop), how,
                 )  # fmt: skip
         except FloatingPointError as reason:
             raise Failure(f"{self.name}: {reason}. {_ADVICE}") from None
 
+    def _model(self) -> tuple[nn.Module, int]:
+        """The net as it is trained here, and in how many parts this process computes its images.
+
+        Both are found out on GPUs; torch.compile was never faster on a CPU.
+        """
+        model = together(self.net, self.where, self.ranks)
+        if self.where.type != "cuda":
+            return model, 1
+        train, crop = self.params.chosen.training, self.params.chosen.net.crop
+        bfloat16, images = train.precision == "bfloat16", -(-train.batch // self.ranks.size)
+        parts = self.ranks.most(parts_that_fit(self.net, images, crop, bfloat16), self.where)
+        if parts > 1:
+            print(f"{self.name}: {train.batch} images do not fit at once: in {parts} parts, with the same result")
+        return compiled(model, self.net, -(-images // parts), crop, bfloat16, self.ranks, print), parts
+
     def validate(self) -> tuple[float, float]:
         """Top-1 and top-k error in per cent at one centre crop, images rescaled to the run's own Q."""
         profile = self.params.chosen
-        scorer = Scorer(
-            self.net, self.normalise, profile.net.crop, self.where, profile.training.precision == "bfloat16"
-        )
+        ranks, bfloat16 = self.ranks, profile.training.precision == "bfloat16"
+        scorer = Scorer(self.net, self.normalise, profile.net.crop, self.where, bfloat16, ranks=ranks)
         batches = rescaled_batches(
             self.val_images, profile.net.pixels(single_scale(self.run)), profile.score.batch, profile.training.threads,
-            self.where.type == "cuda",
+            self.where.index, ranks.rank, ranks.size,
         )  # fmt: skip
+        torch.backends.cudnn.benchmark = False  # batches of many sizes
         posteriors = scorer.posteriors(batches, len(self.val_images), centre)
+        torch.backends.cudnn.benchmark = True
         top1, topk = (error(posteriors, self.val_images.labels, k).error for k in (1, top_k(self.classes)))
         return top1, topk
 
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint; of several processes the first one does."""
+        self.saved = time.monotonic()
+        if not self.ranks.first:
+            return
         save_tensors(
             self.checkpoint,
             {"weights": weights_of(self.net), "momentum": self.sgd.state_dict(), "state": self.state.as_dict()},
         )
-        self.saved = time.monotonic()
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         self.stop = True
 
-    def _after_step(self, state: State, loss: float) -> None:
+    def _after_step(self, state: State, loss: float, stop: bool) -> None:
         last = state.rows[-1] if state.rows else None
         shown = f", validation error {last.top1:.1f} %" if last else ""
         self.progress.advance(note=f"epoch {(state.step - 1) // self.steps + 1}, loss {loss:.3f}{shown}")
-        if self.stop or time.monotonic() - self.said > SAY_EVERY:
+        if stop or time.monotonic() - self.said > SAY_EVERY:
             self._tell()
-        if self.stop:
+        if stop:
             self.save()
             raise Interrupted(f"{self.name} stopped at step {state.step}; the same command goes on from there")
         if time.monotonic() - self.saved > SAVE_EVERY:
@@ -153,6 +192,8 @@ class Trainer:
     def _tell(self) -> None:
         """Say how far the run is, for others to read."""
         self.said = time.monotonic()
+        if not self.ranks.first:
+            return
         state, steps, epochs = self.state, self.steps, self.recipe.epochs
         done = state.step % steps
         rate = self.progress.rate()
@@ -161,6 +202,12 @@ class Trainer:
         loss = state.loss / done if done else None
         run = (self.name, asked(self.params, self.name), state.step, steps, epochs)
         tell(self.folder, Running(*run, loss, top1, left, *here()))
+
+
+def _stops() -> list[signal.Signals]:
+    """The signals that end training in order; the terminal's end too, unless this was started to outlive it."""
+    lost = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else []
+    return [signal.SIGINT, signal.SIGTERM, *lost]
 
 
 _ADVICE = (

@@ -44,7 +44,7 @@ def unreal() -> Iterator[None]:
 def counted(net: VGG, images: Tensor, backward: bool = False) -> int:
     """Multiplications and additions as torch counts them, for one of the images."""
     with FlopCounterMode(display=False) as counter:
-        scores = net(images)
+        scores = net.eval()(images)
         if backward:
             scores.sum().backward()
     total = counter.get_total_flops()
@@ -83,7 +83,7 @@ def test_training_flops_are_torchs_but_for_what_need_not_be_computed(net: str, r
 def flops_of(net: VGG, name: str, crop: int) -> int:
     """Of one layer alone, as torch counts it in a forward pass."""
     with FlopCounterMode(display=False, depth=2) as counter:
-        net(torch.zeros(1, 3, crop, crop))
+        net.eval()(torch.zeros(1, 3, crop, crop))
     return sum(counter.get_flop_counts()[f"VGG.{name}"].values())
 
 
@@ -120,7 +120,7 @@ def kept_by(net: VGG, images: Tensor, labels: Tensor, bfloat16: bool) -> tuple[i
     net.train()
     with saved_tensors_hooks(keep, lambda saved: saved):
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            scores = net(images)
+            scores = net(images, torch.arange(2 * len(images)).reshape(-1, 2))
         loss = train_loss(scores, labels)
     return sum(storage.nbytes() for storage in found.values()), loss
 
@@ -198,7 +198,7 @@ def test_a_step_of_the_full_nets_takes_no_less_than_said_and_at_most_a_third_mor
         images, labels = torch.zeros(256, 3, 224, 224), torch.zeros(256, dtype=torch.int64)
         for _ in range(2):  # momentum is there from the second on
             with torch.autocast("cpu", torch.bfloat16):
-                scores = made(images)
+                scores = made(images, torch.zeros(len(images), 2, dtype=torch.int64))
             sgd.zero_grad()
             train_loss(scores, labels).backward()
             sgd.step()

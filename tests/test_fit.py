@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -15,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vgg.fit import Hooks, Recipe, Row, State, finish_epoch, fit, optimiser, stalled, step_seed, train_loss
+from vgg.fit import Hooks, How, Recipe, Row, State, finish_epoch, fit, optimiser, stalled, train_loss
 from vgg.initialise import randomise, weighted
 from vgg.nets import VGG
 from vgg.normalise import Normalise
@@ -43,14 +44,16 @@ def batch(seed: int, step: int) -> Batch:
         torch.from_numpy(random.integers(0, 256, (IMAGES, 3, CROP, CROP), np.uint8)),
         torch.from_numpy(random.integers(0, CLASSES, IMAGES)),
         torch.from_numpy(random.standard_normal((IMAGES, 3), np.float32)),
+        torch.from_numpy(random.integers(-(2**63), 2**63, (IMAGES, 2))),
         np.arange(IMAGES),
     )
 
 
 def stream(seed: int, step: int = 0, one: bool = False) -> Iterator[Batch]:
-    """Batches from `step` on, or the first for ever."""
+    """Batches from `step` on, or the first for ever, with each one's own dropout."""
     while True:
-        yield batch(seed, 0 if one else step)
+        made = batch(seed, step)
+        yield batch(seed, 0)._replace(keys=made.keys) if one else made
         step += 1
 
 
@@ -67,10 +70,10 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def train(net: VGG, seed: int, recipe: Recipe = RECIPE, steps: int = 2, **more: Any) -> tuple[State, list[float]]:
     """Fit `net` from the start; the state at the end and every step's loss."""
     state, losses = State(learning_rate=recipe.learning_rate), list[float]()
-    hooks = Hooks(more.pop("validate", lambda: (50.0, 10.0)), lambda _, loss: losses.append(loss), NOTHING)
+    hooks = Hooks(more.pop("validate", lambda: (50.0, 10.0)), lambda _, loss, stop: losses.append(loss), NOTHING)
     batches = more.pop("batches", None) or stream(seed)
     sgd = optimiser(net, recipe, more.pop("layers", "all"))
-    fit(net, sgd, batches, NORMALISE, recipe, state, steps, seed, hooks, **more)
+    fit(net, sgd, batches, NORMALISE, recipe, state, steps, hooks, How(IMAGES, **more))
     return state, losses
 
 
@@ -80,12 +83,12 @@ def test_updates_are_sgds_with_momentum_and_weight_decay_on_everything(seed: int
     reference, state = copy.deepcopy(net), State(learning_rate=recipe.learning_rate)
     wide: Any = lambda pixels, colour: NORMALISE(pixels, colour).double()
     hooks = Hooks(lambda: (50.0, 10.0), NOTHING, NOTHING)
-    fit(net, optimiser(net, recipe), stream(seed), wide, recipe, state, 1, seed, hooks)
+    fit(net, optimiser(net, recipe), stream(seed), wide, recipe, state, 1, hooks, How(IMAGES))
 
     velocity = {name: torch.zeros_like(w) for name, w in reference.named_parameters()}
     rates = [2e-3, 2e-3, 2e-4, 2e-5, 2e-6]  # after epoch 1 each is a plateau; the velocity is not rescaled
     for step, rate in enumerate(rates):
-        pixels, labels, colour, _ = batch(seed, step)
+        pixels, labels, colour, _, _ = batch(seed, step)
         scores = reference(wide(pixels, colour)).flatten(1)
         powers = (scores - scores.max(1, keepdim=True).values).exp().detach()
         reference.zero_grad()
@@ -104,9 +107,11 @@ def test_updates_are_sgds_with_momentum_and_weight_decay_on_everything(seed: int
 def test_the_loss_is_multinomial_logistic_regression(rng: np.random.Generator) -> None:
     scores, labels = rng.standard_normal((7, CLASSES)) * 10, rng.integers(0, CLASSES, 7)
     expected = np.mean([np.log(np.exp(row - row[label]).sum()) for row, label in zip(scores, labels, strict=True)])
-    got = train_loss(torch.from_numpy(scores)[:, :, None, None], torch.from_numpy(labels))
-    assert got.dtype == torch.float32
-    assert got.item() == pytest.approx(expected, rel=1e-5)  # float32
+    double, single, half = torch.float64, torch.float32, torch.bfloat16
+    for dtype, loss, tolerance in ((double, double, 1e-13), (single, single, 1e-5), (half, single, 0.1)):
+        got = train_loss(torch.from_numpy(scores).to(dtype)[:, :, None, None], torch.from_numpy(labels))
+        assert got.dtype == loss
+        assert got.item() == pytest.approx(expected, rel=tolerance)  # the scores' own rounding
 
 
 def test_an_epochs_row_holds_its_mean_loss_and_what_validation_said(seed: int) -> None:
@@ -126,7 +131,8 @@ def test_an_epochs_row_holds_its_mean_loss_and_what_validation_said(seed: int) -
 def test_a_finished_run_trains_no_further(seed: int) -> None:
     net = small(seed)
     before, state = copied(net), State(step=6, done=True)
-    fit(net, optimiser(net, RECIPE), iter([]), NORMALISE, RECIPE, state, 2, seed, Hooks(lambda: (0, 0), *[NOTHING] * 2))
+    hooks = Hooks(lambda: (0, 0), NOTHING, NOTHING)
+    fit(net, optimiser(net, RECIPE), iter([]), NORMALISE, RECIPE, state, 2, hooks, How(IMAGES))
     assert equal(copied(net), before) and state.step == 6
 
 
@@ -144,21 +150,54 @@ def test_validation_sees_the_updated_weights_and_training_goes_on_in_training_mo
     assert equal(seen[-1], copied(net)) and not equal(seen[0], seen[1])
 
 
-def test_dropout_is_drawn_anew_each_step_from_the_seed_alone(seed: int) -> None:
+def test_dropout_is_drawn_from_the_batches_keys_alone(seed: int) -> None:
     still = replace(RECIPE, learning_rate=0.0)
     runs = []
-    for its_seed, dropout in ((seed, 0.5), (seed, 0.5), (seed + 1, 0.5), (seed, 0.0)):
+    for dropout in (0.5, 0.5, 0.0):
         torch.manual_seed(len(runs))  # what was drawn before must not matter
-        runs.append(train(small(seed, dropout), its_seed, still, batches=stream(seed, one=True))[1])
-    one, again, other, without = runs
-    assert one == again and one != other
+        runs.append(train(small(seed, dropout), seed, still, batches=stream(seed, one=True))[1])
+    one, again, without = runs
+    assert one == again
     assert len(set(one)) == len(one) and len(set(without)) == 1
 
 
-def test_every_step_has_a_seed_of_its_own(rng: np.random.Generator) -> None:
-    seeds = {step_seed(seed, step) for seed in range(5) for step in map(int, rng.integers(0, 10**6, 200))}
-    assert len(seeds) >= 5 * 190  # some of 200 steps are drawn twice, no more than that
-    assert 0 <= step_seed(2**62, 10**6) < 2**63
+@pytest.mark.parametrize("parts", [2, 3, IMAGES, IMAGES + 3])
+def test_a_batch_in_parts_gives_the_same_updates(parts: int, seed: int) -> None:
+    """In float64, where sums in another order differ by 1e-16 of their terms; dropout is part of it."""
+    wide: Any = lambda pixels, colour: NORMALISE(pixels, colour).double()
+    nets, losses = [small(seed).double() for _ in range(2)], [list[float](), list[float]()]
+    begun = copied(nets[0])
+    for net, kept, count in zip(nets, losses, (1, parts), strict=True):
+        state = State(learning_rate=RECIPE.learning_rate)
+        hooks = Hooks(lambda: (50.0, 10.0), lambda _, loss, stop, kept=kept: kept.append(loss), NOTHING)
+        fit(net, optimiser(net, RECIPE), stream(seed), wide, RECIPE, state, 2, hooks, How(IMAGES, parts=count))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+    whole, summed = (copied(net) for net in nets)
+    for name, value in whole.items():
+        assert (value - summed[name]).norm() < 1e-11 * (value - begun[name]).norm(), name
+
+
+def test_a_batch_in_parts_has_each_image_once(seed: int) -> None:
+    whole = batch(seed, 0)
+    for count in range(1, IMAGES + 3):
+        parts = whole.parts(count)
+        assert len(parts) == min(count, IMAGES)
+        sizes = [len(part.ids) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+        for joined, values in zip(map(list, zip(*parts, strict=True)), whole, strict=True):
+            assert np.array_equal(np.concatenate(joined), values)
+
+
+def test_the_share_of_time_that_the_net_waits_for_images_is_measured(seed: int) -> None:
+    def slow() -> Iterator[Batch]:
+        for made in stream(seed):
+            time.sleep(0.05)  # a step of so small a net takes some milliseconds
+            yield made
+
+    waited = [row.waited for row in train(small(seed), seed, batches=slow())[0].rows]
+    quick = [row.waited for row in train(small(seed), seed, batches=iter([batch(seed, 0)] * 99))[0].rows]
+    assert all(50 < one < 100 for one in waited[:-1]), waited
+    assert all(0 <= one < 20 for one in quick), quick
 
 
 @pytest.mark.parametrize("layers", ["all", "fc"])
@@ -167,7 +206,7 @@ def test_a_run_resumed_at_any_step_ends_with_the_same_bits(layers: str, seed: in
     kept: dict[int, bytes] = {}
 
     def run(net: VGG, sgd: torch.optim.SGD, state: State) -> tuple[dict[str, Tensor], State]:
-        def keep(state: State, loss: float = 0.0) -> None:
+        def keep(state: State, loss: float = 0.0, stop: bool = False) -> None:
             file = io.BytesIO()
             torch.save({"net": net.state_dict(), "sgd": sgd.state_dict(), "state": state.as_dict()}, file)
             kept.setdefault(state.step, file.getvalue())
@@ -180,7 +219,8 @@ def test_a_run_resumed_at_any_step_ends_with_the_same_bits(layers: str, seed: in
             return float(scores.square().sum()), 0.0
 
         keep(state)
-        fit(net, sgd, stream(seed, state.step), NORMALISE, recipe, state, steps, seed, Hooks(validate, keep, NOTHING))
+        hooks = Hooks(validate, keep, NOTHING)
+        fit(net, sgd, stream(seed, state.step), NORMALISE, recipe, state, steps, hooks, How(IMAGES))
         return copied(net), state
 
     net = small(seed)
@@ -195,7 +235,7 @@ def test_a_run_resumed_at_any_step_ends_with_the_same_bits(layers: str, seed: in
         again, end = run(net, sgd, State.from_dict(values["state"]))
         assert equal(again, weights), step
         for one in (state, end):
-            one.rows = [replace(row, images_per_second=0.0) for row in one.rows]
+            one.rows = [replace(row, images_per_second=0.0, waited=0.0) for row in one.rows]
         assert end == state, step
 
 
@@ -219,7 +259,7 @@ def test_a_loss_that_is_not_finite_ends_training_and_spoils_nothing(bias: float,
     net, state, kept = small(seed), State(learning_rate=RECIPE.learning_rate), list[int]()
     sgd, good = optimiser(net, RECIPE), {}
 
-    def after_step(state: State, loss: float) -> None:
+    def after_step(state: State, loss: float, stop: bool) -> None:
         kept.append(state.step)
         if state.step == 3:
             with torch.no_grad():
@@ -228,7 +268,7 @@ def test_a_loss_that_is_not_finite_ends_training_and_spoils_nothing(bias: float,
 
     hooks = Hooks(lambda: (50.0, 10.0), after_step, NOTHING)
     with pytest.raises(FloatingPointError, match=f"loss is {loss} at step 3"):
-        fit(net, sgd, stream(seed), NORMALISE, RECIPE, state, 2, seed, hooks)
+        fit(net, sgd, stream(seed), NORMALISE, RECIPE, state, 2, hooks, How(IMAGES))
     assert kept == [1, 2, 3] and state.step == 3
     assert all(torch.equal(v.nan_to_num(), good[k].nan_to_num()) for k, v in net.state_dict().items())
 
@@ -255,9 +295,9 @@ def run(recipe: Recipe, errors: Iterator[float] | list[float]) -> list[float]:
         rates.append(state.learning_rate)
         state.step += steps
         state.loss = steps * 1.5
-        finish_epoch(state, recipe, steps, (error, error / 2), 100.0)
+        finish_epoch(state, recipe, steps, (error, error / 2), 100.0, 7.0)
         last = state.rows[-1]
-        assert last == Row(state.step, len(rates) - 1, 1.5, rates[-1], error, error / 2, 100.0)
+        assert last == Row(state.step, len(rates) - 1, 1.5, rates[-1], error, error / 2, 100.0, 7.0)
         assert state.loss == 0.0 and state.best == min(row.top1 for row in state.rows)
         if state.done:
             return rates
@@ -354,7 +394,7 @@ def test_whatever_the_errors_the_rule_keeps_its_bounds(rng: np.random.Generator)
 
 
 def test_a_state_survives_being_written(rng: np.random.Generator) -> None:
-    row = Row(10, 0, *map(float, rng.uniform(0, 9, 5)))
+    row = Row(10, 0, *map(float, rng.uniform(0, 9, 6)))
     for state in (State(), State(20, 0.01, 1, 40.0, 2, 3.5, True, [row, replace(row, step=20, epoch=1)])):
         file = io.BytesIO()
         torch.save(state.as_dict(), file)
@@ -375,6 +415,6 @@ def test_stalled_counts_the_last_epochs_at_chance() -> None:
         ([1.0, 0.5, 1.0], 1),
         ([1.0095, 0.9905], 2),
     ):
-        state = State(rows=[Row(0, i, share * chance, 0.01, 90.0, 50.0, 1.0) for i, share in enumerate(losses)])
+        state = State(rows=[Row(0, i, share * chance, 0.01, 90.0, 50.0, 1.0, 0.0) for i, share in enumerate(losses)])
         assert stalled(state, 10) == count, losses
         assert stalled(state, 1000) == 0, losses

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,7 @@ import torchvision
 from torch import Tensor, nn
 
 from vgg.initialise import randomise, weighted
-from vgg.nets import NETS, STRIDE, VGG, LocalResponseNorm, blocks, parameters, weight_layers
+from vgg.nets import NETS, STRIDE, VGG, Dropout, LocalResponseNorm, blocks, masks, parameters, weight_layers
 
 PARAMETERS = {
     "A": 132_863_336,
@@ -69,7 +70,7 @@ def test_convolutions_are_table_1s(net: str) -> None:
 @pytest.mark.parametrize("net", NETS)
 def test_convolutions_keep_the_size_and_poolings_halve_it(net: str) -> None:
     x = torch.zeros(1, 3, 224, 224)
-    for name, layer in VGG(net, 7, width=1 / 32, fc=8).named_children():
+    for name, layer in VGG(net, 7, width=1 / 32, fc=8).eval().named_children():
         before, x = x.shape[2], layer(x)
         if name.startswith("conv"):
             assert x.shape[2] == before, name
@@ -204,11 +205,69 @@ def test_dropout_follows_the_first_two_fc_layers_relus_and_nothing_else(net: str
     made = VGG(net, 7, 32, 1 / 32, 8, dropout=0.3)
     names = [name for name, _ in made.named_children()]
     layers = list(made.children())
-    places = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Dropout)]
+    places = [i for i, layer in enumerate(layers) if isinstance(layer, Dropout)]
     assert [names[i - 2] for i in places] == ["fc1", "fc2"]
     assert all(isinstance(layers[i - 1], nn.ReLU) for i in places)
     assert [layers[i].p for i in places] == [0.3, 0.3]
     assert names[names.index("fc1") - 1] == "pool5"
+
+
+def test_masks_are_those_of_plain_integers(rng: np.random.Generator) -> None:
+    def mixed(word: int) -> int:
+        word = (word ^ (word >> 16)) * 0x7FEB352D % 2**32
+        word = (word ^ (word >> 15)) * 0x846CA68B % 2**32
+        return word ^ (word >> 16)
+
+    keys = rng.integers(-(2**63), 2**63, 20)
+    found = masks(torch.from_numpy(keys), 300)
+    for key, row in zip(map(int, keys), found.tolist(), strict=True):
+        low, high = key % 2**32, key // 2**32 % 2**32
+        assert row == [mixed(mixed(low ^ (channel * 0x9E3779B9 % 2**32)) ^ high) for channel in range(300)]
+
+
+def test_masks_are_uniform_and_independent(rng: np.random.Generator) -> None:
+    """Means and correlations of a million bits, within five standard errors; of neighbouring keys too."""
+    images, channels = 512, 2048
+    for keys in (rng.integers(-(2**63), 2**63, images), rng.integers(-(2**62), 2**62) + np.arange(images)):
+        unit = masks(torch.from_numpy(keys), channels).double().numpy() / 2**32
+        assert unit.min() >= 0 and unit.max() < 1
+        error = 5 / math.sqrt(12 * unit.size)
+        assert abs(unit.mean() - 0.5) < error
+        for one, other in ((unit[1:], unit[:-1]), (unit[:, 1:], unit[:, :-1]), (unit[2:], unit[:-2])):
+            assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 5 / math.sqrt(one.size)
+        dropped = unit < 0.5  # of each image and of each channel
+        assert abs(dropped.mean(1) - 0.5).max() < 6 * 0.5 / math.sqrt(channels)
+        assert abs(dropped.mean(0) - 0.5).max() < 6 * 0.5 / math.sqrt(images)
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean(rng: np.random.Generator) -> None:
+    layer, share = Dropout(float(rng.uniform(0.1, 0.9))), 0.0
+    share = layer.p
+    x = torch.ones(64, 4096, 1, 1)
+    keys = torch.from_numpy(rng.integers(-(2**63), 2**63, 64))
+    y = layer.train()(x, keys)
+    values = y.unique()
+    assert len(values) == 2 and values[0] == 0 and values[1].item() == pytest.approx(1 / (1 - share))
+    assert (y == 0).float().mean().item() == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / y.numel()))
+    assert torch.equal(layer(x, keys), y)
+    order = torch.from_numpy(rng.permutation(64))
+    assert torch.equal(layer(x, keys[order]), y[order])  # an image's mask is its own, wherever it stands
+    assert torch.equal(layer.eval()(x, keys), x) and torch.equal(layer(x, None), x)
+    assert layer.train()(x.bfloat16(), keys).dtype == torch.bfloat16
+
+
+def test_dropout_in_training_needs_keys() -> None:
+    with pytest.raises(ValueError, match="key"):
+        VGG("A", 7, 32, 1 / 32, 8).train()(torch.zeros(1, 3, 32, 32))
+
+
+def test_the_two_dropouts_have_masks_of_their_own(rng: np.random.Generator) -> None:
+    made, seen = VGG("A", 7, 32, 1 / 32, 64), []
+    for layer in (made.dropout1, made.dropout2):
+        layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
+    keys = torch.from_numpy(rng.integers(-(2**63), 2**63, (3, 2)))
+    made.train()(torch.zeros(3, 3, 32, 32), keys)
+    assert torch.equal(torch.stack(seen, 1), keys)
 
 
 def test_dropout_is_a_half_by_default() -> None:

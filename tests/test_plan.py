@@ -83,7 +83,7 @@ def forward(net: str, classes: int, crop: int, width: float, fc: int, height: in
         channels = max(1, round(64 * width))
         return forward("A", classes, crop, width, fc, height, wide) + 2 * channels**2 * height * wide
     with torch.device("meta"):
-        made = VGG(net, classes, crop, width, fc)
+        made = VGG(net, classes, crop, width, fc).eval()
         with FlopCounterMode(display=False) as counter:
             made(torch.zeros(1, 3, height, wide))
     return counter.get_total_flops()
@@ -349,7 +349,7 @@ def test_disk_is_what_the_files_have(here: Path, rng: np.random.Generator) -> No
     found = planned(params, [fate(f"train@{name}", []), fate(f"dense@{name}", [])])
     net = build(params, params.runs[name].net, 10)
     sgd = optimiser(net, Recipe(0.01, 1, 0.9, 0.0005, 3, 3, 0, 0))
-    net(torch.zeros(2, 3, 64, 64)).sum().backward()
+    net.eval()(torch.zeros(2, 3, 64, 64)).sum().backward()
     sgd.step()
     save_tensors(here / "weights.pt", {"net": "A", "weights": weights_of(net)})
     save_tensors(here / "last.pt", {"weights": weights_of(net), "momentum": sgd.state_dict(), "state": {}})

@@ -255,3 +255,54 @@ def test_a_views_function_is_all_a_mode_is(seed: int, rng: np.random.Generator) 
         one, flipped = (posterior_of_view(made, v, "before_softmax") for v in (image, image[:, :, ::-1]))
         np.testing.assert_allclose(row, (2 * one + flipped) / 3, rtol=0, atol=1e-5)  # as above
     assert math.isclose(got.sum(), 2, rel_tol=1e-5)
+
+
+class Small(Scorer):
+    """A scorer whose device has room for so many values of images in one view."""
+
+    fits = math.inf
+    most = 0
+    refused = 0
+
+    def _softmax(self, view: torch.Tensor) -> torch.Tensor:
+        if view.numel() > self.fits:
+            self.refused += 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        self.most = max(self.most, view.numel())
+        return super()._softmax(view)
+
+
+@pytest.mark.parametrize("mode", ["dense", "crops"])
+def test_a_batch_too_large_for_the_memory_is_scored_in_parts(mode: str, seed: int, rng: np.random.Generator) -> None:
+    made, images = small("A", seed).float(), pictures(rng, [(96, 96), (96, 130)], 7)
+    whole = scorer(made)
+    cramped = Small(made, whole.normalise, CROP, CPU)
+    cramped.fits = 3 * 3 * (96 * 130 if mode == "dense" else CROP * CROP)
+    batches = list(batched(images, rng, 7))
+    wanted, got = (one.posteriors(iter(batches), len(images), MODES[mode]) for one in (whole, cramped))
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-6)  # float32; another batch size is another order of sums
+    assert 1 <= cramped.refused <= 2  # of seven; crops take the same room whatever the image, which is learnt later
+    assert cramped.fits / 2 < cramped.most <= cramped.fits
+    roomy = Small(made, whole.normalise, CROP, CPU)
+    roomy.posteriors(iter(batches), len(images), MODES[mode])
+    assert roomy.refused == 0 and roomy.most == 7 * 3 * (96 * 130 if mode == "dense" else CROP * CROP)  # all at once
+
+
+def test_an_image_too_large_for_the_memory_is_an_error(seed: int, rng: np.random.Generator) -> None:
+    made, images = small("A", seed).float(), pictures(rng, [(96, 96)], 3)
+    cramped = Small(made, scorer(made).normalise, CROP, CPU)
+    cramped.fits = 3 * 96 * 96 - 1
+    with pytest.raises(torch.OutOfMemoryError):
+        cramped.posteriors(batched(images, rng, 3), len(images), dense)
+
+
+def test_each_image_is_decoded_once_whatever_the_views(seed: int, rng: np.random.Generator) -> None:
+    images, asked = pictures(rng, SHAPES, 3), []
+
+    def counted() -> Iterator[Rescaled]:
+        for batch in batched(images, rng):
+            asked.extend(batch.ids.tolist())
+            yield batch
+
+    scorer(small("A", seed)).posteriors(counted(), len(images), crops)
+    assert sorted(asked) == list(range(len(images)))

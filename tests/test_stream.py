@@ -51,15 +51,15 @@ def check_equal(found: list[Batch], wanted: list[Batch], what: object) -> None:
     assert len(found) == len(wanted)
     for step, (one, other) in enumerate(zip(found, wanted, strict=True)):
         assert np.array_equal(one.ids, other.ids), (what, step)
-        for name in ("pixels", "labels", "colour"):
+        for name in ("pixels", "labels", "colour", "keys"):
             assert torch.equal(getattr(one, name), getattr(other, name)), (what, step, name)
 
 
 def joined(parts: list[Batch]) -> Batch:
     """One batch of the ranks' parts: the image at place i is rank i % ranks's."""
     places = np.argsort(np.concatenate([np.arange(len(part.ids)) * len(parts) + i for i, part in enumerate(parts)]))
-    pixels, labels, colour = (torch.cat(columns)[places] for columns in list(zip(*parts, strict=True))[:3])
-    return Batch(pixels, labels, colour, np.concatenate([part.ids for part in parts])[places])
+    tensors = (torch.cat(columns)[places] for columns in list(zip(*parts, strict=True))[:4])
+    return Batch(*tensors, np.concatenate([part.ids for part in parts])[places])
 
 
 @pytest.mark.parametrize("threads", [2, 3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import random
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from stages import random as random_weights
 from vgg.fit import State
 
 ROOT = Path(__file__).parent.parent
-PROGRAM = [str(Path(sys.executable).parent / "vgg-repro"), "train", "A-256", "--direct"]
+PROGRAM = [sys.executable, "-c", "from cli.main import main; main()", "train", "A-256", "--direct"]
 WEIGHTS = Path("weights/trained/A-256.pt")
 
 
@@ -68,7 +69,7 @@ def test_a_run_is_deterministic_and_leaves_no_checkpoint(params: Params) -> None
     summary = json.loads(Path("reports/mini/runs/A-256.json").read_text())
     assert (summary["steps"], summary["epochs"], summary["drops"]) == (18, 3, 1)
     rows = Path("reports/mini/runs/A-256.csv").read_text().splitlines()
-    assert rows[0] == "step,epoch,loss,learning_rate,top1,topk,images_per_second"
+    assert rows[0] == "step,epoch,loss,learning_rate,top1,topk,images_per_second,waited"
     assert [row.split(",")[0] for row in rows[1:]] == ["6", "12", "18"]
 
 
@@ -77,13 +78,13 @@ def test_interrupted_at_any_step_it_ends_in_the_same_bytes(params: Params, monke
     step = random.randrange(1, 18)
     real = trainer.Trainer._after_step
 
-    def interrupt(self: trainer.Trainer, state: State, loss: float) -> None:
+    def interrupt(self: trainer.Trainer, state: State, loss: float, stop: bool) -> None:
         if state.step == step:
             os.kill(os.getpid(), signal.SIGINT)
-        real(self, state, loss)
+        real(self, state, loss, stop)
 
     monkeypatch.setattr(trainer.Trainer, "_after_step", interrupt)
-    with pytest.raises(Interrupted, match=f"step {step}"):
+    with pytest.raises(Interrupted, match=f"step {step + 1};"):
         train.main(params, "A-256")
     monkeypatch.setattr(trainer.Trainer, "_after_step", real)
     train.main(params, "A-256")
@@ -102,6 +103,15 @@ def test_ctrl_c_says_where_it_stopped_and_ends_with_130(params: Params) -> None:
     assert "A-256 stopped at step" in said
 
 
+def longer() -> Params:
+    """Parameters of 20 epochs, which last some seconds."""
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["profiles"]["mini"]["recipes"]["scratch"] |= {"epochs": 20, "first_drop": 20}
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    load.cache_clear()
+    return load()
+
+
 def wait_for_checkpoint() -> None:
     """Return as soon as there is a checkpoint, or after ten minutes."""
     deadline = time.monotonic() + 600
@@ -117,6 +127,30 @@ def test_killed_outright_it_goes_on_from_its_checkpoint(params: Params) -> None:
     assert not WEIGHTS.exists(), "it was finished before the kill"
     done = subprocess.run(PROGRAM, capture_output=True, text=True, check=True)
     assert "resumed at step" in done.stdout
+    assert sha256(WEIGHTS) == expected
+
+
+def test_started_by_hand_it_outlives_its_terminal(params: Params) -> None:
+    """As at a logout: nobody reads the terminal any more, and its processes get SIGHUP."""
+    expected = undisturbed(longer())
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(PROGRAM, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as child:
+        os.close(theirs)
+        wait_for_checkpoint()
+        os.killpg(child.pid, signal.SIGHUP)
+        os.close(ours)
+        assert child.wait(60) == 0
+    assert sha256(WEIGHTS) == expected
+    assert "A-256: 120 steps" in Path("checkpoints/A-256.log").read_text()
+
+
+def test_started_by_dvc_it_ends_in_order_with_the_terminal(params: Params) -> None:
+    expected = undisturbed(longer())
+    with subprocess.Popen(PROGRAM, env={**os.environ, "DVC_STAGE": "train@A-256"}) as child:
+        wait_for_checkpoint()
+        child.send_signal(signal.SIGHUP)
+        assert child.wait(60) == 130
+    train.main(load(), "A-256")
     assert sha256(WEIGHTS) == expected
 
 

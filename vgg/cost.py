@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from vgg.nets import VGG, LocalResponseNorm
+from vgg.nets import VGG, Dropout, LocalResponseNorm
 
 BACKWARD = 2  # a backward pass is two products, with the weights and with the inputs, as large as the forward one
 TRAINED_ALONE = ("fc1", "dropout1", "fc2", "dropout2", "fc3")  # with layers "fc"
@@ -62,8 +62,8 @@ def _kept(layer: nn.Module, number: int) -> int:
         return number  # a ReLU works in it
     if isinstance(layer, nn.MaxPool2d):
         return number + 8  # and where each maximum was
-    if isinstance(layer, nn.Dropout):
-        return number + 1  # and the mask
+    if isinstance(layer, Dropout):
+        return 2 * number  # and the mask
     if isinstance(layer, LocalResponseNorm):
         return 4 * 4 + number % 4  # four maps in float32, and the result rounded
     return 0
@@ -78,7 +78,7 @@ def _widest(net: VGG, height: int, width: int, bfloat16: bool) -> int:
     """Bytes of the largest map of one image and of the one that it is made from."""
     widest, before = 0, 3 * height * width * 4
     for _, layer, values in _maps(net, height, width):
-        if isinstance(layer, nn.ReLU | nn.Dropout):  # in place, or nothing
+        if isinstance(layer, nn.ReLU | Dropout):  # in place, or nothing
             continue
         after = values * (2 if bfloat16 else 4)
         passing = 2 * 4 * values * isinstance(layer, LocalResponseNorm)  # its squares and sums in float32

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WORDS = 12  # three Philox blocks of four words an image
-_ORDER, _SCALE, _TOP, _LEFT, _FLIP, _COLOUR = 0, 1, 2, 3, 4, 5  # the colour shift takes four words
+_ORDER, _SCALE, _TOP, _LEFT, _FLIP, _COLOUR, _DROPOUT = 0, 1, 2, 3, 4, 5, 9  # colour takes four words, dropout two
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -39,7 +39,7 @@ def order(words: Words) -> Ints:
 
 @dataclass(frozen=True)
 class Draws:
-    """What is drawn for N images: each one's rescaled size, crop, flip and colour shift."""
+    """What is drawn for N images: each one's rescaled size, crop, flip, colour shift and dropout."""
 
     height: Ints  # (N,) of the rescaled image, pixels
     width: Ints
@@ -47,6 +47,7 @@ class Draws:
     left: Ints
     flip: NDArray[np.bool_]  # (N,)
     colour: Floats  # (N, 3) standard normals, one for each principal component
+    keys: Ints  # (N, 2) any 64 bits, from which each of two layers makes an image's dropout mask
 
 
 def draw(words: Words, heights: Ints, widths: Ints, scales: tuple[int, int], crop: int) -> Draws:
@@ -68,6 +69,7 @@ def draw(words: Words, heights: Ints, widths: Ints, scales: tuple[int, int], cro
         np.floor(unit[:, _LEFT] * (width - crop + 1)).astype(np.int64),
         unit[:, _FLIP] < 0.5,
         _normals(unit[:, _COLOUR : _COLOUR + 4]),
+        words[:, _DROPOUT : _DROPOUT + 2].view(np.int64),
     )
 
 

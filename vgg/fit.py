@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from vgg.initialise import weighted
 from vgg.nets import VGG
 from vgg.normalise import Normalise
+from vgg.ranks import ALONE, Ranks
 from vgg.stream import Batch
 
 DROP = 0.1  # section 3.1: the learning rate "was decreased by a factor of 10"
+CPU = torch.device("cpu")
 STALL = 0.01  # a loss within this share of ln K is that of a net that has learnt nothing
 
 
@@ -45,6 +49,7 @@ class Row:
     top1: float  # validation, one centre crop at the run's Q
     topk: float
     images_per_second: float
+    waited: float  # per cent of the time that the net waited for images
 
 
 @dataclass
@@ -71,12 +76,24 @@ class State:
 
 
 @dataclass(frozen=True)
+class How:
+    """How a step is computed; all of it changes the result by rounding alone."""
+
+    images: int  # of a whole batch, over all parts and processes
+    device: torch.device = CPU
+    bfloat16: bool = False
+    parts: int = 1  # in which a process computes its images, one after the other, so that they fit into the memory
+    ranks: Ranks = ALONE
+
+
+@dataclass(frozen=True)
 class Hooks:
     """What the surroundings do while a net trains."""
 
     validate: Callable[[], tuple[float, float]]  # top-1 and top-k error in per cent
-    after_step: Callable[[State, float], None]  # with the step's loss; may save, show or raise
+    after_step: Callable[[State, float, bool], None]  # with the loss, and whether one is; may save, show or raise
     after_epoch: Callable[[State], None]
+    stop: Callable[[], bool] = lambda: False  # whether this process is asked to stop
 
 
 def optimiser(net: VGG, recipe: Recipe, layers: str = "all") -> torch.optim.SGD:
@@ -88,61 +105,123 @@ def optimiser(net: VGG, recipe: Recipe, layers: str = "all") -> torch.optim.SGD:
         lr=recipe.learning_rate,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
+        fused=next(net.parameters()).is_cuda,
     )
 
 
+def momenta(sgd: torch.optim.SGD) -> list[Tensor]:
+    """The velocities of all weights, zero where there has been no step."""
+    weights = [weight for group in sgd.param_groups for weight in group["params"]]
+    return [sgd.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight)) for weight in weights]
+
+
 def fit(
-    net: VGG,
+    model: nn.Module,
     sgd: torch.optim.SGD,
     batches: Iterator[Batch],
     normalise: Normalise,
     recipe: Recipe,
     state: State,
     steps: int,
-    seed: int,
     hooks: Hooks,
-    bfloat16: bool = False,
+    how: How,
 ) -> None:
-    """Train `net` in place from `state` on, `steps` steps an epoch, until the recipe or the plateau rule ends it.
+    """Train `model` in place from `state` on, `steps` steps an epoch, until the recipe or the plateau rule ends it.
 
-    `batches` begins at `state.step`. FloatingPointError if a loss is not finite.
+    `model` is a VGG, perhaps compiled, or one that averages gradients over processes. `batches` begins at `state.step`
+    and has this process's part of each batch. FloatingPointError if a loss is not finite.
     """
-    device = next(net.parameters()).device
-    started, at = time.monotonic(), state.step
-    while not state.done:
-        net.train()
+    clock = Clock(how.device, state.step)
+    batch = None if state.done else clock.fetch(batches)
+    while batch and not state.done:
+        model.train()
         set_rate(sgd, state.learning_rate)
-        torch.manual_seed(step_seed(seed, state.step))  # dropout: a function of the step, so that it can be resumed
-        pixels, labels, colour, _ = next(batches)
-        x = normalise(pixels.to(device), colour.to(device)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            scores = net(x)  # (N, K, 1, 1)
-        loss = train_loss(scores, labels.to(device))
         sgd.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        value = loss.item()
+        loss = gradients(model, batch, normalise, how)
+        batch = clock.fetch(batches)  # while a GPU is still at work
+        value, stop = how.ranks.total(torch.stack([loss, torch.full_like(loss, hooks.stop())])).tolist()
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value} at step {state.step}")
         sgd.step()
         state.step += 1
         state.loss += value
         if state.step % steps == 0:
-            rate = (state.step - at) * len(labels) / (time.monotonic() - started)
-            finish_epoch(state, recipe, steps, hooks.validate(), rate)
+            rate, waited = clock.stop(state.step)
+            finish_epoch(state, recipe, steps, hooks.validate(), rate * how.images, waited)
             hooks.after_epoch(state)
-            started, at = time.monotonic(), state.step
-        hooks.after_step(state, value)
+            clock = Clock(how.device, state.step)
+        hooks.after_step(state, value, stop > 0)
+
+
+def gradients(model: nn.Module, batch: Batch, normalise: Normalise, how: How) -> Tensor:
+    """Add to the weights' gradients those of the mean loss over a whole batch; `batch` is this process's part of it.
+
+    The part may be computed in parts of its own. Returns this process's share of the mean loss.
+    """
+    share = torch.zeros((), dtype=torch.float64, device=how.device)
+    parts = batch.to(how.device).parts(how.parts)
+    for number, (pixels, labels, colour, keys, _) in enumerate(parts, 1):
+        with summing_up(model, last=number == len(parts)):
+            x = normalise(pixels, colour).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(how.device.type, torch.bfloat16, enabled=how.bfloat16):
+                scores = model(x, keys)  # (N, K, 1, 1)
+            loss = train_loss(scores, labels) * (len(labels) / how.images)
+            (loss * how.ranks.size).backward()  # type: ignore[no-untyped-call]  # the processes' mean is taken
+            share += loss.detach()
+    return share
+
+
+def summing_up(model: nn.Module, last: bool) -> AbstractContextManager[None]:
+    """Where a batch is computed in parts, processes exchange gradients with the last one alone."""
+    inner = getattr(model, "_orig_mod", model)  # of a compiled one
+    return nullcontext() if last or not isinstance(inner, DistributedDataParallel) else inner.no_sync()
+
+
+class Clock:
+    """How long an epoch takes, and how much of it the net waits for images."""
+
+    def __init__(self, device: torch.device, step: int) -> None:
+        self.device, self.started, self.first = device, time.monotonic(), step
+        self.waits: list[tuple[Any, Any]] = []
+
+    def fetch(self, batches: Iterator[Batch]) -> Batch:
+        """The next batch."""
+        before = self._mark()
+        batch = next(batches)
+        self.waits.append((before, self._mark()))
+        return batch
+
+    def stop(self, step: int) -> tuple[float, float]:
+        """The steps a second since the beginning, and in per cent of the time how long the net waited."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            waited = sum(before.elapsed_time(after) for before, after in self.waits) / 1000
+        else:
+            waited = sum(after - before for before, after in self.waits)
+        seconds = time.monotonic() - self.started
+        return (step - self.first) / seconds, 100 * waited / seconds
+
+    def _mark(self) -> Any:
+        """A moment: on a GPU that when it has done what it was given before, so that work and fetching overlap."""
+        if self.device.type != "cuda":
+            return time.monotonic()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
 
 
 def train_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Multinomial logistic regression of the scores (N, K, 1, 1) of crops, in float32."""
-    return nn.functional.cross_entropy(scores.float().flatten(1), labels)
+    """Multinomial logistic regression of the scores (N, K, 1, 1) of crops, in float32 or better."""
+    wide = scores if scores.dtype == torch.float64 else scores.float()
+    return nn.functional.cross_entropy(wide.flatten(1), labels)
 
 
-def finish_epoch(state: State, recipe: Recipe, steps: int, errors: tuple[float, float], rate: float) -> None:
+def finish_epoch(
+    state: State, recipe: Recipe, steps: int, errors: tuple[float, float], rate: float, waited: float
+) -> None:
     """Write the epoch's row and apply the plateau rule: drop the rate, or end training."""
     epoch = state.step // steps - 1
-    state.rows.append(Row(state.step, epoch, state.loss / steps, state.learning_rate, *errors, rate))
+    state.rows.append(Row(state.step, epoch, state.loss / steps, state.learning_rate, *errors, rate, waited))
     state.loss = 0.0
     if errors[0] < state.best:
         state.best, state.stale = errors[0], 0
@@ -174,8 +253,3 @@ def set_rate(sgd: torch.optim.SGD, rate: float) -> None:
     """Give every layer the learning rate `rate` (section 3.1 lowers none)."""
     for group in sgd.param_groups:
         group["lr"] = rate
-
-
-def step_seed(seed: int, step: int) -> int:
-    """A seed of its own for every step of a run."""
-    return (seed * 1_000_003 + step) % 2**63

@@ -37,12 +37,24 @@ class Rescaled(NamedTuple):
     ids: Ints  # (N,) the images' numbers
 
 
-def rescaled_batches(images: Images, scale: int, batch: int, threads: int = 1, gpu: bool = False) -> Iterator[Rescaled]:
-    """All `images` rescaled to smallest side `scale` pixels, those of equal shape together, never padded."""
+def rescaled_batches(
+    images: Images,
+    scale: int,
+    batch: int,
+    threads: int = 1,
+    gpu: int | None = None,
+    rank: int = 0,
+    ranks: int = 1,
+) -> Iterator[Rescaled]:
+    """All `images` rescaled to smallest side `scale` pixels, those of equal shape together, never padded.
+
+    `gpu` is the number of the GPU that decodes, or none. With several ranks this one has every so many-th batch; the
+    batches are those of one process.
+    """
     from torch.utils.dlpack import from_dlpack
 
     heights, widths = rescaled(images.heights, images.widths, scale)
-    groups = list(_equal_shapes(heights, widths, images.heights * images.widths, batch))
+    groups = list(_equal_shapes(heights, widths, images.heights * images.widths, batch))[rank::ranks]
     samples = (([images[i] for i in ids], heights[ids], widths[ids]) for ids in groups)
     for ids, pixels in zip(groups, rescale(samples, batch, threads, gpu), strict=True):
         yield Rescaled(from_dlpack(pixels.as_tensor()).permute(0, 3, 1, 2), ids)
@@ -64,7 +76,7 @@ def _equal_shapes(heights: Ints, widths: Ints, pixels: Ints, batch: int) -> Iter
 Sample = tuple[list[Encoded], Ints, Ints]  # encoded images and the heights and widths (N,) to rescale them to
 
 
-def rescale(samples: Iterable[Sample], batch: int, threads: int = 1, gpu: bool = False) -> Iterator[Any]:
+def rescale(samples: Iterable[Sample], batch: int, threads: int = 1, gpu: int | None = None) -> Iterator[Any]:
     """Decode each sample and rescale it with antialiasing: DALI's list of uint8 RGB images (height, width, 3).
 
     An image whose size is asked for as it is comes back as decoded, to the bit. A list is valid until the next.
@@ -73,16 +85,25 @@ def rescale(samples: Iterable[Sample], batch: int, threads: int = 1, gpu: bool =
     pipe = _pipeline(((encoded, *_sides(height, width)) for encoded, height, width in samples), batch, threads, gpu)
     while True:
         try:
-            (pixels,) = pipe.run()
+            (pixels,) = run(pipe, gpu)
         except StopIteration:
             return
         yield pixels
 
 
+def run(pipe: Any, gpu: int | None) -> Any:
+    """DALI's next outputs. On a GPU they are there, and go, in the order of what torch's stream is given to do."""
+    if gpu is None:
+        return pipe.run()
+    import torch
+
+    return pipe.run(torch.cuda.current_stream(gpu))
+
+
 class Decoder:
     """Decodes one group of images after another, at most `largest` at once, whole or rescaled as `rescale` does."""
 
-    def __init__(self, largest: int, gpu: bool = False) -> None:
+    def __init__(self, largest: int, gpu: int | None = None) -> None:
         self.largest, self.gpu = largest, gpu
         self._pipes: dict[bool, Any] = {}
         self._pixels: dict[bool, Any] = {}  # DALI's own, which the arrays that are handed out look into
@@ -112,7 +133,7 @@ class Decoder:
         from nvidia.dali import fn, pipeline_def
 
         @pipeline_def(  # type: ignore[untyped-decorator]
-            batch_size=self.largest, num_threads=1, device_id=0 if self.gpu else None, prefetch_queue_depth=1
+            batch_size=self.largest, num_threads=1, device_id=self.gpu, prefetch_queue_depth=1
         )
         def group() -> Any:
             picture = fn.decoders.image(fn.external_source(name="encoded", no_copy=True), **decoding(self.gpu))
@@ -130,11 +151,12 @@ def _sides(heights: Ints, widths: Ints) -> tuple[list[Any], list[Any]]:
     return list(heights.astype(np.float32)), list(widths.astype(np.float32))
 
 
-def decoding(gpu: bool) -> dict[str, Any]:
+def decoding(gpu: int | None) -> dict[str, Any]:
     """DALI's arguments for decoding, wherever it is done: to RGB, and as stored, whatever EXIF says of turning."""
     from nvidia.dali import types
 
-    return {"device": "mixed" if gpu else "cpu", "output_type": types.RGB, "adjust_orientation": False}
+    same = {} if gpu is None else {"jpeg_fancy_upsampling": True}  # of halved colours, as on the CPU
+    return {"device": "cpu" if gpu is None else "mixed", "output_type": types.RGB, "adjust_orientation": False, **same}
 
 
 def rescaling() -> dict[str, Any]:
@@ -144,11 +166,11 @@ def rescaling() -> dict[str, Any]:
     return {"interp_type": types.INTERP_LINEAR, "antialias": True, "subpixel_scale": False}
 
 
-def _pipeline(samples: Iterator[tuple[Any, ...]], batch: int, threads: int, gpu: bool) -> Any:
+def _pipeline(samples: Iterator[tuple[Any, ...]], batch: int, threads: int, gpu: int | None) -> Any:
     from nvidia.dali import fn, pipeline_def
 
     @pipeline_def(  # type: ignore[untyped-decorator]
-        batch_size=batch, num_threads=threads, device_id=0 if gpu else None, prefetch_queue_depth=2
+        batch_size=batch, num_threads=threads, device_id=gpu, prefetch_queue_depth=2
     )
     def whole() -> Any:
         encoded, height, width = fn.external_source(samples, num_outputs=3, no_copy=True)

@@ -22,6 +22,8 @@ NETS = {
     "shallow": "5-64 | 5-128 | 5-256 | 5-512 | 5-512",
 }
 STRIDE = 32  # five poolings: the score map has one cell for every 32 pixels
+DROPOUTS = 2  # section 3.1: "dropout regularisation for the first two fully-connected layers"
+_WORD = 0xFFFFFFFF
 
 
 class Layer(NamedTuple):
@@ -78,6 +80,41 @@ class LocalResponseNorm(nn.Module):
             return (wide * power).to(x.dtype)
 
 
+class Dropout(nn.Module):
+    """Dropout whose mask is a function of each image's key and of the channel, and of nothing else.
+
+    So an image's mask is the same wherever the image stands in a batch, in however many parts or on however many
+    processes the batch is computed, on a CPU as on a GPU, and after a run is resumed.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Drop channels of x (N, C, 1, 1) in training, by keys (N,) int64. ValueError if training lacks keys."""
+        if not self.training or self.p == 0:
+            return x
+        if keys is None:
+            raise ValueError("dropout in training needs a key for each image")
+        kept = masks(keys, x.shape[1]) >= round(self.p * 2**32)
+        return x * (kept[:, :, None, None] / (1 - self.p)).to(x.dtype)
+
+
+def masks(keys: Tensor, channels: int) -> Tensor:
+    """32 bits for each of the keys (N,) int64 and of the channels: (N, channels) int64 in [0, 2**32), uniform."""
+    index = torch.arange(channels, device=keys.device)
+    low, high = keys[:, None] & _WORD, keys[:, None] >> 32 & _WORD
+    return _mixed(_mixed(low ^ index * 0x9E3779B9 & _WORD) ^ high)
+
+
+def _mixed(word: Tensor) -> Tensor:
+    """A bijection of 32-bit words that flips about half of the bits for each flipped one (Wellons's lowbias32)."""
+    word = (word ^ word >> 16) * 0x7FEB352D & _WORD
+    word = (word ^ word >> 15) * 0x846CA68B & _WORD
+    return word ^ word >> 16
+
+
 class VGG(nn.Module):
     """A net of Table 1 whose fully connected layers are stored as convolutions (section 3.2).
 
@@ -92,6 +129,7 @@ class VGG(nn.Module):
         self, net: str, classes: int, crop: int = 224, width: float = 1.0, fc: int = 4096, dropout: float = 0.5
     ) -> None:
         super().__init__()
+        self.classes = classes
         if crop < STRIDE:
             raise ValueError(f"a crop of {crop} pixels leaves nothing after five 2x2 poolings; {STRIDE} is the least")
         features: OrderedDict[str, nn.Module] = OrderedDict()
@@ -111,14 +149,22 @@ class VGG(nn.Module):
             features[f"fc{number}"] = nn.Conv2d(inward, outward, crop // STRIDE if number == 1 else 1)
             if number < 3:
                 features[f"fc_relu{number}"] = nn.ReLU(inplace=True)
-                features[f"dropout{number}"] = nn.Dropout(dropout)  # section 3.1: the first two FC layers
+                features[f"dropout{number}"] = Dropout(dropout)
         for name, module in features.items():
             self.add_module(name, module)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map normalised images x (N, 3, H, W) to a class score map (N, K, h, w); 1x1 for a training crop."""
+    def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Map normalised images x (N, 3, H, W) to a class score map (N, K, h, w); 1x1 for a training crop.
+
+        `keys` (N, DROPOUTS) int64, needed in training, are what dropout is drawn from.
+        """
+        dropouts = 0
         for layer in self.children():
-            x = layer(x)
+            if isinstance(layer, Dropout):
+                x = layer(x, None if keys is None else keys[:, dropouts])
+                dropouts += 1
+            else:
+                x = layer(x)
         return x
 
 

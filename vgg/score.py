@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vgg.draws import Ints
 from vgg.images import Rescaled
 from vgg.nets import VGG
+from vgg.ranks import ALONE, Ranks
 
 Views = Callable[[Tensor, int], Iterator[Tensor]]
+AHEAD = 2  # batches that a GPU is given before the first of them is waited for
 GRID = 5  # section 3.2: a 5 x 5 regular grid and two flips, 50 crops a scale
 
 
@@ -47,7 +53,7 @@ def centre(pixels: Tensor, crop: int) -> Iterator[Tensor]:
 MODES: dict[str, Views] = {"dense": dense, "crops": crops, "centre": centre}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scorer:
     """A net made ready to score uint8 pixels."""
 
@@ -57,33 +63,62 @@ class Scorer:
     device: torch.device
     bfloat16: bool = False
     mean: str = "before_softmax"  # or after_softmax: where the score map's spatial mean is taken
+    ranks: Ranks = ALONE
+    room: float = math.inf  # values that whole images may have together, learnt where memory ran out
 
     def posteriors(self, batches: Iterable[Rescaled], images: int, views: Views) -> NDArray[np.float32]:
-        """Class posteriors (images, K), the mean over the views of each image.
+        """Class posteriors (images, K), the mean over the views of each image; NaN of images in no batch.
 
-        ValueError if an image is smaller than the crop.
+        With several processes `batches` are this one's, and all get the posteriors of all. ValueError if an image is
+        smaller than the crop, or if there are none.
         """
-        self.net.eval()
-        rows: NDArray[np.float32] | None = None
-        for pixels, ids in batches:
-            if min(pixels.shape[2:]) < self.crop:
-                raise ValueError(f"images of {tuple(pixels.shape[2:])} pixels are smaller than the crop of {self.crop}")
-            parts = [self._softmax(view) for view in views(pixels.to(self.device), self.crop)]
-            mean = torch.stack(parts).mean(0).cpu().numpy()  # (N, K)
-            if rows is None:
-                rows = np.full((images, mean.shape[1]), np.nan, np.float32)
-            rows[ids] = mean
-        if rows is None:
+        if not images:
             raise ValueError("there are no images to score")
-        return rows
+        self.net.eval()
+        rows, seen = torch.zeros((images, self.net.classes)), torch.zeros(images)
+        for ids, means in self._scored(batches, views):
+            rows[ids], seen[ids] = means.cpu(), 1
+        rows, seen = (self.ranks.total(values.to(self.device)).cpu() for values in (rows, seen))
+        rows[seen == 0] = torch.nan
+        return rows.numpy()
 
     @torch.inference_mode()
+    def _scored(self, batches: Iterable[Rescaled], views: Views) -> list[tuple[Ints, Tensor]]:
+        """Each batch's images and their mean posteriors, on the device, which always has some batches to work on."""
+        found, begun = [], deque[Any]()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):  # weights are rounded once
+            for pixels, ids in batches:
+                found.append((ids, self._mean(pixels, views)))
+                if self.device.type == "cuda":
+                    begun.append(torch.cuda.Event())  # type: ignore[no-untyped-call]
+                    begun[-1].record()
+                if len(begun) > AHEAD:
+                    begun.popleft().synchronize()
+        return found
+
+    def _mean(self, pixels: Tensor, views: Views) -> Tensor:
+        """The views' mean posteriors (N, K) of whole images (N, 3, H, W), in parts where memory has run out."""
+        height, width = pixels.shape[2:]
+        if min(height, width) < self.crop:
+            raise ValueError(f"images of {(height, width)} pixels are smaller than the crop of {self.crop}")
+        size = pixels[0].numel()
+        while True:
+            together = int(max(1, min(self.room / size, len(pixels))))
+            try:
+                return torch.cat([self._of_views(part, views) for part in torch.split(pixels, together)])
+            except torch.OutOfMemoryError:
+                if together == 1:
+                    raise
+            self.room = together // 2 * size
+            torch.cuda.empty_cache()
+
+    def _of_views(self, pixels: Tensor, views: Views) -> Tensor:
+        parts = [self._softmax(view) for view in views(pixels.to(self.device), self.crop)]
+        return torch.stack(parts).mean(0)
+
     def _softmax(self, view: Tensor) -> Tensor:
         """Posteriors (N, K) in float32 of one view (N, 3, H, W)."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            scores: Tensor = self.net(
-                self.normalise(view).contiguous(memory_format=torch.channels_last)
-            )  # (N, K, h, w)
+        scores: Tensor = self.net(self.normalise(view).contiguous(memory_format=torch.channels_last))  # (N, K, h, w)
         scores = scores.float()
         if self.mean == "before_softmax":
             return scores.mean((2, 3)).softmax(1)

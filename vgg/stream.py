@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from vgg.draws import Draws, Ints, draw, epoch_words, order
-from vgg.images import Images, decoding, rescaling
+from vgg.images import Images, decoding, rescaling, run
 
 
 class Batch(NamedTuple):
@@ -26,7 +26,24 @@ class Batch(NamedTuple):
     pixels: Tensor  # (N, 3, crop, crop) uint8 RGB, channels_last; valid until the next batch is asked for
     labels: Tensor  # (N,) int64
     colour: Tensor  # (N, 3) float32 standard normals of the colour shift
+    keys: Tensor  # (N, 2) int64 that dropout is drawn from
     ids: Ints  # (N,) the images' numbers
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on `device`, without waiting for a GPU."""
+        if device.type == "cpu":
+            return self
+        tensors = (self.pixels, self.labels, self.colour, self.keys)
+        moved = [one if one.is_cuda else one.pin_memory().to(device, non_blocking=True) for one in tensors]
+        return Batch(moved[0], moved[1], moved[2], moved[3], self.ids)
+
+    def parts(self, count: int) -> list[Batch]:
+        """The batch in `count` parts of nearly equal size, or in fewer if it has fewer images."""
+        places = np.array_split(np.arange(len(self.ids)), min(count, len(self.ids)))
+        slices = [slice(int(one[0]), int(one[-1]) + 1) for one in places]
+        return [
+            Batch(self.pixels[one], self.labels[one], self.colour[one], self.keys[one], self.ids[one]) for one in slices
+        ]
 
 
 @dataclass(frozen=True)
@@ -47,11 +64,18 @@ def steps_per_epoch(images: int, batch: int) -> int:
 
 
 def training_stream(
-    images: Images, plan: Plan, first_step: int = 0, rank: int = 0, ranks: int = 1, threads: int = 1, gpu: bool = False
+    images: Images,
+    plan: Plan,
+    first_step: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
+    threads: int = 1,
+    gpu: int | None = None,
 ) -> Iterator[Batch]:
     """Batches from `first_step` on, without end; with several ranks, this rank's part of each.
 
     Rank r has images r, r + ranks, ... of each batch, so the ranks' parts together are the single process's batch.
+    `gpu` is the number of the GPU that decodes, or none.
     """
     waiting: deque[tuple[Ints, Draws]] = deque()
     samples = _samples(images, plan, first_step, rank, ranks, waiting)
@@ -59,12 +83,13 @@ def training_stream(
     pipe = _pipeline(samples, size, plan.crop, threads, gpu)
     labels = torch.from_numpy(images.labels)
     while True:
-        (pixels,) = pipe.run()
+        (pixels,) = run(pipe, gpu)
         ids, draws = waiting.popleft()
         yield Batch(
             from_dlpack(pixels.as_tensor()).permute(0, 3, 1, 2),
             labels[ids],
             torch.from_numpy(draws.colour).float(),
+            torch.from_numpy(draws.keys),
             ids,
         )
 
@@ -108,11 +133,11 @@ def _regions(draws: Draws, heights: Ints, widths: Ints, crop: int) -> tuple[list
     return (*pairs, list(draws.flip.astype(np.int32)))
 
 
-def _pipeline(samples: Iterator[tuple[Any, ...]], size: int, crop: int, threads: int, gpu: bool) -> Any:
+def _pipeline(samples: Iterator[tuple[Any, ...]], size: int, crop: int, threads: int, gpu: int | None) -> Any:
     from nvidia.dali import fn, pipeline_def
 
     @pipeline_def(  # type: ignore[untyped-decorator]
-        batch_size=size, num_threads=threads, device_id=0 if gpu else None, prefetch_queue_depth=2
+        batch_size=size, num_threads=threads, device_id=gpu, prefetch_queue_depth=2
     )
     def crops() -> Any:
         encoded, start, shape, low, high, flip = fn.external_source(samples, num_outputs=6, no_copy=True)

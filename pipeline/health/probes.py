@@ -100,10 +100,12 @@ def _decoded(encoded: bytes, gpu: bool) -> NDArray[np.uint8]:
 
     from vgg.images import decoding
 
-    @pipeline_def(batch_size=1, num_threads=1, device_id=0 if gpu else None)  # type: ignore[untyped-decorator]
+    number = 0 if gpu else None
+
+    @pipeline_def(batch_size=1, num_threads=1, device_id=number)  # type: ignore[untyped-decorator]
     def one() -> Any:
         source = fn.external_source(source=lambda: [np.frombuffer(encoded, np.uint8)])
-        return fn.decoders.image(source, **decoding(gpu))
+        return fn.decoders.image(source, **decoding(number))
 
     pipe = one()
     pipe.build()

@@ -1,0 +1,139 @@
+"""Several processes on one net: how many there are, how they are started, how they find each other, how they end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from pipeline.device import has_gpu
+from pipeline.errors import Failure, Interrupted
+from pipeline.hangup import outlive_as_told
+from pipeline.orphan import end_with_parent
+from vgg.ranks import ALONE, Ranks
+
+LOOK = 0.2  # seconds between the launcher's looks at its processes
+LINGER = 5 * LOOK  # a process that has lost another stays so long, so that the launcher sees the other's end first
+CHATTER = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn",
+           "torch.distributed.elastic.agent.server.api")  # fmt: skip  # loggers that say what we say in other words
+PATIENCE = timedelta(hours=2)  # for a process that is at work alone: reading images, or writing a checkpoint
+
+
+def processes(choice: int | str, device: str) -> int:
+    """How many processes `choice` means: with auto one a GPU, and one where there is none."""
+    if isinstance(choice, int):
+        return choice
+    return max(1, torch.cuda.device_count()) if has_gpu(device) else 1
+
+
+def joined() -> bool:
+    """Whether this process is one of several that torch's launcher, here or by hand as `torchrun`, has started."""
+    return dist.is_torchelastic_launched()
+
+
+@contextmanager
+def team(where: torch.device) -> Iterator[Ranks]:
+    """This process's place among those that work on one net; alone if nobody has started several."""
+    if not joined():
+        yield ALONE
+        return
+    gpu = where.type == "cuda"
+    dist.init_process_group("nccl" if gpu else "gloo", timeout=PATIENCE, device_id=where if gpu else None)
+    ranks = Ranks(dist.get_rank(), dist.get_world_size())
+    try:
+        with _silent(not ranks.first):
+            yield ranks
+    finally:
+        dist.destroy_process_group()
+
+
+def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> None:
+    """Do `work(*words)` in `count` processes of this machine. Failure names the first that fails, and why.
+
+    `work` finds its place by `team`. Interrupted where it is interrupted.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        1, 1, count, run_id=f"vgg-repro-{os.getpid()}", role=what, rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0",
+        max_restarts=0, start_method="spawn", monitor_interval=LOOK, local_addr="127.0.0.1",
+    )  # fmt: skip
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT"  # a run by hand outlives its terminal
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # on one machine
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # each sets its own threads
+    for name in CHATTER:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    with tempfile.TemporaryDirectory() as notes:
+        try:
+            elastic_launch(config, _rank)(notes, work, *words)
+        except SignalException:
+            said = _note(Path(notes), 0)
+            raise Interrupted(said["message"] if said else f"{what} stopped; the same command goes on") from None
+        except ChildFailedError as error:
+            _explain(error, Path(notes), count, what)
+
+
+def _rank(notes: str, work: Callable[..., None], *words: Any) -> None:
+    """One of the processes; how it fails stands in a note."""
+    end_with_parent(signal.SIGTERM)
+    outlive_as_told()
+    note = Path(notes) / os.environ["RANK"]
+    try:
+        work(*words)
+    except Failure as failure:
+        note.write_text(json.dumps({"message": str(failure), "code": failure.code}))
+        sys.exit(failure.code)
+    except Exception as error:
+        note.write_text(json.dumps({"message": f"unexpected {type(error).__name__}: {error}", "code": 1}))
+        time.sleep(LINGER)  # if it is another process's end that ends this one, that comes first
+        raise
+
+
+def _explain(error: Any, notes: Path, count: int, what: str) -> None:
+    """Raise what ended the first process that failed."""
+    rank, failure = error.get_first_failure()
+    said = _note(notes, rank)
+    if said and said["code"] == Interrupted.code:
+        raise Interrupted(said["message"]) from None
+    who = f"{what}: process {rank + 1} of {count}"
+    if said:
+        raise Failure(f"{who}: {said['message']}") from None
+    how = f"was ended by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else "ended"
+    raise Failure(
+        f"{who} (pid {failure.pid}) {how}; the others were ended too, and the same command goes on from the checkpoint"
+    ) from None
+
+
+def _note(notes: Path, rank: int) -> dict[str, Any] | None:
+    path = notes / str(rank)
+    found: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
+    return found
+
+
+@contextmanager
+def _silent(silent: bool) -> Iterator[None]:
+    """Print nothing meanwhile."""
+    if not silent:
+        yield
+        return
+    usual = sys.stdout
+    with open(os.devnull, "w") as nowhere:
+        sys.stdout = nowhere
+        try:
+            yield
+        finally:
+            sys.stdout = usual

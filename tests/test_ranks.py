@@ -1,0 +1,278 @@
+"""Several processes on one net, by gloo on CPUs: they do as one does, die by name, and go on in other numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from test_train import ROOT, tiny
+from torch import Tensor
+
+from pipeline.errors import Failure, Interrupted
+from pipeline.params import Params, load
+from stages import prepare, score, train
+from stages import random as random_weights
+from stages.ranks import launch, processes, team
+from stages.trainer import Trainer
+from vgg.fit import State
+
+WEIGHTS = Path("weights/trained/A-256.pt")
+PROGRAM = [sys.executable, "-c", "from cli.main import main; main()", "train", "A-256", "--direct"]
+COUNTS = (2, 4)
+IMAGES = 67  # of validation: neither they nor their batches divide by the numbers of processes
+STOP = 7  # steps, of 18
+pytestmark = pytest.mark.slow  # each process takes some seconds to import torch
+
+
+class Result(NamedTuple):
+    """What a finished run leaves."""
+
+    weights: dict[str, Tensor]
+    rows: list[list[float]]  # step, epoch, loss, learning rate, top-1 and top-k error
+    processes: int
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared data and random weights of A."""
+    folder = tmp_path_factory.mktemp("ranks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        prepare.main(chosen())
+        random_weights.main(chosen(), "A")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(place: Path) -> Result:
+    """18 steps in one process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        return trained(chosen())
+
+
+@pytest.fixture(autouse=True)
+def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place is the current folder."""
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def chosen(processes: int | str = "auto", epochs: int = 3) -> Params:
+    """The tiny parameters; a batch of 10 is 3, 3, 2 and 2 images for four processes."""
+    tiny(Path.cwd(), precision="float32", processes=processes)
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    mini = values["profiles"]["mini"]
+    mini["data"]["limit"] = IMAGES
+    mini["recipes"]["scratch"]["epochs"] = epochs
+    mini["score"] |= {"processes": processes, "precision": "float32", "batch": 7}
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    load.cache_clear()
+    return load()
+
+
+def trained(params: Params) -> Result:
+    """Train to the end."""
+    train.main(params, "A-256")
+    return result()
+
+
+def result() -> Result:
+    """What the last run has left."""
+    weights: dict[str, Tensor] = torch.load(WEIGHTS, weights_only=True)["weights"]
+    lines = Path("reports/mini/runs/A-256.csv").read_text().splitlines()[1:]
+    said = json.loads(Path("reports/mini/runs/A-256.json").read_text())
+    return Result(weights, [list(map(float, line.split(",")[:6])) for line in lines], said["provenance"]["processes"])
+
+
+def compare(found: Result, wanted: Result) -> None:
+    """Weights agree to 1e-5 of their size, and what 18 steps have changed to 1e-3: sums in another order."""
+    begun = torch.load("weights/trained/random-A.pt", weights_only=True)["weights"]
+    for name, value in wanted.weights.items():
+        apart = (found.weights[name] - value).norm()
+        assert apart <= 1e-5 * value.norm() and apart <= 1e-3 * (value - begun[name]).norm(), name
+    np.testing.assert_allclose(found.rows, wanted.rows, rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_processes_train_as_one_does(count: int, alone: Result) -> None:
+    """With dropout, whose masks are the images', and with validation errors of all images, each counted once."""
+    found = trained(chosen(count))
+    assert (alone.processes, found.processes) == (1, count)
+    compare(found, alone)
+
+
+def test_under_torchrun_the_same_command_is_one_of_its_processes(alone: Result) -> None:
+    chosen()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python"]
+    subprocess.run([*torchrun, *PROGRAM[:-1]], check=True, timeout=120)  # without --direct
+    found = result()
+    assert found.processes == 2
+    compare(found, alone)
+
+
+def stopped(params: Params) -> None:
+    """One process of a run that somebody stops."""
+    real = Trainer._after_step
+
+    def ask(self: Trainer, state: State, loss: float, stop: bool) -> None:
+        asked = self.ranks.rank == self.ranks.size - 1  # whoever it is, all stop
+        self.stop = state.step == STOP - 1 and asked
+        real(self, state, loss, stop)
+
+    Trainer._after_step = ask  # type: ignore[method-assign]
+    try:
+        train.main(params, "A-256")
+    finally:
+        Trainer._after_step = real  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_run_goes_on_in_another_number_of_processes(before: int, after: int, alone: Result) -> None:
+    with pytest.raises(Interrupted, match=f"A-256 stopped at step {STOP};"):
+        launch(before, "train A-256", stopped, chosen(before))
+    compare(trained(chosen(after)), alone)
+
+
+def test_processes_count_each_validation_image_once(alone: Result) -> None:
+    found = []
+    for count in (1, 2):
+        score.main(chosen(count), "A-256", "dense")
+        with np.load("scores/dense-A-256.npz") as file:
+            found.append({name: file[name] for name in file.files})
+        assert json.loads(Path("reports/mini/scores/dense-A-256.json").read_text())["provenance"]["processes"] == count
+    one, two = found
+    assert len(one["labels"]) == IMAGES and one.keys() == two.keys()
+    for name, values in one.items():
+        assert np.array_equal(values, two[name]), name  # each batch is computed as one process does it
+
+
+def failing(message: str) -> None:
+    """Fails in the second process, while the first waits for it."""
+    with team(torch.device("cpu")) as ranks:
+        if not ranks.first:
+            raise Failure(message)
+        ranks.total(torch.zeros(1))
+
+
+def test_a_failure_in_one_process_is_told_with_its_place() -> None:
+    with pytest.raises(Failure, match=r"work: process 2 of 2: the disk is full, and mended by") as raised:
+        launch(2, "work", failing, "the disk is full, and mended by making room")
+    assert "Connection" not in str(raised.value)
+
+
+def test_auto_is_one_process_a_gpu_and_one_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert processes("auto", "cpu") == 1 and processes(3, "cpu") == 3
+    monkeypatch.setattr("stages.ranks.has_gpu", lambda choice: choice != "cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    assert processes("auto", "auto") == 8 and processes("auto", "cpu") == 1 and processes(2, "auto") == 2
+
+
+def begin(count: int) -> subprocess.Popen[str]:
+    """A training run of 500 epochs in `count` processes, going on by itself."""
+    shutil.rmtree("checkpoints", ignore_errors=True)
+    chosen(count, epochs=500)
+    return subprocess.Popen(PROGRAM, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            start_new_session=True)  # fmt: skip
+
+
+def wait(what: Callable[[], object], seconds: float = 120) -> None:
+    """Return when `what` is true."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def below(pid: int) -> list[int]:
+    """The processes that `pid` has started, and theirs."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z":
+            child = int(path.parent.name)
+            found += [child, *below(child)]
+    return found
+
+
+def first() -> int:
+    """The process of rank 0, as it says itself."""
+    (said,) = Path("checkpoints").glob("*/progress.json")
+    return int(json.loads(said.read_text())["process"])
+
+
+def others(pid: int) -> list[int]:
+    """The processes that train with rank 0."""
+    spawned = [one for one in below(pid) if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    return [one for one in spawned if one != first()]
+
+
+def checkpoint() -> list[Path]:
+    """The checkpoint, if there is one."""
+    return list(Path("checkpoints").glob("A-256*/last.pt"))
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether none of them runs; one that has ended may wait for somebody to notice."""
+    return not any(state(pid) not in ("", "Z") for pid in pids)
+
+
+def state(pid: int) -> str:
+    """What /proc says a process does; nothing of one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def test_a_process_that_dies_ends_the_run_by_name_and_keeps_the_checkpoint(rng: np.random.Generator) -> None:
+    child, victim = begin(2), int(rng.integers(2))
+    wait(checkpoint)
+    started = below(child.pid)
+    os.kill([first(), *others(child.pid)][victim], signal.SIGKILL)
+    _, said = child.communicate(timeout=90)
+    assert child.returncode == 1
+    assert f"train A-256: process {victim + 1} of 2" in said and "ended by SIGKILL" in said, said
+    assert len(said.splitlines()) == 1, said
+    assert checkpoint()
+    wait(lambda: gone(started), 10)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_interrupted_all_end_with_a_checkpoint(whole: bool) -> None:
+    """Ctrl-C, which reaches the whole group of processes at once, and SIGTERM to the one that was started."""
+    child = begin(2)
+    wait(checkpoint)
+    started = below(child.pid)
+    if whole:
+        os.killpg(child.pid, signal.SIGINT)
+    else:
+        child.terminate()
+    _, said = child.communicate(timeout=90)
+    assert child.returncode == 130 and "A-256 stopped at step" in said, said
+    assert len(said.splitlines()) == 1, said
+    wait(lambda: gone(started), 10)
+
+
+def test_the_launcher_killed_outright_takes_all_with_it() -> None:
+    child = begin(2)
+    wait(checkpoint)
+    started = below(child.pid)
+    child.kill()
+    child.communicate(timeout=90)
+    wait(lambda: gone(started), 30)

@@ -1,0 +1,81 @@
+"""What is tried on a GPU before training begins: compiled code, and how many images fit into the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from vgg.fit import summing_up, train_loss
+from vgg.nets import DROPOUTS, VGG
+from vgg.ranks import Ranks
+
+SPARE = 0.1  # of a GPU's memory: DALI decodes in it, and a plan that just fits fits no more when memory is in pieces
+
+
+def parts_that_fit(net: VGG, images: int, crop: int, bfloat16: bool) -> int:
+    """In how many parts `images` crops of `crop` pixels must be computed for one update: 1, 2, 4, ...
+
+    OutOfMemoryError if there is no room for one image.
+    """
+    device = next(net.parameters()).device
+    others = [torch.empty_like(weight) for weight in net.parameters() for _ in range(2)]  # momentum; what is exchanged
+    spare = int(SPARE * torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else 0
+    others.append(torch.empty(spare, dtype=torch.uint8, device=device))
+    parts = 1
+    while True:
+        together = -(-images // parts)
+        try:
+            _step(net, *_random(net, together, crop, device), bfloat16)
+            break
+        except torch.OutOfMemoryError:
+            if together == 1:
+                raise
+        finally:
+            net.zero_grad()
+        torch.cuda.empty_cache()
+        parts *= 2
+    del others
+    torch.cuda.empty_cache()
+    return parts
+
+
+def compiled(
+    model: nn.Module, net: VGG, images: int, crop: int, bfloat16: bool, ranks: Ranks, say: Callable[[str], None]
+) -> nn.Module:
+    """`model`, which is `net` or holds it, compiled for `images` crops at a time; as it is, and said, if that fails.
+
+    Of several processes all have it compiled, or none.
+    """
+    device = next(net.parameters()).device
+    made, why = cast(nn.Module, torch.compile(model, dynamic=False)), ""
+    try:
+        with summing_up(made, last=False):  # a process that fails here keeps no other waiting
+            _step(made, *_random(net, images, crop, device), bfloat16)
+    except Exception as reason:  # of many kinds: no compiler, no Triton, an old GPU
+        why = (str(reason).strip() or type(reason).__name__).splitlines()[0]
+    net.zero_grad()
+    if not ranks.most(int(bool(why)), device):
+        return made
+    say(f"torch.compile does not work here, so training goes on without it, slower: {why or 'in another process'}")
+    torch.compiler.reset()
+    return model
+
+
+def _random(net: VGG, images: int, crop: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Input (images, 3, crop, crop), keys and labels of no meaning."""
+    x = torch.randn((images, 3, crop, crop), device=device).contiguous(memory_format=torch.channels_last)
+    keys = torch.randint(2**62, (images, DROPOUTS), device=device)
+    return x, keys, torch.randint(net.classes, (images,), device=device)
+
+
+def _step(model: nn.Module, x: Tensor, keys: Tensor, labels: Tensor, bfloat16: bool) -> None:
+    """A forward and a backward pass."""
+    model.train()
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
+        scores = model(x, keys)
+    train_loss(scores, labels).backward()  # type: ignore[no-untyped-call]
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
