@@ -1,0 +1,285 @@
+"""Checks what a GPU computes against float64 on the CPU: same weights, same images, same dropout, other arithmetic.
+
+For a small and the full A and D, from fresh random weights and images each time: scores, loss, the change that one SGD
+update makes (of all weights, and of the worst layer), and the posteriors of the three modes, in float32 (IEEE), TF32
+and bfloat16. Errors are the norm of the difference over the norm of the truth. Then compiled code against eager, a
+batch in four parts against whole, dropout's masks to the bit, and where DALI is there its crops on the GPU against the
+CPU's. Prints Markdown for RESULTS.md; exit code 1 if a limit is broken. Needs torch and torchvision alone. About five
+minutes on an H200 with 16 cores, most of it float64 on the CPU; `--smoke` holds the CPU's float32 and bfloat16 to the
+same limits, small nets alone, in a quarter of a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from gpu_training import MEAN, RECIPE, SCALES, SHIFT, SMOKE, Size, begin, full, photographs, use
+from torch import Tensor, nn
+
+from vgg.fit import How, gradients, optimiser
+from vgg.gpu import compiled
+from vgg.images import Rescaled
+from vgg.initialise import randomise, weighted
+from vgg.nets import DROPOUTS, VGG, masks
+from vgg.normalise import Normalise
+from vgg.ranks import ALONE
+from vgg.score import MODES, Scorer
+from vgg.stream import Batch, Plan, training_stream
+
+CLASSES = 100
+RATE = 0.1  # large, so that an update is far above the rounding of the weights that it is added to
+CPU = torch.device("cpu")
+
+# How far each precision may be off. A forward pass is off by its rounding, 2**-24, 2**-11 (TF32) or 2**-9 (bfloat16),
+# some ten times over through twenty layers. In float32 cudnn may choose Winograd's convolutions, which lose a digit;
+# the limits stay well below what TF32 is off by, so that float32 that is secretly TF32 is found. A softmax multiplies
+# by as much as the scores are large. An update is off by far more: where a ReLU's input, or the difference of two
+# pooled values, is within the error of zero, the gradient takes another way altogether, and a share e of other ways is
+# an error of the root of e. So it falls with the root of the precision alone, adds up towards the first layers, and
+# comes in jumps: in float32 it was 6e-7, or 7e-3 where one way differed. A wrong gradient is off by about 1. On a CPU
+# the worst of 33 small nets of either kind were at 60 % of bfloat16's limits and a quarter of float32's.
+LIMITS = {
+    "scores": {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 4e-2},
+    "loss": {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 4e-2},
+    "update": {"float32": 3e-2, "tf32": 2e-1, "bfloat16": 3e-1},
+    "update, worst layer": {"float32": 1e-1, "tf32": 5e-1, "bfloat16": 8e-1},
+    "dense": {"float32": 2e-4, "tf32": 3e-2, "bfloat16": 1e-1},
+    "crops": {"float32": 2e-4, "tf32": 3e-2, "bfloat16": 1e-1},
+    "centre": {"float32": 2e-4, "tf32": 3e-2, "bfloat16": 1e-1},
+}
+# decoders differ where colours meet; another crop would be off by tens on average
+GREY_LEVELS = {"mean": 2.0, "99.9 %": 24.0}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A net at a size, and the fresh input of it."""
+
+    net: str
+    what: str
+    vgg: VGG  # in float32, on the CPU
+    batch: Batch  # on the CPU
+    whole: Tensor  # (N, 3, H, W) uint8, for the modes
+
+
+@dataclass
+class Found:
+    """What one precision makes of a case, or the truth; all on the CPU in float64 but the posteriors."""
+
+    scores: Tensor
+    loss: Tensor
+    update: dict[str, Tensor]
+    modes: dict[str, Tensor]
+
+
+def main() -> None:
+    """Check all, print tables, and leave with 1 if a limit is broken."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "little"), help="repeats a run")
+    arguments.add_argument("--smoke", action="store_true")
+    given = arguments.parse_args()
+    size = begin(given.smoke)
+    torch.manual_seed(given.seed)
+    print(f"Seed {given.seed}.\n", flush=True)
+    found = cases(size)
+    broken = check_precisions(found, size) + check_ways(found[-1], size) + check_masks(size) + check_crops(size)
+    for line in broken:
+        print(f"- **{line}**")
+    print(f"limits broken: {len(broken)}")
+    sys.exit(bool(broken))
+
+
+def cases(size: Size) -> list[Case]:
+    """The small nets, and without --smoke the full ones."""
+    small = replace(SMOKE, batch=16)
+    sizes = {"small": small} if size.smoke else {"small": small, "full": replace(full(), batch=4)}
+    return [case(net, what, one) for what, one in sizes.items() for net in ("A", "D")]
+
+
+def case(net: str, what: str, size: Size) -> Case:
+    """Fresh weights, biases too, and fresh noise; whole images a little larger than the crop."""
+    made = VGG(net, CLASSES, size.crop, size.width, size.fc)
+    randomise(made, "he", 0.01, None, int(torch.randint(2**31, ())))
+    for layer in weighted(made).values():
+        nn.init.normal_(layer.bias, 0, 0.1)
+    made.to(memory_format=torch.channels_last)
+    high, wide = size.crop + 32, size.crop + 64
+    pixels, whole = (
+        torch.randint(256, (size.batch, *sides, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+        for sides in ((size.crop, size.crop), (high, wide))
+    )
+    whole = whole[: size.batch // 2]  # which the 50 crops make many of
+    keys = torch.randint(-(2**62), 2**62, (size.batch, DROPOUTS))
+    batch = Batch(
+        pixels, torch.randint(CLASSES, (size.batch,)), torch.randn(size.batch, 3), keys, np.arange(size.batch)
+    )
+    return Case(net, what, made, batch, whole)
+
+
+# Against float64
+
+
+def check_precisions(found: list[Case], size: Size) -> list[str]:
+    """The table of errors; what is beyond its limit."""
+    precisions = precisions_of(size)
+    heads = [f"{precision}{end}" for precision in precisions for end in ("", ", limit")]
+    print(f"| net | of | {' | '.join(heads)} |\n|:--|:--|{'--:|' * len(heads)}", flush=True)
+    broken = []
+    for one in found:
+        truth = computed(one, None, CPU)
+        off = {precision: errors(computed(one, precision, size.device), truth) for precision in precisions}
+        for what, limits in LIMITS.items():
+            row = [(precision, off[precision][what], limits[precision]) for precision in precisions]
+            cells = " | ".join(f"{error:.1e} | {limit:.0e}" for _, error, limit in row)
+            print(f"| {one.what} {one.net} | {what} | {cells} |", flush=True)
+            for precision, error, limit in row:
+                if not error <= limit:
+                    broken.append(f"{one.what} {one.net}, {what} in {precision}: {error:.1e}, above {limit:.0e}")
+    print()
+    return broken
+
+
+def precisions_of(size: Size) -> list[str]:
+    """Those that there are on the device: a CPU has no TF32."""
+    return ["float32", "bfloat16"] if size.smoke else ["float32", "tf32", "bfloat16"]
+
+
+def computed(one: Case, precision: str | None, device: torch.device) -> Found:
+    """All there is to compare, in a precision or, with none, in float64."""
+    use(precision or "float32")
+    net, normalise, how = placed(one, precision, device)
+    net.train()
+    with torch.autocast(device.type, torch.bfloat16, enabled=how.bfloat16), torch.no_grad():
+        x = normalise(one.batch.pixels.to(device), one.batch.colour.to(device))
+        scores = net(x.contiguous(memory_format=torch.channels_last), one.batch.keys.to(device))
+    loss, update = updated(net, net, one, normalise, how)
+    scorer = Scorer(placed(one, precision, device)[0], normalise, net_crop(one), device, how.bfloat16)
+    whole = [Rescaled(one.whole.to(device), np.arange(len(one.whole)))]
+    modes = {mode: torch.from_numpy(scorer.posteriors(whole, len(one.whole), views)) for mode, views in MODES.items()}
+    return Found(scores.double().cpu(), loss.cpu(), update, modes)
+
+
+def placed(one: Case, precision: str | None, device: torch.device) -> tuple[VGG, Callable[..., Tensor], How]:
+    """A copy of the net on a device, its input, and how it is computed; in float64 without a precision."""
+    net = copy.deepcopy(one.vgg).to(device)
+    usual = Normalise(MEAN, SHIFT, 58.0).to(device)
+    how = How(len(one.batch.labels), device, precision == "bfloat16")
+    if precision:
+        return net, usual, how
+    return net.double(), lambda *pixels: usual(*pixels).double(), how
+
+
+def net_crop(one: Case) -> int:
+    """The side of the case's training crops."""
+    return one.batch.pixels.shape[2]
+
+
+def updated(
+    model: nn.Module, net: VGG, one: Case, normalise: Callable[..., Tensor], how: How
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of the batch, and how one update changes each weight, in float64 on the CPU."""
+    before = {name: value.detach().double().clone() for name, value in net.named_parameters()}
+    sgd = optimiser(net, replace(RECIPE, learning_rate=RATE))
+    model.train()
+    loss = gradients(model, one.batch, normalise, how)
+    sgd.step()
+    return loss, {
+        name: (value.detach().double() - before[name].double()).cpu() for name, value in net.named_parameters()
+    }
+
+
+def errors(found: Found, truth: Found) -> dict[str, float]:
+    """Relative errors by what they are of."""
+    modes = {mode: error(found.modes[mode], truth.modes[mode]) for mode in MODES}
+    return {
+        "scores": error(found.scores, truth.scores),
+        "loss": error(found.loss, truth.loss),
+        "update": update_error(found.update, truth.update),
+        "update, worst layer": max(error(found.update[name], truth.update[name]) for name in truth.update),
+        **modes,
+    }
+
+
+def error(found: Tensor, truth: Tensor) -> float:
+    """The norm of the difference over that of the truth."""
+    return float((found.double() - truth.double()).norm() / truth.double().norm())
+
+
+def update_error(found: dict[str, Tensor], truth: dict[str, Tensor]) -> float:
+    """That of all weights together."""
+    return error(*(torch.cat([one[name].flatten() for name in truth]) for one in (found, truth)))
+
+
+# Compiled, and in parts
+
+
+def check_ways(one: Case, size: Size) -> list[str]:
+    """Updates by compiled code and in four parts against the plain ones: no further off than from the truth."""
+    broken = []
+    print(f"| {one.what} {one.net}, the update | in | off | limit |\n|:--|:--|--:|--:|", flush=True)
+    for precision in precisions_of(size):
+        use(precision)
+        plain, limit = way(one, precision, size), LIMITS["update"][precision]
+        ways = {"compiled against eager": {"compiles": True}, "in 4 parts against 1": {"parts": 4}}
+        for name, arguments in ways.items():
+            off = update_error(way(one, precision, size, **arguments), plain)
+            print(f"| {name} | {precision} | {off:.1e} | {limit:.0e} |", flush=True)
+            if not off <= limit:
+                broken.append(f"{name} in {precision}: {off:.1e}, above {limit:.0e}")
+    print()
+    return broken
+
+
+def way(one: Case, precision: str, size: Size, parts: int = 1, compiles: bool = False) -> dict[str, Tensor]:
+    """The update, computed in some way."""
+    net, normalise, how = placed(one, precision, size.device)
+    model: nn.Module = net
+    if compiles:
+        model = compiled(net, net, len(one.batch.labels), net_crop(one), how.bfloat16, ALONE, print)
+    return updated(model, net, one, normalise, replace(how, parts=parts))[1]
+
+
+# To the bit, and in grey levels
+
+
+def check_masks(size: Size) -> list[str]:
+    """Dropout's random bits, of any 64-bit keys."""
+    keys = torch.randint(-(2**63), 2**63 - 1, (256,))
+    same = torch.equal(masks(keys, 4096), masks(keys.to(size.device), 4096).cpu())
+    print(f"Dropout's masks of 256 keys and 4096 channels: {'the same' if same else 'NOT the same'} to the bit.\n")
+    return [] if same else ["dropout's masks differ"]
+
+
+def check_crops(size: Size) -> list[str]:
+    """A training batch decoded on the GPU against the CPU's; with --smoke by two threads against one."""
+    try:
+        images = photographs(size)
+    except ImportError as missing:
+        print(f"Crops decoded on the GPU are left out: {missing}.\n")
+        return []
+    plan, gpu = Plan(0, size.batch, size.crop, SCALES), size.device.index
+    usual, other = (
+        next(training_stream(images, plan, threads=threads, gpu=where)).pixels.cpu().numpy().astype(np.int16)
+        for threads, where in ((1, None), (2, gpu))
+    )
+    apart = np.abs(usual - other)
+    levels = {"mean": apart.mean(), "99.9 %": np.quantile(apart, 0.999)}
+    where = "on the GPU against the CPU" if gpu is not None else "by two CPU threads against one"
+    print(f"{size.batch} crops decoded {where}, in grey levels: mean {levels['mean']:.3f},", end=" ")
+    print(f"99.9 % quantile {levels['99.9 %']:.0f}, largest {apart.max()}.\n")
+    return [
+        f"crops: {what} {levels[what]:.2f}, above {limit}"
+        for what, limit in GREY_LEVELS.items()
+        if levels[what] > limit
+    ]
+
+
+if __name__ == "__main__":
+    main()
