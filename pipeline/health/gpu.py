@@ -146,7 +146,7 @@ def _unseen(here: Here, found: Driver, answer: dict[str, Any]) -> Finding:
 
 
 def _one_gpu(here: Here, number: int, one: dict[str, Any], architectures: list[str]) -> Finding:
-    """Whether the GPU is one that torch has code for, and whose memory is free; only the first one works."""
+    """Whether the GPU is one that torch has code for, and whose memory is free."""
     capability = (one["capability"][0], one["capability"][1])
     about = (
         f"{number}: {one['name']}, {size(one['free'])} of {size(one['memory'])} free, sm_{capability[0]}{capability[1]}"
@@ -154,9 +154,9 @@ def _one_gpu(here: Here, number: int, one: dict[str, Any], architectures: list[s
     if not runs_on(capability, architectures):
         says = f"{about}, for which this torch has no code (it has {', '.join(architectures)})"
         return Finding("gpu", "failure", says, here.edit("device", "cpu"))
-    if number == 0 and one["free"] < one["memory"] / 2:
+    if one["free"] < one["memory"] / 2:
         return Finding("gpu", "warning", f"{about}: somebody else is at work on it", "nvidia-smi")
-    return Finding("gpu", "ok", about + (", not used: a run takes the first one" if number else ""))
+    return Finding("gpu", "ok", about)
 
 
 def runs_on(capability: Version, architectures: list[str]) -> bool:
