@@ -21,6 +21,7 @@ NO_DATA = ("table1", "table2")  # of the nets alone
 PICTURES = ("depth.png", "curves.png", "shallow.png")
 PAGES = (*(f"{name}.md" for name in TITLES), "training.md", *PICTURES)
 WARNING = "> **These numbers are not comparable with the paper's.** {reason}.\n"
+SPEEDS = (("images_per_second", 0), ("waited", 1))  # of a run, and their digits
 FULL = ("paper", "published")  # profiles whose nets, sizes and images are the paper's
 DIFFERENCES = {
     "mini": "on other images, with smaller nets and a shorter schedule",
@@ -100,7 +101,7 @@ def _training(found: Results, folder: Path) -> Iterator[Path]:
         scale = one["scale"]
         scale = f"{scale[0]} to {scale[1]}" if isinstance(scale, list) else str(scale)
         cells = [run, scale, one["init"], str(one["epochs"]), str(one["drops"]), f"{one['loss']:.2f}", interval(best)]
-        speed = [f"{one[key]:.{digits}f}" if key in one else "–" for key, digits in (("rate", 0), ("waited", 1))]
+        speed = [f"{source[key]:.{digits}f}" if key in source else "–" for key, digits in SPEEDS]
         rows.append([*cells, *speed, duration(source["seconds"])])
     headings = ["run", "S", "from", "epochs", "drops", "loss", "centre-crop top-1 error, %"]
     headings += ["images/s", "waited, %", "time"]

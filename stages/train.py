@@ -104,13 +104,15 @@ def _summary(params: Params, name: str, facts: Facts, trainer: Trainer, seconds:
         "drops": state.drops,
         "loss": last.loss,
         "stalled_epochs": stalled(state, trainer.classes),
-        "rate": round(median(row.images_per_second for row in state.rows), 1),  # images a second
-        "waited": round(median(row.waited for row in state.rows), 2),
         "centre_crop": {"test_scale": single_scale(run), "k": top_k(trainer.classes), "top1": found.error,
                         "top1_low": found.low, "top1_high": found.high, "topk": last.topk, "images": images},
         "weights_sha256": sha256(weights(name)),
         "seed": params.chosen.training.seed,
         "precision": params.chosen.training.precision,
         "data": facts.manifest,
-        "provenance": provenance(str(trainer.where), params.chosen.training.threads, seconds, trainer.ranks.size),
+        "provenance": {
+            **provenance(str(trainer.where), params.chosen.training.threads, seconds, trainer.ranks.size),
+            "images_per_second": round(median(row.images_per_second for row in state.rows), 1),
+            "waited": round(median(row.waited for row in state.rows), 2),  # per cent of the time, for images
+        },
     }  # fmt: skip
