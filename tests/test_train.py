@@ -119,6 +119,11 @@ def wait_for_checkpoint() -> None:
         time.sleep(0.01)
 
 
+def hang_up_as_usual() -> None:
+    """Let SIGHUP do what it does, even if these tests themselves run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def test_killed_outright_it_goes_on_from_its_checkpoint(params: Params) -> None:
     expected = undisturbed(params)
     with subprocess.Popen(PROGRAM, stdout=subprocess.PIPE) as child:
@@ -134,7 +139,9 @@ def test_started_by_hand_it_outlives_its_terminal(params: Params) -> None:
     """As at a logout: nobody reads the terminal any more, and its processes get SIGHUP."""
     expected = undisturbed(longer())
     ours, theirs = pty.openpty()
-    with subprocess.Popen(PROGRAM, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as child:
+    with subprocess.Popen(
+        PROGRAM, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=hang_up_as_usual
+    ) as child:
         os.close(theirs)
         wait_for_checkpoint()
         os.killpg(child.pid, signal.SIGHUP)
@@ -146,7 +153,8 @@ def test_started_by_hand_it_outlives_its_terminal(params: Params) -> None:
 
 def test_started_by_dvc_it_ends_in_order_with_the_terminal(params: Params) -> None:
     expected = undisturbed(longer())
-    with subprocess.Popen(PROGRAM, env={**os.environ, "DVC_STAGE": "train@A-256"}) as child:
+    environment = {**os.environ, "DVC_STAGE": "train@A-256"}
+    with subprocess.Popen(PROGRAM, env=environment, preexec_fn=hang_up_as_usual) as child:
         wait_for_checkpoint()
         child.send_signal(signal.SIGHUP)
         assert child.wait(60) == 130
