@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from selectors import EVENT_READ, DefaultSelector
 from types import FrameType
-from typing import TypeVar
 
 from pipeline.errors import Failure, Interrupted
 from pipeline.graph import ALWAYS, Needs, fates, needs
@@ -29,8 +28,6 @@ from pipeline.share import Share
 from pipeline.signals import handled
 from pipeline.view import Lines, Row
 
-T = TypeVar("T")
-TRIES = 8  # looks at a dvc.lock that is not whole
 LOOK = 0.25  # seconds between looks at the clock and at what has been asked for
 AGAIN = 5.0  # seconds until DVC is asked again for a stage whose files somebody else's DVC works on
 BUSY = "is busy, it is being blocked by"  # DVC's words then; --wait-for-lock does not wait for that

@@ -562,21 +562,6 @@ def test_a_file_that_goes_while_it_is_looked_at_is_no_reason_to_stop(monkeypatch
     assert foreseen(["table2"], load(ROOT / "params.yaml")) == (needs(["table2"]), [])
 
 
-def test_a_lock_file_that_is_being_written_is_read_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    params = load(ROOT / "params.yaml")
-    monkeypatch.chdir(project)
-    for broken in ("", "schema: '2.0'\nstages:\n  base:\n    cm"):
-        (project / "dvc.lock").write_text(broken)
-        mended = threading.Timer(0.7, (project / "dvc.lock").write_text, ["schema: '2.0'\nstages: {}\n"])
-        mended.start()
-        assert foreseen([], params) == (needs([]), [])
-        mended.join()
-    monkeypatch.setattr(walk, "TRIES", 2)
-    (project / "dvc.lock").write_text("broken")
-    with pytest.raises(UsageError, match=r"dvc\.lock"):
-        foreseen([], params)
-
-
 @pytest.mark.slow
 def test_two_walks_at_once_do_everything_once(project: Path) -> None:
     children = [walking(project), walking(project)]
