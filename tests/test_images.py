@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from threading import Event
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from torch.utils import dlpack
 
 import vgg.images as module
 from vgg.draws import rescaled
-from vgg.images import Rescaled, rescale, rescaled_batches
+from vgg.images import Rescaled, ahead, rescale, rescaled_batches
 
 
 def mixed(rng: np.random.Generator) -> Pictures:
@@ -136,3 +137,32 @@ def test_few_large_images_are_decoded_at_a_time(rng: np.random.Generator, monkey
     assert sorted(np.concatenate(batches).tolist()) == list(range(40))
     assert max(map(len, batches)) > 1 and any(len(ids) < 16 for ids in batches[:-1])
     assert all(len(ids) == 1 or (sides[ids] ** 2).sum() <= 20_000 for ids in batches)
+
+
+def test_samples_read_ahead_are_the_same_and_so_is_a_failure(rng: np.random.Generator) -> None:
+    wanted = list(rng.integers(9, size=rng.integers(20)))
+    assert list(ahead(iter(wanted), gpu=0)) == list(ahead(iter(wanted), gpu=None)) == wanted
+
+    def broken() -> Iterator[int]:
+        yield from wanted
+        raise RuntimeError("damaged")
+
+    for gpu in (0, None):
+        found = ahead(broken(), gpu)
+        assert [next(found) for _ in wanted] == wanted
+        with pytest.raises(RuntimeError, match="damaged"):
+            next(found)
+
+
+def test_one_sample_is_read_while_another_is_worked_on() -> None:
+    begun = Event()
+
+    def source() -> Iterator[int]:
+        yield 0
+        begun.set()
+        yield 1
+
+    found = ahead(source(), gpu=0)
+    assert next(found) == 0
+    assert begun.wait(600)
+    assert list(found) == [1]

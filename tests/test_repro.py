@@ -85,6 +85,14 @@ def test_independent_stages_run_side_by_side_and_leave_nothing_to_do(clone: Path
     assert executed(call(clone, "dvc", "repro", "table3")) == {"fingerprint"}
 
 
+def test_what_torchrun_has_trained_dvc_takes_for_its_stages_own(clone: Path) -> None:
+    call(clone, "dvc", "repro", "random@A-LRN")
+    trained = call(clone, "torchrun", "--nproc-per-node", "2", "--no-python", "vgg-repro", "train", "A-LRN-256")
+    assert trained.count("A-LRN-256: 5 steps") == 1
+    call(clone, "dvc", "commit", "--force", "train@A-LRN-256")
+    assert executed(call(clone, "dvc", "repro", "train@A-LRN-256")) == {"fingerprint"}
+
+
 def test_a_command_asked_to_end_takes_dvc_and_the_stage_with_it(clone: Path) -> None:
     """SIGTERM to the command alone, while it trains: soon nobody is left, and the same command goes on."""
     call(clone, "dvc", "repro", "random@shallow")

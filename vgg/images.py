@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from vgg.draws import Ints, rescaled
 if TYPE_CHECKING:  # prepare's processes do without torch, whose import takes longer than a thousand images
     from torch import Tensor
 
+T = TypeVar("T")
 Encoded = NDArray[np.uint8]
 PIXELS = 2**26  # to decode at a time: 200 MB, so that large photographs fit into the memory too
 
@@ -100,6 +102,19 @@ def run(pipe: Any, gpu: int | None) -> Any:
     return pipe.run(torch.cuda.current_stream(gpu))
 
 
+def ahead(samples: Iterator[T], gpu: int | None) -> Iterator[T]:
+    """The same samples; for a GPU, which would wait for it, each is read while DALI is busy with the one before."""
+    if gpu is None:
+        yield from samples
+        return
+    with ThreadPoolExecutor(1) as thread:
+        end = object()
+        following = thread.submit(next, samples, end)
+        while (sample := following.result()) is not end:
+            following = thread.submit(next, samples, end)
+            yield sample  # type: ignore[misc]  # it is not the end
+
+
 class Decoder:
     """Decodes one group of images after another, at most `largest` at once, whole or rescaled as `rescale` does."""
 
@@ -173,7 +188,7 @@ def _pipeline(samples: Iterator[tuple[Any, ...]], batch: int, threads: int, gpu:
         batch_size=batch, num_threads=threads, device_id=gpu, prefetch_queue_depth=2
     )
     def whole() -> Any:
-        encoded, height, width = fn.external_source(samples, num_outputs=3, no_copy=True)
+        encoded, height, width = fn.external_source(ahead(samples, gpu), num_outputs=3, no_copy=True)
         picture = fn.decoders.image(encoded, **decoding(gpu))
         return fn.resize(picture, resize_y=height, resize_x=width, **rescaling())
 

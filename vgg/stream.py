@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from vgg.draws import Draws, Ints, draw, epoch_words, order
-from vgg.images import Images, decoding, rescaling, run
+from vgg.images import Images, ahead, decoding, rescaling, run
 
 
 class Batch(NamedTuple):
@@ -140,7 +140,7 @@ def _pipeline(samples: Iterator[tuple[Any, ...]], size: int, crop: int, threads:
         batch_size=size, num_threads=threads, device_id=gpu, prefetch_queue_depth=2
     )
     def crops() -> Any:
-        encoded, start, shape, low, high, flip = fn.external_source(samples, num_outputs=6, no_copy=True)
+        encoded, start, shape, low, high, flip = fn.external_source(ahead(samples, gpu), num_outputs=6, no_copy=True)
         part = fn.decoders.image_slice(
             encoded,
             start,
