@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 TABLES := table1 table2 table3 table4 table5 table6 table7 shallow
 
-.PHONY: repro test lint bench clean
+.PHONY: repro test lint bench bench-gpu clean
 .DEFAULT_GOAL := repro
 
 # The environment, with exactly the tested versions.
@@ -30,8 +30,15 @@ bench: $(VENV)/done
 	python benchmarks/loading.py
 	python benchmarks/prepare_scale.py
 	python benchmarks/import_nets.py
+	python benchmarks/scaling.py
 	KILLS=30 python -m pytest tests/test_kills.py
 	python benchmarks/mini.py
+
+bench-gpu: $(VENV)/done
+	python benchmarks/gpu_numerics.py
+	python benchmarks/gpu_training.py
+	python benchmarks/gpu_scoring.py
+	python benchmarks/scaling.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache data checkpoints weights scores

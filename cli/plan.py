@@ -61,6 +61,7 @@ def _speed(chosen: Params, found: Plan, images_per_second: float | None, measure
     if not measure:
         return None
     from stages.measure import scoring_rate, training_rates
+    from stages.ranks import processes
 
     scoring = scoring_rate(chosen, found.images.classes)
     if not found.training:
@@ -68,5 +69,8 @@ def _speed(chosen: Params, found: Plan, images_per_second: float | None, measure
     rates, decoded = training_rates(chosen, found)
     listed = ", ".join(f"{net} {rate:.3g}" for net, rate in rates.items())
     how = "with the prepared images" if decoded else "of random pixels: images are still to be decoded"
-    said = f"Measured here, images a second in training, {how}: {listed}."
+    train = chosen.chosen.training
+    count = processes(train.processes, train.device)
+    shared = f" That is one GPU; a run here takes {count}, and at best so many times less." if count > 1 else ""
+    said = f"Measured here, images a second in training, {how}: {listed}.{shared}"
     return Speed({net: rate * found.nets[net] for net, rate in rates.items()}, scoring, said)

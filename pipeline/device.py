@@ -9,6 +9,7 @@ from pipeline.errors import Failure
 
 CPUINFO = Path("/proc/cpuinfo")
 GPUS = Path("/proc/driver/nvidia/gpus")  # a folder a GPU
+DEVICES = Path("/dev")  # nvidia0, nvidia1, ...
 DRIVER = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"), Path("/dev/dxg"))  # one is there where a driver is
 
 
@@ -23,20 +24,29 @@ def has_gpu(choice: str) -> bool:
     return found
 
 
-def gpu_of(choice: str, number: int) -> int | None:
-    """The GPU for piece `number` of some work, by turns; none for the CPU. Failure as for `has_gpu`."""
+def gpu_count(choice: str) -> int:
+    """How many GPUs `choice` means here. Failure as for `has_gpu`."""
     if not has_gpu(choice):
-        return None
+        return 0
     import torch
 
-    return number % torch.cuda.device_count()
+    return torch.cuda.device_count()
+
+
+def gpu_of(choice: str, number: int) -> int | None:
+    """The GPU for piece `number` of some work, by turns; none for the CPU. Failure as for `has_gpu`."""
+    gpus = gpu_count(choice)
+    return number % gpus if gpus else None
 
 
 def gpus_here() -> int | None:
     """How many GPUs the NVIDIA driver has, without torch, whose import takes seconds; none where it does not say."""
     if not _has_driver():
         return 0
-    return (len(list(GPUS.iterdir())) or None) if GPUS.is_dir() else None
+    if not GPUS.is_dir():
+        return None
+    nodes = [path for path in DEVICES.glob("nvidia[0-9]*") if path.name.removeprefix("nvidia").isdecimal()]
+    return min(len(list(GPUS.iterdir())), len(nodes)) or None  # a container may be given some of them only
 
 
 def _has_driver() -> bool:

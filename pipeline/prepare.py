@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.device import has_gpu
+from pipeline.device import gpu_count
 from pipeline.errors import Failure, Interrupted
 from pipeline.facts import PREPARE, Facts
 from pipeline.files import digest, read_json, whole, whole_csv, write_json, write_text
@@ -219,12 +219,12 @@ def _forget_unreadable(folder: Path, tasks: list[Task]) -> None:
 
 
 def _processes(device: str) -> int:
-    """One a core; with a GPU a few keep it busy, and each takes some of its memory.
+    """One a core; with GPUs a few keep each busy, and each takes some of its memory.
 
     Two at least: one would be this very process, which no image shall be able to end.
     """
     cores = len(os.sched_getaffinity(0))
-    return max(2, min(cores, ON_GPU) if has_gpu(device) else cores)
+    return max(2, min(cores, ON_GPU * gpu_count(device) or cores))
 
 
 def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: float) -> None:

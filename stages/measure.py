@@ -16,6 +16,7 @@ from pipeline.plan import REFERENCE, Plan
 from stages.setup import build, device, normaliser, open_shards
 from vgg.cost import forward_flops, training_flops
 from vgg.fit import How, Recipe, gradients, optimiser
+from vgg.gpu import parts_that_fit
 from vgg.images import Rescaled
 from vgg.initialise import randomise
 from vgg.normalise import Normalise
@@ -73,7 +74,10 @@ def _training_rate(params: Params, name: str, classes: int, facts: Facts | None)
     batch = _batch(train.batch, training_flops(net, size.crop), where)
     batches = _batches(params, batch, facts, where)
     normalise = normaliser(params, facts) if facts else Normalise(torch.zeros(3), torch.zeros(3, 3))
-    normalise, how = normalise.to(where), How(batch, where, train.precision == "bfloat16")
+    bfloat16 = train.precision == "bfloat16"
+    parts = parts_that_fit(net, batch, size.crop, bfloat16) if where.type == "cuda" else 1
+    normalise, how = normalise.to(where), How(batch, where, bfloat16, parts)
+    torch.backends.cudnn.benchmark = True  # as in training
 
     def step() -> None:
         sgd.zero_grad()
@@ -101,11 +105,16 @@ def _batch(wanted: int, flops: int, where: torch.device) -> int:
 
 def _seconds(step: Callable[[], None], where: torch.device) -> float:
     """How long a step takes: the mean over some seconds, after a first one."""
+
+    def finish() -> None:
+        if where.type == "cuda":
+            torch.cuda.synchronize(where)
+
     step()
+    finish()
     steps, started = 0, time.perf_counter()
     while not steps or time.perf_counter() - started < SECONDS:
         step()
         steps += 1
-    if where.type == "cuda":
-        torch.cuda.synchronize()
+    finish()
     return (time.perf_counter() - started) / steps

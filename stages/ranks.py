@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from pipeline.device import has_gpu
+from pipeline.device import gpu_count
 from pipeline.errors import Failure, Interrupted
 from pipeline.hangup import outlive_as_told
 from pipeline.orphan import end_with_parent
@@ -28,14 +28,16 @@ LOOK = 0.2  # seconds between the launcher's looks at its processes
 LINGER = 5 * LOOK  # a process that has lost another stays so long, so that the launcher sees the other's end first
 CHATTER = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn",
            "torch.distributed.elastic.agent.server.api")  # fmt: skip  # loggers that say what we say in other words
+LAST = 600  # seconds that processes which are asked to end have for their last step and its checkpoint
 PATIENCE = timedelta(hours=2)  # for a process that is at work alone: reading images, or writing a checkpoint
 
 
 def processes(choice: int | str, device: str) -> int:
-    """How many processes `choice` means: with auto one a GPU, and one where there is none."""
+    """How many processes `choice` means: with auto one a GPU, and one where there is none; never two on a GPU."""
+    gpus = gpu_count(device)
     if isinstance(choice, int):
-        return choice
-    return max(1, torch.cuda.device_count()) if has_gpu(device) else 1
+        return min(choice, gpus) if gpus else choice
+    return max(1, gpus)
 
 
 def joined() -> bool:
@@ -52,11 +54,9 @@ def team(where: torch.device) -> Iterator[Ranks]:
     gpu = where.type == "cuda"
     dist.init_process_group("nccl" if gpu else "gloo", timeout=PATIENCE, device_id=where if gpu else None)
     ranks = Ranks(dist.get_rank(), dist.get_world_size())
-    try:
-        with _silent(not ranks.first):
-            yield ranks
-    finally:
-        dist.destroy_process_group()
+    with _silent(not ranks.first):
+        yield ranks
+    dist.destroy_process_group()  # not after a failure: it might wait for the others, who wait for this one
 
 
 def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> None:
@@ -71,8 +71,9 @@ def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> Non
     config = LaunchConfig(
         1, 1, count, run_id=f"vgg-repro-{os.getpid()}", role=what, rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0",
         max_restarts=0, start_method="spawn", monitor_interval=LOOK, local_addr="127.0.0.1",
+        signals_to_handle="SIGTERM,SIGINT",  # not SIGHUP: a run by hand outlives its terminal
+        shutdown_timeout=LAST,
     )  # fmt: skip
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT"  # a run by hand outlives its terminal
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # on one machine
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each sets its own threads
     for name in CHATTER:

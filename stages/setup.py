@@ -27,6 +27,8 @@ from vgg.normalise import Normalise, colour_components
 from vgg.ranks import ALONE, Ranks
 from vgg.score import MODES, Scorer
 
+SPARE = 0.1  # of a GPU's memory is DALI's; torch by itself would come to keep it all
+
 
 def device(choice: str, threads: int, precision: Precision) -> torch.device:
     """The device that `choice` means, a GPU of its own for each of several processes; torch is held to `threads` CPU
@@ -38,6 +40,7 @@ def device(choice: str, threads: int, precision: Precision) -> torch.device:
         return torch.device("cpu")
     where = torch.device("cuda", gpu)
     torch.cuda.set_device(where)
+    torch.cuda.set_per_process_memory_fraction(1 - SPARE, where)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     return where
 

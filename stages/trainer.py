@@ -89,6 +89,8 @@ class Trainer:
         values = load_tensors(self.checkpoint, f"rm -r {self.folder}, then vgg-repro train {self.name}")
         self.net.load_state_dict(values["weights"])
         self.sgd.load_state_dict(values["momentum"])
+        for group in self.sgd.param_groups:
+            group["fused"] = self.where.type == "cuda"  # as in the other processes, wherever the checkpoint is from
         self.state = State.from_dict(values["state"])
         print(f"{self.name}: resumed at step {self.state.step} of at most {self.steps * self.recipe.epochs}")
 
@@ -134,7 +136,8 @@ class Trainer:
         if self.where.type != "cuda":
             return model, 1
         train, crop = self.params.chosen.training, self.params.chosen.net.crop
-        bfloat16, images = train.precision == "bfloat16", -(-train.batch // self.ranks.size)
+        bfloat16 = train.precision == "bfloat16"
+        images = len(range(self.ranks.rank, train.batch, self.ranks.size))
         parts = self.ranks.most(parts_that_fit(self.net, images, crop, bfloat16), self.where)
         if parts > 1:
             print(f"{self.name}: {train.batch} images do not fit at once: in {parts} parts, with the same result")

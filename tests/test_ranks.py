@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from test_train import ROOT, tiny
+from test_train import ROOT, hang_up_as_usual, tiny
 from torch import Tensor
 
 from pipeline.errors import Failure, Interrupted
@@ -114,6 +114,18 @@ def test_processes_train_as_one_does(count: int, alone: Result) -> None:
     compare(found, alone)
 
 
+def test_a_net_with_lrn_is_trained_together_too() -> None:
+    """Its sums over channels are by a matrix, which is no weight that processes would send each other."""
+    random_weights.main(chosen(), "A-LRN")
+    found = []
+    for count in (1, 2):
+        train.main(chosen(count), "A-LRN-256")
+        found.append(torch.load("weights/trained/A-LRN-256.pt", weights_only=True)["weights"])
+    one, two = found
+    for name, value in one.items():
+        assert (two[name] - value).norm() <= 1e-5 * value.norm(), name
+
+
 def test_under_torchrun_the_same_command_is_one_of_its_processes(alone: Result) -> None:
     chosen()
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python"]
@@ -175,9 +187,9 @@ def test_a_failure_in_one_process_is_told_with_its_place() -> None:
 
 def test_auto_is_one_process_a_gpu_and_one_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert processes("auto", "cpu") == 1 and processes(3, "cpu") == 3
-    monkeypatch.setattr("stages.ranks.has_gpu", lambda choice: choice != "cpu")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr("stages.ranks.gpu_count", lambda choice: 8 * (choice != "cpu"))
     assert processes("auto", "auto") == 8 and processes("auto", "cpu") == 1 and processes(2, "auto") == 2
+    assert processes(9, "auto") == 8, "NCCL has no two processes on a GPU"
 
 
 def begin(count: int) -> subprocess.Popen[str]:
@@ -185,7 +197,7 @@ def begin(count: int) -> subprocess.Popen[str]:
     shutil.rmtree("checkpoints", ignore_errors=True)
     chosen(count, epochs=500)
     return subprocess.Popen(PROGRAM, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            start_new_session=True)  # fmt: skip
+                            start_new_session=True, preexec_fn=hang_up_as_usual)  # fmt: skip
 
 
 def wait(what: Callable[[], object], seconds: float = 120) -> None:
@@ -214,6 +226,12 @@ def first() -> int:
     """The process of rank 0, as it says itself."""
     (said,) = Path("checkpoints").glob("*/progress.json")
     return int(json.loads(said.read_text())["process"])
+
+
+def step() -> int:
+    """How far rank 0 says that it is."""
+    (said,) = Path("checkpoints").glob("*/progress.json")
+    return int(json.loads(said.read_text())["step"])
 
 
 def others(pid: int) -> list[int]:
@@ -267,6 +285,19 @@ def test_interrupted_all_end_with_a_checkpoint(whole: bool) -> None:
     assert child.returncode == 130 and "A-256 stopped at step" in said, said
     assert len(said.splitlines()) == 1, said
     wait(lambda: gone(started), 10)
+
+
+def test_started_by_hand_they_outlive_their_terminal() -> None:
+    """SIGHUP reaches all; they go on into the log, and end in order when they are asked to."""
+    child = begin(2)
+    wait(checkpoint)
+    os.killpg(child.pid, signal.SIGHUP)
+    before = step()
+    wait(lambda: step() > before)
+    child.terminate()
+    assert child.wait(90) == 130
+    child.communicate()
+    assert "A-256 stopped at step" in Path("checkpoints/A-256.log").read_text()
 
 
 def test_the_launcher_killed_outright_takes_all_with_it() -> None:

@@ -235,7 +235,10 @@ def with_driver(patch: pytest.MonkeyPatch, folder: Path, gpus: int) -> None:
     """Have it look as if there were so many GPUs."""
     for number in range(gpus):
         (folder / "driver" / "gpus" / f"0000:{number}").mkdir(parents=True)
+        (folder / f"nvidia{number}").touch()
+        (folder / f"nvidia-caps{number}").touch()
     patch.setattr(device, "GPUS", folder / "driver" / "gpus")
+    patch.setattr(device, "DEVICES", folder)
     patch.setattr(device, "DRIVER", (folder / "driver",))
 
 
@@ -295,6 +298,8 @@ def test_gpus_that_are_hidden_stay_so(tmp_path: Path, monkeypatch: pytest.Monkey
     with_driver(monkeypatch, tmp_path, 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert visible_gpus() == ("0", "1", "2")
+    (tmp_path / "nvidia1").unlink()
+    assert visible_gpus() == ("0", "1"), "a container that was given two of them counts anew"
     for said, known in {"2,0": ("2", "0"), "": (), "-1": (), "1,-1,2": ("1",), "GPU-ab, 1": ("GPU-ab", "1")}.items():
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
         assert visible_gpus() == known

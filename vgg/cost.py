@@ -23,7 +23,7 @@ def forward_flops(net: VGG, height: int, width: int) -> int:
         if isinstance(layer, nn.Conv2d):
             flops += 2 * layer.weight[0].numel() * values
         elif isinstance(layer, LocalResponseNorm):
-            flops += 2 * len(layer.band) * values
+            flops += 2 * layer.channels * values
     return flops
 
 

@@ -129,7 +129,8 @@ def fit(
     """Train `model` in place from `state` on, `steps` steps an epoch, until the recipe or the plateau rule ends it.
 
     `model` is a VGG, perhaps compiled, or one that averages gradients over processes. `batches` begins at `state.step`
-    and has this process's part of each batch. FloatingPointError if a loss is not finite.
+    and has this process's part of each batch. FloatingPointError if a loss is not finite, when
+    the weights may be as well; no hook sees them then.
     """
     clock = Clock(how.device, state.step)
     batch = None if state.done else clock.fetch(batches)
@@ -139,10 +140,11 @@ def fit(
         sgd.zero_grad()
         loss = gradients(model, batch, normalise, how)
         batch = clock.fetch(batches)  # while a GPU is still at work
-        value, stop = how.ranks.total(torch.stack([loss, torch.full_like(loss, hooks.stop())])).tolist()
+        told = how.ranks.total(torch.stack([loss, torch.full_like(loss, hooks.stop())]))
+        sgd.step()  # before the loss is looked at, which waits for a GPU
+        value, stop = told.tolist()
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value} at step {state.step}")
-        sgd.step()
         state.step += 1
         state.loss += value
         if state.step % steps == 0:

@@ -1,4 +1,4 @@
-"""What is tried on a GPU before training begins: compiled code, and how many images fit into the memory."""
+"""What is found out on a GPU as one goes: how many images fit into its memory, and whether code can be compiled."""
 
 from __future__ import annotations
 
@@ -12,26 +12,22 @@ from vgg.fit import summing_up, train_loss
 from vgg.nets import DROPOUTS, VGG
 from vgg.ranks import Ranks
 
-SPARE = 0.1  # of a GPU's memory: DALI decodes in it, and a plan that just fits fits no more when memory is in pieces
-
 
 def parts_that_fit(net: VGG, images: int, crop: int, bfloat16: bool) -> int:
     """In how many parts `images` crops of `crop` pixels must be computed for one update: 1, 2, 4, ...
 
-    OutOfMemoryError if there is no room for one image.
+    RuntimeError if there is no room for one image.
     """
     device = next(net.parameters()).device
     others = [torch.empty_like(weight) for weight in net.parameters() for _ in range(2)]  # momentum; what is exchanged
-    spare = int(SPARE * torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else 0
-    others.append(torch.empty(spare, dtype=torch.uint8, device=device))
     parts = 1
     while True:
         together = -(-images // parts)
         try:
             _step(net, *_random(net, together, crop, device), bfloat16)
             break
-        except torch.OutOfMemoryError:
-            if together == 1:
+        except RuntimeError as error:
+            if together == 1 or not ran_out(error):
                 raise
         finally:
             net.zero_grad()
@@ -62,6 +58,11 @@ def compiled(
     say(f"torch.compile does not work here, so training goes on without it, slower: {why or 'in another process'}")
     torch.compiler.reset()
     return model
+
+
+def ran_out(error: RuntimeError) -> bool:
+    """Whether a GPU's memory has run out; cudnn says so in words of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "unable to find an engine" in str(error)
 
 
 def _random(net: VGG, images: int, crop: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

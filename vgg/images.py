@@ -94,7 +94,7 @@ def rescale(samples: Iterable[Sample], batch: int, threads: int = 1, gpu: int | 
 
 
 def run(pipe: Any, gpu: int | None) -> Any:
-    """DALI's next outputs. On a GPU they are there, and go, in the order of what torch's stream is given to do."""
+    """DALI's next outputs. What torch's stream is given to do with them waits until they are there."""
     if gpu is None:
         return pipe.run()
     import torch

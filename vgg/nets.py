@@ -62,20 +62,17 @@ class LocalResponseNorm(nn.Module):
     CPUs than torch's own and equal to `nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2)`, which divides alpha by n.
     """
 
-    band: Tensor
-
     def __init__(self, channels: int, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0) -> None:
         super().__init__()
-        self.alpha, self.beta, self.k = alpha, beta, k
-        index = torch.arange(channels)
-        band = ((index[:, None] - index[None, :]).abs() <= size // 2).float()
-        self.register_buffer("band", band[:, :, None, None], persistent=False)
+        self.channels, self.size, self.alpha, self.beta, self.k = channels, size, alpha, beta, k
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (N, C, H, W), in float32 whatever the precision around it."""
         with torch.autocast(x.device.type, enabled=False):
             wide = x if x.dtype == torch.float64 else x.float()
-            total = nn.functional.conv2d(wide * wide, self.band.to(wide.dtype))
+            index = torch.arange(self.channels, device=x.device)  # no buffer, which processes would send each other
+            band = ((index[:, None] - index).abs() <= self.size // 2).to(wide.dtype)
+            total = nn.functional.conv2d(wide * wide, band[:, :, None, None])
             power = torch.exp(-self.beta * torch.log(self.k + self.alpha * total))  # faster than ** on CPUs
             return (wide * power).to(x.dtype)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vgg.draws import Ints
+from vgg.gpu import ran_out
 from vgg.images import Rescaled
 from vgg.nets import VGG
 from vgg.ranks import ALONE, Ranks
@@ -106,8 +107,8 @@ class Scorer:
             together = int(max(1, min(self.room / size, len(pixels))))
             try:
                 return torch.cat([self._of_views(part, views) for part in torch.split(pixels, together)])
-            except torch.OutOfMemoryError:
-                if together == 1:
+            except RuntimeError as error:
+                if together == 1 or not ran_out(error):
                     raise
             self.room = together // 2 * size
             torch.cuda.empty_cache()
