@@ -46,8 +46,9 @@ def compiled(
     Of several processes all have it compiled, or none.
     """
     device = next(net.parameters()).device
-    made, why = cast(nn.Module, torch.compile(model, dynamic=False)), ""
+    made, why = model, ""
     try:
+        made = cast(nn.Module, torch.compile(model, dynamic=False))  # raises by itself where Python is too new for it
         with summing_up(made, last=False):  # a process that fails here keeps no other waiting
             _step(made, *_random(net, images, crop, device), bfloat16)
     except Exception as reason:  # of many kinds: no compiler, no Triton, an old GPU
