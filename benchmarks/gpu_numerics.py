@@ -4,8 +4,8 @@ For a small and the full A and D, from fresh random weights and images each time
 update makes (of all weights, and of the worst layer), and the posteriors of the three modes, in float32 (IEEE), TF32
 and bfloat16. Errors are the norm of the difference over the norm of the truth. Then compiled code against eager, a
 batch in four parts against whole, dropout's masks to the bit, and where DALI is there its crops on the GPU against the
-CPU's. Prints Markdown for RESULTS.md; exit code 1 if a limit is broken. Needs torch and torchvision alone. About five
-minutes on an H200 with 16 cores, most of it float64 on the CPU; `--smoke` holds the CPU's float32 and bfloat16 to the
+CPU's. Prints Markdown for RESULTS.md; exit code 1 if a limit is broken. Needs torch and torchvision alone. Minutes
+on a GPU, most of them for float64 on the CPU; `--smoke` holds the CPU's float32 and bfloat16 to the
 same limits, small nets alone, in a quarter of a minute.
 """
 
@@ -43,8 +43,8 @@ CPU = torch.device("cpu")
 # by as much as the scores are large. An update is off by far more: where a ReLU's input, or the difference of two
 # pooled values, is within the error of zero, the gradient takes another way altogether, and a share e of other ways is
 # an error of the root of e. So it falls with the root of the precision alone, adds up towards the first layers, and
-# comes in jumps: in float32 it was 6e-7, or 7e-3 where one way differed. A wrong gradient is off by about 1. On a CPU
-# the worst of 33 small nets of either kind were at 60 % of bfloat16's limits and a quarter of float32's.
+# comes in jumps: on a CPU in float32 it was 6e-7, or 7e-3 where one way differed. A wrong gradient is off by about 1.
+# There the worst of 33 small nets of either kind were at 60 % of bfloat16's limits and a quarter of float32's.
 LIMITS = {
     "scores": {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 4e-2},
     "loss": {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 4e-2},

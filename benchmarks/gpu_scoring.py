@@ -4,7 +4,7 @@ All goes through vgg.score.Scorer.posteriors, from uint8 images that lie on the 
 is Q x 4/3 Q pixels. Dense is whole images and their flips; 150 crops are 50 at each of the three scales. Each row is at
 the best of some batch sizes; rates are medians over rounds in turns. A row is held against what its FLOPs would take at
 the share of the matrix rate that training reaches, measured in the same run by gpu_training.py. Prints Markdown for
-RESULTS.md; the last line is the worst dense row's. Needs torch and torchvision alone. About six minutes on an H200;
+RESULTS.md; the last line is the worst dense row's. Needs torch and torchvision alone. Minutes on a GPU;
 `--smoke` runs all of it on a CPU with tiny nets in half a minute, and its figures say nothing.
 """
 
@@ -62,7 +62,9 @@ def main() -> None:
     """Measure training's share, then all rows in turns; print the table and the worst dense row."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--precisions", nargs="+", default=["bfloat16", "float32"], choices=["bfloat16", "float32"])
+    arguments.add_argument(
+        "--precisions", nargs="+", default=["bfloat16", "float32"], choices=["bfloat16", "tf32", "float32"]
+    )
     # what cudnn has once chosen for a shape it keeps until the process ends, so that both are not measured in one
     arguments.add_argument("--search", action="store_true", help="have cudnn try its algorithms in dense too")
     arguments.add_argument("--smoke", action="store_true")

@@ -5,8 +5,8 @@ plain loop is torchvision's vgg16 as its reference recipe runs it, in bfloat16: 
 with momentum, cross entropy, input that is normalised already. The contestants take turns; rates are medians over the
 rounds, synchronised at both ends of each. Then net D on the real stream from JPEGs, where DALI is there. Shares are of
 what the machine's own matrix products reach. Prints Markdown for RESULTS.md; the last line is the ratio of the two on
-VGG-16. Needs torch and torchvision alone, DALI and tests/pictures.py's needs for the stream. About six minutes on an
-H200; `--smoke` runs all of it on a CPU with tiny nets in half a minute, and its figures say nothing.
+VGG-16. Needs torch and torchvision alone, DALI and tests/pictures.py's needs for the stream. Minutes on a GPU;
+`--smoke` runs all of it on a CPU with tiny nets in half a minute, and its figures say nothing.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from vgg.fit import Hooks, How, State, fit, optimiser
 from vgg.gpu import compiled, parts_that_fit
 from vgg.nets import VGG
 from vgg.normalise import Normalise
-from vgg.ranks import Ranks, together
+from vgg.ranks import Ranks, data_parallel
 from vgg.stream import Batch
 
 PAPER = 3.75  # section 4.5: the speed-up on four GPUs
@@ -94,7 +94,7 @@ def train(file: str, work: Work) -> None:
     use("bfloat16")
     with team(where) as ranks:
         state, cpu = trained(replace(size, device=where), work, ranks)
-        seconds = ranks.total(torch.tensor(cpu, device=where)).item()
+        seconds = ranks.summed(torch.tensor(cpu, device=where)).item()
         if ranks.first:
             Path(file).write_text(json.dumps([[row.images_per_second for row in state.rows], seconds]))
 
@@ -118,11 +118,11 @@ def trained(size: Size, work: Work, ranks: Ranks) -> tuple[State, float]:
 
 def made(net: VGG, size: Size, bfloat16: bool, ranks: Ranks) -> tuple[nn.Module, int]:
     """The net as it is trained, and in how many parts, as stages/trainer.py finds out."""
-    model = together(net, size.device, ranks)
+    model = data_parallel(net, size.device, ranks)
     if size.device.type != "cuda":
         return model, 1
     images = -(-size.batch // ranks.size)
-    parts = ranks.most(parts_that_fit(net, images, size.crop, bfloat16), size.device)
+    parts = ranks.maximum(parts_that_fit(net, images, size.crop, bfloat16), size.device)
     return compiled(model, net, -(-images // parts), size.crop, bfloat16, ranks, print), parts
 
 

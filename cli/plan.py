@@ -71,6 +71,6 @@ def _speed(chosen: Params, found: Plan, images_per_second: float | None, measure
     how = "with the prepared images" if decoded else "of random pixels: images are still to be decoded"
     train = chosen.chosen.training
     count = processes(train.processes, train.device)
-    shared = f" That is one GPU; a run here takes {count}, and at best so many times less." if count > 1 else ""
+    shared = f" That is one process; a run here has {count}, and takes at best so many times less." if count > 1 else ""
     said = f"Measured here, images a second in training, {how}: {listed}.{shared}"
     return Speed({net: rate * found.nets[net] for net, rate in rates.items()}, scoring, said)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.walk import Walk
 
 Jobs = Annotated[
-    int | None, typer.Option(min=1, help="How many stages run at a time; left out: two, or with --gpus one a GPU.")
+    int | None, typer.Option(min=1, help="How many stages run at a time; left out: one a GPU, or two without any.")
 ]
 Gpus = Annotated[
     str | None,
@@ -67,11 +67,9 @@ def _walk(targets: Sequence[str], chosen: Params, jobs: int | None, gpus: str | 
     from pipeline.view import view
     from pipeline.walk import Walk, foreseen
 
-    if gpus is None:
-        mine, count = visible_gpus(), jobs or 2
-    else:
-        mine = chosen_gpus(gpus)
-        count = jobs or len(mine)
+    mine = visible_gpus() if gpus is None else chosen_gpus(gpus)
+    count = jobs or len(mine) or 2
+    if gpus is not None:
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's; CUDA itself puts fast ones first
     graph, cheap = foreseen(targets, chosen)
     cores = sorted(os.sched_getaffinity(0))

@@ -40,7 +40,7 @@ def gpu_of(choice: str, number: int) -> int | None:
 
 
 def gpus_here() -> int | None:
-    """How many GPUs the NVIDIA driver has, without torch, whose import takes seconds; none where it does not say."""
+    """How many GPUs the NVIDIA driver has, without torch, whose import takes seconds; None where it does not say."""
     if not _has_driver():
         return 0
     if not GPUS.is_dir():
@@ -51,6 +51,11 @@ def gpus_here() -> int | None:
 
 def _has_driver() -> bool:
     return any(path.exists() for path in DRIVER)
+
+
+def in_use(precision: str, device: str) -> str:
+    """The precision that `precision` comes to on a device: TF32 is a GPU's."""
+    return "float32" if precision == "tf32" and device == "cpu" else precision
 
 
 def slow_in_bfloat16(precision: str, device: str) -> bool:

@@ -160,7 +160,7 @@ class Train(Block):
     precision: Precision
     threads: Few
     device: Device
-    processes: Processes = "auto"
+    processes: Processes
 
     @property
     def shaping(self) -> dict[str, Any]:
@@ -184,7 +184,7 @@ class Score(Block):
     precision: Precision
     threads: Few
     device: Device
-    processes: Processes = "auto"
+    processes: Processes
 
 
 class Profile(Block):

@@ -39,6 +39,9 @@ class Progress:
         """Count `units` more as done."""
         self.done += units
         self.note = self.note if note is None else note
+        if self.bar is not None and not sys.stdout.isatty():  # the terminal has gone (pipeline/hangup.py)
+            self.bar.stop()
+            self.bar = None
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, note=self.note, rate=f"{self.rate():.0f} {self.unit}/s")
         elif time.monotonic() - self.said > self.every:

@@ -38,7 +38,7 @@ SKIPPED = (
 )  # and how one ends when it does not
 LAST = 8  # lines of a failed stage that are said again at the end
 ENDING = (  # a training stage writes its checkpoint at the first two; how long we wait for it
-    (signal.SIGINT, 60.0, "stopping; a second Ctrl-C does not wait for checkpoints"),
+    (signal.SIGINT, 600.0, "stopping; a second Ctrl-C does not wait for checkpoints"),
     (signal.SIGTERM, 10.0, "stopping at once"),
     (signal.SIGKILL, 2.0, "ending what is left"),
 )
@@ -92,7 +92,7 @@ def repro(stages: Sequence[str]) -> list[str]:
 
 
 @dataclass
-class Running:
+class Child:
     """Stages that a DVC of their own works on: one, or those that are expected to cost nothing."""
 
     stages: Sequence[str]
@@ -132,7 +132,7 @@ class Walk:
     command: Callable[[Sequence[str]], list[str]] = repro
     done: set[str] = field(default_factory=set)
     failed: dict[str, Sequence[str]] = field(default_factory=dict)  # and their last lines
-    running: list[Running] = field(default_factory=list)
+    running: list[Child] = field(default_factory=list)
     waiting: dict[str, float] = field(default_factory=dict)  # for others' DVC, until then
     free: list[Share] = field(init=False)
     asked: int = 0  # how often we were asked to end
@@ -200,7 +200,7 @@ class Walk:
             env={**os.environ, **self._environment(share)}, start_new_session=True, preexec_fn=settle,
         )  # fmt: skip
         assert child.stdout is not None
-        self.running.append(Running(stages, taken, share, child))
+        self.running.append(Child(stages, taken, share, child))
         self.pipes.register(child.stdout, EVENT_READ, self.running[-1])
 
     def _environment(self, share: Share) -> Mapping[str, str]:
@@ -209,7 +209,7 @@ class Walk:
     def _hear(self) -> None:
         """Pass on what the stages print; one whose end of the pipe is closed has ended, and all that it started."""
         for key, _ in self.pipes.select(LOOK):
-            one: Running = key.data
+            one: Child = key.data
             some = os.read(key.fd, 1 << 16)
             *lines, one.rest = (one.rest + some).split(b"\n")
             if not some:
@@ -219,7 +219,7 @@ class Walk:
             if not some:
                 self._finish(one)
 
-    def _line(self, one: Running, line: str) -> None:
+    def _line(self, one: Child, line: str) -> None:
         if not line.strip() or line.startswith(CHATTER):
             return
         one.busy = one.busy or BUSY in line
@@ -230,7 +230,7 @@ class Walk:
         if not (progress and self.view.every) and not (one.busy and one.name in self.waiting):
             self.view.say(one.name, line)
 
-    def _finish(self, one: Running) -> None:
+    def _finish(self, one: Child) -> None:
         assert one.child.stdout is not None
         self.pipes.unregister(one.child.stdout)
         one.child.stdout.close()
@@ -238,7 +238,7 @@ class Walk:
         self.free += one.taken
         self._judge(one, one.child.wait())
 
-    def _judge(self, one: Running, code: int) -> None:
+    def _judge(self, one: Child, code: int) -> None:
         """What an end means: done; failed; to be tried again, where others are at work on the stage's files."""
         if code == 0:
             self.done |= set(one.stages)
@@ -280,7 +280,7 @@ class Walk:
             for one in self.running:
                 one.signal(signal.SIGTERM)
 
-    def _row(self, one: Running) -> Row:
+    def _row(self, one: Child) -> Row:
         return Row(one.name, str(one.share), time.monotonic() - one.began, one.said)
 
     def _foot(self) -> str:

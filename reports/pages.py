@@ -171,18 +171,17 @@ def _provenance(found: Results) -> str:
     seeds = {str(one["seed"]) for one in found.summaries.values()}
     rows.append(["seed", ", ".join(sorted(seeds)) or "–"])
     for what, group in (("training", found.summaries.values()), ("scoring", found.scores)):
-        rows.append(
-            [f"precision, {what}", ", ".join(sorted({one["precision"] for one in group if "precision" in one}))]
-        )
+        found_in = sorted({one["precision"] for one in group if "precision" in one})
+        rows.append([f"precision, {what}", ", ".join(found_in) or "–"])
     for key in ("commit", "python", "machine", "device", "processes", "threads"):
-        rows.append([key, ", ".join(sorted({str(source[key]) for source in sources if key in source}))])
+        rows.append([key, ", ".join(sorted({str(source[key]) for source in sources if key in source})) or "–"])
     versions = {f"{name} {number}" for source in sources for name, number in source["versions"].items()}
     rows.append(["versions", ", ".join(sorted(versions)) or "–"])
     seconds = [sum(one["provenance"]["seconds"] for one in group) for group in (found.summaries.values(), found.scores)]
     if any(seconds):
         times = [f"{what} {duration(one)}" for what, one in zip(("training", "scoring"), seconds, strict=True) if one]
         rows.append(["time", f"{', '.join(times)}, added up over the runs"])
-    return "## Where these numbers come from\n\n" + grid(["", ""], [row for row in rows if row[1] not in ("", "–")])
+    return "## Where these numbers come from\n\n" + grid(["", ""], [row for row in rows if row[1] != "–"])
 
 
 def _warning(found: Results, name: str = "") -> str:

@@ -25,7 +25,7 @@ from pipeline.orphan import end_with_parent
 from vgg.ranks import ALONE, Ranks
 
 LOOK = 0.2  # seconds between the launcher's looks at its processes
-LINGER = 5 * LOOK  # a process that has lost another stays so long, so that the launcher sees the other's end first
+LINGER = 5.0  # seconds; a process that has lost another stays so long, so that the launcher sees the other's end first
 CHATTER = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn",
            "torch.distributed.elastic.agent.server.api")  # fmt: skip  # loggers that say what we say in other words
 LAST = 600  # seconds that processes which are asked to end have for their last step and its checkpoint
@@ -68,11 +68,11 @@ def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> Non
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(LAST))  # older LaunchConfigs do not take it
     config = LaunchConfig(
         1, 1, count, run_id=f"vgg-repro-{os.getpid()}", role=what, rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0",
         max_restarts=0, start_method="spawn", monitor_interval=LOOK, local_addr="127.0.0.1",
         signals_to_handle="SIGTERM,SIGINT",  # not SIGHUP: a run by hand outlives its terminal
-        shutdown_timeout=LAST,
     )  # fmt: skip
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # on one machine
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each sets its own threads
@@ -83,7 +83,9 @@ def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> Non
             elastic_launch(config, _rank)(notes, work, *words)
         except SignalException:
             said = _note(Path(notes), 0)
-            raise Interrupted(said["message"] if said else f"{what} stopped; the same command goes on") from None
+            raise Interrupted(
+                said["message"] if said else f"{what} stopped; the same command takes it up again"
+            ) from None
         except ChildFailedError as error:
             _explain(error, Path(notes), count, what)
 
@@ -115,7 +117,7 @@ def _explain(error: Any, notes: Path, count: int, what: str) -> None:
         raise Failure(f"{who}: {said['message']}") from None
     how = f"was ended by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else "ended"
     raise Failure(
-        f"{who} (pid {failure.pid}) {how}; the others were ended too, and the same command goes on from the checkpoint"
+        f"{who} (pid {failure.pid}) {how}, and the others with it; the same command goes on from what is kept"
     ) from None
 
 

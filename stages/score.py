@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.device import in_use
 from pipeline.errors import Failure
 from pipeline.facts import read_facts
 from pipeline.files import sha256, whole, write_json
@@ -66,7 +67,7 @@ def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ran
             "images": len(images),
             "errors": {scale: _both(values, images.labels, k) for scale, values in found.items()},
             "weights_sha256": weights_hash,
-            "precision": score.precision,
+            "precision": in_use(score.precision, where.type),
             **_published(params, name),
             "data": facts.manifest,
             "provenance": provenance(str(where), score.threads, time.monotonic() - started, ranks.size),

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.device import gpu_of
+from pipeline.device import gpu_count
 from pipeline.errors import Failure
 from pipeline.facts import PREPARE, Facts
 from pipeline.files import read_json, sha256, whole
@@ -35,10 +35,12 @@ def device(choice: str, threads: int, precision: Precision) -> torch.device:
     threads and to `precision`, for GPUs would take TF32 for float32.
     """
     torch.set_num_threads(threads)
-    gpu = gpu_of(choice, int(os.environ.get("LOCAL_RANK", 0)))
-    if gpu is None:
+    place, gpus = int(os.environ.get("LOCAL_RANK", 0)), gpu_count(choice)
+    if not gpus:
         return torch.device("cpu")
-    where = torch.device("cuda", gpu)
+    if place >= gpus:
+        raise Failure(f"process {place + 1} of this machine has no GPU, for there are {gpus}; start one process a GPU")
+    where = torch.device("cuda", place)
     torch.cuda.set_device(where)
     torch.cuda.set_per_process_memory_fraction(1 - SPARE, where)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"

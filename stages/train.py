@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from pipeline.device import in_use
 from pipeline.errors import Failure
 from pipeline.facts import Facts, read_facts
 from pipeline.files import digest, sha256, write_json, write_text
@@ -40,8 +41,6 @@ def main(params: Params, name: str) -> None:
     """
     train = params.chosen.training
     count = processes(train.processes, train.device)
-    if count > train.batch:
-        raise Failure(f"train.processes is {count}, more than the {train.batch} images of a batch")
     if count > 1 and not joined():
         launch(count, f"train {name}", main, params, name)
         return
@@ -52,7 +51,9 @@ def main(params: Params, name: str) -> None:
 
 def _train(params: Params, name: str, where: torch.device, ranks: Ranks) -> None:
     """As `main`; this process's part of it. The first process alone holds the lock and writes."""
-    started = time.monotonic()
+    started, batch = time.monotonic(), params.chosen.training.batch
+    if ranks.size > batch:
+        raise Failure(f"{ranks.size} processes are more than the {batch} images of a batch")
     facts = read_facts(params.profile)
     folder = checkpoints(name, identity(params, params.runs[name], facts))
     with alone(folder / LOCK, f"training {name}") if ranks.first else nullcontext():
@@ -108,7 +109,7 @@ def _summary(params: Params, name: str, facts: Facts, trainer: Trainer, seconds:
                         "top1_low": found.low, "top1_high": found.high, "topk": last.topk, "images": images},
         "weights_sha256": sha256(weights(name)),
         "seed": params.chosen.training.seed,
-        "precision": params.chosen.training.precision,
+        "precision": in_use(params.chosen.training.precision, trainer.where.type),
         "data": facts.manifest,
         "provenance": {
             **provenance(str(trainer.where), params.chosen.training.threads, seconds, trainer.ranks.size),

@@ -27,7 +27,8 @@ from vgg.fit import Hooks, How, Recipe, State, fit, momenta, optimiser, stalled
 from vgg.gpu import compiled, parts_that_fit
 from vgg.images import rescaled_batches
 from vgg.initialise import randomise, warm_start
-from vgg.ranks import Ranks, together
+from vgg.memory import ran_out
+from vgg.ranks import Ranks, data_parallel
 from vgg.score import Scorer, centre
 from vgg.stream import Plan, steps_per_epoch, training_stream
 
@@ -80,10 +81,10 @@ class Trainer:
                 self._resume()
             else:
                 self._start()
-        self.state = State.from_dict(self.ranks.word(self.state.as_dict()))
-        self.ranks.from_first(list(self.net.state_dict().values()))
+        self.state = State.from_dict(self.ranks.broadcast_object(self.state.as_dict()))
+        self.ranks.broadcast(list(self.net.state_dict().values()))
         if self.state.step:
-            self.ranks.from_first(momenta(self.sgd))
+            self.ranks.broadcast(momenta(self.sgd))
 
     def _resume(self) -> None:
         values = load_tensors(self.checkpoint, f"rm -r {self.folder}, then vgg-repro train {self.name}")
@@ -111,11 +112,11 @@ class Trainer:
         train, ranks = self.params.chosen.training, self.ranks
         where = (self.state.step, ranks.rank, ranks.size, train.threads, self.where.index)
         batches = training_stream(self.train_images, self.plan, *where)
-        torch.backends.cudnn.benchmark = True  # of training, whose batches all have one shape
-        model, parts = self._model()
-        how = How(train.batch, self.where, train.precision == "bfloat16", parts, ranks)
+        torch.backends.cudnn.benchmark = True  # all crops have one shape, here and in validation
         total = self.steps * self.recipe.epochs
         try:
+            model, parts = self._model()
+            how = How(train.batch, self.where, train.precision == "bfloat16", parts, ranks)
             with (
                 handled(self._ask_to_stop, *_stops()),
                 Progress(f"train {self.name}", total, "steps", self.state.step) as self.progress,
@@ -126,19 +127,23 @@ class Trainer:
                 )  # fmt: skip
         except FloatingPointError as reason:
             raise Failure(f"{self.name}: {reason}. {_ADVICE}") from None
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
+            raise Failure(f"{self.name}: {_NO_ROOM}") from None
 
     def _model(self) -> tuple[nn.Module, int]:
         """The net as it is trained here, and in how many parts this process computes its images.
 
         Both are found out on GPUs; torch.compile was never faster on a CPU.
         """
-        model = together(self.net, self.where, self.ranks)
+        model = data_parallel(self.net, self.where, self.ranks)
         if self.where.type != "cuda":
             return model, 1
         train, crop = self.params.chosen.training, self.params.chosen.net.crop
         bfloat16 = train.precision == "bfloat16"
         images = len(range(self.ranks.rank, train.batch, self.ranks.size))
-        parts = self.ranks.most(parts_that_fit(self.net, images, crop, bfloat16), self.where)
+        parts = self.ranks.maximum(parts_that_fit(self.net, images, crop, bfloat16), self.where)
         if parts > 1:
             print(f"{self.name}: {train.batch} images do not fit at once: in {parts} parts, with the same result")
         return compiled(model, self.net, -(-images // parts), crop, bfloat16, self.ranks, print), parts
@@ -152,9 +157,7 @@ class Trainer:
             self.val_images, profile.net.pixels(single_scale(self.run)), profile.score.batch, profile.training.threads,
             self.where.index, ranks.rank, ranks.size,
         )  # fmt: skip
-        torch.backends.cudnn.benchmark = False  # batches of many sizes
         posteriors = scorer.posteriors(batches, len(self.val_images), centre)
-        torch.backends.cudnn.benchmark = True
         top1, topk = (error(posteriors, self.val_images.labels, k).error for k in (1, top_k(self.classes)))
         return top1, topk
 
@@ -216,6 +219,12 @@ def _stops() -> list[signal.Signals]:
 _ADVICE = (
     "Try a smaller learning_rate in its recipe, or other net.init and net.input_scale: std 0.01 and glorot go with "
     "input_scale 1 at full width, he with inputs of unit variance (docs/paper.md, Open choices)"
+)
+
+
+_NO_ROOM = (
+    "the GPU's memory has run out. Is somebody else at work on it (nvidia-smi), or are there more --jobs than GPUs? "
+    "The same command tries anew in how many parts a batch fits, and goes on from the last checkpoint"
 )
 
 

@@ -277,6 +277,6 @@ class Others(Ranks):
 
     largest = 0
 
-    def most(self, value: int, where: torch.device) -> int:
+    def maximum(self, value: int, where: torch.device) -> int:
         assert where == WHERE
         return max(value, self.largest)

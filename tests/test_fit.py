@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import io
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -188,16 +188,27 @@ def test_a_batch_in_parts_has_each_image_once(seed: int) -> None:
             assert np.array_equal(np.concatenate(joined), values)
 
 
-def test_the_share_of_time_that_the_net_waits_for_images_is_measured(seed: int) -> None:
+def test_the_share_of_time_that_the_net_waits_for_images_is_measured(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """By a clock that a batch moves by 3 s and a step by 1 s; an epoch has 2 of either, and one batch is ahead."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("vgg.fit.time", SimpleNamespace(monotonic=lambda: clock.now))
+    real = torch.optim.SGD.step
+
+    def step(self: torch.optim.SGD) -> None:
+        clock.now += 1
+        real(self)
+
     def slow() -> Iterator[Batch]:
         for made in stream(seed):
-            time.sleep(0.05)  # a step of so small a net takes some milliseconds
+            clock.now += 3
             yield made
 
-    waited = [row.waited for row in train(small(seed), seed, batches=slow())[0].rows]
-    quick = [row.waited for row in train(small(seed), seed, batches=iter([batch(seed, 0)] * 99))[0].rows]
-    assert all(50 < one < 100 for one in waited[:-1]), waited
-    assert all(0 <= one < 20 for one in quick), quick
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    first, *others = train(small(seed), seed, batches=slow())[0].rows
+    assert first.waited == pytest.approx(100 * 9 / 11)
+    assert others and all(row.waited == pytest.approx(100 * 6 / 8) for row in others)
 
 
 @pytest.mark.parametrize("layers", ["all", "fc"])

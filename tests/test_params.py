@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from pipeline.errors import UsageError
-from pipeline.params import Params, load
+from pipeline.grid import MODES
+from pipeline.params import Params, Score, Train, load
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "params.yaml").read_text()
@@ -28,6 +30,17 @@ def test_the_repositorys_own_file_is_read() -> None:
     assert params.largest_scale == 512
     assert params.runs["D-jitter"].scales == (256, 512)
     assert params.runs["D-256"].scales == (256, 256)
+
+
+@pytest.mark.parametrize(
+    ("stage", "block", "model"), [("train", "train", Train), *((mode, "score", Score) for mode in MODES)]
+)
+def test_all_that_shapes_a_result_is_tracked(stage: str, block: str, model: type[BaseModel]) -> None:
+    """dvc.yaml names the keys one by one: `processes` is none of them."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    prefix = f"profiles.${{profile}}.{block}."
+    listed = [one.removeprefix(prefix) for one in stages[stage]["do"]["params"] if one.startswith(prefix)]
+    assert sorted(listed) == sorted(set(model.model_fields) - {"processes"})
 
 
 def test_the_grid_is_the_papers() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -76,7 +77,7 @@ def chosen(processes: int | str = "auto", epochs: int = 3) -> Params:
     values = yaml.safe_load(Path("params.yaml").read_text())
     mini = values["profiles"]["mini"]
     mini["data"]["limit"] = IMAGES
-    mini["recipes"]["scratch"]["epochs"] = epochs
+    mini["recipes"]["scratch"] |= {"epochs": epochs, "first_drop": 0 if epochs == 3 else epochs}
     mini["score"] |= {"processes": processes, "precision": "float32", "batch": 7}
     Path("params.yaml").write_text(yaml.safe_dump(values))
     load.cache_clear()
@@ -135,6 +136,35 @@ def test_under_torchrun_the_same_command_is_one_of_its_processes(alone: Result) 
     compare(found, alone)
 
 
+def test_several_machines_train_one_net(alone: Result, tmp_path: Path) -> None:
+    """Two launchers, each in a clone of its own; the second has images, but neither checkpoint nor initial weights."""
+    chosen()
+    other = tmp_path / "other"
+    for name in ("data", "reports/mini"):
+        shutil.copytree(name, other / name)
+    shutil.copy("params.yaml", other)
+    WEIGHTS.unlink(missing_ok=True)
+    meeting = ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", *meeting]
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
+    machines = [
+        subprocess.Popen(
+            [*torchrun, "--node-rank", str(rank), "--no-python", *PROGRAM[:-1]], cwd=folder, env=environment
+        )
+        for rank, folder in enumerate((Path.cwd(), other))
+    ]
+    assert [machine.wait(300) for machine in machines] == [0, 0]
+    assert not (other / "weights").exists(), "the first process alone writes"
+    compare(result(), alone)
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
 def stopped(params: Params) -> None:
     """One process of a run that somebody stops."""
     real = Trainer._after_step
@@ -176,7 +206,7 @@ def failing(message: str) -> None:
     with team(torch.device("cpu")) as ranks:
         if not ranks.first:
             raise Failure(message)
-        ranks.total(torch.zeros(1))
+        ranks.summed(torch.zeros(1))
 
 
 def test_a_failure_in_one_process_is_told_with_its_place() -> None:
@@ -298,6 +328,16 @@ def test_started_by_hand_they_outlive_their_terminal() -> None:
     assert child.wait(90) == 130
     child.communicate()
     assert "A-256 stopped at step" in Path("checkpoints/A-256.log").read_text()
+
+
+def test_a_second_run_of_several_processes_is_refused_by_name() -> None:
+    child = begin(2)
+    wait(checkpoint)
+    second = subprocess.run(PROGRAM, capture_output=True, text=True, timeout=120, check=False)
+    assert second.returncode == 1 and "training A-256" in second.stderr, second.stderr
+    assert child.poll() is None
+    child.terminate()
+    child.communicate(timeout=90)
 
 
 def test_the_launcher_killed_outright_takes_all_with_it() -> None:

@@ -77,7 +77,7 @@ class State:
 
 @dataclass(frozen=True)
 class How:
-    """How a step is computed; all of it changes the result by rounding alone."""
+    """How a step is computed; all but the number of images changes the result by rounding alone."""
 
     images: int  # of a whole batch, over all parts and processes
     device: torch.device = CPU
@@ -91,7 +91,7 @@ class Hooks:
     """What the surroundings do while a net trains."""
 
     validate: Callable[[], tuple[float, float]]  # top-1 and top-k error in per cent
-    after_step: Callable[[State, float, bool], None]  # with the loss, and whether one is; may save, show or raise
+    after_step: Callable[[State, float, bool], None]  # with a loss, and whether to stop; may save, show or raise
     after_epoch: Callable[[State], None]
     stop: Callable[[], bool] = lambda: False  # whether this process is asked to stop
 
@@ -129,8 +129,8 @@ def fit(
     """Train `model` in place from `state` on, `steps` steps an epoch, until the recipe or the plateau rule ends it.
 
     `model` is a VGG, perhaps compiled, or one that averages gradients over processes. `batches` begins at `state.step`
-    and has this process's part of each batch. FloatingPointError if a loss is not finite, when
-    the weights may be as well; no hook sees them then.
+    and has this process's part of each batch. FloatingPointError if a loss is not finite; the
+    weights may be spoilt by then, but no hook has seen them.
     """
     clock = Clock(how.device, state.step)
     batch = None if state.done else clock.fetch(batches)
@@ -140,7 +140,7 @@ def fit(
         sgd.zero_grad()
         loss = gradients(model, batch, normalise, how)
         batch = clock.fetch(batches)  # while a GPU is still at work
-        told = how.ranks.total(torch.stack([loss, torch.full_like(loss, hooks.stop())]))
+        told = how.ranks.summed(torch.stack([loss, torch.full_like(loss, hooks.stop())]))
         sgd.step()  # before the loss is looked at, which waits for a GPU
         value, stop = told.tolist()
         if not math.isfinite(value):
@@ -163,7 +163,7 @@ def gradients(model: nn.Module, batch: Batch, normalise: Normalise, how: How) ->
     share = torch.zeros((), dtype=torch.float64, device=how.device)
     parts = batch.to(how.device).parts(how.parts)
     for number, (pixels, labels, colour, keys, _) in enumerate(parts, 1):
-        with summing_up(model, last=number == len(parts)):
+        with accumulating(model, last=number == len(parts)):
             x = normalise(pixels, colour).contiguous(memory_format=torch.channels_last)
             with torch.autocast(how.device.type, torch.bfloat16, enabled=how.bfloat16):
                 scores = model(x, keys)  # (N, K, 1, 1)
@@ -173,7 +173,7 @@ def gradients(model: nn.Module, batch: Batch, normalise: Normalise, how: How) ->
     return share
 
 
-def summing_up(model: nn.Module, last: bool) -> AbstractContextManager[None]:
+def accumulating(model: nn.Module, last: bool) -> AbstractContextManager[None]:
     """Where a batch is computed in parts, processes exchange gradients with the last one alone."""
     inner = getattr(model, "_orig_mod", model)  # of a compiled one
     return nullcontext() if last or not isinstance(inner, DistributedDataParallel) else inner.no_sync()

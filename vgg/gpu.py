@@ -1,4 +1,4 @@
-"""What is found out on a GPU as one goes: how many images fit into its memory, and whether code can be compiled."""
+"""What is tried before training on a GPU: how many images fit into its memory, and whether the net can be compiled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vgg.fit import summing_up, train_loss
+from vgg.fit import accumulating, train_loss
+from vgg.memory import ran_out
 from vgg.nets import DROPOUTS, VGG
 from vgg.ranks import Ranks
 
@@ -49,21 +50,16 @@ def compiled(
     made, why = model, ""
     try:
         made = cast(nn.Module, torch.compile(model, dynamic=False))  # raises by itself where Python is too new for it
-        with summing_up(made, last=False):  # a process that fails here keeps no other waiting
+        with accumulating(made, last=False):  # a process that fails here keeps no other waiting
             _step(made, *_random(net, images, crop, device), bfloat16)
     except Exception as reason:  # of many kinds: no compiler, no Triton, an old GPU
         why = (str(reason).strip() or type(reason).__name__).splitlines()[0]
     net.zero_grad()
-    if not ranks.most(int(bool(why)), device):
+    if not ranks.maximum(int(bool(why)), device):
         return made
     say(f"torch.compile does not work here, so training goes on without it, slower: {why or 'in another process'}")
     torch.compiler.reset()
     return model
-
-
-def ran_out(error: RuntimeError) -> bool:
-    """Whether a GPU's memory has run out; cudnn says so in words of its own."""
-    return isinstance(error, torch.OutOfMemoryError) or "unable to find an engine" in str(error)
 
 
 def _random(net: VGG, images: int, crop: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

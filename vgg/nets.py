@@ -101,15 +101,15 @@ class Dropout(nn.Module):
 def masks(keys: Tensor, channels: int) -> Tensor:
     """32 bits for each of the keys (N,) int64 and of the channels: (N, channels) int64 in [0, 2**32), uniform."""
     index = torch.arange(channels, device=keys.device)
-    low, high = keys[:, None] & _WORD, keys[:, None] >> 32 & _WORD
-    return _mixed(_mixed(low ^ index * 0x9E3779B9 & _WORD) ^ high)
+    low, high = keys[:, None] & _WORD, (keys[:, None] >> 32) & _WORD
+    return _mixed(_mixed(low ^ (index * 0x9E3779B9 & _WORD)) ^ high)
 
 
 def _mixed(word: Tensor) -> Tensor:
     """A bijection of 32-bit words that flips about half of the bits for each flipped one (Wellons's lowbias32)."""
-    word = (word ^ word >> 16) * 0x7FEB352D & _WORD
-    word = (word ^ word >> 15) * 0x846CA68B & _WORD
-    return word ^ word >> 16
+    word = (word ^ (word >> 16)) * 0x7FEB352D & _WORD
+    word = (word ^ (word >> 15)) * 0x846CA68B & _WORD
+    return word ^ (word >> 16)
 
 
 class VGG(nn.Module):

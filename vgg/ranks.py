@@ -25,13 +25,13 @@ class Ranks:
         """Whether this is the one that writes files and speaks."""
         return self.rank == 0
 
-    def total(self, values: Tensor) -> Tensor:
+    def summed(self, values: Tensor) -> Tensor:
         """`values` summed over all processes, in place."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
-    def most(self, value: int, device: torch.device) -> int:
+    def maximum(self, value: int, device: torch.device) -> int:
         """The largest `value` of all."""
         if self.size == 1:
             return value
@@ -39,14 +39,14 @@ class Ranks:
         dist.all_reduce(largest, dist.ReduceOp.MAX)
         return int(largest)
 
-    def word(self, value: T) -> T:
+    def broadcast_object(self, value: T) -> T:
         """What the first one says: any plain value."""
         values = [value]
         if self.size > 1:
             dist.broadcast_object_list(values, 0)
         return values[0]
 
-    def from_first(self, values: list[Tensor]) -> None:
+    def broadcast(self, values: list[Tensor]) -> None:
         """Give all the first one's `values`, in place."""
         if self.size > 1:
             for value in values:
@@ -58,7 +58,7 @@ class Ranks:
 ALONE = Ranks()
 
 
-def together(net: nn.Module, device: torch.device, ranks: Ranks) -> nn.Module:
+def data_parallel(net: nn.Module, device: torch.device, ranks: Ranks) -> nn.Module:
     """`net` as a module whose gradients are, after each backward pass, the mean over all processes."""
     if ranks.size == 1:
         return net

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vgg.draws import Ints
-from vgg.gpu import ran_out
 from vgg.images import Rescaled
+from vgg.memory import ran_out
 from vgg.nets import VGG
 from vgg.ranks import ALONE, Ranks
 
@@ -79,7 +79,7 @@ class Scorer:
         rows, seen = torch.zeros((images, self.net.classes)), torch.zeros(images)
         for ids, means in self._scored(batches, views):
             rows[ids], seen[ids] = means.cpu(), 1
-        rows, seen = (self.ranks.total(values.to(self.device)).cpu() for values in (rows, seen))
+        rows, seen = (self.ranks.summed(values.to(self.device)).cpu() for values in (rows, seen))
         rows[seen == 0] = torch.nan
         return rows.numpy()
 
