@@ -24,7 +24,7 @@ Gpus = Annotated[
     typer.Option(
         metavar="0,1,...",
         help="The GPUs' numbers, as nvidia-smi has them; left out: all that are visible. Each job gets an equal share; "
-        "with more jobs than GPUs, several share one. Cores are shared out alike.",
+        "with more jobs than GPUs, several share one and its memory. Cores are shared out alike.",
     ),
 ]
 
