@@ -7,6 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -33,6 +36,24 @@ def _environment() -> dict[str, str]:
 def executed(output: str) -> set[str]:
     """The stages that DVC ran."""
     return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def at_work(folder: Path) -> list[str]:
+    """The processes whose current folder is `folder`."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):
+            if link.readlink() == folder.resolve():
+                found.append(link.parent.name)
+    return found
+
+
+def wait_for(found: Callable[[], object], seconds: float) -> None:
+    """Until `found` is true; a failure if that takes too long."""
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.02)
 
 
 def tiny_clone(folder: Path) -> Path:

@@ -9,8 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from clones import wait_for
 from test_train import ROOT, hang_up_as_usual, tiny
 from torch import Tensor
 
@@ -237,14 +236,6 @@ def begin(count: int) -> subprocess.Popen[str]:
                             start_new_session=True, preexec_fn=hang_up_as_usual)  # fmt: skip
 
 
-def wait(what: Callable[[], object], seconds: float = 120) -> None:
-    """Return when `what` is true."""
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def below(pid: int) -> list[int]:
     """The processes that `pid` has started, and theirs."""
     found = []
@@ -297,7 +288,7 @@ def state(pid: int) -> str:
 
 def test_a_process_that_dies_ends_the_run_by_name_and_keeps_the_checkpoint(rng: np.random.Generator) -> None:
     child, victim = begin(2), int(rng.integers(2))
-    wait(checkpoint)
+    wait_for(checkpoint, 120)
     started = below(child.pid)
     os.kill([first(), *others(child.pid)][victim], signal.SIGKILL)
     _, said = child.communicate(timeout=90)
@@ -305,14 +296,14 @@ def test_a_process_that_dies_ends_the_run_by_name_and_keeps_the_checkpoint(rng: 
     assert f"train A-256: process {victim + 1} of 2" in said and "ended by SIGKILL" in said, said
     assert len(said.splitlines()) == 1, said
     assert checkpoint()
-    wait(lambda: gone(started), 10)
+    wait_for(lambda: gone(started), 10)
 
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_interrupted_all_end_with_a_checkpoint(whole: bool) -> None:
     """Ctrl-C, which reaches the whole group of processes at once, and SIGTERM to the one that was started."""
     child = begin(2)
-    wait(checkpoint)
+    wait_for(checkpoint, 120)
     started = below(child.pid)
     if whole:
         os.killpg(child.pid, signal.SIGINT)
@@ -321,16 +312,16 @@ def test_interrupted_all_end_with_a_checkpoint(whole: bool) -> None:
     _, said = child.communicate(timeout=90)
     assert child.returncode == 130 and "A-256 stopped at step" in said, said
     assert len(said.splitlines()) == 1, said
-    wait(lambda: gone(started), 10)
+    wait_for(lambda: gone(started), 10)
 
 
 def test_started_by_hand_they_outlive_their_terminal() -> None:
     """SIGHUP reaches all; they go on into the log, and end in order when they are asked to."""
     child = begin(2)
-    wait(checkpoint)
+    wait_for(checkpoint, 120)
     os.killpg(child.pid, signal.SIGHUP)
     before = step()
-    wait(lambda: step() > before)
+    wait_for(lambda: step() > before, 120)
     child.terminate()
     assert child.wait(90) == 130
     child.communicate()
@@ -339,7 +330,7 @@ def test_started_by_hand_they_outlive_their_terminal() -> None:
 
 def test_a_second_run_of_several_processes_is_refused_by_name() -> None:
     child = begin(2)
-    wait(checkpoint)
+    wait_for(checkpoint, 120)
     second = subprocess.run(PROGRAM, capture_output=True, text=True, timeout=120, check=False)
     assert second.returncode == 1 and "training A-256" in second.stderr, second.stderr
     assert child.poll() is None
@@ -349,8 +340,8 @@ def test_a_second_run_of_several_processes_is_refused_by_name() -> None:
 
 def test_the_launcher_killed_outright_takes_all_with_it() -> None:
     child = begin(2)
-    wait(checkpoint)
+    wait_for(checkpoint, 120)
     started = below(child.pid)
     child.kill()
     child.communicate(timeout=90)
-    wait(lambda: gone(started), 30)
+    wait_for(lambda: gone(started), 30)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
-from clones import begin, call, executed, tiny_clone
+from clones import at_work, begin, call, executed, tiny_clone, wait_for
 
 NETS = ("D", "E")
 CHAIN = {
@@ -104,24 +101,6 @@ def test_a_command_asked_to_end_takes_dvc_and_the_stage_with_it(clone: Path) -> 
     wait_for(lambda: list(clone.glob("checkpoints/shallow-256-*/last.pt")), 600)
     child.send_signal(signal.SIGTERM)
     assert child.wait(60) == 130
-    wait_for(lambda: not at_work(clone))
+    wait_for(lambda: not at_work(clone), 60)
     assert "resumed at step" in call(clone, "vgg-repro", "train", "shallow-256")
     (clone / "params.yaml").write_text(params)
-
-
-def wait_for(found: Callable[[], object], seconds: float = 60) -> None:
-    """Until `found` is true; a failure if that takes too long."""
-    end = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < end, "it takes too long"
-        time.sleep(0.05)
-
-
-def at_work(folder: Path) -> list[str]:
-    """The processes whose current folder is `folder`."""
-    found = []
-    for link in Path("/proc").glob("[0-9]*/cwd"):
-        with suppress(OSError):
-            if link.readlink() == folder.resolve():
-                found.append(link.parent.name)
-    return found

@@ -10,12 +10,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from clones import wait_for
 
 from pipeline.errors import Failure, Interrupted
 from pipeline.facts import read_facts
@@ -113,15 +112,7 @@ def endless() -> None:
 
 def wait_for_checkpoint() -> None:
     """Return as soon as there is a checkpoint."""
-    wait_for(lambda: list(Path("checkpoints").glob("*/last.pt")))
-
-
-def wait_for(found: Callable[[], object]) -> None:
-    """Return when `found` is true; a failure after ten minutes."""
-    deadline = time.monotonic() + 600
-    while not found():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: list(Path("checkpoints").glob("*/last.pt")), 600)
 
 
 def hang_up_as_usual() -> None:
@@ -151,7 +142,7 @@ def test_started_by_hand_it_outlives_its_terminal(params: Params) -> None:
         wait_for_checkpoint()
         os.killpg(child.pid, signal.SIGHUP)
         os.close(ours)
-        wait_for(lambda: LOG.exists() and "train A-256:" in LOG.read_text())
+        wait_for(lambda: LOG.exists() and "train A-256:" in LOG.read_text(), 600)
         child.terminate()
         assert child.wait(60) == 130
     assert re.search(r"train A-256: \d+/\d+ steps, .* loss", LOG.read_text())

@@ -20,7 +20,7 @@ import networkx
 import numpy as np
 import pytest
 import yaml
-from clones import begin, call, executed, tiny_clone
+from clones import at_work, begin, call, executed, tiny_clone, wait_for
 from typer.testing import CliRunner
 
 import cli.main
@@ -360,16 +360,6 @@ def ask_when(ready: Callable[[], bool], *numbers: signal.Signals) -> threading.T
     return thread
 
 
-def left(folder: Path) -> list[str]:
-    """The processes that work in a folder."""
-    found = []
-    for link in Path("/proc").glob("[0-9]*/cwd"):
-        with suppress(OSError):
-            if link.readlink() == folder.resolve():
-                found.append(link.parent.name)
-    return found
-
-
 WORK = "touch up-$1; for step in $(seq 3000); do sleep 0.02; done; exit 1"
 ASKED = f"trap 'echo saved $1; exit 130' INT TERM; {WORK}"
 DEAF = f"trap '' INT TERM; {WORK}"
@@ -403,7 +393,7 @@ def test_an_interrupt_reaches_all_and_is_waited_for(place: Place, number: signal
     assert caught.value.code == 130
     assert {"x | saved x", "y | saved y"} <= set(place.view.lines)
     assert place.view.lines[-1] == "0 of 3 stages done", "who was asked to end has not failed"
-    assert not left(place.folder) and "z" not in place.begun
+    assert not at_work(place.folder) and "z" not in place.begun
 
 
 def test_who_does_not_listen_is_ended(place: Place) -> None:
@@ -413,7 +403,7 @@ def test_who_does_not_listen_is_ended(place: Place) -> None:
     with pytest.raises(Interrupted):
         place.walk({stage: frozenset() for stage in "xy"}, 2).run()
     thread.join()
-    assert not left(place.folder)
+    assert not at_work(place.folder)
 
 
 def test_patience_has_an_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,7 +414,7 @@ def test_patience_has_an_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(Interrupted):
         place.walk({stage: frozenset() for stage in "xy"}, 2).run()
     thread.join()
-    assert not left(place.folder)
+    assert not at_work(place.folder)
 
 
 def test_what_a_stage_has_started_is_waited_for_too(place: Place) -> None:
@@ -435,7 +425,7 @@ def test_what_a_stage_has_started_is_waited_for_too(place: Place) -> None:
     with pytest.raises(Interrupted):
         place.walk({"x": frozenset()}, 1).run()
     thread.join()
-    assert (place.folder / "saved").exists() and not left(place.folder)
+    assert (place.folder / "saved").exists() and not at_work(place.folder)
 
 
 def test_a_closed_output_ends_all(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,7 +437,7 @@ def test_a_closed_output_ends_all(place: Place, monkeypatch: pytest.MonkeyPatch)
     place.does("y", "while [ ! -e up-x ]; do sleep 0.01; done; echo a line")
     with pytest.raises(BrokenPipeError):
         place.walk({stage: frozenset() for stage in "xy"}, 2).run()
-    wait_for(lambda: not left(place.folder))
+    wait_for(lambda: not at_work(place.folder), 120)
 
 
 ALONE = """
@@ -464,19 +454,11 @@ def test_children_end_with_a_killed_walk(place: Place) -> None:
         place.does(stage, ASKED)
     script = ALONE.format(paths=[str(ROOT), str(ROOT / "tests")], folder=str(place.folder))
     child = subprocess.Popen([sys.executable, "-c", script])
-    wait_for(both_up(place))
-    assert left(place.folder)
+    wait_for(both_up(place), 120)
+    assert at_work(place.folder)
     child.kill()
     child.wait()
-    wait_for(lambda: not left(place.folder), 10)
-
-
-def wait_for(found: Callable[[], object], seconds: float = 120) -> None:
-    """Until `found` is true; a failure if that takes too long."""
-    end = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < end, "it takes too long"
-        time.sleep(0.02)
+    wait_for(lambda: not at_work(place.folder), 10)
 
 
 def test_the_graph_is_dvcs_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -613,10 +595,10 @@ def test_a_real_walk_is_interrupted_and_goes_on(tmp_path: Path) -> None:
     values["profiles"]["mini"]["recipes"]["scratch"]["epochs"] = 30
     (clone / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     child = begin(clone, "vgg-repro", "run", "centre@shallow-256", "dense@A-LRN-256", "--jobs", "2")
-    wait_for(lambda: len(list(clone.glob("checkpoints/*/progress.json"))) == 2)
+    wait_for(lambda: len(list(clone.glob("checkpoints/*/progress.json"))) == 2, 120)
     child.send_signal(signal.SIGINT)
     assert child.wait(60) == 130
-    assert not left(clone)
+    assert not at_work(clone)
     assert len(list(clone.glob("checkpoints/*/last.pt"))) == 2
     output = call(clone, "vgg-repro", "run", "centre@shallow-256", "dense@A-LRN-256", "--jobs", "2")
     assert output.count("resumed at step") == 2
