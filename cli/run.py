@@ -43,6 +43,7 @@ def run(
     from pipeline.errors import Interrupted
     from pipeline.grid import in_part, stage_of, within_reach
     from pipeline.signals import stopped_by_sigterm
+    from pipeline.walk import STOPPED
 
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     chosen, named = params(), [stage_of(target) for target in targets or []]
@@ -50,7 +51,7 @@ def run(
         with stopped_by_sigterm():
             _walk(within_reach(named, chosen), chosen, jobs, gpus).run()
     except KeyboardInterrupt:
-        raise Interrupted("stopped; the same command goes on with what is left") from None
+        raise Interrupted(STOPPED) from None
     for table in in_part(chosen):
         if not named or table in named:
             from stages.table import main

@@ -29,6 +29,7 @@ from pipeline.signals import handled
 from pipeline.view import Lines, Row
 
 LOOK = 0.25  # seconds between looks at the clock and at what has been asked for
+STOPPED = "stopped; the same command goes on with what is left"
 AGAIN = 5.0  # seconds until DVC is asked again for a stage whose files somebody else's DVC works on
 BUSY = "is busy, it is being blocked by"  # DVC's words then; --wait-for-lock does not wait for that
 RUNS = "Running stage '"  # how a line of DVC begins when it does so
@@ -156,7 +157,7 @@ class Walk:
                 self._hear()
             self.view.say("", self._foot())
         if self.asked:
-            raise Interrupted("stopped; the same command goes on with what is left")
+            raise Interrupted(STOPPED)
         if self.failed:
             raise Failure(self._story())
 

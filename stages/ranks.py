@@ -22,6 +22,8 @@ from pipeline.device import gpu_count
 from pipeline.errors import Failure, Interrupted
 from pipeline.hangup import outlive_as_told
 from pipeline.orphan import end_with_parent
+from pipeline.params import Score, Train
+from stages.setup import device
 from vgg.ranks import ALONE, Ranks
 
 LOOK = 0.2  # seconds between the launcher's looks at its processes
@@ -57,6 +59,17 @@ def team(where: torch.device) -> Iterator[Ranks]:
     with _silent(not ranks.first):
         yield ranks
     dist.destroy_process_group()  # not after a failure: it might wait for the others, who wait for this one
+
+
+def shared(how: Train | Score, what: str, work: Callable[..., None], *words: Any) -> None:
+    """Do `work(*words, device, ranks)` in as many processes as `how` says, or as torchrun has started. As `launch`."""
+    count = processes(how.processes, how.device)
+    if count > 1 and not joined():
+        launch(count, what, shared, how, what, work, *words)
+        return
+    where = device(how.device, how.threads, how.precision)
+    with team(where) as ranks:
+        work(*words, where, ranks)
 
 
 def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> None:

@@ -18,22 +18,15 @@ from pipeline.params import Params
 from pipeline.paths import errors, posteriors, weights
 from pipeline.progress import Progress
 from pipeline.provenance import provenance
-from stages.ranks import joined, launch, processes, team
-from stages.setup import device, open_shards, posteriors_at, read_record, scorer_of
+from stages.ranks import shared
+from stages.setup import open_shards, posteriors_at, read_record, scorer_of
 from vgg.errors import error, top_k
 from vgg.ranks import Ranks
 
 
 def main(params: Params, name: str, mode: str) -> None:
     """Score the run `name` in `mode` on the validation images, in as many processes as the parameters say."""
-    score = params.chosen.score
-    count = processes(score.processes, score.device)
-    if count > 1 and not joined():
-        launch(count, f"{mode} {name}", main, params, name, mode)
-        return
-    where = device(score.device, score.threads, score.precision)
-    with team(where) as ranks:
-        _score(params, name, mode, where, ranks)
+    shared(params.chosen.score, f"{mode} {name}", _score, params, name, mode)
 
 
 def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ranks) -> None:

@@ -24,8 +24,8 @@ from pipeline.paths import checkpoints, history, summary, weights
 from pipeline.progress import duration
 from pipeline.provenance import provenance
 from pipeline.running import LOCK
-from stages.ranks import joined, launch, processes, team
-from stages.setup import device, save_tensors, weights_of
+from stages.ranks import shared
+from stages.setup import save_tensors, weights_of
 from stages.trainer import Trainer
 from vgg.errors import top_k, wilson
 from vgg.fit import Row, stalled
@@ -39,14 +39,7 @@ def main(params: Params, name: str) -> None:
 
     In as many processes as the parameters say, which changes nothing but rounding.
     """
-    train = params.chosen.training
-    count = processes(train.processes, train.device)
-    if count > 1 and not joined():
-        launch(count, f"train {name}", main, params, name)
-        return
-    where = device(train.device, train.threads, train.precision)
-    with team(where) as ranks:
-        _train(params, name, where, ranks)
+    shared(params.chosen.training, f"train {name}", _train, params, name)
 
 
 def _train(params: Params, name: str, where: torch.device, ranks: Ranks) -> None:
@@ -84,12 +77,11 @@ def _write(params: Params, name: str, facts: Facts, trainer: Trainer, seconds: f
     table.writeheader()
     table.writerows({**asdict(row), **{key: f"{getattr(row, key):.6g}" for key in FLOATS}} for row in state.rows)
     write_text(history(params.profile, name), text.getvalue())
-    write_json(summary(params.profile, name), _summary(params, name, facts, trainer, seconds))
-    last = state.rows[-1]
-    waited = median(row.waited for row in state.rows)
+    said = _summary(params, name, facts, trainer, seconds)
+    write_json(summary(params.profile, name), said)
     print(
-        f"{name}: {state.step} steps, validation error {last.top1:.1f} % at a centre crop, {duration(seconds)}; "
-        f"the net waited {waited:.0f} % of the time for images"
+        f"{name}: {state.step} steps, validation error {state.rows[-1].top1:.1f} % at a centre crop, "
+        f"{duration(seconds)}; the net waited {said['provenance']['waited']:.0f} % of the time for images"
     )
 
 

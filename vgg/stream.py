@@ -39,11 +39,9 @@ class Batch(NamedTuple):
 
     def parts(self, count: int) -> list[Batch]:
         """The batch in `count` parts of nearly equal size, or in fewer if it has fewer images."""
-        places = np.array_split(np.arange(len(self.ids)), min(count, len(self.ids)))
-        slices = [slice(int(one[0]), int(one[-1]) + 1) for one in places]
-        return [
-            Batch(self.pixels[one], self.labels[one], self.colour[one], self.keys[one], self.ids[one]) for one in slices
-        ]
+        count = min(count, len(self.ids))
+        tensors = [one.tensor_split(count) for one in (self.pixels, self.labels, self.colour, self.keys)]
+        return [Batch(*part) for part in zip(*tensors, np.array_split(self.ids, count), strict=True)]
 
 
 @dataclass(frozen=True)
