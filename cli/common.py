@@ -16,7 +16,7 @@ import typer
 if TYPE_CHECKING:
     from pipeline.params import Params
 
-QUIET = "VGG_REPRO_QUIET"  # set for a stage whose caller shows the result itself
+QUIET = "VGG_REPRO_QUIET"  # set where the command that starts DVC shows the table itself
 
 
 def params() -> Params:
@@ -42,20 +42,11 @@ Direct = Annotated[bool, typer.Option("--direct", help="Do the work here and now
 
 
 def through_dvc(stage: str, direct: bool, work: Callable[[], None]) -> None:
-    """Do `work` if this is DVC's stage or `direct`; else have DVC bring `stage`, and all it needs, up to date."""
-    if in_stage():
-        from pipeline.orphan import end_with_dvc
-
-        end_with_dvc()
-    if direct or in_stage() or under_torchrun():
+    """Do `work` with `direct` and under torchrun; else have DVC bring `stage`, and all that it needs, up to date."""
+    if direct or under_torchrun():
         work()
     else:
         repro(stage)
-
-
-def in_stage() -> bool:
-    """Whether DVC runs this process as a stage's command."""
-    return "DVC_STAGE" in os.environ
 
 
 def under_torchrun() -> bool:

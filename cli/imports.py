@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.common import Direct, Run, in_stage, params, through_dvc
+from cli.common import Direct, Run, params, through_dvc
 
 
 def _complete_input(incomplete: str) -> list[str]:
@@ -65,7 +65,7 @@ def import_(
         main(chosen, run)
 
     through_dvc(f"import@{run}", direct, work)
-    if chosen.weights == "trained" and not in_stage():
+    if chosen.weights == "trained":
         typer.echo("params.yaml has weights: trained, and trained nets are scored; for these, write weights: published")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import data, doctor, fingerprint, plan, prepare, report, run, score, status, table, train, weights
+from cli import data, doctor, plan, prepare, report, run, score, stage, status, table, train, weights
 from pipeline.errors import Failure
 
 app = typer.Typer(
@@ -50,7 +50,7 @@ app.command("plan")(plan.plan)
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.command("report")(report.report)
-app.command("fingerprint", hidden=True)(fingerprint.fingerprint)
+app.add_typer(stage.app, name="stage", hidden=True)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.common import Direct, in_stage, params, repro, through_dvc
+from cli.common import Direct, params, repro, through_dvc
 
 if TYPE_CHECKING:
     from pipeline.params import Params, Split
@@ -59,7 +59,7 @@ def prepare(
         main(chosen)
 
     through_dvc("prepare", direct, work)
-    if not (direct or in_stage()):
+    if not direct:
         _make_missing_shards()
 
 

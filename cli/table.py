@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.common import QUIET, Direct, in_stage, params, repro
+from cli.common import Direct, params, repro
 
 if TYPE_CHECKING:
     from pipeline.params import Params
@@ -26,7 +25,7 @@ def table(
 
     chosen = params()
     name = check_table(number)
-    if direct or in_stage():
+    if direct:
         from stages.table import main
 
         main(chosen, name)
@@ -34,11 +33,15 @@ def table(
         repro(name, quiet=True)
     else:
         _from_what_there_is(chosen, name)
-    if QUIET not in os.environ:
-        from pipeline.paths import table as path
-        from reports.markdown import table_text
+    show(chosen, name)
 
-        typer.echo(f"\n{table_text(json.loads(path(chosen.profile, name).read_text()))}\n")
+
+def show(chosen: Params, name: str) -> None:
+    """Print a table that has been computed."""
+    from pipeline.paths import table as path
+    from reports.markdown import table_text
+
+    typer.echo(f"\n{table_text(json.loads(path(chosen.profile, name).read_text()))}\n")
 
 
 def _from_what_there_is(chosen: Params, name: str) -> None:

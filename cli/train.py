@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cli.common import Direct, Run, in_stage, params, through_dvc
+from cli.common import Direct, Run, params, through_dvc
 
 
 def train(run: Run, direct: Direct = False) -> None:
@@ -24,8 +24,7 @@ def train(run: Run, direct: Direct = False) -> None:
     def work() -> None:
         from stages.train import main
 
-        if not in_stage():
-            outlive_terminal(training_log(run))
+        outlive_terminal(training_log(run))
         main(chosen, run)
 
     through_dvc(f"train@{run}", direct, work)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from cli.common import complete_runs
@@ -84,5 +85,13 @@ def test_run_names_complete(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 def test_a_person_is_handed_to_dvc_and_a_stage_works_itself(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     assert "you are not inside of a DVC repository" in call("prepare", folder=tmp_path).stderr
-    inside = call("score", "dense", "D-384", folder=tmp_path, DVC_STAGE="dense@D-384")
+    inside = call("stage", "score", "dense", "D-384", folder=tmp_path)
     assert "data.json is not there" in inside.stderr
+
+
+def test_dvc_calls_stages_and_people_do_not_see_them() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    commands = [stage.get("do", stage)["cmd"] for stage in stages]
+    assert all(command.startswith(("vgg-repro stage ", "echo ")) for command in commands)
+    listed = call("--help", folder=ROOT).stdout
+    assert "status" in listed and "\n  stage " not in listed

@@ -34,7 +34,7 @@ import hashlib, json, os, sys, time
 from pathlib import Path
 stage, here = os.environ["DVC_STAGE"], Path({here!r})
 if stage == "fingerprint":
-    os.execv({program!r}, ["vgg-repro", "fingerprint"])
+    os.execv({program!r}, ["vgg-repro", "stage", "fingerprint"])
 book = json.loads((here / "book.json").read_text())
 while (here / "wait").exists():
     (here / "waiting").touch()

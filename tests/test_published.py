@@ -516,7 +516,7 @@ def no_training_images(audit: None) -> Iterator[None]:
 
 def made(folder: Path) -> dict[str, Any]:
     """All that came of a preparation: shards, manifest, facts and fingerprint."""
-    assert program(folder, "fingerprint").code == 0
+    assert program(folder, "stage", "fingerprint").code == 0
     name = (folder / "data/shards.txt").read_text().split()[0]
     shards = folder / "data/shards" / name
     assert not list(shards.glob("train-*.bin")) or sum(path.stat().st_size for path in shards.glob("train-*.bin")) == 0

@@ -1,0 +1,78 @@
+"""vgg-repro stage: what dvc.yaml calls. Each command does one stage's work and ends with the DVC above it."""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+from cli.common import QUIET, params
+
+app = typer.Typer(no_args_is_help=True, help="Run one DVC stage's work (called by dvc.yaml).", rich_markup_mode=None)
+
+
+@app.callback()
+def stage() -> None:
+    """Run one DVC stage's work (called by dvc.yaml)."""
+    from pipeline.orphan import end_with_dvc
+
+    end_with_dvc()
+
+
+@app.command("fingerprint")
+def fingerprint() -> None:
+    """Write what the source of images looks like now."""
+    from stages.fingerprint import main
+
+    main(params())
+
+
+@app.command("prepare")
+def prepare() -> None:
+    """Make the shards, the manifest and the facts."""
+    from stages.prepare import main
+
+    main(params())
+
+
+@app.command("random")
+def random(net: str) -> None:
+    """Draw a network's random weights."""
+    from stages.random import main
+
+    main(params(), net)
+
+
+@app.command("train")
+def train(run: str) -> None:
+    """Train a run from its initial weights, or from its checkpoint."""
+    from stages.train import main
+
+    main(params(), run)
+
+
+@app.command("import")
+def import_(run: str) -> None:
+    """Import a published network as the weights of a run."""
+    from stages.imported import main
+
+    main(params(), run)
+
+
+@app.command("score")
+def score(mode: str, run: str) -> None:
+    """Score a run in one mode."""
+    from stages.score import main
+
+    main(params(), run, mode)
+
+
+@app.command("table")
+def table(name: str) -> None:
+    """Compute a table, and show it unless the command that started DVC does so."""
+    from cli.table import show
+    from stages.table import main
+
+    main(params(), name)
+    if QUIET not in os.environ:
+        show(params(), name)
