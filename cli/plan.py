@@ -11,7 +11,7 @@ from cli.common import params
 if TYPE_CHECKING:
     from pipeline.params import Params
     from pipeline.plan import Plan
-    from reports.plan import Speed
+    from reports.plan_page import Speed
 
 NO_TIME = "For times, add --measure, or --images-per-second for a machine that you have in mind."
 CAPS = "Iterations are those of the whole schedule; a plateau may end a run sooner. "
@@ -34,7 +34,8 @@ def plan(
     from pipeline.graph import ALWAYS, fates
     from pipeline.grid import stage_of, within_reach
     from pipeline.plan import plan as planned
-    from reports.plan import plan_text
+    from reports.plan_page import plan_page
+    from reports.terminal import terminal
 
     if measure and images_per_second is not None:
         raise UsageError("--measure and --images-per-second each say how fast a machine is: give one of them")
@@ -46,13 +47,13 @@ def plan(
     nets = {name: run.net for name, run in chosen.runs.items()}
     seconds = speed.seconds(found, nets) if speed else {}
     note = f"{CAPS if found.training else ''}{speed.source if speed else NO_TIME}"
-    typer.echo(plan_text(found, named, seconds, note))
+    typer.echo(terminal(plan_page(found, named, seconds, note)), nl=False)
 
 
 def _speed(chosen: Params, found: Plan, images_per_second: float | None, measure: bool) -> Speed | None:
     """How fast this machine, or the one that somebody has in mind, is."""
     from pipeline.plan import REFERENCE
-    from reports.plan import Speed, si
+    from reports.plan_page import Speed, si
 
     if images_per_second is not None:
         rate = images_per_second * found.nets[REFERENCE]

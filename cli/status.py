@@ -13,6 +13,7 @@ def status() -> None:
     Example: vgg-repro status
     """
     from pipeline.status import status as stand
-    from reports.status import status_text
+    from reports.status_page import status_page
+    from reports.terminal import terminal
 
-    typer.echo(status_text(stand(params())))
+    typer.echo(terminal(status_page(stand(params()))), nl=False)

@@ -39,9 +39,10 @@ def table(
 def show(chosen: Params, name: str) -> None:
     """Print a table that has been computed."""
     from pipeline.paths import table as path
-    from reports.markdown import table_text
+    from reports.markdown import markdown
+    from reports.table_pages import table_section
 
-    typer.echo(f"\n{table_text(json.loads(path(chosen.profile, name).read_text()))}\n")
+    typer.echo(f"\n{markdown(table_section(json.loads(path(chosen.profile, name).read_text())))}")
 
 
 def _from_what_there_is(chosen: Params, name: str) -> None:

@@ -83,11 +83,12 @@ def check(
     if not direct:
         repro("prepare", *(f"import@{run}" for run in named), quiet=True)
     from pipeline.facts import read_facts
-    from reports.check import check_text
+    from reports.check_page import check_page
+    from reports.terminal import terminal
     from stages.check import main
 
     found, facts = main(chosen, named, images), read_facts(chosen.profile)
-    typer.echo(f"\n{check_text(found, '' if facts.comparable else facts.about)}\n")
+    typer.echo(f"\n{terminal(check_page(found, '' if facts.comparable else facts.about))}")
     if unknown := [run for run in named if run not in {one.run for one in found}]:
         typer.echo(
             f"Nobody has published figures for {', '.join(unknown)}; those known here are of nets A, B, D and E.\n"

@@ -14,7 +14,8 @@ from pipeline.manifest import identity
 from pipeline.params import Params
 from pipeline.paths import MANIFEST
 from reports.charts import contact_sheet, drawable
-from reports.data import PICTURE, data_text, read_manifest, with_picture
+from reports.data_page import PICTURE, crops_section, data_page, read_manifest
+from reports.markdown import markdown
 from stages.setup import normaliser, open_shards
 from vgg.stream import Plan, training_stream
 
@@ -26,15 +27,14 @@ def main(params: Params, out: Path) -> str:
     facts, manifest = read_facts(params.profile), read_manifest()
     if identity(MANIFEST, facts.stored) != facts.manifest:
         raise Failure(f"{MANIFEST} is not of the images that were prepared last; make it again with: {PREPARE}")
-    text = data_text(params.profile, facts, manifest, params.chosen.net.crop)
-    folder = out / params.profile
+    page, folder = data_page(params.profile, facts, manifest, params.chosen.net.crop), out / params.profile
     if not facts.train:
-        write_text(folder / "data.md", text)
-        return text
+        write_text(folder / "data.md", markdown(page))
+        return markdown(page)
     crops, names = training_crops(params, facts)
     contact_sheet(crops, names, folder / PICTURE)
-    write_text(folder / "data.md", with_picture(text, len(crops)))
-    return text
+    write_text(folder / "data.md", markdown((*page, *crops_section(len(crops)))))
+    return markdown(page)
 
 
 def training_crops(params: Params, facts: Facts) -> tuple[NDArray[np.uint8], list[str]]:

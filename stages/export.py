@@ -24,7 +24,7 @@ from pipeline.formats.naming import FCS, names
 from pipeline.formats.pytorch import OURS
 from pipeline.params import Params, nearest
 from pipeline.paths import WEIGHTS, weights
-from reports.markdown import input_text
+from reports.phrases import input_text
 from stages.setup import build, load_tensors, maker, read_record, save_tensors
 from vgg.nets import VGG
 

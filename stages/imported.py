@@ -16,7 +16,8 @@ from pipeline.formats.known import hashes, recognised
 from pipeline.grid import check_imported
 from pipeline.params import Import, Params
 from pipeline.paths import facts, record, weights
-from reports.markdown import published_text
+from reports.page import plain_text
+from reports.phrases import published_net
 from stages.setup import save_tensors
 
 
@@ -33,7 +34,7 @@ def main(params: Params, name: str) -> None:
     classes = len(read_facts(params.profile).classes) if facts(params.profile).exists() else said["outputs"]
     if classes != said["outputs"]:
         print(f"{name}: the images that are prepared are of {classes:,} classes, and these outputs do not fit them")
-    print(f"{name}: net {net} of {said['outputs']:,} classes ({found.kind}), {published_text(said).replace('`', '')}")
+    print(f"{name}: net {net} of {said['outputs']:,} classes ({found.kind}), {plain_text(published_net(said))}")
 
 
 def read(params: Params, name: str) -> Imported:

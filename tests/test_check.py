@@ -31,7 +31,8 @@ from pipeline.params import parse
 from pipeline.paths import shards
 from pipeline.shards import Shards
 from pipeline.verdict import MARGIN, Checked, Trial
-from reports.check import check_text
+from reports.check_page import check_page
+from reports.terminal import terminal
 from stages import imported as published
 from vgg.errors import Error
 from vgg.initialise import randomise
@@ -87,6 +88,11 @@ def interval(wrong: int, images: int) -> Error:
     """SciPy's Wilson interval, in per cent."""
     found = binomtest(wrong, images).proportion_ci(0.95, "wilson")
     return Error(100 * wrong / images, 100 * found.low, 100 * found.high, wrong, images)
+
+
+def check_text(found: Sequence[Checked], images: str = "") -> str:
+    """What a terminal shows."""
+    return terminal(check_page(found, images))
 
 
 def rows(*pairs: tuple[float, float]) -> list[dict[str, str]]:

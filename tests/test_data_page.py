@@ -14,7 +14,8 @@ from PIL import Image
 from pipeline.facts import Facts, read_facts
 from pipeline.params import Params
 from pipeline.prepare import prepare
-from reports.data import data_text, read_manifest
+from reports.data_page import data_page, read_manifest
+from reports.markdown import markdown
 from stages.data import CROPS, main, training_crops
 from stages.setup import normaliser, open_shards
 from vgg.stream import Plan, training_stream
@@ -45,7 +46,7 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Gener
 
 def test_the_page_counts_what_the_folder_holds(params: Params) -> None:
     manifest = read_manifest()
-    text = data_text(params.profile, read_facts(params.profile), manifest, params.chosen.net.crop)
+    text = markdown(data_page(params.profile, read_facts(params.profile), manifest, params.chosen.net.crop))
     kept = manifest[manifest["left_out"] == ""]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     rows = {row[0]: row[1:] for row in cells}
@@ -88,6 +89,6 @@ def test_the_page_and_its_picture_are_written(params: Params, tmp_path: Path) ->
 def test_many_classes_are_summed_up_and_those_without_validation_named(params: Params) -> None:
     facts = read_facts(params.profile)
     many = Facts(**{**vars(facts), "classes": [*facts.classes, *(f"class {i}" for i in range(60))]})
-    text = data_text(params.profile, many, read_manifest(), 96)
+    text = markdown(data_page(params.profile, many, read_manifest(), 96))
     assert "The five with the fewest and the five with the most training images, of 62" in text
     assert "Without a validation image: class 0, class 1" in text and "and 40 more" in text

@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from pipeline.facts import Facts
-from reports.data import PICTURE
+from reports.data_page import PICTURE
 
 CLASSES = ("flower", "temple, été")
 pytestmark = pytest.mark.slow

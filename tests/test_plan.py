@@ -35,7 +35,8 @@ from pipeline.plan import Cost, Images, Plan, count_images
 from pipeline.plan import plan as planned
 from pipeline.progress import duration
 from pipeline.sources import open_source
-from reports.plan import Speed, plan_text, si
+from reports.plan_page import Speed, plan_page, si
+from reports.terminal import terminal
 from vgg.nets import VGG
 
 PROFILES = ("mini", "paper", "imagenette")
@@ -315,7 +316,7 @@ def test_sums_in_the_text_are_those_of_the_parts(profile: str, here: Path, rng: 
     rate = float(rng.uniform(1, 5000))
     speed = Speed(dict.fromkeys(found.nets, rate * found.nets["D"]), rate * found.nets["D"], "A test.")
     seconds = speed.seconds(found, {name: run.net for name, run in params.runs.items()})
-    text = plan_text(found, [], seconds, "The note.")
+    text = terminal(plan_page(found, [], seconds, "The note."))
     rows = {"training": table(text, "to train"), "scoring": table(text, "to score")}
     for name, costs in (("training", found.training), ("scoring", found.scoring)):
         assert [row["arithmetic"] for row in rows[name]] == [si(cost.flops, "FLOP") for cost in costs]
@@ -333,7 +334,7 @@ def test_sums_in_the_text_are_those_of_the_parts(profile: str, here: Path, rng: 
     memory = max(value(row["memory a batch"]) for part in rows.values() for row in part)
     said = re.search(r"^memory +(.*?) for the largest", text, re.M).group(1)  # type: ignore[union-attr]
     assert value(said) == memory
-    assert text.endswith("The note.")
+    assert text.endswith("The note.\n")
     for one in fates:
         assert bool(re.search(rf"^run +{re.escape(one.stage)} +a test wants it$", text, re.M)) == (one.what == "run")
 
@@ -355,7 +356,7 @@ def test_disk_is_what_the_files_have(here: Path, rng: np.random.Generator) -> No
     save_tensors(here / "last.pt", {"weights": weights_of(net), "momentum": sgd.state_dict(), "state": {}})
     scores = {q: np.zeros((50, 10), np.float32) for q in ("1", "2", "3")}
     np.savez(here / "scores.npz", **scores)
-    text = plan_text(found, [], {}, "")
+    text = terminal(plan_page(found, [], {}, ""))
     kept = {what: value(re.search(rf"([\d.]+ \S+) (of )?{what}", text).group(1))  # type: ignore[union-attr]
             for what in ("trained weights", "scores", "checkpoint")}  # fmt: skip
     # a zip file's headers: a few hundred bytes a tensor or array
@@ -367,8 +368,8 @@ def test_disk_is_what_the_files_have(here: Path, rng: np.random.Generator) -> No
 def test_nothing_to_do_costs_nothing(here: Path) -> None:
     params = given("mini")
     found = planned(params, [one._replace(what="done") for one in all_run(params)])
-    text = plan_text(found, ["table4"], {}, "The note.")
-    assert text.count("\n") == 0 and "The note" not in text
+    text = terminal(plan_page(found, ["table4"], {}, "The note."))
+    assert text.count("\n") == 1 and "The note" not in text
     assert "table4" in text and "0 to run" in text
 
 

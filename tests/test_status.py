@@ -22,7 +22,8 @@ from pipeline.lock import holder
 from pipeline.paths import checkpoints
 from pipeline.running import LOCK, NAME, SILENT, Running, all_running, asked, tell
 from pipeline.status import RunStatus
-from reports.status import _stand
+from reports.status_page import _stand, status_page
+from reports.terminal import terminal
 
 ROOT = Path(__file__).parent.parent
 HOLD = """
@@ -185,12 +186,10 @@ def test_whoever_prepares_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch
     from pipeline.lock import alone
     from pipeline.paths import shards_root
     from pipeline.status import Status
-    from reports.status import status_text
 
     lock = shards_root() / "key.lock"
     with alone(lock, "preparing"):
         found = holder(lock)
     assert holder(lock) is None and found is not None and str(os.getpid()) in found
-    assert f"being prepared by {found.rstrip(',')}." in status_text(
-        Status("mini", "trained", None, False, found, [], {})
-    )
+    text = terminal(status_page(Status("mini", "trained", None, False, found, [], {})))
+    assert f"being prepared by {found.rstrip(',')}." in text

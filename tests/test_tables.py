@@ -15,7 +15,8 @@ from pipeline.facts import Facts
 from pipeline.files import write_json
 from pipeline.params import Params, load
 from pipeline.paths import errors, posteriors
-from reports.markdown import table_text
+from reports.markdown import markdown
+from reports.table_pages import table_section
 from reports.tables import table
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +44,11 @@ def write_scores(params: Params, run: str, mode: str, labels: np.ndarray, manife
     np.savez(path, **arrays, labels=labels, weights=np.array(f"hash of {run}"))
     write_json(errors(params.profile, run, mode), {"data": manifest})
     return arrays
+
+
+def table_text(values: dict[str, Any]) -> str:
+    """A table as `vgg-repro table` shows it."""
+    return markdown(table_section(values))
 
 
 def top1(mean: np.ndarray, labels: np.ndarray) -> float:

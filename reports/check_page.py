@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pipeline.verdict import LOST, MARGIN, Checked
-from reports.markdown import grid
+from reports.page import Paragraph, Table, left, right
+from reports.terminal import TerminalBlock
 
 CALLED = {"centre": "centre crop", "dense": "dense"}
 SURE = 0.3  # mean posterior of the likeliest class, above which a net may recognise what it sees
@@ -14,36 +15,35 @@ FAR = 15.0  # points of a miss that no filter, decoder or warping explains
 WARPED = 2.0  # points of a miss from which on warped pictures may be behind it (they cost about 3)
 
 
-def check_text(checked: Sequence[Checked], images: str = "") -> str:
-    """A table, where the figures are from, and what each miss usually means.
+def check_page(checked: Sequence[Checked], images: str = "") -> Iterator[TerminalBlock]:
+    """Yield a table, where the figures are from, and what each miss usually means.
 
     `images` says what they are where they are not those that the figures were measured on.
     """
-    rows = [_row(one) for one in checked]
-    headings = ["run", "protocol", "images", "top-1", "published", "top-5", "published", ""]
-    parts = [grid(headings, rows, right=(2,)), _sources(checked)]
+    columns = (*left("run", "protocol"), *right("images"), *left("top-1", "published", "top-5", "published", ""))
+    yield Table(columns, tuple(_row(one) for one in checked))
+    yield Paragraph(_sources(checked))
     seen = max(one.seen for one in checked)
-    parts.append(
+    yield Paragraph(
         f"Errors in per cent with 95 % Wilson intervals. On so many images a miss of less than about {seen:.1f} points "
         f"is not seen; {MARGIN:g} of them lie between frameworks, by decoding, resizing and rounding."
     )
     if images:
-        parts.append(f"The published figures are of ILSVRC-2012's validation images. These here: {images}.")
+        yield Paragraph(f"The published figures are of ILSVRC-2012's validation images. These here: {images}.")
     missed: set[str] = set()
     for one in checked:
         again = one.run in missed and not one.agrees
         texts = ["see its centre crop first.", *_soft_max(one)] if again else list(_meaning(one))
-        parts += [f"{one.run}, {CALLED[one.mode]}: {text}" for text in texts]
+        yield from (Paragraph(f"{one.run}, {CALLED[one.mode]}: {text}") for text in texts)
         missed |= set() if one.agrees else {one.run}
-    return "\n\n".join(parts)
 
 
-def _row(one: Checked) -> list[str]:
+def _row(one: Checked) -> tuple[str, ...]:
     cells = [one.run, f"{CALLED[one.mode]}, Q {one.scale}", f"{one.top1.images:,}"]
     for found, measure in ((one.top1, "top1"), (one.top5, "top5")):
         low, high = one.published(measure)
         cells += [f"{found.error:.1f} ({found.low:.1f} to {found.high:.1f})", _range(low, high)]
-    return [*cells, "agrees" if one.agrees else "MISSES"]
+    return (*cells, "agrees" if one.agrees else "MISSES")
 
 
 def _range(low: float, high: float) -> str:

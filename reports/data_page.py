@@ -1,4 +1,4 @@
-"""The prepared data as a page: counts, sizes, colours, what was done to images and what was left out."""
+"""The page of the prepared data: counts, sizes, colours, what was done to images and what was left out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pandas as pd
 from pipeline.errors import Failure
 from pipeline.facts import PREPARE, Facts
 from pipeline.paths import MANIFEST
-from reports.markdown import NONE, grid, number, plain
+from reports.page import Block, Bullets, Code, Figure, Heading, Inline, Page, Paragraph, Table, left, right
+from reports.phrases import NONE, number
 
 MANY = 50  # classes; of more only the smallest and largest are shown
 NAMES = 20  # images shown by name in a list; all are in the manifest
@@ -28,34 +29,39 @@ def read_manifest() -> pd.DataFrame:
         raise Failure(f"{MANIFEST} is not there; make it with: {PREPARE}") from None
 
 
-def data_text(profile: str, facts: Facts, manifest: pd.DataFrame, crop: int) -> str:
-    """Everything about the prepared data in Markdown; `crop` is the training crop's side in pixels."""
+def data_page(profile: str, facts: Facts, manifest: pd.DataFrame, crop: int) -> Page:
+    """Return everything about the prepared data; `crop` is the training crop's side in pixels."""
     kept, left_out = manifest[manifest["left_out"] == ""], manifest[manifest["left_out"] != ""]
-    parts = [
-        f"# The data of profile `{profile}`",
-        f"{facts.about[0].upper()}{facts.about[1:]}: {len(facts.classes)} classes. {_colours(facts)} The manifest "
-        f"begins with `{facts.manifest[:16]}`.",
-        grid(["", *facts.splits], _figures(kept, left_out, crop, facts.splits), right=range(1, 3)),
-        "## Classes",
-        *_classes(kept, facts.classes, facts.splits),
-        "## Left out",
-        *_left_out(left_out),
-    ]
-    if (kept["warning"] != "").any():
-        warned = kept[kept["warning"] != ""]
-        parts += [
-            "## Kept, and doubtful",
-            "The decoder warns of these; their pixels may be wrong in places.",
-            *_named(warned, "warning"),
-        ]
-    return "\n\n".join(parts) + "\n"
-
-
-def with_picture(text: str, crops: int) -> str:
-    """The page's text with its contact sheet."""
     return (
-        f"{text}\n## As the net sees them\n\n{crops} training crops, S drawn from the grid's range, flipped and their "
-        f"colours shifted as in training; the mean is added back for the eye.\n\n![Training crops]({PICTURE})\n"
+        Heading(1, ("The data of profile ", Code(profile))),
+        Paragraph(_about(facts)),
+        Table((*left(""), *right(*facts.splits)), _figures(kept, left_out, crop, facts.splits)),
+        Heading(2, "Classes"),
+        *_classes(kept, facts.classes, facts.splits),
+        Heading(2, "Left out"),
+        *_left_out(left_out),
+        *_doubtful(kept[kept["warning"] != ""]),
+    )
+
+
+def crops_section(crops: int) -> Page:
+    """Return what follows on the page where there is a contact sheet of so many training crops."""
+    return (
+        Heading(2, "As the net sees them"),
+        Paragraph(
+            f"{crops} training crops, S drawn from the grid's range, flipped and their colours shifted as in training; "
+            "the mean is added back for the eye."
+        ),
+        Figure(PICTURE, "Training crops"),
+    )
+
+
+def _about(facts: Facts) -> tuple[Inline, ...]:
+    return (
+        f"{facts.about[0].upper()}{facts.about[1:]}: {len(facts.classes)} classes. {_colours(facts)} The manifest "
+        "begins with ",
+        Code(facts.manifest[:16]),
+        ".",
     )
 
 
@@ -71,10 +77,12 @@ def _colours(facts: Facts) -> str:
     )
 
 
-def _figures(kept: pd.DataFrame, left_out: pd.DataFrame, crop: int, splits: Sequence[str]) -> list[list[str]]:
+def _figures(
+    kept: pd.DataFrame, left_out: pd.DataFrame, crop: int, splits: Sequence[str]
+) -> tuple[tuple[str, ...], ...]:
     """A line a figure, a column a split."""
     columns = [_column(kept[kept["split"] == split], left_out[left_out["split"] == split], crop) for split in splits]
-    return [[name, *(column[name] for column in columns)] for name in columns[0]]
+    return tuple((name, *(column[name] for column in columns)) for name in columns[0])
 
 
 def _column(kept: pd.DataFrame, left_out: pd.DataFrame, crop: int) -> dict[str, str]:
@@ -108,35 +116,41 @@ def _range(values: Any, form: str = "{:,.0f}") -> str:
     return low if low == high else f"{low} to {high}, median {middle}"
 
 
-def _classes(kept: pd.DataFrame, names: list[str], splits: Sequence[str]) -> Iterator[str]:
+def _classes(kept: pd.DataFrame, names: list[str], splits: Sequence[str]) -> Iterator[Block]:
     counts = [kept[kept["split"] == split].groupby("class").size() for split in splits]
     rows = [(name, [int(count.get(label, 0)) for count in counts]) for label, name in enumerate(names)]
     if len(rows) > MANY:
         rows.sort(key=lambda row: row[1][0])
         called = "training" if splits[0] == "train" else "validation"
-        yield f"The five with the fewest and the five with the most {called} images, of {len(names):,}:"
+        yield Paragraph(f"The five with the fewest and the five with the most {called} images, of {len(names):,}:")
         rows = [*rows[:5], *rows[-5:]]
-    cells = [[plain(name), *(f"{images:,}" for images in each)] for name, each in rows]
-    yield grid(["class", *splits], cells, right=range(1, 3))
+    cells = ((name, *(f"{images:,}" for images in each)) for name, each in rows)
+    yield Table((*left("class"), *right(*splits)), tuple(cells))
     if without := [name for label, name in enumerate(names) if not counts[-1].get(label, 0)]:
-        yield f"Without a validation image: {', '.join(map(plain, without[:NAMES]))}{_more(len(without))}."
+        yield Paragraph(f"Without a validation image: {', '.join(without[:NAMES])}{_more(len(without))}.")
 
 
-def _left_out(left_out: pd.DataFrame) -> Iterator[str]:
+def _left_out(left_out: pd.DataFrame) -> Iterator[Block]:
     if left_out.empty:
-        yield "Nothing."
+        yield Paragraph("Nothing.")
         return
-    kinds = left_out["left_out"].str.partition(":")[0].value_counts()
-    yield grid(["why", "images"], [[str(kind), f"{count:,}"] for kind, count in kinds.items()][:NAMES], right=(1,))
+    kinds = left_out["left_out"].str.partition(":")[0].value_counts().head(NAMES)
+    yield Table((*left("why"), *right("images")), tuple((str(kind), f"{count:,}") for kind, count in kinds.items()))
     yield from _named(left_out, "left_out")
 
 
-def _named(rows: pd.DataFrame, column: str) -> Iterator[str]:
+def _doubtful(warned: pd.DataFrame) -> Iterator[Block]:
+    if not warned.empty:
+        yield Heading(2, "Kept, and doubtful")
+        yield Paragraph("The decoder warns of these; their pixels may be wrong in places.")
+        yield from _named(warned, "warning")
+
+
+def _named(rows: pd.DataFrame, column: str) -> Iterator[Block]:
     """The first images by name with what is said of them."""
-    said = [f"- `{row['id']}`: {row[column]}" for _, row in rows.head(NAMES).iterrows()]
-    yield "\n".join(said)
+    yield Bullets(tuple((Code(row["id"]), f": {row[column]}") for _, row in rows.head(NAMES).iterrows()))
     if len(rows) > NAMES:
-        yield f"And {len(rows) - NAMES:,} more: `{MANIFEST}` has all."
+        yield Paragraph((f"And {len(rows) - NAMES:,} more: ", Code(str(MANIFEST)), " has all."))
 
 
 def _more(count: int) -> str:

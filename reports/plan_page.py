@@ -1,4 +1,4 @@
-"""The plan as text: what would run and why, what that costs, and what need not wait for what."""
+"""The plan, for the terminal: what would run and why, what that costs, and what need not wait for what."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from pipeline.plan import Cost, Plan
 from pipeline.progress import duration
-from reports.markdown import NONE, grid
+from reports.page import Paragraph, Preformatted, Table, left, right
+from reports.phrases import NONE
+from reports.terminal import TerminalBlock
 
 UNITS = ("", "k", "M", "G", "T", "P", "E", "Z")
 AMOUNTS = ("arithmetic", "memory a batch", "disk")
@@ -29,18 +31,22 @@ class Speed:
         return found | {cost.stage: cost.flops / self.scoring for cost in plan.scoring}
 
 
-def plan_text(plan: Plan, targets: Sequence[str], seconds: Mapping[str, float], note: str) -> str:
-    """All of it. `seconds` has the time of each stage that would run, or nothing; `note` says where it comes from."""
-    parts = [_head(plan, targets), _stages(plan)]
+def plan_page(plan: Plan, targets: Sequence[str], seconds: Mapping[str, float], note: str) -> Iterator[TerminalBlock]:
+    """Yield all of it. `seconds` has the time of each stage that would run, or nothing; `note` says whence."""
+    yield Paragraph(_head(plan, targets))
+    if stages := _stages(plan):
+        yield Preformatted(stages)
     if plan.training or plan.scoring:
-        parts += [_images(plan)]
+        yield Paragraph(_images(plan))
     if plan.training:
-        parts += [_training(plan, seconds), _turns(plan)]
+        yield _training(plan, seconds)
+        yield Preformatted(_turns(plan))
     if plan.scoring:
-        parts += [_scoring(plan, seconds)]
+        yield _scoring(plan, seconds)
     if plan.training or plan.scoring:
-        parts += [_totals(plan, seconds), note]
-    return "\n\n".join(part for part in parts if part)
+        yield Preformatted(_totals(plan, seconds))
+        if note:
+            yield Paragraph(note)
 
 
 def _head(plan: Plan, targets: Sequence[str]) -> str:
@@ -65,19 +71,24 @@ def _images(plan: Plan) -> str:
     return f"{training}{images.val:,} validation images of {images.classes} classes, {source}."
 
 
-def _training(plan: Plan, seconds: Mapping[str, float]) -> str:
-    rows = [[cost.name, f"{cost.images:,}", f"{cost.iterations:,}", *_amounts(cost, seconds)] for cost in plan.training]
-    headings = ["to train", "images", "iterations", *AMOUNTS, *["time"] * bool(seconds)]
-    return grid(headings, rows, right=range(1, len(headings)))
+def _training(plan: Plan, seconds: Mapping[str, float]) -> Table:
+    columns = (*left("to train"), *right("images", "iterations", *AMOUNTS, *["time"] * bool(seconds)))
+    rows = ((cost.name, *_counts(cost), *_amounts(cost, seconds)) for cost in plan.training)
+    return Table(columns, tuple(rows))
 
 
-def _scoring(plan: Plan, seconds: Mapping[str, float]) -> str:
-    rows = []
-    for cost in plan.scoring:
-        how = CALLED[cost.stage.partition("@")[0]]
-        rows.append([cost.name, how, f"{cost.images:,}", f"{cost.iterations:,}", *_amounts(cost, seconds)])
-    headings = ["to score", "how", "images x scales", "passes", *AMOUNTS, *["time"] * bool(seconds)]
-    return grid(headings, rows, right=range(2, len(headings)))
+def _scoring(plan: Plan, seconds: Mapping[str, float]) -> Table:
+    amounts = right("images x scales", "passes", *AMOUNTS, *["time"] * bool(seconds))
+    rows = ((cost.name, _how(cost), *_counts(cost), *_amounts(cost, seconds)) for cost in plan.scoring)
+    return Table((*left("to score", "how"), *amounts), tuple(rows))
+
+
+def _how(cost: Cost) -> str:
+    return CALLED[cost.stage.partition("@")[0]]
+
+
+def _counts(cost: Cost) -> tuple[str, str]:
+    return f"{cost.images:,}", f"{cost.iterations:,}"
 
 
 def _amounts(cost: Cost, seconds: Mapping[str, float]) -> list[str]:

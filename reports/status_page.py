@@ -1,21 +1,23 @@
-"""The grid at a glance, as text."""
+"""The grid at a glance, for the terminal."""
 
 from __future__ import annotations
 
 from pipeline.grid import MODES
 from pipeline.progress import duration
 from pipeline.status import RunStatus, Status
-from reports.markdown import NONE, grid
+from reports.page import Paragraph, Table, left
+from reports.phrases import NONE
+from reports.terminal import TerminalBlock
 
 WORDS = {"done": "done", "part": "in part", "cached": "in the cache", "run": "to do"}
 
 
-def status_text(status: Status) -> str:
-    """The data, a line a run, and the tables."""
-    body = [[one.name, _stand(one), *(_score(one, mode) for mode in MODES), _tables(one)] for one in status.runs]
+def status_page(status: Status) -> tuple[TerminalBlock, ...]:
+    """Return the data, a line a run, and the tables."""
+    rows = ((one.name, _stand(one), *(_score(one, mode) for mode in MODES), _tables(one)) for one in status.runs)
     whose = "training" if status.weights == "trained" else "weights"
-    table = grid(["run", whose, *(f"{mode}, best Q" for mode in MODES), "in tables"], body)
-    return "\n\n".join([_head(status), table, _done(status)])
+    columns = left("run", whose, *(f"{mode}, best Q" for mode in MODES), "in tables")
+    return (Paragraph(_head(status)), Table(columns, tuple(rows)), Paragraph(_done(status)))
 
 
 def _head(status: Status) -> str:

@@ -1,0 +1,109 @@
+"""The index of a profile's report: links to all pages, the main tables, and where the numbers come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pipeline.grid import TITLES
+from pipeline.progress import duration
+from reports.figures import DEPTH
+from reports.page import Block, Bullets, Code, Figure, Heading, Link, Page, Paragraph, Table, Text, left
+from reports.page_parts import comparability_warning
+from reports.phrases import NONE, number, published_net, table_label
+from reports.results import Results
+from reports.table_pages import table_section
+
+SHOWN = ("table3", "table4", "table5", "table6")  # whole; the others by a link
+
+
+def index_page(results: Results, figures: Sequence[Figure], has_data_page: bool) -> Page:
+    """Return the index; `has_data_page` says whether there is a page data.md of the prepared images beside it."""
+    return (
+        Heading(1, ("Very Deep Convolutional Networks, reproduced: profile ", Code(results.profile))),
+        comparability_warning(results),
+        Bullets(tuple(_links(results, has_data_page))),
+        *_others(results.others),
+        *_depth(figures),
+        *(block for name in SHOWN if name in results.tables for block in table_section(results.tables[name])),
+        Heading(2, "Where these numbers come from"),
+        _provenance(results),
+    )
+
+
+def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
+    for name in results.tables:
+        yield (Link(table_label(name), f"{name}.md"), f": {TITLES[name]}")
+    if results.summaries:
+        yield (Link("Training", "training.md"), ": every run, its error and its learning curve")
+    if has_data_page:
+        crops = ", sizes and colours, and training crops" if results.facts["train"] else " and sizes"
+        yield (Link("Data", "data.md"), f": the images, their classes{crops}")
+
+
+def _others(names: Sequence[str]) -> Iterator[Block]:
+    """What is left out because other images are prepared now."""
+    if names:
+        why = f"Not shown, because made from other images than those prepared now: {_summed_up(names)}. "
+        yield Paragraph((why, Code("dvc repro"), " makes them anew."))
+
+
+def _summed_up(names: Sequence[str]) -> str:
+    """Tables by their names, runs and scores by their number: Table 3, Table 4 and 12 runs and scores."""
+    tables = [table_label(name) for name in names if name in TITLES]
+    rest = len(names) - len(tables)
+    return " and ".join([", ".join(tables)] * bool(tables) + [f"{rest} runs and scores"] * bool(rest))
+
+
+def _depth(figures: Sequence[Figure]) -> Iterator[Block]:
+    if DEPTH in figures:
+        yield from (Heading(2, "Depth and scale"), DEPTH)
+
+
+def _provenance(results: Results) -> Table:
+    """Where the numbers come from, without what is not known."""
+    rows = (("profile", results.profile), *_data(results), *_training(results), *_machines(results))
+    return Table(left("", ""), tuple(row for row in rows if row[1] != NONE))
+
+
+def _data(results: Results) -> Iterator[tuple[str, Text]]:
+    facts = results.facts
+    if not facts:
+        return
+    training = f"{facts['train']:,} training, " if facts["train"] else ""
+    yield "data", facts["about"]
+    yield "images", f"{training}{facts['val']:,} validation, {len(facts['classes'])} classes"
+    yield "manifest", Code(facts["manifest"][:16])
+    if facts["mean_rgb"]:
+        yield "mean RGB", ", ".join(number(level) for level in facts["mean_rgb"])
+
+
+def _training(results: Results) -> Iterator[tuple[str, Text]]:
+    """Weights, seeds and precisions."""
+    published = {record["run"]: record["published"] for record in results.scores if "published" in record}
+    for run, record in sorted(published.items()):
+        yield f"published weights, {run}", published_net(record)
+    yield "seed", _listed(record["seed"] for record in results.summaries.values())
+    for what, group in _groups(results):
+        yield f"precision, {what}", _listed(record["precision"] for record in group if "precision" in record)
+
+
+def _machines(results: Results) -> Iterator[tuple[str, Text]]:
+    """Code, machines and time."""
+    sources = [record["provenance"] for _, group in _groups(results) for record in group]
+    for key in ("commit", "python", "machine", "device", "processes", "threads"):
+        yield key, _listed(source[key] for source in sources if key in source)
+    yield "versions", _listed(f"{name} {version}" for source in sources for name, version in source["versions"].items())
+    seconds = {what: sum(record["provenance"]["seconds"] for record in group) for what, group in _groups(results)}
+    if any(seconds.values()):
+        times = [f"{what} {duration(total)}" for what, total in seconds.items() if total]
+        yield "time", f"{', '.join(times)}, added up over the runs"
+
+
+def _groups(results: Results) -> tuple[tuple[str, list[dict[str, Any]]], ...]:
+    return (("training", list(results.summaries.values())), ("scoring", results.scores))
+
+
+def _listed(values: Iterator[Any]) -> str:
+    """What is found, each once and sorted, or a dash."""
+    return ", ".join(sorted({str(value) for value in values})) or NONE

@@ -1,0 +1,135 @@
+"""The page model: what a page says, as values that a writer renders.
+
+A page is a tuple of blocks. Text in a block is a tuple of inlines; a single inline may stand alone. A `str` is plain
+words in which no character means anything: each writer escapes what its format would take for markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Align = Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A command, path, hash or name that is shown letter by letter."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Strong:
+    """Words that stand out."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """Words that lead to `target`, a URL or a path relative to the page."""
+
+    text: str
+    target: str
+
+
+Inline = str | Code | Strong | Link
+Text = Inline | tuple[Inline, ...]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading; level 1 is the page's title."""
+
+    level: int
+    text: Text
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A paragraph."""
+
+    text: Text
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list without numbers."""
+
+    items: tuple[Text, ...]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A table's column. Its heading may be empty."""
+
+    heading: Text
+    align: Align = "left"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table. ValueError if a row has not one cell a column."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Text, ...], ...]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"a row of {len(row)} cells in a table of {len(self.columns)} columns: {row}")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An image at `path`, relative to the page; `alt` says what it shows, the caption what its marks mean."""
+
+    path: str
+    alt: str
+    caption: Text = ()
+
+
+@dataclass(frozen=True)
+class Callout:
+    """A warning that nobody should miss. One without text is not shown."""
+
+    text: Text
+
+
+@dataclass(frozen=True)
+class Preformatted:
+    """Lines that keep their breaks and columns, as in a terminal."""
+
+    text: str
+
+
+Block = Heading | Paragraph | Bullets | Table | Figure | Callout | Preformatted
+Page = tuple[Block, ...]
+
+
+def left(*headings: Text) -> tuple[Column, ...]:
+    """Return columns whose cells are flush left."""
+    return tuple(Column(heading) for heading in headings)
+
+
+def right(*headings: Text) -> tuple[Column, ...]:
+    """Return columns whose cells are flush right, as numbers of one unit are."""
+    return tuple(Column(heading, "right") for heading in headings)
+
+
+def inlines(text: Text) -> tuple[Inline, ...]:
+    """Return a text's inlines, also where it is a single one."""
+    return text if isinstance(text, tuple) else (text,)
+
+
+def join(separator: str, texts: Iterable[Text]) -> tuple[Inline, ...]:
+    """Return `texts` as one text with `separator` between them."""
+    parts = [part for text in texts for part in (separator, *inlines(text))]
+    return tuple(parts[1:])
+
+
+def plain_text(text: Text) -> str:
+    """Return a text's words without their markup."""
+    return "".join(part if isinstance(part, str) else part.text for part in inlines(text))

@@ -1,0 +1,173 @@
+"""Tables 1 to 7 and section 4.1's comparison: a page each, and the section that the index and a terminal show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from reports.page import (
+    Block,
+    Callout,
+    Code,
+    Figure,
+    Heading,
+    Page,
+    Paragraph,
+    Strong,
+    Table,
+    Text,
+    join,
+    left,
+    right,
+)
+from reports.page_parts import ALL_TABLES
+from reports.phrases import NONE, interval, number, published_file, table_title
+
+HEADINGS = {"net": "net", "S": "train S", "Q": "test Q", "row": "entry", "entry": "entry", "runs": "nets"}
+PAPER = {"top1_val": "paper top-1", "top5_val": "paper top-5", "top5_test": "paper top-5, test"}
+
+
+def table_page(values: dict[str, Any], warning: Callout, figure: Figure | None) -> Page:
+    """Return the page of one table's values, with the figure that belongs to it if there is one."""
+    shown = [figure] if figure else []
+    return (Heading(1, table_title(values["table"])), warning, *_body(values), *shown, ALL_TABLES)
+
+
+def table_section(values: dict[str, Any]) -> Page:
+    """Return heading, table and notes of one table's values."""
+    return (Heading(2, table_title(values["table"])), *_body(values))
+
+
+def results_table(values: dict[str, Any]) -> Table:
+    """Return one table's values as a table."""
+    builders = {"table1": _configurations, "table2": _parameters}
+    return builders.get(values["table"], _errors)(values)
+
+
+def _body(values: dict[str, Any]) -> Iterator[Block]:
+    notes = {"table1": _configuration_notes, "table2": _parameter_notes}.get(values["table"], _error_notes)
+    yield results_table(values)
+    yield from (Paragraph(note) for note in notes(values))
+
+
+def _configurations(values: dict[str, Any]) -> Table:
+    nets = values["columns"]
+    rows = []
+    for block in range(5):
+        for depth in range(max(len(net["blocks"][block]) for net in nets)):
+            stacks = [net["blocks"][block] for net in nets]
+            rows.append([stack[depth] if depth < len(stack) else "" for stack in stacks])
+        rows.append(["maxpool"] * len(nets))
+    rows += [[layer] * len(nets) for layer in nets[0]["head"]]
+    return Table(left(*(f"{net['net']} ({net['weight_layers']} layers)" for net in nets)), tuple(map(tuple, rows)))
+
+
+def _configuration_notes(values: dict[str, Any]) -> Iterator[Text]:
+    yield (
+        "Rendered from the strings that the nets are built from. conv3-64 is a 3x3 convolution with 64 channels; "
+        "a ReLU follows every hidden layer, LRN stands behind the first one's."
+    )
+
+
+def _parameters(values: dict[str, Any]) -> Table:
+    rows = [(r["net"], number(r["paper_millions"]).removesuffix(".0"), f"{r['parameters']:,}") for r in values["rows"]]
+    return Table((*left("net"), *right("paper, millions", "ours, counted")), tuple(rows))
+
+
+def _parameter_notes(values: dict[str, Any]) -> Iterator[Text]:
+    yield (
+        "The full nets at 1000 classes, weights and biases counted from the modules. The shallow net is "
+        "section 4.1's, which the paper's table leaves out."
+    )
+
+
+def _errors(values: dict[str, Any]) -> Table:
+    first = values["rows"][0]
+    labels = list(first["label"])
+    paper = [key for key in first["paper"] if any(row["paper"][key] is not None for row in values["rows"])]
+    compared, published = bool(values["comparable"] and paper), "published" in values
+    ours = [f"ours top-{k}" for k in sorted({1, values["k"]})]
+    columns = (
+        *left(*(HEADINGS.get(key, key) for key in labels)),
+        *right(*(PAPER[key] for key in paper)),
+        *left(*ours, *["ours − paper"] * compared, *["ours from"] * published),
+    )
+    rows = []
+    for row in values["rows"]:
+        cells = [row["label"][key] for key in labels] + [number(row["paper"][key]) for key in paper]
+        cells += _ours(row)[: len(ours)]
+        rows.append((*cells, *[_difference(row)] * compared, *[_whose(row)] * published))
+    return Table(columns, tuple(rows))
+
+
+def _ours(row: dict[str, Any]) -> list[Text]:
+    if row["missing"]:
+        more = f" and {len(row['missing']) - 1} more" if len(row["missing"]) > 1 else ""
+        return [("not run: ", Code(row["missing"][0]), more), ""]
+    if row["ours"] is None:
+        return ["not run", ""] if row["runs"] else [NONE, NONE]
+    return [interval(row["ours"][key]) for key in ("top1", "topk")]
+
+
+def _whose(row: dict[str, Any]) -> str:
+    """Whose weights a row of ours is from."""
+    if row["ours"] is None:
+        return NONE
+    published = row.get("published", [])
+    if len(published) == len(row["runs"]):
+        return "published weights"
+    return f"published weights: {', '.join(published)}; others trained here" if published else "trained here"
+
+
+def _difference(row: dict[str, Any]) -> str:
+    if row["ours"] is None:
+        return NONE
+    pairs = ((row["ours"]["top1"], row["paper"].get("top1_val")), (row["ours"]["topk"], row["paper"].get("top5_val")))
+    return " / ".join(NONE if paper is None else f"{ours['error'] - paper:+.1f}" for ours, paper in pairs)
+
+
+def _error_notes(values: dict[str, Any]) -> Iterator[Text]:
+    seed = "" if values["seed"] is None else f", seed {values['seed']}"
+    yield (
+        f"Errors in per cent. Ours are on {values['images']:,} validation images of {values['data']}, with 95 % Wilson "
+        "intervals; profile ",
+        Code(values["profile"]),
+        f"{seed}.",
+    )
+    yield from _precision_notes(values.get("precision", {}))
+    yield from _published_notes(values)
+    if values["k"] == 1:
+        yield "With so few classes there is no top-5 error."
+    elif values["k"] != 5:
+        yield f"With so few classes, top-5 is top-{values['k']} here."
+    if not values["comparable"]:
+        lead = Strong("Not comparable with the paper's numbers:")
+        yield (lead, " images, classes, nets or schedule are not all the paper's.")
+    if any(row["paper"].get("top5_test") is not None for row in values["rows"]):
+        yield "The test column is the paper's alone: the labels of ILSVRC's test images are hidden."
+    if values["table"] == "shallow":
+        yield "The paper: the shallow net's top-1 error is 7 points above B's, at the centre crop."
+
+
+def _precision_notes(precision: dict[str, list[str]]) -> Iterator[Text]:
+    """What was not computed in float32, as the paper's framework did."""
+    said = [f"{what} in {' and '.join(kinds)}" for what, kinds in precision.items() if set(kinds) - {"float32"}]
+    if said:
+        lead = Strong("Not in float32, in which the paper's framework computes:")
+        yield (lead, f" {', '.join(said)}; weights, loss and soft-max are float32 here too.")
+
+
+def _published_notes(values: dict[str, Any]) -> Iterator[Text]:
+    """Whose weights stand in for trained ones, and which are missing."""
+    if published := values.get("published"):
+        listed = [(f"{run} is ", *published_file(record)) for run, record in published.items()]
+        after = ". They stand in their runs' rows, however they were trained."
+        yield ("Published weights: ", *join("; ", listed), after)
+    if any(row["runs"] and row["ours"] is None and not row["missing"] for row in values["rows"]):
+        yield (
+            "Not run: rows of nets that nobody has imported (",
+            Code("vgg-repro weights import RUN FILE"),
+            "). Profile ",
+            Code("paper"),
+            " trains them.",
+        )

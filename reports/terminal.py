@@ -1,0 +1,25 @@
+"""The terminal's writer, of what becomes no file: tables in Markdown's pipes, and words as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from reports.markdown import grid
+from reports.page import Paragraph, Preformatted, Table, plain_text
+
+TerminalBlock = Paragraph | Table | Preformatted
+
+
+def terminal(blocks: Iterable[TerminalBlock]) -> str:
+    """Return the blocks as lines, an empty one between two of them."""
+    return "\n".join(f"{_block(block)}\n" for block in blocks)
+
+
+def _block(block: TerminalBlock) -> str:
+    match block:
+        case Paragraph(text):
+            return plain_text(text)
+        case Table():
+            return grid(block, plain_text)
+        case Preformatted(text):
+            return text
