@@ -10,7 +10,7 @@ from pipeline import paths
 from pipeline.errors import Failure
 from pipeline.health.base import Finding, Here, quoted
 
-DOWNLOADED = ("cifar10", "imagenette")
+DOWNLOADED = ("imagenette",)
 PREPARE = "vgg-repro prepare"
 
 
