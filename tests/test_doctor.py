@@ -918,7 +918,7 @@ def test_a_cache_elsewhere_that_a_group_shares(place: Path) -> None:
 
 @pytest.mark.parametrize(
     ("source", "lacks", "state"),
-    [("digits", "", "ok"), ("imagefolder", "there is no /photographs", "failure"), ("imagenette", "to come", "warning")],
+    [("digits", "", "ok"), ("imagefolder", "there is no /photographs", "failure"), ("imagenette", "lacks", "warning")],
 )
 def test_images(place: Path, monkeypatch: pytest.MonkeyPatch, source: str, lacks: str, state: str) -> None:
     monkeypatch.setattr(pipeline.sources, "missing", lambda _: lacks, raising=False)
