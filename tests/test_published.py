@@ -936,27 +936,6 @@ def test_where_nothing_is_trained_no_training_is_spoken_of(command: str, finishe
 
 
 @pytest.mark.slow
-def test_doctor_misses_a_published_net_s_file_and_says_if_there_is_no_net_yet(
-    finished: Finished, tmp_path: Path
-) -> None:
-    gone, none = finished.copy(tmp_path / "gone"), finished.copy(tmp_path / "none")
-    values = yaml.safe_load((gone / "params.yaml").read_text())
-    values["imports"]["E-jitter"]["file"] = str(tmp_path / "lost.pth")
-    (gone / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    (none / "params.yaml").write_text(yaml.safe_dump({**values, "imports": {}}, sort_keys=False))
-    runs = [Run(folder, "vgg-repro", "doctor") for folder in (gone, none)]
-    for run in runs:
-        assert run.ends(120), run.said
-    assert [run.child.returncode for run in runs] == [1, 0], [run.said for run in runs]
-    line, mend = re.findall(r"^nets .*\n.*", runs[0].said, re.M)[0].splitlines()
-    assert "FAILURE" in line and "E-jitter" in line and str(tmp_path / "lost.pth") in line
-    assert "vgg-repro weights import E-jitter" in mend
-    line, mend = re.findall(r"^nets .*\n.*", runs[1].said, re.M)[0].splitlines()
-    assert "FAILURE" not in line and "none is imported" in line and "vgg-repro weights import" in mend
-    assert [line for run in runs for line in of_training(run.said)] == []
-
-
-@pytest.mark.slow
 def test_trained_nets_come_back_and_published_ones_too(finished: Finished, tmp_path: Path) -> None:
     folder = finished.copy(tmp_path / "clone")
     before = {mode: scores(folder, mode, "D-jitter") for mode in ("dense", "crops")}
