@@ -86,3 +86,9 @@ def test_a_person_is_handed_to_dvc_and_a_stage_works_itself(tmp_path: Path) -> N
     assert "you are not inside of a DVC repository" in call("prepare", folder=tmp_path).stderr
     inside = call("score", "dense", "D-384", folder=tmp_path, DVC_STAGE="dense@D-384")
     assert "data.json is not there" in inside.stderr
+
+
+def test_make_alone_shows_all_targets() -> None:
+    done = subprocess.run(["make"], capture_output=True, text=True, cwd=ROOT, check=True)
+    (targets,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith(".PHONY:")]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == targets.split()[1:]
