@@ -1,12 +1,15 @@
-# Everything from a fresh clone: `make repro` reproduces, `make test` tests. PYTHON chooses the interpreter.
+# Everything from a fresh clone: `make` shows the targets. PYTHON chooses the interpreter.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 TABLES := table1 table2 table3 table4 table5 table6 table7 shallow
 
-.PHONY: repro test lint bench bench-gpu clean
-.DEFAULT_GOAL := repro
+.PHONY: help repro test lint bench bench-gpu clean
+.DEFAULT_GOAL := help
+
+help: ## Show these targets.
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
 # The environment, with exactly the tested versions.
 $(VENV)/done: pyproject.toml constraints.txt
@@ -14,19 +17,19 @@ $(VENV)/done: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-repro: $(VENV)/done
+repro: $(VENV)/done ## Reproduce: all runs, every evaluation, Tables 1 to 7, the report (minutes).
 	vgg-repro run $(TABLES) --jobs 2
 	vgg-repro report --out reports/
 
-test: $(VENV)/done
+test: $(VENV)/done ## Run all tests.
 	python -m pytest
 
-lint: $(VENV)/done
+lint: $(VENV)/done ## Run ruff and mypy.
 	ruff check .
 	ruff format --check .
 	mypy
 
-bench: $(VENV)/done
+bench: $(VENV)/done ## Measure what benchmarks/RESULTS.md reports, on this CPU.
 	python benchmarks/loading.py
 	python benchmarks/prepare_scale.py
 	python benchmarks/import_nets.py
@@ -34,11 +37,11 @@ bench: $(VENV)/done
 	KILLS=30 python -m pytest tests/test_kills.py
 	python benchmarks/mini.py
 
-bench-gpu: $(VENV)/done
+bench-gpu: $(VENV)/done ## Check and measure this GPU.
 	python benchmarks/gpu_numerics.py
 	python benchmarks/gpu_training.py
 	python benchmarks/gpu_scoring.py
 	python benchmarks/scaling.py
 
-clean:
+clean: ## Delete the environment, prepared images, checkpoints, weights and scores.
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache data checkpoints weights scores

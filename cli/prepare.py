@@ -33,7 +33,7 @@ def prepare(
     source: Annotated[
         str | None,
         typer.Option(
-            help="digits, imagefolder, cifar10, imagenette or ilsvrc2012; written to params.yaml.",
+            help="digits, imagefolder, imagenette or ilsvrc2012; written to params.yaml.",
             autocompletion=_complete_source,
         ),
     ] = None,
@@ -79,7 +79,7 @@ def _write(profile: str | None, source: str | None, path: Path | None) -> None:
     if path is not None:
         _check(source or known.profiles[chosen].data.source, path.expanduser(), known.profiles[chosen].splits)
         values["path"] = str(path.expanduser())
-    elif source in ("cifar10", "imagenette", "ilsvrc2012"):
+    elif source in ("imagenette", "ilsvrc2012"):
         values["path"] = None  # and not into the folder of somebody's photographs
     if set_values(values, ("profiles", chosen, "data")):
         said = ", ".join(f"{key}: {value or 'null'}" for key, value in values.items())

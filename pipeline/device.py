@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import pynvml
 
 from pipeline.errors import Failure
 
 CPUINFO = Path("/proc/cpuinfo")
-GPUS = Path("/proc/driver/nvidia/gpus")  # a folder a GPU
-DEVICES = Path("/dev")  # nvidia0, nvidia1, ...
-DRIVER = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"), Path("/dev/dxg"))  # one is there where a driver is
+DRIVER = Path("/dev/nvidiactl")  # is there in a container, too, that was given CUDA and not NVML
 
 
 @cache
@@ -40,17 +42,27 @@ def gpu_of(choice: str, number: int) -> int | None:
 
 
 def gpus_here() -> int | None:
-    """How many GPUs the NVIDIA driver has, without torch, whose import takes seconds; None where it does not say."""
-    if not _has_driver():
-        return 0
-    if not GPUS.is_dir():
+    """Return how many GPUs NVIDIA's driver has, without torch, whose import is slow; None if it does not say."""
+    try:
+        return len(handles())
+    except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
+        return None if DRIVER.exists() else 0
+    except pynvml.NVMLError:
         return None
-    nodes = [path for path in DEVICES.glob("nvidia[0-9]*") if path.name.removeprefix("nvidia").isdecimal()]
-    return min(len(list(GPUS.iterdir())), len(nodes)) or None  # a container may be given some of them only
+
+
+def handles() -> list[Any]:
+    """Return the driver's handles of the GPUs that this process may use, by PCI bus. NVMLError without a driver."""
+    pynvml.nvmlInit()
+    found = []
+    for number in range(pynvml.nvmlDeviceGetCount()):
+        with suppress(pynvml.NVMLError_NoPermission):  # a container may be given some of them only
+            found.append(pynvml.nvmlDeviceGetHandleByIndex(number))
+    return found
 
 
 def _has_driver() -> bool:
-    return any(path.exists() for path in DRIVER)
+    return gpus_here() != 0
 
 
 def in_use(precision: str, device: str) -> str:

@@ -1,37 +1,57 @@
-"""Single values of params.yaml set from the command line; every other character of it stays as it is."""
+"""Single values of params.yaml, set from the command line: ruamel.yaml keeps its comments and layout."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping
+from functools import reduce
+from io import StringIO
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml.constructor import SafeConstructor
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.representer import RoundTripRepresenter
+from ruamel.yaml.tokens import CommentToken
 
 from pipeline.errors import UsageError
 from pipeline.files import whole
 from pipeline.params import load, parse
 from pipeline.paths import PARAMS
 
+WIDTH = 10**6  # characters: nothing is wrapped
+
+
+class _Representer(RoundTripRepresenter):
+    """Writes null as a word, where ruamel.yaml leaves its place empty."""
+
+
+_Representer.add_representer(type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null"))
+
 
 def set_values(values: Mapping[str, str | None], place: tuple[str, ...], path: Path = PARAMS) -> bool:
-    """Set `values` in the block at `place`; whether that changed anything.
+    """Set `values` in the block at `place` and return whether that changed anything.
 
-    UsageError, and nothing is written, if there is no such block, or if what comes out is not right.
+    UsageError, and nothing is written, if the file is not right or would not be right afterwards.
     """
-    for value in values.values():
-        if value is not None and not _is_utf8(value):
-            raise UsageError(f"{value!r} is no UTF-8, which {path} is")
-    text = before = path.read_bytes().decode()
-    for key, value in values.items():
-        text = _with_value(text, place, key, value, path)
-    if text == before:
+    text = _edited(values, place, path)
+    if parse(text.encode(), path) == parse(path.read_bytes(), path):
         return False
     write(text, path)
     return True
+
+
+def with_row(block: str, name: str, values: Mapping[str, Any], path: Path = PARAMS) -> str:
+    """Return the text of params.yaml with the row `name` of a top-level block set to `values`, on one line.
+
+    UsageError if the file is not right or would not be right afterwards.
+    """
+    text = _edited({name: dict(values)}, (block,), path)
+    parse(text.encode(), path)
+    return text
 
 
 def write(text: str, path: Path = PARAMS) -> None:
@@ -45,76 +65,54 @@ def write(text: str, path: Path = PARAMS) -> None:
     load.cache_clear()
 
 
-def with_row(block: str, name: str, values: Mapping[str, Any], path: Path = PARAMS) -> str:
-    """The text of params.yaml with the row `name` of a top-level block set to `values`, on one line.
-
-    UsageError if there is no such block, or if the text would not be right.
-    """
-    text = path.read_bytes().decode()
-    line = "\r\n" if "\r\n" in text else "\n"
-    rows = _child(yaml.compose(text, yaml.SafeLoader), block)
-    if not isinstance(rows, yaml.MappingNode):
-        raise UsageError(f"{path} has no {block}; write `{block}: {{}}` there by hand")
-    row = yaml.safe_dump(
-        dict(values), default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True
-    ).strip()
-    old = _child(rows, name)
-    if old is not None:
-        text = text[: old.start_mark.index] + row + text[_end(old) :]
-    elif rows.value and not rows.flow_style:
-        text = f"{text[: _end(rows)]}{line}{' ' * rows.value[0][0].start_mark.column}{name}: {row}{text[_end(rows) :]}"
-    elif rows.value:
-        last = _end(rows.value[-1][1])  # a comma may stand behind it already
-        text = f"{text[:last]}, {name}: {row}{text[last:]}"
-    else:
-        text = f"{text[: rows.start_mark.index].rstrip(' ')}{line}  {name}: {row}{text[_end(rows) :]}"
-    parse(text.encode(), path)
-    return text
-
-
-def _end(node: yaml.Node) -> int:
-    """Where a node's text ends: a block's end mark stands behind the comments that follow it."""
-    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
-        last = node.value[-1]
-        return _end(last[1] if isinstance(node, yaml.MappingNode) else last)
-    return int(node.end_mark.index)
-
-
-def _is_utf8(text: str) -> bool:
+def _edited(values: Mapping[str, Any], place: tuple[str, ...], path: Path) -> str:
+    """Return the text of `path` with `values` set in the block at `place`. UsageError if the file is not right."""
+    parse(path.read_bytes(), path)  # so the block is there
+    before, after, editor = path.read_bytes().decode(), StringIO(), _editor()
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        document = editor.load(before.replace("\r\n", "\n"))
+    except YAMLError as error:  # ruamel.yaml refuses a key that comes twice, for one
+        raise UsageError(f"{path} is not YAML: {error}") from None
+    _update(reduce(getitem, place, document), _quoted(dict(values)))
+    editor.dump(document, after)
+    return after.getvalue().replace("\n", "\r\n" if "\r\n" in before else "\n")
 
 
-def _with_value(text: str, place: tuple[str, ...], key: str, value: str | None, path: Path) -> str:
-    """The text with the value of one key exchanged."""
-    node: yaml.Node | None = yaml.compose(text, yaml.SafeLoader)
-    for name in (*place, key):
-        node = _child(node, name)
-    if node is None:
-        raise UsageError(f"{path} has no {'.'.join((*place, key))}; write it there by hand")
-    if isinstance(node, yaml.ScalarNode) and SafeConstructor().construct_object(node) == value:
-        return text
-    return text[: node.start_mark.index] + _scalar(value) + text[node.end_mark.index :]
+def _update(block: Any, values: Mapping[str, Any]) -> None:
+    if not block:
+        block.fa.set_block_style()  # it was {}
+    last = block.ca.items.get(next(reversed(block), None))
+    below = _cut(last[2]) if last and last[2] and not values.keys() <= block.keys() else None
+    block.update(values)
+    if below:
+        block.ca.items[next(reversed(block))] = [None, None, below, None]
+    for key in values.keys() & block.ca.items.keys():
+        if comment := block.ca.items[key][2]:
+            comment.column = 0  # a space behind the value, however long that is now
 
 
-def _child(node: yaml.Node | None, name: str) -> yaml.Node | None:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if key.value == name:
-                found: yaml.Node = value
-                return found
-    return None
+def _cut(comment: CommentToken) -> CommentToken:
+    """Cut from the last row's comment the lines below it, which a new row comes before, and return them."""
+    own, _, below = comment.value.partition("\n")
+    comment.value = own + "\n"
+    return CommentToken("\n" + below, comment.start_mark)
 
 
-def _scalar(value: str | None) -> str:
-    """The value as YAML on one line: bare if that is read back as the same text, quoted if not."""
-    if value is None:
-        return "null"
+def _quoted(values: dict[str, Any]) -> Any:
+    """Return `values` with the quotes that PyYAML, which reads params.yaml, needs; UsageError for what is no UTF-8."""
     try:
-        plain = yaml.safe_load(f"a: {value} # b") == {"a": value} and value.isascii() and "#" not in value
-    except yaml.YAMLError:
-        plain = False
-    return value if plain else json.dumps(value, ensure_ascii=False)
+        json.dumps(values, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{error.object!r} is no UTF-8, which params.yaml is") from None
+    line = yaml.safe_dump(values, default_flow_style=True, sort_keys=False, width=WIDTH, allow_unicode=True)
+    return _editor().load(line)
+
+
+def _editor() -> YAML:
+    """Return a reader and writer in params.yaml's layout."""
+    editor = YAML()
+    editor.Representer = _Representer
+    editor.preserve_quotes = True
+    editor.width = WIDTH
+    editor.indent(mapping=2, sequence=4, offset=2)
+    return editor

@@ -1,6 +1,8 @@
 """DVC's graph: its stages, what each needs, and what the next `dvc repro` would do with each, and why.
 
 Nothing is locked, run or written: others may be at work.
+
+The run cache is asked by functions that DVC keeps private: hence pyproject.toml holds DVC to one minor version.
 """
 
 from __future__ import annotations

@@ -7,7 +7,10 @@ import os
 import select
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 PR_SET_PDEATHSIG = 1
 ABOVE = 4  # generations: DVC, perhaps a shell, this process
@@ -20,7 +23,7 @@ def end_with_parent(number: signal.Signals) -> None:
 
 def end_with_dvc() -> None:
     """From now on, send this process SIGTERM when the DVC above it is gone; nothing if there is none."""
-    dvc = _dvc_above(os.getpid())
+    dvc = _dvc_above()
     if dvc is None:
         return
     try:
@@ -37,29 +40,10 @@ def _wait(handle: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _dvc_above(pid: int) -> int | None:
-    """The nearest process above `pid` that runs DVC."""
-    for _ in range(ABOVE):
-        pid = _parent(pid)
-        if pid <= 1:
-            return None
-        if _is_dvc(pid):
-            return pid
+def _dvc_above() -> int | None:
+    """Return the nearest process above this one that is `dvc ...` or `python -m dvc ...`; None if there is none."""
+    with suppress(psutil.Error):  # one has gone meanwhile
+        for process in psutil.Process().parents()[:ABOVE]:
+            if any(Path(word).name == "dvc" for word in process.cmdline()[:3]):
+                return int(process.pid)
     return None
-
-
-def _parent(pid: int) -> int:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return int(fields[1])
-
-
-def _is_dvc(pid: int) -> bool:
-    """Whether a process is `dvc ...` or `python -m dvc ...`."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return any(Path(os.fsdecode(word)).name == "dvc" for word in words[:3])

@@ -17,7 +17,7 @@ from pipeline.paths import PARAMS
 
 NetName = Literal["A", "A-LRN", "B", "C", "D", "E", "shallow"]
 RecipeName = Literal["scratch", "warm", "finetune", "jitter"]
-SourceName = Literal["digits", "imagefolder", "cifar10", "imagenette", "ilsvrc2012"]
+SourceName = Literal["digits", "imagefolder", "imagenette", "ilsvrc2012"]
 Device = Literal["auto", "cpu", "gpu"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 Origin = Literal["trained", "published"]  # of the weights that are scored

@@ -21,8 +21,11 @@ from pipeline.shards import Shards
 from pipeline.sources.published import BYTES, CLASSES, IMAGES
 
 # training and validation images and classes of sources that nobody need look at to know
-KNOWN = {"ilsvrc2012": (IMAGES["train"], IMAGES["val"], CLASSES), "imagenette": (9469, 3925, 10),
-         "cifar10": (50_000, 10_000, 10), "digits": (1343, 454, 10)}  # fmt: skip
+KNOWN = {
+    "ilsvrc2012": (IMAGES["train"], IMAGES["val"], CLASSES),
+    "imagenette": (9469, 3925, 10),
+    "digits": (1343, 454, 10),
+}
 SHAPE = 4 / 3  # the longer side of a photograph, of the shorter, where nobody has looked yet
 VIEWS = {"dense": 2, "crops": 50, "centre": 1}  # forward passes an image and scale (section 3.2)
 REFERENCE = "D"  # the net that a rate in images a second is of

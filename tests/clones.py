@@ -9,9 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import yaml
 from pictures import ROOT
 
@@ -38,14 +38,9 @@ def executed(output: str) -> set[str]:
     return set(re.findall(r"Running stage '([^']+)'", output))
 
 
-def at_work(folder: Path) -> list[str]:
+def at_work(folder: Path) -> list[int]:
     """The processes whose current folder is `folder`."""
-    found = []
-    for link in Path("/proc").glob("[0-9]*/cwd"):
-        with suppress(OSError):
-            if link.readlink() == folder.resolve():
-                found.append(link.parent.name)
-    return found
+    return [process.pid for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(folder.resolve())]
 
 
 def wait_for(found: Callable[[], object], seconds: float) -> None:

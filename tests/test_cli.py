@@ -95,3 +95,9 @@ def test_dvc_calls_stages_and_people_do_not_see_them() -> None:
     assert all(command.startswith(("vgg-repro stage ", "echo ")) for command in commands)
     listed = call("--help", folder=ROOT).stdout
     assert "status" in listed and "\n  stage " not in listed
+
+
+def test_make_alone_shows_all_targets() -> None:
+    done = subprocess.run(["make"], capture_output=True, text=True, cwd=ROOT, check=True)
+    (targets,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith(".PHONY:")]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == targets.split()[1:]

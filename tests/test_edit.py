@@ -5,15 +5,16 @@ from __future__ import annotations
 import shutil
 import string
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 from pictures import ROOT
 
-from pipeline.edit import set_values
+from pipeline.edit import set_values, with_row, write
 from pipeline.errors import UsageError
-from pipeline.params import load
+from pipeline.params import parse
 
 DATA = ("profiles", "mini", "data")
 
@@ -24,13 +25,21 @@ def path(tmp_path: Path) -> Path:
     return Path(shutil.copy(ROOT / "params.yaml", tmp_path))
 
 
-def test_only_the_values_change_and_comments_stay(path: Path) -> None:
-    before = path.read_text().splitlines()
-    assert set_values({"source": "imagefolder", "path": "/photographs"}, DATA, path)
-    after = path.read_text().splitlines()
-    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
-    assert [new.split(" #")[0].strip() for _, new in changed] == ["source: imagefolder", "path: /photographs"]
-    assert [new.partition("#")[2] for _, new in changed] == [old.partition("#")[2] for old, _ in changed]
+def changes(before: str, after: str) -> list[tuple[str, str]]:
+    """The lines that differ, of texts with as many lines."""
+    pairs = zip(before.splitlines(keepends=True), after.splitlines(keepends=True), strict=True)
+    return [(old, new) for old, new in pairs if old != new]
+
+
+@pytest.mark.parametrize("line", ["\n", "\r\n"])
+def test_one_line_changes_and_back_again_the_file_is_the_same(path: Path, line: str) -> None:
+    before = path.read_bytes().replace(b"\n", line.encode())
+    path.write_bytes(before)
+    assert set_values({"path": "/photographs of mine"}, DATA, path)
+    ((old, new),) = changes(before.decode(), path.read_bytes().decode())
+    assert new == old.replace("null", "/photographs of mine", 1), "its comment and the end of the line stay"
+    assert set_values({"path": None}, DATA, path)
+    assert path.read_bytes() == before
 
 
 def test_what_is_there_already_changes_nothing(path: Path) -> None:
@@ -40,42 +49,101 @@ def test_what_is_there_already_changes_nothing(path: Path) -> None:
     assert path.stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize(
-    "value",
-    ["null", "true", "5", "1e3", "2015-04-10", "", " ", "a # b", "#a", "a: b", "{a}", "[a", "'", '"', "\\", "~", "~/x",
-     "été/雪", "a\nb", "a\tb", "- a", "*a", "&a", "!a", "%a", "@a", "`a", "a,b", "x: y # z",
-     "-", "?", "- ", "a ", "|", ">", "...", "---", "a:", ":a", "=", "<<"],
-)  # fmt: skip
-def test_any_path_is_read_back_as_it_was(path: Path, value: str) -> None:
-    set_values({"path": value}, DATA, path)
-    assert yaml.safe_load(path.read_text())["profiles"]["mini"]["data"]["path"] == value
-    set_values({"path": "plain"}, DATA, path)
-    assert yaml.safe_load(path.read_text()) == {**yaml.safe_load((ROOT / "params.yaml").read_text())} | {
-        "profiles": yaml.safe_load(path.read_text())["profiles"]
-    }
+def test_a_file_in_another_layout_keeps_its_meaning(path: Path) -> None:
+    values = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(values, sort_keys=False, indent=4))
+    assert set_values({"path": "/a"}, DATA, path)
+    values["profiles"]["mini"]["data"]["path"] = "/a"
+    assert yaml.safe_load(path.read_text()) == values
 
 
-def test_random_paths_are_read_back_as_they_were(path: Path, rng: np.random.Generator, seed: int) -> None:
+def test_any_path_is_read_back_as_it_was(path: Path, rng: np.random.Generator) -> None:
     letters = [*string.printable.replace("\x0b", "").replace("\x0c", ""), *"é雪ß🙂"]
-    for _ in range(60):
-        value = "".join(rng.choice(letters, int(rng.integers(1, 12))))
+    odd = ["null", "true", "yes", "5", "1e3", "0o7", "1:30", "2015-04-10", "", " ", "a # b", "#a", "a: b", "{a}", "[a",
+           "~", "a\nb", "- a", "*a", "&a", "!a", "%a", "@a", "a ", "|", "...", "---", "=", "<<"]  # fmt: skip
+    for value in [*odd, *("".join(rng.choice(letters, int(rng.integers(1, 12)))) for _ in range(20))]:
         set_values({"path": value}, DATA, path)
-        assert load.__wrapped__(path).chosen.data.path == value, repr(value)
+        assert yaml.safe_load(path.read_text())["profiles"]["mini"]["data"]["path"] == value
+    set_values({"path": None}, DATA, path)
+    assert path.read_bytes() == (ROOT / "params.yaml").read_bytes()
 
 
-def test_what_would_be_wrong_is_refused_and_nothing_is_written(path: Path) -> None:
-    before = path.read_text()
-    with pytest.raises(UsageError, match=r"params\.yaml: profiles\.mini\.data\.path is missing"):
-        set_values({"source": "imagefolder"}, DATA, path)
-    with pytest.raises(UsageError, match=r"data\.source"):
-        set_values({"source": "imagefoldr"}, DATA, path)
-    with pytest.raises(UsageError, match=r"has no profiles\.mini\.data\.place"):
-        set_values({"place": "here"}, DATA, path)
-    assert path.read_text() == before
-    assert [one.name for one in path.parent.iterdir()] == ["params.yaml"], "nothing is left beside it"
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"source": "imagefolder"}, r"params\.yaml: profiles\.mini\.data\.path is missing"),
+        ({"source": "imagefoldr"}, r"data\.source"),
+        ({"place": "here"}, r"profiles\.mini\.data\.place is no key here"),
+        ({"path": "caf\udce9"}, "is no UTF-8"),
+    ],
+)
+def test_what_would_be_wrong_is_refused_and_nothing_is_written(
+    path: Path, values: dict[str, str | None], message: str
+) -> None:
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match=message):
+        set_values(values, DATA, path)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["params.yaml"], "nothing is left beside it"
 
 
-def test_a_file_without_the_key_is_explained(path: Path) -> None:
-    path.write_text("profile: mini\n")
-    with pytest.raises(UsageError, match="write it there by hand"):
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [("momentum", "momentun", "is missing"), ("weights: trained", "weights: trained\nweights: trained", "not YAML")],
+)
+def test_a_file_that_is_wrong_already_is_explained(path: Path, old: str, new: str, message: str) -> None:
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(UsageError, match=message):
         set_values({"path": "x"}, DATA, path)
+
+
+def test_rows_are_added_and_changed_a_line_each(path: Path) -> None:
+    text = path.read_text()
+    rows: dict[str, dict[str, Any]] = {
+        "D-jitter": {"file": "/a b/D: 16.caffemodel", "range": 255, "mean": [103.939, 116.779, 123.68]},
+        "E-jitter": {"file": "yes", "channels": "BGR", "deviation": [1e-5, 1.0, 0.225]},
+    }
+    for count, (name, values) in enumerate(rows.items(), 1):
+        write(with_row("imports", name, values, path), path)
+        lines = path.read_text().splitlines()
+        at = lines.index("imports:")
+        assert [line for n, line in enumerate(lines) if not at < n <= at + count] == [
+            "imports:" if line == "imports: {}" else line for line in text.splitlines()
+        ]
+        assert lines[at + count].startswith(f"  {name}: {{file: ")
+    assert yaml.safe_load(path.read_text())["imports"] == rows
+
+    before = path.read_text()
+    after = with_row("imports", "D-jitter", {"file": "/elsewhere"}, path)
+    assert [new for _, new in changes(before, after)] == ["  D-jitter: {file: /elsewhere}\n"]
+    assert path.read_text() == before, "nothing is written yet"
+    assert parse(after.encode(), path).imports["E-jitter"].channels == "BGR"
+    with pytest.raises(UsageError, match="channels"):
+        with_row("imports", "E-jitter", {"file": "x", "channels": "GBR"}, path)
+
+
+HAND = {  # rows as people write them, and what becomes of them when D-jitter's is written
+    "imports:\n  E-jitter: {file: e.pt} # mine\n  # the end\n": (
+        "imports:\n  E-jitter: {file: e.pt} # mine\n  D-jitter: {file: d.pt}\n  # the end\n"
+    ),
+    "imports:\n  E-jitter: {file: e.pt} # mine\n": (
+        "imports:\n  E-jitter: {file: e.pt} # mine\n  D-jitter: {file: d.pt}\n"
+    ),
+    "imports: # whose\n  C-384: {file: 'c.pt'} # C\n  # was another\n  D-jitter: {file: old.pt} # D\n": (
+        "imports: # whose\n  C-384: {file: 'c.pt'} # C\n  # was another\n  D-jitter: {file: d.pt} # D\n"
+    ),
+    "imports:\n  D-jitter:\n    file: old.pt\n    mean: [1.0, 2.0, 3.0]\n  E-jitter:\n    file: e.pt\n": (
+        "imports:\n  D-jitter: {file: d.pt}\n  E-jitter:\n    file: e.pt\n"
+    ),
+    "imports: {E-jitter: {file: e.pt}} # one\n": "imports: {E-jitter: {file: e.pt}, D-jitter: {file: d.pt}} # one\n",
+}
+
+
+@pytest.mark.parametrize("space", ["", "\n"])
+@pytest.mark.parametrize("rows", HAND)
+def test_a_row_goes_among_those_written_by_hand(path: Path, rows: str, space: str) -> None:
+    text = path.read_text()
+    path.write_text(text.replace("imports: {}\n\n", rows + space))
+    assert with_row("imports", "D-jitter", {"file": "d.pt"}, path) == text.replace(
+        "imports: {}\n\n", HAND[rows] + space
+    )

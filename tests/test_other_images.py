@@ -98,7 +98,7 @@ def test_a_manifest_of_other_images_is_not_shown(trained: Params) -> None:
         ((None, Path(".")), "read no folder: add --source imagefolder"),
         (("imagefolder", Path("nowhere")), "there is no folder nowhere/train"),
         (("imagefoldr", None), "Did you mean imagefolder"),
-        (("cifar10", Path("caf\udce9")), "is no UTF-8"),
+        (("imagenette", Path("caf\udce9")), "is no UTF-8"),
     ],
     ids=str,
 )
@@ -125,8 +125,8 @@ def test_a_download_goes_to_its_own_folder_and_not_among_photographs(
     (tmp_path / "photographs" / "train").mkdir(parents=True)
     _write(None, "imagefolder", Path("photographs"))
     assert load().chosen.data.path == "photographs"
-    _write(None, "cifar10", None)
-    assert (load().chosen.data.source, load().chosen.data.path) == ("cifar10", None)
+    _write(None, "imagenette", None)
+    assert (load().chosen.data.source, load().chosen.data.path) == ("imagenette", None)
 
 
 def test_a_profile_is_chosen_with_its_path_and_nothing_else_changes(

@@ -1,91 +1,89 @@
-"""What the processes of `child` do: try torch, and decode with DALI. Each prints its answer as JSON.
+"""torch and DALI tried in processes of their own, because either may be slow or end its process.
 
-`python -m pipeline.health.probes torch SIZES` (JSON: classes, crop, width, fc), and `... dali cpu` or `... dali gpu`.
+`python -m pipeline.health.probes torch` (or `dali cpu`, `dali gpu`) prints its answer as JSON.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import signal
+import subprocess
 import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-def torch_answers(sizes: dict[str, Any]) -> dict[str, Any]:
-    """Versions, each net's number of weights at these sizes, and what torch says of the GPUs."""
-    import torch
-
-    return {
-        "version": torch.__version__,
-        "cuda": torch.version.cuda or "",
-        "torchvision": _torchvision(),
-        "parameters": _parameters(sizes),
-        **_gpus(),
-    }
+PATIENCE = 180.0  # seconds; an environment on a network disk is slow at first
 
 
-def _torchvision() -> str:
-    """Why torchvision does not go with torch; empty if it does."""
-    import torch
-
+def probe(*words: str) -> dict[str, Any]:
+    """Return what a process of this module answers; with the key `died`, why it does not."""
+    command = [sys.executable, "-m", "pipeline.health.probes", *words]
     try:
-        from torchvision.ops import nms
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE, check=False)
+    except subprocess.TimeoutExpired:
+        return {"died": f"no answer within {PATIENCE:.0f} s"}
+    if done.returncode < 0:
+        return {"died": f"it was ended by {signal.Signals(-done.returncode).name}"}
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        return {"died": ["it said nothing", *done.stderr.strip().splitlines()][-1]}
+    return answer
 
-        nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)  # an operator in C++, which another pair lacks
+
+def torch_answer() -> dict[str, Any]:
+    """Return torch's version and CUDA, whether torchvision goes with it, and why it does not compute on the GPUs."""
+    import torch
+
+    found = {"version": torch.__version__, "cuda": torch.version.cuda or ""}
+    return {**found, "torchvision": _why_not(_torchvision), "why": _why_not(_multiply)}
+
+
+def _why_not(work: Any) -> str:
+    """Return the first line of the error that `work` ends with; nothing if it does not."""
+    try:
+        work()
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}".partition("\n")[0]
     return ""
 
 
-def _parameters(sizes: dict[str, Any]) -> dict[str, int]:
+def _torchvision() -> None:
+    import torch
+    from torchvision.ops import nms
+
+    nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)  # an operator in C++, which another pair lacks
+
+
+def _multiply() -> None:
+    """Multiply on each GPU; whatever torch raises without one, or if the product is wrong."""
     import torch
 
-    from vgg.nets import NETS, VGG
-
-    with torch.device("meta"):
-        return {net: sum(one.numel() for one in VGG(net, **sizes).parameters()) for net in NETS}
-
-
-def _gpus() -> dict[str, Any]:
-    """The GPUs that torch sees, and why there is none or it does not compute."""
-    import torch
-
-    try:
-        torch.cuda.init()  # type: ignore[no-untyped-call]
-        gpus = [_gpu(number) for number in range(torch.cuda.device_count())]
-        ones = torch.ones(64, 64, device="cuda")
-        wrong = float((ones @ ones).sum()) != 64**3
-    except Exception as error:
-        return {"gpus": [], "architectures": [], "why": str(error).partition("\n")[0]}
-    return {"gpus": gpus, "architectures": torch.cuda.get_arch_list(), "why": "it multiplies wrongly" if wrong else ""}
+    torch.cuda.init()  # type: ignore[no-untyped-call]
+    for number in range(torch.cuda.device_count()):
+        ones = torch.ones(64, 64, device=f"cuda:{number}")
+        if float((ones @ ones).sum()) != 64**3:
+            raise ArithmeticError(f"GPU {number} multiplies wrongly")
 
 
-def _gpu(number: int) -> dict[str, Any]:
-    import torch
-
-    found = torch.cuda.get_device_properties(number)
-    free, total = torch.cuda.mem_get_info(number)
-    return {"name": found.name, "capability": [found.major, found.minor], "memory": total, "free": free}
-
-
-def dali_answers(gpu: bool) -> dict[str, Any]:
-    """DALI's version, and how many grey levels its pixels of a small JPEG are from Pillow's, on average."""
+def dali_answer(gpu: bool) -> dict[str, Any]:
+    """Return DALI's version, and how many grey levels its pixels of a small JPEG are from Pillow's, on average."""
     import nvidia.dali
     from PIL import Image
 
     encoded = _jpeg()
-    with Image.open(io.BytesIO(encoded)) as picture:
-        wanted = np.asarray(picture.convert("RGB")).astype(float)
+    with Image.open(io.BytesIO(encoded)) as image:
+        wanted = np.asarray(image.convert("RGB")).astype(float)
     found = _decoded(encoded, gpu).astype(float)
     apart = float(np.abs(found - wanted).mean()) if found.shape == wanted.shape else 255.0
     return {"version": nvidia.dali.__version__, "apart": apart}
 
 
 def _jpeg() -> bytes:
-    """Smooth colours, 64 x 48, on which all decoders agree."""
+    """Return smooth colours, 64 x 48, on which all decoders agree."""
     from PIL import Image
 
     across, down = np.meshgrid(np.linspace(0, 255, 64), np.linspace(0, 255, 48))
@@ -114,5 +112,4 @@ def _decoded(encoded: bytes, gpu: bool) -> NDArray[np.uint8]:
 
 
 if __name__ == "__main__":
-    answers = torch_answers(json.loads(sys.argv[2])) if sys.argv[1] == "torch" else dali_answers(sys.argv[2] == "gpu")
-    print(json.dumps(answers))
+    print(json.dumps(torch_answer() if sys.argv[1] == "torch" else dali_answer(sys.argv[2] == "gpu")))

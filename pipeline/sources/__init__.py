@@ -22,14 +22,13 @@ def open_source(profile: Profile) -> Source:
         return folder.ImageFolder(root_of(profile), data.val_share, data.limit, profile.splits)
     if data.source == "ilsvrc2012":
         return ilsvrc.Ilsvrc(root_of(profile), data.limit, profile.splits)
-    kind = downloads.Cifar10 if data.source == "cifar10" else downloads.Imagenette
-    return kind(root_of(profile), data.val_share, data.limit)
+    return downloads.Imagenette(root_of(profile), data.val_share, data.limit)
 
 
 def fingerprint(profile: Profile) -> dict[str, Any]:
     """What the source looks like from outside, cheap to find out: two equal ones mean equal images.
 
-    Failure if its folder is not there; a data set that is downloaded is downloaded first.
+    Failure if its folder is not there; Imagenette is downloaded first.
     """
     from pipeline.sources import digits, downloads, folder, ilsvrc
 
@@ -41,7 +40,7 @@ def fingerprint(profile: Profile) -> dict[str, Any]:
         return {**chosen, **folder.fingerprint(root_of(profile), profile.splits)}
     if data.source == "ilsvrc2012":
         return {"source": data.source, "limit": data.limit, **ilsvrc.fingerprint(root_of(profile), profile.splits)}
-    return {**chosen, **downloads.fingerprint(data.source, root_of(profile))}
+    return {**chosen, **downloads.fingerprint(root_of(profile))}
 
 
 def seen_from_outside(params: Params) -> dict[str, Any]:
@@ -66,7 +65,7 @@ def missing(profile: Profile) -> str:
     if source == "imagefolder":
         first = profile.splits[0]
         return "" if (root / first).is_dir() else f"{root} has no folder {first}: images lie in {first}/CLASS/"
-    lies = (root / downloads.FOLDERS[source]).is_dir()
+    lies = (root / downloads.FOLDER).is_dir()
     return "" if lies else f"{source} is not in {root} yet; this downloads it: vgg-repro prepare"
 
 

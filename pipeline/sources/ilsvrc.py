@@ -24,10 +24,9 @@ from pipeline.sources.boxes import Fractions, in_pixels, read_boxes
 from pipeline.sources.compact import Compact, Found, Where, id_of
 from pipeline.sources.devkit import Devkit, read_devkit
 from pipeline.sources.folder import BESIDE, check_limit, file_bytes, leads_inside, printable, sorted_in, why_not
-from pipeline.sources.published import ARCHIVES, check_sums, departures
+from pipeline.sources.published import ARCHIVES, departures
 from pipeline.sources.tar import Member, members
 
-__all__ = ["Ilsvrc", "check_sums", "fingerprint", "missing"]
 NAMES = {"train": re.compile(r"(n\d{8})_\d{1,9}\.jpe?g", re.ASCII | re.IGNORECASE),
          "val": re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.ASCII | re.IGNORECASE)}  # fmt: skip
 EDGE = 2**16  # bytes at each end of an archive that its fingerprint is of

@@ -1,12 +1,9 @@
-"""ILSVRC-2012 as it was published: its archives, their sums, its counts; and how far a data set departs from that."""
+"""ILSVRC-2012 as it was published: its archives, its counts; and how far a data set departs from that."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from pipeline.sources import boxes, devkit
 from pipeline.sources.base import SPLITS, Split
 from pipeline.sources.devkit import Devkit
 
@@ -43,28 +40,3 @@ def _wrong(wnid: str, images: int, published: int | None) -> str:
         return f"{wnid} has {images} training images, not {published}"
     low, high = OF_A_CLASS
     return "" if low <= images <= high else f"{wnid} has {images} training images, not {low} to {high}"
-
-
-def check_sums(root: Path) -> Iterator[tuple[str, str]]:
-    """Each published archive in `root`, read whole: its name, and what is wrong with its MD5 if anything is."""
-    for name, sum_ in _sums().items():
-        try:
-            with (root / name).open("rb") as file:
-                found = hashlib.file_digest(file, "md5").hexdigest()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            yield name, f"it cannot be read: {error.strerror}"
-            continue
-        yield name, "" if found == sum_ else f"its MD5 is {found}, and {sum_} was published: fetch it again"
-
-
-def _sums() -> dict[str, str]:
-    """MD5 by archive: torchvision's, and those of the boxes from the page that has all of them."""
-    from torchvision.datasets.imagenet import ARCHIVE_META
-
-    known = {str(name): str(md5) for name, md5 in ARCHIVE_META.values()}
-    order = {devkit.ARCHIVE: known.pop(devkit.ARCHIVE)}  # small ones first: a wrong one is found at once
-    order[boxes.ARCHIVES["val"]] = "f4cd18b5ea29fe6bbea62ec9c20d80f0"
-    order[boxes.ARCHIVES["train"]] = "9271167e2176350e65cfe4e546f14b17"
-    return {**order, **known}
