@@ -14,12 +14,13 @@ from pipeline.files import write_text
 from pipeline.grid import TITLES
 from pipeline.paths import facts, results, table
 from pipeline.progress import duration
-from reports.charts import curves_chart, depth_chart, shallow_chart
+from reports.charts import MADE_BY, curves_chart, depth_chart, shallow_chart
 from reports.markdown import grid, heading, interval, number, published_text, table_text, title
 
 NO_DATA = ("table1", "table2")  # of the nets alone
 PICTURES = ("depth.png", "curves.png", "shallow.png")
 PAGES = (*(f"{name}.md" for name in TITLES), "training.md", *PICTURES)
+FOOT = "\n[All tables](README.md)\n"  # ends every page but the index
 WARNING = "> **These numbers are not comparable with the paper's.** {reason}.\n"
 SPEEDS = (("images_per_second", 0), ("waited", 1))  # of a run, and their digits
 FULL = ("paper", "published")  # profiles whose nets, sizes and images are the paper's
@@ -42,10 +43,18 @@ def render(profile: str, out: Path) -> list[Path]:
     folder = out / profile
     written = [*_tables(results_here, folder), *_training(results_here, folder)]
     written.insert(0, _page(folder / "README.md", _index(results_here, folder)))
-    for name in PAGES:
-        if folder / name not in written:  # of other images
-            (folder / name).unlink(missing_ok=True)
+    for path in (folder / name for name in PAGES):
+        if path not in written and _is_ours(path):  # of other images
+            path.unlink()
     return [path for path in written if path.suffix == ".md"]
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a page or picture is there and was written by this program, not by its reader."""
+    if not path.is_file():
+        return False
+    content = path.read_bytes()
+    return content.endswith(FOOT.encode()) if path.suffix == ".md" else f"Software\0{MADE_BY}".encode() in content
 
 
 class Results:
@@ -84,7 +93,7 @@ def _tables(found: Results, folder: Path) -> Iterator[Path]:
             yield folder / "shallow.png"
             picture = "\n![B and the shallow net at the centre crop](shallow.png)\n"
         body = table_text(values).split("\n\n", 1)[1]
-        text = f"# {title(name)}\n\n{_warning(found, name)}\n{body}\n{picture}\n[All tables](README.md)\n"
+        text = f"# {title(name)}\n\n{_warning(found, name)}\n{body}\n{picture}{FOOT}"
         yield _page(folder / f"{name}.md", text)
     if {"table3", "table4"} <= set(found.tables):
         depth_chart(found.tables["table3"], found.tables["table4"], folder / "depth.png")
@@ -116,7 +125,7 @@ def _training(found: Results, folder: Path) -> Iterator[Path]:
         yield folder / "curves.png"
         text += "\n![Learning curves; dotted: the learning rate fell by a factor of ten](curves.png)\n"
         text += "\nDotted lines: the learning rate fell by a factor of ten.\n"
-    yield _page(folder / "training.md", text + "\n[All tables](README.md)\n")
+    yield _page(folder / "training.md", text + FOOT)
 
 
 def _index(found: Results, folder: Path) -> str:
