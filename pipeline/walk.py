@@ -6,6 +6,8 @@ date by a `dvc repro --single-item` of its own, so that the lock file, the cache
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import FileIO
+from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from types import FrameType
 from typing import Any
@@ -41,6 +44,7 @@ SKIPPED = (
     "didn't change, skipping",
     "is cached - skipping run, checking out outputs",
 )  # and how one ends when it does not
+IN_USE = Path(".dvc/tmp/rwlock")  # DVC's list of the files that each DVC reads and writes
 PIPE = 1 << 16  # bytes that a pipe holds, and so all that a process can have left in it
 LAST = 8  # lines of a failed stage that are said again at the end
 ENDING = (  # a training stage writes its checkpoint at the first two; how long we wait for it
@@ -96,6 +100,19 @@ def foreseen(targets: Sequence[str], params: Params) -> tuple[Needs, list[str]]:
 def repro(stages: Sequence[str]) -> list[str]:
     """The command that has DVC bring stages up to date, one after the other, and nothing before them."""
     return [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *stages]
+
+
+def mend_list_of_files() -> None:
+    """Remove DVC's list of files in use if it is broken, as a DVC leaves it that is killed while it writes it.
+
+    DVC writes it in place, under a lock of its own, and with a broken one does nothing.
+    """
+    with suppress(FileNotFoundError), IN_USE.with_suffix(".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            json.loads(IN_USE.read_text())
+        except ValueError:
+            IN_USE.unlink()
 
 
 @dataclass
@@ -162,6 +179,7 @@ class Walk:
 
         Interrupted after SIGINT or SIGTERM, when no child is left.
         """
+        mend_list_of_files()
         signals = handled(self._ask, signal.SIGINT, signal.SIGTERM)
         with DefaultSelector() as self.events, self.view, signals, self._children_end():
             if self.cheap:

@@ -324,6 +324,20 @@ def test_nothing_runs_beside_who_has_the_whole_machine(place: Place) -> None:
     assert place.times("end")["x"] < min(place.times("begin")[stage] for stage in "yz")
 
 
+@pytest.mark.parametrize(("text", "stays"), [("", False), ('{"write": {"a', False), ("{}", True)])
+def test_a_list_of_files_in_use_that_a_killed_dvc_has_left_broken_is_removed(
+    text: str, stays: bool, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC would do nothing until somebody does."""
+    monkeypatch.chdir(place.folder)
+    known = place.folder / ".dvc/tmp/rwlock"
+    known.parent.mkdir(parents=True)
+    known.with_suffix(".lock").touch()
+    known.write_text(text)
+    place.walk({"x": frozenset()}).run()
+    assert known.exists() == stays
+
+
 def test_what_was_taken_to_cost_nothing_is_run_alone_if_it_fails(place: Place) -> None:
     place.does("data", "[ $# = 1 ] || exit 1")
     one = place.walk(GRAPH, 2, cheap=["data", "a"])
