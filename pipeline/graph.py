@@ -1,6 +1,6 @@
 """DVC's graph: its stages, what each needs, and what the next `dvc repro` would do with each, and why.
 
-Nothing is locked, run or written: others may be at work.
+Nothing is run or written, and no lock is kept, for others may be at work: DVC's own is only looked at.
 
 The run cache is asked by functions that DVC keeps private: hence pyproject.toml holds DVC to one minor version.
 """
@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from pipeline.errors import Failure, UsageError
 from pipeline.files import json_text
+from pipeline.lock import holder
 from pipeline.params import Params
 from pipeline.paths import FINGERPRINT, facts, shards_root
 from pipeline.sources import missing, seen_from_outside
@@ -29,7 +30,10 @@ IMPORT = "import@"
 NEVER = "never run with profile"
 NAMED = 3  # stages named at the most, of those that a stage waits for
 LOCKFILE = Path("dvc.lock")
-TRIES, PAUSE = 7, 0.25  # of reading a lock file that may be being written, before a last one; seconds between them
+DVCS_LOCK = Path(".dvc/tmp/lock")  # which DVC holds while it writes that, not while a stage runs
+TRIES = 20  # of reading a lock file that is written each time
+PAUSE, STILL = 0.1, 10.0  # seconds between looks at who holds the lock; and without a change until it does not matter
+Written = tuple[int, int, int] | None
 T = TypeVar("T")
 ALWAYS = "it runs each time"  # as stages without inputs do
 
@@ -49,11 +53,7 @@ def needs(targets: Sequence[str]) -> Needs:
     UsageError for a target that DVC does not know.
     """
 
-    def look(repo: Any) -> Needs:
-        graph = repo.index.graph
-        return {one.addressing: _upstream(graph, one) for one in _ordered(repo, targets)}
-
-    return _between_writes(look)
+    return _in_repo(targets, lambda repo, stages: {one.addressing: _upstream(repo.index.graph, one) for one in stages})
 
 
 def fates(targets: Sequence[str], params: Params) -> list[Fate]:
@@ -62,52 +62,67 @@ def fates(targets: Sequence[str], params: Params) -> list[Fate]:
     A stage whose inputs are as they were is taken to make again what it made then.
     """
 
-    def look(repo: Any) -> list[Fate]:
-        stages = _ordered(repo, targets)
+    def look(repo: Any, stages: list[Any]) -> list[Fate]:
         makers = {str(out): stage.addressing for stage in stages for out in stage.outs}
         foresight = _Foresight(repo, params, makers)
         return [Fate(stage.addressing, _upstream(repo.index.graph, stage), *foresight.fate(stage)) for stage in stages]
 
-    return _between_writes(look)
+    return _in_repo(targets, look)
 
 
-def _between_writes(look: Callable[[Any], T]) -> T:
-    """What `look` finds in the repository; again if dvc.lock was being written meanwhile.
+def _in_repo(targets: Sequence[str], look: Callable[[Any, list[Any]], T]) -> T:
+    """What `look` makes of DVC's repository and the stages that `targets` come down to."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
 
-    A DVC at work writes it in place, so that for some tenths of a second half of it can be read.
+    try:
+        with Repo() as repo:
+            return look(repo, _between_writes(repo, targets))
+    except DvcException as reason:
+        raise UsageError(str(reason)) from None
+
+
+def _between_writes(repo: Any, targets: Sequence[str]) -> list[Any]:
+    """Read the stages, and with them dvc.lock, when it is whole; Failure if it changes each time.
+
+    DVC writes it in place, and a part of it can be one that parses. But it holds its own lock meanwhile: what was read
+    is whole if nobody held that at a time since when the file has not changed.
     """
     for _ in range(TRIES):
-        before = _written()
+        before = _settled()
         try:
-            found = _in_repo(look)
-        except UsageError as reason:
-            if LOCKFILE.name not in str(reason):
+            stages = _ordered(repo, targets)
+        except Exception:  # whatever DVC makes of half a file
+            if _written() == before:
                 raise
         else:
             if _written() == before:
-                return found
+                return stages
+        repo._reset()
+    raise Failure(f"{LOCKFILE} has changed {TRIES} times while it was read: ask again when less DVC is at work here")
+
+
+def _settled() -> Written:
+    """Wait until nobody can be writing dvc.lock; return when it was last written.
+
+    A DVC that holds its lock for long, such as `dvc pull`, does not write all the time: none writes for STILL seconds
+    without a change of the file.
+    """
+    before, since = _written(), time.monotonic()
+    while holder(DVCS_LOCK) and time.monotonic() < since + STILL:
         time.sleep(PAUSE)
-    return _in_repo(look)
+        if (now := _written()) != before:
+            before, since = now, time.monotonic()
+    return before
 
 
-def _written() -> tuple[int, int, int] | None:
+def _written() -> Written:
     """When dvc.lock was last written, and how much of it."""
     try:
         about = LOCKFILE.stat()
     except FileNotFoundError:
         return None
     return about.st_mtime_ns, about.st_size, about.st_ino
-
-
-def _in_repo(look: Callable[[Any], T]) -> T:
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo() as repo:
-            return look(repo)
-    except DvcException as reason:
-        raise UsageError(str(reason)) from None
 
 
 def _ordered(repo: Any, targets: Sequence[str]) -> list[Any]:

@@ -10,6 +10,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from mimetypes import MimeTypes
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ from pipeline.sources.base import Unreadable
 READABLE = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")  # no EPS: Pillow would run it
 JPEGS = ("JPEG", "MPO")  # an MPO is a JPEG with more behind it
 PLAIN = (*JPEGS, "PNG", "WEBP")
+KINDS = MimeTypes()  # Python's own table of endings, which is the same on all machines
+OTHER_ENDINGS = (".cfg", ".db", ".ini", ".lnk", ".log", ".yaml", ".yml")  # that are not in it
 ORIENTATION = 0x0112  # EXIF's tag
 # EXIF's orientation to what makes it upright: rows and columns exchanged first, then upside down, then left to right
 TURNS = {2: (False, False, True), 3: (False, True, True), 4: (False, True, False), 5: (True, False, False),
@@ -29,6 +32,10 @@ Turn = tuple[bool, bool, bool]
 AS_IT_IS: Turn = (False, False, False)
 Pixels = NDArray[np.uint8]
 Bounds = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+
+
+class NoImage(Unreadable):
+    """Bytes that are no image of any kind."""
 
 
 class Picture(NamedTuple):
@@ -47,7 +54,7 @@ def look(encoded: bytes, max_aspect: float, upright: bool = True, distrust: bool
     A JPEG's data is left to DALI, unless with `distrust`; all else is decoded whole by Pillow.
     """
     if not encoded:
-        raise Unreadable("an empty file")
+        raise NoImage("an empty file")
     with _opened(encoded) as picture:
         _check_shape(picture, max_aspect)
         if distrust or picture.format not in JPEGS:
@@ -65,7 +72,7 @@ def _opened(encoded: bytes) -> Iterator[Image.Image]:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded), formats=READABLE) as picture:
             yield picture
     except UnidentifiedImageError:
-        raise Unreadable(_what_it_is(encoded)) from None
+        raise _what_it_is(encoded) from None
     except Image.DecompressionBombError:
         raise Unreadable(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels") from None
     except Unreadable:
@@ -174,11 +181,17 @@ def _check_shape(picture: Image.Image, max_aspect: float) -> None:
         raise Unreadable(f"more than one picture: a {picture.format} of {frames}")
 
 
-def _what_it_is(encoded: bytes) -> str:
-    """What bytes are that are no image, as far as their beginning tells."""
+def _what_it_is(encoded: bytes) -> Unreadable:
+    """What bytes are that Pillow does not know, as far as their beginning tells."""
     start = encoded[:512].lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<svg")):
-        return "a web page or other markup, no image"
+        return NoImage("a web page or other markup, no image")
     if start[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
-        return "HEIF, which is not read: save it as JPEG"
-    return "no image" if start.strip(b"\0") else "nothing but zeros"
+        return Unreadable("HEIF, which is not read: save it as JPEG")
+    return NoImage("no image" if start.strip(b"\0") else "nothing but zeros")
+
+
+def is_named_otherwise(name: str) -> bool:
+    """Return whether a file's ending is that of another kind of file: notes.txt, but neither photo.heic nor photo."""
+    kind = KINDS.guess_type(name)[0]
+    return not kind.startswith("image/") if kind else name.lower().endswith(OTHER_ENDINGS)

@@ -25,7 +25,7 @@ from pipeline.params import Params
 from pipeline.paths import LEFT_OUT, MANIFEST, SHARDS, shards_root
 from pipeline.progress import Progress
 from pipeline.shards import Columns, Shards, part_name, read_part
-from pipeline.shardwork import Task, Work, make_shard
+from pipeline.shardwork import Task, Work, is_unreadable, make_shard
 from pipeline.signals import stopped_by_sigterm
 from pipeline.sources import fingerprint, open_source
 from pipeline.sources.base import SPLITS, Listing, Source, Split
@@ -189,7 +189,7 @@ def _make_shards(work: Work, tasks: list[Task], listing: Listing) -> None:
         if part is None:
             missing.append(task)
         else:
-            unreadable += _left_out(part)
+            unreadable += _unreadable(part)
     done = total - sum(len(task.entries) for task in missing)
     if done:
         print(f"prepare: {done} images of {total} are in whole shards already", flush=True)
@@ -206,8 +206,9 @@ def _make_shards(work: Work, tasks: list[Task], listing: Listing) -> None:
         raise
 
 
-def _left_out(part: Columns) -> list[tuple[str, str]]:
-    return [(id, why) for id, why in zip(part["id"].tolist(), part["left_out"].tolist(), strict=True) if why]
+def _unreadable(part: Columns) -> list[tuple[str, str]]:
+    reasons = zip(part["id"].tolist(), part["left_out"].tolist(), strict=True)
+    return [(id, why) for id, why in reasons if is_unreadable(why)]
 
 
 def _forget_unreadable(folder: Path, tasks: list[Task]) -> None:

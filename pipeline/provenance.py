@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "nvidia-dali-cuda130", "numpy", "dvc")
-CODE = ("vgg", "pipeline", "stages", "params.yaml")  # what numbers depend on
+TABLES = (":(glob)reports/*.py", "reports/printed")  # not reports/PROFILE, where results are written
+CODE = ("vgg", "pipeline", "stages", *TABLES, "params.yaml")  # what numbers depend on
 
 
 def provenance(device: str, threads: int, seconds: float, processes: int = 1) -> dict[str, Any]:

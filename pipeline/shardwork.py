@@ -16,13 +16,25 @@ from numpy.typing import NDArray
 from pipeline.colours import moments
 from pipeline.device import gpu_of
 from pipeline.params import Prepare
-from pipeline.picture import AS_IT_IS, Picture, encode, libjpegs_warning, look, recoded, turned, turned_box
+from pipeline.picture import (
+    AS_IT_IS,
+    NoImage,
+    Picture,
+    encode,
+    is_named_otherwise,
+    libjpegs_warning,
+    look,
+    recoded,
+    turned,
+    turned_box,
+)
 from pipeline.shards import Row, ShardWriter
 from pipeline.sources.base import Box, Encoded, Entry, Source, Split, Unreadable
 from vgg.draws import rescaled
 from vgg.images import PIXELS, Decoder
 
 BATCH = 32  # images decoded at a time
+OTHER_FILE = "no image, and not named like one"
 NO_BOXES = np.zeros((0, 4))
 
 
@@ -68,7 +80,12 @@ def make_shard(work: Work, task: Task, distrust: bool = False) -> Done:
         for group in _groups(_candidates(work, task.entries, distrust)):
             for row, stored in _rows(work, task.split, group, decoder, murmur):
                 writer.add(row, stored)
-    return Done(len(writer.rows), [(row.id, row.left_out) for row in writer.rows if row.left_out])
+    return Done(len(writer.rows), [(row.id, row.left_out) for row in writer.rows if is_unreadable(row.left_out)])
+
+
+def is_unreadable(left_out: str) -> bool:
+    """Return whether this is why an image is left out, and not another file among the images."""
+    return left_out not in ("", OTHER_FILE)
 
 
 def _candidates(work: Work, entries: Sequence[Entry], distrust: bool) -> Iterator[Candidate]:
@@ -79,7 +96,8 @@ def _candidates(work: Work, entries: Sequence[Entry], distrust: bool) -> Iterato
             picture = look(source.data, work.params.max_aspect, work.params.upright, distrust)
             yield Candidate(entry, source, picture, "")
         except Unreadable as reason:
-            yield Candidate(entry, source, None, str(reason))
+            other = isinstance(reason, NoImage) and is_named_otherwise(entry.id)
+            yield Candidate(entry, source, None, OTHER_FILE if other else str(reason))
 
 
 def _groups(candidates: Iterator[Candidate]) -> Iterator[list[Candidate]]:

@@ -6,6 +6,8 @@ date by a `dvc repro --single-item` of its own, so that the lock file, the cache
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -16,8 +18,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import FileIO
+from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from types import FrameType
+from typing import Any
+
+import psutil
 
 from pipeline.errors import Failure, Interrupted
 from pipeline.graph import ALWAYS, Needs, fates, needs
@@ -37,6 +44,8 @@ SKIPPED = (
     "didn't change, skipping",
     "is cached - skipping run, checking out outputs",
 )  # and how one ends when it does not
+IN_USE = Path(".dvc/tmp/rwlock")  # DVC's list of the files that each DVC reads and writes
+PIPE = 1 << 16  # bytes that a pipe holds, and so all that a process can have left in it
 LAST = 8  # lines of a failed stage that are said again at the end
 ENDING = (  # a training stage writes its checkpoint at the first two; how long we wait for it
     (signal.SIGINT, 600.0, "stopping; a second Ctrl-C does not wait for checkpoints"),
@@ -78,7 +87,8 @@ def foreseen(targets: Sequence[str], params: Params) -> tuple[Needs, list[str]]:
     """
     try:
         known = fates(targets, params)
-    except OSError:  # others are at work, and a file has gone as it was looked at
+    except OSError as reason:  # others are at work, and a file has gone as it was looked at
+        print(f"no forecast of what is up to date ({reason}): DVC is asked for each stage by itself", flush=True)
         return needs(targets), []
     cheap: dict[str, None] = {}
     for fate in known:
@@ -90,6 +100,19 @@ def foreseen(targets: Sequence[str], params: Params) -> tuple[Needs, list[str]]:
 def repro(stages: Sequence[str]) -> list[str]:
     """The command that has DVC bring stages up to date, one after the other, and nothing before them."""
     return [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *stages]
+
+
+def mend_list_of_files() -> None:
+    """Remove DVC's list of files in use if it is broken, as a DVC leaves it that is killed while it writes it.
+
+    DVC writes it in place, under a lock of its own, and with a broken one does nothing.
+    """
+    with suppress(FileNotFoundError), IN_USE.with_suffix(".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            json.loads(IN_USE.read_text())
+        except ValueError:
+            IN_USE.unlink()
 
 
 @dataclass
@@ -115,6 +138,14 @@ class Child:
         """To DVC and all below it, which are a session of their own."""
         with suppress(ProcessLookupError):
             os.killpg(self.child.pid, number)
+
+    def has_left_work(self) -> bool:
+        """Return whether a process that it started, such as a stage that outlives its DVC, still runs."""
+        for process in psutil.process_iter():
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if os.getpgid(process.pid) == self.child.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    return True
+        return False
 
 
 @dataclass
@@ -148,8 +179,9 @@ class Walk:
 
         Interrupted after SIGINT or SIGTERM, when no child is left.
         """
+        mend_list_of_files()
         signals = handled(self._ask, signal.SIGINT, signal.SIGTERM)
-        with DefaultSelector() as self.pipes, self.view, signals, self._children_end():
+        with DefaultSelector() as self.events, self.view, signals, self._children_end():
             if self.cheap:
                 self._begin(self.cheap, self.whole)
             while self._go_on():
@@ -200,27 +232,53 @@ class Walk:
             self.command(stages), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             env={**os.environ, **self._environment(share)}, start_new_session=True, preexec_fn=settle,
         )  # fmt: skip
-        assert child.stdout is not None
         self.running.append(Child(stages, taken, share, child))
-        self.pipes.register(child.stdout, EVENT_READ, self.running[-1])
+        self._listen(self.running[-1])
+
+    def _listen(self, one: Child) -> None:
+        """Have the walk woken by what a child prints, and by its end."""
+        assert one.child.stdout is not None
+        os.set_blocking(one.child.stdout.fileno(), False)
+        self.events.register(one.child.stdout, EVENT_READ, one)
+        with suppress(OSError):  # on a kernel that cannot do it, the next look finds the end
+            self.events.register(FileIO(os.pidfd_open(one.child.pid)), EVENT_READ, one)
 
     def _environment(self, share: Share) -> Mapping[str, str]:
         return share.environment | ({EVERY: self.view.every} if self.view.every else {})
 
     def _hear(self) -> None:
-        """Pass on what the stages print; one whose end of the pipe is closed has ended, and all that it started."""
-        for key, _ in self.pipes.select(LOOK):
-            one: Child = key.data
-            some = os.read(key.fd, 1 << 16)
-            *lines, one.rest = (one.rest + some).split(b"\n")
-            if not some:
-                lines, one.rest = [one.rest], b""
-            for line in lines:
-                self._line(one, line.decode(errors="replace").rstrip("\r").rpartition("\r")[2])
-            if not some:
-                self._finish(one)
+        """Pass on what the stages print, and see which have ended: whose process has exited, whoever holds its pipe."""
+        for key, _ in self.events.select(LOOK):
+            if key.fileobj is key.data.child.stdout:
+                self._read(key.data)
+            else:
+                self._deafen(key.fileobj)
+        for one in [one for one in self.running if self._has_ended(one)]:
+            self._finish(one)
 
-    def _line(self, one: Child, line: str) -> None:
+    def _read(self, one: Child) -> None:
+        """Pass on what a child has printed by now, in whole lines."""
+        assert one.child.stdout is not None
+        try:
+            some = os.read(one.child.stdout.fileno(), PIPE)
+        except BlockingIOError:
+            return
+        if not some:  # all have closed it
+            self._deafen(one.child.stdout)
+        *lines, one.rest = (one.rest + some).split(b"\n")
+        for line in lines:
+            self._line(one, line)
+
+    def _deafen(self, file: Any) -> None:
+        self.events.unregister(file)
+        file.close()
+
+    def _has_ended(self, one: Child) -> bool:
+        """Return whether a child has exited; when asked to end, also whether no stage outlives it."""
+        return one.child.poll() is not None and not (self.asked and one.has_left_work())
+
+    def _line(self, one: Child, printed: bytes) -> None:
+        line = printed.decode(errors="replace").rstrip("\r").rpartition("\r")[2]
         if not line.strip() or line.startswith(CHATTER):
             return
         one.busy = one.busy or BUSY in line
@@ -232,12 +290,16 @@ class Walk:
             self.view.say(one.name, line)
 
     def _finish(self, one: Child) -> None:
+        """Pass on a child's last words, which somebody else may go on to add to, and judge it."""
         assert one.child.stdout is not None
-        self.pipes.unregister(one.child.stdout)
-        one.child.stdout.close()
+        if not one.child.stdout.closed:
+            self._read(one)
+        self._line(one, one.rest)
+        for key in [key for key in self.events.get_map().values() if key.data is one]:
+            self._deafen(key.fileobj)
         self.running.remove(one)
         self.free += one.taken
-        self._judge(one, one.child.wait())
+        self._judge(one, one.child.returncode)
 
     def _judge(self, one: Child, code: int) -> None:
         """What an end means: done; failed; to be tried again, where others are at work on the stage's files."""

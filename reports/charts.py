@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pipeline.files import whole
 from vgg.nets import weight_layers
 
+MADE_BY = "vgg-repro"  # stands in every picture's file
 INK, PALE = "#222222", "#8a8a8a"
 COLOURS = {"single / single": "#4477aa", "jittered / single": "#ee8866", "jittered / several": "#228833"}
 STYLE: dict[Any, Any] = {
@@ -160,4 +161,4 @@ def contact_sheet(crops: NDArray[np.uint8], names: Sequence[str], path: Path) ->
 
 def _write(figure: Figure, path: Path) -> None:
     with whole(path) as file:
-        figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
+        figure.savefig(file, format="png", dpi=120, metadata={"Software": MADE_BY})

@@ -8,11 +8,12 @@ from pathlib import Path
 from pipeline.errors import Failure
 from pipeline.files import write_text
 from pipeline.grid import TITLES
+from reports.charts import MADE_BY
 from reports.figures import FIGURES, SHALLOW, draw_figures
 from reports.index_page import index_page
 from reports.markdown import markdown
 from reports.page import Figure, Page
-from reports.page_parts import comparability_warning
+from reports.page_parts import ALL_TABLES, comparability_warning
 from reports.results import Results
 from reports.table_pages import table_page
 from reports.training_page import training_page
@@ -37,9 +38,9 @@ def render(profile: str, out: Path) -> list[Path]:
     for name, page in _pages(results_here, figures, _has_data_page(results_here, folder)):
         write_text(folder / name, markdown(page))
         written.append(folder / name)
-    for name in PAGES:
-        if folder / name not in written:  # of other images
-            (folder / name).unlink(missing_ok=True)
+    for path in (folder / name for name in PAGES):
+        if path not in written and _is_ours(path):  # of other images
+            path.unlink()
     return [path for path in written if path.suffix == ".md"]
 
 
@@ -51,6 +52,16 @@ def _pages(results: Results, figures: Sequence[Figure], has_data_page: bool) -> 
         yield f"{name}.md", table_page(values, comparability_warning(results, name), figure)
     if results.summaries:
         yield "training.md", training_page(results, figures)
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a page or picture is there and was written by this program, not by its reader."""
+    if not path.is_file():
+        return False
+    content = path.read_bytes()
+    if path.suffix == ".md":
+        return content.endswith(f"\n{markdown((ALL_TABLES,))}".encode())
+    return f"Software\0{MADE_BY}".encode() in content
 
 
 def _has_data_page(results: Results, folder: Path) -> bool:

@@ -75,13 +75,13 @@ def parameter_counts() -> list[dict[str, Any]]:
 
 
 class Scores:
-    """The posteriors on disk of the images that `facts` tells of, each file read once."""
+    """The posteriors on disk of the images that `facts` tells of, of which one array at a time is in memory."""
 
     def __init__(self, params: Params, facts: Facts) -> None:
         self.params, self.facts = params, facts
         self.possible = set(scored(params))  # by the weights that there are or can be made
         self.published: dict[str, Any] = {}  # of the runs read so far those of published weights, with their record
-        self.read: dict[tuple[str, str], dict[str, NDArray[Any]]] = {}
+        self.read: dict[tuple[str, str], str] = {}  # run and mode of the files read so far, to their weights' hash
 
     def has(self, run: str, mode: str) -> bool:
         """Whether the run has been scored in this mode, on these images and no others."""
@@ -94,22 +94,22 @@ class Scores:
         except (OSError, ValueError):
             return None
 
-    def file(self, run: str, mode: str) -> dict[str, NDArray[Any]]:
-        """A score file's arrays: posteriors (images, K) by Q, `labels` (images,), `weights`. Failure if broken."""
-        if (run, mode) not in self.read:
-            path = posteriors(run, mode)
-            try:
-                with np.load(path) as arrays:
-                    self.read[run, mode] = dict(arrays)
-                if record := (self._said(run, mode) or {}).get("published"):
-                    self.published[run] = record
-            except (OSError, ValueError, EOFError, BadZipFile) as reason:
-                raise Failure(f"{path} cannot be read ({reason}); make it with: vgg-repro score {mode} {run}") from None
-        return self.read[run, mode]
+    def array(self, run: str, mode: str, name: str) -> NDArray[Any]:
+        """One array of a score file: `labels` (images,), or the posteriors (images, K) at a Q. Failure if broken."""
+        path = posteriors(run, mode)
+        try:
+            with np.load(path) as arrays:  # reads an array when it is asked for
+                self.read[run, mode] = str(arrays["weights"])
+                found: NDArray[Any] = arrays[name]
+        except (OSError, ValueError, EOFError, KeyError, BadZipFile) as reason:
+            raise Failure(f"{path} cannot be read ({reason}); make it with: vgg-repro score {mode} {run}") from None
+        if record := (self._said(run, mode) or {}).get("published"):
+            self.published[run] = record
+        return found
 
     def weights(self) -> dict[str, str]:
         """The runs read so far, each with the hash of the weights that were scored."""
-        return {run: str(arrays["weights"]) for (run, _), arrays in sorted(self.read.items())}
+        return {run: weights for (run, _), weights in sorted(self.read.items())}
 
     def precisions(self) -> dict[str, list[str]]:
         """The precisions that the nets read so far were trained and scored in, as far as they are known."""
@@ -126,15 +126,25 @@ class Scores:
 
 
 def average(row: Row, scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """A row's posteriors (images, K) and the labels (images,): the mean over its runs, modes and test scales."""
-    arrays = [
-        scores.file(run, mode)[str(scale)].astype(np.float64)
-        for run, mode in row.needs()
-        for scale in _scales(row, scores.params.runs[run], mode)
+    """A row's posteriors (images, K) and the labels (images,): the mean over its runs, modes and test scales.
+
+    Bit for bit `np.mean` of all arrays as float64, which adds them in the same order; Failure if their shapes differ.
+    """
+    sources = [
+        (run, mode, str(scale)) for run, mode in row.needs() for scale in _scales(row, scores.params.runs[run], mode)
     ]
-    if len({array.shape for array in arrays}) > 1:
+    total = scores.array(*sources[0]).astype(np.float64)
+    for source in sources[1:]:
+        _add(total, scores.array(*source), row)
+    total /= len(sources)
+    return total, scores.array(row.runs[0], row.modes[0], "labels")
+
+
+def _add(total: NDArray[np.float64], array: NDArray[Any], row: Row) -> None:
+    """Add an array to `total` in place; it is let go before the next one is read."""
+    if array.shape != total.shape:
         raise Failure(f"the scores of {', '.join(row.runs)} are of different images; score them again")
-    return np.mean(arrays, 0), scores.file(row.runs[0], row.modes[0])["labels"]
+    total += array
 
 
 def _scales(row: Row, run: Run, mode: str) -> tuple[int, ...]:

@@ -6,26 +6,25 @@ depends on, so that a whole reproduction takes seconds; DVC, dvc.yaml and params
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import yaml
-from clones import call, tiny_clone
+from clones import call, tiny_clone, wait_for
 from pictures import fresh_seed
+from zc.lockfile import LockFile
 
-from pipeline.errors import UsageError
+from pipeline import graph
+from pipeline.errors import Failure, UsageError
 from pipeline.graph import ALWAYS, Fate, fates, needs
 from pipeline.params import parse
 
@@ -428,33 +427,128 @@ def test_what_was_made_with_another_profile_is_cached(small: Place, monkeypatch:
         (small.root / "params.yaml").write_text(text)
 
 
-def test_a_lock_file_that_dvc_is_writing_is_read_when_it_is_whole(
+class Clock:
+    """Takes the place of `time`: a sleep takes none, and does the next of some things."""
+
+    def __init__(self, *steps: Callable[[], object]) -> None:
+        self.now, self.steps = 0.0, list(steps)
+
+    def monotonic(self) -> float:
+        """The seconds slept."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """What the code under test waits by."""
+        self.now += seconds
+        if self.steps:
+            self.steps.pop(0)()
+
+
+class Writer:
+    """A DVC that writes dvc.lock, in place and under its own lock, and stops half-way."""
+
+    def __init__(self, place: Place, half: Callable[[str], str]) -> None:
+        self.file, self.lock = place.root / "dvc.lock", place.root / ".dvc/tmp/lock"
+        self.whole = self.file.read_text()
+        self.part = half(self.whole)
+        self.held: Any = None
+
+    def begin(self) -> None:
+        """Take the lock and write the first part."""
+        self.held = LockFile(str(self.lock))
+        self.file.write_text(self.part)
+
+    def write(self) -> None:
+        """Write all."""
+        self.file.write_text(self.whole)
+
+    def end(self) -> None:
+        """Let the lock go, if it is held."""
+        if self.held:
+            self.held.close()
+
+
+HALVES: dict[str, Callable[[str], str]] = {
+    "nothing": lambda _: "",
+    "up to the middle of a line": lambda whole: whole[: len(whole) // 3],
+    "some of its stages": lambda whole: whole[: re.compile(r"^  \S", re.M).search(whole, len(whole) // 2).start()],  # type: ignore[union-attr]
+}
+
+
+@pytest.fixture(params=HALVES)
+def writer(request: pytest.FixtureRequest, small: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writer]:
+    """Of a lock file by which all is done; whole again in the end."""
+    small.repro(SMALL, monkeypatch)
+    made = Writer(small, HALVES[request.param])
+    yield made
+    made.write()
+    made.end()
+
+
+def test_half_a_lock_file_is_waited_for(writer: Writer, small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC writes it in place: the half of it that is there is at times no YAML, and at times a shorter one."""
+    clock = Clock(*[lambda: None] * 20, writer.write, lambda: None, writer.end)
+    monkeypatch.setattr(graph, "time", clock)
+    writer.begin()
+    assert {fate.what for fate in small.fates(SMALL, monkeypatch)} == {"done"}
+    assert not clock.steps
+
+
+def test_a_lock_file_that_is_written_while_it_is_read_is_read_again(
+    writer: Writer, small: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, steps = graph._ordered, [writer.begin, lambda: None]
+
+    def ordered(*words: Any) -> Any:
+        steps.pop(0)()
+        return read(*words)
+
+    monkeypatch.setattr(graph, "_ordered", ordered)
+    monkeypatch.setattr(graph, "time", Clock(lambda: None, writer.write, writer.end))
+    assert {fate.what for fate in small.fates(SMALL, monkeypatch)} == {"done"}
+    assert not steps
+
+
+def test_a_lock_file_that_never_stands_still_is_a_failure(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.repro(SMALL, monkeypatch)
+    read, lock = graph._ordered, small.root / "dvc.lock"
+
+    def ordered(*words: Any) -> Any:
+        os.utime(lock, ns=(0, lock.stat().st_mtime_ns + 1))
+        return read(*words)
+
+    monkeypatch.setattr(graph, "TRIES", 2)
+    monkeypatch.setattr(graph, "_ordered", ordered)
+    with pytest.raises(Failure, match="has changed 2 times while it was read"):
+        small.fates(SMALL, monkeypatch)
+
+
+def test_a_dvc_that_holds_its_lock_and_writes_nothing_is_not_waited_for(
     small: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DVC writes it in place: the half of it that is there is at times no YAML, and at times a shorter one."""
+    """As `dvc pull`, for hours; the time counts from the last change of the lock file."""
     small.repro(SMALL, monkeypatch)
-    lock, over = small.root / "dvc.lock", threading.Event()
-    whole = lock.read_text()
-    places = [len(whole) // 3, whole.index("\n  ", len(whole) // 2), 0]  # in the middle of a line or not
-
-    def write() -> None:
-        for place in itertools.cycle(places):
-            with lock.open("w") as file:
-                for part in (whole[:place], whole[place:]):
-                    file.write(part)
-                    file.flush()
-                    time.sleep(0.2)
-            if over.wait(1.5):
-                return
-
-    writer = threading.Thread(target=write)
-    writer.start()
+    lock = small.root / "dvc.lock"
+    waits = round(graph.STILL / graph.PAUSE)
+    clock = Clock(*[lambda: None] * (waits // 2), lambda: os.utime(lock, ns=(0, lock.stat().st_mtime_ns + 1)))
+    monkeypatch.setattr(graph, "time", clock)
+    held = LockFile(str(small.root / ".dvc/tmp/lock"))
     try:
-        for _ in range(6):
-            assert {fate.what for fate in small.fates(SMALL, monkeypatch)} == {"done"}
+        assert {fate.what for fate in small.fates(SMALL, monkeypatch)} == {"done"}
     finally:
-        over.set()
-        writer.join()
+        held.close()
+    assert clock.now == pytest.approx(1.5 * graph.STILL, rel=0.05)
+
+
+def test_a_broken_lock_file_that_nobody_writes_is_a_wrong_use(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.repro(SMALL, monkeypatch)
+    whole = (small.root / "dvc.lock").read_text()
+    (small.root / "dvc.lock").write_text(HALVES["up to the middle of a line"](whole) + "\n'")
+    try:
+        with pytest.raises(UsageError, match=r"dvc\.lock"):
+            small.fates(SMALL, monkeypatch)
+    finally:
+        (small.root / "dvc.lock").write_text(whole)
 
 
 def test_an_unknown_target_is_a_wrong_use(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -515,10 +609,8 @@ def test_it_is_told_while_dvc_is_at_work(small: Place, monkeypatch: pytest.Monke
     (small.tools / "waiting").unlink(missing_ok=True)
     child = small.begin(SMALL)
     try:
-        end = time.monotonic() + 600
-        while not (small.tools / "waiting").exists():
-            assert time.monotonic() < end and child.poll() is None
-            time.sleep(0.02)
+        wait_for(lambda: (small.tools / "waiting").exists() or child.poll() is not None, 600)
+        assert child.poll() is None
         said = {fate.stage: fate.what for fate in small.fates(SMALL, monkeypatch)}
     finally:
         (small.tools / "wait").unlink()

@@ -22,6 +22,7 @@ from pipeline.manifest import IN_VAL_TOO, tally
 from pipeline.paths import MANIFEST
 from pipeline.prepare import is_whole
 from pipeline.shards import Shards
+from pipeline.shardwork import OTHER_FILE
 from pipeline.sources.base import SPLITS, LeftOut, Split
 
 Random = np.random.Generator
@@ -473,3 +474,29 @@ def test_other_pixels_make_other_facts_so_that_nets_are_trained_anew(
     one, other = workplace.prepare(source), workplace.prepare(source, prepare=change)
     assert stored(one.folder, "train") != stored(other.folder, "train")
     assert one.facts != other.facts
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "list.CSV", "labels.json", "index.html", "thumbs.db", "setup.yaml"])
+def test_a_file_that_is_no_image_is_left_out_and_counts_for_none(
+    name: str, workplace: Workplace, given: Given, rng: Random
+) -> None:
+    """Neither when it is made nor when a preparation goes on; one that is named like an image counts."""
+    wanted = workplace.prepare(given)
+    others: dict[str, bytes | None] = {
+        f"one/{i} {name}": [b"remember the milk", b"", b"<html>"][i % 3] for i in range(30)
+    }
+    found = workplace.prepare(with_more(given, "train", others, rng), prepare={"max_unreadable": 0.0})
+    assert found.facts == wanted.facts
+    assert {row["left_out"] for key, row in found.rows.items() if key[1] in others} == {OTHER_FILE}
+
+    pages: dict[str, bytes | None] = {f"{i}{rng.choice(['.jpg', '.PNG', '', '.heic'])}": b"<html>" for i in range(11)}
+    source = with_more(with_more(given, "train", others, rng), "train", pages, rng)
+    for again in (False, True):
+        with pytest.raises(Failure, match=f"11 of {TRAIN + VAL + 41} images cannot be used"):
+            workplace.prepare(source, again=again, prepare={"shard_images": 2, "max_unreadable": 0.0})
+
+
+def test_an_image_counts_whatever_its_name(workplace: Workplace, given: Given, rng: Random) -> None:
+    cut: dict[str, bytes | None] = {f"{i}.txt": in_format("PNG", rng)[:5000] for i in range(11)}
+    with pytest.raises(Failure, match=r"11 of .* images cannot be used"):
+        workplace.prepare(with_more(given, "train", cut, rng), prepare={"max_unreadable": 0.0})

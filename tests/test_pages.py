@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Failure
-from reports.pages import render
+from reports.pages import PICTURES, render
 
 ROOT = Path(__file__).parent.parent
 
@@ -59,6 +59,34 @@ def test_what_is_missing_is_left_out(clone: Path) -> None:
         path.unlink()
     shutil.rmtree(clone / "reports/mini/runs")
     assert {path.name for path in render("mini", clone / "out")} == {"README.md", "table1.md", "table2.md"}
+
+
+def test_a_page_that_is_written_no_more_goes(clone: Path) -> None:
+    folder = clone / "out/mini"
+    render("mini", clone / "out")
+    before = {path.name for path in folder.iterdir()}
+    (clone / "reports/mini/table3.json").unlink()
+    (clone / "reports/mini/shallow.json").unlink()
+    shutil.rmtree(clone / "reports/mini/runs")
+    render("mini", clone / "out")
+    gone = {"table3.md", "depth.png", "shallow.md", "shallow.png", "training.md", "curves.png"}
+    assert {path.name for path in folder.iterdir()} == before - gone
+
+
+def test_a_readers_own_files_stay(clone: Path) -> None:
+    """Even those whose names a page or a picture could have."""
+    shutil.rmtree(clone / "reports/mini/runs")
+    for name in ("table3", "table4", "shallow"):
+        (clone / f"reports/mini/{name}.json").unlink()
+    names = ("table3.md", "table4.md", "shallow.md", "training.md", *PICTURES)
+    own = {name: f"my own {name}".encode() for name in names}
+    own |= {"table9.md": b"my notes", "notes.md": b"see [All tables](README.md)\n", "sketch.png": b"\x89PNG"}
+    folder = clone / "out/mini"
+    folder.mkdir(parents=True)
+    for name, content in own.items():
+        (folder / name).write_bytes(content)
+    render("mini", clone / "out")
+    assert {name: (folder / name).read_bytes() for name in own} == own
 
 
 def test_no_results_at_all_is_a_failure_with_a_way_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

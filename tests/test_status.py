@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from clones import begin, call, tiny_clone
+from clones import begin, call, tiny_clone, wait_for
 from pictures import repository_params
 
 from pipeline.files import write_json
@@ -160,9 +160,15 @@ def test_the_whole_way_of_a_run(tmp_path: Path) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     trains = begin(folder, "vgg-repro", "train", "A-256")
     try:
-        deadline = time.monotonic() + 900  # a shared machine may stand still for minutes
-        while not (said := row(call(folder, "vgg-repro", "status"), "A-256")[1]).startswith("epoch"):
-            assert time.monotonic() < deadline and trains.poll() is None, said
+        said = ""
+
+        def has_begun() -> bool:
+            nonlocal said
+            said = row(call(folder, "vgg-repro", "status"), "A-256")[1]
+            assert trains.poll() is None, said
+            return said.startswith("epoch")
+
+        wait_for(has_begun, 900)  # a shared machine may stand still for minutes
         assert "of 100000" in said and "left" in said and "error" in said
     finally:
         trains.send_signal(signal.SIGTERM)

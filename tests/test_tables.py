@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from pipeline.params import Params, load
 from pipeline.paths import errors, posteriors
 from reports.markdown import markdown
 from reports.table_pages import table_section
-from reports.tables import table
+from reports.tables import Scores, average, table
 
 ROOT = Path(__file__).parent.parent
 IMAGES, CLASSES = 40, 10
@@ -34,11 +36,13 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     return load(ROOT / "params.yaml")
 
 
-def write_scores(params: Params, run: str, mode: str, labels: np.ndarray, manifest: str = "m") -> dict[str, np.ndarray]:
+def write_scores(
+    params: Params, run: str, mode: str, labels: np.ndarray, manifest: str = "m", classes: int = CLASSES
+) -> dict[str, np.ndarray]:
     """Random posteriors of a run at every Q, as the score stage writes them, of the images of `manifest`."""
     random = np.random.default_rng()
     scales = grid.scales_of(params.runs[run], mode)
-    arrays = {str(q): random.dirichlet([0.3] * CLASSES, IMAGES).astype(np.float32) for q in scales}
+    arrays = {str(q): random.dirichlet([0.3] * classes, len(labels)).astype(np.float32) for q in scales}
     path = posteriors(run, mode)
     path.parent.mkdir(exist_ok=True)
     np.savez(path, **arrays, labels=labels, weights=np.array(f"hash of {run}"))
@@ -82,6 +86,30 @@ def test_each_table_averages_what_its_rows_name(params: Params) -> None:
     seven = ["D-256", "D-384", "D-jitter-fc", "C-256", "C-384", "E-256", "E-384"]
     entry = "VGG (ILSVRC submission, 7 nets, dense eval.)"
     assert ours("table7", entry=entry) == pytest.approx(top1(np.mean([dense[r] for r in seven], (0, 1)), labels))
+
+
+def test_a_rows_mean_is_numpys_bit_for_bit(params: Params) -> None:
+    labels = np.random.default_rng().integers(0, CLASSES, IMAGES)
+    for row in grid.rows("table6", params):
+        arrays = [array for need in row.needs() for array in write_scores(params, *need, labels).values()]
+        mean, found = average(row, Scores(params, FACTS))
+        np.testing.assert_array_equal(mean, np.mean([array.astype(np.float64) for array in arrays], 0))
+        np.testing.assert_array_equal(found, labels)
+
+
+def test_a_table_has_one_sum_and_one_array_in_memory_at_a_time(params: Params) -> None:
+    labels, classes = np.zeros(4000, np.int64), 100
+    for need in {need for row in grid.rows("table6", params) for need in row.needs()}:
+        array = next(iter(write_scores(params, *need, labels, classes=classes).values()))
+    facts = replace(FACTS, classes=[str(number) for number in range(classes)], val=len(labels))
+    tracemalloc.start()
+    try:
+        values = table("table6", params, facts)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert all(row["ours"] for row in values["rows"])
+    assert peak < 4 * array.nbytes, "a sum in float64 takes two, the array that is added one"
 
 
 def test_a_row_without_scores_says_not_run_and_the_command(params: Params) -> None:
@@ -132,6 +160,21 @@ def test_the_test_column_is_the_papers_and_says_why(params: Params) -> None:
     text = table_text(table("table6", params, FACTS))
     assert "paper top-5, test" in text
     assert "hidden" in text
+
+
+def test_scores_without_a_test_scale_are_named(params: Params) -> None:
+    arrays = write_scores(params, "A-256", "dense", np.zeros(IMAGES, np.int64))
+    arrays.pop("256")
+    np.savez(posteriors("A-256", "dense"), **arrays, labels=np.zeros(IMAGES, np.int64), weights=np.array("hash"))
+    with pytest.raises(Failure, match="vgg-repro score dense A-256"):
+        table("table3", params, FACTS)
+
+
+def test_scores_of_different_images_are_not_averaged(params: Params) -> None:
+    write_scores(params, "D-jitter", "dense", np.zeros(IMAGES, np.int64))
+    write_scores(params, "E-jitter", "dense", np.zeros(IMAGES + 1, np.int64))
+    with pytest.raises(Failure, match="D-jitter, E-jitter are of different images"):
+        table("table6", params, FACTS)
 
 
 def test_broken_or_foreign_scores_are_named(params: Params) -> None:

@@ -5,6 +5,7 @@ In most tests a shell script takes DVC's place, so that a walk takes a moment; t
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -20,7 +21,7 @@ import networkx
 import numpy as np
 import pytest
 import yaml
-from clones import at_work, begin, call, executed, tiny_clone, wait_for
+from clones import at_work, begin, call, executed, patience, tiny_clone, wait_for
 from typer.testing import CliRunner
 
 import cli.main
@@ -50,6 +51,11 @@ if [ -e "does-$1" ]; then . "./does-$1"; else sleep 0.01; fi
 echo "end $1" >> log
 [ ! -e "bad-$1" ] || { echo "why $1 failed"; exit 1; }
 """
+
+
+def until(condition: str) -> str:
+    """A script that waits for something, and gives up after ten minutes and more."""
+    return f"for step in $(seq {round(patience(30_000))}); do {condition} && break; sleep 0.02; done"
 
 
 class Kept(Lines):
@@ -140,8 +146,7 @@ def test_as_many_run_at_a_time_as_asked_for_and_no_more(place: Place) -> None:
     """Three meet, which they could not if fewer ran."""
     graph = {str(number): frozenset[str]() for number in range(9)}
     for stage in graph:
-        meet = f'touch met-{stage}; for i in $(seq 6000); do [ "$(ls met-* | wc -l)" -ge 3 ] && break; sleep 0.01; done'
-        place.does(stage, meet)
+        place.does(stage, f"touch met-{stage}; " + until('[ "$(ls met-* | wc -l)" -ge 3 ]'))
     place.walk(graph, 3).run()
     running = most = 0
     for words in place.log:
@@ -310,6 +315,20 @@ def test_nothing_runs_beside_who_has_the_whole_machine(place: Place) -> None:
     assert place.times("end")["x"] < min(place.times("begin")[stage] for stage in "yz")
 
 
+@pytest.mark.parametrize(("text", "stays"), [("", False), ('{"write": {"a', False), ("{}", True)])
+def test_a_list_of_files_in_use_that_a_killed_dvc_has_left_broken_is_removed(
+    text: str, stays: bool, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC would do nothing until somebody does."""
+    monkeypatch.chdir(place.folder)
+    known = place.folder / ".dvc/tmp/rwlock"
+    known.parent.mkdir(parents=True)
+    known.with_suffix(".lock").touch()
+    known.write_text(text)
+    place.walk({"x": frozenset()}).run()
+    assert known.exists() == stays
+
+
 def test_what_was_taken_to_cost_nothing_is_run_alone_if_it_fails(place: Place) -> None:
     place.does("data", "[ $# = 1 ] || exit 1")
     one = place.walk(GRAPH, 2, cheap=["data", "a"])
@@ -337,33 +356,33 @@ def ask_when(ready: Callable[[], bool], *numbers: signal.Signals) -> threading.T
     """Send this very process signals, once `ready`, a moment apart."""
 
     def ask() -> None:
-        end = time.monotonic() + 600
-        while not ready():
-            if time.monotonic() > end:
-                return
-            time.sleep(0.01)
+        wait_for(ready, 600)
         for number in numbers:
             os.kill(os.getpid(), number)
-            time.sleep(0.4)
+            time.sleep(0.4)  # or two of them may come as one
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     return thread
 
 
-WORK = "touch up-$1; for step in $(seq 3000); do sleep 0.02; done; exit 1"
+WORK = f"touch up-$1; {until('false')}; exit 1"
 ASKED = f"trap 'echo saved $1; exit 130' INT TERM; {WORK}"
 DEAF = f"trap '' INT TERM; {WORK}"
 SLOW_TO_END = """
-import signal, time
+import os, signal, time
 from pathlib import Path
+above = os.getppid()
 def end(*_):
+    while os.getppid() == above:
+        time.sleep(0.01)
     time.sleep(0.3)  # which the walk waits for
     Path("saved").touch()
     raise SystemExit
 signal.signal(signal.SIGINT, end)
 Path("up-x").touch()
-time.sleep(60)
+while True:
+    time.sleep(1)
 """
 
 
@@ -411,12 +430,33 @@ def test_patience_has_an_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_a_stage_has_started_is_waited_for_too(place: Place) -> None:
     """A stage that outlives its DVC still writes its checkpoint."""
     (place.folder / "below.py").write_text(SLOW_TO_END)
-    place.does("x", f"{sys.executable} -IS below.py & exit 1")
+    place.does("x", f"trap 'exit 1' INT; {sys.executable} -IS below.py & {until('false')}")
     thread = ask_when(lambda: (place.folder / "up-x").exists(), signal.SIGINT)
     with pytest.raises(Interrupted):
         place.walk({"x": frozenset()}, 1).run()
     thread.join()
     assert (place.folder / "saved").exists() and not at_work(place.folder)
+
+
+def test_who_has_ended_is_not_waited_for_though_its_output_is_held_open(place: Place) -> None:
+    """As by a process in the background that it has left behind."""
+    place.does("x", f"({until('[ -e y-began ]')}; touch gone) & printf 'last words'")
+    place.does("y", "[ ! -e gone ] || touch late; touch y-began")
+    one = place.walk({"x": frozenset(), "y": frozenset({"x"})}, 1)
+    one.run()
+    assert one.done == {"x", "y"} and not (place.folder / "late").exists()
+    assert "x | last words" in place.view.lines
+    wait_for((place.folder / "gone").exists, 60)
+
+
+def test_who_closes_its_output_is_at_work_until_it_exits(place: Place) -> None:
+    place.does("x", f"exec > /dev/null 2>&1; {until('[ -e z-began ]')}; [ -e z-began ] || exit 1")
+    place.does("z", "touch z-began")
+    graph = {"x": frozenset[str](), "y": frozenset[str](), "z": frozenset({"y"}), "behind": frozenset({"x"})}
+    one = place.walk(graph, 2)
+    one.run()
+    assert one.done == set(graph)
+    assert place.times("end")["x"] < place.times("begin")["behind"]
 
 
 def test_a_closed_output_ends_all(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,7 +489,7 @@ def test_children_end_with_a_killed_walk(place: Place) -> None:
     assert at_work(place.folder)
     child.kill()
     child.wait()
-    wait_for(lambda: not at_work(place.folder), 10)
+    wait_for(lambda: not at_work(place.folder), 120)
 
 
 def test_the_graph_is_dvcs_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -534,13 +574,17 @@ def test_what_dvc_has_is_foreseen(project: Path, monkeypatch: pytest.MonkeyPatch
     assert change("given", "echo another > right.txt") == set(PROJECT), "all is in the cache"
 
 
-def test_a_file_that_goes_while_it_is_looked_at_is_no_reason_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_goes_while_it_is_looked_at_is_no_reason_to_stop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def gone(*_: object) -> None:
-        raise FileNotFoundError
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "weights/trained/A-256.pt")
 
     monkeypatch.setattr(walk, "fates", gone)
     monkeypatch.chdir(ROOT)
     assert foreseen(["table2"], load(ROOT / "params.yaml")) == (needs(["table2"]), [])
+    said = capsys.readouterr().out
+    assert said.startswith("no forecast") and "'weights/trained/A-256.pt'" in said and said.count("\n") == 1
 
 
 @pytest.mark.slow
@@ -578,22 +622,45 @@ def test_after_a_kill_the_same_goes_on(project: Path, rng: np.random.Generator) 
     assert executed(call(project, "dvc", "repro")) == set()
 
 
+HOLD = """
+
+_tell = Trainer._tell
+
+
+def _tell_and_wait(self):
+    _tell(self)
+    while Path("hold").exists() and not self.stop:
+        time.sleep(0.02)
+
+
+Trainer._tell = _tell_and_wait
+"""
+
+
 @pytest.mark.slow
 def test_a_real_walk_is_interrupted_and_goes_on(tmp_path: Path) -> None:
-    """Ctrl-C while two nets train; then the rest, and nothing is left for DVC, nor for another walk but a look."""
+    """Ctrl-C while two nets train; then the rest, and nothing is left for DVC, nor for another walk but a look.
+
+    In the clone's own code training waits behind its first epoch, until it is interrupted.
+    """
     clone = tiny_clone(tmp_path / "clone")
     values = yaml.safe_load((clone / "params.yaml").read_text())
-    values["profiles"]["mini"]["recipes"]["scratch"]["epochs"] = 30
+    values["profiles"]["mini"]["recipes"]["scratch"]["epochs"] = 3
     (clone / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    child = begin(clone, "vgg-repro", "run", "centre@shallow-256", "dense@A-LRN-256", "--jobs", "2")
-    wait_for(lambda: len(list(clone.glob("checkpoints/*/progress.json"))) == 2, 120)
+    with (clone / "stages/trainer.py").open("a") as file:
+        file.write(HOLD)
+    targets = ("centre@shallow-256", "dense@A-LRN-256")
+    walk = ("env", f"PYTHONPATH={clone}", "vgg-repro", "run", *targets, "--jobs", "2")
+    (clone / "hold").touch()
+    child = begin(clone, *walk)
+    wait_for(lambda: len(list(clone.glob("checkpoints/*/progress.json"))) == 2 or child.poll() is not None, 600)
     child.send_signal(signal.SIGINT)
-    assert child.wait(60) == 130
+    assert child.wait(patience(600)) == 130
     assert not at_work(clone)
     assert len(list(clone.glob("checkpoints/*/last.pt"))) == 2
-    output = call(clone, "vgg-repro", "run", "centre@shallow-256", "dense@A-LRN-256", "--jobs", "2")
+    (clone / "hold").unlink()
+    output = call(clone, *walk)
     assert output.count("resumed at step") == 2
     assert executed(output) >= {"train@shallow-256", "train@A-LRN-256", "dense@A-LRN-256", "centre@shallow-256"}
-    targets = ("centre@shallow-256", "dense@A-LRN-256")
     assert executed(call(clone, "dvc", "repro", *targets)) == {"fingerprint"}
     assert executed(call(clone, "vgg-repro", "run", *targets)) == {"fingerprint"}
