@@ -22,8 +22,11 @@ QUIET = "VGG_REPRO_QUIET"  # set where the command that starts DVC shows the tab
 def params() -> Params:
     """params.yaml, checked."""
     from pipeline.params import load
+    from pipeline.sources import check_source
 
-    return load()
+    loaded = load()
+    check_source(loaded)
+    return loaded
 
 
 def complete_runs(incomplete: str) -> list[str]:

@@ -10,11 +10,12 @@ import typer
 from cli.common import Direct, params, repro, through_dvc
 
 if TYPE_CHECKING:
-    from pipeline.params import Params, Split
+    from pipeline.params import Params, Profile
+    from pipeline.sources.base import Source
 
 
 def _complete_source(incomplete: str) -> list[str]:
-    from pipeline.params import SOURCES
+    from pipeline.sources import SOURCES
 
     return [source for source in SOURCES if source.startswith(incomplete)]
 
@@ -67,19 +68,19 @@ def _write(profile: str | None, source: str | None, path: Path | None) -> None:
     """Put a profile in force in params.yaml, and give it a source and a path, and say so."""
     from pipeline.edit import set_values
     from pipeline.errors import UsageError
-    from pipeline.params import SOURCES, nearest
+    from pipeline.params import nearest
+    from pipeline.sources import source_class
 
     known = params()
     chosen = profile or known.profile
     if chosen not in known.profiles:
         raise UsageError(f"there is no profile {chosen}. {nearest(chosen, list(known.profiles))}")
-    if source is not None and source not in SOURCES:
-        raise UsageError(f"there is no source {source}. {nearest(source, SOURCES)}")
+    kind = source_class(source or known.profiles[chosen].data.source)
     values: dict[str, str | None] = {"source": source} if source is not None else {}
     if path is not None:
-        _check(source or known.profiles[chosen].data.source, path.expanduser(), known.profiles[chosen].splits)
+        _check(kind, known.profiles[chosen], path.expanduser())
         values["path"] = str(path.expanduser())
-    elif source in ("imagenette", "ilsvrc2012"):
+    elif source is not None and kind.place == "usual":
         values["path"] = None  # and not into the folder of somebody's photographs
     if set_values(values, ("profiles", chosen, "data")):
         said = ", ".join(f"{key}: {value or 'null'}" for key, value in values.items())
@@ -100,16 +101,15 @@ def _put_in_force(known: Params, profile: str) -> None:
         typer.echo(f"params.yaml: {weights} nets are scored now")
 
 
-def _check(source: str, path: Path, splits: tuple[Split, ...]) -> None:
-    """UsageError if `source` cannot read `path`."""
+def _check(kind: type[Source], profile: Profile, path: Path) -> None:
+    """UsageError if a source cannot read `path`."""
     from pipeline.errors import UsageError
-    from pipeline.sources import ilsvrc
 
-    if source == "digits":
-        raise UsageError("the digits are drawn and read no folder: add --source imagefolder")
-    if source == "imagefolder" and not (path / splits[0]).is_dir():
-        raise UsageError(f"there is no folder {path / splits[0]}: images lie in train/CLASS/ and val/CLASS/")
-    if source == "ilsvrc2012" and (lacking := ilsvrc.missing(path, splits)):
+    if kind.place == "none":
+        raise UsageError(f"source {kind.name} reads no folder: add --source imagefolder")
+    data = profile.data.model_copy(update={"source": kind.name, "path": str(path)})
+    source = kind.of(profile.model_copy(update={"data": data}))
+    if not source.downloads and (lacking := source.missing()):
         raise UsageError(lacking)
 
 

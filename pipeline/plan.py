@@ -18,14 +18,8 @@ from pipeline.params import Net, Params
 from pipeline.paths import facts as facts_path
 from pipeline.paths import shards
 from pipeline.shards import Shards
-from pipeline.sources.published import BYTES, CLASSES, IMAGES
+from pipeline.sources import source_class
 
-# training and validation images and classes of sources that nobody need look at to know
-KNOWN = {
-    "ilsvrc2012": (IMAGES["train"], IMAGES["val"], CLASSES),
-    "imagenette": (9469, 3925, 10),
-    "digits": (1343, 454, 10),
-}
 SHAPE = 4 / 3  # the longer side of a photograph, of the shorter, where nobody has looked yet
 VIEWS = {"dense": 2, "crops": 50, "centre": 1}  # forward passes an image and scale (section 3.2)
 REFERENCE = "D"  # the net that a rate in images a second is of
@@ -111,10 +105,10 @@ def count_images(params: Params) -> Images:
         train, val = (min(count, data.limit or count) for count in (found.train, found.val))
         counted = (train, val) == (found.train, found.val)
         return Images(train, val, len(found.classes), shapes, counted, size)
-    if data.source not in KNOWN:
+    known = source_class(data.source).known
+    if known is None:
         raise Failure("nobody has counted these images yet; do that with: vgg-repro prepare")
-    train, val, classes = KNOWN[data.source]
-    size = BYTES if data.source == "ilsvrc2012" else 0
+    train, val, classes, size = known
     if "train" not in params.chosen.splits:
         train, size = 0, int(size * val / (train + val))
     train, val = (min(count, data.limit or count) for count in (train, val))

@@ -51,11 +51,7 @@ def is_asked_for(params: Params) -> bool:
 
 
 def _asked(params: Params) -> str:
-    data = params.chosen.data
-    own = (
-        data.digits.model_dump(mode="json") if data.source == "digits" and data.digits else [data.path, data.val_share]
-    )
-    return digest([data.source, data.limit, own, *_wanted(params)])[:16]
+    return digest([params.chosen.data.model_dump(mode="json"), *_wanted(params)])[:16]
 
 
 def _wanted(params: Params) -> list[Any]:

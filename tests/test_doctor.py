@@ -21,13 +21,13 @@ import yaml
 from pictures import ROOT
 from typer.testing import CliRunner
 
-import pipeline.sources
 from cli.doctor import doctor
 from pipeline import health
 from pipeline.errors import Failure
 from pipeline.health import data, gpu, machine, probes, software, tracking
 from pipeline.health.base import GIB, DoctorContext, Finding
 from pipeline.params import Params, load
+from pipeline.sources import SOURCES
 
 TORCH = {"version": "2.15.0", "cuda": "13.2", "torchvision": "", "why": "no NVIDIA driver"}
 DALI = {"version": "2.4.0", "apart": 0.0}
@@ -427,7 +427,7 @@ def test_how_the_cache_is_linked(
     [("digits", "", "ok"), ("imagefolder", "there is no /photographs", "failure"), ("imagenette", "lacks", "warning")],
 )
 def test_images(place: Path, monkeypatch: pytest.MonkeyPatch, source: str, lacks: str, state: str) -> None:
-    monkeypatch.setattr(pipeline.sources, "missing", lambda _: lacks)
+    monkeypatch.setattr(SOURCES[source], "missing", lambda _: lacks)
     params = change(data={"source": source, "path": "/photographs" if source == "imagefolder" else None})
     finding = only(data.images(context(params)))
     assert finding.state == state and lacks in finding.says

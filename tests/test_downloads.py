@@ -75,7 +75,7 @@ def params_for(tmp_path: Path, root: Path | None) -> Params:
 
 
 def test_images_labels_and_classes_are_torchvisions(imagenette: Path) -> None:
-    source = Imagenette(imagenette, 0.2, None)
+    source = Imagenette(imagenette, None)
     found = source.listing()
     assert not found.left_out
     assert found.classes == [WNIDS[wnid] for wnid in sorted(WNIDS)]
@@ -89,7 +89,7 @@ def test_images_labels_and_classes_are_torchvisions(imagenette: Path) -> None:
 
 
 def test_a_limit_takes_some_images_of_all_classes(imagenette: Path) -> None:
-    found = Imagenette(imagenette, 0.2, 4).listing()
+    found = Imagenette(imagenette, 4).listing()
     assert [len(found.entries[split]) for split in SPLITS] == [4, 4]
     assert len(found.classes) == 3
 
@@ -100,12 +100,12 @@ def test_what_is_not_as_published_is_a_failure(lost: str, imagenette: Path) -> N
     place = imagenette / FOLDER / lost
     place.rename(place.parent / "n99999999")
     with pytest.raises(Failure, match=f"{FOLDER}.*({Path(lost).name}|n99999999)"):
-        Imagenette(imagenette, 0.2, None).listing()
+        Imagenette(imagenette, None).listing()
 
 
 def test_the_fingerprint_is_stable_and_sees_changes(imagenette: Path) -> None:
     first = fingerprint(imagenette)
-    Imagenette(imagenette, 0.2, None).listing()
+    Imagenette(imagenette, None).listing()
     assert fingerprint(imagenette) == first
     assert first["files"] == 18
     (imagenette / FOLDER / "val" / "n01440764" / "new.JPEG").write_bytes(b"")
@@ -245,7 +245,7 @@ def test_an_end_while_unpacking_leaves_nothing_that_looks_whole(
             fingerprint(published.root)
     assert not published.place.exists()
     fingerprint(published.root)
-    assert Imagenette(published.root, 0.2, None).listing().entries["val"]
+    assert Imagenette(published.root, None).listing().entries["val"]
 
 
 def test_the_folder_is_torchvisions() -> None:

@@ -70,8 +70,6 @@ def test_the_grid_is_the_papers() -> None:
         ("size_ratio: 3/7", "size_ratio: 1/8", ["size_ratio", "below 32"]),
         ("size_ratio: 3/7", "size_ratio: 3/0", ["size_ratio"]),
         ("net: shallow,", "net: shalow,", ["runs.shallow-256.net"]),
-        ("source: digits", "source: digitz", ["profiles.mini.data.source"]),
-        ("source: digits", "source: imagefolder", ["profiles.mini.data.path is missing"]),
         ("texture: 10.0", "textur: 10.0", ["profiles.mini.data.digits.textur", "Did you mean texture"]),
         ("canvas: [280, 700]", "canvas: [700, 280]", ["data.digits.canvas", "smaller comes first"]),
         ("shared: drop", "shared: dropp", ["profiles.mini.prepare.shared", "'drop' or 'keep'"]),

@@ -157,7 +157,6 @@ def test_a_folder_in_its_place_is_explained(tmp_path: Path) -> None:
         ("prepare", "shared", "both"),
         ("prepare", "upright", "yes"),
         ("data", "val_share", 0.0),
-        ("data", "source", "imagefoldr"),
         ("data", "path", 5),
     ],
 )
@@ -166,12 +165,6 @@ def test_a_value_out_of_range_is_named_with_its_place(tmp_path: Path, block: str
     values["profiles"][VALUES["profile"]][block][key] = value
     said = read(tmp_path / "params.yaml", yaml.safe_dump(values))
     assert f"profiles.{VALUES['profile']}.{block}.{key} is {value!r}" in said
-
-
-def test_an_image_folder_without_its_path_is_asked_for_it(tmp_path: Path) -> None:
-    values = copy.deepcopy(VALUES)
-    values["profiles"][VALUES["profile"]]["data"] |= {"source": "imagefolder", "path": None}
-    assert "data.path is missing" in read(tmp_path / "params.yaml", yaml.safe_dump(values))
 
 
 def test_a_misspelt_key_is_named_with_the_nearest_right_one(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -12,15 +12,16 @@ PREPARE = "vgg-repro prepare"
 
 def images(context: DoctorContext) -> Iterator[Finding]:
     """Check whether the profile's source of images is there."""
-    from pipeline.sources import missing
+    from pipeline.sources import open_source
 
     if context.params is None:
         return
-    data, lacks = context.params.chosen.data, missing(context.params.chosen)
+    data, source = context.params.chosen.data, open_source(context.params.chosen)
+    lacks = source.missing()
     if not lacks:
-        place = f" in {data.path}" if data.path and data.source != "digits" else ""
+        place = f" in {data.path}" if data.path and source.place != "none" else ""
         yield Finding("images", "ok", f"source {data.source}{place} is there")
-    elif data.source == "imagenette":
+    elif source.downloads:
         yield Finding("images", "warning", lacks, PREPARE)
     else:
         yield Finding("images", "failure", lacks, f"{PREPARE} --source {data.source} --path /WHERE/THE/IMAGES/LIE")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
+from pipeline.params import Data, Profile
 from pipeline.params import Split as Split
 
 SPLITS: tuple[Split, Split] = ("train", "val")
@@ -58,15 +61,50 @@ class Unreadable(Exception):
     """An image that cannot be had or decoded; the text is the reason."""
 
 
-class Source(Protocol):
+class Known(NamedTuple):
+    """How large a published data set is, which nobody need count."""
+
+    train: int  # images
+    val: int
+    classes: int
+    bytes: int = 0  # of all images, encoded; 0 where nobody knows
+
+
+class Source(ABC):
     """A data set in its own form; it is sent to other processes, so that it holds little."""
 
-    name: str
-    about: str  # one sentence
-    comparable: bool  # with the paper's numbers
+    name: ClassVar[str]  # in params.yaml
+    about: ClassVar[str]  # one sentence
+    comparable: ClassVar[bool]  # with the paper's numbers
+    place: ClassVar[Literal["none", "given", "usual"]]  # needs no folder; data.path alone; else data/NAME
+    downloads: ClassVar[bool]  # what is missing
+    known: ClassVar[Known | None]  # its size as published
 
+    @classmethod
+    @abstractmethod
+    def of(cls, profile: Profile) -> Self:
+        """Return the source that `profile` describes. UsageError if it lacks what this source needs to know."""
+
+    @abstractmethod
+    def missing(self) -> str:
+        """Return what is not there and how to get it, or nothing if all is there. Nobody downloads anything."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what it looks like from outside, cheap to find out: two equal ones mean equal images.
+
+        Failure if its folder is not there; a data set that is downloaded is downloaded first.
+        """
+
+    @abstractmethod
     def listing(self) -> Listing:
         """What there is. Failure if that is no data set."""
 
+    @abstractmethod
     def read(self, entry: Entry) -> Encoded:
         """One image. Unreadable if it cannot be had."""
+
+
+def root_of(data: Data) -> Path:
+    """Return the folder of a source that has one: data.path, or the usual place data/NAME."""
+    return Path(data.path or f"data/{data.source}").expanduser()

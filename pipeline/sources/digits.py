@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from fractions import Fraction
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -16,37 +17,61 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.params import Data
+from pipeline.errors import UsageError
 from pipeline.params import Digits as Drawing
-from pipeline.sources.base import SPLITS, Box, Encoded, Entry, Listing, Split
+from pipeline.params import Profile
+from pipeline.sources.base import SPLITS, Box, Encoded, Entry, Known, Listing, Source, Split
 
 VERSION = 1  # raise it when the same parameters draw other pictures
 SHAPES = ((1, 1), (9, 8), (8, 9), (5, 4), (4, 5))  # width to height
 Levels = NDArray[np.floating]
 
 
-def fingerprint(data: Data, size_ratio: Fraction) -> dict[str, Any]:
-    """Everything the pictures depend on: parameters, this generator, and the libraries that draw and encode."""
-    libraries = {name: version(name) for name in ("numpy", "pillow", "scikit-learn")}
-    assert data.digits is not None  # params.yaml is checked
-    drawing = {"source": data.source, "limit": data.limit, **data.digits.model_dump(mode="json")}
-    return {**drawing, "size_ratio": str(size_ratio), "generator": VERSION, **libraries}
-
-
-class Digits:
+class Digits(Source):
     """Draws the digits; lengths in `drawing` are the paper's pixels, drawn `size_ratio` as large."""
 
     name = "digits"
     about = "1,797 handwritten digits (UCI, through scikit-learn), each on a coloured, textured canvas of its own"
     comparable = False
+    place = "none"
+    downloads = False
+    known = Known(1343, 454, 10)
 
-    def __init__(self, drawing: Drawing, limit: int | None, size_ratio: float) -> None:
+    def __init__(self, drawing: Drawing, limit: int | None, size_ratio: Fraction) -> None:
+        self.drawing, self.limit, self.size_ratio = drawing, limit, size_ratio
+
+    @classmethod
+    def of(cls, profile: Profile) -> Digits:
+        """Return the digits as the profile has them drawn. UsageError if it does not say how."""
+        if profile.data.digits is None:
+            raise UsageError("data.digits is missing: source digits needs to know how to draw them")
+        return cls(profile.data.digits, profile.data.limit, profile.net.size_ratio)
+
+    def missing(self) -> str:
+        """Return nothing: the digits come with scikit-learn."""
+        return ""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return all that the images depend on: parameters, this generator, and the libraries that draw and encode."""
+        libraries = {name: version(name) for name in ("numpy", "pillow", "scikit-learn")}
+        drawing = {"source": self.name, "limit": self.limit, **self.drawing.model_dump(mode="json")}
+        return {**drawing, "size_ratio": str(self.size_ratio), "generator": VERSION, **libraries}
+
+    @cached_property
+    def digits(self) -> Levels:
+        """The digits (1797, 8, 8); 1 is ink."""
+        return np.asarray(self._bunch.images / 16.0)
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """Their classes (1797,)."""
+        return np.asarray(self._bunch.target)
+
+    @cached_property
+    def _bunch(self) -> Any:
         from sklearn.datasets import load_digits
 
-        bunch = load_digits()
-        self.drawing, self.limit, self.ratio = drawing, limit, size_ratio
-        self.digits: Levels = bunch.images / 16.0  # (1797, 8, 8), 1 is ink
-        self.labels: NDArray[np.int64] = bunch.target
+        return load_digits()
 
     def listing(self) -> Listing:
         """Both splits, each in an order of its own, classes mixed; `limit` images a split at the most."""
@@ -75,7 +100,7 @@ class Digits:
 
     def _draw(self, index: int) -> tuple[bytes, Box]:
         random = np.random.default_rng([self.drawing.seed, 1, index])
-        low, high = (side * self.ratio for side in self.drawing.canvas)
+        low, high = (side * float(self.size_ratio) for side in self.drawing.canvas)
         side = np.exp(random.uniform(np.log(low), np.log(high)))
         across, down = SHAPES[random.integers(len(SHAPES))]
         width, height = (round(side * part / min(across, down)) for part in (across, down))

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import Failure
+from pipeline.params import Profile
 from pipeline.sources import folder
-from pipeline.sources.base import Encoded, Entry, Listing
+from pipeline.sources.base import Encoded, Entry, Known, Listing, Source, root_of
 
 FOLDER = "imagenette2"  # that the archive unpacks to
 
@@ -23,16 +24,32 @@ def fingerprint(root: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Imagenette:
+class Imagenette(Source):
     """Ten easy classes of ILSVRC-2012, photographs in full size, below `root`."""
 
     root: Path
-    val_share: float  # unused: there is a val/
     limit: int | None
 
     name = "imagenette"
     about = "Imagenette: 13,394 photographs of ten classes of ILSVRC-2012 (fast.ai)"
     comparable = False
+    place = "usual"
+    downloads = True
+    known = Known(9469, 3925, 10)
+
+    @classmethod
+    def of(cls, profile: Profile) -> Imagenette:
+        """Return the data set in data.path, or in data/imagenette."""
+        return cls(root_of(profile.data), profile.data.limit)
+
+    def missing(self) -> str:
+        """Return what is not there, and that `prepare` downloads it."""
+        there = (self.root / FOLDER).is_dir()
+        return "" if there else f"{self.name} is not in {self.root} yet; this downloads it: vgg-repro prepare"
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return a hash of all files' names, sizes and times. As `fingerprint`."""
+        return {"source": self.name, "limit": self.limit, **fingerprint(self.root)}
 
     def listing(self) -> Listing:
         """The folder's images, the classes in the order of their WordNet ids and by their names."""
@@ -53,7 +70,7 @@ class Imagenette:
 
     @property
     def _folder(self) -> folder.ImageFolder:
-        return folder.ImageFolder(self.root / FOLDER, self.val_share, self.limit)
+        return folder.ImageFolder(self.root / FOLDER, 0.0, self.limit)  # there is a val/
 
 
 def _wnids_and_names(found: Any) -> tuple[list[str], list[str]]:

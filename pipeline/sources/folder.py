@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.errors import Failure
+from pipeline.errors import Failure, UsageError
 from pipeline.files import digest
-from pipeline.sources.base import SPLITS, Encoded, Entry, LeftOut, Listing, Split, Unreadable
+from pipeline.params import Profile
+from pipeline.sources.base import SPLITS, Encoded, Entry, LeftOut, Listing, Source, Split, Unreadable, root_of
 
 HIDDEN_ONE = "hidden"
 BESIDE = "a file beside the classes' folders"
@@ -36,7 +37,7 @@ class File(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ImageFolder:
+class ImageFolder(Source):
     """Images below `root`; `val_share` of them are for validation if there is no val/, `limit` a split at the most."""
 
     root: Path
@@ -47,6 +48,28 @@ class ImageFolder:
     name = "imagefolder"
     about = "a folder of images of one's own"
     comparable = False
+    place = "given"
+    downloads = False
+    known = None
+
+    @classmethod
+    def of(cls, profile: Profile) -> ImageFolder:
+        """Return the folder that the profile names. UsageError if it names none."""
+        data = profile.data
+        if not data.path:
+            raise UsageError("data.path is missing: source imagefolder needs its folder (vgg-repro prepare --path ...)")
+        return cls(root_of(data), data.val_share, data.limit, profile.splits)
+
+    def missing(self) -> str:
+        """Return which folder is not there."""
+        first = self.splits[0]
+        there = (self.root / first).is_dir()
+        return "" if there else f"{self.root} has no folder {first}: images lie in train/CLASS/ and val/CLASS/"
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return its parameters and a hash of all files' names, sizes and times."""
+        own = {"source": self.name, "limit": self.limit, "val_share": self.val_share}
+        return own | fingerprint(self.root, self.splits)
 
     def listing(self) -> Listing:
         """Every file in a class's folder; classes are the folders of train/ that have any, by name.

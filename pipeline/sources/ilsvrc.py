@@ -17,14 +17,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.errors import Failure
+from pipeline.params import Profile
 from pipeline.sources import devkit
-from pipeline.sources.base import SPLITS, WNID, Encoded, Entry, LeftOut, Listing, Split
+from pipeline.sources.base import SPLITS, WNID, Encoded, Entry, Known, LeftOut, Listing, Source, Split, root_of
 from pipeline.sources.boxes import ARCHIVES as BOXES
 from pipeline.sources.boxes import Fractions, in_pixels, read_boxes
 from pipeline.sources.compact import Compact, Found, Where, id_of
 from pipeline.sources.devkit import Devkit, read_devkit
 from pipeline.sources.folder import BESIDE, check_limit, file_bytes, leads_inside, printable, sorted_in, why_not
-from pipeline.sources.published import ARCHIVES, departures
+from pipeline.sources.published import ARCHIVES, BYTES, CLASSES, IMAGES, departures
 from pipeline.sources.tar import Member, members
 
 NAMES = {"train": re.compile(r"(n\d{8})_\d{1,9}\.jpe?g", re.ASCII | re.IGNORECASE),
@@ -35,7 +36,7 @@ Group = tuple[str, Iterable[Found]]  # a class, and its files, not yet looked fo
 
 
 @dataclass(frozen=True)
-class Ilsvrc:
+class Ilsvrc(Source):
     """ILSVRC-2012 in the folder `root`, `limit` images a split at the most, and none of another than `splits`."""
 
     root: Path
@@ -45,6 +46,25 @@ class Ilsvrc:
     name = "ilsvrc2012"
     about = "ILSVRC-2012: photographs of 1000 classes of ImageNet (Russakovsky et al., 2015)"
     comparable = True
+    place = "usual"
+    downloads = False
+    known = Known(IMAGES["train"], IMAGES["val"], CLASSES, BYTES)
+
+    @classmethod
+    def of(cls, profile: Profile) -> Ilsvrc:
+        """Return the data set in data.path, or in data/ilsvrc2012."""
+        return cls(root_of(profile.data), profile.data.limit, profile.splits)
+
+    def missing(self) -> str:
+        """Return which archive or folder is not there."""
+        try:
+            return missing(self.root, self.splits)
+        except Failure as reason:
+            return str(reason)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return its parameters and what its archives and folders look like. As `fingerprint`."""
+        return {"source": self.name, "limit": self.limit, **fingerprint(self.root, self.splits)}
 
     def listing(self) -> Listing:
         """All images. Failure if something is missing, cut short, damaged or hostile, by its name."""
