@@ -24,6 +24,7 @@ Origin = Literal["trained", "published"]  # of the weights that are scored
 Split = Literal["train", "val"]
 NETS: tuple[str, ...] = get_args(NetName)
 SOURCES: tuple[str, ...] = get_args(SourceName)
+ROUNDING = ("threads", "device", "processes")  # of train and score: they change results by rounding alone
 RANDOM = "random-"  # an init of random-NET is that net's random weights
 CROP = 224  # section 2.1, paper's pixels
 
@@ -164,8 +165,8 @@ class Train(Block):
 
     @property
     def shaping(self) -> dict[str, Any]:
-        """What of it shapes a run: all but how many processes share the work."""
-        return self.model_dump(mode="json", exclude={"processes"})
+        """What of it shapes a run: all but ROUNDING."""
+        return self.model_dump(mode="json", exclude=set(ROUNDING))
 
 
 class Recipe(Block):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
@@ -12,6 +14,7 @@ SHARDS = Path("data/shards.txt")  # the name of the shards' folder under shards_
 LEFT_OUT = Path("data/left-out.csv")  # what had been left out when there was too much of it
 REPORTS = Path("reports")
 WEIGHTS = Path("weights")
+KEY = 12  # digits of a run's key in the name of its checkpoint's folder
 PRINTED = Path(__file__).parent.parent / "reports" / "printed"  # the paper's tables as CSV
 
 
@@ -27,7 +30,14 @@ def shards_root() -> Path:
 
 def checkpoints(run: str, key: str) -> Path:
     """The folder of a run's resumable state; unknown to DVC, which would delete it before it starts the run again."""
-    return checkpoints_root() / f"{run}-{key[:12]}"
+    return checkpoints_root() / f"{run}-{key[:KEY]}"
+
+
+def all_checkpoints() -> Iterator[tuple[str, Path]]:
+    """Find every folder of a resumable state, with the name of its run."""
+    for folder in sorted(checkpoints_root().glob("*/")):
+        if named := re.fullmatch(f"(.+)-[0-9a-f]{{{KEY}}}", folder.name):
+            yield named[1], folder
 
 
 def training_log(run: str) -> Path:

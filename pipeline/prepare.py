@@ -23,7 +23,7 @@ from pipeline.lock import alone
 from pipeline.manifest import Joined, identity, join
 from pipeline.params import Params
 from pipeline.paths import LEFT_OUT, MANIFEST, SHARDS, shards_root
-from pipeline.progress import Progress
+from pipeline.progress import Progress, gigabytes
 from pipeline.shards import Columns, Shards, part_name, read_part
 from pipeline.shardwork import Task, Work, make_shard
 from pipeline.signals import stopped_by_sigterm
@@ -140,14 +140,10 @@ def _check_disk(listing: Listing, folder: Path) -> None:
     needed = listing.bytes + images * ROW_BYTES
     there = sum(path.stat().st_size for path in folder.iterdir())
     free = shutil.disk_usage(folder).free
-    where = f"about {_gigabytes(needed)} in {folder.parent}, where {_gigabytes(free)} are free"
+    where = f"about {gigabytes(needed)} in {folder.parent}, where {gigabytes(free)} are free"
     if needed > there + free:
         raise Failure(f"{images:,} images take {where}: make room, or set VGG_REPRO_SHARDS to a folder on another disk")
     print(f"prepare: {images:,} images take {where}", flush=True)
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
 
 
 def _write(params: Params, source: Source, listing: Listing, folder: Path) -> None:

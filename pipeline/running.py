@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.errors import Failure
-from pipeline.files import digest, json_text, read_json
+from pipeline.facts import Facts
+from pipeline.files import digest, json_text, read_json, sha256
 from pipeline.lock import holder
 from pipeline.params import Params
-from pipeline.paths import checkpoints_root
+from pipeline.paths import all_checkpoints, checkpoints, checkpoints_root, weights
 
 NAME = "progress.json"
 LOCK = "lock"
@@ -50,6 +52,51 @@ def asked(params: Params, run: str) -> str:
     return digest([*blocks, profile.training.shaping, params.method.train])
 
 
+def identity(params: Params, run: str, facts: Facts) -> str:
+    """Return a hash of everything that shapes a run: another one has another checkpoint."""
+    init = weights(params.runs[run].init)
+    return digest([asked(params, run), facts.as_dict(), sha256(init) if init.exists() else None])
+
+
+class OldCheckpoint(NamedTuple):
+    """A checkpoint that no run goes on from with the present parameters and data."""
+
+    run: str
+    folder: Path
+    size: int  # bytes
+
+
+def old_checkpoints(params: Params, facts: Facts | None, run: str | None = None) -> list[OldCheckpoint]:
+    """Find the checkpoints, of one run or of all, that belong to other parameters or data, and that nobody trains on.
+
+    A checkpoint whose run may still come to it is none of them: one of a run whose initial weights are missing, or of
+    any run while `facts` are.
+    """
+    return [
+        OldCheckpoint(name, folder, _bytes(folder))
+        for name, folder in all_checkpoints()
+        if run in (None, name) and not _may_go_on(params, name, facts, folder) and holder(folder / LOCK) is None
+    ]
+
+
+def _may_go_on(params: Params, run: str, facts: Facts | None, folder: Path) -> bool:
+    """Return whether a run with these parameters goes on from `folder`, or may do so as far as is known."""
+    if run not in params.runs or params.chosen.train is None:
+        return False
+    if facts is None or not weights(params.runs[run].init).exists():
+        return True
+    return folder == checkpoints(run, identity(params, run, facts))
+
+
+def _bytes(folder: Path) -> int:
+    """Add up the files in a folder, which may be removed meanwhile."""
+    total = 0
+    with suppress(OSError):
+        for path in folder.iterdir():
+            total += path.stat().st_size
+    return total
+
+
 def tell(folder: Path, running: Running) -> None:
     """Write how far a run is; nothing happens where that cannot be written, for training matters more."""
     partial = folder / f".{NAME}.{os.getpid()}.partial"
@@ -66,15 +113,18 @@ def here() -> tuple[int, str, float]:
     return os.getpid(), platform.node(), time.time()
 
 
-def all_running(params: Params) -> Iterator[tuple[Running, bool]]:
-    """Each run of `params` that has begun and is not finished, and whether it trains just now."""
+def all_running(params: Params, old: Container[Path] = ()) -> Iterator[tuple[Running, bool]]:
+    """Each run of `params` that has begun and is not finished, and whether it trains just now.
+
+    Checkpoints' folders that are `old` are passed over.
+    """
     newest: dict[str, tuple[Running, bool]] = {}
     for path in checkpoints_root().glob(f"*/{NAME}"):
         try:
             found = Running(**read_json(path, ""))
         except (Failure, TypeError, OSError):  # it is being removed, or is of another version
             continue
-        if found.run in params.runs and found.asked == asked(params, found.run):
+        if path.parent not in old and found.run in params.runs and found.asked == asked(params, found.run):
             alive = holder(path.parent / LOCK) is not None
             if found.machine != platform.node():  # locks do not always reach from one machine to another
                 alive = alive or time.time() - found.said < SILENT

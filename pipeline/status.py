@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +14,7 @@ from pipeline.lock import holder
 from pipeline.params import Params
 from pipeline.paths import errors, shards_root, summary, table
 from pipeline.paths import facts as facts_path
-from pipeline.running import Running, all_running
+from pipeline.running import OldCheckpoint, Running, all_running, old_checkpoints
 
 Stand = Literal["waits", "ready", "training", "stopped", "cached", "trained", "published", "to import", "no net"]
 
@@ -43,13 +43,16 @@ class Status:
     preparing: str  # who does so just now
     runs: list[RunStatus]
     tables: Mapping[str, str]  # done, part (of a table's nets), cached or run, by stage
+    old: Sequence[OldCheckpoint] = ()  # of other parameters or data
 
 
 def status(params: Params) -> Status:
     """Where everything stands, now; others may be at work meanwhile."""
     fate = {one.stage: one for one in fates(everything(params), params)}
-    running = {one.run: (one, alive) for one, alive in all_running(params)} if params.chosen.train else {}
     facts = read_facts(params.profile) if facts_path(params.profile).exists() else None
+    old = old_checkpoints(params, facts)
+    begun = all_running(params, [one.folder for one in old]) if params.chosen.train else ()
+    running = {one.run: (one, alive) for one, alive in begun}
     tables = {name: str(fate[name].what) for name in TITLES if name in fate}
     tables |= {name: "part" for name in in_part(params) if table(params.profile, name).exists()}
     done = {name: _runs_in(name, params) for name, what in tables.items() if what in ("done", "part")}
@@ -61,6 +64,7 @@ def status(params: Params) -> Status:
         next(filter(None, map(holder, shards_root().glob("*.lock"))), ""),
         [_run(params, name, fate, running.get(name), done, facts) for name in params.runs],
         tables,
+        old,
     )
 
 

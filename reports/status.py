@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.grid import MODES
-from pipeline.progress import duration
+from pipeline.progress import duration, gigabytes
 from pipeline.status import RunStatus, Status
 from reports.markdown import NONE, grid
 
@@ -11,11 +11,11 @@ WORDS = {"done": "done", "part": "in part", "cached": "in the cache", "run": "to
 
 
 def status_text(status: Status) -> str:
-    """The data, a line a run, and the tables."""
+    """The data, a line a run, the tables, and the checkpoints that are of no use any more."""
     body = [[one.name, _stand(one), *(_score(one, mode) for mode in MODES), _tables(one)] for one in status.runs]
     whose = "training" if status.weights == "trained" else "weights"
     table = grid(["run", whose, *(f"{mode}, best Q" for mode in MODES), "in tables"], body)
-    return "\n\n".join([_head(status), table, _done(status)])
+    return "\n\n".join([_head(status), table, _done(status), *_old(status)])
 
 
 def _head(status: Status) -> str:
@@ -72,3 +72,10 @@ def _done(status: Status) -> str:
     listed = {word: [name.removeprefix("table") for name, what in status.tables.items() if what == key]
               for key, word in WORDS.items()}  # fmt: skip
     return "Tables: " + "; ".join(f"{word} {', '.join(names)}" for word, names in listed.items() if names) + "."
+
+
+def _old(status: Status) -> list[str]:
+    if not status.old:
+        return []
+    listed = [f"- {one.folder} ({gigabytes(one.size)})" for one in status.old]
+    return ["\n".join(["Checkpoints of other parameters or data, which may be deleted:", *listed])]

@@ -16,14 +16,14 @@ import torch
 from pipeline.device import in_use
 from pipeline.errors import Failure
 from pipeline.facts import Facts, read_facts
-from pipeline.files import digest, sha256, write_json, write_text
+from pipeline.files import sha256, write_json, write_text
 from pipeline.grid import single_scale
 from pipeline.lock import alone
-from pipeline.params import Params, Run
+from pipeline.params import Params
 from pipeline.paths import checkpoints, history, summary, weights
-from pipeline.progress import duration
+from pipeline.progress import duration, gigabytes
 from pipeline.provenance import provenance
-from pipeline.running import LOCK
+from pipeline.running import LOCK, identity, old_checkpoints
 from stages.ranks import shared
 from stages.setup import save_tensors, weights_of
 from stages.trainer import Trainer
@@ -48,24 +48,25 @@ def _train(params: Params, name: str, where: torch.device, ranks: Ranks) -> None
     if ranks.size > batch:
         raise Failure(f"{ranks.size} processes are more than the {batch} images of a batch")
     facts = read_facts(params.profile)
-    folder = checkpoints(name, identity(params, params.runs[name], facts))
+    folder = checkpoints(name, identity(params, name, facts))
     with alone(folder / LOCK, f"training {name}") if ranks.first else nullcontext():
         trainer = Trainer(params, name, facts, where, folder, ranks)
         trainer.begin()
+        if ranks.first:
+            _name_old(params, name, facts)
         trainer.train()
         if ranks.first:
             _write(params, name, facts, trainer, time.monotonic() - started)
             shutil.rmtree(folder, ignore_errors=True)  # while the lock in it is held
 
 
-def identity(params: Params, run: Run, facts: Facts) -> str:
-    """A hash of everything that shapes a run: another one has another checkpoint."""
-    profile = params.chosen
-    return digest([
-        run.model_dump(mode="json"), profile.net.model_dump(mode="json"), profile.training.shaping,
-        profile.recipes[run.recipe].model_dump(mode="json"), facts.as_dict(), params.method.train,
-        sha256(weights(run.init)) if weights(run.init).exists() else None,
-    ])  # fmt: skip
+def _name_old(params: Params, name: str, facts: Facts) -> None:
+    """Name the checkpoints that this run does not go on from."""
+    for old in old_checkpoints(params, facts, name):
+        print(
+            f"{name}: the checkpoint in {old.folder} ({gigabytes(old.size)}) belongs to other parameters or data and "
+            "may be deleted"
+        )
 
 
 def _write(params: Params, name: str, facts: Facts, trainer: Trainer, seconds: float) -> None:

@@ -17,14 +17,16 @@ import yaml
 from clones import begin, call, tiny_clone
 from pictures import repository_params
 
+from pipeline.facts import Facts
 from pipeline.files import write_json
-from pipeline.lock import holder
-from pipeline.paths import checkpoints
-from pipeline.running import LOCK, NAME, SILENT, Running, all_running, asked, tell
-from pipeline.status import RunStatus
-from reports.status import _stand
+from pipeline.lock import alone, holder
+from pipeline.paths import checkpoints, shards_root, weights
+from pipeline.running import LOCK, NAME, SILENT, Running, all_running, asked, identity, old_checkpoints, tell
+from pipeline.status import RunStatus, Status
+from reports.status import _stand, status_text
 
 ROOT = Path(__file__).parent.parent
+FACTS = Facts("digits", "", False, ["0", "1"], 9, 9, 0, [], [], [], [], {}, "a manifest's hash")
 HOLD = """
 import sys
 from pathlib import Path
@@ -122,6 +124,38 @@ def test_of_two_checkpoints_the_later_counts(folder: Path, rng: np.random.Genera
     assert [one.said for one, _ in all_running(params)] == [30.0]
 
 
+def kept(run: str, key: str, size: int = 1000) -> Path:
+    """A checkpoint of so many bytes."""
+    folder = checkpoints(run, key)
+    folder.mkdir(parents=True)
+    (folder / "last.pt").write_bytes(bytes(size))
+    return folder
+
+
+def test_checkpoints_that_no_run_goes_on_from_are_listed_with_their_size(folder: Path) -> None:
+    params = repository_params(folder)
+    weights("random-A").parent.mkdir(parents=True)
+    weights("random-A").write_bytes(b"some")
+    kept("A-256", identity(params, "A-256", FACTS))
+    used, key = kept("A-256", "a" * 12), "b" * 12
+    old = [kept("A-256", key, 3_000_000), kept("a-run-of-old", key, 300_000_000)]
+    kept("D-jitter", key)  # its initial weights are missing, and may be those again
+    (folder / "checkpoints/A-256.log").write_text("no checkpoint")
+    with alone(used / LOCK, "training"):
+        found = old_checkpoints(params, FACTS)
+    assert [one.folder for one in found] == old
+    text = status_text(Status("mini", "trained", None, False, "", [], {}, found))
+    assert f"- {old[0]} (3.0 MB)\n- {old[1]} (0.3 GB)" in text
+    assert [one.folder for one in old_checkpoints(params, None)] == [old[1]], "of unknown data nothing else is known"
+    assert "heckpoint" not in status_text(Status("mini", "trained", None, False, "", [], {}))
+
+
+def test_what_is_listed_as_old_is_not_said_to_go_on(folder: Path, rng: np.random.Generator) -> None:
+    params = repository_params(folder)
+    tell(checkpoints("A-256", "key"), a_run(rng, asked=asked(params, "A-256")))
+    assert list(all_running(params, [checkpoints("A-256", "key")])) == []
+
+
 def test_a_full_disk_does_not_end_training(folder: Path, rng: np.random.Generator) -> None:
     (folder / "checkpoints").write_text("a file where the folder should be")
     tell(checkpoints("A-256", "key"), a_run(rng))
@@ -182,11 +216,6 @@ def test_the_whole_way_of_a_run(tmp_path: Path) -> None:
 
 
 def test_whoever_prepares_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.lock import alone
-    from pipeline.paths import shards_root
-    from pipeline.status import Status
-    from reports.status import status_text
-
     lock = shards_root() / "key.lock"
     with alone(lock, "preparing"):
         found = holder(lock)

@@ -22,6 +22,7 @@ from pipeline.files import sha256
 from pipeline.lock import alone
 from pipeline.params import Params, load
 from pipeline.paths import checkpoints
+from pipeline.running import asked, identity
 from stages import prepare, train, trainer
 from stages import random as random_weights
 from vgg.fit import State
@@ -161,14 +162,34 @@ def test_started_by_dvc_it_ends_in_order_with_the_terminal(params: Params) -> No
 
 def test_another_parameter_is_another_checkpoint(params: Params, tmp_path: Path) -> None:
     facts = read_facts("mini")
-    first = train.identity(params, params.runs["A-256"], facts)
-    other = tiny(tmp_path, momentum=0.8)
-    assert train.identity(other, other.runs["A-256"], facts) != first
-    assert train.identity(tiny(tmp_path), params.runs["A-256"], facts) == first
+    first = identity(params, "A-256", facts)
+    assert identity(tiny(tmp_path, momentum=0.8), "A-256", facts) != first
+    assert identity(tiny(tmp_path), "A-256", facts) == first
+
+
+def test_threads_device_and_processes_are_no_part_of_a_runs_identity(params: Params, tmp_path: Path) -> None:
+    first = identity(params, "A-256", read_facts("mini"))
+    other = tiny(tmp_path, threads=7, device="auto", processes=3)
+    assert identity(other, "A-256", read_facts("mini")) == first
+    assert asked(other, "A-256") == asked(params, "A-256")
+
+
+def test_a_checkpoint_of_other_parameters_is_named_and_stays(
+    params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = checkpoints("A-256", identity(tiny(tmp_path, momentum=0.8), "A-256", read_facts("mini")))
+    other = checkpoints("A-LRN-256", "0123456789ab")
+    for folder in (old, other):
+        folder.mkdir(parents=True)
+        (folder / "last.pt").write_bytes(bytes(2_500_000))
+    train.main(tiny(tmp_path), "A-256")
+    named = [line for line in capsys.readouterr().out.splitlines() if "checkpoint" in line]
+    assert named == [f"A-256: the checkpoint in {old} (2.5 MB) belongs to other parameters or data and may be deleted"]
+    assert (old / "last.pt").exists()
 
 
 def test_two_at_once_the_second_says_who_is_at_work(params: Params) -> None:
-    folder = checkpoints("A-256", train.identity(params, params.runs["A-256"], read_facts("mini")))
+    folder = checkpoints("A-256", identity(params, "A-256", read_facts("mini")))
     with alone(folder / "lock", "training"), pytest.raises(Failure, match="already"):
         train.main(params, "A-256")
 
