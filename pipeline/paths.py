@@ -10,6 +10,7 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 FINGERPRINT = Path("data/fingerprint.json")  # what the source looks like from outside
 MANIFEST = Path("data/manifest.csv")  # every image: split, id, class, size as stored, hash of its source's bytes
+STATISTICS = Path("data/statistics.json")  # what training and scoring depend on: counts, colours, the manifest's hash
 SHARDS = Path("data/shards.txt")  # the name of the shards' folder under shards_root(), and a hash of what was asked for
 LEFT_OUT = Path("data/left-out.csv")  # what had been left out when there was too much of it
 REPORTS = Path("reports")
@@ -71,7 +72,7 @@ def results(profile: str) -> Path:
 
 
 def facts(profile: str) -> Path:
-    """What prepare found out about the data set."""
+    """What prepare found out about the data set, for people."""
     return results(profile) / "data.json"
 
 

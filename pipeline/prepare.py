@@ -17,8 +17,8 @@ from typing import Any
 
 from pipeline.device import gpu_count
 from pipeline.errors import Failure, Interrupted
-from pipeline.facts import PREPARE, Facts
-from pipeline.files import digest, read_json, whole, whole_csv, write_json, write_text
+from pipeline.facts import Facts, read
+from pipeline.files import digest, whole, whole_csv, write_json, write_text
 from pipeline.lock import alone
 from pipeline.manifest import Joined, identity, join
 from pipeline.params import Params
@@ -67,7 +67,7 @@ def _wanted(params: Params) -> list[Any]:
 
 
 def prepare(params: Params) -> Facts:
-    """Make the data set's shards unless they are there; write the manifest and the facts.
+    """Make the data set's shards unless they are there; write the manifest, the statistics and the facts.
 
     Failure if there is too little to train on, if too many images are unreadable, and if the disk is full. Interrupted
     by Ctrl-C; then, and after a kill, the next call goes on from the whole shards.
@@ -81,7 +81,7 @@ def prepare(params: Params) -> Facts:
         part.unlink(missing_ok=True)
     _copy(folder / "manifest.csv", MANIFEST)
     write_text(SHARDS, f"{folder.name} {_asked(params)}\n")
-    found = _read(folder)
+    found = read_prepared(folder)
     found.write(params.profile)
     return found
 
@@ -89,7 +89,7 @@ def prepare(params: Params) -> Facts:
 def is_whole(folder: Path) -> bool:
     """Whether `folder` holds a complete prepared data set."""
     try:
-        facts = _read(folder)
+        facts = read_prepared(folder)
         for split in facts.splits:
             Shards(folder, split)
         return identity(folder / "manifest.csv", facts.stored) == facts.manifest
@@ -97,8 +97,9 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def _read(folder: Path) -> Facts:
-    return Facts(**read_json(folder / "facts.json", PREPARE))
+def read_prepared(folder: Path) -> Facts:
+    """Return the facts of the data set in `folder`; Failure if there are none."""
+    return read(Facts, folder / "facts.json")
 
 
 def _copy(here: Path, there: Path) -> None:

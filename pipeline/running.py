@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.errors import Failure
-from pipeline.facts import Facts
+from pipeline.facts import Statistics
 from pipeline.files import digest, json_text, read_json, sha256
 from pipeline.lock import holder
 from pipeline.params import Params
-from pipeline.paths import all_checkpoints, checkpoints, checkpoints_root, weights
+from pipeline.paths import all_checkpoints, checkpoints_root, weights
 
 NAME = "progress.json"
 LOCK = "lock"
@@ -52,10 +52,10 @@ def asked(params: Params, run: str) -> str:
     return digest([*blocks, profile.training.shaping, params.method.train])
 
 
-def identity(params: Params, run: str, facts: Facts) -> str:
+def identity(params: Params, run: str, statistics: Statistics) -> str:
     """Return a hash of everything that shapes a run: another one has another checkpoint."""
     init = weights(params.runs[run].init)
-    return digest([asked(params, run), facts.as_dict(), sha256(init) if init.exists() else None])
+    return digest([asked(params, run), statistics.as_dict(), sha256(init) if init.exists() else None])
 
 
 class OldCheckpoint(NamedTuple):
@@ -66,26 +66,16 @@ class OldCheckpoint(NamedTuple):
     size: int  # bytes
 
 
-def old_checkpoints(params: Params, facts: Facts | None, run: str | None = None) -> list[OldCheckpoint]:
-    """Find the checkpoints, of one run or of all, that belong to other parameters or data, and that nobody trains on.
+def old_checkpoints(going_on: Mapping[str, Path | None]) -> list[OldCheckpoint]:
+    """Find the checkpoints that nobody trains on, and whose run does not go on from them.
 
-    A checkpoint whose run may still come to it is none of them: one of a run whose initial weights are missing, or of
-    any run while `facts` are.
+    `going_on` has the folder that each run goes on from, or None where that is not known.
     """
     return [
-        OldCheckpoint(name, folder, _bytes(folder))
-        for name, folder in all_checkpoints()
-        if run in (None, name) and not _may_go_on(params, name, facts, folder) and holder(folder / LOCK) is None
+        OldCheckpoint(run, folder, _bytes(folder))
+        for run, folder in all_checkpoints()
+        if (run not in going_on or going_on[run] not in (None, folder)) and holder(folder / LOCK) is None
     ]
-
-
-def _may_go_on(params: Params, run: str, facts: Facts | None, folder: Path) -> bool:
-    """Return whether a run with these parameters goes on from `folder`, or may do so as far as is known."""
-    if run not in params.runs or params.chosen.train is None:
-        return False
-    if facts is None or not weights(params.runs[run].init).exists():
-        return True
-    return folder == checkpoints(run, identity(params, run, facts))
 
 
 def _bytes(folder: Path) -> int:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from pipeline.facts import Facts, read_facts
+from pipeline.facts import Facts, read_facts, read_statistics
 from pipeline.files import read_json
 from pipeline.graph import Fate, fates
 from pipeline.grid import MODES, TITLES, everything, in_part, rows
 from pipeline.lock import holder
 from pipeline.params import Params
-from pipeline.paths import errors, shards_root, summary, table
+from pipeline.paths import all_checkpoints, checkpoints, errors, shards_root, summary, table
 from pipeline.paths import facts as facts_path
-from pipeline.running import OldCheckpoint, Running, all_running, old_checkpoints
+from pipeline.running import OldCheckpoint, Running, all_running, identity, old_checkpoints
 
 Stand = Literal["waits", "ready", "training", "stopped", "cached", "trained", "published", "to import", "no net"]
 
@@ -50,7 +51,7 @@ def status(params: Params) -> Status:
     """Where everything stands, now; others may be at work meanwhile."""
     fate = {one.stage: one for one in fates(everything(params), params)}
     facts = read_facts(params.profile) if facts_path(params.profile).exists() else None
-    old = old_checkpoints(params, facts)
+    old = old_checkpoints(_going_on(params, fate))
     begun = all_running(params, [one.folder for one in old]) if params.chosen.train else ()
     running = {one.run: (one, alive) for one, alive in begun}
     tables = {name: str(fate[name].what) for name in TITLES if name in fate}
@@ -66,6 +67,16 @@ def status(params: Params) -> Status:
         tables,
         old,
     )
+
+
+def _going_on(params: Params, fate: Mapping[str, Fate]) -> dict[str, Path | None]:
+    """Return the folder that each run with a checkpoint goes on from; None if what it needs is not up to date."""
+    found: dict[str, Path | None] = {}
+    for run in {run for run, _ in all_checkpoints()} & set(params.runs):
+        if mine := fate.get(f"train@{run}"):
+            ready = all(fate[stage].what == "done" for stage in mine.needs)
+            found[run] = checkpoints(run, identity(params, run, read_statistics())) if ready else None
+    return found
 
 
 def _run(

@@ -8,6 +8,7 @@ import shutil
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, fields
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 
 from pipeline.device import in_use
 from pipeline.errors import Failure
-from pipeline.facts import Facts, read_facts
+from pipeline.facts import Statistics, read_statistics
 from pipeline.files import sha256, write_json, write_text
 from pipeline.grid import single_scale
 from pipeline.lock import alone
@@ -47,29 +48,30 @@ def _train(params: Params, name: str, where: torch.device, ranks: Ranks) -> None
     started, batch = time.monotonic(), params.chosen.training.batch
     if ranks.size > batch:
         raise Failure(f"{ranks.size} processes are more than the {batch} images of a batch")
-    facts = read_facts(params.profile)
-    folder = checkpoints(name, identity(params, name, facts))
+    statistics = read_statistics()
+    folder = checkpoints(name, identity(params, name, statistics))
     with alone(folder / LOCK, f"training {name}") if ranks.first else nullcontext():
-        trainer = Trainer(params, name, facts, where, folder, ranks)
+        trainer = Trainer(params, name, statistics, where, folder, ranks)
         trainer.begin()
         if ranks.first:
-            _name_old(params, name, facts)
+            _name_old(name, folder)
         trainer.train()
         if ranks.first:
-            _write(params, name, facts, trainer, time.monotonic() - started)
+            _write(params, name, statistics, trainer, time.monotonic() - started)
             shutil.rmtree(folder, ignore_errors=True)  # while the lock in it is held
 
 
-def _name_old(params: Params, name: str, facts: Facts) -> None:
-    """Name the checkpoints that this run does not go on from."""
-    for old in old_checkpoints(params, facts, name):
-        print(
-            f"{name}: the checkpoint in {old.folder} ({gigabytes(old.size)}) belongs to other parameters or data and "
-            "may be deleted"
-        )
+def _name_old(name: str, folder: Path) -> None:
+    """Name the run's checkpoints that it does not go on from, as it does from that in `folder`."""
+    for old in old_checkpoints({name: folder}):
+        if old.run == name:
+            print(
+                f"{name}: the checkpoint in {old.folder} ({gigabytes(old.size)}) belongs to other parameters or data "
+                "and may be deleted"
+            )
 
 
-def _write(params: Params, name: str, facts: Facts, trainer: Trainer, seconds: float) -> None:
+def _write(params: Params, name: str, statistics: Statistics, trainer: Trainer, seconds: float) -> None:
     """The finished weights, the history and the summary."""
     state, run = trainer.state, trainer.run
     save_tensors(weights(name), {"net": run.net, "weights": weights_of(trainer.net)})
@@ -78,7 +80,7 @@ def _write(params: Params, name: str, facts: Facts, trainer: Trainer, seconds: f
     table.writeheader()
     table.writerows({**asdict(row), **{key: f"{getattr(row, key):.6g}" for key in FLOATS}} for row in state.rows)
     write_text(history(params.profile, name), text.getvalue())
-    said = _summary(params, name, facts, trainer, seconds)
+    said = _summary(params, name, statistics, trainer, seconds)
     write_json(summary(params.profile, name), said)
     print(
         f"{name}: {state.step} steps, validation error {state.rows[-1].top1:.1f} % at a centre crop, "
@@ -86,7 +88,7 @@ def _write(params: Params, name: str, facts: Facts, trainer: Trainer, seconds: f
     )
 
 
-def _summary(params: Params, name: str, facts: Facts, trainer: Trainer, seconds: float) -> dict[str, Any]:
+def _summary(params: Params, name: str, statistics: Statistics, trainer: Trainer, seconds: float) -> dict[str, Any]:
     state, run, last = trainer.state, trainer.run, trainer.state.rows[-1]
     images = len(trainer.val_images)
     found = wilson(round(last.top1 * images / 100), images)
@@ -103,7 +105,7 @@ def _summary(params: Params, name: str, facts: Facts, trainer: Trainer, seconds:
         "weights_sha256": sha256(weights(name)),
         "seed": params.chosen.training.seed,
         "precision": in_use(params.chosen.training.precision, trainer.where.type),
-        "data": facts.manifest,
+        "data": statistics.manifest,
         "provenance": {
             **provenance(str(trainer.where), params.chosen.training.threads, seconds, trainer.ranks.size),
             "images_per_second": round(median(row.images_per_second for row in state.rows), 1),

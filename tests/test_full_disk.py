@@ -55,6 +55,7 @@ FILES = [  # what each command opens for writing, locks aside
     ("prepare", "data/shards/*/facts.json"),
     ("prepare", "data/manifest.csv"),
     ("prepare", "data/shards.txt"),
+    ("prepare", "data/statistics.json"),
     ("prepare", "reports/mini/data.json"),
     ("weights", "weights/trained/random-A.pt"),
     ("train", "checkpoints/*/last.pt"),
@@ -469,7 +470,7 @@ def test_shards_and_facts_of_two_preparations_are_not_trained_on_together(
     values = yaml.safe_load((folder / "params.yaml").read_text())
     values["profiles"]["mini"]["data"]["digits"]["texture"] = float(rng.integers(11, 30))
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
-    number = next(n for n, one in enumerate(made.opened["prepare"]) if one.name == "reports/mini/data.json")
+    number = next(n for n, one in enumerate(made.opened["prepare"]) if one.name == "data/statistics.json")
     with Disk(folder, (number, 0)):
         assert program(folder, *COMMANDS["prepare"]).code == 1
     said = program(folder, *COMMANDS["train"])

@@ -95,7 +95,7 @@ def facts(folder: Path, params: Params, train: int, val: int, classes: int, sour
     path.parent.mkdir(parents=True, exist_ok=True)
     values = {
         "source": source or params.chosen.data.source, "about": "", "comparable": False, "rescaled": 0, "mean_rgb": [],
-        "covariance": [], "eigenvalues": [], "eigenvectors": [], "classes": [str(number) for number in range(classes)],
+        "covariance": [], "classes": [str(number) for number in range(classes)],
         "train": train, "val": val, "stored": {}, "manifest": "m",
     }  # fmt: skip
     path.write_text(json.dumps(values))

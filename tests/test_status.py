@@ -17,16 +17,16 @@ import yaml
 from clones import begin, call, tiny_clone
 from pictures import repository_params
 
-from pipeline.facts import Facts
+from pipeline.facts import Facts, read_statistics
 from pipeline.files import write_json
+from pipeline.graph import Fate
 from pipeline.lock import alone, holder
 from pipeline.paths import checkpoints, shards_root, weights
 from pipeline.running import LOCK, NAME, SILENT, Running, all_running, asked, identity, old_checkpoints, tell
-from pipeline.status import RunStatus, Status
+from pipeline.status import RunStatus, Status, _going_on
 from reports.status import _stand, status_text
 
 ROOT = Path(__file__).parent.parent
-FACTS = Facts("digits", "", False, ["0", "1"], 9, 9, 0, [], [], [], [], {}, "a manifest's hash")
 HOLD = """
 import sys
 from pathlib import Path
@@ -133,21 +133,34 @@ def kept(run: str, key: str, size: int = 1000) -> Path:
 
 
 def test_checkpoints_that_no_run_goes_on_from_are_listed_with_their_size(folder: Path) -> None:
+    key, other = "0123456789ab", "b" * 12
+    goes_on = kept("A-256", key)
+    old = [kept("A-256", other, 3_000_000), kept("a-run-of-old", other, 300_000_000)]
+    used = kept("B-256", "a" * 12)
+    kept("D-jitter", other)  # which its run may come to again
+    (folder / "checkpoints/A-256.log").write_text("no checkpoint")
+    with alone(used / LOCK, "training"):
+        found = old_checkpoints({"A-256": goes_on, "B-256": checkpoints("B-256", key), "D-jitter": None})
+    assert [(one.run, one.folder) for one in found] == [("A-256", old[0]), ("a-run-of-old", old[1])]
+    text = status_text(Status("mini", "trained", None, False, "", [], {}, found))
+    assert f"- {old[0]} (3.0 MB)\n- {old[1]} (0.3 GB)" in text
+    assert "heckpoint" not in status_text(Status("mini", "trained", None, False, "", [], {}))
+
+
+def test_a_run_goes_on_from_the_checkpoint_of_what_it_needs_once_that_is_up_to_date(folder: Path) -> None:
+    """Else nobody knows: after a change of the profile and back the images and the weights are another profile's."""
     params = repository_params(folder)
     weights("random-A").parent.mkdir(parents=True)
     weights("random-A").write_bytes(b"some")
-    kept("A-256", identity(params, "A-256", FACTS))
-    used, key = kept("A-256", "a" * 12), "b" * 12
-    old = [kept("A-256", key, 3_000_000), kept("a-run-of-old", key, 300_000_000)]
-    kept("D-jitter", key)  # its initial weights are missing, and may be those again
-    (folder / "checkpoints/A-256.log").write_text("no checkpoint")
-    with alone(used / LOCK, "training"):
-        found = old_checkpoints(params, FACTS)
-    assert [one.folder for one in found] == old
-    text = status_text(Status("mini", "trained", None, False, "", [], {}, found))
-    assert f"- {old[0]} (3.0 MB)\n- {old[1]} (0.3 GB)" in text
-    assert [one.folder for one in old_checkpoints(params, None)] == [old[1]], "of unknown data nothing else is known"
-    assert "heckpoint" not in status_text(Status("mini", "trained", None, False, "", [], {}))
+    Facts("digits", "", False, ["0", "1"], 9, 9, 0, [], [], {}, "a manifest's hash").write("mini")
+    goes_on = kept("A-256", identity(params, "A-256", read_statistics()))
+    kept("A-256", "b" * 12)
+    kept("gone", "b" * 12)
+    for what in ("done", "cached", "run"):
+        stages = (("prepare", "done", ()), ("random@A", what, ()), ("train@A-256", "run", ("prepare", "random@A")))
+        fate = {stage: Fate(stage, frozenset(needs), one, "") for stage, one, needs in stages}
+        assert _going_on(params, fate) == {"A-256": goes_on if what == "done" else None}
+    assert _going_on(params, {}) == {}, "a profile that trains nothing has no run that goes on"
 
 
 def test_what_is_listed_as_old_is_not_said_to_go_on(folder: Path, rng: np.random.Generator) -> None:

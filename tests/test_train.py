@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ import yaml
 from clones import wait_for
 
 from pipeline.errors import Failure, Interrupted
-from pipeline.facts import read_facts
+from pipeline.facts import read_facts, read_statistics
 from pipeline.files import sha256
 from pipeline.lock import alone
 from pipeline.params import Params, load
@@ -161,23 +162,32 @@ def test_started_by_dvc_it_ends_in_order_with_the_terminal(params: Params) -> No
 
 
 def test_another_parameter_is_another_checkpoint(params: Params, tmp_path: Path) -> None:
-    facts = read_facts("mini")
-    first = identity(params, "A-256", facts)
-    assert identity(tiny(tmp_path, momentum=0.8), "A-256", facts) != first
-    assert identity(tiny(tmp_path), "A-256", facts) == first
+    statistics = read_statistics()
+    first = identity(params, "A-256", statistics)
+    assert identity(tiny(tmp_path, momentum=0.8), "A-256", statistics) != first
+    assert identity(tiny(tmp_path), "A-256", statistics) == first
+
+
+def test_what_people_read_of_the_images_is_no_part_of_a_runs_identity(params: Params) -> None:
+    first, facts = identity(params, "A-256", read_statistics()), read_facts("mini")
+    words = {"source": "elsewhere", "about": "other words", "comparable": True, "rescaled": 7, "wnids": ["n1", "n2"]}
+    replace(facts, **words, classes=[f"class {name}" for name in facts.classes]).write("mini")
+    assert identity(params, "A-256", read_statistics()) == first
+    replace(facts, manifest="other images").write("mini")
+    assert identity(params, "A-256", read_statistics()) != first
 
 
 def test_threads_device_and_processes_are_no_part_of_a_runs_identity(params: Params, tmp_path: Path) -> None:
-    first = identity(params, "A-256", read_facts("mini"))
+    first = identity(params, "A-256", read_statistics())
     other = tiny(tmp_path, threads=7, device="auto", processes=3)
-    assert identity(other, "A-256", read_facts("mini")) == first
+    assert identity(other, "A-256", read_statistics()) == first
     assert asked(other, "A-256") == asked(params, "A-256")
 
 
 def test_a_checkpoint_of_other_parameters_is_named_and_stays(
     params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    old = checkpoints("A-256", identity(tiny(tmp_path, momentum=0.8), "A-256", read_facts("mini")))
+    old = checkpoints("A-256", identity(tiny(tmp_path, momentum=0.8), "A-256", read_statistics()))
     other = checkpoints("A-LRN-256", "0123456789ab")
     for folder in (old, other):
         folder.mkdir(parents=True)
@@ -189,7 +199,7 @@ def test_a_checkpoint_of_other_parameters_is_named_and_stays(
 
 
 def test_two_at_once_the_second_says_who_is_at_work(params: Params) -> None:
-    folder = checkpoints("A-256", identity(params, "A-256", read_facts("mini")))
+    folder = checkpoints("A-256", identity(params, "A-256", read_statistics()))
     with alone(folder / "lock", "training"), pytest.raises(Failure, match="already"):
         train.main(params, "A-256")
 
