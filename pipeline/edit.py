@@ -13,7 +13,7 @@ from yaml.constructor import SafeConstructor
 
 from pipeline.errors import UsageError
 from pipeline.files import whole
-from pipeline.params import load, parse
+from pipeline.params import parse
 from pipeline.paths import PARAMS
 
 
@@ -42,7 +42,6 @@ def write(text: str, path: Path = PARAMS) -> None:
     with whole(path) as file:
         file.write(text.encode())
         os.fchmod(file.fileno(), mode)
-    load.cache_clear()
 
 
 def with_row(block: str, name: str, values: Mapping[str, Any], path: Path = PARAMS) -> str:

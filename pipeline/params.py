@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -244,7 +244,6 @@ class Params(Block):
         return max(run.scales[1] for run in self.runs.values())
 
 
-@cache
 def load(path: Path = PARAMS) -> Params:
     """Read and check `path`; UsageError says what is wrong in it, where, and what would be right."""
     try:
@@ -255,6 +254,7 @@ def load(path: Path = PARAMS) -> Params:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
 
 
+@lru_cache(8)  # by the text: where it stands, and when it was read, makes no difference
 def parse(text: bytes, path: Path) -> Params:
     """Check what stands in `path`, or is to stand there; UsageError as for `load`."""
     try:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,7 +63,7 @@ def dali_says(apart: float = 0.0) -> Any:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small repository with a commit, in which all is well."""
     folder = tmp_path / "a place"
     folder.mkdir()
@@ -80,9 +80,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "Begin"]):
         names = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
         subprocess.run(["git", *names, *words], check=True, capture_output=True)
-    load.cache_clear()
-    yield folder
-    load.cache_clear()
+    return folder
 
 
 @pytest.fixture
@@ -102,7 +100,6 @@ def change(**blocks: dict[str, object]) -> Params:
     for name, block in blocks.items():
         values["profiles"]["mini"][name] |= block
     Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    load.cache_clear()
     return load()
 
 

@@ -60,7 +60,7 @@ def test_random_paths_are_read_back_as_they_were(path: Path, rng: np.random.Gene
     for _ in range(60):
         value = "".join(rng.choice(letters, int(rng.integers(1, 12))))
         set_values({"path": value}, DATA, path)
-        assert load.__wrapped__(path).chosen.data.path == value, repr(value)
+        assert load(path).chosen.data.path == value, repr(value)
 
 
 def test_what_would_be_wrong_is_refused_and_nothing_is_written(path: Path) -> None:

@@ -30,7 +30,6 @@ import stages.data
 from cli.main import main
 from pipeline.errors import Failure
 from pipeline.files import sha256
-from pipeline.params import load
 from pipeline.shards import read_part
 from stages.setup import save_tensors
 
@@ -165,7 +164,6 @@ class Said(NamedTuple):
 
 def program(folder: Path, *words: str) -> Said:
     """The program in this process, in `folder`."""
-    load.cache_clear()
     out, error = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -178,7 +176,6 @@ def program(folder: Path, *words: str) -> Said:
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)
-    load.cache_clear()
     return Said(code, out.getvalue(), error.getvalue())
 
 

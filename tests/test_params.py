@@ -47,6 +47,17 @@ def test_all_that_shapes_a_result_is_tracked(stage: str, block: str, model: type
     assert sorted(listed) == sorted(set(model.model_fields) - set(ROUNDING) - without)
 
 
+def test_parameters_are_those_that_stand_in_the_current_folder_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two repositories in one process, and a file that is edited meanwhile."""
+    for place, seed in (("one", 1), ("two", 2), ("one", 3)):
+        (tmp_path / place).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / place)
+        Path("params.yaml").write_text(TEXT.replace("seed: 0\n      batch: 32", f"seed: {seed}\n      batch: 32"))
+        assert load().profiles["mini"].training.seed == seed
+
+
 def test_the_grid_is_the_papers() -> None:
     runs = load(ROOT / "params.yaml").runs
     assert {name for name, run in runs.items() if run.recipe == "warm"} == {"B-256", "C-256", "D-256", "E-256"}

@@ -31,7 +31,7 @@ from cli.main import app
 from pipeline.errors import Failure, UsageError
 from pipeline.graph import Fate
 from pipeline.grid import scales_of
-from pipeline.params import Params, load, parse
+from pipeline.params import Params, parse
 from pipeline.plan import Cost, Images, Plan, count_images
 from pipeline.plan import plan as planned
 from pipeline.progress import duration
@@ -386,13 +386,11 @@ def ask(folder: Path, *words: str, profile: str = "mini", **data: Any) -> Result
     values["profile"] = profile
     values["profiles"][profile]["data"].update(data)
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    load.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         try:
             return CliRunner().invoke(app, ["plan", *words])
         finally:
-            load.cache_clear()
             (folder / "params.yaml").write_text(before)
 
 

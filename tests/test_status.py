@@ -100,7 +100,6 @@ def test_a_checkpoint_of_other_parameters_is_nobodys(change: str, folder: Path, 
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     from pipeline.params import load
 
-    load.cache_clear()
     assert not list(all_running(load(folder / "params.yaml")))
 
 

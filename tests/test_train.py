@@ -44,7 +44,6 @@ def tiny(folder: Path, **changes: object) -> Params:
     mini["recipes"]["scratch"] |= {"epochs": 3, "first_drop": 0}
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(values))
-    load.cache_clear()
     return load(path)
 
 
@@ -208,7 +207,6 @@ def test_a_loss_that_is_not_finite_stops_by_name_with_advice(params: Params, tmp
     values = yaml.safe_load((tmp_path / "params.yaml").read_text())
     values["profiles"]["mini"]["recipes"]["scratch"]["learning_rate"] = 1000000.0
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
-    load.cache_clear()
     with pytest.raises(Failure, match=r"A-256: the loss is .* learning_rate"):
         train.main(load(tmp_path / "params.yaml"), "A-256")
 
@@ -225,7 +223,6 @@ def test_a_net_that_does_not_learn_is_said_to_stall(params: Params, capsys: pyte
     values = yaml.safe_load(Path("params.yaml").read_text())
     values["profiles"]["mini"]["recipes"]["scratch"] |= {"learning_rate": 0.000000001, "epochs": 6}
     Path("params.yaml").write_text(yaml.safe_dump(values))
-    load.cache_clear()
     train.main(load(Path("params.yaml")), "A-256")
     assert "is not learning" in capsys.readouterr().out
 
