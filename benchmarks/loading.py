@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 from pictures import jpeg, photograph  # noqa: E402
 
-from pipeline.facts import Facts, read_facts  # noqa: E402
+from pipeline.facts import Statistics, read_statistics  # noqa: E402
 from pipeline.params import Params, load  # noqa: E402
 from pipeline.paths import shards  # noqa: E402
 from pipeline.shards import Shards  # noqa: E402
@@ -64,7 +64,7 @@ def main() -> None:
         params = own_params(given.processes)
         time_prepare(given.rounds, given.processes)
         subprocess.run(PREPARE, check=True, stdout=subprocess.DEVNULL)
-        time_loading(params, read_facts(params.profile), given.steps, given.rounds)
+        time_loading(params, read_statistics(), given.steps, given.rounds)
 
 
 def make_jpegs(root: Path, images: int) -> float:
@@ -128,12 +128,12 @@ def time_prepare(rounds: int, processes: int) -> None:
 # The training stream
 
 
-def time_loading(params: Params, facts: Facts, steps: int, rounds: int) -> None:
+def time_loading(params: Params, statistics: Statistics, steps: int, rounds: int) -> None:
     """The stream, torchvision twice, and bare decoding, in turns."""
-    mean = torch.tensor(facts.mean_rgb)
-    components = normaliser(params, facts).components
+    mean = torch.tensor(statistics.mean_rgb)
+    components = normaliser(params, statistics).components
     streams: dict[str, Iterator[object]] = {
-        OURS: our_batches(params, facts),
+        OURS: our_batches(params, statistics),
         THEIRS: chain.from_iterable(repeat(their_loader(mean, components))),
         "the same with v2 on tensors": chain.from_iterable(repeat(their_loader(mean, components, tensors=True))),
         BARE: decoded(),
@@ -157,9 +157,9 @@ def exhaust(batches: Iterator[object], steps: int) -> None:
     assert sum(1 for _ in islice(batches, steps)) == steps
 
 
-def our_batches(params: Params, facts: Facts) -> Iterator[Tensor]:
+def our_batches(params: Params, statistics: Statistics) -> Iterator[Tensor]:
     """Batches (64, 3, 224, 224) as training has them, float32 with the mean subtracted and the colours shifted."""
-    normalise = normaliser(params, facts)
+    normalise = normaliser(params, statistics)
     images = Shards(shards(), "train")
     for batch in training_stream(images, Plan(0, BATCH, CROP, SCALES)):
         yield normalise(batch.pixels, batch.colour)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,10 +79,10 @@ def _write(profile: str | None, source: str | None, path: Path | None) -> None:
     kind = source_class(source or known.profiles[chosen].data.source)
     values: dict[str, str | None] = {"source": source} if source is not None else {}
     if path is not None:
-        _check(kind, known.profiles[chosen], path.expanduser())
         values["path"] = str(path.expanduser())
     elif source is not None and kind.place == "usual":
         values["path"] = None  # and not into the folder of somebody's photographs
+    _check(kind, known.profiles[chosen], values)
     if set_values(values, ("profiles", chosen, "data")):
         said = ", ".join(f"{key}: {value or 'null'}" for key, value in values.items())
         typer.echo(f"params.yaml: profile {chosen} has {said} now")
@@ -101,15 +102,14 @@ def _put_in_force(known: Params, profile: str) -> None:
         typer.echo(f"params.yaml: {weights} nets are scored now")
 
 
-def _check(kind: type[Source], profile: Profile, path: Path) -> None:
-    """UsageError if a source cannot read `path`."""
+def _check(kind: type[Source], profile: Profile, values: Mapping[str, str | None]) -> None:
+    """UsageError if the source lacks a parameter that `values` do not give, or cannot read their path."""
     from pipeline.errors import UsageError
 
-    if kind.place == "none":
+    if values.get("path") and kind.place == "none":
         raise UsageError(f"source {kind.name} reads no folder: add --source imagefolder")
-    data = profile.data.model_copy(update={"source": kind.name, "path": str(path)})
-    source = kind.of(profile.model_copy(update={"data": data}))
-    if not source.downloads and (lacking := source.missing()):
+    source = kind.of(profile.model_copy(update={"data": profile.data.model_copy(update=values)}))
+    if values.get("path") and not source.downloads and (lacking := source.missing()):
         raise UsageError(lacking)
 
 

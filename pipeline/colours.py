@@ -48,16 +48,13 @@ class Colours:
         self.second += second
 
     def facts(self) -> dict[str, Any]:
-        """Mean, covariance, its eigenvalues and eigenvectors (a row each), as plain values; empty of no image."""
+        """Mean and covariance as plain values; empty of no image.
+
+        All arithmetic is exact or elementwise, so that every machine comes to the same digits: no eigenvectors here.
+        """
         if not self.images:
-            return {"mean_rgb": [], "covariance": [], "eigenvalues": [], "eigenvectors": []}
-        values, vectors = np.linalg.eigh(self.covariance())
-        return {
-            "mean_rgb": self.mean().tolist(),
-            "covariance": self.covariance().tolist(),
-            "eigenvalues": values.tolist(),
-            "eigenvectors": vectors.T.tolist(),
-        }
+            return {"mean_rgb": [], "covariance": []}
+        return {"mean_rgb": self.mean().tolist(), "covariance": self.covariance().tolist()}
 
     def mean(self) -> Floats:
         """(3,) in grey levels."""

@@ -19,7 +19,7 @@ from ruamel.yaml.tokens import CommentToken
 
 from pipeline.errors import UsageError
 from pipeline.files import whole
-from pipeline.params import load, parse
+from pipeline.params import parse
 from pipeline.paths import PARAMS
 
 WIDTH = 10**6  # characters: nothing is wrapped
@@ -62,7 +62,6 @@ def write(text: str, path: Path = PARAMS) -> None:
     with whole(path) as file:
         file.write(text.encode())
         os.fchmod(file.fileno(), mode)
-    load.cache_clear()
 
 
 def _edited(values: Mapping[str, Any], place: tuple[str, ...], path: Path) -> str:

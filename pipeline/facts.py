@@ -1,34 +1,56 @@
-"""What prepare found out about a data set: the few numbers that training and reports need."""
+"""What prepare found out about a data set, in two files.
+
+The statistics are what training and scoring depend on. The facts are what people read: the statistics' numbers, and
+words, which may change without any run being trained anew.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
+from pipeline.errors import Failure
 from pipeline.files import read_json, write_json
+from pipeline.paths import STATISTICS
 from pipeline.paths import facts as facts_path
 from pipeline.sources.base import SPLITS, Split
 
 PREPARE = "vgg-repro prepare"
+Found = TypeVar("Found", "Statistics", "Facts")
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What training and scoring depend on; colours in grey levels 0..255, every training image weighing the same."""
+
+    classes: int
+    train: int  # images
+    val: int
+    mean_rgb: list[float]  # of the training images; empty where there is none
+    covariance: list[list[float]]
+    manifest: str  # a hash of all images that are kept and of how they are stored
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """A prepared data set; colours in grey levels 0..255, every training image weighing the same."""
+    """A prepared data set for people: its statistics, and words."""
 
     source: str
     about: str  # one sentence: what the images are and where they come from
     comparable: bool  # with the paper's numbers: plain ILSVRC-2012
-    classes: list[str]
-    train: int  # images
+    classes: list[str]  # their names
+    train: int  # images, as in the statistics
     val: int
     rescaled: int  # training images made smaller
-    mean_rgb: list[float]  # of the training images, as all that follows; empty where there is none
+    mean_rgb: list[float]  # as in the statistics
     covariance: list[list[float]]
-    eigenvalues: list[float]
-    eigenvectors: list[list[float]]  # a row an eigenvector
     stored: dict[str, Any]  # the parameters that shape an image's pixels as stored, the largest S among them
-    manifest: str  # a hash of all images that are kept and of how they are stored
+    manifest: str  # as in the statistics
     wnids: list[str] = field(default_factory=list)  # the classes' WordNet ids, where the source has them
 
     @property
@@ -36,8 +58,14 @@ class Facts:
         """The splits that have images."""
         return tuple(split for split, images in zip(SPLITS, (self.train, self.val), strict=True) if images)
 
+    @property
+    def statistics(self) -> Statistics:
+        """What of it training and scoring depend on."""
+        return Statistics(len(self.classes), self.train, self.val, self.mean_rgb, self.covariance, self.manifest)
+
     def write(self, profile: str) -> None:
-        """Write them where reports and stages look for them."""
+        """Write the statistics where stages look for them, and the facts where reports do."""
+        write_json(STATISTICS, self.statistics.as_dict())
         write_json(facts_path(profile), self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
@@ -48,5 +76,18 @@ class Facts:
 
 def read_facts(profile: str) -> Facts:
     """The facts of the prepared data; Failure if there are none."""
-    values: dict[str, Any] = read_json(facts_path(profile), PREPARE)
-    return Facts(**values)
+    return read(Facts, facts_path(profile))
+
+
+def read_statistics() -> Statistics:
+    """Return the statistics of the data that were prepared last; Failure if there are none."""
+    return read(Statistics, STATISTICS)
+
+
+def read(kind: type[Found], path: Path) -> Found:
+    """Return the statistics or facts at `path`; Failure if they are missing, broken, or of another version's form."""
+    values = read_json(path, PREPARE)
+    try:
+        return kind(**values)
+    except TypeError:
+        raise Failure(f"{path} is not of this version; make it again with: {PREPARE}") from None

@@ -19,7 +19,7 @@ from pipeline.errors import Failure, UsageError
 from pipeline.files import json_text
 from pipeline.lock import holder
 from pipeline.params import Params
-from pipeline.paths import FINGERPRINT, facts, shards_root
+from pipeline.paths import FINGERPRINT, STATISTICS, facts, shards_root
 from pipeline.sources import missing, seen_from_outside
 
 Needs = Mapping[str, frozenset[str]]  # a stage to the stages it needs first
@@ -204,13 +204,15 @@ class _Foresight:
         return "run", f"the images have changed: {_listed(_values(known), json.loads(text))}"
 
     def _prepared(self) -> str:
-        """What to say of shards that are there already, another clone's say; then the facts are known too."""
-        from pipeline.prepare import shards_key
+        """What to say of shards that are there already, another clone's say; what is made of them is then known."""
+        from pipeline.prepare import read_prepared, shards_key
 
-        there = shards_root() / shards_key(self.params) / "facts.json"
-        if not there.exists():
+        try:
+            found = read_prepared(shards_root() / shards_key(self.params))
+        except (Failure, OSError):
             return ""
-        self.outputs[str(facts(self.params.profile))] = _md5(there.read_bytes())
+        made = {STATISTICS: found.statistics.as_dict(), facts(self.params.profile): found.as_dict()}
+        self.outputs |= {str(path): _md5(json_text(values).encode()) for path, values in made.items()}
         return "; its shards are there already"
 
     def _changed_inputs(self, stage: Any) -> list[str]:

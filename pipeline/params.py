@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -22,6 +22,7 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 Origin = Literal["trained", "published"]  # of the weights that are scored
 Split = Literal["train", "val"]
 NETS: tuple[str, ...] = get_args(NetName)
+ROUNDING = ("threads", "device", "processes")  # of train and score: they change results by rounding alone
 RANDOM = "random-"  # an init of random-NET is that net's random weights
 CROP = 224  # section 2.1, paper's pixels
 
@@ -162,8 +163,8 @@ class Train(Block):
 
     @property
     def shaping(self) -> dict[str, Any]:
-        """What of it shapes a run: all but how many processes share the work."""
-        return self.model_dump(mode="json", exclude={"processes"})
+        """What of it shapes a run: all but ROUNDING."""
+        return self.model_dump(mode="json", exclude=set(ROUNDING))
 
 
 class Recipe(Block):
@@ -241,7 +242,6 @@ class Params(Block):
         return max(run.scales[1] for run in self.runs.values())
 
 
-@cache
 def load(path: Path = PARAMS) -> Params:
     """Read and check `path`; UsageError says what is wrong in it, where, and what would be right."""
     try:
@@ -252,6 +252,7 @@ def load(path: Path = PARAMS) -> Params:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
 
 
+@lru_cache(8)  # by the text: where it stands, and when it was read, makes no difference
 def parse(text: bytes, path: Path) -> Params:
     """Check what stands in `path`, or is to stand there; UsageError as for `load`."""
     try:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
 FINGERPRINT = Path("data/fingerprint.json")  # what the source looks like from outside
 MANIFEST = Path("data/manifest.csv")  # every image: split, id, class, size as stored, hash of its source's bytes
+STATISTICS = Path("data/statistics.json")  # what training and scoring depend on: counts, colours, the manifest's hash
 SHARDS = Path("data/shards.txt")  # the name of the shards' folder under shards_root(), and a hash of what was asked for
 LEFT_OUT = Path("data/left-out.csv")  # what had been left out when there was too much of it
 REPORTS = Path("reports")
 WEIGHTS = Path("weights")
+KEY = 12  # digits of a run's key in the name of its checkpoint's folder
 PRINTED = Path(__file__).parent.parent / "reports" / "printed"  # the paper's tables as CSV
 
 
@@ -27,7 +31,14 @@ def shards_root() -> Path:
 
 def checkpoints(run: str, key: str) -> Path:
     """The folder of a run's resumable state; unknown to DVC, which would delete it before it starts the run again."""
-    return checkpoints_root() / f"{run}-{key[:12]}"
+    return checkpoints_root() / f"{run}-{key[:KEY]}"
+
+
+def all_checkpoints() -> Iterator[tuple[str, Path]]:
+    """Find every folder of a resumable state, with the name of its run."""
+    for folder in sorted(checkpoints_root().glob("*/")):
+        if named := re.fullmatch(f"(.+)-[0-9a-f]{{{KEY}}}", folder.name):
+            yield named[1], folder
 
 
 def training_log(run: str) -> Path:
@@ -61,7 +72,7 @@ def results(profile: str) -> Path:
 
 
 def facts(profile: str) -> Path:
-    """What prepare found out about the data set."""
+    """What prepare found out about the data set, for people."""
     return results(profile) / "data.json"
 
 

@@ -17,13 +17,13 @@ from typing import Any
 
 from pipeline.device import gpu_count
 from pipeline.errors import Failure, Interrupted
-from pipeline.facts import PREPARE, Facts
-from pipeline.files import digest, read_json, whole, whole_csv, write_json, write_text
+from pipeline.facts import Facts, read
+from pipeline.files import digest, whole, whole_csv, write_json, write_text
 from pipeline.lock import alone
 from pipeline.manifest import Joined, identity, join
 from pipeline.params import Params
 from pipeline.paths import LEFT_OUT, MANIFEST, SHARDS, shards_root
-from pipeline.progress import Progress
+from pipeline.progress import Progress, gigabytes
 from pipeline.shards import Columns, Shards, part_name, read_part
 from pipeline.shardwork import Task, Work, is_unreadable, make_shard
 from pipeline.signals import stopped_by_sigterm
@@ -63,7 +63,7 @@ def _wanted(params: Params) -> list[Any]:
 
 
 def prepare(params: Params) -> Facts:
-    """Make the data set's shards unless they are there; write the manifest and the facts.
+    """Make the data set's shards unless they are there; write the manifest, the statistics and the facts.
 
     Failure if there is too little to train on, if too many images are unreadable, and if the disk is full. Interrupted
     by Ctrl-C; then, and after a kill, the next call goes on from the whole shards.
@@ -77,7 +77,7 @@ def prepare(params: Params) -> Facts:
         part.unlink(missing_ok=True)
     _copy(folder / "manifest.csv", MANIFEST)
     write_text(SHARDS, f"{folder.name} {_asked(params)}\n")
-    found = _read(folder)
+    found = read_prepared(folder)
     found.write(params.profile)
     return found
 
@@ -85,7 +85,7 @@ def prepare(params: Params) -> Facts:
 def is_whole(folder: Path) -> bool:
     """Whether `folder` holds a complete prepared data set."""
     try:
-        facts = _read(folder)
+        facts = read_prepared(folder)
         for split in facts.splits:
             Shards(folder, split)
         return identity(folder / "manifest.csv", facts.stored) == facts.manifest
@@ -93,8 +93,9 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def _read(folder: Path) -> Facts:
-    return Facts(**read_json(folder / "facts.json", PREPARE))
+def read_prepared(folder: Path) -> Facts:
+    """Return the facts of the data set in `folder`; Failure if there are none."""
+    return read(Facts, folder / "facts.json")
 
 
 def _copy(here: Path, there: Path) -> None:
@@ -136,14 +137,10 @@ def _check_disk(listing: Listing, folder: Path) -> None:
     needed = listing.bytes + images * ROW_BYTES
     there = sum(path.stat().st_size for path in folder.iterdir())
     free = shutil.disk_usage(folder).free
-    where = f"about {_gigabytes(needed)} in {folder.parent}, where {_gigabytes(free)} are free"
+    where = f"about {gigabytes(needed)} in {folder.parent}, where {gigabytes(free)} are free"
     if needed > there + free:
         raise Failure(f"{images:,} images take {where}: make room, or set VGG_REPRO_SHARDS to a folder on another disk")
     print(f"prepare: {images:,} images take {where}", flush=True)
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
 
 
 def _write(params: Params, source: Source, listing: Listing, folder: Path) -> None:

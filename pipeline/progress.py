@@ -84,6 +84,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
+def gigabytes(size: int) -> str:
+    """Bytes as people say them: 1.1 GB, 3.5 MB."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
+
+
 def _every() -> float:
     try:
         return float(os.environ[EVERY])

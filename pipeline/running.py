@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.errors import Failure
-from pipeline.files import digest, json_text, read_json
+from pipeline.facts import Statistics
+from pipeline.files import digest, json_text, read_json, sha256
 from pipeline.lock import holder
 from pipeline.params import Params
-from pipeline.paths import checkpoints_root
+from pipeline.paths import all_checkpoints, checkpoints_root, weights
 
 NAME = "progress.json"
 LOCK = "lock"
@@ -50,6 +52,41 @@ def asked(params: Params, run: str) -> str:
     return digest([*blocks, profile.training.shaping, params.method.train])
 
 
+def identity(params: Params, run: str, statistics: Statistics) -> str:
+    """Return a hash of everything that shapes a run: another one has another checkpoint."""
+    init = weights(params.runs[run].init)
+    return digest([asked(params, run), statistics.as_dict(), sha256(init) if init.exists() else None])
+
+
+class OldCheckpoint(NamedTuple):
+    """A checkpoint that no run goes on from with the present parameters and data."""
+
+    run: str
+    folder: Path
+    size: int  # bytes
+
+
+def old_checkpoints(going_on: Mapping[str, Path | None]) -> list[OldCheckpoint]:
+    """Find the checkpoints that nobody trains on, and whose run does not go on from them.
+
+    `going_on` has the folder that each run goes on from, or None where that is not known.
+    """
+    return [
+        OldCheckpoint(run, folder, _bytes(folder))
+        for run, folder in all_checkpoints()
+        if (run not in going_on or going_on[run] not in (None, folder)) and holder(folder / LOCK) is None
+    ]
+
+
+def _bytes(folder: Path) -> int:
+    """Add up the files in a folder, which may be removed meanwhile."""
+    total = 0
+    with suppress(OSError):
+        for path in folder.iterdir():
+            total += path.stat().st_size
+    return total
+
+
 def tell(folder: Path, running: Running) -> None:
     """Write how far a run is; nothing happens where that cannot be written, for training matters more."""
     partial = folder / f".{NAME}.{os.getpid()}.partial"
@@ -66,15 +103,18 @@ def here() -> tuple[int, str, float]:
     return os.getpid(), platform.node(), time.time()
 
 
-def all_running(params: Params) -> Iterator[tuple[Running, bool]]:
-    """Each run of `params` that has begun and is not finished, and whether it trains just now."""
+def all_running(params: Params, old: Container[Path] = ()) -> Iterator[tuple[Running, bool]]:
+    """Each run of `params` that has begun and is not finished, and whether it trains just now.
+
+    Checkpoints' folders that are `old` are passed over.
+    """
     newest: dict[str, tuple[Running, bool]] = {}
     for path in checkpoints_root().glob(f"*/{NAME}"):
         try:
             found = Running(**read_json(path, ""))
         except (Failure, TypeError, OSError):  # it is being removed, or is of another version
             continue
-        if found.run in params.runs and found.asked == asked(params, found.run):
+        if path.parent not in old and found.run in params.runs and found.asked == asked(params, found.run):
             alive = holder(path.parent / LOCK) is not None
             if found.machine != platform.node():  # locks do not always reach from one machine to another
                 alive = alive or time.time() - found.said < SILENT

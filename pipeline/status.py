@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from pipeline.facts import Facts, read_facts
+from pipeline.facts import Facts, read_facts, read_statistics
 from pipeline.files import read_json
 from pipeline.graph import Fate, fates
 from pipeline.grid import MODES, TITLES, everything, in_part, rows
 from pipeline.lock import holder
 from pipeline.params import Params
-from pipeline.paths import errors, shards_root, summary, table
+from pipeline.paths import all_checkpoints, checkpoints, errors, shards_root, summary, table
 from pipeline.paths import facts as facts_path
-from pipeline.running import Running, all_running
+from pipeline.running import OldCheckpoint, Running, all_running, identity, old_checkpoints
 
 Stand = Literal["waits", "ready", "training", "stopped", "cached", "trained", "published", "to import", "no net"]
 
@@ -43,13 +44,16 @@ class Status:
     preparing: str  # who does so just now
     runs: list[RunStatus]
     tables: Mapping[str, str]  # done, part (of a table's nets), cached or run, by stage
+    old: Sequence[OldCheckpoint] = ()  # of other parameters or data
 
 
 def status(params: Params) -> Status:
     """Where everything stands, now; others may be at work meanwhile."""
     fate = {one.stage: one for one in fates(everything(params), params)}
-    running = {one.run: (one, alive) for one, alive in all_running(params)} if params.chosen.train else {}
     facts = read_facts(params.profile) if facts_path(params.profile).exists() else None
+    old = old_checkpoints(_going_on(params, fate))
+    begun = all_running(params, [one.folder for one in old]) if params.chosen.train else ()
+    running = {one.run: (one, alive) for one, alive in begun}
     tables = {name: str(fate[name].what) for name in TITLES if name in fate}
     tables |= {name: "part" for name in in_part(params) if table(params.profile, name).exists()}
     done = {name: _runs_in(name, params) for name, what in tables.items() if what in ("done", "part")}
@@ -61,7 +65,18 @@ def status(params: Params) -> Status:
         next(filter(None, map(holder, shards_root().glob("*.lock"))), ""),
         [_run(params, name, fate, running.get(name), done, facts) for name in params.runs],
         tables,
+        old,
     )
+
+
+def _going_on(params: Params, fate: Mapping[str, Fate]) -> dict[str, Path | None]:
+    """Return the folder that each run with a checkpoint goes on from; None if what it needs is not up to date."""
+    found: dict[str, Path | None] = {}
+    for run in {run for run, _ in all_checkpoints()} & set(params.runs):
+        if mine := fate.get(f"train@{run}"):
+            ready = all(fate[stage].what == "done" for stage in mine.needs)
+            found[run] = checkpoints(run, identity(params, run, read_statistics())) if ready else None
+    return found
 
 
 def _run(

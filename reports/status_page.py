@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pipeline.grid import MODES
-from pipeline.progress import duration
+from pipeline.progress import duration, gigabytes
 from pipeline.status import RunStatus, Status
-from reports.page import Paragraph, Table, left
+from reports.page import Paragraph, Preformatted, Table, left
 from reports.phrases import NONE
 from reports.terminal import TerminalBlock
 
@@ -13,11 +13,11 @@ WORDS = {"done": "done", "part": "in part", "cached": "in the cache", "run": "to
 
 
 def status_page(status: Status) -> tuple[TerminalBlock, ...]:
-    """Return the data, a line a run, and the tables."""
+    """Return the data, a line a run, the tables, and the checkpoints that are of no use any more."""
     rows = ((one.name, _stand(one), *(_score(one, mode) for mode in MODES), _tables(one)) for one in status.runs)
     whose = "training" if status.weights == "trained" else "weights"
     columns = left("run", whose, *(f"{mode}, best Q" for mode in MODES), "in tables")
-    return (Paragraph(_head(status)), Table(columns, tuple(rows)), Paragraph(_done(status)))
+    return (Paragraph(_head(status)), Table(columns, tuple(rows)), Paragraph(_done(status)), *_old(status))
 
 
 def _head(status: Status) -> str:
@@ -74,3 +74,10 @@ def _done(status: Status) -> str:
     listed = {word: [name.removeprefix("table") for name, what in status.tables.items() if what == key]
               for key, word in WORDS.items()}  # fmt: skip
     return "Tables: " + "; ".join(f"{word} {', '.join(names)}" for word, names in listed.items() if names) + "."
+
+
+def _old(status: Status) -> list[TerminalBlock]:
+    if not status.old:
+        return []
+    listed = [f"- {one.folder} ({gigabytes(one.size)})" for one in status.old]
+    return [Preformatted("\n".join(["Checkpoints of other parameters or data, which may be deleted:", *listed]))]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import Failure
-from pipeline.facts import read_facts
+from pipeline.facts import read_statistics
 from pipeline.formats.base import CONVENTIONS, Convention
 from pipeline.grid import figures
 from pipeline.params import Params
@@ -54,12 +54,12 @@ def main(params: Params, runs: Sequence[str], count: int | None) -> list[Checked
     """
     score = params.chosen.score
     where = device(score.device, score.threads, score.precision)
-    facts = read_facts(params.profile)
-    every = open_shards(params, "val", facts)
+    statistics = read_statistics()
+    every = open_shards(params, "val", statistics)
     images = Some(every, count or (len(every) if where.type == "cuda" else FEW))
     some, found = Some(images, TRIED), list[Checked]()
     for run in runs:
-        scorer, record = scorer_of(params, run, facts, where), read_record(run)
+        scorer, record = scorer_of(params, run, statistics, where), read_record(run)
         for mode, scale, rows in figures(params, run, record):
             posteriors = _posteriors(params, scorer, images, mode, scale, run)
             checked = _checked(posteriors, images.labels, run=run, mode=mode, scale=scale, figures=rows)

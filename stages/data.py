@@ -39,7 +39,7 @@ def main(params: Params, out: Path) -> str:
 
 def training_crops(params: Params, facts: Facts) -> tuple[NDArray[np.uint8], list[str]]:
     """The first crops of the training stream, (N, crop, crop, 3), with their colours shifted, and their classes."""
-    shards, net = open_shards(params, "train", facts), params.chosen.net
+    shards, net = open_shards(params, "train", facts.statistics), params.chosen.net
     low = min(run.scales[0] for run in params.runs.values())
     plan = Plan(
         params.chosen.training.seed,
@@ -48,7 +48,7 @@ def training_crops(params: Params, facts: Facts) -> tuple[NDArray[np.uint8], lis
         (net.pixels(low), net.pixels(params.largest_scale)),
     )
     batch = next(training_stream(shards, plan))
-    normalise = normaliser(params, facts)
+    normalise = normaliser(params, facts.statistics)
     seen = normalise(batch.pixels, batch.colour) * normalise.scale + normalise.mean[:, None, None]
     shown = seen.round().clamp(0, 255).byte().permute(0, 2, 3, 1)
     names = [name if drawable(name) else f"class {label}" for label, name in enumerate(facts.classes)]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import Failure
-from pipeline.facts import Facts, read_facts
+from pipeline.facts import Statistics, read_statistics
 from pipeline.params import Params
 from pipeline.plan import REFERENCE, Plan
 from stages.setup import build, device, normaliser, open_shards
@@ -32,8 +32,8 @@ LONGER = 4 / 3
 def training_rates(params: Params, plan: Plan) -> tuple[dict[str, float], bool]:
     """Images a second in training, by net, and whether they were read and decoded, or only random pixels."""
     nets = sorted({str(params.runs[cost.name].net) for cost in plan.training})
-    facts = _facts(params)
-    return {net: _training_rate(params, net, plan.images.classes, facts) for net in nets}, facts is not None
+    statistics = _statistics(params)
+    return {net: _training_rate(params, net, plan.images.classes, statistics) for net in nets}, statistics is not None
 
 
 def scoring_rate(params: Params, classes: int) -> float:
@@ -54,17 +54,17 @@ def scoring_rate(params: Params, classes: int) -> float:
     return batch * flops / _seconds(step, where)
 
 
-def _facts(params: Params) -> Facts | None:
+def _statistics(params: Params) -> Statistics | None:
     """The prepared images, if they are on this machine."""
     try:
-        facts = read_facts(params.profile)
-        open_shards(params, "train", facts)
-        return facts
+        statistics = read_statistics()
+        open_shards(params, "train", statistics)
+        return statistics
     except Failure:
         return None
 
 
-def _training_rate(params: Params, name: str, classes: int, facts: Facts | None) -> float:
+def _training_rate(params: Params, name: str, classes: int, statistics: Statistics | None) -> float:
     train, size = params.chosen.training, params.chosen.net
     where = device(train.device, train.threads, train.precision)
     net = build(params, name, classes).to(where)
@@ -72,8 +72,8 @@ def _training_rate(params: Params, name: str, classes: int, facts: Facts | None)
     net.to(memory_format=torch.channels_last)
     sgd = optimiser(net, Recipe(1e-9, 1, train.momentum, train.weight_decay, 0, 1, 0, 0))
     batch = _batch(train.batch, training_flops(net, size.crop), where)
-    batches = _batches(params, batch, facts, where)
-    normalise = normaliser(params, facts) if facts else Normalise(torch.zeros(3), torch.zeros(3, 3))
+    batches = _batches(params, batch, statistics, where)
+    normalise = normaliser(params, statistics) if statistics else Normalise(torch.zeros(3), torch.zeros(3, 3))
     bfloat16 = train.precision == "bfloat16"
     parts = parts_that_fit(net, batch, size.crop, bfloat16) if where.type == "cuda" else 1
     normalise, how = normalise.to(where), How(batch, where, bfloat16, parts)
@@ -88,12 +88,12 @@ def _training_rate(params: Params, name: str, classes: int, facts: Facts | None)
     return batch / _seconds(step, where)
 
 
-def _batches(params: Params, batch: int, facts: Facts | None, where: torch.device) -> Iterator[Batch]:
+def _batches(params: Params, batch: int, statistics: Statistics | None, where: torch.device) -> Iterator[Batch]:
     """What a net trains on: the prepared images, or one batch of random pixels for ever."""
     train, size = params.chosen.training, params.chosen.net
-    if facts:
+    if statistics:
         plan = Stream(train.seed, batch, size.crop, (size.pixels(256), size.pixels(256)))
-        return training_stream(open_shards(params, "train", facts), plan, threads=train.threads, gpu=where.index)
+        return training_stream(open_shards(params, "train", statistics), plan, threads=train.threads, gpu=where.index)
     pixels = torch.randint(256, (batch, 3, size.crop, size.crop), dtype=torch.uint8, device=where)
     zeros, keys = torch.zeros(batch, dtype=torch.int64), torch.randint(2**62, (batch, 2))
     return repeat(Batch(pixels, zeros, torch.zeros(batch, 3), keys, zeros.numpy()))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.device import in_use
 from pipeline.errors import Failure
-from pipeline.facts import read_facts
+from pipeline.facts import read_statistics
 from pipeline.files import sha256, whole, write_json
 from pipeline.grid import scales_of
 from pipeline.params import Params
@@ -33,11 +33,11 @@ def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ran
     """As `main`; this process's part of it."""
     started = time.monotonic()
     run, score = params.runs[name], params.chosen.score
-    facts = read_facts(params.profile)
-    images = open_shards(params, "val", facts)
+    statistics = read_statistics()
+    images = open_shards(params, "val", statistics)
     scored = weights(name, params.weights)
     weights_hash = sha256(scored) if scored.exists() else ""
-    scorer = scorer_of(params, name, facts, where, ranks)
+    scorer = scorer_of(params, name, statistics, where, ranks)
     found: dict[str, Any] = {}
     scales = scales_of(run, mode)
     with Progress(f"{mode} {name}", len(images) * len(scales), "images") as progress:
@@ -50,7 +50,7 @@ def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ran
         return
     with whole(posteriors(name, mode)) as file:
         np.savez(file, allow_pickle=False, **found, labels=images.labels, weights=np.array(weights_hash))
-    k = top_k(len(facts.classes))
+    k = top_k(statistics.classes)
     write_json(
         errors(params.profile, name, mode),
         {
@@ -62,7 +62,7 @@ def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ran
             "weights_sha256": weights_hash,
             "precision": in_use(score.precision, where.type),
             **_published(params, name),
-            "data": facts.manifest,
+            "data": statistics.manifest,
             "provenance": provenance(str(where), score.threads, time.monotonic() - started, ranks.size),
         },
     )

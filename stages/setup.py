@@ -14,11 +14,11 @@ from torch import Tensor
 
 from pipeline.device import gpu_count
 from pipeline.errors import Failure
-from pipeline.facts import PREPARE, Facts
+from pipeline.facts import Statistics, read_facts
 from pipeline.files import read_json, sha256, whole
 from pipeline.params import Params, Precision
 from pipeline.paths import record, shards, summary, weights
-from pipeline.prepare import is_asked_for
+from pipeline.prepare import is_asked_for, read_prepared
 from pipeline.progress import Progress
 from pipeline.shards import MAKE_SHARDS, Shards
 from vgg.images import Images, Rescaled, rescaled_batches
@@ -53,10 +53,10 @@ def build(params: Params, net: str, classes: int) -> VGG:
     return VGG(net, classes, size.crop, float(size.width_ratio), size.fc, size.dropout)
 
 
-def normaliser(params: Params, facts: Facts) -> Normalise:
+def normaliser(params: Params, statistics: Statistics) -> Normalise:
     """The nets' input as the profile and the training set have it."""
-    components = colour_components(np.array(facts.covariance), params.chosen.training.colour)
-    return Normalise(torch.tensor(facts.mean_rgb), components, params.chosen.net.input_scale)
+    components = colour_components(np.array(statistics.covariance), params.chosen.training.colour)
+    return Normalise(torch.tensor(statistics.mean_rgb), components, params.chosen.net.input_scale)
 
 
 def published_normaliser(mean_rgb: Sequence[float], deviation_rgb: Sequence[float]) -> Normalise:
@@ -66,8 +66,8 @@ def published_normaliser(mean_rgb: Sequence[float], deviation_rgb: Sequence[floa
     return Normalise(torch.tensor(mean_rgb), torch.zeros(3, 3), scale)
 
 
-def open_shards(params: Params, split: str, facts: Facts) -> Shards:
-    """A split of the prepared data that `facts` tell of.
+def open_shards(params: Params, split: str, statistics: Statistics) -> Shards:
+    """A split of the prepared data that `statistics` are of.
 
     Failure if its shards are not on this machine, or others, or if `params` ask for other images.
     """
@@ -75,31 +75,32 @@ def open_shards(params: Params, split: str, facts: Facts) -> Shards:
     found = Shards(folder, split)
     if not is_asked_for(params):
         raise Failure(f"params.yaml asks for other images than those that are prepared; {MAKE_SHARDS}")
-    if read_json(folder / "facts.json", PREPARE)["manifest"] != facts.manifest:
+    if read_prepared(folder).manifest != statistics.manifest:
         raise Failure(f"the shards in {folder} are not of the images that were prepared last; {MAKE_SHARDS}")
     return found
 
 
-def scorer_of(params: Params, run: str, facts: Facts, where: torch.device, ranks: Ranks = ALONE) -> Scorer:
+def scorer_of(params: Params, run: str, statistics: Statistics, where: torch.device, ranks: Ranks = ALONE) -> Scorer:
     """The finished net of `run`, trained or published, as `params` have it. Failure if there is none that fits."""
     score, size = params.chosen.score, params.chosen.net
     file, published = weights(run, params.weights), params.weights == "published"
     make = maker(run, params.weights)
     if not published:
-        check_trained_on(params, run, facts)
+        check_trained_on(params, run, statistics)
     found = load_tensors(file, make)
-    net = build(params, params.runs[run].net, len(facts.classes))
+    net = build(params, params.runs[run].net, statistics.classes)
     try:
         net.load_state_dict(found["weights"])
     except RuntimeError:
         mend = "import a net of these" if published else f"make it with: {make}"
         raise Failure(f"{file} is of {_misfit(net, found['weights'])}; {mend}") from None
-    if published and found["classes"] and facts.wnids and found["classes"] != facts.wnids:
-        pairs = zip(found["classes"], facts.wnids, strict=True)
+    wnids = read_facts(params.profile).wnids if published and found["classes"] else []
+    if wnids and found["classes"] != wnids:
+        pairs = zip(found["classes"], wnids, strict=True)
         number, (theirs, ours) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
         raise Failure(f"class {number} of {file} is {theirs}, and that of the images is {ours}: see --class-map")
     net.to(where).to(memory_format=torch.channels_last)
-    normalise = published_normaliser(**found["input"]) if published else normaliser(params, facts)
+    normalise = published_normaliser(**found["input"]) if published else normaliser(params, statistics)
     return Scorer(net, normalise.to(where), size.crop, where, score.precision == "bfloat16", score.mean, ranks)
 
 
@@ -141,13 +142,13 @@ def _misfit(net: VGG, found: Mapping[str, Tensor]) -> str:
     return "another size of net, or of other classes, than this profile's"
 
 
-def check_trained_on(params: Params, run: str, facts: Facts) -> None:
-    """Failure if it is known that the weights of `run` were trained on other images than `facts` tell of."""
+def check_trained_on(params: Params, run: str, statistics: Statistics) -> None:
+    """Failure if it is known that the weights of `run` were trained on other images than `statistics` are of."""
     path = summary(params.profile, run)
     if not path.exists() or not weights(run).exists():
         return
     said = read_json(path, f"vgg-repro train {run}")
-    if said["data"] != facts.manifest and said["weights_sha256"] == sha256(weights(run)):
+    if said["data"] != statistics.manifest and said["weights_sha256"] == sha256(weights(run)):
         raise Failure(f"{weights(run)} was trained on other images; make it again with: vgg-repro train {run}")
 
 

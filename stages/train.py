@@ -8,6 +8,7 @@ import shutil
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, fields
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -15,15 +16,15 @@ import torch
 
 from pipeline.device import in_use
 from pipeline.errors import Failure
-from pipeline.facts import Facts, read_facts
-from pipeline.files import digest, sha256, write_json, write_text
+from pipeline.facts import Statistics, read_statistics
+from pipeline.files import sha256, write_json, write_text
 from pipeline.grid import single_scale
 from pipeline.lock import alone
-from pipeline.params import Params, Run
+from pipeline.params import Params
 from pipeline.paths import checkpoints, history, summary, weights
-from pipeline.progress import duration
+from pipeline.progress import duration, gigabytes
 from pipeline.provenance import provenance
-from pipeline.running import LOCK
+from pipeline.running import LOCK, identity, old_checkpoints
 from stages.ranks import shared
 from stages.setup import save_tensors, weights_of
 from stages.trainer import Trainer
@@ -47,28 +48,30 @@ def _train(params: Params, name: str, where: torch.device, ranks: Ranks) -> None
     started, batch = time.monotonic(), params.chosen.training.batch
     if ranks.size > batch:
         raise Failure(f"{ranks.size} processes are more than the {batch} images of a batch")
-    facts = read_facts(params.profile)
-    folder = checkpoints(name, identity(params, params.runs[name], facts))
+    statistics = read_statistics()
+    folder = checkpoints(name, identity(params, name, statistics))
     with alone(folder / LOCK, f"training {name}") if ranks.first else nullcontext():
-        trainer = Trainer(params, name, facts, where, folder, ranks)
+        trainer = Trainer(params, name, statistics, where, folder, ranks)
         trainer.begin()
+        if ranks.first:
+            _name_old(name, folder)
         trainer.train()
         if ranks.first:
-            _write(params, name, facts, trainer, time.monotonic() - started)
+            _write(params, name, statistics, trainer, time.monotonic() - started)
             shutil.rmtree(folder, ignore_errors=True)  # while the lock in it is held
 
 
-def identity(params: Params, run: Run, facts: Facts) -> str:
-    """A hash of everything that shapes a run: another one has another checkpoint."""
-    profile = params.chosen
-    return digest([
-        run.model_dump(mode="json"), profile.net.model_dump(mode="json"), profile.training.shaping,
-        profile.recipes[run.recipe].model_dump(mode="json"), facts.as_dict(), params.method.train,
-        sha256(weights(run.init)) if weights(run.init).exists() else None,
-    ])  # fmt: skip
+def _name_old(name: str, folder: Path) -> None:
+    """Name the run's checkpoints that it does not go on from, as it does from that in `folder`."""
+    for old in old_checkpoints({name: folder}):
+        if old.run == name:
+            print(
+                f"{name}: the checkpoint in {old.folder} ({gigabytes(old.size)}) belongs to other parameters or data "
+                "and may be deleted"
+            )
 
 
-def _write(params: Params, name: str, facts: Facts, trainer: Trainer, seconds: float) -> None:
+def _write(params: Params, name: str, statistics: Statistics, trainer: Trainer, seconds: float) -> None:
     """The finished weights, the history and the summary."""
     state, run = trainer.state, trainer.run
     save_tensors(weights(name), {"net": run.net, "weights": weights_of(trainer.net)})
@@ -77,7 +80,7 @@ def _write(params: Params, name: str, facts: Facts, trainer: Trainer, seconds: f
     table.writeheader()
     table.writerows({**asdict(row), **{key: f"{getattr(row, key):.6g}" for key in FLOATS}} for row in state.rows)
     write_text(history(params.profile, name), text.getvalue())
-    said = _summary(params, name, facts, trainer, seconds)
+    said = _summary(params, name, statistics, trainer, seconds)
     write_json(summary(params.profile, name), said)
     print(
         f"{name}: {state.step} steps, validation error {state.rows[-1].top1:.1f} % at a centre crop, "
@@ -85,7 +88,7 @@ def _write(params: Params, name: str, facts: Facts, trainer: Trainer, seconds: f
     )
 
 
-def _summary(params: Params, name: str, facts: Facts, trainer: Trainer, seconds: float) -> dict[str, Any]:
+def _summary(params: Params, name: str, statistics: Statistics, trainer: Trainer, seconds: float) -> dict[str, Any]:
     state, run, last = trainer.state, trainer.run, trainer.state.rows[-1]
     images = len(trainer.val_images)
     found = wilson(round(last.top1 * images / 100), images)
@@ -102,7 +105,7 @@ def _summary(params: Params, name: str, facts: Facts, trainer: Trainer, seconds:
         "weights_sha256": sha256(weights(name)),
         "seed": params.chosen.training.seed,
         "precision": in_use(params.chosen.training.precision, trainer.where.type),
-        "data": facts.manifest,
+        "data": statistics.manifest,
         "provenance": {
             **provenance(str(trainer.where), params.chosen.training.threads, seconds, trainer.ranks.size),
             "images_per_second": round(median(row.images_per_second for row in state.rows), 1),

@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.device import slow_in_bfloat16
 from pipeline.errors import Failure, Interrupted
-from pipeline.facts import Facts
+from pipeline.facts import Statistics
 from pipeline.grid import single_scale
 from pipeline.params import Params
 from pipeline.paths import weights
@@ -41,12 +41,12 @@ class Trainer:
     """One run while it trains: the net, its optimiser, its state, and their checkpoint."""
 
     def __init__(
-        self, params: Params, name: str, facts: Facts, where: torch.device, folder: Path, ranks: Ranks
+        self, params: Params, name: str, statistics: Statistics, where: torch.device, folder: Path, ranks: Ranks
     ) -> None:
         run, train, kind = params.runs[name], params.chosen.training, params.chosen.recipes[params.runs[name].recipe]
         size = params.chosen.net
         self.params, self.name, self.run, self.where, self.folder, self.ranks = params, name, run, where, folder, ranks
-        self.facts, self.classes = facts, len(facts.classes)
+        self.statistics, self.classes = statistics, statistics.classes
         self.recipe = Recipe(
             kind.learning_rate, kind.epochs, train.momentum, train.weight_decay, train.drops, train.patience,
             kind.first_drop, train.tail,
@@ -55,8 +55,8 @@ class Trainer:
         self.net.to(memory_format=torch.channels_last)
         self.sgd = optimiser(self.net, self.recipe, run.layers)
         self.state = State(learning_rate=kind.learning_rate)
-        self.normalise = normaliser(params, facts).to(where)
-        self.train_images, self.val_images = (open_shards(params, split, facts) for split in SPLITS)
+        self.normalise = normaliser(params, statistics).to(where)
+        self.train_images, self.val_images = (open_shards(params, split, statistics) for split in SPLITS)
         low, high = (size.pixels(scale) for scale in run.scales)
         self.plan = Plan(train.seed, train.batch, size.crop, (low, high))
         try:
@@ -97,7 +97,7 @@ class Trainer:
 
     def _start(self) -> None:
         size = self.params.chosen.net
-        check_trained_on(self.params, self.run.init, self.facts)
+        check_trained_on(self.params, self.run.init, self.statistics)
         initial = load_tensors(weights(self.run.init), _maker(self.run.init))
         randomise(self.net, size.init, size.std, size.last_std, self.params.chosen.training.seed)
         try:

@@ -61,7 +61,7 @@ def test_a_failure_ends_with_one_message_and_code_1(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     done = call("score", "dense", "D-384", "--direct", folder=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "vgg-repro: reports/mini/data.json is not there; make it with: vgg-repro prepare\n"
+    assert done.stderr == "vgg-repro: data/statistics.json is not there; make it with: vgg-repro prepare\n"
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_person_is_handed_to_dvc_and_a_stage_works_itself(tmp_path: Path) -> N
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     assert "you are not inside of a DVC repository" in call("prepare", folder=tmp_path).stderr
     inside = call("stage", "score", "dense", "D-384", folder=tmp_path)
-    assert "data.json is not there" in inside.stderr
+    assert "statistics.json is not there" in inside.stderr
 
 
 def test_dvc_calls_stages_and_people_do_not_see_them() -> None:

@@ -69,10 +69,10 @@ def test_the_crops_are_those_of_the_training_stream(params: Params) -> None:
     facts = read_facts(params.profile)
     crops, names = training_crops(params, facts)
     plan = Plan(params.chosen.train.seed, CROPS, 96, (110, 219))
-    batch = next(training_stream(open_shards(params, "train", facts), plan))
+    batch = next(training_stream(open_shards(params, "train", facts.statistics), plan))
     assert crops.shape == (CROPS, 96, 96, 3)
     assert names == [facts.classes[label] for label in batch.labels.tolist()]
-    shift = batch.colour @ normaliser(params, facts).components  # (32, 3)
+    shift = batch.colour @ normaliser(params, facts.statistics).components  # (32, 3)
     wanted = batch.pixels.permute(0, 2, 3, 1).float() + shift[:, None, None]
     assert np.abs(crops - wanted.clamp(0, 255).numpy()).max() <= 0.51, "rounded once"
 

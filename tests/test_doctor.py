@@ -35,7 +35,7 @@ FIX = " " * 22 + "fix: "
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small repository with a commit, in which all is well, on a machine without a GPU."""
     folder = tmp_path / "a place"
     folder.mkdir()
@@ -48,9 +48,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     git("init", "--quiet"), git("add", "--all"), git("commit", "--quiet", "--message", "Begin")
     monkeypatch.setattr(gpu, "gpus_here", lambda: 0)
-    load.cache_clear()
-    yield folder
-    load.cache_clear()
+    return folder
 
 
 @pytest.fixture
@@ -79,7 +77,6 @@ def change(**blocks: dict[str, object]) -> Params:
     for name, block in blocks.items():
         values["profiles"]["mini"][name] |= block
     Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    load.cache_clear()
     return load()
 
 

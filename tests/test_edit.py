@@ -71,8 +71,7 @@ def test_any_path_is_read_back_as_it_was(path: Path, rng: np.random.Generator) -
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"source": "imagefolder"}, r"params\.yaml: profiles\.mini\.data\.path is missing"),
-        ({"source": "imagefoldr"}, r"data\.source"),
+        ({"val_share": "2"}, r"params\.yaml: profiles\.mini\.data\.val_share"),
         ({"place": "here"}, r"profiles\.mini\.data\.place is no key here"),
         ({"path": "caf\udce9"}, "is no UTF-8"),
     ],

@@ -136,7 +136,7 @@ class Place:
         """The facts of a training set of that mean."""
         Facts(
             "digits", "digits", False, [f"class {i}" for i in range(CLASSES)], 9, 9, 0, self.mean, np.eye(3).tolist(),
-            [1.0] * 3, np.eye(3).tolist(), {}, "of no image",
+            {}, "of no image",
         ).write("mini")  # fmt: skip
 
     def train(self, net: str) -> tuple[str, VGG]:

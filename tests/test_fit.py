@@ -366,6 +366,9 @@ def test_the_tail_has_a_drop_that_no_plateau_made() -> None:
     assert run(rule(epochs=10, tail=3), falling()) == expected(7, 3)
     assert run(rule(epochs=10, tail=9), falling()) == expected(1, 9)
     assert run(rule(epochs=10, tail=0), falling()) == expected(10)
+    assert run(rule(epochs=10, tail=10), falling()) == expected(1, 9), "the first epoch comes before any drop"
+    assert run(rule(epochs=2, tail=99), falling()) == expected(1, 1)
+    assert run(rule(epochs=1, tail=3), falling()) == expected(1)
     assert run(rule(epochs=10, tail=3, drops=0), falling()) == expected(10)
 
 
@@ -381,7 +384,7 @@ def test_whatever_the_errors_the_rule_keeps_its_bounds(rng: np.random.Generator)
             drops=int(rng.integers(0, 4)),
             patience=int(rng.integers(1, 5)),
             first_drop=int(rng.integers(0, epochs)),
-            tail=int(rng.integers(0, epochs)),
+            tail=int(rng.integers(0, epochs + 3)),
         )
         errors = [float(error) for error in rng.integers(0, 40, epochs)]
         rates = run(recipe, errors)
@@ -389,13 +392,14 @@ def test_whatever_the_errors_the_rule_keeps_its_bounds(rng: np.random.Generator)
         case = (recipe, errors, rates)
         assert len(fell) <= recipe.drops and len(rates) <= epochs, case
         assert rates == expected(*np.diff([0, *fell, len(rates)])), case
-        assert all(epoch >= min(recipe.first_drop, epochs - recipe.tail) for epoch in fell), case
+        begins = max(1, epochs - recipe.tail)  # the tail
+        assert all(epoch >= min(recipe.first_drop, begins) for epoch in fell), case
         for epoch in fell:  # each after a plateau, or where the tail begins
             turn = max(0, epoch - recipe.patience)
             plateau = turn > 0 and min(errors[turn:epoch]) >= min(errors[:turn])
-            assert plateau or epoch == epochs - recipe.tail, case
+            assert plateau or epoch == begins, case
         if recipe.drops and len(rates) == epochs:
-            assert all(rate < 1 for rate in rates[epochs - recipe.tail :]), case
+            assert all(rate < 1 for rate in rates[begins:]), case
         if len(rates) < epochs:
             best = min(errors[: len(rates) - recipe.patience])
             assert min(errors[len(rates) - recipe.patience : len(rates)]) >= best, case

@@ -30,7 +30,6 @@ import stages.data
 from cli.main import main
 from pipeline.errors import Failure
 from pipeline.files import sha256
-from pipeline.params import load
 from pipeline.shards import read_part
 from stages.setup import save_tensors
 
@@ -55,6 +54,7 @@ FILES = [  # what each command opens for writing, locks aside
     ("prepare", "data/shards/*/facts.json"),
     ("prepare", "data/manifest.csv"),
     ("prepare", "data/shards.txt"),
+    ("prepare", "data/statistics.json"),
     ("prepare", "reports/mini/data.json"),
     ("weights", "weights/trained/random-A.pt"),
     ("train", "checkpoints/*/last.pt"),
@@ -164,7 +164,6 @@ class Said(NamedTuple):
 
 def program(folder: Path, *words: str) -> Said:
     """The program in this process, in `folder`."""
-    load.cache_clear()
     out, error = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -177,7 +176,6 @@ def program(folder: Path, *words: str) -> Said:
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)
-    load.cache_clear()
     return Said(code, out.getvalue(), error.getvalue())
 
 
@@ -469,7 +467,7 @@ def test_shards_and_facts_of_two_preparations_are_not_trained_on_together(
     values = yaml.safe_load((folder / "params.yaml").read_text())
     values["profiles"]["mini"]["data"]["digits"]["texture"] = float(rng.integers(11, 30))
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
-    number = next(n for n, one in enumerate(made.opened["prepare"]) if one.name == "reports/mini/data.json")
+    number = next(n for n, one in enumerate(made.opened["prepare"]) if one.name == "data/statistics.json")
     with Disk(folder, (number, 0)):
         assert program(folder, *COMMANDS["prepare"]).code == 1
     said = program(folder, *COMMANDS["train"])

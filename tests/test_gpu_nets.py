@@ -155,21 +155,22 @@ def test_a_batch_goes_to_a_gpu_from_pinned_memory_and_pixels_that_are_there_stay
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
-def test_lrn_is_in_float32_under_a_gpus_autocast(bfloat16: bool, gpu: Pretend, seed: int) -> None:
-    made, seen = small("A-LRN", seed, WHERE), list[torch.dtype]()
+def test_lrn_and_the_last_layer_are_in_float32_under_a_gpus_autocast(bfloat16: bool, gpu: Pretend, seed: int) -> None:
+    made, seen = small("A-LRN", seed, WHERE), dict[tuple[int, ...], torch.dtype]()
     real = nn.functional.conv2d
     x = torch.from_numpy(np.random.default_rng(seed).standard_normal((2, 3, CROP, CROP), np.float32)).to(WHERE)
 
     def look(x: Tensor, weight: Tensor, *more: Any) -> Tensor:
         found = real(x, weight, *more)
-        if weight.shape == (made.lrn1.channels, made.lrn1.channels, 1, 1):
-            seen.append(found.dtype)
+        seen[tuple(weight.shape)] = found.dtype
         return found
 
     with pytest.MonkeyPatch.context() as patch, torch.autocast("cuda", torch.bfloat16, enabled=bfloat16):
         patch.setattr(nn.functional, "conv2d", look)
         scores = made.eval()(x)
-    assert seen == [torch.float32] and scores.dtype == (torch.bfloat16 if bfloat16 else torch.float32)
+    wide = [(made.lrn1.channels, made.lrn1.channels, 1, 1), tuple(made.fc3.weight.shape)]
+    assert {seen.pop(shape) for shape in wide} == {torch.float32} == {scores.dtype}
+    assert set(seen.values()) == {torch.bfloat16 if bfloat16 else torch.float32}
 
 
 def test_only_the_last_part_of_a_batch_exchanges_gradients_compiled_or_not(

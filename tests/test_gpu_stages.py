@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.device import gpu_of
 from pipeline.errors import Failure, Interrupted
-from pipeline.facts import read_facts
+from pipeline.facts import read_statistics
 from pipeline.params import Params
 from stages import measure, prepare, score, train, trainer
 from stages import random as random_weights
@@ -231,7 +231,7 @@ def test_each_process_tries_its_own_share_and_all_take_the_most_parts_that_any_n
     monkeypatch.setattr(trainer, "compiled", lambda *given: asked.setdefault("compiled", given)[0])
     for where in (WHERE, CPU):
         asked.clear()
-        one = Trainer(params, "A-256", read_facts("mini"), where, place / "none", ranks)
+        one = Trainer(params, "A-256", read_statistics(), where, place / "none", ranks)
         assert {weight.device for weight in one.net.parameters()} == {where}
         found = one._model()
         assert found == (model, parts if where == WHERE else 1)
@@ -270,9 +270,9 @@ def replace_init(params: Params) -> str:
 
 def test_the_plans_measurements_run_on_a_gpu(params: Params, gpu: Pretend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "SECONDS", 0.0)
-    for facts in (None, read_facts("mini")):
+    for statistics in (None, read_statistics()):
         gpu.waits.clear()
-        assert measure._training_rate(params, "A-LRN", 10, facts) > 0
+        assert measure._training_rate(params, "A-LRN", 10, statistics) > 0
         assert gpu.waits[-1] == "synchronize"
     assert measure.scoring_rate(changed(params, "score", batch=2), 10) > 0
 

@@ -164,6 +164,8 @@ def dependants(key: str, values: Any) -> Iterable[str]:
     block, last = place[2], place[-1]
     if block == "recipes":
         return {f"train@{run}" for run in runs if runs[run]["recipe"] == place[3]}
+    if (block, last) == ("score", "mean"):
+        return {stage for stage in scores if stage.startswith("dense")}
     found = {"net": train | random | scores, "train": train, "score": scores, "prepare": {"prepare"}, "data": set()}
     return found[block] | (random if (block, last) == ("train", "seed") else set())
 

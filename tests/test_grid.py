@@ -10,7 +10,7 @@ import yaml
 from pipeline import grid
 from pipeline.errors import UsageError
 from pipeline.params import Import, Params, Run, load
-from pipeline.paths import posteriors
+from pipeline.paths import STATISTICS, facts, posteriors
 
 ROOT = Path(__file__).parent.parent
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -26,6 +26,18 @@ def test_a_tables_stage_depends_on_exactly_the_scores_of_its_rows(table: str, pa
     needed = {str(posteriors(run, mode)) for row in grid.rows(table, params) for run, mode in row.needs()}
     stated = {dep for dep in STAGES[table]["deps"] if dep.startswith("scores/")}
     assert stated == needed
+
+
+@pytest.mark.parametrize("table", ["table3", "table4", "table5", "table6", "table7", "shallow"])
+def test_a_tables_stage_depends_on_what_people_read_of_the_images(table: str) -> None:
+    assert str(facts("${profile}")) in STAGES[table]["deps"]
+
+
+@pytest.mark.parametrize("stage", ["random", "train", *grid.MODES])
+def test_what_trains_or_scores_depends_on_the_images_statistics_and_on_no_words(stage: str) -> None:
+    deps = STAGES[stage]["do"]["deps"]
+    assert str(STATISTICS) in deps and str(facts("${profile}")) not in deps
+    assert str(STATISTICS) in STAGES["prepare"]["outs"]
 
 
 @pytest.mark.parametrize("mode", ["crops", "centre"])

@@ -326,7 +326,6 @@ def test_a_trainer_that_begins_while_another_ends_is_alone_or_refused(
 ) -> None:
     folder = undisturbed.copy("train", tmp_path / "copy")
     monkeypatch.chdir(folder)
-    load.cache_clear()
     real, together = shutil.rmtree, []
 
     def remove(path: Path, **options: Any) -> None:
@@ -341,7 +340,6 @@ def test_a_trainer_that_begins_while_another_ends_is_alone_or_refused(
 
     monkeypatch.setattr(shutil, "rmtree", remove)
     stages.train.main(load(), "A-256")
-    load.cache_clear()
     assert not list(folder.glob("checkpoints/*/last.pt"))
 
 

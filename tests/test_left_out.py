@@ -19,7 +19,7 @@ from pipeline import prepare as module
 from pipeline import shardwork
 from pipeline.errors import Failure
 from pipeline.manifest import IN_VAL_TOO, tally
-from pipeline.paths import MANIFEST
+from pipeline.paths import MANIFEST, STATISTICS
 from pipeline.prepare import is_whole
 from pipeline.shards import Shards
 from pipeline.shardwork import OTHER_FILE
@@ -104,6 +104,18 @@ def test_what_is_left_out_is_named_with_its_reason_and_changes_nothing_else(
         assert (row["height"], row["width"], row["changed"]) == ("", "", ""), row
         assert row["bytes"] == str(len(bad[kind] or b"")), row
     assert tally(MANIFEST)[0] == len(BAD)
+
+
+def test_one_bad_file_more_changes_what_is_said_of_a_plain_data_set_and_not_what_training_depends_on(
+    workplace: Workplace, given: Given, rng: Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TINY", 100)
+    monkeypatch.setattr(Given, "comparable", True)
+    plain = workplace.prepare(given).facts
+    before = STATISTICS.read_bytes()
+    found = workplace.prepare(with_more(given, "val", {"page": b"<html>404</html>"}, rng)).facts
+    assert plain.comparable and not found.comparable and "1 images are left out" in found.about
+    assert STATISTICS.read_bytes() == before
 
 
 def test_an_image_whose_end_is_missing_is_left_out_or_kept_with_a_warning(

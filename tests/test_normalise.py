@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -85,6 +87,27 @@ def test_components_are_the_covariances_eigenvectors_scaled(kind: str, power: fl
     )
     products = components @ components.T
     assert np.abs(products - np.diag(np.diag(products))).max() < 1e-5 * products.max()
+
+
+@pytest.mark.parametrize("kind", ["eigenvalues", "roots"])
+def test_components_do_not_depend_on_the_signs_that_a_library_gives_eigenvectors(
+    kind: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix, eigh, found = covariance(rng), np.linalg.eigh, []
+    for signs in itertools.product((1, -1), repeat=3):
+        monkeypatch.setattr(np.linalg, "eigh", lambda m, signs=signs: (eigh(m)[0], eigh(m)[1] * signs))
+        found.append(colour_components(matrix, kind))
+    assert all(torch.equal(one, found[0]) for one in found)
+    for component in found[0]:  # the sign itself: the largest is positive
+        assert component[component.abs().argmax()] > 0
+
+
+def test_of_equally_large_parts_of_a_component_the_first_is_positive() -> None:
+    """Red against green: (1, -1, 0) and its opposite are as good, whatever the last digits of the two say."""
+    matrix = np.array([[2.0, -1.0, 0.0], [-1.0, 2.0, 0.0], [0.0, 0.0, 9.0]]) * 100
+    for digit in (1e-12, -1e-12):
+        components = colour_components(matrix + np.diag([digit, -digit, 0]), "roots")
+        assert components[1, 0] > 0 > components[1, 1]
 
 
 @pytest.mark.parametrize(("kind", "levels"), [("eigenvalues", 3), ("roots", 7)])

@@ -39,7 +39,6 @@ def with_seed(folder: Path, seed: int) -> Params:
     values = yaml.safe_load((folder / "params.yaml").read_text())
     values["profiles"]["mini"]["data"]["digits"]["seed"] = seed
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
-    load.cache_clear()
     return load(folder / "params.yaml")
 
 
@@ -136,7 +135,6 @@ def test_a_profile_is_chosen_with_its_path_and_nothing_else_changes(
 
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    load.cache_clear()
     archives = make(rng).archives(tmp_path / "archives")
     before = Path("params.yaml").read_text()
     for words, message in (

@@ -75,7 +75,7 @@ def read(path: Path, text: str | bytes) -> str:
     """What `load` says of a file with `text`; empty if it is right, and then the grid can be laid out."""
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     try:
-        params = load.__wrapped__(path)
+        params = load(path)
     except UsageError as error:
         return str(error)
     for run in params.runs.values():
@@ -141,7 +141,7 @@ def test_a_file_of_something_else_is_explained(tmp_path: Path, text: str | bytes
 def test_a_folder_in_its_place_is_explained(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").mkdir()
     with pytest.raises(UsageError, match=r"params\.yaml"):
-        load.__wrapped__(tmp_path / "params.yaml")
+        load(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize(

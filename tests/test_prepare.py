@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import os
 import subprocess
 import sys
@@ -21,8 +20,9 @@ from pictures import ROOT, Pixels, decoded, fresh_seed, jpeg, photograph, resize
 from PIL import Image, JpegImagePlugin
 
 from pipeline import prepare as module
+from pipeline.colours import Colours, moments
 from pipeline.errors import Failure
-from pipeline.facts import Facts, read_facts
+from pipeline.facts import Facts, Statistics, read_facts, read_statistics
 from pipeline.manifest import COLUMNS, identity
 from pipeline.params import Params
 from pipeline.paths import MANIFEST, SHARDS, shards_root
@@ -304,14 +304,23 @@ def test_every_image_weighs_the_same_whatever_its_size(workplace: Workplace, rng
     assert np.allclose(facts.covariance, 2500, rtol=1e-11)
 
 
-def test_eigenvectors_belong_to_their_eigenvalues(params: Params, source: Given) -> None:
-    facts = prepare(params)
-    covariance, vectors = np.array(facts.covariance), np.array(facts.eigenvectors)
-    assert np.array_equal(covariance, covariance.T)
-    for value, vector in zip(facts.eigenvalues, vectors, strict=True):
-        assert np.allclose(covariance @ vector, value * vector, atol=1e-9 * np.trace(covariance))
-    assert np.allclose(vectors @ vectors.T, np.eye(3), atol=1e-12)
-    assert math.isclose(sum(facts.eigenvalues), np.trace(covariance), rel_tol=1e-12)
+def test_no_digit_of_the_colours_depends_on_a_library_of_linear_algebra(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image's sums are exact, to the bit, and what follows is done number by number; LAPACK is not asked."""
+    monkeypatch.setattr(np.linalg, "eigh", None)
+    images, colours = [rng.integers(0, 256, (*rng.integers(1, 99, 2), 3), np.uint8) for _ in range(5)], Colours()
+    means, squares = [0.0] * 3, [[0.0] * 3 for _ in range(3)]
+    for pixels in images:
+        colours.add(*moments(pixels))
+        flat = [[int(level) for level in pixel] for pixel in pixels.reshape(-1, 3)]
+        for i in range(3):
+            means[i] += sum(pixel[i] for pixel in flat) * 3 / (3 * len(flat))
+            for j in range(3):
+                squares[i][j] += sum(pixel[i] * pixel[j] for pixel in flat) * 3 / (3 * len(flat))
+    mean = [one / 5 for one in means]
+    covariance = [[squares[i][j] / 5 - mean[i] * mean[j] for j in range(3)] for i in range(3)]
+    assert colours.facts() == {"mean_rgb": mean, "covariance": covariance}
 
 
 # Once
@@ -340,6 +349,9 @@ def test_the_second_time_does_no_work_and_puts_back_what_dvc_deleted(
 def test_facts_are_read_back(params: Params, source: Given) -> None:
     facts = prepare(params)
     assert read_facts(params.profile) == facts
+    assert read_statistics() == facts.statistics == Statistics(
+        2, LIMIT, VAL, facts.mean_rgb, facts.covariance, facts.manifest
+    )  # fmt: skip
     assert isinstance(facts, Facts)
     assert (facts.source, facts.about, facts.comparable) == ("given", source.about, False)
     assert (facts.train, facts.val, facts.classes) == (LIMIT, VAL, ["one", "two"])

@@ -467,7 +467,7 @@ def made(folder: Path) -> dict[str, Any]:
     shards = folder / "data/shards" / name
     assert not list(shards.glob("train-*.bin")) or sum(path.stat().st_size for path in shards.glob("train-*.bin")) == 0
     found = {path.name: path.read_bytes() for path in sorted(shards.glob("val-*.bin"))}
-    places = ("data/fingerprint.json", "data/manifest.csv", "reports/published/data.json")
+    places = ("data/fingerprint.json", "data/manifest.csv", "data/statistics.json", "reports/published/data.json")
     return found | {place: (folder / place).read_bytes() for place in places}
 
 

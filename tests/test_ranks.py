@@ -79,7 +79,6 @@ def chosen(processes: int | str = "auto", epochs: int = 2) -> Params:
     mini["recipes"]["scratch"] |= {"epochs": epochs, "first_drop": 0 if epochs == 2 else epochs}
     mini["score"] |= {"processes": processes, "precision": "float32", "batch": 7}
     Path("params.yaml").write_text(yaml.safe_dump(values))
-    load.cache_clear()
     return load()
 
 

@@ -118,6 +118,19 @@ def test_posteriors_equal_the_slow_reference(
     assert np.ptp(expected, 0).max() > 1e-2  # else any net would do
 
 
+@pytest.mark.parametrize("mode", ["crops", "centre"])
+def test_a_crops_one_cell_has_the_same_posteriors_with_either_mean(
+    mode: str, seed: int, rng: np.random.Generator
+) -> None:
+    """But for the soft-max's last digit, which is float32's: dvc.yaml scores no crop anew when score.mean changes."""
+    made, images = small("A", seed).float(), pictures(rng, [(160, 224)], 4)
+    before, after = (
+        scorer(made, mean, bfloat16=True).posteriors(batched(images, np.random.default_rng(seed)), 4, MODES[mode])
+        for mean in ("before_softmax", "after_softmax")
+    )
+    np.testing.assert_allclose(before, after, rtol=1e-6, atol=0)
+
+
 def test_the_two_means_and_the_three_modes_differ(seed: int, rng: np.random.Generator) -> None:
     made, images = small("A", seed), pictures(rng, [(160, 224)], 4)
     kinds = [("dense", "before_softmax"), ("dense", "after_softmax"), ("crops", "before_softmax")]

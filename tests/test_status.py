@@ -17,13 +17,21 @@ import yaml
 from clones import begin, call, tiny_clone, wait_for
 from pictures import repository_params
 
+from pipeline.facts import Facts, read_statistics
 from pipeline.files import write_json
-from pipeline.lock import holder
-from pipeline.paths import checkpoints
-from pipeline.running import LOCK, NAME, SILENT, Running, all_running, asked, tell
-from pipeline.status import RunStatus
+from pipeline.graph import Fate
+from pipeline.lock import alone, holder
+from pipeline.paths import checkpoints, shards_root, weights
+from pipeline.running import LOCK, NAME, SILENT, Running, all_running, asked, identity, old_checkpoints, tell
+from pipeline.status import RunStatus, Status, _going_on
 from reports.status_page import _stand, status_page
 from reports.terminal import terminal
+
+
+def text_of(status: Status) -> str:
+    """What `vgg-repro status` prints."""
+    return terminal(status_page(status))
+
 
 ROOT = Path(__file__).parent.parent
 HOLD = """
@@ -99,7 +107,6 @@ def test_a_checkpoint_of_other_parameters_is_nobodys(change: str, folder: Path, 
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     from pipeline.params import load
 
-    load.cache_clear()
     assert not list(all_running(load(folder / "params.yaml")))
 
 
@@ -121,6 +128,51 @@ def test_of_two_checkpoints_the_later_counts(folder: Path, rng: np.random.Genera
     for number, said in enumerate(times):
         tell(checkpoints("A-256", str(number)), a_run(rng, asked=asked(params, "A-256"), said=float(said)))
     assert [one.said for one, _ in all_running(params)] == [30.0]
+
+
+def kept(run: str, key: str, size: int = 1000) -> Path:
+    """A checkpoint of so many bytes."""
+    folder = checkpoints(run, key)
+    folder.mkdir(parents=True)
+    (folder / "last.pt").write_bytes(bytes(size))
+    return folder
+
+
+def test_checkpoints_that_no_run_goes_on_from_are_listed_with_their_size(folder: Path) -> None:
+    key, other = "0123456789ab", "b" * 12
+    goes_on = kept("A-256", key)
+    old = [kept("A-256", other, 3_000_000), kept("a-run-of-old", other, 300_000_000)]
+    used = kept("B-256", "a" * 12)
+    kept("D-jitter", other)  # which its run may come to again
+    (folder / "checkpoints/A-256.log").write_text("no checkpoint")
+    with alone(used / LOCK, "training"):
+        found = old_checkpoints({"A-256": goes_on, "B-256": checkpoints("B-256", key), "D-jitter": None})
+    assert [(one.run, one.folder) for one in found] == [("A-256", old[0]), ("a-run-of-old", old[1])]
+    text = text_of(Status("mini", "trained", None, False, "", [], {}, found))
+    assert f"- {old[0]} (3.0 MB)\n- {old[1]} (0.3 GB)" in text
+    assert "heckpoint" not in text_of(Status("mini", "trained", None, False, "", [], {}))
+
+
+def test_a_run_goes_on_from_the_checkpoint_of_what_it_needs_once_that_is_up_to_date(folder: Path) -> None:
+    """Else nobody knows: after a change of the profile and back the images and the weights are another profile's."""
+    params = repository_params(folder)
+    weights("random-A").parent.mkdir(parents=True)
+    weights("random-A").write_bytes(b"some")
+    Facts("digits", "", False, ["0", "1"], 9, 9, 0, [], [], {}, "a manifest's hash").write("mini")
+    goes_on = kept("A-256", identity(params, "A-256", read_statistics()))
+    kept("A-256", "b" * 12)
+    kept("gone", "b" * 12)
+    for what in ("done", "cached", "run"):
+        stages = (("prepare", "done", ()), ("random@A", what, ()), ("train@A-256", "run", ("prepare", "random@A")))
+        fate = {stage: Fate(stage, frozenset(needs), one, "") for stage, one, needs in stages}
+        assert _going_on(params, fate) == {"A-256": goes_on if what == "done" else None}
+    assert _going_on(params, {}) == {}, "a profile that trains nothing has no run that goes on"
+
+
+def test_what_is_listed_as_old_is_not_said_to_go_on(folder: Path, rng: np.random.Generator) -> None:
+    params = repository_params(folder)
+    tell(checkpoints("A-256", "key"), a_run(rng, asked=asked(params, "A-256")))
+    assert list(all_running(params, [checkpoints("A-256", "key")])) == []
 
 
 def test_a_full_disk_does_not_end_training(folder: Path, rng: np.random.Generator) -> None:
@@ -189,10 +241,6 @@ def test_the_whole_way_of_a_run(tmp_path: Path) -> None:
 
 
 def test_whoever_prepares_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.lock import alone
-    from pipeline.paths import shards_root
-    from pipeline.status import Status
-
     lock = shards_root() / "key.lock"
     with alone(lock, "preparing"):
         found = holder(lock)

@@ -24,8 +24,7 @@ from reports.tables import Scores, average, table
 ROOT = Path(__file__).parent.parent
 IMAGES, CLASSES = 40, 10
 FACTS = Facts(
-    "digits", "digits", False, [str(i) for i in range(CLASSES)], 100, IMAGES, 0, [0.0] * 3, [[0.0] * 3] * 3, [0.0] * 3,
-    [[0.0] * 3] * 3, {}, "m",
+    "digits", "digits", False, [str(i) for i in range(CLASSES)], 100, IMAGES, 0, [0.0] * 3, [[0.0] * 3] * 3, {}, "m",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,12 @@ import yaml
 from clones import wait_for
 
 from pipeline.errors import Failure, Interrupted
-from pipeline.facts import read_facts
+from pipeline.facts import read_facts, read_statistics
 from pipeline.files import sha256
 from pipeline.lock import alone
 from pipeline.params import Params, load
 from pipeline.paths import checkpoints
+from pipeline.running import asked, identity
 from stages import prepare, train, trainer
 from stages import random as random_weights
 from vgg.fit import State
@@ -42,7 +44,6 @@ def tiny(folder: Path, **changes: object) -> Params:
     mini["recipes"]["scratch"] |= {"epochs": 3, "first_drop": 0}
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(values))
-    load.cache_clear()
     return load(path)
 
 
@@ -160,15 +161,44 @@ def test_started_by_dvc_it_ends_in_order_with_the_terminal(params: Params) -> No
 
 
 def test_another_parameter_is_another_checkpoint(params: Params, tmp_path: Path) -> None:
-    facts = read_facts("mini")
-    first = train.identity(params, params.runs["A-256"], facts)
-    other = tiny(tmp_path, momentum=0.8)
-    assert train.identity(other, other.runs["A-256"], facts) != first
-    assert train.identity(tiny(tmp_path), params.runs["A-256"], facts) == first
+    statistics = read_statistics()
+    first = identity(params, "A-256", statistics)
+    assert identity(tiny(tmp_path, momentum=0.8), "A-256", statistics) != first
+    assert identity(tiny(tmp_path), "A-256", statistics) == first
+
+
+def test_what_people_read_of_the_images_is_no_part_of_a_runs_identity(params: Params) -> None:
+    first, facts = identity(params, "A-256", read_statistics()), read_facts("mini")
+    words = {"source": "elsewhere", "about": "other words", "comparable": True, "rescaled": 7, "wnids": ["n1", "n2"]}
+    replace(facts, **words, classes=[f"class {name}" for name in facts.classes]).write("mini")
+    assert identity(params, "A-256", read_statistics()) == first
+    replace(facts, manifest="other images").write("mini")
+    assert identity(params, "A-256", read_statistics()) != first
+
+
+def test_threads_device_and_processes_are_no_part_of_a_runs_identity(params: Params, tmp_path: Path) -> None:
+    first = identity(params, "A-256", read_statistics())
+    other = tiny(tmp_path, threads=7, device="auto", processes=3)
+    assert identity(other, "A-256", read_statistics()) == first
+    assert asked(other, "A-256") == asked(params, "A-256")
+
+
+def test_a_checkpoint_of_other_parameters_is_named_and_stays(
+    params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = checkpoints("A-256", identity(tiny(tmp_path, momentum=0.8), "A-256", read_statistics()))
+    other = checkpoints("A-LRN-256", "0123456789ab")
+    for folder in (old, other):
+        folder.mkdir(parents=True)
+        (folder / "last.pt").write_bytes(bytes(2_500_000))
+    train.main(tiny(tmp_path), "A-256")
+    named = [line for line in capsys.readouterr().out.splitlines() if "checkpoint" in line]
+    assert named == [f"A-256: the checkpoint in {old} (2.5 MB) belongs to other parameters or data and may be deleted"]
+    assert (old / "last.pt").exists()
 
 
 def test_two_at_once_the_second_says_who_is_at_work(params: Params) -> None:
-    folder = checkpoints("A-256", train.identity(params, params.runs["A-256"], read_facts("mini")))
+    folder = checkpoints("A-256", identity(params, "A-256", read_statistics()))
     with alone(folder / "lock", "training"), pytest.raises(Failure, match="already"):
         train.main(params, "A-256")
 
@@ -177,7 +207,6 @@ def test_a_loss_that_is_not_finite_stops_by_name_with_advice(params: Params, tmp
     values = yaml.safe_load((tmp_path / "params.yaml").read_text())
     values["profiles"]["mini"]["recipes"]["scratch"]["learning_rate"] = 1000000.0
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
-    load.cache_clear()
     with pytest.raises(Failure, match=r"A-256: the loss is .* learning_rate"):
         train.main(load(tmp_path / "params.yaml"), "A-256")
 
@@ -194,7 +223,6 @@ def test_a_net_that_does_not_learn_is_said_to_stall(params: Params, capsys: pyte
     values = yaml.safe_load(Path("params.yaml").read_text())
     values["profiles"]["mini"]["recipes"]["scratch"] |= {"learning_rate": 0.000000001, "epochs": 6}
     Path("params.yaml").write_text(yaml.safe_dump(values))
-    load.cache_clear()
     train.main(load(Path("params.yaml")), "A-256")
     assert "is not learning" in capsys.readouterr().out
 

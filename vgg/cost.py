@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from vgg.nets import VGG, Dropout, LocalResponseNorm
+from vgg.nets import VGG, Dropout, LastLayer, LocalResponseNorm
 
 BACKWARD = 2  # a backward pass is two products, with the weights and with the inputs, as large as the forward one
 TRAINED_ALONE = ("fc1", "dropout1", "fc2", "dropout2", "fc3")  # with layers "fc"
@@ -53,17 +53,20 @@ def training_bytes(net: VGG, crop: int, batch: int, bfloat16: bool, layers: str 
             maps += values * _kept(layer, number)
     trained = weights(net, layers)
     alive = 0 if layers == "all" else _widest(net, crop, crop, bfloat16)  # of the layers that are not trained
-    return 4 * (weights(net) + GROWN * trained) + 2 * weights(net) * bfloat16 + batch * (maps + alive)
+    rounded = 2 * bfloat16 * sum(one.numel() for name, one in net.named_parameters() if not name.startswith("fc3"))
+    return 4 * (weights(net) + GROWN * trained) + rounded + batch * (maps + alive)
 
 
 def _kept(layer: nn.Module, number: int) -> int:
     """Bytes a value of a layer's map that are kept for the backward pass; a value has `number`."""
+    if isinstance(layer, LastLayer):
+        return 4
     if isinstance(layer, nn.Conv2d):
         return number  # a ReLU works in it
     if isinstance(layer, nn.MaxPool2d):
         return number + 8  # and where each maximum was
     if isinstance(layer, Dropout):
-        return 2 * number  # and the mask
+        return number + 4  # and the mask
     if isinstance(layer, LocalResponseNorm):
         return 4 * 4 + number % 4  # four maps in float32, and the result rounded
     return 0
@@ -80,7 +83,7 @@ def _widest(net: VGG, height: int, width: int, bfloat16: bool) -> int:
     for _, layer, values in _maps(net, height, width):
         if isinstance(layer, nn.ReLU | Dropout):  # in place, or nothing
             continue
-        after = values * (2 if bfloat16 else 4)
+        after = values * (2 if bfloat16 and not isinstance(layer, LastLayer) else 4)
         passing = 2 * 4 * values * isinstance(layer, LocalResponseNorm)  # its squares and sums in float32
         widest, before = max(widest, before + after + passing), after
     return widest

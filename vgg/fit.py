@@ -35,7 +35,7 @@ class Recipe:
     drops: int  # how often the rate falls; the next plateau ends training
     patience: int  # epochs without a better validation error that make a plateau
     first_drop: int  # no drop before this epoch
-    tail: int  # the last so many epochs have at least one drop; 0 leaves all to the plateau rule
+    tail: int  # the last so many epochs, but never the first of all, have a drop; 0 leaves all to the plateau rule
 
 
 @dataclass
@@ -231,7 +231,7 @@ def finish_epoch(
         state.stale += 1
     following = epoch + 1
     plateau = state.stale >= recipe.patience and following >= recipe.first_drop
-    tail = recipe.drops > 0 and state.drops == 0 and following >= recipe.epochs - recipe.tail > 0
+    tail = recipe.drops > 0 and state.drops == 0 and following >= recipe.epochs - recipe.tail
     if following >= recipe.epochs or (plateau and state.drops >= recipe.drops):
         state.done = True
     elif (plateau or tail) and state.drops < recipe.drops:

@@ -69,12 +69,24 @@ class LocalResponseNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (N, C, H, W), in float32 whatever the precision around it."""
         with torch.autocast(x.device.type, enabled=False):
-            wide = x if x.dtype == torch.float64 else x.float()
+            wide = widened(x)
             index = torch.arange(self.channels, device=x.device)  # no buffer, which processes would send each other
             band = ((index[:, None] - index).abs() <= self.size // 2).to(wide.dtype)
             total = nn.functional.conv2d(wide * wide, band[:, :, None, None])
             power = torch.exp(-self.beta * torch.log(self.k + self.alpha * total))  # faster than ** on CPUs
             return (wide * power).to(x.dtype)
+
+
+class LastLayer(nn.Conv2d):
+    """The last FC layer, computed in float32 whatever the precision around it.
+
+    Rounded to bfloat16, the two best scores of many an image would be equal, and the lower class would win.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (N, C, h, w) to scores (N, K, h, w) in float32 or better."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(widened(x))
 
 
 class Dropout(nn.Module):
@@ -94,8 +106,14 @@ class Dropout(nn.Module):
             return x
         if keys is None:
             raise ValueError("dropout in training needs a key for each image")
-        kept = masks(keys, x.shape[1]) >= round(self.p * 2**32)
-        return x * (kept[:, :, None, None] / (1 - self.p)).to(x.dtype)
+        wide, kept = widened(x), masks(keys, x.shape[1]) >= round(self.p * 2**32)
+        factor = kept.to(wide.dtype) / (1 - self.p)  # bfloat16 has 1.109375 for 1 / 0.9
+        return (wide * factor[:, :, None, None]).to(x.dtype)
+
+
+def widened(x: Tensor) -> Tensor:
+    """Return x in float32, or in float64 if it is in that."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def masks(keys: Tensor, channels: int) -> Tensor:
@@ -143,7 +161,8 @@ class VGG(nn.Module):
             features[f"pool{number}"] = nn.MaxPool2d(2)
         sizes = [channels, fc, fc, classes]
         for number, (inward, outward) in enumerate(pairwise(sizes), 1):
-            features[f"fc{number}"] = nn.Conv2d(inward, outward, crop // STRIDE if number == 1 else 1)
+            kind = LastLayer if number == 3 else nn.Conv2d
+            features[f"fc{number}"] = kind(inward, outward, crop // STRIDE if number == 1 else 1)
             if number < 3:
                 features[f"fc_relu{number}"] = nn.ReLU(inplace=True)
                 features[f"dropout{number}"] = Dropout(dropout)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 COLOUR_STD = 0.1  # Krizhevsky et al. (2012), section 4.1: the deviation of the shift along each component
+SAME = 6  # digits to which two components of an eigenvector are taken to be equally large
 COLOURS = ("eigenvalues", "roots", "none")
 
 
@@ -21,9 +22,19 @@ def colour_components(covariance: NDArray[np.float64], kind: str) -> Tensor:
     ("roots", about 7); "none" shifts nothing.
     """
     values, vectors = np.linalg.eigh(covariance / 255.0**2)
+    vectors = vectors * _signs(vectors)
     values = np.clip(values, 0, None)
     sizes = {"eigenvalues": values, "roots": np.sqrt(values), "none": 0 * values}[kind]
     return torch.from_numpy((vectors * sizes).T * COLOUR_STD * 255.0).float()
+
+
+def _signs(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the signs (3,) that make the largest component of each column of `vectors` (3, 3) positive, or the first
+    of several as large: LAPACK's own signs differ from one processor to another.
+    """
+    largest = np.abs(vectors).round(SAME).argmax(0)
+    signs: NDArray[np.float64] = np.sign(vectors[largest, np.arange(3)])
+    return signs
 
 
 @dataclass(frozen=True)
