@@ -24,6 +24,7 @@ NETS = {
 STRIDE = 32  # five poolings: the score map has one cell for every 32 pixels
 DROPOUTS = 2  # section 3.1: "dropout regularisation for the first two fully-connected layers"
 _WORD = 0xFFFFFFFF
+_STEP = -0x61C88647  # 0x9E3779B9, an odd word, less 2**32: Triton takes no factor that does not fit into 32 bits
 
 
 class Layer(NamedTuple):
@@ -120,7 +121,7 @@ def masks(keys: Tensor, channels: int) -> Tensor:
     """32 bits for each of the keys (N,) int64 and of the channels: (N, channels) int64 in [0, 2**32), uniform."""
     index = torch.arange(channels, device=keys.device)
     low, high = keys[:, None] & _WORD, (keys[:, None] >> 32) & _WORD
-    return _mixed(_mixed(low ^ (index * 0x9E3779B9 & _WORD)) ^ high)
+    return _mixed(_mixed(low ^ (index * _STEP & _WORD)) ^ high)
 
 
 def _mixed(word: Tensor) -> Tensor:
