@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -69,5 +70,6 @@ def main() -> None:
 def _end(error: Exception, message: str, code: int) -> None:
     if "--debug" in sys.argv:
         raise error
-    print(f"vgg-repro: {message}", file=sys.stderr)
+    with suppress(OSError):  # the terminal has gone
+        print(f"vgg-repro: {message}", file=sys.stderr)
     sys.exit(code)

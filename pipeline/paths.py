@@ -30,11 +30,6 @@ def checkpoints(run: str, key: str) -> Path:
     return checkpoints_root() / f"{run}-{key[:12]}"
 
 
-def training_log(run: str) -> Path:
-    """Where a run that has lost its terminal goes on to print."""
-    return checkpoints_root() / f"{run}.log"
-
-
 def checkpoints_root() -> Path:
     """The folder of all runs' resumable states."""
     return Path("checkpoints")

@@ -20,9 +20,9 @@ import torch.distributed as dist
 
 from pipeline.device import gpu_count
 from pipeline.errors import Failure, Interrupted
-from pipeline.hangup import outlive_as_told
 from pipeline.orphan import end_with_parent
 from pipeline.params import Score, Train
+from pipeline.signals import restored, stop_signals
 from stages.setup import device
 from vgg.ranks import ALONE, Ranks
 
@@ -81,17 +81,18 @@ def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> Non
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    stops = stop_signals()
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(LAST))  # older LaunchConfigs do not take it
     config = LaunchConfig(
         1, 1, count, run_id=f"vgg-repro-{os.getpid()}", role=what, rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0",
         max_restarts=0, start_method="spawn", monitor_interval=LOOK, local_addr="127.0.0.1",
-        signals_to_handle="SIGTERM,SIGINT",  # not SIGHUP: a run by hand outlives its terminal
+        signals_to_handle=",".join(number.name for number in stops),
     )  # fmt: skip
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # on one machine
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each sets its own threads
     for name in CHATTER:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with tempfile.TemporaryDirectory() as notes:
+    with tempfile.TemporaryDirectory() as notes, restored(*stops):  # torch leaves its handlers behind
         try:
             elastic_launch(config, _rank)(notes, work, *words)
         except SignalException:
@@ -106,7 +107,6 @@ def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> Non
 def _rank(notes: str, work: Callable[..., None], *words: Any) -> None:
     """One of the processes; how it fails stands in a note."""
     end_with_parent(signal.SIGTERM)
-    outlive_as_told()
     note = Path(notes) / os.environ["RANK"]
     try:
         work(*words)
