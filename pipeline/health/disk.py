@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from pipeline.health.base import GIB, Finding, Here, quoted, size, standing
 from pipeline.health.cache import cache_folder, is_stored_twice
 from pipeline.health.child import DiedError
 from pipeline.health.machine import free_bytes
+from pipeline.lock import take
 from pipeline.params import RANDOM, Params
 from pipeline.paths import facts, posteriors, shards, shards_root, weights
 from pipeline.sources.published import BYTES, CLASSES, IMAGES
@@ -157,7 +157,7 @@ def _writable(folder: Path) -> Iterator[Finding]:
 
 def lock(file: int) -> None:
     """Take and let go the kind of lock that stages keep each other off with."""
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    take(file)
 
 
 def file_system(folder: Path) -> str:
