@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.device import gpu_count
 from pipeline.errors import Failure, Interrupted
 from pipeline.facts import PREPARE, Facts
-from pipeline.files import digest, read_json, whole, whole_csv, write_json, write_text
+from pipeline.files import copy, digest, read_json, sync_folder, whole_csv, write_json, write_text
 from pipeline.lock import alone
 from pipeline.manifest import Joined, identity, join
 from pipeline.params import Params
@@ -79,7 +79,7 @@ def prepare(params: Params) -> Facts:
                 _make(params, folder)
     for part in folder.glob("*.part.npz"):  # joined, and now needed no more
         part.unlink(missing_ok=True)
-    _copy(folder / "manifest.csv", MANIFEST)
+    copy(folder / "manifest.csv", MANIFEST)
     write_text(SHARDS, f"{folder.name} {_asked(params)}\n")
     found = _read(folder)
     found.write(params.profile)
@@ -101,11 +101,6 @@ def _read(folder: Path) -> Facts:
     return Facts(**read_json(folder / "facts.json", PREPARE))
 
 
-def _copy(here: Path, there: Path) -> None:
-    with here.open("rb") as source, whole(there) as target:
-        shutil.copyfileobj(source, target)
-
-
 def _make(params: Params, folder: Path) -> None:
     """Write the data set beside its place, then move it there."""
     source, splits = open_source(params.chosen), params.chosen.splits
@@ -121,6 +116,7 @@ def _make(params: Params, folder: Path) -> None:
             _write(params, source, listing, partial)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
+        sync_folder(folder.parent)
     except BrokenPipeError:  # nobody reads what is printed; the disk is well
         raise
     except OSError as error:
@@ -160,7 +156,7 @@ def _write(params: Params, source: Source, listing: Listing, folder: Path) -> No
     try:
         _check_joined(listing, joined)
     except Failure:
-        _copy(folder / "manifest.csv", MANIFEST)
+        copy(folder / "manifest.csv", MANIFEST)
         raise
     stored = {**wanted.model_dump(include=SHAPING), "largest": largest}
     write_json(folder / "facts.json", _facts(source, listing, joined, stored, folder / "manifest.csv").as_dict())

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.errors import Failure
-from pipeline.files import digest, json_text, read_json
+from pipeline.files import digest, json_text, partial_of, read_json, sweep
 from pipeline.lock import holder
 from pipeline.params import Params
 from pipeline.paths import checkpoints_root
@@ -52,9 +52,10 @@ def asked(params: Params, run: str) -> str:
 
 def tell(folder: Path, running: Running) -> None:
     """Write how far a run is; nothing happens where that cannot be written, for training matters more."""
-    partial = folder / f".{NAME}.{os.getpid()}.partial"
+    partial = partial_of(folder / NAME)
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder / NAME)
         partial.write_text(json_text(asdict(running)))
         partial.replace(folder / NAME)  # whole for readers; whether the disk has it is no matter
     with suppress(OSError):
