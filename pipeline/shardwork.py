@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from pipeline.params import Prepare
 from pipeline.picture import AS_IT_IS, Picture, encode, libjpegs_warning, look, recoded, turned, turned_box
 from pipeline.shards import Row, ShardWriter
 from pipeline.sources.base import Box, Encoded, Entry, Source, Split, Unreadable
+from pipeline.workers import stderr_file
 from vgg.draws import rescaled
 from vgg.images import PIXELS, Decoder
 
@@ -209,7 +209,7 @@ class Murmur:
     """What DALI's libraries print on the standard error, kept from people: a row says it of its image by name."""
 
     def __enter__(self) -> Murmur:
-        self.kept, self.file = os.dup(2), tempfile.TemporaryFile()
+        self.kept, self.file = os.dup(2), stderr_file()
         os.dup2(self.file.fileno(), 2)
         return self
 
