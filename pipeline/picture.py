@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.memory import check
 from pipeline.sources.base import Unreadable
 
 READABLE = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")  # no EPS: Pillow would run it
@@ -60,18 +61,20 @@ def look(encoded: bytes, max_aspect: float, upright: bool = True, distrust: bool
 
 @contextmanager
 def _opened(encoded: bytes) -> Iterator[Image.Image]:
-    """Pillow's picture; whatever goes wrong with it meanwhile is Unreadable."""
+    """Pillow's picture; whatever goes wrong with it meanwhile is Unreadable, and MemoryError where memory runs out."""
+    pixels = 0
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded), formats=READABLE) as picture:
+            pixels = picture.height * picture.width
             yield picture
-    except UnidentifiedImageError:
-        raise Unreadable(_what_it_is(encoded)) from None
     except Image.DecompressionBombError:
         raise Unreadable(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels") from None
     except Unreadable:
         raise
     except Exception as error:  # Pillow's readers of formats raise anything
-        raise Unreadable(f"it does not decode: {error}") from None
+        check(error, pixels)
+        what = _what_it_is(encoded) if isinstance(error, UnidentifiedImageError) else f"it does not decode: {error}"
+        raise Unreadable(what) from None
 
 
 def odd_kind(picture: Image.Image) -> str:
@@ -143,6 +146,7 @@ def libjpegs_warning(encoded: bytes) -> str:
     try:
         decode_jpeg(encoded, min_height=1, min_width=1, min_factor=1)
     except ValueError as reason:
+        check(reason)
         return str(reason)
     return ""
 
@@ -159,7 +163,8 @@ def _turn(picture: Image.Image) -> Turn:
     """What makes the image upright, by its EXIF data; broken ones say nothing."""
     try:
         return TURNS.get(int(picture.getexif().get(ORIENTATION, 1)), AS_IT_IS)
-    except Exception:
+    except Exception as error:
+        check(error)
         return AS_IT_IS
 
 

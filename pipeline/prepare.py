@@ -21,6 +21,7 @@ from pipeline.facts import PREPARE, Facts
 from pipeline.files import copy, digest, read_json, sync_folder, whole_csv, write_json, write_text
 from pipeline.lock import alone
 from pipeline.manifest import Joined, identity, join
+from pipeline.memory import noticed
 from pipeline.params import Params
 from pipeline.paths import LEFT_OUT, MANIFEST, SHARDS, shards_root
 from pipeline.progress import Progress
@@ -104,7 +105,8 @@ def _read(folder: Path) -> Facts:
 def _make(params: Params, folder: Path) -> None:
     """Write the data set beside its place, then move it there."""
     source, splits = open_source(params.chosen), params.chosen.splits
-    listing = source.listing().only(splits)
+    with noticed("listing the images"):
+        listing = source.listing().only(splits)
     _check_listing(listing, splits)
     if listing.departures:
         print(f"prepare: {_not_plain(listing.departures)}", flush=True)
@@ -121,8 +123,8 @@ def _make(params: Params, folder: Path) -> None:
         raise
     except OSError as error:
         raise Failure(
-            f"the shards could not be written to {folder}: {error.strerror or error}; with that mended, the same "
-            "command goes on from the last whole shard"
+            f"the shards could not be written to {error.filename or folder}: {error.strerror or error}; with that "
+            "mended, the same command goes on from the last whole shard"
         ) from error
     except KeyboardInterrupt:
         raise Interrupted("prepare stopped; the same command goes on from the last whole shard") from None

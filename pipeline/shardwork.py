@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.colours import moments
 from pipeline.device import gpu_of
+from pipeline.memory import check, noticed
 from pipeline.params import Prepare
 from pipeline.picture import AS_IT_IS, Picture, encode, libjpegs_warning, look, recoded, turned, turned_box
 from pipeline.shards import Row, ShardWriter
@@ -73,13 +74,19 @@ def make_shard(work: Work, task: Task, distrust: bool = False) -> Done:
 
 def _candidates(work: Work, entries: Sequence[Entry], distrust: bool) -> Iterator[Candidate]:
     for entry in entries:
-        source = Encoded(b"")
-        try:
-            source = work.source.read(entry)
-            picture = look(source.data, work.params.max_aspect, work.params.upright, distrust)
-            yield Candidate(entry, source, picture, "")
-        except Unreadable as reason:
-            yield Candidate(entry, source, None, str(reason))
+        with noticed(f"reading {entry.id}"):
+            one = _candidate(work, entry, distrust)
+        yield one
+
+
+def _candidate(work: Work, entry: Entry, distrust: bool) -> Candidate:
+    source = Encoded(b"")
+    try:
+        source = work.source.read(entry)
+        picture = look(source.data, work.params.max_aspect, work.params.upright, distrust)
+        return Candidate(entry, source, picture, "")
+    except Unreadable as reason:
+        return Candidate(entry, source, None, str(reason))
 
 
 def _groups(candidates: Iterator[Candidate]) -> Iterator[list[Candidate]]:
@@ -103,7 +110,8 @@ def _rows(
     """Each candidate's row, and its bytes as stored: none if it is left out."""
     pictures = [one.picture for one in group if one.picture]
     limit = work.largest if split == "train" and work.params.rescale == "train" else None
-    found = _decoded(pictures, _sizes(pictures, limit), decoder)
+    with noticed(f"decoding {group[0].entry.id} and some images after it"):
+        found = _decoded(pictures, _sizes(pictures, limit), decoder)
     doubt = murmur.heard() or decoder.gpu is not None  # the GPU's decoder says nothing
     decoded = iter(found)
     for one in group:
@@ -114,8 +122,10 @@ def _rows(
         if pixels is None:
             yield _row(one)._replace(left_out=reason), b""
         else:
-            row, stored = _stored(work, split, one, picture, pixels)
-            yield row._replace(warning=libjpegs_warning(one.source.data) if doubt else ""), stored
+            with noticed(f"storing {one.entry.id}"):
+                row, stored = _stored(work, split, one, picture, pixels)
+                warning = libjpegs_warning(one.source.data) if doubt else ""
+            yield row._replace(warning=warning), stored
 
 
 def _sizes(pictures: list[Picture], largest: int | None) -> NDArray[np.int64]:
@@ -138,11 +148,12 @@ def _decoded(pictures: list[Picture], sizes: NDArray[np.int64], decoder: Decoder
     """Each picture at its size: all together; one by one if DALI stumbles; at last from Pillow's hand."""
     try:
         return [Decoded(*pair) for pair in zip(pictures, _pixels(pictures, sizes, decoder), strict=True)]
-    except RuntimeError:
+    except RuntimeError as error:
         if len(pictures) > 1:
             alone = (_decoded([one], sizes[i : i + 1], decoder) for i, one in enumerate(pictures))
             return [found._replace(pixels=None if found.pixels is None else found.pixels.copy())
                     for one in alone for found in one]  # fmt: skip
+        check(error, pictures[0].height * pictures[0].width)
     return [_by_pillow(pictures[0], sizes, decoder)]
 
 
@@ -153,6 +164,7 @@ def _by_pillow(picture: Picture, sizes: NDArray[np.int64], decoder: Decoder) -> 
         plain = picture._replace(encoded=recoded(picture.encoded), converted=kind)
         return Decoded(plain, _pixels([plain], sizes, decoder)[0])
     except (Unreadable, RuntimeError) as reason:
+        check(reason, picture.height * picture.width)
         return Decoded(picture, None, str(reason))
 
 
