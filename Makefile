@@ -41,4 +41,4 @@ bench-gpu: $(VENV)/done
 	python benchmarks/scaling.py
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache data checkpoints weights scores
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache data checkpoints weights scores logs

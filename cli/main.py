@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cli import data, doctor, fingerprint, plan, prepare, report, run, score, status, table, train, weights
+from pipeline.error_log import unexpected
 from pipeline.errors import Failure
 
 app = typer.Typer(
@@ -64,7 +65,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        _end(error, f"unexpected {type(error).__name__}: {error} (vgg-repro --debug ... shows where)", 1)
+        _end(error, unexpected(error), 1)
 
 
 def _end(error: Exception, message: str, code: int) -> None:

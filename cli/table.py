@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,10 +34,12 @@ def table(
     else:
         _from_what_there_is(chosen, name)
     if QUIET not in os.environ:
+        from pipeline.files import read_json
         from pipeline.paths import table as path
         from reports.markdown import table_text
 
-        typer.echo(f"\n{table_text(json.loads(path(chosen.profile, name).read_text()))}\n")
+        values = read_json(path(chosen.profile, name), f"vgg-repro table {number}")
+        typer.echo(f"\n{table_text(values)}\n")
 
 
 def _from_what_there_is(chosen: Params, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pipeline.errors import Failure
 from pipeline.files import read_json, write_json
 from pipeline.paths import facts as facts_path
 from pipeline.sources.base import SPLITS, Split
@@ -47,6 +48,10 @@ class Facts:
 
 
 def read_facts(profile: str) -> Facts:
-    """The facts of the prepared data; Failure if there are none."""
+    """The facts of the prepared data; Failure if there are none, or those of another version."""
     values: dict[str, Any] = read_json(facts_path(profile), PREPARE)
-    return Facts(**values)
+    try:
+        return Facts(**values)
+    except TypeError as error:
+        path = facts_path(profile)
+        raise Failure(f"{path} does not hold what it should ({error}); make it again with: {PREPARE}") from None

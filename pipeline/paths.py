@@ -10,6 +10,7 @@ FINGERPRINT = Path("data/fingerprint.json")  # what the source looks like from o
 MANIFEST = Path("data/manifest.csv")  # every image: split, id, class, size as stored, hash of its source's bytes
 SHARDS = Path("data/shards.txt")  # the name of the shards' folder under shards_root(), and a hash of what was asked for
 LEFT_OUT = Path("data/left-out.csv")  # what had been left out when there was too much of it
+LOGS = Path("logs")  # tracebacks of unexpected errors
 REPORTS = Path("reports")
 WEIGHTS = Path("weights")
 PRINTED = Path(__file__).parent.parent / "reports" / "printed"  # the paper's tables as CSV

@@ -221,6 +221,22 @@ def test_a_failure_in_one_process_is_told_with_its_place() -> None:
     assert "Connection" not in str(raised.value)
 
 
+def breaking() -> None:
+    """Something goes wrong in the second process that nobody expects, while the first waits for it."""
+    with team(torch.device("cpu")) as ranks:
+        if not ranks.first:
+            raise KeyError("a key")
+        ranks.summed(torch.zeros(1))
+
+
+def test_an_unexpected_error_in_one_process_is_kept_with_its_traceback() -> None:
+    shutil.rmtree("logs", ignore_errors=True)
+    with pytest.raises(Failure, match=r"process 2 of 2: unexpected KeyError: 'a key' \(traceback: logs/") as raised:
+        launch(2, "work", breaking)
+    (log,) = Path("logs").iterdir()
+    assert str(log) in str(raised.value) and "in breaking" in log.read_text()
+
+
 def test_auto_is_one_process_a_gpu_and_one_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert processes("auto", "cpu") == 1 and processes(3, "cpu") == 3
     monkeypatch.setattr("stages.ranks.gpu_count", lambda choice: 8 * (choice != "cpu"))

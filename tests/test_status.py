@@ -17,11 +17,13 @@ import yaml
 from clones import begin, call, tiny_clone
 from pictures import repository_params
 
+from pipeline.errors import Failure
 from pipeline.files import write_json
+from pipeline.graph import Fate
 from pipeline.lock import holder
 from pipeline.paths import checkpoints
 from pipeline.running import LOCK, NAME, SILENT, Running, all_running, asked, tell
-from pipeline.status import RunStatus
+from pipeline.status import RunStatus, _run
 from reports.status import _stand
 
 ROOT = Path(__file__).parent.parent
@@ -179,6 +181,20 @@ def test_the_whole_way_of_a_run(tmp_path: Path) -> None:
     assert (name, stand) == ("B-256", f"trained, error {error:.1f} %")
     assert (dense, crops, tables) == ("–", "", "shallow") and centre.endswith("%")
     assert "done shallow" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [("runs/A-256.json", "vgg-repro train A-256"), ("scores/dense-A-256.json", "vgg-repro score dense A-256")],
+)
+def test_a_broken_result_is_named_with_the_command_that_makes_it_again(path: str, command: str, folder: Path) -> None:
+    params = repository_params(folder)
+    fate = {name: Fate(name, frozenset(), "done", "") for name in ("train@A-256", "dense@A-256")}
+    write_json(folder / "reports/mini/runs/A-256.json", {"centre_crop": {"top1": 1.0}})
+    (folder / "reports/mini" / path).parent.mkdir(parents=True, exist_ok=True)
+    (folder / "reports/mini" / path).write_text("{")
+    with pytest.raises(Failure, match=rf"{path} is no JSON .*make it again with: {command}"):
+        _run(params, "A-256", fate, None, {}, None)
 
 
 def test_whoever_prepares_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
