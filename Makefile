@@ -44,4 +44,4 @@ bench-gpu: $(VENV)/done ## Check and measure this GPU.
 	python benchmarks/scaling.py
 
 clean: ## Delete the environment, prepared images, checkpoints, weights and scores.
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache data checkpoints weights scores
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache data checkpoints weights scores logs

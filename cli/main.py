@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from cli import data, doctor, plan, prepare, report, run, score, stage, status, table, train, weights
+from pipeline.error_log import unexpected
 from pipeline.errors import Failure
 
 app = typer.Typer(
@@ -63,11 +65,12 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        _end(error, f"unexpected {type(error).__name__}: {error} (vgg-repro --debug ... shows where)", 1)
+        _end(error, unexpected(error), 1)
 
 
 def _end(error: Exception, message: str, code: int) -> None:
     if "--debug" in sys.argv:
         raise error
-    print(f"vgg-repro: {message}", file=sys.stderr)
+    with suppress(OSError):  # the terminal has gone
+        print(f"vgg-repro: {message}", file=sys.stderr)
     sys.exit(code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,11 +37,13 @@ def table(
 
 def show(chosen: Params, name: str) -> None:
     """Print a table that has been computed."""
+    from pipeline.files import read_json
     from pipeline.paths import table as path
     from reports.markdown import markdown
     from reports.table_pages import table_section
 
-    typer.echo(f"\n{markdown(table_section(json.loads(path(chosen.profile, name).read_text())))}")
+    values = read_json(path(chosen.profile, name), f"vgg-repro table {name.removeprefix('table')}")
+    typer.echo(f"\n{markdown(table_section(values))}")
 
 
 def _from_what_there_is(chosen: Params, name: str) -> None:

@@ -8,14 +8,11 @@ from cli.common import Direct, Run, params, through_dvc
 def train(run: Run, direct: Direct = False) -> None:
     """Train a run, and before it what it begins from. Interrupted, it goes on where it was.
 
-    With --direct it outlives the terminal, and prints to checkpoints/RUN.log from then on. Under torchrun, on several
-    machines, each process trains its part, as with --direct.
+    Under torchrun, on several machines, each process trains its part, as with --direct.
 
     Example: vgg-repro train D-384
     """
     from pipeline.grid import check_run
-    from pipeline.hangup import outlive_terminal
-    from pipeline.paths import training_log
 
     chosen = params()
     check_run(chosen, run)
@@ -24,7 +21,6 @@ def train(run: Run, direct: Direct = False) -> None:
     def work() -> None:
         from stages.train import main
 
-        outlive_terminal(training_log(run))
         main(chosen, run)
 
     through_dvc(f"train@{run}", direct, work)

@@ -13,6 +13,10 @@ class UsageError(Failure):
     code = 2
 
 
+class NoMemory(Failure):
+    """Memory has run out."""
+
+
 class Interrupted(Failure):
     """Somebody asked for an end; what was done so far is kept."""
 

@@ -89,5 +89,5 @@ def read(kind: type[Found], path: Path) -> Found:
     values = read_json(path, PREPARE)
     try:
         return kind(**values)
-    except TypeError:
-        raise Failure(f"{path} is not of this version; make it again with: {PREPARE}") from None
+    except TypeError as error:
+        raise Failure(f"{path} does not hold what it should ({error}); make it again with: {PREPARE}") from None

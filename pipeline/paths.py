@@ -13,6 +13,7 @@ MANIFEST = Path("data/manifest.csv")  # every image: split, id, class, size as s
 STATISTICS = Path("data/statistics.json")  # what training and scoring depend on: counts, colours, the manifest's hash
 SHARDS = Path("data/shards.txt")  # the name of the shards' folder under shards_root(), and a hash of what was asked for
 LEFT_OUT = Path("data/left-out.csv")  # what had been left out when there was too much of it
+LOGS = Path("logs")  # tracebacks of unexpected errors
 REPORTS = Path("reports")
 WEIGHTS = Path("weights")
 KEY = 12  # digits of a run's key in the name of its checkpoint's folder
@@ -39,11 +40,6 @@ def all_checkpoints() -> Iterator[tuple[str, Path]]:
     for folder in sorted(checkpoints_root().glob("*/")):
         if named := re.fullmatch(f"(.+)-[0-9a-f]{{{KEY}}}", folder.name):
             yield named[1], folder
-
-
-def training_log(run: str) -> Path:
-    """Where a run that has lost its terminal goes on to print."""
-    return checkpoints_root() / f"{run}.log"
 
 
 def checkpoints_root() -> Path:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.memory import check
 from pipeline.sources.base import Unreadable
 
 READABLE = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")  # no EPS: Pillow would run it
@@ -67,17 +68,20 @@ def look(encoded: bytes, max_aspect: float, upright: bool = True, distrust: bool
 
 @contextmanager
 def _opened(encoded: bytes) -> Iterator[Image.Image]:
-    """Pillow's picture; whatever goes wrong with it meanwhile is Unreadable."""
+    """Pillow's picture; whatever goes wrong with it meanwhile is Unreadable, and MemoryError where memory runs out."""
+    pixels = 0
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded), formats=READABLE) as picture:
+            pixels = picture.height * picture.width
             yield picture
-    except UnidentifiedImageError:
-        raise _what_it_is(encoded) from None
     except Image.DecompressionBombError:
         raise Unreadable(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels") from None
     except Unreadable:
         raise
     except Exception as error:  # Pillow's readers of formats raise anything
+        check(error, pixels)
+        if isinstance(error, UnidentifiedImageError):
+            raise _what_it_is(encoded) from None
         raise Unreadable(f"it does not decode: {error}") from None
 
 
@@ -150,6 +154,7 @@ def libjpegs_warning(encoded: bytes) -> str:
     try:
         decode_jpeg(encoded, min_height=1, min_width=1, min_factor=1)
     except ValueError as reason:
+        check(reason)
         return str(reason)
     return ""
 
@@ -166,7 +171,8 @@ def _turn(picture: Image.Image) -> Turn:
     """What makes the image upright, by its EXIF data; broken ones say nothing."""
     try:
         return TURNS.get(int(picture.getexif().get(ORIENTATION, 1)), AS_IT_IS)
-    except Exception:
+    except Exception as error:
+        check(error)
         return AS_IT_IS
 
 

@@ -18,9 +18,10 @@ from typing import Any
 from pipeline.device import gpu_count
 from pipeline.errors import Failure, Interrupted
 from pipeline.facts import Facts, read
-from pipeline.files import digest, whole, whole_csv, write_json, write_text
+from pipeline.files import copy, digest, sync_folder, whole_csv, write_json, write_text
 from pipeline.lock import alone
 from pipeline.manifest import Joined, identity, join
+from pipeline.memory import noticed
 from pipeline.params import Params
 from pipeline.paths import LEFT_OUT, MANIFEST, SHARDS, shards_root
 from pipeline.progress import Progress, gigabytes
@@ -75,7 +76,7 @@ def prepare(params: Params) -> Facts:
                 _make(params, folder)
     for part in folder.glob("*.part.npz"):  # joined, and now needed no more
         part.unlink(missing_ok=True)
-    _copy(folder / "manifest.csv", MANIFEST)
+    copy(folder / "manifest.csv", MANIFEST)
     write_text(SHARDS, f"{folder.name} {_asked(params)}\n")
     found = read_prepared(folder)
     found.write(params.profile)
@@ -98,15 +99,11 @@ def read_prepared(folder: Path) -> Facts:
     return read(Facts, folder / "facts.json")
 
 
-def _copy(here: Path, there: Path) -> None:
-    with here.open("rb") as source, whole(there) as target:
-        shutil.copyfileobj(source, target)
-
-
 def _make(params: Params, folder: Path) -> None:
     """Write the data set beside its place, then move it there."""
     source, splits = open_source(params.chosen), params.chosen.splits
-    listing = source.listing().only(splits)
+    with noticed("listing the images"):
+        listing = source.listing().only(splits)
     _check_listing(listing, splits)
     if listing.departures:
         print(f"prepare: {_not_plain(listing.departures)}", flush=True)
@@ -118,12 +115,13 @@ def _make(params: Params, folder: Path) -> None:
             _write(params, source, listing, partial)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
+        sync_folder(folder.parent)
     except BrokenPipeError:  # nobody reads what is printed; the disk is well
         raise
     except OSError as error:
         raise Failure(
-            f"the shards could not be written to {folder}: {error.strerror or error}; with that mended, the same "
-            "command goes on from the last whole shard"
+            f"the shards could not be written to {error.filename or folder}: {error.strerror or error}; with that "
+            "mended, the same command goes on from the last whole shard"
         ) from error
     except KeyboardInterrupt:
         raise Interrupted("prepare stopped; the same command goes on from the last whole shard") from None
@@ -153,7 +151,7 @@ def _write(params: Params, source: Source, listing: Listing, folder: Path) -> No
     try:
         _check_joined(listing, joined)
     except Failure:
-        _copy(folder / "manifest.csv", MANIFEST)
+        copy(folder / "manifest.csv", MANIFEST)
         raise
     stored = {**wanted.model_dump(include=SHAPING), "largest": largest}
     write_json(folder / "facts.json", _facts(source, listing, joined, stored, folder / "manifest.csv").as_dict())

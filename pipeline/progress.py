@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 
 INTERVAL = 15.0  # seconds between plain lines
@@ -31,7 +32,8 @@ class Progress:
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         if self.bar is not None:
-            self.bar.stop()
+            with suppress(OSError):  # the terminal has gone
+                self.bar.stop()
         elif kind is None:
             self._say()
 
@@ -39,9 +41,6 @@ class Progress:
         """Count `units` more as done."""
         self.done += units
         self.note = self.note if note is None else note
-        if self.bar is not None and not sys.stdout.isatty():  # the terminal has gone (pipeline/hangup.py)
-            self.bar.stop()
-            self.bar = None
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, note=self.note, rate=f"{self.rate():.0f} {self.unit}/s")
         elif time.monotonic() - self.said > self.every:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
+
+from pipeline.device import CPUINFO
 
 PACKAGES = ("torch", "nvidia-dali-cuda130", "numpy", "dvc")
 TABLES = (":(glob)reports/*.py", "reports/printed")  # not reports/PROFILE, where results are written
@@ -36,10 +38,18 @@ def commit() -> str:
 
 
 def _git(*words: str) -> str:
+    return _said("git", *words)
+
+
+def _said(*words: str) -> str:
+    """Return what a program prints, in English; nothing if it fails or is not there."""
     try:
-        return subprocess.run(["git", *words], capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=20, check=True, env={**os.environ, "LC_ALL": "C"}
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
+    return done.stdout.strip()
 
 
 def _version(package: str) -> str:
@@ -50,8 +60,19 @@ def _version(package: str) -> str:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+    """Return the CPU's name: the kernel's; where it has none, as on ARM, lscpu's; else ARM's numbers of it."""
+    kernel = _fields(CPUINFO.read_text() if CPUINFO.exists() else "")
+    if "model name" in kernel:
+        return kernel["model name"]
+    known = _fields(_said("lscpu"))
+    if known.get("Model name", "-") != "-":
+        return f"{known.get('Vendor ID', '')} {known['Model name']}".strip()
+    if "CPU part" in kernel:
+        return f"ARM implementer {kernel.get('CPU implementer', '?')} part {kernel['CPU part']}"
+    return platform.processor() or platform.machine()
+
+
+def _fields(text: str) -> dict[str, str]:
+    """Return the values of lines "key: value", the first of each key."""
+    pairs = [line.partition(":") for line in text.splitlines()]
+    return {key.strip(): value.strip() for key, _, value in reversed(pairs)}

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pipeline.errors import Failure
 from pipeline.facts import Statistics
-from pipeline.files import digest, json_text, read_json, sha256
+from pipeline.files import digest, json_text, partial_of, read_json, sha256, sweep
 from pipeline.lock import holder
 from pipeline.params import Params
 from pipeline.paths import all_checkpoints, checkpoints_root, weights
@@ -89,9 +89,10 @@ def _bytes(folder: Path) -> int:
 
 def tell(folder: Path, running: Running) -> None:
     """Write how far a run is; nothing happens where that cannot be written, for training matters more."""
-    partial = folder / f".{NAME}.{os.getpid()}.partial"
+    partial = partial_of(folder / NAME)
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder / NAME)
         partial.write_text(json_text(asdict(running)))
         partial.replace(folder / NAME)  # whole for readers; whether the disk has it is no matter
     with suppress(OSError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.colours import moments
 from pipeline.device import gpu_of
+from pipeline.memory import check, noticed
 from pipeline.params import Prepare
 from pipeline.picture import (
     AS_IT_IS,
@@ -30,6 +30,7 @@ from pipeline.picture import (
 )
 from pipeline.shards import Row, ShardWriter
 from pipeline.sources.base import Box, Encoded, Entry, Source, Split, Unreadable
+from pipeline.workers import stderr_file
 from vgg.draws import rescaled
 from vgg.images import PIXELS, Decoder
 
@@ -90,14 +91,20 @@ def is_unreadable(left_out: str) -> bool:
 
 def _candidates(work: Work, entries: Sequence[Entry], distrust: bool) -> Iterator[Candidate]:
     for entry in entries:
-        source = Encoded(b"")
-        try:
-            source = work.source.read(entry)
-            picture = look(source.data, work.params.max_aspect, work.params.upright, distrust)
-            yield Candidate(entry, source, picture, "")
-        except Unreadable as reason:
-            other = isinstance(reason, NoImage) and is_named_otherwise(entry.id)
-            yield Candidate(entry, source, None, OTHER_FILE if other else str(reason))
+        with noticed(f"reading {entry.id}"):
+            one = _candidate(work, entry, distrust)
+        yield one
+
+
+def _candidate(work: Work, entry: Entry, distrust: bool) -> Candidate:
+    source = Encoded(b"")
+    try:
+        source = work.source.read(entry)
+        picture = look(source.data, work.params.max_aspect, work.params.upright, distrust)
+        return Candidate(entry, source, picture, "")
+    except Unreadable as reason:
+        other = isinstance(reason, NoImage) and is_named_otherwise(entry.id)
+        return Candidate(entry, source, None, OTHER_FILE if other else str(reason))
 
 
 def _groups(candidates: Iterator[Candidate]) -> Iterator[list[Candidate]]:
@@ -121,7 +128,8 @@ def _rows(
     """Each candidate's row, and its bytes as stored: none if it is left out."""
     pictures = [one.picture for one in group if one.picture]
     limit = work.largest if split == "train" and work.params.rescale == "train" else None
-    found = _decoded(pictures, _sizes(pictures, limit), decoder)
+    with noticed(f"decoding {group[0].entry.id} and some images after it"):
+        found = _decoded(pictures, _sizes(pictures, limit), decoder)
     doubt = murmur.heard() or decoder.gpu is not None  # the GPU's decoder says nothing
     decoded = iter(found)
     for one in group:
@@ -132,8 +140,10 @@ def _rows(
         if pixels is None:
             yield _row(one)._replace(left_out=reason), b""
         else:
-            row, stored = _stored(work, split, one, picture, pixels)
-            yield row._replace(warning=libjpegs_warning(one.source.data) if doubt else ""), stored
+            with noticed(f"storing {one.entry.id}"):
+                row, stored = _stored(work, split, one, picture, pixels)
+                warning = libjpegs_warning(one.source.data) if doubt else ""
+            yield row._replace(warning=warning), stored
 
 
 def _sizes(pictures: list[Picture], largest: int | None) -> NDArray[np.int64]:
@@ -156,11 +166,12 @@ def _decoded(pictures: list[Picture], sizes: NDArray[np.int64], decoder: Decoder
     """Each picture at its size: all together; one by one if DALI stumbles; at last from Pillow's hand."""
     try:
         return [Decoded(*pair) for pair in zip(pictures, _pixels(pictures, sizes, decoder), strict=True)]
-    except RuntimeError:
+    except RuntimeError as error:
         if len(pictures) > 1:
             alone = (_decoded([one], sizes[i : i + 1], decoder) for i, one in enumerate(pictures))
             return [found._replace(pixels=None if found.pixels is None else found.pixels.copy())
                     for one in alone for found in one]  # fmt: skip
+        check(error, pictures[0].height * pictures[0].width)
     return [_by_pillow(pictures[0], sizes, decoder)]
 
 
@@ -171,6 +182,7 @@ def _by_pillow(picture: Picture, sizes: NDArray[np.int64], decoder: Decoder) -> 
         plain = picture._replace(encoded=recoded(picture.encoded), converted=kind)
         return Decoded(plain, _pixels([plain], sizes, decoder)[0])
     except (Unreadable, RuntimeError) as reason:
+        check(reason, picture.height * picture.width)
         return Decoded(picture, None, str(reason))
 
 
@@ -227,7 +239,7 @@ class Murmur:
     """What DALI's libraries print on the standard error, kept from people: a row says it of its image by name."""
 
     def __enter__(self) -> Murmur:
-        self.kept, self.file = os.dup(2), tempfile.TemporaryFile()
+        self.kept, self.file = os.dup(2), stderr_file()
         os.dup2(self.file.fileno(), 2)
         return self
 

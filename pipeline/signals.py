@@ -21,6 +21,24 @@ def handled(handler: Handler, *numbers: signal.Signals) -> Iterator[None]:
             signal.signal(number, usual)
 
 
+@contextmanager
+def restored(*numbers: signal.Signals) -> Iterator[None]:
+    """Give these signals, at the end, the handlers that they have now, whatever others set meanwhile."""
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, usual in before.items():
+            if signal.getsignal(number) is not usual:
+                signal.signal(number, usual)
+
+
+def stop_signals() -> list[signal.Signals]:
+    """Return the signals that end work in order; a terminal's end is one, unless nohup has it ignored."""
+    lost = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else []
+    return [signal.SIGINT, signal.SIGTERM, *lost]
+
+
 def stopped_by_sigterm() -> AbstractContextManager[None]:
     """SIGTERM is KeyboardInterrupt meanwhile, so that processes are ended in order."""
     return handled(_interrupt, signal.SIGTERM)

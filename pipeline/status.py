@@ -100,7 +100,8 @@ def _run(
         stand = "cached"
     else:
         stand = "waits" if waits else "ready"
-    known = read_json(summary(params.profile, name), "") if summary(params.profile, name).exists() else None
+    path = summary(params.profile, name)
+    known = read_json(path, f"vgg-repro train {name}") if path.exists() else None
     if known and facts and known["data"] != facts.manifest:
         known = None  # of other images
     return RunStatus(
@@ -129,7 +130,10 @@ def _tables(name: str, done: Mapping[str, set[str]]) -> tuple[str, ...]:
 def _score(params: Params, name: str, mode: str) -> float | None:
     """The lowest top-1 error over a run's test scales."""
     path = errors(params.profile, name, mode)
-    return min(one["top1"] for one in read_json(path, "")["errors"].values()) if path.exists() else None
+    if not path.exists():
+        return None
+    values: dict[str, dict[str, float]] = read_json(path, f"vgg-repro score {mode} {name}")["errors"]
+    return min(one["top1"] for one in values.values())
 
 
 def _runs_in(table: str, params: Params) -> set[str]:

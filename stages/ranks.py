@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,10 +20,12 @@ import torch
 import torch.distributed as dist
 
 from pipeline.device import gpu_count
+from pipeline.error_log import with_log
 from pipeline.errors import Failure, Interrupted
-from pipeline.hangup import outlive_as_told
+from pipeline.files import write_json
 from pipeline.orphan import end_with_parent
 from pipeline.params import Score, Train
+from pipeline.signals import restored, stop_signals
 from stages.setup import device
 from vgg.ranks import ALONE, Ranks
 
@@ -81,17 +84,18 @@ def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> Non
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    stops = stop_signals()
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(LAST))  # older LaunchConfigs do not take it
     config = LaunchConfig(
         1, 1, count, run_id=f"vgg-repro-{os.getpid()}", role=what, rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0",
         max_restarts=0, start_method="spawn", monitor_interval=LOOK, local_addr="127.0.0.1",
-        signals_to_handle="SIGTERM,SIGINT",  # not SIGHUP: a run by hand outlives its terminal
+        signals_to_handle=",".join(number.name for number in stops),
     )  # fmt: skip
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # on one machine
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each sets its own threads
     for name in CHATTER:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with tempfile.TemporaryDirectory() as notes:
+    with tempfile.TemporaryDirectory() as notes, restored(*stops):  # torch leaves its handlers behind
         try:
             elastic_launch(config, _rank)(notes, work, *words)
         except SignalException:
@@ -106,17 +110,24 @@ def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> Non
 def _rank(notes: str, work: Callable[..., None], *words: Any) -> None:
     """One of the processes; how it fails stands in a note."""
     end_with_parent(signal.SIGTERM)
-    outlive_as_told()
     note = Path(notes) / os.environ["RANK"]
     try:
         work(*words)
     except Failure as failure:
-        note.write_text(json.dumps({"message": str(failure), "code": failure.code}))
+        _leave(note, str(failure), failure.code)
         sys.exit(failure.code)
     except Exception as error:
-        note.write_text(json.dumps({"message": f"unexpected {type(error).__name__}: {error}", "code": 1}))
+        _leave(note, f"unexpected {type(error).__name__}: {error}", 1, traceback.format_exc())
         time.sleep(LINGER)  # if it is another process's end that ends this one, that comes first
         raise
+
+
+def _leave(note: Path, message: str, code: int, place: str = "") -> None:
+    """Leave a note of how a process fails; on a full disk, say it."""
+    try:
+        write_json(note, {"message": message, "code": code, "traceback": place})
+    except Failure:
+        print(f"{message}\n{place}", file=sys.stderr, flush=True)
 
 
 def _explain(error: Any, notes: Path, count: int, what: str) -> None:
@@ -126,12 +137,20 @@ def _explain(error: Any, notes: Path, count: int, what: str) -> None:
     if said and said["code"] == Interrupted.code:
         raise Interrupted(said["message"]) from None
     who = f"{what}: process {rank + 1} of {count}"
+    if said and said["traceback"]:
+        raise Failure(with_log(f"{who}: {said['message']}", _places(notes, count))) from None
     if said:
         raise Failure(f"{who}: {said['message']}") from None
     how = f"was ended by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else "ended"
     raise Failure(
         f"{who} (pid {failure.pid}) {how}, and the others with it; the same command goes on from what is kept"
     ) from None
+
+
+def _places(notes: Path, count: int) -> str:
+    """Return the traceback of each process that has left one: that of the first to fail is among them."""
+    said = [(rank, _note(notes, rank)) for rank in range(count)]
+    return "\n".join(f"Process {rank + 1} of {count}:\n{note['traceback']}" for rank, note in said if note)
 
 
 def _note(notes: Path, rank: int) -> dict[str, Any] | None:

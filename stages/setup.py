@@ -155,11 +155,7 @@ def check_trained_on(params: Params, run: str, statistics: Statistics) -> None:
 def save_tensors(path: Path, values: dict[str, Any]) -> None:
     """Write tensors and plain values; equal values give equal bytes, whatever the file's name."""
     with whole(path) as file:
-        try:
-            torch.save(values, file)
-        except RuntimeError as error:  # what torch says of a full disk, at times of its own writer only
-            full = error.__context__
-            raise (full if isinstance(full, OSError) else OSError(str(error))) from error
+        torch.save(values, file)
 
 
 def load_tensors(path: Path, make: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from pathlib import Path
 from types import FrameType
@@ -19,7 +18,7 @@ from pipeline.params import Params
 from pipeline.paths import weights
 from pipeline.progress import Progress
 from pipeline.running import Running, asked, here, tell
-from pipeline.signals import handled
+from pipeline.signals import handled, stop_signals
 from pipeline.sources.base import SPLITS
 from stages.setup import build, check_trained_on, load_tensors, normaliser, open_shards, save_tensors, weights_of
 from vgg.errors import error, top_k
@@ -106,7 +105,7 @@ class Trainer:
             raise Failure(f"{self.name} cannot begin from {self.run.init}: {reason}") from None
 
     def train(self) -> None:
-        """Fit the net; on SIGINT or SIGTERM write a checkpoint first and raise Interrupted."""
+        """Fit the net; on SIGINT, SIGTERM or SIGHUP write a checkpoint first and raise Interrupted."""
         if slow_in_bfloat16(self.params.chosen.training.precision, self.where.type):
             print(f"{self.name}: this CPU has no bfloat16 units; precision: float32 in params.yaml is faster here")
         train, ranks = self.params.chosen.training, self.ranks
@@ -118,7 +117,7 @@ class Trainer:
             model, parts = self._model()
             how = How(train.batch, self.where, train.precision == "bfloat16", parts, ranks)
             with (
-                handled(self._ask_to_stop, *_stops()),
+                handled(self._ask_to_stop, *stop_signals()),
                 Progress(f"train {self.name}", total, "steps", self.state.step) as self.progress,
             ):
                 fit(
@@ -175,14 +174,15 @@ class Trainer:
         self.stop = True
 
     def _after_step(self, state: State, loss: float, stop: bool) -> None:
+        if stop:  # before anything is shown: the terminal may have gone
+            self._tell()
+            self.save()
+            raise Interrupted(f"{self.name} stopped at step {state.step}; the same command goes on from there")
         last = state.rows[-1] if state.rows else None
         shown = f", validation error {last.top1:.1f} %" if last else ""
         self.progress.advance(note=f"epoch {(state.step - 1) // self.steps + 1}, loss {loss:.3f}{shown}")
-        if stop or time.monotonic() - self.said > SAY_EVERY:
+        if time.monotonic() - self.said > SAY_EVERY:
             self._tell()
-        if stop:
-            self.save()
-            raise Interrupted(f"{self.name} stopped at step {state.step}; the same command goes on from there")
         if time.monotonic() - self.saved > SAVE_EVERY:
             self.save()
 
@@ -208,12 +208,6 @@ class Trainer:
         loss = state.loss / done if done else None
         run = (self.name, asked(self.params, self.name), state.step, steps, epochs)
         tell(self.folder, Running(*run, loss, top1, left, *here()))
-
-
-def _stops() -> list[signal.Signals]:
-    """The signals that end training in order; the terminal's end too, unless this was started to outlive it."""
-    lost = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else []
-    return [signal.SIGINT, signal.SIGTERM, *lost]
 
 
 _ADVICE = (

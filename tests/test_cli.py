@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from cli.common import complete_runs
 from cli.main import app
+from cli.table import table
+from pipeline.errors import Failure
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = Path(sys.executable).parent / "vgg-repro"
@@ -62,6 +64,28 @@ def test_a_failure_ends_with_one_message_and_code_1(tmp_path: Path) -> None:
     done = call("score", "dense", "D-384", "--direct", folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr == "vgg-repro: data/statistics.json is not there; make it with: vgg-repro prepare\n"
+
+
+def test_a_broken_file_is_named_with_the_command_that_makes_it_again(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    facts = tmp_path / "reports/mini/data.json"
+    facts.parent.mkdir(parents=True)
+    for text, what in (("{", "is no JSON"), ("[1]", "does not hold what it should"), ("{}", "does not hold")):
+        facts.write_text(text)
+        done = call("score", "dense", "D-384", "--direct", folder=tmp_path)
+        assert done.returncode == 1
+        assert f"vgg-repro: reports/mini/data.json {what}" in done.stderr
+        assert done.stderr.endswith("make it again with: vgg-repro prepare\n")
+
+
+def test_a_broken_table_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports/mini").mkdir(parents=True)
+    (tmp_path / "reports/mini/table4.json").write_text("{")
+    monkeypatch.setattr("stages.table.main", lambda *_: None)
+    with pytest.raises(Failure, match=r"table4\.json is no JSON .*make it again with: vgg-repro table 4"):
+        table("4", direct=True)
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

@@ -6,13 +6,17 @@ import errno
 import hashlib
 import json
 import os
+import platform
+import resource
+import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from pipeline import files
 from pipeline.errors import Failure
-from pipeline.files import digest, read_json, sha256, whole, write_json
+from pipeline.files import copy, digest, read_json, sha256, whole, write_json
 
 
 @pytest.fixture
@@ -61,20 +65,94 @@ def test_nothing_is_left_when_there_was_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_disk_has_the_file_before_it_takes_its_place(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[bytes] = []
+def test_the_disk_has_the_file_before_it_takes_its_place_and_the_name_then(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, bytes]] = []
     sync = os.fsync
 
     def watched(number: int) -> None:
         sync(number)
-        synced.append(path.read_bytes())
-        assert os.fstat(number).st_size == len(b"new"), "flushed before it is synced"
+        what = "folder" if os.path.samestat(os.fstat(number), path.parent.stat()) else "file"
+        synced.append((what, path.read_bytes()))
+        assert what == "folder" or os.fstat(number).st_size == len(b"new"), "flushed before it is synced"
 
     monkeypatch.setattr(files.os, "fsync", watched)
     with whole(path) as file:
         file.write(b"new")
-    assert synced == [b"old"]
-    assert path.read_bytes() == b"new"
+    assert synced == [("file", b"old"), ("folder", b"new")]
+
+
+def test_a_disk_that_syncs_no_folders_will_do(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def only_files(number: int) -> None:
+        if stat.S_ISDIR(os.fstat(number).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(files.os, "fsync", only_files)
+    write_json(path, 1)
+    assert read_json(path, "nothing") == 1
+
+
+UNREADABLE = Path("/proc/self/mem")  # opens, and its first byte is an input/output error
+
+
+def test_a_file_that_cannot_be_read_meanwhile_is_not_taken_for_the_one_that_is_written(path: Path) -> None:
+    with pytest.raises(OSError, match="Input/output error"), whole(path) as file:
+        file.write(UNREADABLE.open("rb").read())
+    assert path.read_bytes() == b"old" and only(path)
+    with pytest.raises(Failure, match="mem could not be read: Input/output error"):
+        copy(UNREADABLE, path)
+    with pytest.raises(Failure, match="mem could not be read: Input/output error"):
+        read_json(UNREADABLE, "nothing")
+    assert path.read_bytes() == b"old" and only(path)
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+def test_what_is_made_of_a_failed_write_names_the_file_all_the_same(
+    buffered: bool, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries turn it into errors of their own."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def write_too_much() -> None:
+        with whole(path) as file:
+            try:
+                file.write(bytes(10 if buffered else 10**6))
+                file.seek(0)
+            except OSError:
+                raise RuntimeError("the writer is broken") from None
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5, before[1]))
+    try:
+        with pytest.raises(Failure, match=r"values\.json could not be written: File too large"):
+            write_too_much()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == b"old" and only(path)
+
+
+def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left, *others = (
+        path.with_name(f".{path.name}.{host}.{pid}.partial")
+        for host, pid in ((platform.node(), ended.pid), (platform.node(), os.getppid()), ("another", ended.pid))
+    )
+    for partial in (left, *others):
+        partial.touch()
+    write_json(path, 1)
+    assert sorted(path.parent.iterdir()) == sorted([path, *others])
+
+
+def test_two_machines_with_one_folder_write_beside_each_other(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their processes may have one and the same number."""
+    with whole(path) as file:
+        file.write(b"of this machine")
+        with monkeypatch.context() as patch:
+            patch.setattr(platform, "node", lambda: "another.machine")
+            write_json(path, 1)
+        assert read_json(path, "nothing") == 1
+    assert path.read_bytes() == b"of this machine" and only(path)
 
 
 def test_folders_on_the_way_are_made(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ import hashlib
 import io
 import json
 import os
+import platform
 import re
 import resource
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -106,7 +108,8 @@ class Disk:
 
     def name(self, path: str) -> str:
         """The place that a file beside it is meant for, relative to the folder."""
-        return re.sub(r"\.([^/]+)\.\d+\.partial$", r"\1", os.path.relpath(os.path.abspath(path), self.folder))
+        beside = rf"\.([^/]+)\.{re.escape(platform.node())}\.\d+\.partial$"
+        return re.sub(beside, r"\1", os.path.relpath(os.path.abspath(path), self.folder))
 
     def room(self, number: int, wanted: int) -> int:
         """How many bytes of those wanted the file may write. OSError if it is none."""
@@ -130,6 +133,8 @@ class Disk:
         return binary if "b" in mode else io.TextIOWrapper(binary, "utf-8", newline="")
 
     def _sync(self, number: int) -> None:
+        if stat.S_ISDIR(os.fstat(number).st_mode):  # of names, not of a file's bytes
+            return
         self.syncs += 1
         if self.sync is not None and self.syncs > self.sync:
             if self.failed is None:

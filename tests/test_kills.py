@@ -149,7 +149,7 @@ def holders(folder: Path) -> set[int]:
                 with suppress(OSError):
                     if os.readlink(descriptor).startswith(f"{folder}/checkpoints/"):
                         info = Path(f"/proc/{pid}/fdinfo/{descriptor.name}").read_text()
-                        if re.search(r"^lock:.*FLOCK.*WRITE", info, re.M):
+                        if re.search(r"^lock:.*OFDLCK.*WRITE", info, re.M):
                             found.add(pid)
     return found
 
@@ -345,15 +345,15 @@ def test_a_trainer_that_begins_while_another_ends_is_alone_or_refused(
 
 def test_a_lock_that_is_removed_while_it_is_taken_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = tmp_path / "lock"
-    real = fcntl.flock
+    real = fcntl.fcntl
 
-    def removed_first(*words: Any) -> None:
+    def removed_first(*words: Any) -> Any:
         """Whoever held it removes it after this process has opened it."""
-        monkeypatch.setattr(fcntl, "flock", real)
+        monkeypatch.setattr(fcntl, "fcntl", real)
         lock.unlink()
-        real(*words)
+        return real(*words)
 
-    monkeypatch.setattr(fcntl, "flock", removed_first)
+    monkeypatch.setattr(fcntl, "fcntl", removed_first)
     with suppress(Failure), alone(lock, "training"), pytest.raises(Failure, match="already"), alone(lock, "training"):
         pytest.fail("two at once")
 

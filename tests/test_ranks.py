@@ -220,6 +220,22 @@ def test_a_failure_in_one_process_is_told_with_its_place() -> None:
     assert "Connection" not in str(raised.value)
 
 
+def breaking() -> None:
+    """Something goes wrong in the second process that nobody expects, while the first waits for it."""
+    with team(torch.device("cpu")) as ranks:
+        if not ranks.first:
+            raise KeyError("a key")
+        ranks.summed(torch.zeros(1))
+
+
+def test_an_unexpected_error_in_one_process_is_kept_with_its_traceback() -> None:
+    shutil.rmtree("logs", ignore_errors=True)
+    with pytest.raises(Failure, match=r"process 2 of 2: unexpected KeyError: 'a key' \(traceback: logs/") as raised:
+        launch(2, "work", breaking)
+    (log,) = Path("logs").iterdir()
+    assert str(log) in str(raised.value) and "in breaking" in log.read_text()
+
+
 def test_auto_is_one_process_a_gpu_and_one_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert processes("auto", "cpu") == 1 and processes(3, "cpu") == 3
     monkeypatch.setattr("stages.ranks.gpu_count", lambda choice: 8 * (choice != "cpu"))
@@ -227,11 +243,11 @@ def test_auto_is_one_process_a_gpu_and_one_where_there_is_none(monkeypatch: pyte
     assert processes(9, "auto") == 8, "NCCL has no two processes on a GPU"
 
 
-def begin(count: int) -> subprocess.Popen[str]:
-    """A training run of 500 epochs in `count` processes, going on by itself."""
+def begin(count: int, *before: str) -> subprocess.Popen[str]:
+    """A training run of 500 epochs in `count` processes, going on by itself; `before` starts it."""
     shutil.rmtree("checkpoints", ignore_errors=True)
     chosen(count, epochs=500)
-    return subprocess.Popen(PROGRAM, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    return subprocess.Popen([*before, *PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             start_new_session=True, preexec_fn=hang_up_as_usual)  # fmt: skip
 
 
@@ -298,33 +314,42 @@ def test_a_process_that_dies_ends_the_run_by_name_and_keeps_the_checkpoint(rng: 
     wait_for(lambda: gone(started), 10)
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_interrupted_all_end_with_a_checkpoint(whole: bool) -> None:
-    """Ctrl-C, which reaches the whole group of processes at once, and SIGTERM to the one that was started."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+def test_interrupted_all_end_with_a_checkpoint(number: signal.Signals) -> None:
+    """Ctrl-C and a logout, which reach the whole group at once, and SIGTERM to the process that was started."""
     child = begin(2)
-    wait_for(checkpoint, 120)
+    wait_for(checkpoint, 600)
     started = below(child.pid)
-    if whole:
-        os.killpg(child.pid, signal.SIGINT)
-    else:
-        child.terminate()
-    _, said = child.communicate(timeout=90)
+    (os.kill if number == signal.SIGTERM else os.killpg)(child.pid, number)
+    _, said = child.communicate(timeout=600)
     assert child.returncode == 130 and "A-256 stopped at step" in said, said
-    assert len(said.splitlines()) == 1, said
+    if number != signal.SIGHUP:  # of which Python's tracker of semaphores dies with words that a logout takes along
+        assert len(said.splitlines()) == 1, said
     wait_for(lambda: gone(started), 10)
 
 
-def test_started_by_hand_they_outlive_their_terminal() -> None:
-    """SIGHUP reaches all; they go on into the log, and end in order when they are asked to."""
-    child = begin(2)
-    wait_for(checkpoint, 120)
+def test_under_nohup_all_outlive_their_terminal() -> None:
+    """nohup has SIGHUP ignored, and torch's launcher would handle it all the same."""
+    child = begin(2, "nohup")
+    wait_for(checkpoint, 600)
     os.killpg(child.pid, signal.SIGHUP)
     before = step()
-    wait_for(lambda: step() > before, 120)
+    wait_for(lambda: step() > before or child.poll() is not None, 600)
+    assert child.poll() is None
     child.terminate()
-    assert child.wait(90) == 130
-    child.communicate()
-    assert "A-256 stopped at step" in Path("checkpoints/A-256.log").read_text()
+    _, said = child.communicate(timeout=600)
+    assert child.returncode == 130 and "A-256 stopped at step" in said, said
+
+
+def nothing() -> None:
+    """No work."""
+
+
+def test_what_signals_do_in_the_caller_stays_as_it_was() -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    launch(1, "work", nothing)
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_a_second_run_of_several_processes_is_refused_by_name() -> None:

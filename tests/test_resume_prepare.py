@@ -205,25 +205,30 @@ def test_a_damaged_folder_gives_way_to_the_shards_that_are_left_beside_it(workpl
 # Deaths
 
 
-def test_a_process_that_dies_once_is_survived(workplace: Workplace, given: Given, rng: Random, tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_process_that_dies_once_is_survived(
+    killed: bool, workplace: Workplace, given: Given, rng: Random, tmp_path: Path
+) -> None:
     undisturbed = workplace.prepare(given, prepare=SHARDS)
     victim = str(rng.choice([item.id for items in given.given.values() for item in items]))
     flag = tmp_path / "died"
-    found = workplace.prepare(Deadly(given, victim, flag, 1), prepare={**SHARDS, "processes": 2})
+    found = workplace.prepare(Deadly(given, victim, flag, 1, killed), prepare={**SHARDS, "processes": 2})
     assert deaths(flag) == 1
     assert hashes_in(found.folder) == hashes_in(undisturbed.folder)
     assert (found.facts, found.rows) == (undisturbed.facts, undisturbed.rows)
     assert not active_children()
 
 
+@pytest.mark.parametrize("killed", [False, True])
 def test_a_process_that_dies_each_time_is_a_failure_that_says_so_and_keeps_whole_shards(
-    workplace: Workplace, given: Given, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    killed: bool, workplace: Workplace, given: Given, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     undisturbed = workplace.prepare(given, prepare=SHARDS)
     victim = given.given["train"][-1].id  # in the last shard, which is begun when others are whole
     flag = tmp_path / "died"
-    with pytest.raises(Failure, match=r"a process that was preparing images died, twice: .*dmesg"):
-        workplace.prepare(Deadly(given, victim, flag, 99), prepare={**SHARDS, "processes": 2})
+    why = r"SIGKILL\. .*memory.*dmesg.*prepare\.processes" if killed else r"exit code 134\n.*\n  free\(\): invalid size"
+    with pytest.raises(Failure, match=rf"a process that was preparing images died, twice: .*{why}"):
+        workplace.prepare(Deadly(given, victim, flag, 99, killed), prepare={**SHARDS, "processes": 2})
     assert deaths(flag) == 2
     assert not active_children()
     said = capfd.readouterr()

@@ -17,13 +17,14 @@ import yaml
 from clones import begin, call, tiny_clone, wait_for
 from pictures import repository_params
 
+from pipeline.errors import Failure
 from pipeline.facts import Facts, read_statistics
 from pipeline.files import write_json
 from pipeline.graph import Fate
 from pipeline.lock import alone, holder
 from pipeline.paths import checkpoints, shards_root, weights
 from pipeline.running import LOCK, NAME, SILENT, Running, all_running, asked, identity, old_checkpoints, tell
-from pipeline.status import RunStatus, Status, _going_on
+from pipeline.status import RunStatus, Status, _going_on, _run
 from reports.status_page import _stand, status_page
 from reports.terminal import terminal
 
@@ -238,6 +239,20 @@ def test_the_whole_way_of_a_run(tmp_path: Path) -> None:
     assert (name, stand) == ("B-256", f"trained, error {error:.1f} %")
     assert (dense, crops, tables) == ("–", "", "shallow") and centre.endswith("%")
     assert "done shallow" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [("runs/A-256.json", "vgg-repro train A-256"), ("scores/dense-A-256.json", "vgg-repro score dense A-256")],
+)
+def test_a_broken_result_is_named_with_the_command_that_makes_it_again(path: str, command: str, folder: Path) -> None:
+    params = repository_params(folder)
+    fate = {name: Fate(name, frozenset(), "done", "") for name in ("train@A-256", "dense@A-256")}
+    write_json(folder / "reports/mini/runs/A-256.json", {"centre_crop": {"top1": 1.0}})
+    (folder / "reports/mini" / path).parent.mkdir(parents=True, exist_ok=True)
+    (folder / "reports/mini" / path).write_text("{")
+    with pytest.raises(Failure, match=rf"{path} is no JSON .*make it again with: {command}"):
+        _run(params, "A-256", fate, None, {}, None)
 
 
 def test_whoever_prepares_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

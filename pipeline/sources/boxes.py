@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element, ParseError, fromstring
 from PIL import Image
 
 from pipeline.errors import Failure
+from pipeline.memory import check
 from pipeline.sources.base import Box
 from pipeline.sources.folder import printable
 from pipeline.sources.tar import compressed_members
@@ -39,7 +40,8 @@ def in_pixels(fractions: Fractions, encoded: bytes) -> tuple[Box, ...]:
     try:
         with Image.open(io.BytesIO(encoded)) as picture:
             width, height = picture.size
-    except Exception:  # Pillow's readers raise anything; whoever looks at the image itself says what is wrong
+    except Exception as error:  # Pillow's readers raise anything; whoever looks at the image itself says what is wrong
+        check(error)
         return ()
     return tuple((left * width, top * height, right * width, bottom * height) for left, top, right, bottom in fractions)
 

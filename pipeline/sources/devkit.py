@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.errors import Failure
+from pipeline.memory import ran_out
 from pipeline.sources.tar import compressed_members
 from pipeline.workers import share
 
@@ -55,6 +56,8 @@ def read_devkit(root: Path) -> Devkit | None:
         name = TRUTH
         return _devkit(synsets, files[TRUTH])
     except Exception as error:  # a broken table raises anything
+        if ran_out(error):
+            raise
         raise Failure(f"{where}: {name} is not as published ({error!r:.200}); fetch {ARCHIVE} again") from None
 
 

@@ -147,9 +147,8 @@ class ImageFolder(Source):
         if file.reason:
             return False
         try:
-            with (self.root / file.path).open("rb") as content:
-                drawn = hashlib.file_digest(content, "sha256").digest()
-        except OSError:
+            drawn = hashlib.sha256(file_bytes(self.root / file.path)).digest()
+        except Unreadable:
             return False
         return int.from_bytes(drawn[:8]) < self.val_share * 2**64
 

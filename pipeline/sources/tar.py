@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from pipeline.errors import Failure
+from pipeline.memory import check
 from pipeline.sources.folder import printable
 
 PADDING = 2**20  # bytes of zeros behind the last member, at the most: as a rule below 10240
@@ -71,6 +72,7 @@ def compressed_members(archive: Path) -> Iterator[tuple[str, bytes]]:
             ):
                 raise tarfile.ReadError(f"no end at byte {end:,} of what is compressed")
     except (*BROKEN, OSError) as error:
+        check(error)
         raise Failure(f"{title} is cut short or damaged: {error}; fetch it again") from None
 
 

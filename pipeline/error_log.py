@@ -1,0 +1,41 @@
+"""Unexpected errors: each is kept with its traceback in a file of its own, for whoever has to find out what it was."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.paths import LOGS
+
+KEPT = 50  # files; older ones are removed
+
+
+def unexpected(error: BaseException) -> str:
+    """Return what to say of an error: what it is, and the file that its traceback has just been written to."""
+    return with_log(f"unexpected {type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+
+
+def with_log(message: str, text: str) -> str:
+    """Return `message` and the file that `text`, a traceback, has been written to; or the text where that cannot be."""
+    path = LOGS / f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    head = f"{time.strftime('%Y-%m-%d %H:%M:%S %z')}, process {os.getpid()}, Python {sys.version}"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{head}\n{shlex.join(sys.argv)}\n{message}\n\n{text}\n")
+    except OSError:
+        return f"{message}\n{text}"
+    _prune(path.parent)
+    return f"{message} (traceback: {path})"
+
+
+def _prune(folder: Path) -> None:
+    """Remove all but the newest; others may do so at the same time."""
+    for old in sorted(folder.glob("error-*.log"))[:-KEPT]:
+        with suppress(OSError):
+            old.unlink()
