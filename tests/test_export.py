@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import foreign
 import numpy as np
 import onnx
 import onnxruntime
@@ -23,7 +24,6 @@ from pictures import ROOT
 from safetensors import safe_open
 from test_full_disk import FULL, Disk, program
 from torch import Tensor, nn
-from torchvision.models.vgg import cfgs, make_layers
 
 from pipeline.errors import Failure, UsageError
 from pipeline.facts import Facts
@@ -38,36 +38,16 @@ from vgg.nets import VGG
 WIDTH, FC, CLASSES = Fraction(1, 8), 32, 7
 TOLERANCE = 1e-4  # of the largest score: float32 sums in another order
 ENDINGS = (".pth", ".pt", ".safetensors", ".onnx")
-BY_HAND: dict[str, list[Any]] = {  # the nets that torchvision does not have, as (kernel, channels), "LRN" and "M"
-    "A-LRN": [(3, 64), "LRN", "M", (3, 128), "M", *[(3, 256)] * 2, "M", *([*[(3, 512)] * 2, "M"] * 2)],
-    "C": [*[(3, 64)] * 2, "M", *[(3, 128)] * 2, "M", *[(3, 256)] * 2, (1, 256), "M"]
-    + [*[(3, 512)] * 2, (1, 512), "M"] * 2,
-    "shallow": [part for wide in (64, 128, 256, 512, 512) for part in ((5, wide), "M")],
-}
-
 # ---------------------------------------------------------------------- nets, theirs and ours
 
 
 def theirs(net: str, crop: int) -> nn.Module:
     """The narrow net as torchvision's code has it, or would have it; its crop's last map goes to the classifier."""
-    width = float(WIDTH)
-    if net in cfgs:
-        features = make_layers([part if part == "M" else round(part * width) for part in cfgs[net]])
-    else:
-        features, channels = nn.Sequential(), 3
-        for part in BY_HAND[net]:
-            if part == "M":
-                features.append(nn.MaxPool2d(2, 2))
-            elif part == "LRN":
-                features.append(nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2))  # Krizhevsky's: not divided by n
-            else:
-                kernel, out = part[0], round(part[1] * width)
-                features.append(nn.Conv2d(channels, out, kernel, padding=kernel // 2)).append(nn.ReLU())
-                channels = out
+    parts = foreign.features(net, float(WIDTH))
     with torch.device("meta"):  # torchvision's own Linear layers would fill 400 MB
-        made = torchvision.models.VGG(features, init_weights=False)
+        made = torchvision.models.VGG(parts, init_weights=False)
     made.avgpool = nn.Identity()
-    channels = [part for part in features if isinstance(part, nn.Conv2d)][-1].out_channels
+    channels = [part for part in parts if isinstance(part, nn.Conv2d)][-1].out_channels
     put_classifier(made, channels * (crop // 32) ** 2, FC, CLASSES)
     return made.eval()
 
