@@ -702,6 +702,7 @@ def test_lengths_that_lead_outside_are_refused_in_a_caffemodel(tmp_path: Path, r
         key + foreign.varint(100) + b"x", key + foreign.varint(2**31 - 1), key + foreign.varint(2**63), key,
         key + b"\xff" * 9, key + b"\xff" * 40, b"\x13", b"\x14", b"\x16\x00", b"\x17", b"\x11abc", b"\x15ab", b"\x08",
         b"\x08\xff", floats, key + b"\x03\x32\x7f\x00", foreign.v1_layer("conv9_9", 4, [foreign.message(5, b"12345")]),
+        foreign.v1_layer("conv9_9", 4, [b"\x2dab"]),
     ):  # fmt: skip
         (tmp_path / "published").write_bytes(whole + tail)
         refused(tmp_path / "published", net="A", size=NARROW)
@@ -714,6 +715,9 @@ def test_a_blob_whose_shape_lies_is_refused(layout: str, tmp_path: Path, rng: np
     layer = foreign.v1_layer if layout == "V1" else foreign.new_layer
     second = foreign.blob(biases, layout == "new")
     rest = foreign.caffemodel(layers, layout)
+    ones = foreign.message(7, *(foreign.number(1, size) for size in weights.shape)) + foreign.floats(weights)
+    (tmp_path / "published").write_bytes(rest + layer("conv2_1", 4, [ones, second]))
+    assert np.array_equal(load(tmp_path / "published", "A", NARROW).weights["conv2_1.weight"], weights), "one by one"
     for shape in ((4, 2, 3, 4), (2**40, 2**40, 2**40, 2**40), (2**64 - 4, 2, 3, 3), (0, 0, 0, 0)):
         dims = foreign.message(7, foreign.message(1, *map(foreign.varint, shape)))
         old = b"".join(foreign.number(field, size) for field, size in enumerate(shape, 1))
