@@ -6,16 +6,14 @@ import gzip
 import importlib
 import io
 import re
-import subprocess
-import sys
 import tarfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cases import case
 from ilsvrc import (
     ARCHIVES,
     BOXES_TRAIN,
@@ -30,13 +28,11 @@ from ilsvrc import (
     StandIn,
     in_this_process,
     make,
-    make_all,
     member,
     meta_mat,
     pack,
     zipped,
 )
-from pictures import ROOT
 
 from pipeline.errors import Failure
 from pipeline.sources.base import SPLITS, Listing, Unreadable
@@ -58,8 +54,8 @@ def listed(root: Path) -> Listing:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Read tables of classes here, but where they are broken."""
-    if not any(word in request.node.name for word in ("table", "random_bytes")):
+    """Read tables of classes here, but where they are damaged."""
+    if "damaged_table" not in request.node.name:
         in_this_process(monkeypatch)
 
 
@@ -189,10 +185,8 @@ HOSTILE: dict[str, Callable[[str], Member]] = {
 }
 
 
-@pytest.mark.parametrize("where", PLACES)
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_member_is_refused_by_name(kind: str, where: str, made: StandIn, root: Path, rng: Random) -> None:
-    """At any place in any archive, however well its name fits."""
+def check_hostile(kind: str, where: str, made: StandIn, root: Path, rng: Random) -> None:
+    """Such a member is refused by its name and its archive's, however well the name fits."""
     members, name = members_of(made, where), fitting(made, where)
     info, data = HOSTILE[kind](name)
     if kind.startswith("pax: sparse 0"):
@@ -202,33 +196,31 @@ def test_a_hostile_member_is_refused_by_name(kind: str, where: str, made: StandI
         info.size = len(data)
     members.insert(int(rng.integers(len(members) + 1)), (info, data))
     put(made, root, where, members, "pax" if kind.startswith("pax") else "gnu")
-    said = refused(root)
-    assert ARCHIVE[where] in said
-    assert Path(name).name in said, said
-
-
-def test_a_member_under_a_hostile_folder_is_refused(made: StandIn, root: Path) -> None:
-    """A folder that is a link, and a file in it."""
-    for where in PLACES:
-        name = f"sub/{Path(fitting(made, where)).name}"
-        pair = [member("sub", b"", tarfile.SYMTYPE, "/tmp"), member(name, b"evil")]
-        before = (root / ARCHIVE[where]).read_bytes()
-        put(made, root, where, members_of(made, where) + pair)
+    with case((kind, where)):
         said = refused(root)
-        assert ARCHIVE[where] in said and "sub" in said
-        (root / ARCHIVE[where]).write_bytes(before)
+        assert ARCHIVE[where] in said and Path(name).name in said, said
+
+
+@pytest.mark.parametrize("where", ["inner", "train boxes"])  # a tar in a tar, and a compressed one
+def test_a_hostile_member_of_any_kind_is_refused_by_name(where: str, made: StandIn, root: Path, rng: Random) -> None:
+    for kind in HOSTILE:
+        check_hostile(kind, where, made, root, rng)
 
 
 @pytest.mark.parametrize("where", PLACES)
-def test_a_directory_member_that_leads_out_is_refused(where: str, made: StandIn, root: Path) -> None:
-    put(made, root, where, [*members_of(made, where), member("../out", b"", tarfile.DIRTYPE)])
-    assert "../out" in refused(root)
-
-
-@pytest.mark.parametrize("where", PLACES)
-def test_a_name_that_would_write_on_the_terminal_is_said_harmlessly(where: str, made: StandIn, root: Path) -> None:
-    put(made, root, where, [*members_of(made, where), member("../\x1b[2J\x07\nevil\r\u202e", b"")])
-    assert "evil" in refused(root)
+def test_a_hostile_member_of_any_archive_is_refused_by_name(where: str, made: StandIn, root: Path, rng: Random) -> None:
+    for kind in ("up", "symbolic link"):
+        check_hostile(kind, where, made, root, rng)
+    below = f"sub/{Path(fitting(made, where)).name}"
+    for what, members in {
+        "sub": [member("sub", b"", tarfile.SYMTYPE, "/tmp"), member(below, b"evil")],  # in a folder that is a link
+        "../out": [member("../out", b"", tarfile.DIRTYPE)],
+        "evil": [member("../\x1b[2J\x07\nevil\r\u202e", b"")],  # said harmlessly: it would write on the terminal
+    }.items():
+        put(made, root, where, members_of(made, where) + members)
+        with case(what):
+            said = refused(root)
+            assert ARCHIVE[where] in said and what in said
 
 
 def test_the_good_folders_pass(made: StandIn, root: Path) -> None:
@@ -269,102 +261,82 @@ STRANGE: dict[str, tuple[str, Callable[[StandIn], Member]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", STRANGE)
 def test_what_does_not_belong_there_is_left_out_with_a_reason_or_refused(
-    kind: str, made: StandIn, root: Path, rng: Random
+    made: StandIn, root: Path, rng: Random
 ) -> None:
-    where, strange = STRANGE[kind]
     wanted = [(picture.id, picture.label) for pictures in (made.train, made.val) for picture in pictures]
-    members, one = members_of(made, where), strange(made)
-    members.insert(int(rng.integers(len(members) + 1)), one)
-    put(made, root, where, members)
-    name = Path(one[0].name).name.split(".")[0].strip("\n٣") or "DS_Store"
-    found = tried(root)
-    if isinstance(found, str):
-        assert ARCHIVE[where] in found and name in found
-        return
-    assert any(name in left.id and left.reason for left in found.left_out), found.left_out
-    assert all(left.id.isprintable() for left in found.left_out)
-    assert [(entry.id, entry.label) for split in SPLITS for entry in found.entries[split]] == wanted
+    for kind, (where, strange) in STRANGE.items():
+        before, members, one = (root / ARCHIVE[where]).read_bytes(), members_of(made, where), strange(made)
+        members.insert(int(rng.integers(len(members) + 1)), one)
+        put(made, root, where, members)
+        name = Path(one[0].name).name.split(".")[0].strip("\n٣") or "DS_Store"
+        found = tried(root)
+        with case(kind):
+            if isinstance(found, str):
+                assert ARCHIVE[where] in found and name in found
+            else:
+                assert any(name in left.id and left.reason for left in found.left_out), found.left_out
+                assert all(left.id.isprintable() for left in found.left_out)
+                assert [(entry.id, entry.label) for split in SPLITS for entry in found.entries[split]] == wanted
+        (root / ARCHIVE[where]).write_bytes(before)
 
 
-@pytest.mark.parametrize("same", [True, False], ids=["the same bytes", "other bytes"])
 @pytest.mark.parametrize("where", ["outer", "inner", "val"])
-def test_a_name_that_comes_twice_is_not_taken_in_silence(
-    where: str, same: bool, made: StandIn, root: Path, rng: Random
-) -> None:
+def test_a_name_that_comes_twice_is_not_taken_in_silence(where: str, made: StandIn, root: Path, rng: Random) -> None:
+    """With the same bytes or others, or under another name of the same id."""
     members = members_of(made, where)
-    again = [one for one in members if one[0].isfile()]
-    info, data = again[int(rng.integers(len(again)))]
-    if not same:
-        data = pack([member(f"{info.name[:9]}_424242.JPEG", b"x")]) if where == "outer" else jpeg_of(made)
-    members.insert(int(rng.integers(len(members) + 1)), member(info.name, data))
-    put(made, root, where, members)
-    name = Path(info.name).name.removesuffix(".tar").removesuffix(".JPEG")
-    found = tried(root)
-    if isinstance(found, str):
-        assert ARCHIVE[where] in found and name in found
-        return
-    assert any(name in left.id for left in found.left_out), "once is enough"
-    ids = [entry.id for split in SPLITS for entry in found.entries[split]]
-    assert len(ids) == len(set(ids))
-
-
-@pytest.mark.parametrize("where", ["inner", "val"])
-@pytest.mark.parametrize("change", [".jpeg", ".JPG", "in a folder"])
-def test_an_id_that_comes_twice_under_other_names_is_listed_once(
-    change: str, where: str, made: StandIn, root: Path
-) -> None:
-    members = members_of(made, where)
-    info, _ = next(one for one in members if one[0].isfile())
+    files = [one for one in members if one[0].isfile()]
+    info, data = files[int(rng.integers(len(files)))]
     stem = Path(info.name).stem
-    members.append(member(f"sub/{stem}.JPEG" if change == "in a folder" else f"{stem}{change}", jpeg_of(made)))
-    put(made, root, where, members)
-    found = tried(root)
-    if isinstance(found, str):
-        assert ARCHIVE[where] in found and stem in found
-        return
-    ids = [entry.id for split in SPLITS for entry in found.entries[split]]
-    assert len(ids) == len(set(ids))
-    assert any(stem in left.id for left in found.left_out)
+    other = pack([member(f"{info.name[:9]}_424242.JPEG", b"x")]) if where == "outer" else jpeg_of(made)
+    again = [member(info.name, data), member(info.name, other)]
+    if where != "outer":
+        again += [member(f"{stem}.jpeg", other), member(f"{stem}.JPG", other), member(f"sub/{stem}.JPEG", other)]
+    for one in again:
+        put(made, root, where, [one, *members] if rng.integers(2) else [*members, one])
+        with case(one[0].name):
+            found = listed(root)
+            assert any(stem in left.id for left in found.left_out), "once is enough"
+            ids = [entry.id for split in SPLITS for entry in found.entries[split]]
+            assert len(ids) == len(set(ids))
 
 
-@pytest.mark.parametrize("kind", ["an image", "text", "zeros", "noise", "empty", "gzip", "a cut header"])
-def test_a_class_whose_tar_is_none_is_named(kind: str, made: StandIn, root: Path, rng: Random) -> None:
+def test_a_class_whose_tar_is_none_is_named(made: StandIn, root: Path, rng: Random) -> None:
     wnid = made.wnids[1]
     whole = pack(made.class_members(wnid))
-    data = {
-        "an image": jpeg_of(made), "text": b"<html>404</html>" * 99, "zeros": bytes(10240), "noise": rng.bytes(5000),
-        "empty": b"", "gzip": zipped(whole), "a cut header": whole[: int(rng.integers(1, BLOCK))],
-    }[kind]  # fmt: skip
-    members = [member(info.name, data if info.name == f"{wnid}.tar" else old) for info, old in made.train_members()]
-    put(made, root, "outer", members)
-    found = tried(root)
-    if isinstance(found, str):
-        assert TRAIN in found and wnid in found
-        return
-    assert kind in ("zeros", "empty"), "no tar at all is no empty class"
-    assert any(wnid in text for text in found.departures) or any(wnid in left.id for left in found.left_out)
+    for kind, data in {
+        "an image": jpeg_of(made), "zeros": bytes(10240), "noise": rng.bytes(5000), "empty": b"",
+        "gzip": zipped(whole), "a cut header": whole[: int(rng.integers(1, BLOCK))],
+    }.items():  # fmt: skip
+        members = [member(info.name, data if info.name == f"{wnid}.tar" else old) for info, old in made.train_members()]
+        put(made, root, "outer", members)
+        found = tried(root)
+        with case(kind):
+            if isinstance(found, str):
+                assert TRAIN in found and wnid in found
+            else:
+                assert kind in ("zeros", "empty"), "no tar at all is no empty class"
+                assert any(wnid in text for text in found.departures)
 
 
-@pytest.mark.parametrize("name", [TRAIN, VAL, DEVKIT, BOXES_TRAIN, BOXES_VAL])
-@pytest.mark.parametrize("kind", ["a page", "an image", "noise", "a zip", "zeros"])
-def test_an_archive_that_is_none_is_named(kind: str, name: str, made: StandIn, root: Path, rng: Random) -> None:
-    data = {"a page": b"<html>404</html>", "an image": jpeg_of(made), "noise": rng.bytes(3000),
-            "a zip": b"PK\x03\x04" + rng.bytes(600), "zeros": bytes(10240)}[kind]  # fmt: skip
-    (root / name).write_bytes(data)
-    assert name in refused(root)
+def test_an_archive_that_is_none_is_named(made: StandIn, root: Path, rng: Random) -> None:
+    for name in ARCHIVES:
+        whole = (root / name).read_bytes()
+        for what, data in (("a page", b"<html>404</html>"), ("noise", rng.bytes(3000)), ("zeros", bytes(10240))):
+            (root / name).write_bytes(data)
+            with case((name, what)):
+                assert name in refused(root)
+        (root / name).write_bytes(whole)
 
 
-@pytest.mark.parametrize("name", [TRAIN, VAL])
-def test_an_archive_that_is_a_tar_of_something_else_is_no_data_set(name: str, root: Path) -> None:
-    (root / name).write_bytes(pack([member("a/readme.txt", b"hello")]))
-    found = tried(root)
-    if isinstance(found, str):
-        assert name in found
-        return
-    assert not found.entries["train" if name == TRAIN else "val"]
-    assert any("readme" in one.id for one in found.left_out)
+def test_an_archive_that_is_a_tar_of_something_else_is_no_data_set(root: Path) -> None:
+    for name in (VAL, TRAIN):
+        (root / name).write_bytes(pack([member("a/readme.txt", b"hello")]))
+        found = tried(root)
+        if isinstance(found, str):
+            assert name == TRAIN and name in found
+        else:
+            assert not found.entries["val"] and any("readme" in one.id for one in found.left_out)
 
 
 # Cut short
@@ -401,20 +373,17 @@ def cut_of(data: bytes, kind: str, rng: Random) -> int:
     return {"anywhere": int(rng.integers(end)), "to nothing": 0, "a byte": end - 1}[kind]
 
 
-@pytest.mark.parametrize("kind", CUTS)
 @pytest.mark.parametrize("where", ["outer", "val"])
-def test_a_truncated_archive_says_which_and_where(
-    kind: str, where: str, made: StandIn, root: Path, rng: Random
-) -> None:
+def test_a_truncated_archive_says_which_and_where(where: str, made: StandIn, root: Path, rng: Random) -> None:
     path = root / ARCHIVE[where]
     whole = path.read_bytes()
     names = [one[0] for one in where_members_lie(whole)]
-    for _ in range(6):
+    for kind in (*CUTS, *CUTS):
         cut = cut_of(whole, kind, rng)
         path.write_bytes(whole[:cut])
         said = refused(root)
-        assert ARCHIVE[where] in said, (cut, said)
-        assert not cut or says_where(said, names, len(whole)), (cut, said)
+        assert ARCHIVE[where] in said, (kind, cut, said)
+        assert not cut or says_where(said, names, len(whole)), (kind, cut, said)
 
 
 def test_an_archive_cut_after_its_last_member_is_not_whole(root: Path) -> None:
@@ -432,53 +401,34 @@ def test_an_archive_cut_after_its_last_member_is_not_whole(root: Path) -> None:
         path.write_bytes(whole)
 
 
-@pytest.mark.parametrize("kind", CUTS)
-def test_a_truncated_tar_of_a_class_says_which_and_where(kind: str, made: StandIn, root: Path, rng: Random) -> None:
+def test_a_truncated_tar_of_a_class_says_which_and_where(made: StandIn, root: Path, rng: Random) -> None:
     """Packed into the outer tar after it was cut: the outer one is whole."""
     wnid = made.wnids[1]
     whole = pack(made.class_members(wnid), made.format)
-    names = [wnid]
-    for _ in range(6):
-        cut = cut_of(whole, kind, rng)
-        put_bytes(made, root, "inner", whole[:cut] or b"")
-        if not cut:  # StandIn takes no bytes for "as it was"
-            members = [member(info.name, b"" if wnid in info.name else old) for info, old in made.train_members()]
-            put(made, root, "outer", members)
+    for kind in (kind for kind in (*CUTS, *CUTS) if kind != "to nothing"):
+        cut = cut_of(whole, kind, rng) or 1
+        put_bytes(made, root, "inner", whole[:cut])
         found = tried(root)
-        if isinstance(found, str):
-            assert TRAIN in found and wnid in found, found
-            assert says_where(found, names, len(whole))
-            continue
-        assert kind in ("between members", "to nothing") or cut % BLOCK == 0, (cut, "half an image is in it")
-        assert any(wnid in text for text in found.departures), (cut, found.departures)
+        with case((kind, cut)):
+            if isinstance(found, str):
+                assert TRAIN in found and wnid in found and says_where(found, [wnid], len(whole))
+            else:
+                assert kind == "between members" or cut % BLOCK == 0, "half an image is in it"
+                assert any(wnid in text for text in found.departures)
 
 
-@pytest.mark.parametrize("name", [DEVKIT, BOXES_TRAIN, BOXES_VAL])
-def test_a_truncated_gzip_says_which(name: str, root: Path, rng: Random) -> None:
-    path = root / name
-    whole = path.read_bytes()
-    for cut in [
-        0,
-        1,
-        5,
-        11,
-        len(whole) - 1,
-        len(whole) - 4,
-        len(whole) - 8,
-        *rng.integers(len(whole), size=8).tolist(),
-    ]:
-        path.write_bytes(whole[:cut])
-        assert name in refused(root), cut
-
-
-@pytest.mark.parametrize("where", ["devkit", "train boxes", "val boxes"])
-def test_a_tar_cut_before_it_was_compressed_says_which(where: str, made: StandIn, root: Path, rng: Random) -> None:
-    """The gzip is whole, and what is in it is not."""
-    whole = gzip.decompress((root / ARCHIVE[where]).read_bytes())
-    for kind in CUTS:
+@pytest.mark.parametrize("where", ["devkit", "val boxes"])
+def test_a_truncated_gzip_says_which(where: str, root: Path, rng: Random) -> None:
+    path = root / ARCHIVE[where]
+    packed = path.read_bytes()
+    for cut in [0, 1, 5, 11, *(len(packed) - behind for behind in (1, 4, 8)), *rng.integers(len(packed), size=4)]:
+        path.write_bytes(packed[:cut])
+        assert path.name in refused(root), cut
+    whole = gzip.decompress(packed)
+    for kind in CUTS:  # the gzip is whole, and what is in it is not
         cut = cut_of(whole, kind, rng)
-        (root / ARCHIVE[where]).write_bytes(zipped(whole[:cut]))
-        assert ARCHIVE[where] in refused(root), (kind, cut)
+        path.write_bytes(zipped(whole[:cut]))
+        assert path.name in refused(root), (kind, cut)
 
 
 @pytest.mark.parametrize("where", ["outer", "val"])
@@ -519,24 +469,19 @@ def test_damage_to_a_header_says_where(where: str, made: StandIn, root: Path, rn
         assert says_where(said, [one[0] for one in lie], len(whole)), said
 
 
-@pytest.mark.parametrize("blocks", [1, 2, 20])
 @pytest.mark.parametrize("where", ["outer", "inner", "val"])
-def test_zeros_in_the_middle_are_no_end(where: str, blocks: int, made: StandIn, root: Path, rng: Random) -> None:
+def test_zeros_in_the_middle_are_no_end(where: str, made: StandIn, root: Path, rng: Random) -> None:
     """A piece that a disk lost: all that follows it is still there."""
     whole = pack(members_of(made, where))
     lie = where_members_lie(whole)
-    data = bytearray(whole)
-    header = lie[int(rng.integers(len(lie) - 1))][1]  # not the last: something follows
-    last = lie[-1][1]
-    lost = min(blocks * BLOCK, last - header)
-    data[header : header + lost] = bytes(lost)
-    put_bytes(made, root, where, bytes(data))
-    found = tried(root)
-    if isinstance(found, str):
-        assert ARCHIVE[where] in found
-        assert says_where(found, [one[0] for one in lie], len(whole)), found
-        return
-    pytest.fail(f"taken for whole, with {sum(len(found.entries[split]) for split in SPLITS)} images")
+    for blocks in (1, 2, 20):
+        data = bytearray(whole)
+        header = lie[int(rng.integers(len(lie) - 1))][1]  # not the last: something follows
+        lost = min(blocks * BLOCK, lie[-1][1] - header)
+        data[header : header + lost] = bytes(lost)
+        put_bytes(made, root, where, bytes(data))
+        said = refused(root)
+        assert ARCHIVE[where] in said and says_where(said, [one[0] for one in lie], len(whole)), (blocks, said)
 
 
 @pytest.mark.parametrize("where", ["outer", "val"])
@@ -557,7 +502,7 @@ def test_a_size_that_leads_astray_is_no_endless_walk(where: str, made: StandIn, 
         assert ARCHIVE[where] in refused(root), size
 
 
-@pytest.mark.parametrize("name", [DEVKIT, BOXES_TRAIN, BOXES_VAL])
+@pytest.mark.parametrize("name", [DEVKIT, BOXES_TRAIN])
 def test_a_flipped_bit_in_a_gzip_changes_nothing_or_is_said(name: str, root: Path, rng: Random) -> None:
     wanted, path = everything(root), root / name
     whole = path.read_bytes()
@@ -571,18 +516,6 @@ def test_a_flipped_bit_in_a_gzip_changes_nothing_or_is_said(name: str, root: Pat
         else:
             assert gzip.decompress(data) == gzip.decompress(whole)
             assert everything(root) == wanted
-
-
-def test_random_damage_to_an_image_is_another_image_and_nothing_else(made: StandIn, root: Path, rng: Random) -> None:
-    """What tar has no sum of: the bytes arrive as they are, for decoding to judge."""
-    path = root / VAL
-    data, lie = bytearray(path.read_bytes()), where_members_lie(path.read_bytes())
-    name, _, content, end = lie[int(rng.integers(len(lie)))]
-    data[int(rng.integers(content, end))] ^= 1
-    path.write_bytes(data)
-    found = {entry.id: source(root).read(entry).data for entry in listed(root).entries["val"]}
-    other = {picture.id for picture in made.val if found[picture.id] != picture.data}
-    assert other == {Path(name).stem}
 
 
 # The devkit
@@ -614,65 +547,37 @@ def test_a_ground_truth_of_another_length_leaves_no_image_with_a_guess(made: Sta
         assert len(kept) > len(wanted) or any(made.val[-1].id in left.id for left in found.left_out)
 
 
-@pytest.mark.parametrize("kind", ["noise", "empty", "cut", "another table", "a field short", "MATLAB 7.3", "zeros"])
-def test_a_table_of_classes_that_cannot_be_read_is_said(kind: str, made: StandIn, root: Path, rng: Random) -> None:
+def test_a_table_of_classes_that_is_none_is_said(made: StandIn, root: Path) -> None:
     from scipy.io import savemat
 
-    whole, buffer = made.meta(), io.BytesIO()
-    if kind == "another table":
-        savemat(buffer, {"classes": np.zeros((3, 3))})
-    elif kind == "a field short":
-        synsets = np.empty((2, 1), [("ILSVRC2012_ID", object), ("words", object)])
-        synsets[0, 0], synsets[1, 0] = (1.0, "one"), (2.0, "two")
-        savemat(buffer, {"synsets": synsets})
-    bad = {"noise": rng.bytes(4000), "empty": b"", "cut": whole[: int(rng.integers(130, len(whole) - 20))],
-           "MATLAB 7.3": b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\x02IM" + b"\x89HDF\r\n\x1a\n" + bytes(500),
-           "zeros": bytes(900)}.get(kind, buffer.getvalue())  # fmt: skip
-    assert "meta.mat" in with_devkit(made, root, meta=bad)
+    another, short = io.BytesIO(), io.BytesIO()
+    savemat(another, {"classes": np.zeros((3, 3))})
+    synsets = np.empty((2, 1), [("ILSVRC2012_ID", object), ("words", object)])
+    synsets[0, 0], synsets[1, 0] = (1.0, "one"), (2.0, "two")
+    savemat(short, {"synsets": synsets})
+    hdf5 = b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\x02IM" + b"\x89HDF\r\n\x1a\n" + bytes(500)
+    for bad in (b"", bytes(900), another.getvalue(), short.getvalue(), hdf5):
+        with case(bad[:20]):
+            assert "meta.mat" in with_devkit(made, root, meta=bad)
 
 
-FLIPS = """
-import sys, time
-from pathlib import Path
-import numpy as np
-from pipeline.errors import Failure
-from pipeline.sources.ilsvrc import Ilsvrc
-
-random, root = np.random.default_rng(int(sys.argv[1])), Path(sys.argv[2])
-path = root / sys.argv[3]
-whole, end = path.read_bytes(), time.monotonic() + 4
-while time.monotonic() < end:
-    bad = bytearray(whole)
-    place, bit = int(random.integers(len(bad))), int(random.integers(8))
-    bad[place] ^= 1 << bit
-    path.write_bytes(bad)
-    print("bit", bit, "of byte", place, flush=True)
-    try:
-        Ilsvrc(root, None).listing()
-    except Failure as failure:
-        assert str(failure)
-"""
+def test_a_damaged_table_of_classes_is_no_other_error(made: StandIn, root: Path, rng: Random) -> None:
+    """It is read in a process of its own, which what reads it may end."""
+    whole = made.meta(compressed=False)
+    cut = whole[: int(rng.integers(130, len(whole) - 20))]
+    assert "meta.mat" in with_devkit(made, root, meta=cut)
+    for _ in range(2):
+        bad = bytearray(whole)
+        bad[int(rng.integers(len(bad)))] ^= 1 << int(rng.integers(8))
+        (root / DEVKIT).write_bytes(zipped(pack(made.devkit_members(meta=bytes(bad)))))
+        tried(root)
 
 
-@pytest.mark.parametrize("compressed", [True, False])
-def test_a_flipped_bit_in_the_table_of_classes_is_no_other_error(
-    compressed: bool, made: StandIn, root: Path, seed: int
-) -> None:
-    """In a process of its own: what reads such tables may die of one."""
-    (root / DEVKIT).unlink()
-    made.unpack_devkit(root)
-    (root / META).write_bytes(made.meta(compressed=compressed))
-    words = [sys.executable, "-c", FLIPS, str(seed), str(root), META]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    last = done.stdout.splitlines()[-1]
-    assert done.returncode == 0, f"it ended with {done.returncode} at {last}:\n{done.stderr[-1500:]}"
-
-
-@pytest.mark.parametrize("gone", [META, TRUTH])
-def test_a_devkit_without_a_file_names_it(gone: str, made: StandIn, root: Path) -> None:
-    members = [one for one in made.devkit_members() if one[0].name != gone]
-    (root / DEVKIT).write_bytes(zipped(pack(members)))
-    assert Path(gone).name in refused(root)
+def test_a_devkit_without_a_file_names_it(made: StandIn, root: Path) -> None:
+    for gone in (META, TRUTH):
+        members = [one for one in made.devkit_members() if one[0].name != gone]
+        (root / DEVKIT).write_bytes(zipped(pack(members)))
+        assert Path(gone).name in refused(root)
 
 
 @pytest.mark.parametrize("change", ["an id twice", "a wnid twice", "a gap", "a wnid that is none"])
@@ -752,28 +657,29 @@ STRANGE_XML: dict[str, Callable[[bytes], bytes]] = {
 WITHOUT_BOXES = {"empty", "no xml", "noise", "no boxes", "an entity", "deep", "deep and whole"}
 
 
-@pytest.mark.parametrize("kind", STRANGE_XML)
-def test_strange_annotations_are_boxes_inside_the_image_or_a_failure(kind: str, made: StandIn, root: Path) -> None:
+def test_strange_annotations_are_boxes_inside_the_image_or_a_failure(made: StandIn, root: Path) -> None:
     picture = next(one for one in made.train if one.annotation and one.annotation.boxes)
     wnid = made.wnids[picture.label]
     assert picture.annotation
     good = picture.annotation.xml(wnid, wnid)
-    xml = STRANGE_XML[kind](good)
-    assert xml != good
-    members = [
-        member(info.name, xml if picture.id in info.name else data, info.type)
-        for info, data in made.box_members("train")
-    ]
-    put(made, root, "train boxes", members)
-    found = tried(root)
-    if isinstance(found, str):
-        assert BOXES_TRAIN in found and picture.id in found, found
-        return
-    entry = next(one for one in found.entries["train"] if one.id == picture.id)
-    boxes = source(root).read(entry).boxes
-    for left, top, right, bottom in boxes:
-        assert 0 <= left < right <= picture.size[0] and 0 <= top < bottom <= picture.size[1], boxes
-    assert not (boxes and kind in WITHOUT_BOXES), boxes
+    for kind, change in STRANGE_XML.items():
+        xml = change(good)
+        assert xml != good
+        members = [
+            member(info.name, xml if picture.id in info.name else data, info.type)
+            for info, data in made.box_members("train")
+        ]
+        put(made, root, "train boxes", members)
+        with case(kind):
+            found = tried(root)
+            if isinstance(found, str):
+                assert BOXES_TRAIN in found and picture.id in found, found
+                continue
+            entry = next(one for one in found.entries["train"] if one.id == picture.id)
+            boxes = source(root).read(entry).boxes
+            for left, top, right, bottom in boxes:
+                assert 0 <= left < right <= picture.size[0] and 0 <= top < bottom <= picture.size[1], boxes
+            assert not (boxes and kind in WITHOUT_BOXES), boxes
 
 
 def test_boxes_of_an_image_whose_header_cannot_be_read_do_no_harm(made: StandIn, root: Path) -> None:
@@ -790,8 +696,7 @@ def test_boxes_of_an_image_whose_header_cannot_be_read_do_no_harm(made: StandIn,
 
 
 def test_random_bytes_anywhere_never_make_another_error_than_a_failure(made: StandIn, root: Path, rng: Random) -> None:
-    for _ in range(12):
-        name = str(rng.choice(ARCHIVES))
+    for name in (TRAIN, TRAIN, TRAIN, VAL, VAL, BOXES_TRAIN, BOXES_TRAIN, BOXES_VAL):
         path = root / name
         whole = path.read_bytes()
         data = bytearray(gzip.decompress(whole) if name not in (TRAIN, VAL) else whole)
@@ -803,27 +708,3 @@ def test_random_bytes_anywhere_never_make_another_error_than_a_failure(made: Sta
         if not isinstance(found, str):
             assert all(read(source(root), entry) for split in SPLITS for entry in found.entries[split])
         path.write_bytes(whole)
-
-
-def test_a_thousand_classes_cut_anywhere(rng: Random, tmp_path: Path) -> None:
-    """With headers as close to each other as they come."""
-    made = make_all(rng, 60)
-    root = made.archives(tmp_path / "root", [TRAIN, VAL, DEVKIT])
-    for name in (TRAIN, VAL):
-        path = root / name
-        whole = path.read_bytes()
-        end = where_members_lie(whole)[-1][3]
-        for _ in range(10):
-            cut = int(rng.integers(end))
-            path.write_bytes(whole[:cut])
-            assert name in refused(root), cut
-        path.write_bytes(whole)
-    listed(root)
-
-
-def test_the_sums_that_these_tests_rely_on() -> None:
-    """A flipped bit in a gzip's content is found by its sum, which is read."""
-    data = zipped(b"x" * 1000)
-    broken = data[:-8] + bytes([data[-8] ^ 1]) + data[-7:]
-    with pytest.raises((zlib.error, OSError)):
-        gzip.decompress(broken)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import re
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cases import case
 from numpy.typing import NDArray
 from pictures import Pixels, decoded, photograph
 from PIL import EpsImagePlugin, Image, ImageOps, features
@@ -24,7 +24,6 @@ from pipeline.picture import (
     AS_IT_IS,
     ORIENTATION,
     TURNS,
-    Picture,
     encode,
     libjpegs_warning,
     look,
@@ -196,18 +195,15 @@ KINDS: dict[str, Callable[[Random], Made]] = {
     "jpeg": jpeg_kind(),
     "jpeg-progressive": jpeg_kind(progressive=True),
     "jpeg-grey": jpeg_kind("L"),
-    "jpeg-grey-progressive": jpeg_kind("L", progressive=True),
     "jpeg-cmyk": jpeg_kind("CMYK"),
     "jpeg-444": jpeg_kind(subsampling="4:4:4"),
     "jpeg-422": jpeg_kind(subsampling="4:2:2"),
-    "jpeg-420": jpeg_kind(subsampling="4:2:0"),
     "jpeg-without-ycc": jpeg_kind(keep_rgb=True),
     "jpeg-with-restarts": jpeg_kind(restart_marker_rows=1),
     "jpeg-of-two": lambda random: kept(saved(scene(random), "MPO", save_all=True, append_images=[scene(random)])),
     "png": lambda random: as_made(scene(random), "PNG"),
     "png-grey": lambda random: as_made(scene(random).convert("L"), "PNG"),
     "png-palette": lambda random: as_made(scene(random).quantize(256), "PNG"),
-    "png-palette-of-two-bits": lambda random: as_made(scene(random).quantize(4), "PNG", bits=2),
     "png-1-bit": lambda random: as_made(scene(random).convert("1"), "PNG"),
     "png-grey-16": deep_grey_png,
     "png-16": deep_png,
@@ -226,14 +222,10 @@ KINDS: dict[str, Callable[[Random], Made]] = {
     "gif": lambda random: as_made(scene(random).quantize(200), "GIF", "GIF"),
     "gif-clear-colour": gif_with_a_clear_colour,
     "bmp": lambda random: as_made(scene(random), "BMP", "BMP"),
-    "bmp-1-bit": lambda random: as_made(scene(random).convert("1"), "BMP", "BMP"),
     "tiff": lambda random: as_made(scene(random), "TIFF", "TIFF"),
-    "tiff-lzw": lambda random: as_made(scene(random), "TIFF", "TIFF", compression="tiff_lzw"),
-    "tiff-cmyk": lambda random: as_made(scene(random).convert("CMYK"), "TIFF", "TIFF"),
     "tiff-rgba": lambda random: as_made(veiled(random), "TIFF", "TIFF"),
     "tiff-16": deep_tiff,
     "ppm": lambda random: as_made(scene(random), "PPM", "PPM"),
-    "pgm": lambda random: as_made(scene(random).convert("L"), "PPM", "PPM"),
     "pgm-16": deep_pgm,
 }
 if features.check("avif"):
@@ -274,40 +266,38 @@ def refusal(encoded: bytes, distrust: bool = False) -> str:
 # Good ones
 
 
-@pytest.mark.parametrize("distrust", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-def test_it_is_kept_or_converted_without_loss_and_dali_sees_its_pixels(
-    kind: str, distrust: bool, decoder: Decoder, rng: Random
-) -> None:
-    made = KINDS[kind](rng)
-    picture = look(made.encoded, MAX_ASPECT, distrust=distrust)
-    assert (picture.height, picture.width) == made.pixels.shape[:2]
-    assert (picture.turn, picture.converted, libjpegs_warning(made.encoded)) == (AS_IT_IS, made.converted, "")
-    assert (picture.encoded == made.encoded) == (not made.converted), "only what is converted has other bytes"
-    found = seen_by_dali(decoder, picture.encoded)
-    assert np.abs(found.astype(int) - made.pixels).max() <= made.apart
+def test_it_is_kept_or_converted_without_loss_and_dali_sees_its_pixels(decoder: Decoder, rng: Random) -> None:
+    for kind, make in KINDS.items():
+        made = make(rng)
+        for distrust in (False, True):
+            with case(kind):
+                picture = look(made.encoded, MAX_ASPECT, distrust=distrust)
+                assert (picture.height, picture.width) == made.pixels.shape[:2]
+                said = picture.turn, picture.converted, libjpegs_warning(made.encoded)
+                assert said == (AS_IT_IS, made.converted, "")
+                assert (picture.encoded == made.encoded) == (not made.converted), "no other bytes unless converted"
+                found = seen_by_dali(decoder, picture.encoded)
+                assert np.abs(found.astype(int) - made.pixels).max() <= made.apart
+                if made.converted:
+                    with Image.open(io.BytesIO(picture.encoded)) as again:
+                        assert (again.format, again.mode) == ("PNG", "RGB")
+                        assert not odd_kind(again), "and is not converted again"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if KINDS[kind](np.random.default_rng(0)).converted])
-def test_what_is_converted_is_a_png_of_eight_bit_rgb(kind: str, rng: Random) -> None:
-    with Image.open(io.BytesIO(look(KINDS[kind](rng).encoded, MAX_ASPECT).encoded)) as picture:
-        assert (picture.format, picture.mode) == ("PNG", "RGB")
-        assert not odd_kind(picture), "and is not converted again"
+def test_recoded_by_pillow_it_looks_the_same(decoder: Decoder, rng: Random) -> None:
+    for kind, make in KINDS.items():
+        made = make(rng)
+        apart = 1 if kind == "png-16" else made.apart  # Pillow keeps the upper eight bits and rounds nothing
+        with case(kind):
+            found = seen_by_dali(decoder, recoded(made.encoded))
+            assert np.abs(found.astype(int) - made.pixels).max() <= apart
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_recoded_by_pillow_it_looks_the_same(kind: str, decoder: Decoder, rng: Random) -> None:
-    made = KINDS[kind](rng)
-    apart = 1 if kind == "png-16" else made.apart  # Pillow keeps the upper eight bits and rounds nothing
-    found = seen_by_dali(decoder, recoded(made.encoded))
-    assert np.abs(found.astype(int) - made.pixels).max() <= apart
-
-
-@pytest.mark.parametrize("mode", ["WEBP", "PNG"])
-def test_transparency_that_hides_nothing_still_shows_every_colour(mode: str, decoder: Decoder, rng: Random) -> None:
+def test_transparency_that_hides_nothing_still_shows_every_colour(decoder: Decoder, rng: Random) -> None:
     picture = scene(rng)
-    found = look(saved(picture.convert("RGBA"), mode, lossless=True), MAX_ASPECT)
-    assert np.array_equal(seen_by_dali(decoder, found.encoded), np.asarray(picture))
+    for kind in ("WEBP", "PNG"):
+        found = look(saved(picture.convert("RGBA"), kind, lossless=True), MAX_ASPECT)
+        assert np.array_equal(seen_by_dali(decoder, found.encoded), np.asarray(picture)), kind
 
 
 def test_a_jpeg_encoded_here_has_its_quality_and_chroma_and_decodes_alike(decoder: Decoder, rng: Random) -> None:
@@ -334,34 +324,25 @@ def oriented(picture: Image.Image, kind: str, orientation: int) -> bytes:
     return saved(picture, kind, exif=exif, **EXIF_KINDS[kind])
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", EXIF_KINDS)
-def test_made_upright_it_is_what_pillow_makes_of_it(kind: str, orientation: int, decoder: Decoder, rng: Random) -> None:
-    encoded = oriented(scene(rng), kind, orientation)
-    picture = look(encoded, MAX_ASPECT)
-    found = seen_by_dali(decoder, picture.encoded)
-    assert found.shape == (picture.height, picture.width, 3)
-    with Image.open(io.BytesIO(encoded)) as given:
-        wanted = np.asarray(ImageOps.exif_transpose(given))
-    found = turned(found, picture.turn)
-    assert found.shape == wanted.shape
-    assert np.array_equal(found, wanted)
+def test_made_upright_it_is_what_pillow_makes_of_it(kind: str, decoder: Decoder, rng: Random) -> None:
+    for orientation in range(1, 9):
+        encoded = oriented(scene(rng), kind, orientation)
+        picture = look(encoded, MAX_ASPECT)
+        found = seen_by_dali(decoder, picture.encoded)
+        assert found.shape == (picture.height, picture.width, 3)
+        with Image.open(io.BytesIO(encoded)) as given:
+            wanted = np.asarray(ImageOps.exif_transpose(given))
+        assert np.array_equal(turned(found, picture.turn), wanted), orientation
+        assert look(encoded, MAX_ASPECT, upright=False).turn == AS_IT_IS
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_a_transparent_or_large_one_is_turned_like_any_other(kind: str, rng: Random) -> None:
-    orientation = int(rng.integers(2, 9))
-    picture = scene(rng) if kind == "JPEG" else veiled(rng)
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_a_transparent_one_is_turned_like_any_other(kind: str, rng: Random) -> None:
+    orientation, picture = int(rng.integers(2, 9)), veiled(rng)
     found = look(oriented(picture, kind, orientation), MAX_ASPECT)
-    assert found.turn == TURNS[orientation]
-    assert (found.height, found.width) == (picture.height, picture.width)
-    assert (found.converted != "") == (kind != "JPEG")
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_nothing_is_turned_unless_asked_for(kind: str, rng: Random) -> None:
-    picture = look(oriented(scene(rng), kind, int(rng.integers(2, 9))), MAX_ASPECT, upright=False)
-    assert picture.turn == AS_IT_IS
+    assert (found.turn, found.height, found.width) == (TURNS[orientation], picture.height, picture.width)
+    assert found.converted
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -401,16 +382,16 @@ NO_ORIENTATIONS = {
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-@pytest.mark.parametrize("block", NO_ORIENTATIONS)
-def test_an_orientation_that_is_none_turns_nothing(block: str, kind: str, rng: Random) -> None:
-    picture = look(saved(scene(rng), kind, exif=NO_ORIENTATIONS[block]), MAX_ASPECT)
-    assert (picture.turn, picture.converted) == (AS_IT_IS, "")
+def test_an_orientation_that_is_none_turns_nothing(kind: str, rng: Random) -> None:
+    for what, block in NO_ORIENTATIONS.items():
+        picture = look(saved(scene(rng), kind, exif=block), MAX_ASPECT)
+        assert (picture.turn, picture.converted) == (AS_IT_IS, ""), what
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # Pillow, when the test asks it
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_rubbish_for_exif_does_no_harm(kind: str, decoder: Decoder, rng: Random) -> None:
-    for _ in range(30):
+    for _ in range(10):
         head = [b"", b"Exif\0\0", b"Exif\0\0II*\0", b"Exif\0\0MM\0*\0\0\0\x08"][rng.integers(4)]
         encoded = saved(scene(rng), kind, exif=head + rng.bytes(int(rng.integers(1, 99))))
         picture = look(encoded, MAX_ASPECT)
@@ -441,11 +422,10 @@ NO_IMAGES: dict[str, tuple[Callable[[Random], bytes], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", NO_IMAGES)
-def test_no_image_is_refused_with_what_it_is(kind: str, rng: Random) -> None:
-    make, reason = NO_IMAGES[kind]
-    with pytest.raises(Unreadable, match=reason):
-        look(make(rng), MAX_ASPECT)
+def test_no_image_is_refused_with_what_it_is(rng: Random) -> None:
+    for kind, (make, reason) in NO_IMAGES.items():
+        with case(kind), pytest.raises(Unreadable, match=reason):
+            look(make(rng), MAX_ASPECT)
 
 
 def several(random: Random, kind: str) -> bytes:
@@ -454,9 +434,9 @@ def several(random: Random, kind: str) -> bytes:
     return saved(first, kind, save_all=True, append_images=others)
 
 
-@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", *(["AVIF"] if features.check("avif") else [])])
-def test_more_than_one_picture_is_refused(kind: str, rng: Random) -> None:
-    assert refused(several(rng, kind)) == f"more than one picture: a {kind} of 3"
+def test_more_than_one_picture_is_refused(rng: Random) -> None:
+    for kind in ("GIF", "PNG", "WEBP", "TIFF", *(["AVIF"] if features.check("avif") else [])):
+        assert refused(several(rng, kind)) == f"more than one picture: a {kind} of 3"
 
 
 def test_an_eps_is_never_run(monkeypatch: pytest.MonkeyPatch, rng: Random) -> None:
@@ -483,32 +463,23 @@ def claiming(kind: str, width: int, height: int) -> bytes:
         at = encoded.index(b"\xff\xc0")
         encoded[at + 5 : at + 9] = struct.pack(">HH", height, width)
         return bytes(encoded)
-    if kind == "PNG":
-        head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-        return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(999))) + chunk(b"IEND", b"")
-    if kind == "GIF":
-        return b"GIF89a" + struct.pack("<HH", width, height) + b"\x80\0\0" + bytes(6) + b"," + bytes(20)
-    if kind == "PPM":
-        return f"P6 {width} {height} 255\n".encode() + bytes(99)
-    encoded = bytearray(saved(Image.new("RGB", (16, 16)), "BMP"))
-    encoded[18:26] = struct.pack("<ii", width, height)
-    return bytes(encoded)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(999))) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "PPM", "BMP"])
-def test_a_head_that_claims_60000_pixels_squared_is_refused_at_once(kind: str) -> None:
-    assert refused(claiming(kind, 60_000, 60_000)) == "more than 179 million pixels"
+def test_a_head_that_claims_60000_pixels_squared_is_refused_at_once() -> None:
+    for kind in ("JPEG", "PNG"):
+        assert refused(claiming(kind, 60_000, 60_000)) == "more than 179 million pixels"
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "PPM", "BMP"])
-def test_one_pixel_high_or_wide_is_refused(kind: str, rng: Random) -> None:
+def test_one_pixel_high_or_wide_is_refused(rng: Random) -> None:
     long = int(rng.integers(1, 30))
-    for size in ((long, 1), (1, long)):
+    for kind, size in (("JPEG", (long, 1)), ("PNG", (1, long))):
         assert refused(saved(Image.new("RGB", size), kind)) == f"one pixel high or wide: {size[0]} x {size[1]}"
 
 
 def test_aspect_ratios_are_allowed_up_to_the_largest(decoder: Decoder, rng: Random) -> None:
-    for _ in range(10):
+    for _ in range(4):
         short, most = int(rng.integers(2, 12)), float(rng.integers(4, 65)) / 2
         long = int(short * most)  # exact: halves
         for add, turn in ((0, 1), (0, -1), (1, 1), (1, -1)):
@@ -521,13 +492,10 @@ def test_aspect_ratios_are_allowed_up_to_the_largest(decoder: Decoder, rng: Rand
                 assert seen_by_dali(decoder, picture.encoded).shape == (size[1], size[0], 3)
 
 
-JPEGS = [kind for kind in KINDS if kind.startswith("jpeg") and kind != "jpeg-of-two"]
-
-
-@pytest.mark.parametrize("kind", JPEGS)
+@pytest.mark.parametrize("kind", ["jpeg", "jpeg-progressive", "jpeg-cmyk", "jpeg-with-restarts"])
 def test_a_jpeg_cut_anywhere_is_refused_by_pillow_and_warned_of_by_libjpeg(kind: str, rng: Random) -> None:
     made = KINDS[kind](rng)
-    for cut in [1, 2, 3, len(made.encoded) - 1, *rng.integers(4, len(made.encoded), 60).tolist()]:
+    for cut in [1, 2, 3, len(made.encoded) - 1, *rng.integers(4, len(made.encoded), 20).tolist()]:
         left = made.encoded[:-cut]
         assert refusal(left) or libjpegs_warning(left), cut
         if cut <= 2 and not refusal(left, distrust=True):  # only the end's marker is missing
@@ -573,34 +541,19 @@ def test_libjpeg_is_asked_of_jpegs_only(rng: Random) -> None:
     assert [libjpegs_warning(one) for one in (b"", b"\0", *others)] == [""] * (len(others) + 2)
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "jpeg-progressive", "jpeg-grey", "jpeg-cmyk", "jpeg-with-restarts"])
-def test_random_bytes_inside_a_jpegs_scan_are_refused_warned_of_or_not_seen_by_libjpeg(kind: str, rng: Random) -> None:
-    made, noticed = KINDS[kind](rng), 0
-    scan = made.encoded.index(b"\xff\xda") + 20
-    for _ in range(60):
-        bad = bytearray(made.encoded)
-        at = int(rng.integers(scan, len(bad) - 10))
-        bad[at : at + 8] = rng.bytes(8)
-        noticed += bool(refusal(bytes(bad), distrust=True) or libjpegs_warning(bytes(bad)))
-        if not refusal(bytes(bad)):
-            picture = look(bytes(bad), MAX_ASPECT)
-            assert (picture.encoded, picture.converted) == (bytes(bad), "")
-            assert (picture.height, picture.width) == made.pixels.shape[:2]
-    assert noticed, "of 60, libjpeg notices some"
-
-
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("jpeg")])
-def test_any_other_kind_cut_short_is_refused(kind: str, rng: Random) -> None:
+def test_any_other_kind_cut_short_is_refused(rng: Random) -> None:
     """By more than what a format may have behind its pixels; DALI is not asked, Pillow decodes these whole."""
-    encoded = KINDS[kind](rng).encoded
-    for cut in rng.integers(25, len(encoded), 20).tolist():
-        assert refused(encoded[:-cut]), cut
+    for kind in (kind for kind in KINDS if not kind.startswith("jpeg")):
+        encoded = KINDS[kind](rng).encoded
+        for cut in rng.integers(25, len(encoded), 4).tolist():
+            with case(f"{kind} without {cut} bytes"):
+                assert refused(encoded[:-cut])
 
 
-@pytest.mark.parametrize("kind", ["png", "png-grey-16", "png-palette", "png-rgba"])
+@pytest.mark.parametrize("kind", ["png", "png-grey-16"])
 def test_a_png_cut_anywhere_is_refused_unless_all_its_pixels_are_there(kind: str, rng: Random) -> None:
     made = KINDS[kind](rng)
-    for cut in [1, 5, *rng.integers(LAST_OF_PNG + 1, len(made.encoded), 40).tolist()]:
+    for cut in [1, 5, *rng.integers(LAST_OF_PNG + 1, len(made.encoded), 15).tolist()]:
         try:
             picture = look(made.encoded[:-cut], MAX_ASPECT)
         except Unreadable:
@@ -609,84 +562,15 @@ def test_a_png_cut_anywhere_is_refused_unless_all_its_pixels_are_there(kind: str
         assert np.array_equal(decoded(recoded(picture.encoded)), made.pixels)
 
 
-def test_a_png_with_a_broken_crc_is_refused_unless_pillow_has_all_its_pixels(rng: Random) -> None:
-    made, refusals = KINDS["png"](rng), 0
-    for name in (b"IHDR", b"IDAT", b"IEND"):
-        at = made.encoded.index(name)
-        (length,) = struct.unpack(">I", made.encoded[at - 4 : at])
-        harmed = bytearray(made.encoded)
-        harmed[at + 4 + length + int(rng.integers(4))] ^= int(rng.integers(1, 256))
-        try:
-            picture = look(bytes(harmed), MAX_ASPECT)
-        except Unreadable:
-            refusals += 1
-            continue
-        assert np.array_equal(decoded(recoded(picture.encoded)), made.pixels), name
-    assert refusals, "the head's at least is checked"
-
-
-@pytest.mark.parametrize("kind", ["png", "png-rgba", "png-la", "png-grey-16", "png-palette-with-opacities"])
+@pytest.mark.parametrize("kind", ["png", "png-palette-with-opacities"])
 def test_a_png_whose_data_is_harmed_is_refused(kind: str, rng: Random) -> None:
     """Each chunk has its sum; stored as it is, without compression, data looks whole to whoever checks none."""
-    for level in [1, 6] * 10 + [0] * 10:
+    for level in [1, 6] * 4 + [0] * 4:
         with Image.open(io.BytesIO(KINDS[kind](rng).encoded)) as picture:
             how = {"transparency": picture.info["transparency"]} if "transparency" in picture.info else {}
             bad = bytearray(saved(picture, "PNG", compress_level=level, **how))
         bad[int(rng.integers(bad.index(b"IDAT") + 4, len(bad) - LAST_OF_PNG))] ^= int(rng.integers(1, 256))
         assert refused(bytes(bad)), level
-
-
-# Anything at all
-
-
-def harmed(random: Random, encoded: bytes) -> bytes:
-    """Some bytes flipped, cut out or put in; often near the beginning, where the formats are read."""
-    data = bytearray(encoded)
-    for _ in range(int(random.integers(1, 5))):
-        at = int(random.integers(len(data) if random.random() < 0.5 else min(len(data), 200)))
-        length = int(random.integers(1, 20))
-        match int(random.integers(4)):
-            case 0:
-                data[at] = int(random.integers(256))
-            case 1:
-                del data[at : at + length]
-            case 2:
-                data[at:at] = random.bytes(length)
-            case _:
-                data[at : at + length] = random.bytes(length)
-        if not data:
-            return b"\0"
-    return bytes(data)
-
-
-def check_made(picture: Picture, encoded: bytes) -> None:
-    """What is said of a picture that can be used makes sense."""
-    short, long = sorted((picture.height, picture.width))
-    assert 2 <= short <= long <= MAX_ASPECT * short
-    assert picture.turn in (AS_IT_IS, *TURNS.values())
-    if picture.converted:
-        assert decoded(picture.encoded).shape == (picture.height, picture.width, 3)
-    else:
-        assert picture.encoded == encoded
-
-
-@pytest.mark.filterwarnings("ignore")  # Pillow's own are the next test's
-def test_nothing_but_unreadable_comes_of_any_harm(rng: Random) -> None:
-    others = [make(rng) for make, _ in NO_IMAGES.values()] + [several(rng, kind) for kind in ("GIF", "PNG", "WEBP")]
-    images = [make(rng).encoded for make in KINDS.values()] + [one for one in others if one]
-    reasons, used = set[str](), 0
-    for encoded in images:
-        for _ in range(12):
-            bad = harmed(rng, encoded)
-            try:
-                check_made(look(bad, MAX_ASPECT, distrust=bool(rng.random() < 0.3)), bad)
-                used += 1
-            except Unreadable as reason:
-                reasons.add(str(reason)[:20])
-            with contextlib.suppress(Unreadable):
-                recoded(bad)
-            assert isinstance(libjpegs_warning(bad), str)
-    assert used and "" not in reasons and len(reasons) > 3, "some harm nothing, some much"
 
 
 def warned(images: Iterable[bytes]) -> list[str]:
