@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from pictures import ROOT, fresh_seed
+from pictures import ROOT, run_seed
 
 import stages.data
 from cli.main import main
@@ -264,7 +264,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     patch = pytest.MonkeyPatch()
     patch.setattr(stages.data, "CROPS", 8)  # drawing more takes a second
     folder = tmp_path_factory.mktemp("made")
-    write_params(folder, fresh_seed())
+    write_params(folder, run_seed())
     opened, syncs = {}, {}
     for name, words in COMMANDS.items():
         with Disk(folder) as disk:
@@ -415,7 +415,8 @@ def test_a_limit_of_the_system_is_said_and_harms_nothing(
     old = made.before(command, folder, rng)
     largest = max((made.folder / name).stat().st_size for name in old)
     limit = int(rng.integers(100, largest))  # a lock has room
-    said = limited(folder, limit, *COMMANDS[command])
+    with no_more_than(limit):
+        said = program(folder, *COMMANDS[command])
     too_large = [n for n, one in enumerate(made.opened[command]) if not one.name.endswith("lock") and one.bytes > limit]
     named = [n for n in too_large if made.opened[command][n].name in said.error]
     assert named, (limit, said)

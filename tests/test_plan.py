@@ -511,7 +511,10 @@ def test_measuring_says_images_a_second_and_has_times(clone: Path, monkeypatch: 
 
 
 @pytest.mark.slow
-def test_measuring_reads_prepared_images_and_the_plan_counts_their_bytes(clone: Path, tmp_path: Path) -> None:
+def test_measuring_reads_prepared_images_and_the_plan_counts_their_bytes(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.measure.SECONDS", 0.2)
     there = tmp_path / "clone"
     call(clone, "cp", "-r", str(clone), str(there))
     call(there, "dvc", "repro", "prepare")

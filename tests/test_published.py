@@ -26,7 +26,7 @@ from clones import call, executed, tiny_clone
 from foreign import Layers, State, caffemodel, features, safetensors_file, torch_file
 from ilsvrc import DEVKIT, TRAIN, VAL, WORDS, StandIn, make
 from numpy.typing import NDArray
-from pictures import ROOT, fresh_seed
+from pictures import ROOT, run_seed
 from test_full_disk import FULL, Disk, Said, limited, program
 from test_kills import Run, until
 from torch import nn
@@ -91,7 +91,7 @@ def folder(tmp_path: Path) -> Path:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the validation images are prepared, to be copied."""
     root = tmp_path_factory.mktemp("prepared")
-    archives = make(np.random.default_rng(fresh_seed())).archives(root / "archives", [VAL, DEVKIT])
+    archives = make(np.random.default_rng(run_seed())).archives(root / "archives", [VAL, DEVKIT])
     (root / "folder").mkdir()
     (root / "folder/params.yaml").write_text(small_text(data=archives))
     done(program(root / "folder", "prepare", "--direct"))
@@ -824,7 +824,7 @@ class Finished(NamedTuple):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """D by Caffe's model, and E by torchvision's names with Caffe's input."""
-    random, root = np.random.default_rng(fresh_seed()), tmp_path_factory.mktemp("published")
+    random, root = np.random.default_rng(run_seed()), tmp_path_factory.mktemp("published")
     archives = make(random).archives(root / "archives", [VAL, DEVKIT])
     folder = tiny_clone(root / "clone")
     values = yaml.safe_load((folder / "params.yaml").read_text())
