@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 TABLES := table1 table2 table3 table4 table5 table6 table7 shallow
 
-.PHONY: repro test lint bench bench-gpu clean
+PYTEST := python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: repro test test-all lint bench bench-gpu clean
 .DEFAULT_GOAL := repro
 
 # The environment, with exactly the tested versions.
@@ -18,8 +20,13 @@ repro: $(VENV)/done
 	vgg-repro run $(TABLES) --jobs 2
 	vgg-repro report --out reports/
 
+# What a contributor needs, some minutes; a bare `pytest` runs the quick ones of it.
 test: $(VENV)/done
-	python -m pytest
+	$(PYTEST) -m 'not exhaustive'
+
+# All there is, with new random inputs each time.
+test-all: $(VENV)/done
+	TEST_SEED=fresh KILLS=30 EDITS=5 $(PYTEST) -m ''
 
 lint: $(VENV)/done
 	ruff check .
@@ -31,7 +38,7 @@ bench: $(VENV)/done
 	python benchmarks/prepare_scale.py
 	python benchmarks/import_nets.py
 	python benchmarks/scaling.py
-	KILLS=30 python -m pytest tests/test_kills.py
+	KILLS=30 python -m pytest -m '' tests/test_kills.py
 	python benchmarks/mini.py
 
 bench-gpu: $(VENV)/done
