@@ -123,8 +123,11 @@ def reproduce(folder: Path) -> Reproduction:
     return Reproduction(folder, log.read_text())
 
 
-def tiny_clone(folder: Path) -> Path:
-    """Make a clone with what is not committed yet, no results, 40 images a split and an epoch a run."""
+def tiny_clone(folder: Path, *others: str) -> Path:
+    """Make a clone with what is not committed yet, no results, 40 images a split and an epoch a run.
+
+    Its params.yaml, which DVC reads many times, has the profile mini and the `others`.
+    """
     call(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
     for path in call(ROOT, "git", "diff", "--name-only", "HEAD").split():
         if (ROOT / path).exists():
@@ -133,6 +136,7 @@ def tiny_clone(folder: Path) -> Path:
     call(folder, "git", "rm", "-r", "--quiet", "--cached", "reports/mini", "dvc.lock")
     call(folder, "rm", "-rf", "reports/mini", "dvc.lock")
     params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["profiles"] = {name: params["profiles"][name] for name in ("mini", *others)}
     mini = params["profiles"]["mini"]
     mini["data"]["limit"] = 40
     mini["train"]["batch"] = 8

@@ -123,9 +123,10 @@ class Place:
 
         patch.chdir(self.root)
         book: dict[str, Any] = {}
+        values = self.values()
         with Repo() as repo:
             for stage in repo.index.stages:
-                params = [dep.read_params() for dep in stage.deps if hasattr(dep, "params")]
+                params = [value_at(key, values) for dep in stage.deps for key in getattr(dep, "params", ())]
                 deps = [dep.def_path for dep in stage.deps if not hasattr(dep, "params")]
                 outs = [out.def_path for out in stage.outs]
                 book[stage.addressing] = {"params": params, "deps": deps, "outs": outs}
@@ -145,6 +146,13 @@ class Place:
         stages = set(dependants(key, values))
         self.write(values)
         return Change(key, old, block[last], stages)
+
+
+def value_at(key: str, values: Any) -> Any:
+    """What stands at a key as DVC has it; None if nothing does."""
+    for name in key.split("."):
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
 
 
 def did_of(output: str) -> Did:

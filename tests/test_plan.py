@@ -378,7 +378,7 @@ def test_nothing_to_do_costs_nothing(here: Path) -> None:
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny clone without any data."""
-    return tiny_clone(tmp_path_factory.mktemp("plan") / "clone")
+    return tiny_clone(tmp_path_factory.mktemp("plan") / "clone", *PROFILES)
 
 
 def ask(folder: Path, *words: str, profile: str = "mini", **data: Any) -> Result:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from difflib import SequenceMatcher
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ from test_full_disk import FULL, Disk, Said, limited, program
 from test_kills import Run, until
 from torch import nn
 
+from pipeline import health
 from pipeline.shards import Shards
 from vgg.images import rescaled_batches
 
@@ -825,7 +827,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """D by Caffe's model, and E by torchvision's names with Caffe's input."""
     random, root = np.random.default_rng(run_seed()), tmp_path_factory.mktemp("published")
     archives = make(random).archives(root / "archives", [VAL, DEVKIT])
-    folder = tiny_clone(root / "clone")
+    folder = tiny_clone(root / "clone", "published")
     values = yaml.safe_load((folder / "params.yaml").read_text())
     profile = values["profiles"]["published"]
     profile["net"] |= {"size_ratio": RATIO, "width_ratio": "1/16", "fc": FC}
@@ -990,8 +992,10 @@ def test_where_nothing_is_trained_no_training_is_spoken_of(command: str, finishe
 
 @pytest.mark.slow
 def test_doctor_misses_a_published_net_s_file_and_says_if_there_is_no_net_yet(
-    finished: Finished, tmp_path: Path
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(health, "SLOW", ())
+    monkeypatch.setattr(health, "probe", lambda *_: SimpleNamespace(end=lambda: None))
     gone, none = finished.copy(tmp_path / "gone"), finished.copy(tmp_path / "none")
     values = yaml.safe_load((gone / "params.yaml").read_text())
     values["imports"]["E-jitter"]["file"] = str(tmp_path / "lost.pth")
