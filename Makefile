@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 TABLES := table1 table2 table3 table4 table5 table6 table7 shallow
 
-PYTEST := python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+WORKERS ?= 2
+PYTEST := python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: repro test test-all lint bench bench-gpu clean
 .DEFAULT_GOAL := repro
@@ -20,7 +21,7 @@ repro: $(VENV)/done
 	vgg-repro run $(TABLES) --jobs 2
 	vgg-repro report --out reports/
 
-# What a contributor needs, some minutes; a bare `pytest` runs the quick ones of it.
+# What a contributor needs, in minutes; a bare `pytest` runs the quick ones of it. WORKERS=8 uses more cores.
 test: $(VENV)/done
 	$(PYTEST) -m 'not exhaustive'
 

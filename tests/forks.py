@@ -16,9 +16,11 @@ from typing import Any
 
 PROGRAM = Path(sys.executable).parent / "vgg-repro"
 PRELOADED = [
-    *("dvc.cli", "dvc.commands.repro", "dvc.stage.run", "cli.main", "sklearn.datasets", "torch._dynamo"),
+    *("dvc.cli.parser", "dvc.repo", "dvc.repo.reproduce", "dvc.scm", "dvc.fs.dvc", "dvc.stage.run", "dvc.stage.cache"),
+    *("dvc.repo.index", "dvc.repo.plots", "dvc.repo.stage", "networkx", "ruamel.yaml", "scmrepo.git"),
+    *("cli.main", "pipeline.graph", "reports.charts", "pydantic.type_adapter", "pytest"),
     *(f"stages.{name}" for name in ("fingerprint", "imported", "prepare", "random", "score", "table", "train")),
-    *("nvidia.dali.fn", "nvidia.dali.plugin.pytorch", "torch.utils.serialization", "pydantic.type_adapter"),
+    *("torch._dynamo", "torch.utils.serialization", "nvidia.dali.fn", "nvidia.dali.plugin.pytorch", "sklearn.datasets"),
 ]
 
 
