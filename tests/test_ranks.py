@@ -119,6 +119,7 @@ def test_processes_train_as_one_does(alone: Result) -> None:
     compare(found, alone)
 
 
+@pytest.mark.exhaustive
 def test_a_net_with_lrn_is_trained_together_too() -> None:
     """Its sums over channels are by a matrix, which is no weight that processes would send each other."""
     random_weights.main(chosen(), "A-LRN")
@@ -185,7 +186,7 @@ def stopped(params: Params) -> None:
         Trainer._after_step = real  # type: ignore[method-assign]
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize(("before", "after"), [(2, 1), pytest.param(1, 2, marks=pytest.mark.exhaustive)])
 def test_a_run_goes_on_in_another_number_of_processes(before: int, after: int, alone: Result) -> None:
     with pytest.raises(Interrupted, match=f"A-256 stopped at step {STOP};"):
         launch(before, "train A-256", stopped, chosen(before))
