@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 TABLES := table1 table2 table3 table4 table5 table6 table7 shallow
 
-.PHONY: help repro test lint bench bench-gpu clean
+WORKERS ?= 2
+PYTEST := python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+.PHONY: help repro test test-all lint bench bench-gpu clean
 .DEFAULT_GOAL := help
 
 help: ## Show these targets.
@@ -21,8 +24,12 @@ repro: $(VENV)/done ## Reproduce: all runs, every evaluation, Tables 1 to 7, the
 	vgg-repro run $(TABLES) --jobs 2
 	vgg-repro report --out reports/
 
-test: $(VENV)/done ## Run all tests.
-	python -m pytest
+# A bare `pytest` runs the quick ones. WORKERS=8 uses more cores.
+test: $(VENV)/done ## Run the tests that a contributor needs (minutes).
+	$(PYTEST) -m 'not exhaustive'
+
+test-all: $(VENV)/done ## Run all tests, with new random inputs each time.
+	TEST_SEED=fresh KILLS=30 EDITS=5 $(PYTEST) -m ''
 
 lint: $(VENV)/done ## Run ruff and mypy.
 	ruff check .
@@ -34,7 +41,7 @@ bench: $(VENV)/done ## Measure what benchmarks/RESULTS.md reports, on this CPU.
 	python benchmarks/prepare_scale.py
 	python benchmarks/import_nets.py
 	python benchmarks/scaling.py
-	KILLS=30 python -m pytest tests/test_kills.py
+	KILLS=30 python -m pytest -m '' tests/test_kills.py
 	python benchmarks/mini.py
 
 bench-gpu: $(VENV)/done ## Check and measure this GPU.

@@ -1,19 +1,39 @@
-"""What all tests share: fresh random inputs whose seed a failure names, and one thread for torch."""
+"""What all tests share: random inputs whose seed a failure names, a finished reproduction, and one thread for torch."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import sys
+import zlib
 from collections.abc import Generator
+from pathlib import Path
 
 import numpy as np
 import pytest
+from clones import Reproduction, reproduce
+from filelock import FileLock
+
+SEED = "TEST_SEED"  # a number, or `fresh`; every random input of a run follows from it
+USUAL = "0"
+
+
+def pytest_configure() -> None:
+    """Choose the run's seed, for this process and for pytest-xdist's, which inherit it."""
+    if os.environ.setdefault(SEED, USUAL) == "fresh":
+        os.environ[SEED] = str(secrets.randbelow(2**32))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how to repeat the run, unless its seed is the usual one."""
+    if os.environ[SEED] != USUAL:
+        terminalreporter.write_line(f"{SEED}={os.environ[SEED]}")
 
 
 @pytest.fixture
-def seed() -> int:
-    """A new seed every run; TEST_SEED=... repeats one."""
-    return int(os.environ.get("TEST_SEED", int.from_bytes(os.urandom(4), "little")))
+def seed(request: pytest.FixtureRequest) -> int:
+    """A seed of this test's own."""
+    return zlib.crc32(f"{os.environ[SEED]} {request.node.nodeid}".encode())
 
 
 @pytest.fixture
@@ -22,15 +42,37 @@ def rng(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that have slow tests, so that pytest-xdist's processes end at about the same time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Function) -> Generator[None, object, object]:
-    """Put the seed into the message of whatever fails."""
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Put the run's seed into the message of whatever fails, unless it is the usual one."""
     try:
         return (yield)
     except Exception as failure:
-        if "seed" in item.funcargs:
-            failure.add_note(f"repeat with TEST_SEED={item.funcargs['seed']}")
+        if os.environ[SEED] != USUAL:
+            failure.add_note(f"repeat with {SEED}={os.environ[SEED]}")
         raise
+
+
+@pytest.fixture(scope="session")
+def reproduction(tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
+    """A finished tiny reproduction of all tables, made by the first of the run's processes that asks; to be copied."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with FileLock(root / "reproduction.lock"):
+        return reproduce(root / "reproduction")
+
+
+@pytest.fixture
+def finished(reproduction: Reproduction, tmp_path: Path) -> Path:
+    """A copy of the finished reproduction, to change at will."""
+    return reproduction.copy(tmp_path / "clone")
 
 
 @pytest.fixture(autouse=True, scope="session")

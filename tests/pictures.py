@@ -25,11 +25,9 @@ GREY_LEVELS, GREY_LEVELS_ON_AVERAGE = 2, 0.3
 GREY_LEVELS_AT_THE_RIM = 20
 
 
-def fresh_seed() -> int:
-    """For fixtures of a whole module: another seed each time, printed, or TEST_SEED's."""
-    seed = int(os.environ.get("TEST_SEED", int.from_bytes(os.urandom(4), "little")))
-    print(f"seed {seed}")
-    return seed
+def run_seed() -> int:
+    """Return the seed of the whole run, for fixtures of a module."""
+    return int(os.environ["TEST_SEED"])
 
 
 def photograph(random: np.random.Generator, height: int, width: int, things: int = 6) -> Pixels:

@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 from numpy.typing import NDArray
-from pictures import ROOT, fresh_seed, jpeg
+from pictures import ROOT, jpeg, run_seed
 from scipy.stats import binomtest
 from test_full_disk import Said, program
 from torchvision.models import vgg11, vgg16
@@ -327,7 +327,7 @@ def make_world(root: Path, rng: np.random.Generator, near: int, far: int, shapes
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, World]:
     """Photographs of which a perfect net gets as many wrong as the published nets, and some more, also in squares."""
-    rng = np.random.default_rng(fresh_seed())
+    rng = np.random.default_rng(run_seed())
     shapes = [(80, 100), (90, 70), (100, 64), (75, 120)]
     many = {"near": 40, "far": 20}
     return {

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from clones import call, executed, tiny_clone
 from ilsvrc import make
-from pictures import fresh_seed
+from pictures import run_seed
 
 from pipeline.files import sha256
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Path, Path]:
     """Two clones that share archives, shards and cache; their archives' folders have different names."""
-    archives = make(np.random.default_rng(fresh_seed())).archives(tmp_path / "archives")
+    archives = make(np.random.default_rng(run_seed())).archives(tmp_path / "archives")
     (tmp_path / "elsewhere").symlink_to(archives)
     clones = (tiny_clone(tmp_path / "one"), tiny_clone(tmp_path / "two"))
     for folder, path in zip(clones, (archives, tmp_path / "elsewhere"), strict=True):
@@ -32,7 +32,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 
 def shared(folder: Path, *words: str) -> str:
     """What a command prints in a clone whose shards lie beside it."""
-    return call(folder, "env", f"VGG_REPRO_SHARDS={folder.parent / 'shards'}", *words)
+    return call(folder, *words, VGG_REPRO_SHARDS=str(folder.parent / "shards"))
 
 
 def test_each_clone_takes_from_the_cache_what_the_other_made(pair: tuple[Path, Path]) -> None:

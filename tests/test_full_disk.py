@@ -27,7 +27,7 @@ import pytest
 import torch
 import yaml
 from cases import case
-from pictures import ROOT, fresh_seed
+from pictures import ROOT, run_seed
 
 import stages.data
 from cli.main import main
@@ -257,7 +257,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     patch = pytest.MonkeyPatch()
     patch.setattr(stages.data, "CROPS", 8)  # drawing more takes a second
     folder = tmp_path_factory.mktemp("made")
-    write_params(folder, fresh_seed())
+    write_params(folder, run_seed())
     opened, syncs = {}, {}
     for name, words in COMMANDS.items():
         with Disk(folder) as disk:

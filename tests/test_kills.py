@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from clones import tiny_clone
-from pictures import ROOT, fresh_seed
+from clones import call, held, patience, tiny_clone
+from pictures import ROOT, run_seed
 from test_full_disk import tree, whole_shards
 
 import stages.train
@@ -44,7 +44,7 @@ COMMANDS = {
 KILLS = int(os.environ.get("KILLS", "4"))
 SHARES = {command: len(range(first, KILLS, len(COMMANDS))) for first, command in enumerate(COMMANDS)}
 WEIGHTS = "weights/trained/A-256.pt"
-PATIENCE = 120.0  # seconds for anything that takes a few
+PATIENCE = patience(120)  # seconds for anything that takes a few
 
 
 # Processes
@@ -93,8 +93,8 @@ class Run:
         return [pid for pid in processes() if f"{MARK}={self.mark}".encode() in read(pid, "environ").split(b"\0")]
 
     def leaves_nothing(self) -> None:
-        """Killed, it takes all that came from it along, within moments."""
-        until("all that came from a killed process to end", lambda: not self.relatives(), 3)
+        """Killed, it takes all that came from it along."""
+        until("all that came from a killed process to end", lambda: not self.relatives())
 
     def clear(self) -> None:
         """Leave nothing running, whatever became of the test."""
@@ -136,7 +136,7 @@ def until(what: str, found: Callable[[], Any], seconds: float = PATIENCE) -> Any
     deadline = time.monotonic() + seconds
     while not (value := found()):
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
-        time.sleep(0.01)
+        time.sleep(0.05)
     return value
 
 
@@ -159,11 +159,10 @@ def holders(folder: Path) -> set[int]:
 
 @dataclass
 class Undisturbed:
-    """By command, when nobody disturbs it: the folder before it, the tree after it, and the seconds it takes."""
+    """By command, when nobody disturbs it: the folder before it, and the tree after it."""
 
     before: dict[str, Path]
     after: dict[str, dict[str, str]]
-    seconds: dict[str, float]
     weights: str
     shards: Path
 
@@ -174,20 +173,19 @@ class Undisturbed:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    """Every command run and measured."""
+    """Every command run."""
     root = tmp_path_factory.mktemp("undisturbed")
     folder = root / "folder"
     folder.mkdir()
-    write_params(folder / "params.yaml", fresh_seed())
-    before, after, seconds = {}, {}, {}
+    write_params(folder / "params.yaml", run_seed())
+    before, after = {}, {}
     for command, words in COMMANDS.items():
         if command == "train":
-            Run(folder, "vgg-repro", "weights", "random", "A", "--direct").finish()
+            call(folder, "vgg-repro", "weights", "random", "A", "--direct")
         before[command] = shutil.copytree(folder, root / f"before-{command}")
-        started = time.monotonic()
-        Run(folder, *words).finish()
-        after[command], seconds[command] = tree(folder), time.monotonic() - started
-    return Undisturbed(before, after, seconds, sha256(folder / WEIGHTS), folder / "data/shards")
+        call(folder, *words)
+        after[command] = tree(folder)
+    return Undisturbed(before, after, sha256(folder / WEIGHTS), folder / "data/shards")
 
 
 def write_params(path: Path, seed: int) -> None:
@@ -206,6 +204,7 @@ def write_params(path: Path, seed: int) -> None:
 # Killed and started again
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("command", COMMANDS)
 def test_killed_at_random_moments_it_ends_in_the_same_bytes(
     command: str, undisturbed: Undisturbed, start: Callable[..., Run], tmp_path: Path, rng: np.random.Generator
@@ -213,6 +212,9 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(
     if not SHARES[command]:
         pytest.skip(f"KILLS={KILLS} leaves none for {command}")
     killed, group = list[str](), bool(rng.integers(2))
+    started = time.monotonic()
+    start(undisturbed.copy(command, tmp_path / "measured"), *COMMANDS[command]).finish()
+    seconds = time.monotonic() - started
     for attempt in range(10 * SHARES[command]):  # as a rule each hits; one that misses counts for nothing
         folder = undisturbed.copy(command, tmp_path / str(attempt))
         before: list[Run] = []
@@ -220,7 +222,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(
             shards, run = whole_shards(folder), start(folder, *COMMANDS[command])
             for one in before:
                 one.leaves_nothing()
-            last, moment = len(killed) == SHARES[command], float(rng.uniform(0, undisturbed.seconds[command]))
+            last, moment = len(killed) == SHARES[command], float(rng.uniform(0, seconds))
             if last or run.ends(moment) or not run.kill(group):
                 said = run.finish()
                 break
@@ -258,15 +260,17 @@ def test_a_killed_prepare_goes_on_from_its_whole_shards_and_leaves_no_process(
 ) -> None:
     folder = undisturbed.copy("prepare", tmp_path / "copy")
     wanted = int(rng.integers(1, 11))  # of 16
-    run = start(folder, *COMMANDS["prepare"])
-    until("whole shards", lambda: len(whole_shards(folder)) >= wanted)
+    there = f"len(list(Path().glob('data/shards/*/*.part.npz'))) >= {wanted}"
+    run = start(folder, str(held(tmp_path, there)), *COMMANDS["prepare"][1:])
+    until("whole shards", (folder / "held").exists)
     assert len(run.relatives()) > 2, "the work is shared"
-    run.kill(group)
+    assert run.kill(group)
     run.leaves_nothing()
+    (folder / "held").unlink()
     shards = whole_shards(folder)
     images = sum(LIMIT % SHARD if name.endswith("-00007.bin") else SHARD for name in shards)
-    again = start(folder, *COMMANDS["prepare"])
-    assert f"{images} images of {2 * LIMIT} are in whole shards already" in again.finish()
+    said = call(folder, *COMMANDS["prepare"])
+    assert f"{images} images of {2 * LIMIT} are in whole shards already" in said
     kept = whole_shards(folder)
     assert len(shards) >= wanted and kept | shards == kept
     assert differences(tree(folder), undisturbed.after["prepare"]) == {}
@@ -276,21 +280,14 @@ def test_a_train_killed_while_it_writes_leaves_whole_weights_or_none(
     undisturbed: Undisturbed, start: Callable[..., Run], tmp_path: Path, rng: np.random.Generator
 ) -> None:
     folder = undisturbed.copy("train", tmp_path / "copy")
-    run = start(folder, *COMMANDS["train"])
-    last = int(rng.integers(1, EPOCHS + 1))  # checkpoints, of which the last is followed by the weights at once
-    seen = set()
-
-    def saved() -> bool:
-        for path in folder.glob("checkpoints/*/last.pt"):
-            with suppress(FileNotFoundError):
-                seen.add(path.stat().st_mtime_ns)
-        return len(seen) >= last or run.child.poll() is not None
-
-    until("a checkpoint", saved)
-    assert not run.ends(float(rng.uniform(0, 0.02))), "it ended before the kill"
-    run.kill(False)
+    moment = int(rng.integers(1, EPOCHS + 2))  # a checkpoint, or after the last one the weights
+    there = f"names[-1] in ('last.pt', 'A-256.pt') and sum(map(('last.pt', 'A-256.pt').count, names)) == {moment}"
+    run = start(folder, str(held(tmp_path, there)), *COMMANDS["train"][1:])
+    until("a file to be whole", (folder / "held").exists)
+    assert run.kill(False)
+    (folder / "held").unlink()
     check_between(folder, undisturbed, {})
-    start(folder, *COMMANDS["train"]).finish()
+    call(folder, *COMMANDS["train"])
     assert differences(tree(folder), undisturbed.after["train"]) == {}
 
 
@@ -298,25 +295,22 @@ def test_a_train_killed_while_it_writes_leaves_whole_weights_or_none(
 
 
 @pytest.mark.parametrize(
-    ("command", "lock", "work"),
-    [
-        ("prepare", "data/shards/*.lock", "preparing this data set"),
-        ("train", "checkpoints/*/lock", "training A-256"),
-    ],
+    ("command", "file", "work"),
+    [("prepare", "facts.json", "preparing this data set"), ("train", "last.pt", "training A-256")],
 )
 def test_of_two_at_once_the_second_says_who_is_at_work(
-    command: str, lock: str, work: str, undisturbed: Undisturbed, start: Callable[..., Run], tmp_path: Path
+    command: str, file: str, work: str, undisturbed: Undisturbed, start: Callable[..., Run], tmp_path: Path
 ) -> None:
     folder = undisturbed.copy(command, tmp_path / "copy")
-    first = start(folder, *COMMANDS[command])
-    until("the lock", lambda: any(path.read_text() for path in folder.glob(lock)))
-    os.kill(first.child.pid, signal.SIGSTOP)  # so that it does not end before the second has begun
-    second = start(folder, *COMMANDS[command])
-    assert second.ends(PATIENCE), second.said
-    assert second.child.returncode == 1
-    assert f"another process is {work} already: process {first.child.pid} on " in second.said
-    assert "Traceback" not in second.said
-    os.kill(first.child.pid, signal.SIGCONT)
+    first = start(folder, str(held(tmp_path, f"names.count({file!r}) == 1 and names[-1] == {file!r}")),
+                  *COMMANDS[command][1:])  # fmt: skip
+    until("the first to be at work", (folder / "held").exists)
+    with pytest.raises(AssertionError) as refused:
+        call(folder, *COMMANDS[command])
+    said = str(refused.value)
+    assert f"another process is {work} already: process {first.child.pid} on " in said
+    assert "Traceback" not in said
+    (folder / "held").unlink()
     first.finish()
     assert differences(tree(folder), undisturbed.after[command]) == {}
 
@@ -366,48 +360,42 @@ def clone(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory) ->
     """The repository as it stands, tiny and without results, where all but the training of A is done."""
     folder = tiny_clone(tmp_path_factory.mktemp("clones") / "clone")
     shutil.copyfile(undisturbed.before["train"] / "params.yaml", folder / "params.yaml")
-    Run(folder, *repro("random@A"), VGG_REPRO_SHARDS=str(undisturbed.shards)).finish()
+    call(folder, "dvc", "repro", "random@A", VGG_REPRO_SHARDS=str(undisturbed.shards))
     return folder
 
 
-def repro(stage: str) -> tuple[str, ...]:
-    """DVC as a person starts it, in one process."""
-    return (sys.executable, "-m", "dvc", "repro", stage)
-
-
-@pytest.mark.parametrize("held", [False, True], ids=["its trainer runs", "its trainer is held up"])
+@pytest.mark.parametrize("waits", [False, True], ids=["its trainer runs", "its trainer is held up"])
 def test_dvc_killed_while_it_trains_and_started_again_at_once(
-    held: bool, clone: Path, undisturbed: Undisturbed, start: Callable[..., Run], tmp_path: Path
+    waits: bool, clone: Path, undisturbed: Undisturbed, start: Callable[..., Run], tmp_path: Path
 ) -> None:
     folder = shutil.copytree(clone, tmp_path / "clone", symlinks=True)
     shards = {"VGG_REPRO_SHARDS": str(undisturbed.shards)}
-    first = start(folder, *repro("train@A-256"), **shards)
-    until("a checkpoint", lambda: list(folder.glob("checkpoints/*/last.pt")) or first.child.poll() is not None)
+    program = held(tmp_path, "names[-1] == 'last.pt' and names.count('last.pt') == 2")
+    path = os.pathsep.join([str(program.parent), str(BIN), os.environ["PATH"]])
+    dvc = (sys.executable, "-m", "dvc", "repro", "train@A-256")  # in one process
+    first = start(folder, *dvc, **shards, PATH=path)
+    until("a second checkpoint", lambda: (folder / "held").exists() or first.child.poll() is not None)
     trainers = holders(folder) & holders(folder)
     assert len(trainers) == 1, first.said
     (orphan,) = trainers
-    if held:  # so that the second finds it at work
-        os.kill(orphan, signal.SIGSTOP)
     assert first.kill(group=False), first.said
-    died = time.monotonic()
-    second = start(folder, *repro("train@A-256"), **shards)
+    if not waits:
+        (folder / "held").unlink()
+    second = start(folder, *dvc, **shards)
     with watched(folder) as most:
         until("the second DVC", lambda: most() and second.child.poll() is not None)
-        if held:
+        if waits:
             assert second.child.returncode != 0
             assert f"another process is training A-256 already: process {orphan} on " in second.said
-            os.kill(orphan, signal.SIGCONT)
-            died = time.monotonic()
-        until("the orphan to end", lambda: most() and not first.relatives(), died + 60 - time.monotonic())
+            (folder / "held").unlink()
+        until("the orphan to end", lambda: most() and not first.relatives())
         if second.child.returncode:
             assert "another process is training A-256 already" in second.said
-            last = start(folder, *repro("train@A-256"), **shards)
-            until("the last DVC", lambda: most() and last.child.poll() is not None)
-            last.finish()
+            said = call(folder, "dvc", "repro", "train@A-256", **shards)
         else:
-            last = second
-    found = re.search(r"resumed at step (\d+) of at most (\d+)", last.said)
-    assert found, f"the orphan trained to its end:\n{last.said}"
+            said = second.said
+    found = re.search(r"resumed at step (\d+) of at most (\d+)", said)
+    assert found, f"the orphan trained to its end:\n{said}"
     assert 0 < int(found[1]) < int(found[2]) == STEPS
     assert sha256(folder / WEIGHTS) == undisturbed.weights
     assert json.loads((folder / "reports/mini/runs/A-256.json").read_text())["steps"] == STEPS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +23,27 @@ from stages import random as random_weights
 OUT = Path("reports")
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with net A trained on some digits."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("VGG_REPRO_SHARDS", raising=False)
+        chosen = tiny(folder)
+        prepare.main(chosen)
+        random_weights.main(chosen, "A")
+        train.main(chosen, "A-256")
+    return folder
+
+
 @pytest.fixture
-def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
-    """Net A trained on some digits, in an empty folder that is the current one."""
+def trained(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """A copy of the place is the current folder."""
+    shutil.copytree(place, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VGG_REPRO_SHARDS", raising=False)
-    chosen = tiny(tmp_path)
-    prepare.main(chosen)
-    random_weights.main(chosen, "A")
-    train.main(chosen, "A-256")
-    return chosen
+    return tiny(tmp_path)
 
 
 def with_seed(folder: Path, seed: int) -> Params:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from clones import call, executed, tiny_clone
+from pictures import run_seed
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pieces of two real photographs, a class each, in several formats and without val/; bad files among them."""
-    random, root = np.random.default_rng(), tmp_path_factory.mktemp("my photographs")
+    random, root = np.random.default_rng(run_seed()), tmp_path_factory.mktemp("my photographs")
     for name, photograph in zip(CLASSES, reversed(load_sample_images().images), strict=True):
         (root / "train" / name).mkdir(parents=True)
         for number in range(30):
@@ -57,7 +58,7 @@ def test_a_folder_of_photographs_becomes_the_papers_tables(clone: Path, photogra
     page = call(clone, "vgg-repro", "data")
     assert all(name in page for name in ("cut.jpg`: it does not decode", "page.jpg`: a web page", ".DS_Store`: hidden"))
     assert (clone / "reports/mini" / PICTURE).stat().st_size > 10_000
-    call(clone, "vgg-repro", "run", "table3", "table4", "table5", "--jobs", "2")
+    call(clone, "dvc", "repro", "table3", "table4", "table5")
     for number, rows in ((3, 12), (4, 10), (5, 6)):
         table = json.loads((clone / f"reports/mini/table{number}.json").read_text())
         assert (table["data"], table["classes"], table["images"]) == ("imagefolder", 2, facts.val)
@@ -67,13 +68,15 @@ def test_a_folder_of_photographs_becomes_the_papers_tables(clone: Path, photogra
     assert executed(call(clone, "dvc", "repro", "table3", "table4", "table5")) == {"fingerprint"}
 
 
-def test_one_bad_file_more_trains_nothing_anew_and_one_image_more_does(clone: Path, photographs: Path) -> None:
+def test_one_bad_file_more_trains_nothing_anew_and_one_image_more_does(
+    clone: Path, photographs: Path, rng: np.random.Generator
+) -> None:
     call(clone, "vgg-repro", "prepare", "--source", "imagefolder", "--path", str(photographs))
     call(clone, "dvc", "repro", "random@A")
     (photographs / "train" / CLASSES[1] / "another page.jpg").write_text("<html>404</html>")
     assert executed(call(clone, "dvc", "repro", "random@A")) == {"fingerprint", "prepare"}
     assert "another page.jpg" in (clone / "data/manifest.csv").read_text()
-    pixels = np.random.default_rng().integers(0, 256, (90, 90, 3), dtype=np.uint8)
+    pixels = rng.integers(0, 256, (90, 90, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(photographs / "train" / CLASSES[1] / "new.png")
     assert executed(call(clone, "dvc", "repro", "random@A")) == {"fingerprint", "prepare", "random@A"}
 

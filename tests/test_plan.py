@@ -376,7 +376,7 @@ def test_nothing_to_do_costs_nothing(here: Path) -> None:
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny clone without any data."""
-    return tiny_clone(tmp_path_factory.mktemp("plan") / "clone")
+    return tiny_clone(tmp_path_factory.mktemp("plan") / "clone", *PROFILES)
 
 
 def ask(folder: Path, *words: str, profile: str = "mini", **data: Any) -> Result:
@@ -507,7 +507,10 @@ def test_measuring_says_images_a_second_and_has_times(clone: Path, monkeypatch: 
 
 
 @pytest.mark.slow
-def test_measuring_reads_prepared_images_and_the_plan_counts_their_bytes(clone: Path, tmp_path: Path) -> None:
+def test_measuring_reads_prepared_images_and_the_plan_counts_their_bytes(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.measure.SECONDS", 0.2)
     there = tmp_path / "clone"
     call(clone, "cp", "-r", str(clone), str(there))
     call(there, "dvc", "repro", "prepare")

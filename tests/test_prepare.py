@@ -17,13 +17,13 @@ import pytest
 import yaml
 from cases import case
 from given import Given, Item, Workplace, chosen, files_in, hashes_in, items_of, rows, small_items, stored
-from pictures import ROOT, Pixels, decoded, fresh_seed, jpeg, photograph, resized, size
+from pictures import ROOT, Pixels, decoded, jpeg, photograph, resized, run_seed, size
 from PIL import Image, JpegImagePlugin
 
 from pipeline import prepare as module
 from pipeline.colours import Colours, moments
 from pipeline.errors import Failure
-from pipeline.facts import Facts, read_facts
+from pipeline.facts import Facts, Statistics, read_facts
 from pipeline.manifest import COLUMNS, identity
 from pipeline.params import Params
 from pipeline.paths import MANIFEST, SHARDS, shards_root
@@ -64,7 +64,7 @@ def some_items(random: np.random.Generator, split: str, count: int) -> list[Item
 @pytest.fixture(scope="module")
 def given() -> Given:
     """A source of photographs."""
-    random = np.random.default_rng(fresh_seed())
+    random = np.random.default_rng(run_seed())
     return Given(some_items(random, "train", LIMIT), some_items(random, "val", VAL))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pictures import Pictures, check_grey_levels, fresh_seed, jpeg, photograph, photographs, resized, rim
+from pictures import Pictures, check_grey_levels, jpeg, photograph, photographs, resized, rim, run_seed
 from PIL import Image
 
 from vgg import stream
@@ -24,13 +24,13 @@ ALL = 2 * STEPS + 2  # into the third epoch
 @pytest.fixture(scope="module")
 def small() -> Pictures:
     """Many small images, for what is about bits and not about looks."""
-    random = np.random.default_rng(fresh_seed())
+    random = np.random.default_rng(run_seed())
     return photographs(random, random.integers(50, 160, (IMAGES, 2)).tolist())
 
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return Plan(fresh_seed(), BATCH, 64, (73, 146))
+    return Plan(run_seed(), BATCH, 64, (73, 146))
 
 
 @pytest.fixture(scope="module")
