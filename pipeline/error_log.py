@@ -10,8 +10,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.paths import LOGS
-
+LOGS = Path("logs")
 KEPT = 50  # files; older ones are removed
 
 

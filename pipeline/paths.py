@@ -13,7 +13,6 @@ MANIFEST = Path("data/manifest.csv")  # every image: split, id, class, size as s
 STATISTICS = Path("data/statistics.json")  # what training and scoring depend on: counts, colours, the manifest's hash
 SHARDS = Path("data/shards.txt")  # the name of the shards' folder under shards_root(), and a hash of what was asked for
 LEFT_OUT = Path("data/left-out.csv")  # what had been left out when there was too much of it
-LOGS = Path("logs")  # tracebacks of unexpected errors
 REPORTS = Path("reports")
 WEIGHTS = Path("weights")
 KEY = 12  # digits of a run's key in the name of its checkpoint's folder

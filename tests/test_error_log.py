@@ -13,8 +13,7 @@ import pytest
 from given import Given, Stopping, Workplace, small_items
 
 import cli.main
-from pipeline.error_log import KEPT, unexpected
-from pipeline.paths import LOGS
+from pipeline.error_log import KEPT, LOGS, unexpected
 
 ROOT = Path(__file__).parent.parent
 
