@@ -343,6 +343,8 @@ def test_a_disk_that_fills_within_a_file_is_said_and_harms_nothing(
             assert disk.failed == number
             check_message(said, opened[number].name, FULL)
             check_left(folder, made, command, number, old)
+            if command == "prepare" and 2 < place < len(FILES[command]) - 1:
+                continue  # all shards are whole, as behind the last
             again = check_goes_on(folder, made, command)
             if command == "train" and (saved := checkpoints(made, number)):
                 assert f"resumed at step {saved * STEPS} " in again.out
