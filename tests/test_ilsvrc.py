@@ -12,7 +12,6 @@ import pickle
 import re
 import shutil
 import signal
-import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from clones import begin, call, executed, tiny_clone
+from clones import at_work, begin, call, executed, held, tiny_clone, wait_for
 from given import hashes_in, rows
 from ilsvrc import (
     ARCHIVES,
@@ -797,13 +796,13 @@ def test_a_prepare_that_is_killed_goes_on_and_ends_in_the_same_bytes(
         shutil.copyfile(folder / "params.yaml", here / "params.yaml")
         for _ in range(kills):
             wanted = len(list(here.glob("data/shards/*/*.part.npz"))) + int(rng.integers(1, 4))
-            run = begin(here, "vgg-repro", "prepare", "--direct")
-            deadline = time.monotonic() + 600
-            while len(list(here.glob("data/shards/*/*.part.npz"))) < wanted and run.poll() is None:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            moment = f"len(list(Path().glob('data/shards/*/*.part.npz'))) >= {wanted}"
+            run = begin(here, str(held(tmp_path, moment)), "prepare", "--direct")
+            wait_for((here / "held").exists, 600)
             run.send_signal(signal.SIGKILL)
-            assert run.wait() == -signal.SIGKILL, "it ended before the kill"
+            assert run.wait() == -signal.SIGKILL
+            wait_for(lambda here=here: not at_work(here), 60)
+            (here / "held").unlink()
         said = call(here, "vgg-repro", "prepare", "--direct")
         assert ("are in whole shards already" in said) == (kills > 0)
         (shards,) = (path for path in here.glob("data/shards/*") if path.is_dir())
