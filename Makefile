@@ -41,7 +41,7 @@ bench: $(VENV)/done ## Measure what benchmarks/RESULTS.md reports, on this CPU.
 	python benchmarks/prepare_scale.py
 	python benchmarks/import_nets.py
 	python benchmarks/scaling.py
-	KILLS=30 python -m pytest -m '' tests/test_kills.py
+	KILLS=30 python -m pytest -m '' tests/whole/test_kills.py
 	python benchmarks/mini.py
 
 bench-gpu: $(VENV)/done ## Check and measure this GPU.

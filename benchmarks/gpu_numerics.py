@@ -23,15 +23,15 @@ import torch
 from gpu_training import MEAN, RECIPE, SCALES, SHIFT, SMOKE, Size, begin, full, photographs, use
 from torch import Tensor, nn
 
-from vgg.fit import How, gradients, optimiser
+from vgg.distributed import ALONE
+from vgg.fit import StepConfig, gradients, optimiser
 from vgg.gpu import compiled
 from vgg.images import Rescaled
 from vgg.initialise import randomise, weighted
 from vgg.nets import DROPOUTS, VGG, masks
 from vgg.normalise import Normalise
-from vgg.ranks import ALONE
 from vgg.score import MODES, Scorer
-from vgg.stream import Batch, Plan, training_stream
+from vgg.stream import Batch, StreamConfig, training_stream
 
 CLASSES = 100
 RATE = 0.1  # large, so that an update is far above the rounding of the weights that it is added to
@@ -166,11 +166,11 @@ def computed(one: Case, precision: str | None, device: torch.device) -> Found:
     return Found(scores.double().cpu(), loss.cpu(), update, modes)
 
 
-def placed(one: Case, precision: str | None, device: torch.device) -> tuple[VGG, Callable[..., Tensor], How]:
+def placed(one: Case, precision: str | None, device: torch.device) -> tuple[VGG, Callable[..., Tensor], StepConfig]:
     """A copy of the net on a device, its input, and how it is computed; in float64 without a precision."""
     net = copy.deepcopy(one.vgg).to(device)
     usual = Normalise(MEAN, SHIFT, 58.0).to(device)
-    how = How(len(one.batch.labels), device, precision == "bfloat16")
+    how = StepConfig(len(one.batch.labels), device, precision == "bfloat16")
     if precision:
         return net, usual, how
     return net.double(), lambda *pixels: usual(*pixels).double(), how
@@ -182,7 +182,7 @@ def net_crop(one: Case) -> int:
 
 
 def updated(
-    model: nn.Module, net: VGG, one: Case, normalise: Callable[..., Tensor], how: How
+    model: nn.Module, net: VGG, one: Case, normalise: Callable[..., Tensor], how: StepConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of the batch, and how one update changes each weight, in float64 on the CPU."""
     before = {name: value.detach().double().clone() for name, value in net.named_parameters()}
@@ -264,7 +264,7 @@ def check_crops(size: Size) -> list[str]:
     except ImportError as missing:
         print(f"Crops decoded on the GPU are left out: {missing}.\n")
         return []
-    plan, gpu = Plan(0, size.batch, size.crop, SCALES), size.device.index
+    plan, gpu = StreamConfig(0, size.batch, size.crop, SCALES), size.device.index
     usual, other = (
         next(training_stream(images, plan, threads=threads, gpu=where)).pixels.cpu().numpy().astype(np.int16)
         for threads, where in ((1, None), (2, gpu))

@@ -38,7 +38,7 @@ class Row:
     scales: tuple[int, ...]
     scorer: Scorer
     precision: str
-    searched: bool  # whether cudnn tries its algorithms for each shape, as it does for crops (stages/setup.py)
+    searched: bool  # whether cudnn tries its algorithms for each shape, as it does for crops (stages/common.py)
     batch: int = 0
     rates: list[float] = field(default_factory=list)  # images a second
 

@@ -5,7 +5,7 @@ plain loop is torchvision's vgg16 as its reference recipe runs it, in bfloat16: 
 with momentum, cross entropy, input that is normalised already. The contestants take turns; rates are medians over the
 rounds, synchronised at both ends of each. Then net D on the real stream from JPEGs, where DALI is there. Shares are of
 what the machine's own matrix products reach. Prints Markdown for RESULTS.md; the last line is the ratio of the two on
-VGG-16. Needs torch and torchvision alone, DALI and tests/pictures.py's needs for the stream. Minutes on a GPU;
+VGG-16. Needs torch and torchvision alone, DALI and tests/support/images.py's needs for the stream. Minutes on a GPU;
 `--smoke` runs all of it on a CPU with tiny nets in half a minute, and its figures say nothing.
 """
 
@@ -30,20 +30,21 @@ import torch
 from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT)]
 from vgg.cost import training_flops  # noqa: E402
-from vgg.fit import Hooks, How, Recipe, State, fit, optimiser  # noqa: E402
+from vgg.distributed import ALONE  # noqa: E402
+from vgg.fit import Callbacks, State, StepConfig, TrainingSchedule, fit, optimiser  # noqa: E402
 from vgg.gpu import compiled, parts_that_fit  # noqa: E402
 from vgg.images import Images  # noqa: E402
 from vgg.initialise import randomise  # noqa: E402
 from vgg.nets import DROPOUTS, VGG  # noqa: E402
 from vgg.normalise import Normalise  # noqa: E402
-from vgg.ranks import ALONE  # noqa: E402
-from vgg.stream import Batch, Plan, training_stream  # noqa: E402
+from vgg.stream import Batch, StreamConfig, training_stream  # noqa: E402
 
 CLASSES = 1000
 GFLOP = {"A": 45.7, "D": 92.8, "E": 117.8}  # of one training image, worked out by hand from Table 1
-RECIPE = Recipe(1e-4, 1, 0.9, 5e-4, drops=0, patience=1, first_drop=0, tail=0)  # a rate that noise cannot blow up
+# a rate that noise cannot blow up
+RECIPE = TrainingSchedule(1e-4, 1, 0.9, 5e-4, drops=0, patience=1, first_drop=0, tail=0)
 MEAN, SHIFT = torch.tensor([123.7, 116.8, 103.9]), 3.0 * torch.eye(3)
 AIM_SHARE, AIM_RATIO = 0.5, 1.5
 HEIGHT, WIDTH, SCALES, DISTINCT = 375, 500, (256, 512), 256  # of the photographs, in pixels
@@ -162,7 +163,7 @@ def flops(net: str, size: Size | None = None) -> int:
 
 
 def use(precision: str) -> None:
-    """What float32 means to a GPU from now on, as stages/setup.py sets it."""
+    """What float32 means to a GPU from now on, as stages/common.py sets it."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
@@ -241,7 +242,7 @@ class Ours:
                 self.note = ", not compiled after all"
         if self.parts > 1:
             self.note += f", in {self.parts} parts"
-        self.how = How(size.batch, size.device, bfloat16, self.parts)
+        self.how = StepConfig(size.batch, size.device, bfloat16, self.parts)
         self.batch = random_batch(size)
         self.normalise = Normalise(MEAN, SHIFT, 58.0).to(size.device)
 
@@ -255,7 +256,8 @@ class Ours:
         """Train on `batches`, without validation."""
         use(self.precision)
         recipe, state = replace(RECIPE, epochs=epochs), State(learning_rate=RECIPE.learning_rate)
-        hooks = Hooks(lambda: (100.0 - state.step / 1e9, 100.0), lambda *_: None, lambda *_: None)  # never a plateau
+        # never a plateau
+        hooks = Callbacks(lambda: (100.0 - state.step / 1e9, 100.0), lambda *_: None, lambda *_: None)
         fit(self.model, self.sgd, batches, self.normalise, recipe, state, steps, hooks, self.how)
         return state
 
@@ -374,7 +376,7 @@ def print_stream(ours: Contestant, size: Size) -> None:
     print("|:--|--:|--:|--:|")
     print_stream_row("one batch on the device", "", ours, repeat(ours.batch), size)
     for name, gpu in ways.items():
-        batches = training_stream(images, Plan(0, size.batch, size.crop, SCALES), threads=threads, gpu=gpu)
+        batches = training_stream(images, StreamConfig(0, size.batch, size.crop, SCALES), threads=threads, gpu=gpu)
         print_stream_row(name, f"{alone(batches, size):,.0f}", ours, batches, size)
     print(flush=True)
 
@@ -397,7 +399,8 @@ def alone(batches: Iterator[Batch], size: Size) -> float:
 def photographs(size: Size) -> Images:
     """Photograph-like JPEGs in memory. ImportError where DALI, or what makes them, is not there."""
     import nvidia.dali  # noqa: F401
-    from pictures import Pictures, jpeg, photograph
+
+    from tests.support.images import Pictures, jpeg, photograph
 
     random = np.random.default_rng(0)
     distinct = min(DISTINCT, size.photographs)

@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-import foreign  # noqa: E402
+sys.path.insert(0, str(ROOT))
+from tests.support import foreign_files  # noqa: E402
 
 LAUNCH = """
 import resource, subprocess, sys
@@ -28,22 +28,22 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(code)
 """
 PROGRAM = str(Path(sys.executable).parent / "vgg-repro")
-Writer = Callable[[Path, foreign.Layers, foreign.State], object]
+Writer = Callable[[Path, foreign_files.Layers, foreign_files.State], object]
 WRITERS: dict[str, Writer] = {
-    "caffemodel, layers of 2014": lambda path, net, _: path.write_bytes(foreign.caffemodel(net)),
-    "caffemodel, layers since 2015": lambda path, net, _: path.write_bytes(foreign.caffemodel(net, "new")),
-    "MatConvNet": lambda path, net, _: foreign.matconvnet(path, net),
-    "MatConvNet, compressed": lambda path, net, _: foreign.matconvnet(path, net, compress=True),
+    "caffemodel, layers of 2014": lambda path, net, _: path.write_bytes(foreign_files.caffemodel(net)),
+    "caffemodel, layers since 2015": lambda path, net, _: path.write_bytes(foreign_files.caffemodel(net, "new")),
+    "MatConvNet": lambda path, net, _: foreign_files.matconvnet(path, net),
+    "MatConvNet, compressed": lambda path, net, _: foreign_files.matconvnet(path, net, compress=True),
     "PyTorch": lambda path, _, state: torch.save(state, path),
-    "PyTorch, legacy": lambda path, _, state: path.write_bytes(foreign.torch_file(state, legacy=True)),
+    "PyTorch, legacy": lambda path, _, state: path.write_bytes(foreign_files.torch_file(state, legacy=True)),
     "safetensors": lambda path, _, state: save_file(state, path),
 }
 
 
 def main() -> None:
     """Measure each kind and print a row of it."""
-    net = foreign.random_net("D", np.random.default_rng(0), 1.0, classes=1000, width=1.0, fc=4096)
-    layers, state = foreign.layers(net), {name: value.contiguous() for name, value in net.state_dict().items()}
+    net = foreign_files.random_net("D", np.random.default_rng(0), 1.0, classes=1000, width=1.0, fc=4096)
+    layers, state = foreign_files.layers(net), {name: value.contiguous() for name, value in net.state_dict().items()}
     print("| file | GB | import, s | largest process, GiB |\n|:--|--:|--:|--:|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         clone, file = Path(folder) / "clone", Path(folder) / "net"

@@ -28,16 +28,16 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-from pictures import jpeg, photograph  # noqa: E402
-
-from pipeline.facts import Statistics, read_statistics  # noqa: E402
-from pipeline.params import Params, load  # noqa: E402
-from pipeline.paths import shards  # noqa: E402
-from pipeline.shards import Shards  # noqa: E402
-from stages.setup import normaliser  # noqa: E402
+sys.path.insert(0, str(ROOT))
+from pipeline.datasets.facts import Statistics, read_statistics  # noqa: E402
+from pipeline.datasets.shards import Shards  # noqa: E402
+from pipeline.experiment.params import Params  # noqa: E402
+from pipeline.experiment.paths import shards  # noqa: E402
+from pipeline.experiment.validation import load  # noqa: E402
+from stages.common import normaliser  # noqa: E402
+from tests.support.images import jpeg, photograph  # noqa: E402
 from vgg.images import Decoder  # noqa: E402
-from vgg.stream import Plan, training_stream  # noqa: E402
+from vgg.stream import StreamConfig, training_stream  # noqa: E402
 
 HEIGHT, WIDTH, CROP, SCALES, BATCH = 375, 500, 224, (256, 512), 64
 PREPARE = [str(Path(sys.executable).parent / "vgg-repro"), "prepare", "--direct"]
@@ -161,7 +161,7 @@ def our_batches(params: Params, statistics: Statistics) -> Iterator[Tensor]:
     """Batches (64, 3, 224, 224) as training has them, float32 with the mean subtracted and the colours shifted."""
     normalise = normaliser(params, statistics)
     images = Shards(shards(), "train")
-    for batch in training_stream(images, Plan(0, BATCH, CROP, SCALES)):
+    for batch in training_stream(images, StreamConfig(0, BATCH, CROP, SCALES)):
         yield normalise(batch.pixels, batch.colour)
 
 

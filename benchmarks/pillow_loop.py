@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.colours import moments
+from pipeline.datasets.colour_stats import moments
 
 LARGEST = 512
 

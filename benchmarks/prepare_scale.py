@@ -22,15 +22,20 @@ import yaml
 from scipy.io import savemat
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-from pictures import jpeg, photograph  # noqa: E402
+sys.path.insert(0, str(ROOT))
+from tests.support.images import jpeg, photograph  # noqa: E402
 
 SIZES = (1_000, 10_000, 100_000)
 CLASSES, VAL = 10, 100
 SIDE, DISTINCT = 64, 200  # pixels; different photographs, of which the others are copies
 PREPARE = [str(Path(sys.executable).parent / "vgg-repro"), "prepare", "--direct"]
-LIST = "from pathlib import Path; from pipeline.sources.ilsvrc import Ilsvrc; Ilsvrc(Path('archives'), None).listing()"
-START = "from pipeline.sources import ilsvrc, devkit; import scipy.io"
+LIST = (
+    "from pathlib import Path; from pipeline.datasets.sources.ilsvrc import Ilsvrc; "
+    "Ilsvrc(Path('archives'), None).listing()"
+)
+START = (
+    "from pipeline.datasets.sources import ilsvrc; from pipeline.datasets.sources.ilsvrc import devkit; import scipy.io"
+)
 
 
 def main() -> None:

@@ -2,9 +2,10 @@
 
 Where there are several GPUs, a GPU a process: the full net D, batches of 256, bfloat16, compiled. Else on CPU cores,
 one thread a process: a narrow D, batches of 64, float32, gradients exchanged by gloo. Processes are started and find
-each other by stages/ranks.py, gradients are averaged by vgg.ranks and steps are vgg.fit's, as in `vgg-repro train`;
-images lie ready in each. Numbers of processes take turns; speed-ups are medians over the rounds. Prints Markdown for
-RESULTS.md. About three minutes on two idle cores; `--smoke` takes half a minute, and its figures say nothing.
+each other by stages/distributed.py, gradients are averaged by vgg.distributed and steps are vgg.fit's, as in
+`vgg-repro train`; images lie ready in each. Numbers of processes take turns; speed-ups are medians over the rounds.
+Prints Markdown for RESULTS.md. About three minutes on two idle cores; `--smoke` takes half a minute, and its figures
+say nothing.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ import torch
 from gpu_training import MEAN, RECIPE, SHIFT, Size, full, initial, machine, random_batch, use
 from torch import nn
 
-from stages.ranks import launch, team
-from vgg.fit import Hooks, How, State, fit, optimiser
+from stages.distributed import launch, team
+from vgg.distributed import Ranks, data_parallel
+from vgg.fit import Callbacks, State, StepConfig, fit, optimiser
 from vgg.gpu import compiled, parts_that_fit
 from vgg.nets import VGG
 from vgg.normalise import Normalise
-from vgg.ranks import Ranks, data_parallel
 from vgg.stream import Batch
 
 PAPER = 3.75  # section 4.5: the speed-up on four GPUs
@@ -109,8 +110,8 @@ def trained(size: Size, work: Work, ranks: Ranks) -> tuple[State, float]:
     model, parts = made(net, size, bfloat16, ranks)
     moments: list[float] = []
     errors = lambda: (100.0 - state.step / 1e9, 100.0)  # never a plateau
-    hooks = Hooks(errors, lambda *_: None, lambda _: moments.append(time.process_time()))
-    how = How(size.batch, size.device, bfloat16, parts, ranks)
+    hooks = Callbacks(errors, lambda *_: None, lambda _: moments.append(time.process_time()))
+    how = StepConfig(size.batch, size.device, bfloat16, parts, ranks)
     normalise = Normalise(MEAN, SHIFT, 58.0).to(size.device)
     fit(model, sgd, repeat(own_part(size, ranks)), normalise, recipe, state, work.steps, hooks, how)
     return state, moments[-1] - moments[0]

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.params import Params
+    from pipeline.experiment.params import Params
 
 QUIET = "VGG_REPRO_QUIET"  # set where the command that starts DVC shows the table itself
 
 
 def params() -> Params:
     """params.yaml, checked."""
-    from pipeline.params import load
-    from pipeline.sources import check_source
+    from pipeline.datasets.sources import check_source
+    from pipeline.experiment.validation import load
 
     loaded = load()
     check_source(loaded)
@@ -60,8 +60,7 @@ def under_torchrun() -> bool:
 def repro(*words: str, quiet: bool = False) -> None:
     """Run `dvc repro` with `words`; exit with 1 if it fails, and with 130 if it was interrupted."""
     from pipeline.errors import Interrupted
-    from pipeline.orphan import end_with_parent
-    from pipeline.signals import handled
+    from pipeline.system.process_lifetime import end_with_parent, handled
 
     here = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', '')}"}

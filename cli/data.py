@@ -19,9 +19,9 @@ def data(
 
     Example: vgg-repro data
     """
-    from stages.data import main
+    from stages.tools.data import main
 
     chosen = params()
     typer.echo(main(chosen, out))
-    picture = "With a picture of training crops" if chosen.chosen.train else "The page"
+    picture = "With a picture of training crops" if chosen.active.train else "The page"
     typer.echo(f"{picture}: {out / chosen.profile / 'data.md'}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.health.base import Finding
+    from pipeline.doctor.base import Finding
 
 MARKS = {"ok": "ok", "warning": "warning", "failure": "FAILURE"}
 WHAT, MARK = 14, 8  # characters a column
@@ -21,7 +21,7 @@ def doctor() -> None:
 
     Example: vgg-repro doctor
     """
-    from pipeline.health import findings
+    from pipeline.doctor import findings
 
     seen: Counter[str] = Counter()
     for finding in findings():

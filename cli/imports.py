@@ -12,7 +12,7 @@ from cli.common import Direct, Run, params, through_dvc
 
 
 def _complete_input(incomplete: str) -> list[str]:
-    from pipeline.formats.base import CONVENTIONS
+    from pipeline.published.convention import CONVENTIONS
 
     return [name for name in CONVENTIONS if name.startswith(incomplete)]
 
@@ -41,8 +41,8 @@ def import_(
     Example: vgg-repro weights import D-jitter VGG_ILSVRC_16_layers.caffemodel
     """
     from pipeline.errors import UsageError
-    from pipeline.grid import check_imported, check_run
-    from stages.imported import given
+    from pipeline.experiment.targets import check_imported, check_run
+    from stages.imported import input_override
 
     check_run(params(), run)
     if file is not None:
@@ -57,7 +57,7 @@ def import_(
     elif any(one is not None for one in (input, channels, range, mean, deviation, class_map)):
         raise UsageError("options say something of a FILE: name it too")
     chosen = params()
-    given(check_imported(chosen, run))  # its class map may have changed, which DVC does not see
+    input_override(check_imported(chosen, run))  # its class map may have changed, which DVC does not see
 
     def work() -> None:
         from stages.imported import main
@@ -71,11 +71,11 @@ def import_(
 
 def _write_import(run: str, file: Path, said: dict[str, Any], class_map: Path | None) -> None:
     """Write a row of `imports` in params.yaml, once the file is known to fit."""
-    from pipeline.edit import with_row, write
     from pipeline.errors import UsageError
-    from pipeline.files import sha256
-    from pipeline.params import parse
-    from pipeline.paths import PARAMS
+    from pipeline.experiment.params_file import with_row, write
+    from pipeline.experiment.paths import PARAMS
+    from pipeline.experiment.validation import parse
+    from pipeline.system.atomic_files import sha256
     from stages.imported import read
 
     row: dict[str, Any] = {"file": str(file), **said}
@@ -93,8 +93,8 @@ def _write_import(run: str, file: Path, said: dict[str, Any], class_map: Path | 
 def _convention(input: str | None) -> dict[str, Any]:
     """The input of a known kind of net. UsageError for an unknown one."""
     from pipeline.errors import UsageError
-    from pipeline.formats.base import CONVENTIONS
-    from pipeline.params import nearest
+    from pipeline.experiment.validation import nearest
+    from pipeline.published.convention import CONVENTIONS
 
     if input is None:
         return {}

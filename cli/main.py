@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from cli import data, doctor, plan, prepare, report, run, score, stage, status, table, train, weights
-from pipeline.error_log import unexpected
 from pipeline.errors import Failure
+from pipeline.system.error_log import unexpected
 
 app = typer.Typer(
     name="vgg-repro",

@@ -9,8 +9,8 @@ import typer
 from cli.common import params
 
 if TYPE_CHECKING:
-    from pipeline.params import Params
-    from pipeline.plan import Plan
+    from pipeline.experiment.params import Params
+    from pipeline.orchestration.cost_plan import CostPlan
     from reports.plan_page import Speed
 
 NO_TIME = "For times, add --measure, or --images-per-second for a machine that you have in mind."
@@ -31,9 +31,9 @@ def plan(
     Example: vgg-repro plan table4 --images-per-second 500
     """
     from pipeline.errors import UsageError
-    from pipeline.graph import ALWAYS, fates
-    from pipeline.grid import stage_of, within_reach
-    from pipeline.plan import plan as planned
+    from pipeline.experiment.targets import stage_of, within_reach
+    from pipeline.orchestration.cost_plan import plan as planned
+    from pipeline.orchestration.dvc_graph import ALWAYS, forecasts
     from reports.plan_page import plan_page
     from reports.terminal import terminal
 
@@ -41,8 +41,8 @@ def plan(
         raise UsageError("--measure and --images-per-second each say how fast a machine is: give one of them")
     chosen = params()
     named = [f"train@{target}" if target in chosen.runs else stage_of(target) for target in targets or []]
-    asked = fates(within_reach(named, chosen), chosen)
-    found = planned(chosen, [fate for fate in asked if fate.why != ALWAYS])
+    asked = forecasts(within_reach(named, chosen), chosen)
+    found = planned(chosen, [forecast for forecast in asked if forecast.why != ALWAYS])
     speed = _speed(chosen, found, images_per_second, measure)
     nets = {name: run.net for name, run in chosen.runs.items()}
     seconds = speed.seconds(found, nets) if speed else {}
@@ -50,9 +50,9 @@ def plan(
     typer.echo(terminal(plan_page(found, named, seconds, note)), nl=False)
 
 
-def _speed(chosen: Params, found: Plan, images_per_second: float | None, measure: bool) -> Speed | None:
+def _speed(chosen: Params, found: CostPlan, images_per_second: float | None, measure: bool) -> Speed | None:
     """How fast this machine, or the one that somebody has in mind, is."""
-    from pipeline.plan import REFERENCE
+    from pipeline.orchestration.cost_plan import REFERENCE
     from reports.plan_page import Speed, si
 
     if images_per_second is not None:
@@ -61,8 +61,8 @@ def _speed(chosen: Params, found: Plan, images_per_second: float | None, measure
         return Speed(dict.fromkeys(found.nets, rate), rate, f"{said}, and does all else as fast by its arithmetic.")
     if not measure:
         return None
-    from stages.measure import scoring_rate, training_rates
-    from stages.ranks import processes
+    from stages.distributed import processes
+    from stages.tools.measure import scoring_rate, training_rates
 
     scoring = scoring_rate(chosen, found.images.classes)
     if not found.training:
@@ -70,7 +70,7 @@ def _speed(chosen: Params, found: Plan, images_per_second: float | None, measure
     rates, decoded = training_rates(chosen, found)
     listed = ", ".join(f"{net} {rate:.3g}" for net, rate in rates.items())
     how = "with the prepared images" if decoded else "of random pixels: images are still to be decoded"
-    train = chosen.chosen.training
+    train = chosen.active.training
     count = processes(train.processes, train.device)
     shared = f" That is one process; a run here has {count}, and takes at best so many times less." if count > 1 else ""
     said = f"Measured here, images a second in training, {how}: {listed}.{shared}"

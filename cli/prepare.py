@@ -11,12 +11,12 @@ import typer
 from cli.common import Direct, params, repro, through_dvc
 
 if TYPE_CHECKING:
-    from pipeline.params import Params, Profile
-    from pipeline.sources.base import Source
+    from pipeline.datasets.sources.base import Source
+    from pipeline.experiment.params import Params, Profile
 
 
 def _complete_source(incomplete: str) -> list[str]:
-    from pipeline.sources import SOURCES
+    from pipeline.datasets.sources import SOURCES
 
     return [source for source in SOURCES if source.startswith(incomplete)]
 
@@ -67,10 +67,10 @@ def prepare(
 
 def _write(profile: str | None, source: str | None, path: Path | None) -> None:
     """Put a profile in force in params.yaml, and give it a source and a path, and say so."""
-    from pipeline.edit import set_values
+    from pipeline.datasets.sources import source_class
     from pipeline.errors import UsageError
-    from pipeline.params import nearest
-    from pipeline.sources import source_class
+    from pipeline.experiment.params_file import set_values
+    from pipeline.experiment.validation import nearest
 
     known = params()
     chosen = profile or known.profile
@@ -92,7 +92,7 @@ def _write(profile: str | None, source: str | None, path: Path | None) -> None:
 
 def _put_in_force(known: Params, profile: str) -> None:
     """Have a profile chosen in params.yaml, and the nets scored that it is for."""
-    from pipeline.edit import set_values
+    from pipeline.experiment.params_file import set_values
 
     weights = "trained" if known.profiles[profile].train else "published"
     set_values({"profile": profile, "weights": weights}, ())
@@ -115,8 +115,8 @@ def _check(kind: type[Source], profile: Profile, values: Mapping[str, str | None
 
 def _make_missing_shards() -> None:
     """Make the shards again where DVC, which does not track them, thinks all is done: on another machine, say."""
-    from pipeline.paths import shards
-    from pipeline.prepare import is_whole
+    from pipeline.datasets.prepare import is_whole
+    from pipeline.experiment.paths import shards
 
     if not is_whole(shards()):
         repro("--force", "--single-item", "prepare")

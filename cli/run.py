@@ -13,8 +13,8 @@ import typer
 from cli.common import params
 
 if TYPE_CHECKING:
-    from pipeline.params import Params
-    from pipeline.walk import Walk
+    from pipeline.experiment.params import Params
+    from pipeline.orchestration.runner import Walk
 
 Jobs = Annotated[
     int | None, typer.Option(min=1, help="How many stages run at a time; left out: one a GPU, or two without any.")
@@ -41,9 +41,9 @@ def run(
     Example: vgg-repro run table4 --gpus 0,1,2,3
     """
     from pipeline.errors import Interrupted
-    from pipeline.grid import in_part, stage_of, within_reach
-    from pipeline.signals import stopped_by_sigterm
-    from pipeline.walk import STOPPED
+    from pipeline.experiment.targets import in_part, stage_of, within_reach
+    from pipeline.orchestration.runner import STOPPED
+    from pipeline.system.process_lifetime import stopped_by_sigterm
 
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     chosen, named = params(), [stage_of(target) for target in targets or []]
@@ -64,9 +64,9 @@ def run(
 
 def _walk(targets: Sequence[str], chosen: Params, jobs: int | None, gpus: str | None) -> Walk:
     """The walk to `targets`, the machine shared out."""
-    from pipeline.share import Share, chosen_gpus, shares, visible_gpus
-    from pipeline.view import view
-    from pipeline.walk import Walk, foreseen
+    from pipeline.orchestration.live_view import view
+    from pipeline.orchestration.resources import ResourceShare, chosen_gpus, shares, visible_gpus
+    from pipeline.orchestration.runner import Walk, foreseen
 
     mine = visible_gpus() if gpus is None else chosen_gpus(gpus)
     count = jobs or len(mine) or 2
@@ -74,4 +74,4 @@ def _walk(targets: Sequence[str], chosen: Params, jobs: int | None, gpus: str | 
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's; CUDA itself puts fast ones first
     graph, cheap = foreseen(targets, chosen)
     cores = sorted(os.sched_getaffinity(0))
-    return Walk(graph, shares(count, mine, cores), Share(mine), view(named=count > 1), cheap)
+    return Walk(graph, shares(count, mine, cores), ResourceShare(mine), view(named=count > 1), cheap)

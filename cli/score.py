@@ -10,7 +10,7 @@ from cli.common import Direct, Run, params, through_dvc
 
 
 def _complete(incomplete: str) -> list[str]:
-    from pipeline.grid import MODES
+    from pipeline.experiment.grid import MODES
 
     return [mode for mode in MODES if mode.startswith(incomplete)]
 
@@ -24,7 +24,7 @@ def score(
 
     Example: vgg-repro score dense D-384
     """
-    from pipeline.grid import check_imported, check_mode, check_run
+    from pipeline.experiment.targets import check_imported, check_mode, check_run
 
     chosen = params()
     check_mode(chosen, mode, run, direct)

@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Run one DVC stage's work (called b
 @app.callback()
 def stage() -> None:
     """Run one DVC stage's work (called by dvc.yaml)."""
-    from pipeline.orphan import end_with_dvc
+    from pipeline.system.process_lifetime import end_with_dvc
 
     end_with_dvc()
 

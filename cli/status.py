@@ -12,8 +12,8 @@ def status() -> None:
 
     Example: vgg-repro status
     """
-    from pipeline.status import status as stand
+    from pipeline.orchestration.status import status as current_status
     from reports.status_page import status_page
     from reports.terminal import terminal
 
-    typer.echo(terminal(status_page(stand(params()))), nl=False)
+    typer.echo(terminal(status_page(current_status(params()))), nl=False)

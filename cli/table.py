@@ -9,7 +9,7 @@ import typer
 from cli.common import Direct, params, repro
 
 if TYPE_CHECKING:
-    from pipeline.params import Params
+    from pipeline.experiment.params import Params
 
 
 def table(
@@ -20,7 +20,7 @@ def table(
 
     Example: vgg-repro table 4
     """
-    from pipeline.grid import check_table, lacking
+    from pipeline.experiment.targets import check_table, lacking
 
     chosen = params()
     name = check_table(number)
@@ -37,8 +37,8 @@ def table(
 
 def show(chosen: Params, name: str) -> None:
     """Print a table that has been computed."""
-    from pipeline.files import read_json
-    from pipeline.paths import table as path
+    from pipeline.experiment.paths import table as path
+    from pipeline.system.atomic_files import read_json
     from reports.markdown import markdown
     from reports.table_pages import table_section
 
@@ -48,7 +48,7 @@ def show(chosen: Params, name: str) -> None:
 
 def _from_what_there_is(chosen: Params, name: str) -> None:
     """Have DVC score the nets that there are, and compute the table from these scores alone."""
-    from pipeline.grid import within_reach
+    from pipeline.experiment.targets import within_reach
     from stages.table import main
 
     repro(*within_reach([name], chosen), quiet=True)

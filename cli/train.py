@@ -12,11 +12,11 @@ def train(run: Run, direct: Direct = False) -> None:
 
     Example: vgg-repro train D-384
     """
-    from pipeline.grid import check_run
+    from pipeline.experiment.targets import check_run
 
     chosen = params()
     check_run(chosen, run)
-    _ = chosen.chosen.training  # a profile that trains nothing says so before anything begins
+    _ = chosen.active.training  # a profile that trains nothing says so before anything begins
 
     def work() -> None:
         from stages.train import main

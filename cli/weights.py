@@ -19,7 +19,7 @@ def group() -> None:
 
 
 def _complete(incomplete: str) -> list[str]:
-    from pipeline.params import NETS
+    from pipeline.experiment.params import NETS
 
     return [net for net in NETS if net.startswith(incomplete)]
 
@@ -34,11 +34,11 @@ def random(
     Example: vgg-repro weights random A
     """
     from pipeline.errors import UsageError
-    from pipeline.grid import check_net
+    from pipeline.experiment.targets import check_net
 
     chosen = params()
     check_net(net)
-    _ = chosen.chosen.training  # a profile that trains nothing says so before anything begins
+    _ = chosen.active.training  # a profile that trains nothing says so before anything begins
     if not direct and f"random-{net}" not in {run.init for run in chosen.runs.values()}:
         raise UsageError(f"no run of params.yaml begins from random-{net}; to draw them all the same, add --direct")
 
@@ -69,8 +69,8 @@ def check(
     Example: vgg-repro weights check D-jitter --images 1000
     """
     from pipeline.errors import UsageError
-    from pipeline.grid import check_imported
-    from stages.imported import given
+    from pipeline.experiment.targets import check_imported
+    from stages.imported import input_override
 
     chosen = params()
     named = runs or list(chosen.imports)
@@ -79,13 +79,13 @@ def check(
     if chosen.weights == "trained":
         raise UsageError("params.yaml has weights: trained; write weights: published to score published nets")
     for run in named:
-        given(check_imported(chosen, run))
+        input_override(check_imported(chosen, run))
     if not direct:
         repro("prepare", *(f"import@{run}" for run in named), quiet=True)
-    from pipeline.facts import read_facts
+    from pipeline.datasets.facts import read_facts
     from reports.check_page import check_page
     from reports.terminal import terminal
-    from stages.check import main
+    from stages.tools.check import main
 
     found, facts = main(chosen, named, images), read_facts(chosen.profile)
     typer.echo(f"\n{terminal(check_page(found, '' if facts.comparable else facts.about))}")
@@ -106,10 +106,10 @@ def export(
 
     Example: vgg-repro weights export D-256 vgg16.pth
     """
-    from pipeline.grid import check_run
+    from pipeline.experiment.targets import check_run
 
     chosen = params()
     check_run(chosen, run)
-    from stages.export import main
+    from stages.tools.export import main
 
     main(chosen, run, file.expanduser())

@@ -1,1 +1,1 @@
-"""The experiment as data: parameters, the grid, paths, sources, shards, provenance."""
+"""The experiment as data and what works on it, in folders by trade."""

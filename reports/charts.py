@@ -16,7 +16,7 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from pipeline.files import whole
+from pipeline.system.atomic_files import whole
 from vgg.nets import weight_layers
 
 MADE_BY = "vgg-repro"  # stands in every picture's file

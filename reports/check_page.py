@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.verdict import LOST, MARGIN, Checked
+from pipeline.published.agreement import LOST, MARGIN, Checked
 from reports.page import Paragraph, Table, left, right
 from reports.terminal import TerminalBlock
 

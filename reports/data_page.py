@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.datasets.facts import PREPARE, Facts
 from pipeline.errors import Failure
-from pipeline.facts import PREPARE, Facts
-from pipeline.paths import MANIFEST
+from pipeline.experiment.paths import MANIFEST
 from reports.page import Block, Bullets, Code, Figure, Heading, Inline, Page, Paragraph, Table, left, right
 from reports.phrases import NONE, number
 

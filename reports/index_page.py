@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipeline.grid import TITLES
-from pipeline.progress import duration
+from pipeline.experiment.grid import TITLES
+from pipeline.system.progress import duration
 from reports.figures import DEPTH
 from reports.page import Block, Bullets, Code, Figure, Heading, Link, Page, Paragraph, Table, Text, left
 from reports.page_parts import comparability_warning

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.errors import Failure
-from pipeline.files import write_text
-from pipeline.grid import TITLES
+from pipeline.experiment.grid import TITLES
+from pipeline.system.atomic_files import write_text
 from reports.charts import MADE_BY
 from reports.figures import FIGURES, SHALLOW, draw_figures
 from reports.index_page import index_page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.grid import TITLES
+from pipeline.experiment.grid import TITLES
 from reports.page import Code, Inline
 
 NONE = "–"

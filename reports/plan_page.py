@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.plan import Cost, Plan
-from pipeline.progress import duration
+from pipeline.orchestration.cost_plan import Cost, CostPlan
+from pipeline.system.progress import duration
 from reports.page import Paragraph, Preformatted, Table, left, right
 from reports.phrases import NONE
 from reports.terminal import TerminalBlock
@@ -25,13 +25,15 @@ class Speed:
     scoring: float
     source: str  # where that is known from, a sentence
 
-    def seconds(self, plan: Plan, nets: Mapping[str, str]) -> dict[str, float]:
+    def seconds(self, plan: CostPlan, nets: Mapping[str, str]) -> dict[str, float]:
         """The time of each stage that would run; `nets` has each run's."""
         found = {cost.stage: cost.flops / self.training[nets[cost.name]] for cost in plan.training}
         return found | {cost.stage: cost.flops / self.scoring for cost in plan.scoring}
 
 
-def plan_page(plan: Plan, targets: Sequence[str], seconds: Mapping[str, float], note: str) -> Iterator[TerminalBlock]:
+def plan_page(
+    plan: CostPlan, targets: Sequence[str], seconds: Mapping[str, float], note: str
+) -> Iterator[TerminalBlock]:
     """Yield all of it. `seconds` has the time of each stage that would run, or nothing; `note` says whence."""
     yield Paragraph(_head(plan, targets))
     if stages := _stages(plan):
@@ -49,35 +51,39 @@ def plan_page(plan: Plan, targets: Sequence[str], seconds: Mapping[str, float], 
             yield Paragraph(note)
 
 
-def _head(plan: Plan, targets: Sequence[str]) -> str:
-    counts = Counter(fate.what for fate in plan.fates)
+def _head(plan: CostPlan, targets: Sequence[str]) -> str:
+    counts = Counter(forecast.what for forecast in plan.forecasts)
     what = ", ".join(targets) if targets else "everything"
     return (
-        f"Profile {plan.profile}, {what}: {len(plan.fates)} stages, {counts['done']} up to date, "
+        f"Profile {plan.profile}, {what}: {len(plan.forecasts)} stages, {counts['done']} up to date, "
         f"{counts['cached']} from the cache, {counts['run']} to run."
     )
 
 
-def _stages(plan: Plan) -> str:
+def _stages(plan: CostPlan) -> str:
     """Each stage that is not up to date, and why."""
-    width = max((len(fate.stage) for fate in plan.fates), default=0)
-    return "\n".join(f"{fate.what:7} {fate.stage:{width}}  {fate.why}" for fate in plan.fates if fate.what != "done")
+    width = max((len(forecast.stage) for forecast in plan.forecasts), default=0)
+    return "\n".join(
+        f"{forecast.what:7} {forecast.stage:{width}}  {forecast.why}"
+        for forecast in plan.forecasts
+        if forecast.what != "done"
+    )
 
 
-def _images(plan: Plan) -> str:
+def _images(plan: CostPlan) -> str:
     images = plan.images
     source = "as prepared" if images.counted else "as the source is known to have; none is prepared yet"
     training = f"{images.train:,} training and " if images.train else ""
     return f"{training}{images.val:,} validation images of {images.classes} classes, {source}."
 
 
-def _training(plan: Plan, seconds: Mapping[str, float]) -> Table:
+def _training(plan: CostPlan, seconds: Mapping[str, float]) -> Table:
     columns = (*left("to train"), *right("images", "iterations", *AMOUNTS, *["time"] * bool(seconds)))
     rows = ((cost.name, *_counts(cost), *_amounts(cost, seconds)) for cost in plan.training)
     return Table(columns, tuple(rows))
 
 
-def _scoring(plan: Plan, seconds: Mapping[str, float]) -> Table:
+def _scoring(plan: CostPlan, seconds: Mapping[str, float]) -> Table:
     amounts = right("images x scales", "passes", *AMOUNTS, *["time"] * bool(seconds))
     rows = ((cost.name, _how(cost), *_counts(cost), *_amounts(cost, seconds)) for cost in plan.scoring)
     return Table((*left("to score", "how"), *amounts), tuple(rows))
@@ -97,7 +103,7 @@ def _amounts(cost: Cost, seconds: Mapping[str, float]) -> list[str]:
     return found + ([duration(seconds[cost.stage])] if seconds else [])
 
 
-def _turns(plan: Plan) -> str:
+def _turns(plan: CostPlan) -> str:
     turns = plan.waves()
     if len(turns) == 1:
         return f"None of these runs waits for another: {', '.join(turns[0])}."
@@ -105,13 +111,13 @@ def _turns(plan: Plan) -> str:
     return "Runs on one line need not wait for each other:\n" + "\n".join(lines)
 
 
-def _totals(plan: Plan, seconds: Mapping[str, float]) -> str:
+def _totals(plan: CostPlan, seconds: Mapping[str, float]) -> str:
     lines = list(_sums(plan, seconds))
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:{width}}  {text}" for name, text in lines)
 
 
-def _sums(plan: Plan, seconds: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+def _sums(plan: CostPlan, seconds: Mapping[str, float]) -> Iterator[tuple[str, str]]:
     for name, costs in (("training", plan.training), ("scoring", plan.scoring)):
         time = f", {duration(sum(seconds[cost.stage] for cost in costs))}" if seconds else ""
         if costs:

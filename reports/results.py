@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.grid import TITLES
-from pipeline.paths import facts, results, table
+from pipeline.experiment.grid import TITLES
+from pipeline.experiment.paths import facts, results, table
 
 NO_DATA = ("table1", "table2")  # of the nets alone
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.grid import MODES
-from pipeline.progress import duration, gigabytes
-from pipeline.status import RunStatus, Status
+from pipeline.experiment.grid import MODES
+from pipeline.orchestration.status import RunStatus, Status
+from pipeline.system.progress import duration, gigabytes
 from reports.page import Paragraph, Preformatted, Table, left
 from reports.phrases import NONE
 from reports.terminal import TerminalBlock
@@ -14,7 +14,7 @@ WORDS = {"done": "done", "part": "in part", "cached": "in the cache", "run": "to
 
 def status_page(status: Status) -> tuple[TerminalBlock, ...]:
     """Return the data, a line a run, the tables, and the checkpoints that are of no use any more."""
-    rows = ((one.name, _stand(one), *(_score(one, mode) for mode in MODES), _tables(one)) for one in status.runs)
+    rows = ((one.name, _state(one), *(_score(one, mode) for mode in MODES), _tables(one)) for one in status.runs)
     whose = "training" if status.weights == "trained" else "weights"
     columns = left("run", whose, *(f"{mode}, best Q" for mode in MODES), "in tables")
     return (Paragraph(_head(status)), Table(columns, tuple(rows)), Paragraph(_done(status)), *_old(status))
@@ -32,10 +32,10 @@ def _head(status: Status) -> str:
     return f"Profile {status.profile}: {facts.source}, {counts}, {here}."
 
 
-def _stand(one: RunStatus) -> str:
-    if one.stand == "trained":
+def _state(one: RunStatus) -> str:
+    if one.state == "trained":
         return "trained" if one.error is None else f"trained, error {one.error:.1f} %"
-    if one.stand in ("training", "stopped") and one.running:
+    if one.state in ("training", "stopped") and one.running:
         return _running(one)
     before = "" if one.error is None else f"; last time {one.error:.1f} %"
     said = {
@@ -45,14 +45,14 @@ def _stand(one: RunStatus) -> str:
         "to import": "published weights, to be imported",
         "no net": NONE,
     }
-    return said.get(one.stand, "ready") + before
+    return said.get(one.state, "ready") + before
 
 
 def _running(one: RunStatus) -> str:
     assert one.running is not None
     found = one.running
     error = f", error {found.top1:.1f} %" if found.top1 is not None else ""
-    if one.stand == "stopped":
+    if one.state == "stopped":
         return f"stopped in epoch {found.epoch + 1} of {found.epochs}{error}; goes on from its checkpoint"
     loss = f", loss {found.loss:.3f}" if found.loss is not None else ""
     left = f", at most {duration(found.left)} left" if found.left is not None else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.progress import duration
+from pipeline.system.progress import duration
 from reports.figures import CURVES
 from reports.page import Figure, Heading, Page, Paragraph, Table, left, right
 from reports.page_parts import ALL_TABLES, comparability_warning

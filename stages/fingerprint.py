@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.files import write_json
-from pipeline.params import Params
-from pipeline.paths import FINGERPRINT
-from pipeline.sources import seen_from_outside
+from pipeline.datasets.sources import seen_from_outside
+from pipeline.experiment.params import Params
+from pipeline.experiment.paths import FINGERPRINT
+from pipeline.system.atomic_files import write_json
 
 
 def main(params: Params) -> None:

@@ -7,18 +7,18 @@ from typing import Any
 
 import torch
 
+from pipeline.datasets.facts import read_facts
 from pipeline.errors import Failure
-from pipeline.facts import read_facts
-from pipeline.files import sha256, write_json
-from pipeline.formats import Given, Imported, load
-from pipeline.formats.classmap import is_as_given
-from pipeline.formats.known import hashes, recognised
-from pipeline.grid import check_imported
-from pipeline.params import Import, Params
-from pipeline.paths import facts, record, weights
+from pipeline.experiment.params import Import, Params
+from pipeline.experiment.paths import facts, record, weights
+from pipeline.experiment.targets import check_imported
+from pipeline.published import ConvertedWeights, InputOverride, load
+from pipeline.published.class_map import is_as_given
+from pipeline.published.known_files import hashes, recognised
+from pipeline.system.atomic_files import sha256, write_json
 from reports.page import plain_text
 from reports.phrases import published_net
-from stages.setup import save_tensors
+from stages.common import save_tensors
 
 
 def main(params: Params, name: str) -> None:
@@ -37,23 +37,23 @@ def main(params: Params, name: str) -> None:
     print(f"{name}: net {net} of {said['outputs']:,} classes ({found.kind}), {plain_text(published_net(said))}")
 
 
-def read(params: Params, name: str) -> Imported:
+def read(params: Params, name: str) -> ConvertedWeights:
     """The published net of the run `name`, from the file that `imports` has for it."""
     row = check_imported(params, name)
-    return load(Path(row.file), params.runs[name].net, params.chosen.net, given(row))
+    return load(Path(row.file), params.runs[name].net, params.active.net, input_override(row))
 
 
-def given(row: Import) -> Given:
+def input_override(row: Import) -> InputOverride:
     """What a row of `imports` says of its file. Failure if its class map is another than it was."""
     if not is_as_given(row):
         raise Failure(
             f"the class map {row.class_map} is missing or has changed since it was given: import the net again with it"
         )
     path = Path(row.class_map) if row.class_map else None
-    return Given(row.channels, row.range, row.mean, row.deviation, path)
+    return InputOverride(row.channels, row.range, row.mean, row.deviation, path)
 
 
-def _record(params: Params, name: str, file: Path, found: Imported) -> dict[str, Any]:
+def _record(params: Params, name: str, file: Path, found: ConvertedWeights) -> dict[str, Any]:
     sums = hashes(file)
     known, row = recognised(sums), params.imports[name]
     told = [key for key in ("channels", "range", "mean", "deviation") if getattr(row, key) is not None]

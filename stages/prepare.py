@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.manifest import tally
-from pipeline.params import Params
-from pipeline.paths import MANIFEST
-from pipeline.prepare import prepare
+from pipeline.datasets.manifest import tally
+from pipeline.datasets.prepare import prepare
+from pipeline.experiment.params import Params
+from pipeline.experiment.paths import MANIFEST
 
 
 def main(params: Params) -> None:
@@ -21,4 +21,4 @@ def main(params: Params) -> None:
     if left_out or doubtful:
         print(f"{left_out} left out, {doubtful} kept with a warning: `vgg-repro data` says which and why")
     if small:
-        print(f"{small} smaller than the crop of {params.chosen.net.crop} pixels: they are enlarged")
+        print(f"{small} smaller than the crop of {params.active.net.crop} pixels: they are enlarged")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pipeline.facts import read_statistics
-from pipeline.params import RANDOM, Params
-from pipeline.paths import weights
-from stages.setup import build, save_tensors, weights_of
+from pipeline.datasets.facts import read_statistics
+from pipeline.experiment.params import RANDOM, Params
+from pipeline.experiment.paths import weights
+from stages.common import build, save_tensors, weights_of
 from vgg.initialise import randomise
 
 
 def main(params: Params, net: str) -> None:
     """Draw the weights of `net` and write them."""
-    size, classes = params.chosen.net, read_statistics().classes
+    size, classes = params.active.net, read_statistics().classes
     fresh = build(params, net, classes)
-    randomise(fresh, size.init, size.std, size.last_std, params.chosen.training.seed)
+    randomise(fresh, size.init, size.std, size.last_std, params.active.training.seed)
     save_tensors(weights(RANDOM + net), {"net": net, "weights": weights_of(fresh)})

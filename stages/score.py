@@ -9,30 +9,30 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.device import in_use
+from pipeline.datasets.facts import read_statistics
 from pipeline.errors import Failure
-from pipeline.facts import read_statistics
-from pipeline.files import sha256, whole, write_json
-from pipeline.grid import scales_of
-from pipeline.params import Params
-from pipeline.paths import errors, posteriors, weights
-from pipeline.progress import Progress
-from pipeline.provenance import provenance
-from stages.ranks import shared
-from stages.setup import open_shards, posteriors_at, read_record, scorer_of
+from pipeline.experiment.grid import scales_of
+from pipeline.experiment.params import Params
+from pipeline.experiment.paths import errors, posteriors, weights
+from pipeline.results.provenance import provenance
+from pipeline.system.atomic_files import sha256, whole, write_json
+from pipeline.system.devices import in_use
+from pipeline.system.progress import Progress
+from stages.common import open_shards, posteriors_at, read_record, scorer_of
+from stages.distributed import shared
+from vgg.distributed import Ranks
 from vgg.errors import error, top_k
-from vgg.ranks import Ranks
 
 
 def main(params: Params, name: str, mode: str) -> None:
     """Score the run `name` in `mode` on the validation images, in as many processes as the parameters say."""
-    shared(params.chosen.score, f"{mode} {name}", _score, params, name, mode)
+    shared(params.active.score, f"{mode} {name}", _score, params, name, mode)
 
 
 def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ranks) -> None:
     """As `main`; this process's part of it."""
     started = time.monotonic()
-    run, score = params.runs[name], params.chosen.score
+    run, score = params.runs[name], params.active.score
     statistics = read_statistics()
     images = open_shards(params, "val", statistics)
     scored = weights(name, params.weights)

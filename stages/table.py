@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline.facts import read_facts
-from pipeline.files import write_json
-from pipeline.params import Params
-from pipeline.paths import facts, table
-from pipeline.provenance import provenance
-from reports.tables import table as compute
+from pipeline.datasets.facts import read_facts
+from pipeline.experiment.params import Params
+from pipeline.experiment.paths import facts, table
+from pipeline.results.provenance import provenance
+from pipeline.results.tables import table as compute
+from pipeline.system.atomic_files import write_json
 
 
 def main(params: Params, name: str) -> None:

@@ -14,23 +14,23 @@ from typing import Any
 
 import torch
 
-from pipeline.device import in_use
+from pipeline.datasets.facts import Statistics, read_statistics
 from pipeline.errors import Failure
-from pipeline.facts import Statistics, read_statistics
-from pipeline.files import sha256, write_json, write_text
-from pipeline.grid import single_scale
-from pipeline.lock import alone
-from pipeline.params import Params
-from pipeline.paths import checkpoints, history, summary, weights
-from pipeline.progress import duration, gigabytes
-from pipeline.provenance import provenance
-from pipeline.running import LOCK, identity, old_checkpoints
-from stages.ranks import shared
-from stages.setup import save_tensors, weights_of
+from pipeline.experiment.grid import single_scale
+from pipeline.experiment.params import Params
+from pipeline.experiment.paths import checkpoints, history, summary, weights
+from pipeline.orchestration.heartbeat import LOCK, identity, old_checkpoints
+from pipeline.results.provenance import provenance
+from pipeline.system.atomic_files import sha256, write_json, write_text
+from pipeline.system.devices import in_use
+from pipeline.system.locks import alone
+from pipeline.system.progress import duration, gigabytes
+from stages.common import save_tensors, weights_of
+from stages.distributed import shared
 from stages.trainer import Trainer
+from vgg.distributed import Ranks
 from vgg.errors import top_k, wilson
-from vgg.fit import Row, stalled
-from vgg.ranks import Ranks
+from vgg.fit import EpochRecord, stalled
 
 FLOATS = ("loss", "learning_rate", "top1", "topk", "images_per_second", "waited")  # columns rounded to six digits
 
@@ -40,12 +40,12 @@ def main(params: Params, name: str) -> None:
 
     In as many processes as the parameters say, which changes nothing but rounding.
     """
-    shared(params.chosen.training, f"train {name}", _train, params, name)
+    shared(params.active.training, f"train {name}", _train, params, name)
 
 
 def _train(params: Params, name: str, where: torch.device, ranks: Ranks) -> None:
     """As `main`; this process's part of it. The first process alone holds the lock and writes."""
-    started, batch = time.monotonic(), params.chosen.training.batch
+    started, batch = time.monotonic(), params.active.training.batch
     if ranks.size > batch:
         raise Failure(f"{ranks.size} processes are more than the {batch} images of a batch")
     statistics = read_statistics()
@@ -76,7 +76,7 @@ def _write(params: Params, name: str, statistics: Statistics, trainer: Trainer, 
     state, run = trainer.state, trainer.run
     save_tensors(weights(name), {"net": run.net, "weights": weights_of(trainer.net)})
     text = io.StringIO(newline="")
-    table = csv.DictWriter(text, [column.name for column in fields(Row)], lineterminator="\n")
+    table = csv.DictWriter(text, [column.name for column in fields(EpochRecord)], lineterminator="\n")
     table.writeheader()
     table.writerows({**asdict(row), **{key: f"{getattr(row, key):.6g}" for key in FLOATS}} for row in state.rows)
     write_text(history(params.profile, name), text.getvalue())
@@ -103,11 +103,11 @@ def _summary(params: Params, name: str, statistics: Statistics, trainer: Trainer
         "centre_crop": {"test_scale": single_scale(run), "k": top_k(trainer.classes), "top1": found.error,
                         "top1_low": found.low, "top1_high": found.high, "topk": last.topk, "images": images},
         "weights_sha256": sha256(weights(name)),
-        "seed": params.chosen.training.seed,
-        "precision": in_use(params.chosen.training.precision, trainer.where.type),
+        "seed": params.active.training.seed,
+        "precision": in_use(params.active.training.precision, trainer.where.type),
         "data": statistics.manifest,
         "provenance": {
-            **provenance(str(trainer.where), params.chosen.training.threads, seconds, trainer.ranks.size),
+            **provenance(str(trainer.where), params.active.training.threads, seconds, trainer.ranks.size),
             "images_per_second": round(median(row.images_per_second for row in state.rows), 1),
             "waited": round(median(row.waited for row in state.rows), 2),  # per cent of the time, for images
         },

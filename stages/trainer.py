@@ -10,26 +10,25 @@ from types import FrameType
 import torch
 from torch import nn
 
-from pipeline.device import slow_in_bfloat16
+from pipeline.datasets.facts import Statistics
+from pipeline.datasets.sources.base import SPLITS
 from pipeline.errors import Failure, Interrupted
-from pipeline.facts import Statistics
-from pipeline.grid import single_scale
-from pipeline.params import Params
-from pipeline.paths import weights
-from pipeline.progress import Progress
-from pipeline.running import Running, asked, here, tell
-from pipeline.signals import handled, stop_signals
-from pipeline.sources.base import SPLITS
-from stages.setup import build, check_trained_on, load_tensors, normaliser, open_shards, save_tensors, weights_of
+from pipeline.experiment.grid import single_scale
+from pipeline.experiment.params import Params
+from pipeline.experiment.paths import weights
+from pipeline.orchestration.heartbeat import Running, asked, here, tell
+from pipeline.system.devices import slow_in_bfloat16
+from pipeline.system.process_lifetime import handled, stop_signals
+from pipeline.system.progress import Progress
+from stages.common import build, check_trained_on, load_tensors, normaliser, open_shards, save_tensors, weights_of
+from vgg.distributed import Ranks, data_parallel
 from vgg.errors import error, top_k
-from vgg.fit import Hooks, How, Recipe, State, fit, momenta, optimiser, stalled
-from vgg.gpu import compiled, parts_that_fit
+from vgg.fit import Callbacks, State, StepConfig, TrainingSchedule, fit, momenta, optimiser, stalled
+from vgg.gpu import compiled, parts_that_fit, ran_out
 from vgg.images import rescaled_batches
 from vgg.initialise import randomise, warm_start
-from vgg.memory import ran_out
-from vgg.ranks import Ranks, data_parallel
 from vgg.score import Scorer, centre
-from vgg.stream import Plan, steps_per_epoch, training_stream
+from vgg.stream import StreamConfig, steps_per_epoch, training_stream
 
 SAY_EVERY = 5.0  # seconds between words on how far it is, for `vgg-repro status`
 SAVE_EVERY = 300.0  # seconds between checkpoints inside an epoch; there is one at the end of each epoch
@@ -42,11 +41,11 @@ class Trainer:
     def __init__(
         self, params: Params, name: str, statistics: Statistics, where: torch.device, folder: Path, ranks: Ranks
     ) -> None:
-        run, train, kind = params.runs[name], params.chosen.training, params.chosen.recipes[params.runs[name].recipe]
-        size = params.chosen.net
+        run, train, kind = params.runs[name], params.active.training, params.active.recipes[params.runs[name].recipe]
+        size = params.active.net
         self.params, self.name, self.run, self.where, self.folder, self.ranks = params, name, run, where, folder, ranks
         self.statistics, self.classes = statistics, statistics.classes
-        self.recipe = Recipe(
+        self.recipe = TrainingSchedule(
             kind.learning_rate, kind.epochs, train.momentum, train.weight_decay, train.drops, train.patience,
             kind.first_drop, train.tail,
         )  # fmt: skip
@@ -57,7 +56,7 @@ class Trainer:
         self.normalise = normaliser(params, statistics).to(where)
         self.train_images, self.val_images = (open_shards(params, split, statistics) for split in SPLITS)
         low, high = (size.pixels(scale) for scale in run.scales)
-        self.plan = Plan(train.seed, train.batch, size.crop, (low, high))
+        self.plan = StreamConfig(train.seed, train.batch, size.crop, (low, high))
         try:
             self.steps = steps_per_epoch(len(self.train_images), train.batch)
         except ValueError as reason:
@@ -95,10 +94,10 @@ class Trainer:
         print(f"{self.name}: resumed at step {self.state.step} of at most {self.steps * self.recipe.epochs}")
 
     def _start(self) -> None:
-        size = self.params.chosen.net
+        size = self.params.active.net
         check_trained_on(self.params, self.run.init, self.statistics)
         initial = load_tensors(weights(self.run.init), _maker(self.run.init))
-        randomise(self.net, size.init, size.std, size.last_std, self.params.chosen.training.seed)
+        randomise(self.net, size.init, size.std, size.last_std, self.params.active.training.seed)
         try:
             warm_start(self.net, initial["weights"], initial["net"] == self.run.net)
         except ValueError as reason:
@@ -106,23 +105,23 @@ class Trainer:
 
     def train(self) -> None:
         """Fit the net; on SIGINT, SIGTERM or SIGHUP write a checkpoint first and raise Interrupted."""
-        if slow_in_bfloat16(self.params.chosen.training.precision, self.where.type):
+        if slow_in_bfloat16(self.params.active.training.precision, self.where.type):
             print(f"{self.name}: this CPU has no bfloat16 units; precision: float32 in params.yaml is faster here")
-        train, ranks = self.params.chosen.training, self.ranks
+        train, ranks = self.params.active.training, self.ranks
         where = (self.state.step, ranks.rank, ranks.size, train.threads, self.where.index)
         batches = training_stream(self.train_images, self.plan, *where)
         torch.backends.cudnn.benchmark = True  # all crops have one shape, here and in validation
         total = self.steps * self.recipe.epochs
         try:
             model, parts = self._model()
-            how = How(train.batch, self.where, train.precision == "bfloat16", parts, ranks)
+            how = StepConfig(train.batch, self.where, train.precision == "bfloat16", parts, ranks)
             with (
                 handled(self._ask_to_stop, *stop_signals()),
                 Progress(f"train {self.name}", total, "steps", self.state.step) as self.progress,
             ):
                 fit(
                     model, self.sgd, batches, self.normalise, self.recipe, self.state,
-                    self.steps, Hooks(self.validate, self._after_step, self._after_epoch, lambda: self.stop), how,
+                    self.steps, Callbacks(self.validate, self._after_step, self._after_epoch, lambda: self.stop), how,
                 )  # fmt: skip
         except FloatingPointError as reason:
             raise Failure(f"{self.name}: {reason}. {_ADVICE}") from None
@@ -139,7 +138,7 @@ class Trainer:
         model = data_parallel(self.net, self.where, self.ranks)
         if self.where.type != "cuda":
             return model, 1
-        train, crop = self.params.chosen.training, self.params.chosen.net.crop
+        train, crop = self.params.active.training, self.params.active.net.crop
         bfloat16 = train.precision == "bfloat16"
         images = len(range(self.ranks.rank, train.batch, self.ranks.size))
         parts = self.ranks.maximum(parts_that_fit(self.net, images, crop, bfloat16), self.where)
@@ -149,7 +148,7 @@ class Trainer:
 
     def validate(self) -> tuple[float, float]:
         """Top-1 and top-k error in per cent at one centre crop, images rescaled to the run's own Q."""
-        profile = self.params.chosen
+        profile = self.params.active
         ranks, bfloat16 = self.ranks, profile.training.precision == "bfloat16"
         scorer = Scorer(self.net, self.normalise, profile.net.crop, self.where, bfloat16, ranks=ranks)
         batches = rescaled_batches(

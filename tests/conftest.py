@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clones import Reproduction, reproduce
 from filelock import FileLock
+
+from tests.support.clones import Reproduction, reproduce
 
 SEED = "TEST_SEED"  # a number, or `fresh`; every random input of a run follows from it
 USUAL = "0"

@@ -17,19 +17,43 @@ import yaml
 ROOT = Path(__file__).parent.parent
 STAMPS = Path(__file__).parent / "method.json"
 DECODING = ["vgg/draws.py", "vgg/images.py"]
-SCORING = [*DECODING, "vgg/nets.py", "vgg/normalise.py", "vgg/score.py", "vgg/errors.py", "pipeline/grid.py"]
-SCORING = [*SCORING, "vgg/ranks.py", "vgg/memory.py", "stages/setup.py"]
+SCORING = [
+    *DECODING,
+    "vgg/nets.py",
+    "vgg/normalise.py",
+    "vgg/score.py",
+    "vgg/errors.py",
+    "pipeline/experiment/grid.py",
+    "pipeline/experiment/targets.py",
+]
+SCORING = [*SCORING, "vgg/distributed.py", "vgg/gpu.py", "stages/common.py"]
 TRAINING = ["stages/random.py", "stages/trainer.py"]
-PREPARING = ["pipeline/prepare.py", "pipeline/shardwork.py", "pipeline/shards.py", "pipeline/picture.py"]
-PREPARING = [*PREPARING, "pipeline/colours.py", "pipeline/manifest.py"]
-PREPARING += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "pipeline" / "sources").glob("*.py"))
-PUBLISHED = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "pipeline" / "formats").glob("*.py"))
+PREPARING = [
+    "pipeline/datasets/prepare.py",
+    "pipeline/datasets/dataset_key.py",
+    "pipeline/datasets/shard_worker.py",
+    "pipeline/datasets/shards.py",
+    "pipeline/datasets/image_file.py",
+]
+PREPARING = [*PREPARING, "pipeline/datasets/colour_stats.py", "pipeline/datasets/manifest.py"]
+PREPARING += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "pipeline" / "datasets" / "sources").rglob("*.py"))
+PUBLISHED = sorted(
+    str(path.relative_to(ROOT))
+    for path in (ROOT / "pipeline" / "published").glob("*.py")
+    if path.name != "agreement.py"
+)
 STEPS = {
     "prepare": [*DECODING, *PREPARING],
     "published": [*PUBLISHED, "stages/imported.py"],
     "train": [*SCORING, "vgg/initialise.py", "vgg/stream.py", "vgg/fit.py", *TRAINING],
     "score": [*SCORING, "stages/score.py"],
-    "table": ["vgg/errors.py", "pipeline/grid.py", "reports/tables.py"],
+    "table": [
+        "vgg/errors.py",
+        "pipeline/experiment/grid.py",
+        "pipeline/experiment/targets.py",
+        "pipeline/results/tables.py",
+        "pipeline/results/scores.py",
+    ],
 }
 
 

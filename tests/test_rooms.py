@@ -69,3 +69,39 @@ def test_no_file_is_unpickled_as_code() -> None:
     found = {str(path): [*code_runners(tree)] for path, tree in TREES.items()}
     assert {path: calls for path, calls in found.items() if calls} == {}
     assert [str(path) for path, tree in TREES.items() if imported(tree) & PICKLES] == []
+
+
+TRADES = {  # the folders of pipeline/, each with those that it may import besides itself, errors.py and vgg
+    "system": set[str](),
+    "experiment": {"system"},
+    "datasets": {"system", "experiment"},
+    "published": {"system", "experiment", "datasets"},
+    "results": {"system", "experiment", "datasets"},
+    "orchestration": {"system", "experiment", "datasets"},
+    "doctor": {"system", "experiment", "datasets", "published", "results", "orchestration"},
+}
+
+
+def trades_in(tree: ast.Module) -> set[str]:
+    """Return the folders of pipeline/ that a file imports from."""
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return {name.split(".")[1] for name in names if name.startswith("pipeline.")} & set(TRADES)
+
+
+def test_the_trades_of_the_pipeline_import_one_way() -> None:
+    wrong = {}
+    for path in sorted((ROOT / "pipeline").rglob("*.py")):
+        trade = path.relative_to(ROOT / "pipeline").parts[0]
+        allowed = {trade, *TRADES.get(trade, ())}  # what lies in pipeline/ itself imports no trade
+        wrong[str(path.relative_to(ROOT))] = sorted(trades_in(ast.parse(path.read_text())) - allowed)
+    assert {path: trades for path, trades in wrong.items() if trades} == {}
+
+
+def test_every_folder_of_the_pipeline_is_a_trade() -> None:
+    folders = {path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")}
+    assert folders == set(TRADES)

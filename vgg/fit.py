@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from vgg.distributed import ALONE, Ranks
 from vgg.initialise import weighted
 from vgg.nets import VGG
 from vgg.normalise import Normalise
-from vgg.ranks import ALONE, Ranks
 from vgg.stream import Batch
 
 DROP = 0.1  # section 3.1: the learning rate "was decreased by a factor of 10"
@@ -25,7 +25,7 @@ STALL = 0.01  # a loss within this share of ln K is that of a net that has learn
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingSchedule:
     """How a net is trained; epochs count from 0."""
 
     learning_rate: float
@@ -39,7 +39,7 @@ class Recipe:
 
 
 @dataclass
-class Row:
+class EpochRecord:
     """One epoch of the history; errors in per cent."""
 
     step: int
@@ -63,7 +63,7 @@ class State:
     stale: int = 0  # epochs since
     loss: float = 0.0  # sum over this epoch's steps so far
     done: bool = False
-    rows: list[Row] = field(default_factory=list)
+    rows: list[EpochRecord] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
@@ -72,11 +72,11 @@ class State:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> State:
         """The state that `as_dict` wrote."""
-        return cls(**{**values, "rows": [Row(**row) for row in values["rows"]]})
+        return cls(**{**values, "rows": [EpochRecord(**row) for row in values["rows"]]})
 
 
 @dataclass(frozen=True)
-class How:
+class StepConfig:
     """How a step is computed; all but the number of images changes the result by rounding alone."""
 
     images: int  # of a whole batch, over all parts and processes
@@ -87,7 +87,7 @@ class How:
 
 
 @dataclass(frozen=True)
-class Hooks:
+class Callbacks:
     """What the surroundings do while a net trains."""
 
     validate: Callable[[], tuple[float, float]]  # top-1 and top-k error in per cent
@@ -96,7 +96,7 @@ class Hooks:
     stop: Callable[[], bool] = lambda: False  # whether this process is asked to stop
 
 
-def optimiser(net: VGG, recipe: Recipe, layers: str = "all") -> torch.optim.SGD:
+def optimiser(net: VGG, recipe: TrainingSchedule, layers: str = "all") -> torch.optim.SGD:
     """SGD over all layers or, with `layers` "fc", the FC layers only; weight decay falls on biases too."""
     for name, layer in weighted(net).items():
         layer.requires_grad_(layers == "all" or name.startswith("fc"))
@@ -120,11 +120,11 @@ def fit(
     sgd: torch.optim.SGD,
     batches: Iterator[Batch],
     normalise: Normalise,
-    recipe: Recipe,
+    recipe: TrainingSchedule,
     state: State,
     steps: int,
-    hooks: Hooks,
-    how: How,
+    hooks: Callbacks,
+    how: StepConfig,
 ) -> None:
     """Train `model` in place from `state` on, `steps` steps an epoch, until the recipe or the plateau rule ends it.
 
@@ -155,7 +155,7 @@ def fit(
         hooks.after_step(state, value, stop > 0)
 
 
-def gradients(model: nn.Module, batch: Batch, normalise: Normalise, how: How) -> Tensor:
+def gradients(model: nn.Module, batch: Batch, normalise: Normalise, how: StepConfig) -> Tensor:
     """Add to the weights' gradients those of the mean loss over a whole batch; `batch` is this process's part of it.
 
     The part may be computed in parts of its own. Returns this process's share of the mean loss.
@@ -219,11 +219,11 @@ def train_loss(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def finish_epoch(
-    state: State, recipe: Recipe, steps: int, errors: tuple[float, float], rate: float, waited: float
+    state: State, recipe: TrainingSchedule, steps: int, errors: tuple[float, float], rate: float, waited: float
 ) -> None:
     """Write the epoch's row and apply the plateau rule: drop the rate, or end training."""
     epoch = state.step // steps - 1
-    state.rows.append(Row(state.step, epoch, state.loss / steps, state.learning_rate, *errors, rate, waited))
+    state.rows.append(EpochRecord(state.step, epoch, state.loss / steps, state.learning_rate, *errors, rate, waited))
     state.loss = 0.0
     if errors[0] < state.best:
         state.best, state.stale = errors[0], 0

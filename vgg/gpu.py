@@ -8,10 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from vgg.distributed import Ranks
 from vgg.fit import accumulating, train_loss
-from vgg.memory import ran_out
 from vgg.nets import DROPOUTS, VGG
-from vgg.ranks import Ranks
 
 
 def parts_that_fit(net: VGG, images: int, crop: int, bfloat16: bool) -> int:
@@ -77,3 +76,8 @@ def _step(model: nn.Module, x: Tensor, keys: Tensor, labels: Tensor, bfloat16: b
     train_loss(scores, labels).backward()  # type: ignore[no-untyped-call]
     if x.is_cuda:
         torch.cuda.synchronize(x.device)
+
+
+def ran_out(error: RuntimeError) -> bool:
+    """Whether a GPU's memory has run out; cudnn says so in words of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "unable to find an engine" in str(error)

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vgg.distributed import ALONE, Ranks
 from vgg.draws import Ints
+from vgg.gpu import ran_out
 from vgg.images import Rescaled
-from vgg.memory import ran_out
 from vgg.nets import VGG
-from vgg.ranks import ALONE, Ranks
 
 Views = Callable[[Tensor, int], Iterator[Tensor]]
 AHEAD = 2  # batches that a GPU is given before the first of them is waited for

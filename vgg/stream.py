@@ -45,7 +45,7 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class StreamConfig:
     """What fixes the stream: everything a batch depends on besides the images."""
 
     seed: int
@@ -63,7 +63,7 @@ def steps_per_epoch(images: int, batch: int) -> int:
 
 def training_stream(
     images: Images,
-    plan: Plan,
+    plan: StreamConfig,
     first_step: int = 0,
     rank: int = 0,
     ranks: int = 1,
@@ -93,7 +93,7 @@ def training_stream(
 
 
 def _samples(
-    images: Images, plan: Plan, step: int, rank: int, ranks: int, waiting: deque[tuple[Ints, Draws]]
+    images: Images, plan: StreamConfig, step: int, rank: int, ranks: int, waiting: deque[tuple[Ints, Draws]]
 ) -> Iterator[tuple[Any, ...]]:
     """What DALI is fed for each batch; what it does not need goes to the `waiting` queue."""
     steps = steps_per_epoch(len(images), plan.batch)

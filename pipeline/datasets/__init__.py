@@ -1,0 +1,1 @@
+"""Images in: sources, their preparation as shards, the manifest and the facts."""

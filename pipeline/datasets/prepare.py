@@ -1,0 +1,252 @@
+"""Preparation: a source's images decoded, the large ones rescaled, and written as shards (sections 3.1, 3.2).
+
+The shards lie in a folder named by a hash of the source's fingerprint and of the parameters, outside of what DVC
+tracks and deletes; several clones may share it. The manifest and the facts lie in it too and are copied to their place.
+A preparation that is cut short leaves its whole shards in a folder beside, and the next one goes on from them.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.datasets.dataset_key import request_hash, shards_key
+from pipeline.datasets.facts import Facts, read
+from pipeline.datasets.manifest import Joined, identity, join
+from pipeline.datasets.shard_worker import Task, Work, is_unreadable, make_shard
+from pipeline.datasets.shards import Columns, Shards, part_name, read_part
+from pipeline.datasets.sources import open_source
+from pipeline.datasets.sources.base import SPLITS, Listing, Source, Split
+from pipeline.errors import Failure, Interrupted
+from pipeline.experiment.params import Params
+from pipeline.experiment.paths import LEFT_OUT, MANIFEST, SHARDS, shards_root
+from pipeline.system.atomic_files import copy, sync_folder, whole_csv, write_json, write_text
+from pipeline.system.devices import gpu_count
+from pipeline.system.locks import alone
+from pipeline.system.memory import noticed
+from pipeline.system.process_lifetime import stopped_by_sigterm
+from pipeline.system.progress import Progress, gigabytes
+from pipeline.system.worker_pool import run_tasks
+
+SHARDS_AT_LEAST, TINY = 16, 16
+ON_GPU = 4  # processes that decode on one
+SURE = 10  # unreadable images that never stop it
+ROW_BYTES = 600  # of an image in manifest, index and part
+NO_VALIDATION = "there is no validation image: fill val/, or raise data.val_share if it is split off train/"
+SHAPING = {"rescale", "quality", "chroma", "upright"}  # of the parameters, what images look like as stored
+
+
+def prepare(params: Params) -> Facts:
+    """Make the data set's shards unless they are there; write the manifest, the statistics and the facts.
+
+    Failure if there is too little to train on, if too many images are unreadable, and if the disk is full. Interrupted
+    by Ctrl-C; then, and after a kill, the next call goes on from the whole shards.
+    """
+    folder = shards_root() / shards_key(params)
+    if not is_whole(folder):
+        with alone(folder.with_suffix(".lock"), "preparing this data set"):
+            if not is_whole(folder):  # somebody else may have made it just now
+                _make(params, folder)
+    for part in folder.glob("*.part.npz"):  # joined, and now needed no more
+        part.unlink(missing_ok=True)
+    copy(folder / "manifest.csv", MANIFEST)
+    write_text(SHARDS, f"{folder.name} {request_hash(params)}\n")
+    found = read_prepared(folder)
+    found.write(params.profile)
+    return found
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether `folder` holds a complete prepared data set."""
+    try:
+        facts = read_prepared(folder)
+        for split in facts.splits:
+            Shards(folder, split)
+        return identity(folder / "manifest.csv", facts.stored) == facts.manifest
+    except (Failure, OSError, TypeError, ValueError, KeyError, csv.Error):
+        return False
+
+
+def read_prepared(folder: Path) -> Facts:
+    """Return the facts of the data set in `folder`; Failure if there are none."""
+    return read(Facts, folder / "facts.json")
+
+
+def _make(params: Params, folder: Path) -> None:
+    """Write the data set beside its place, then move it there."""
+    source, splits = open_source(params.active), params.active.splits
+    with noticed("listing the images"):
+        listing = source.listing().only(splits)
+    _check_listing(listing, splits)
+    if listing.departures:
+        print(f"prepare: {_not_plain(listing.departures)}", flush=True)
+    partial = folder.with_name(folder.name + ".partial")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        _check_disk(listing, partial)
+        with stopped_by_sigterm():
+            _write(params, source, listing, partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+        sync_folder(folder.parent)
+    except BrokenPipeError:  # nobody reads what is printed; the disk is well
+        raise
+    except OSError as error:
+        raise Failure(
+            f"the shards could not be written to {error.filename or folder}: {error.strerror or error}; with that "
+            "mended, the same command goes on from the last whole shard"
+        ) from error
+    except KeyboardInterrupt:
+        raise Interrupted("prepare stopped; the same command goes on from the last whole shard") from None
+
+
+def _check_disk(listing: Listing, folder: Path) -> None:
+    """Say how much room the shards take in `folder`; Failure if there is less. No more is known of drawn images."""
+    if not listing.bytes:
+        return
+    images = sum(len(entries) for entries in listing.entries.values())
+    needed = listing.bytes + images * ROW_BYTES
+    there = sum(path.stat().st_size for path in folder.iterdir())
+    free = shutil.disk_usage(folder).free
+    where = f"about {gigabytes(needed)} in {folder.parent}, where {gigabytes(free)} are free"
+    if needed > there + free:
+        raise Failure(f"{images:,} images take {where}: make room, or set VGG_REPRO_SHARDS to a folder on another disk")
+    print(f"prepare: {images:,} images take {where}", flush=True)
+
+
+def _write(params: Params, source: Source, listing: Listing, folder: Path) -> None:
+    """Make the shards, then join them: the indexes, the manifest, the facts."""
+    wanted, net = params.active.prepare, params.active.net
+    largest = net.pixels(params.largest_scale)
+    tasks = _tasks(listing, wanted.shard_images)
+    _make_shards(Work(source, folder, wanted, largest, net.crop), tasks, listing)
+    joined = join(folder, tasks, listing, wanted.shared == "drop")
+    try:
+        _check_joined(listing, joined)
+    except Failure:
+        copy(folder / "manifest.csv", MANIFEST)
+        raise
+    stored = {**wanted.model_dump(include=SHAPING), "largest": largest}
+    write_json(folder / "facts.json", _facts(source, listing, joined, stored, folder / "manifest.csv").as_dict())
+
+
+def _tasks(listing: Listing, images: int) -> list[Task]:
+    """The shards to make, of so many images each; validation first, which is smaller.
+
+    Of few images there are SHARDS_AT_LEAST all the same, for several processes to share, unless they are tiny.
+    """
+    tasks = []
+    for split in reversed(SPLITS):
+        entries = listing.entries[split]
+        each = min(images, max(TINY, -(-len(entries) // SHARDS_AT_LEAST)))
+        parts = [entries[first : first + each] for first in range(0, len(entries), each)]
+        tasks += [Task(split, number, part) for number, part in enumerate(parts)]
+    return tasks
+
+
+def _make_shards(work: Work, tasks: list[Task], listing: Listing) -> None:
+    """Make the shards that are not there yet. Failure when too many images are unreadable."""
+    total = sum(len(entries) for entries in listing.entries.values())
+    missing, unreadable = [], list[tuple[str, str]]()
+    for task in tasks:
+        part = read_part(work.folder, task.split, task.number)
+        if part is None:
+            missing.append(task)
+        else:
+            unreadable += _unreadable(part)
+    done = total - sum(len(task.entries) for task in missing)
+    if done:
+        print(f"prepare: {done} images of {total} are in whole shards already", flush=True)
+    processes = work.params.processes or _processes(work.params.device)
+    try:
+        _check_unreadable(unreadable, total, work.params.max_unreadable)
+        with Progress("prepare", total, "images", done) as progress:
+            for made in run_tasks(functools.partial(make_shard, work), missing, processes, "preparing images"):
+                unreadable += made.unreadable
+                _check_unreadable(unreadable, total, work.params.max_unreadable)
+                progress.advance(made.images)
+    except Failure:
+        _forget_unreadable(work.folder, tasks)
+        raise
+
+
+def _unreadable(part: Columns) -> list[tuple[str, str]]:
+    reasons = zip(part["id"].tolist(), part["left_out"].tolist(), strict=True)
+    return [(id, why) for id, why in reasons if is_unreadable(why)]
+
+
+def _forget_unreadable(folder: Path, tasks: list[Task]) -> None:
+    """Have the shards with images of no bytes made again: their disk may have been away, and nothing else wrong."""
+    for task in tasks:
+        part = read_part(folder, task.split, task.number)
+        if part is not None and (part["source_length"] == 0).any():
+            (folder / part_name(task.split, task.number)).unlink()
+
+
+def _processes(device: str) -> int:
+    """One a core; with GPUs a few keep each busy, and each takes some of its memory.
+
+    Two at least: one would be this very process, which no image shall be able to end.
+    """
+    cores = len(os.sched_getaffinity(0))
+    return max(2, min(cores, ON_GPU * gpu_count(device) or cores))
+
+
+def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: float) -> None:
+    limit = max(SURE, int(share * total))
+    if len(unreadable) > limit:
+        named = "; ".join(f"{id}: {why}" for id, why in unreadable[:3])
+        with whole_csv(LEFT_OUT) as left_out:
+            left_out.writerows([("id", "left_out"), *unreadable])
+        raise Failure(
+            f"{len(unreadable)} of {total} images cannot be used so far, more than {limit} (prepare.max_unreadable is "
+            f"{share:g}). The first: {named}. All of them: {LEFT_OUT}"
+        )
+
+
+def _check_listing(listing: Listing, splits: Sequence[Split]) -> None:
+    """Failure if one of the splits that are needed has nothing in it."""
+    if "train" in splits and not listing.entries["train"]:
+        raise Failure(f"no training image is left of {', '.join(listing.classes[:5])}")
+    if not listing.entries["val"]:
+        raise Failure(NO_VALIDATION)
+
+
+def _not_plain(departures: Sequence[str]) -> str:
+    return f"this is not a plain ILSVRC-2012: {'; '.join(departures)}"
+
+
+def _check_joined(listing: Listing, joined: Joined) -> None:
+    """Failure if all images of a class, or of validation, have turned out to be of no use."""
+    lost = {one.label for one in listing.entries["train"]} - set(joined.labels["train"])
+    if lost:
+        names = ", ".join(listing.classes[label] for label in sorted(lost)[:5])
+        raise Failure(f"no training image is left of {names}: {MANIFEST} says why")
+    if not joined.labels["val"]:
+        raise Failure(NO_VALIDATION)
+
+
+def _facts(source: Source, listing: Listing, joined: Joined, stored: dict[str, Any], manifest: Path) -> Facts:
+    """What there is to train on."""
+    departures = list(listing.departures)
+    if lost := sum(len(entries) for entries in listing.entries.values()) - joined.images:
+        departures.append(f"{lost} images are left out")
+    plain = source.comparable and not departures
+    return Facts(
+        source=source.name,
+        about=source.about if plain or not source.comparable else f"{source.about}; {_not_plain(departures)}",
+        comparable=plain,
+        classes=listing.classes,
+        train=joined.labels["train"].total(),
+        val=joined.labels["val"].total(),
+        rescaled=joined.rescaled,
+        **joined.colours.facts(),
+        stored=stored,
+        manifest=identity(manifest, stored),
+        wnids=list(listing.wnids),
+    )

@@ -1,0 +1,59 @@
+"""Where images come from. A new source is one class with the members of `base.Source`, and one row in SOURCES."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.datasets.sources.base import Source
+from pipeline.datasets.sources.digits import Digits
+from pipeline.datasets.sources.downloads import Imagenette
+from pipeline.datasets.sources.folder import ImageFolder
+from pipeline.datasets.sources.ilsvrc import Ilsvrc
+from pipeline.errors import UsageError
+from pipeline.experiment.params import Params, Profile
+from pipeline.experiment.paths import PARAMS
+from pipeline.experiment.validation import nearest
+
+SOURCES: dict[str, type[Source]] = {
+    "digits": Digits,
+    "imagefolder": ImageFolder,
+    "imagenette": Imagenette,
+    "ilsvrc2012": Ilsvrc,
+}
+
+
+def source_class(name: str) -> type[Source]:
+    """Return the source's class. UsageError names the nearest and all."""
+    if name not in SOURCES:
+        raise UsageError(f"data.source is {name}, and there is no such source. {nearest(name, list(SOURCES))}")
+    return SOURCES[name]
+
+
+def open_source(profile: Profile) -> Source:
+    """Return the source that `profile` names. UsageError if there is none, or if it lacks a parameter."""
+    return source_class(profile.data.source).of(profile)
+
+
+def check_source(params: Params) -> None:
+    """UsageError, with its place in params.yaml, if the active profile's source is none or lacks a parameter."""
+    try:
+        open_source(params.active)
+    except UsageError as reason:
+        raise UsageError(f"{PARAMS}: profiles.{params.profile}.{reason}") from None
+
+
+def fingerprint(profile: Profile) -> dict[str, Any]:
+    """Return what the source of `profile` looks like from outside. As `Source.fingerprint`."""
+    return open_source(profile).fingerprint()
+
+
+def missing(profile: Profile) -> str:
+    """Return what is not there of the source of `profile`, and how to get it. As `Source.missing`."""
+    return open_source(profile).missing()
+
+
+def seen_from_outside(params: Params) -> dict[str, Any]:
+    """What the shards depend on besides parameters: the source as it looks, and the largest S. Failure without it."""
+    place = params.active.data.path
+    seen = {"source": fingerprint(params.active), "path": place, "largest_scale": params.largest_scale}
+    return seen if len(params.active.splits) > 1 else {**seen, "splits": [*params.active.splits]}

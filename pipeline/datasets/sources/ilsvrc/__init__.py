@@ -1,0 +1,281 @@
+"""The source `ilsvrc2012`: the published archives as they are, or the tree that people unpack them to.
+
+Of an archive only headers are read to list it, and each image's bytes once, where they lie. Images are named as they
+are published, and come in the order of classes and names, so that archives and tree are one and the same data set.
+Classes are numbered in the order of their WordNet ids, as torchvision's and Caffe's nets have them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.datasets.sources.base import SPLITS, WNID, Encoded, Entry, Known, LeftOut, Listing, Source, Split, root_of
+from pipeline.datasets.sources.folder import (
+    BESIDE,
+    check_limit,
+    file_bytes,
+    leads_inside,
+    printable,
+    sorted_in,
+    why_not,
+)
+from pipeline.datasets.sources.ilsvrc import devkit
+from pipeline.datasets.sources.ilsvrc.boxes import ARCHIVES as BOXES
+from pipeline.datasets.sources.ilsvrc.boxes import Fractions, in_pixels, read_boxes
+from pipeline.datasets.sources.ilsvrc.compact import Compact, Found, Where, id_of
+from pipeline.datasets.sources.ilsvrc.devkit import Devkit, read_devkit
+from pipeline.datasets.sources.ilsvrc.reference import ARCHIVES, BYTES, CLASSES, IMAGES, departures
+from pipeline.datasets.sources.ilsvrc.tar import Member, members
+from pipeline.errors import Failure
+from pipeline.experiment.params import Profile
+
+NAMES = {"train": re.compile(r"(n\d{8})_\d{1,9}\.jpe?g", re.ASCII | re.IGNORECASE),
+         "val": re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.ASCII | re.IGNORECASE)}  # fmt: skip
+EDGE = 2**16  # bytes at each end of an archive that its fingerprint is of
+NOTHING = Compact.of([], [], {})
+Group = tuple[str, Iterable[Found]]  # a class, and its files, not yet looked for; no class where the files have none
+
+
+@dataclass(frozen=True)
+class Ilsvrc(Source):
+    """ILSVRC-2012 in the folder `root`, `limit` images a split at the most, and none of another than `splits`."""
+
+    root: Path
+    limit: int | None
+    splits: tuple[Split, ...] = SPLITS
+
+    name = "ilsvrc2012"
+    about = "ILSVRC-2012: photographs of 1000 classes of ImageNet (Russakovsky et al., 2015)"
+    comparable = True
+    place = "usual"
+    downloads = False
+    known = Known(IMAGES["train"], IMAGES["val"], CLASSES, BYTES)
+
+    @classmethod
+    def of(cls, profile: Profile) -> Ilsvrc:
+        """Return the data set in data.path, or in data/ilsvrc2012."""
+        return cls(root_of(profile.data), profile.data.limit, profile.splits)
+
+    def missing(self) -> str:
+        """Return which archive or folder is not there."""
+        try:
+            return missing(self.root, self.splits)
+        except Failure as reason:
+            return str(reason)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return its parameters and what its archives and folders look like. As `fingerprint`."""
+        return {"source": self.name, "limit": self.limit, **fingerprint(self.root, self.splits)}
+
+    def listing(self) -> Listing:
+        """All images. Failure if something is missing, cut short, damaged or hostile, by its name."""
+        if text := missing(self.root, self.splits):
+            raise Failure(text)
+        kit, left_out = read_devkit(self.root), list[LeftOut]()
+        wnids = kit.wnids if kit else _wnids(self.root, self.splits[0])
+        numbers = {wnid: label for label, wnid in enumerate(wnids)}
+        train = _training(self.root, numbers, left_out) if "train" in self.splits else [NOTHING]
+        val, strange = _validation(self.root, numbers, kit, left_out)
+        counts = [len(part) for part in train] if "train" in self.splits else None
+        reasons = departures(kit, wnids, counts, len(val)) + strange
+        entries: dict[Split, Compact] = {"train": Compact.joined(train), "val": val}
+        if self.limit is not None:
+            reasons.insert(0, f"data.limit is {self.limit:,}")
+            check_limit(self.limit, len(wnids))
+            entries = {split: all_.first_of_each(self.limit) for split, all_ in entries.items()}
+        size = sum(int(one.sizes.sum()) for one in entries.values())
+        return Listing(kit.names if kit else wnids, entries, left_out, size, reasons, wnids)
+
+    def read(self, entry: Entry) -> Encoded:
+        """One image's bytes and boxes."""
+        where: Where = entry.where
+        place, file = self.root / where.found.place, where.found
+        data = _part(place, file) if file.offset >= 0 else file_bytes(place / file.name)
+        return Encoded(data, in_pixels(where.boxes, data))
+
+
+def missing(root: Path, splits: Sequence[Split] = SPLITS) -> str:
+    """What is not there and has to be; nothing if all is."""
+    if root.is_file():
+        return f"{root} is a file: name the folder that it lies in"
+    if not root.is_dir():
+        return f"there is no folder {root}: name the one with ILSVRC-2012's archives (vgg-repro prepare --path ...)"
+    for split in splits:
+        if not (root / ARCHIVES[split]).exists() and not (root / split).is_dir():
+            return f"{root} has neither {ARCHIVES[split]} nor a folder {split}: see docs/ilsvrc-2012.md"
+    if not devkit.place(root) and ((root / ARCHIVES["val"]).exists() or not any(_class_folders(root / "val"))):
+        return f"{root} has no {devkit.ARCHIVE}, which has the ground truth of the validation images"
+    return ""
+
+
+def _part(archive: Path, file: Found) -> bytes:
+    """The bytes of a file in an archive. Failure if they cannot be read."""
+    try:
+        with archive.open("rb", buffering=0) as opened:
+            opened.seek(file.offset)
+            data = opened.read(file.size)
+    except OSError as error:
+        raise Failure(f"{archive} could not be read: {error.strerror or error}") from None
+    if len(data) < file.size:
+        raise Failure(f"{archive} is cut short: it ends inside {file.name}; fetch it again")
+    return data
+
+
+def fingerprint(root: Path, splits: Sequence[Split] = SPLITS) -> dict[str, Any]:
+    """What the data set looks like from outside, the same for a copy of the archives. Failure if it is not there.
+
+    An archive is known by its length and its ends; a tree by its folders' names and times, so that a file whose
+    content alone is exchanged is not noticed: looking at 1.3 million files each time would take minutes.
+    """
+    if text := missing(root, splits):
+        raise Failure(text)
+    archives = (*(ARCHIVES[split] for split in splits), devkit.ARCHIVE, *(BOXES[split] for split in splits))
+    files = [(name, *_edges(root / name)) for name in archives if (root / name).exists()]
+    trees = [root / split for split in splits if not (root / ARCHIVES[split]).exists()]
+    if not (root / devkit.ARCHIVE).exists():
+        trees.append(root / devkit.NAME / "data")
+    folders = [folder for tree in trees if tree.is_dir() for folder in (tree, *_class_folders(tree))]
+    return {"archives": files, "folders": [(str(one.relative_to(root)), one.stat().st_mtime_ns) for one in folders]}
+
+
+def _edges(archive: Path) -> tuple[int, str]:
+    """An archive's length and a hash of its first and last bytes."""
+    try:
+        with archive.open("rb") as file:
+            first = file.read(EDGE)
+            length = file.seek(0, os.SEEK_END)
+            file.seek(max(length - EDGE, 0))
+            return length, hashlib.sha256(first + file.read(EDGE)).hexdigest()
+    except OSError as error:
+        raise Failure(f"{archive} cannot be read: {error.strerror}") from None
+
+
+def _class_folders(tree: Path) -> list[Path]:
+    return [tree / one.name for one in sorted_in(tree) if WNID.fullmatch(one.name) and one.is_dir()]
+
+
+def _wnids(root: Path, split: Split) -> list[str]:
+    """The classes that there are archives or folders of, for a tree without a kit."""
+    return sorted({name for name, _ in _groups(root, split, []) if WNID.fullmatch(name)})
+
+
+def _training(root: Path, numbers: Mapping[str, int], left_out: list[LeftOut]) -> list[Compact]:
+    """The training images of each class in turn; what is of no class goes to `left_out`."""
+    parts: dict[int, Compact] = {}
+    boxes = _boxes(root, "train")
+    for wnid, files in _groups(root, "train", left_out):
+        if wnid not in numbers or numbers[wnid] in parts:
+            why = "it comes twice" if wnid in numbers else "it is no class of ILSVRC-2012"
+            left_out.append(LeftOut("train", printable(wnid), why))
+            deque(files, 0)  # looked through all the same
+            continue
+        good = _accepted("train", files, left_out, set(), wnid)
+        parts[numbers[wnid]] = Compact.of(good, [numbers[wnid]] * len(good), boxes)
+    return [parts.get(label, NOTHING) for label in range(len(numbers))]
+
+
+def _validation(
+    root: Path, numbers: Mapping[str, int], kit: Devkit | None, left_out: list[LeftOut]
+) -> tuple[Compact, list[str]]:
+    """The validation images, their classes from the kit or, without it, from their folders; and where both disagree."""
+    labelled: list[tuple[Found, int]] = []
+    against, seen = list[str](), set[str]()
+    for wnid, files in _groups(root, "val", left_out):
+        for one in _accepted("val", files, left_out, seen):
+            label = _truth(kit, one.name) if kit else numbers.get(wnid)
+            if label is None:
+                why = f"its class, {printable(wnid)}, is not in train" if wnid else "it has no ground truth"
+                left_out.append(LeftOut("val", id_of(one.name), why))
+                continue
+            labelled.append((one, label))
+            if wnid and numbers.get(wnid) != label:
+                against.append(id_of(one.name))
+    labelled.sort()
+    strange = f"{len(against)} validation images lie in folders of other classes than their ground truth's"
+    files_, labels = [one for one, _ in labelled], [label for _, label in labelled]
+    return Compact.of(files_, labels, _boxes(root, "val")), [f"{strange}, the first {against[0]}"] if against else []
+
+
+def _truth(kit: Devkit, name: str) -> int | None:
+    """The class of a validation image, by its number from 1 on."""
+    number = int(id_of(name)[-8:])
+    return kit.truth[number - 1] if 1 <= number <= len(kit.truth) else None
+
+
+def _accepted(
+    split: Split, files: Iterable[Found], left_out: list[LeftOut], seen: set[str], wnid: str = ""
+) -> list[Found]:
+    """The files named as published whose ids are not `seen` yet, in the order of ids; the others are `left_out`."""
+    found = []
+    for one in sorted(files, key=lambda one: (id_of(one.name), one.offset)):
+        matched, id = NAMES[split].fullmatch(one.name), id_of(one.name)
+        if not matched or (wnid and matched[1] != wnid):
+            left_out.append(LeftOut(split, _told(one, wnid), "not a name of ILSVRC-2012's"))
+        elif id in seen:
+            left_out.append(LeftOut(split, _told(one, wnid), "its name comes twice"))
+        else:
+            seen.add(id)
+            found.append(one)
+    return found
+
+
+def _told(file: Found, wnid: str) -> str:
+    """Where a file lies, for people."""
+    inside = f"{wnid}.tar/" if wnid and file.offset >= 0 else ""
+    return printable(f"{file.place}/{inside}{file.name}")
+
+
+def _groups(root: Path, split: Split, left_out: list[LeftOut]) -> Iterator[Group]:
+    """A split's files by class, from its archive if there is one, else from its folder."""
+    archive = root / ARCHIVES[split]
+    if not archive.exists():
+        yield from _tree(root, split, left_out)
+    elif split == "val":
+        yield "", _inside(archive)
+    else:
+        for inner in members(archive):
+            yield PurePosixPath(inner.name).name.removesuffix(".tar"), _inside(archive, inner)
+
+
+def _inside(archive: Path, inner: Member | None = None) -> Iterator[Found]:
+    """The files in an archive, or in one that lies inside it."""
+    for one in members(archive, inner):
+        yield Found(PurePosixPath(one.name).name, archive.name, one.offset, one.size)
+
+
+def _tree(root: Path, split: Split, left_out: list[LeftOut]) -> Iterator[Group]:
+    """The class folders' files, and those that lie beside them: in val, all may."""
+    real, beside = root.resolve(), []
+    for one in sorted_in(root / split):
+        if one.is_dir() and leads_inside(one, real):
+            yield one.name, _files(root, f"{split}/{one.name}", sorted_in(root / split / one.name), left_out)
+        else:
+            beside.append(one)
+    found = list(_files(root, split, beside, left_out))
+    if split == "train":
+        left_out += [LeftOut(split, printable(f"{split}/{one.name}"), BESIDE) for one in found]
+    elif found:
+        yield "", found
+
+
+def _files(root: Path, place: str, inside: Iterable[os.DirEntry[str]], left_out: list[LeftOut]) -> Iterator[Found]:
+    split: Split = "train" if place.startswith("train") else "val"
+    real = root.resolve()
+    for one in inside:
+        if reason := why_not(one, real):
+            left_out.append(LeftOut(split, printable(f"{place}/{one.name}"), reason))
+        else:
+            yield Found(one.name, place, -1, one.stat().st_size)
+
+
+def _boxes(root: Path, split: Split) -> dict[str, Fractions]:
+    """A split's boxes by their images' ids; none if their archive is not there."""
+    archive = root / BOXES[split]
+    return dict(read_boxes(archive)) if archive.exists() else {}

@@ -1,0 +1,69 @@
+"""ILSVRC-2012's boxes around objects: one small XML file an image, in two archives."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from xml.etree.ElementTree import Element, ParseError, fromstring
+
+from PIL import Image
+
+from pipeline.datasets.sources.base import Box
+from pipeline.datasets.sources.folder import printable
+from pipeline.datasets.sources.ilsvrc.tar import compressed_members
+from pipeline.errors import Failure
+from pipeline.system.memory import check
+
+ARCHIVES = {"train": "ILSVRC2012_bbox_train_v2.tar.gz", "val": "ILSVRC2012_bbox_val_v3.tgz"}
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+Fractions = tuple[Box, ...]  # boxes in fractions of an image's width and height
+
+
+def read_boxes(archive: Path) -> Iterator[tuple[str, Fractions]]:
+    """An image's name without its ending, and its boxes, for each annotation. Failure names one that is broken."""
+    for name, content in compressed_members(archive):
+        if not name.endswith(".xml"):
+            continue
+        try:
+            if b"<!" in content:  # entities, which may grow without end
+                raise ValueError("it declares things of its own")
+            yield PurePosixPath(name).stem, tuple(_fractions(fromstring(content)))
+        except (ParseError, ValueError, LookupError) as error:
+            raise Failure(f"{archive}: {printable(name)} is no annotation ({error}); fetch it again") from None
+
+
+def in_pixels(fractions: Fractions, encoded: bytes) -> tuple[Box, ...]:
+    """The boxes in pixels of their image; none if it is no image."""
+    if not fractions:
+        return ()
+    try:
+        with Image.open(io.BytesIO(encoded)) as picture:
+            width, height = picture.size
+    except Exception as error:  # Pillow's readers raise anything; whoever looks at the image itself says what is wrong
+        check(error)
+        return ()
+    return tuple((left * width, top * height, right * width, bottom * height) for left, top, right, bottom in fractions)
+
+
+def _fractions(annotation: Element) -> Iterator[Box]:
+    """The boxes that have an inside, held to the image: some lie partly outside of it, or backwards.
+
+    They are measured by the annotation's own idea of the image's size, which is not always the image's.
+    """
+    width, height = (float(_text(annotation, f"size/{side}")) for side in ("width", "height"))
+    if width < 1 or height < 1:
+        raise ValueError("a size of nothing")
+    for box in annotation.iterfind("object/bndbox"):
+        left, top, right, bottom = (float(_text(box, corner)) for corner in CORNERS)
+        left, right = (min(max(x / width, 0.0), 1.0) for x in (left, right))
+        top, bottom = (min(max(y / height, 0.0), 1.0) for y in (top, bottom))
+        if left < right and top < bottom:
+            yield left, top, right, bottom
+
+
+def _text(element: Element, path: str) -> str:
+    found = element.findtext(path)
+    if found is None:
+        raise ValueError(f"it has no {path}")
+    return found

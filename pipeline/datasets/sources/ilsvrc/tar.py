@@ -1,0 +1,167 @@
+"""Tar archives read where they lie: members by name, place and size, nothing unpacked, what is wrong named."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from pipeline.datasets.sources.folder import printable
+from pipeline.errors import Failure
+from pipeline.system.memory import check
+
+PADDING = 2**20  # bytes of zeros behind the last member, at the most: as a rule below 10240
+LARGEST = 2**27  # bytes of a member of a compressed archive: those that are read whole are small
+KINDS = {
+    tarfile.SYMTYPE: "a symbolic link",
+    tarfile.LNKTYPE: "a hard link",
+    tarfile.CHRTYPE: "a device",
+    tarfile.BLKTYPE: "a device",
+    tarfile.FIFOTYPE: "a pipe",
+}
+# what tarfile and zlib raise for an archive that is not whole
+BROKEN = (tarfile.TarError, zlib.error, EOFError, OverflowError, ValueError, RecursionError)
+
+
+class Member(NamedTuple):
+    """A file in an archive."""
+
+    name: str  # without a leading ./
+    offset: int  # of its bytes, in the archive's file
+    size: int  # bytes
+
+
+def members(archive: Path, inside: Member | None = None) -> Iterator[Member]:
+    """The files in a tar, or in the tar that lies `inside` it; only headers are read.
+
+    Failure, naming the archive and the member, if one is a link or leads out of the archive, and if the archive is
+    cut short or damaged.
+    """
+    title = f"{archive}: {printable(inside.name)}" if inside else str(archive)
+    with _opened(archive) as file:
+        if inside is None:
+            yield from _walk(file, title, marked=True)
+        else:
+            for one in _walk(_Window(file, inside.offset, inside.size), title, marked=False):
+                yield one._replace(offset=inside.offset + one.offset)
+
+
+def compressed_members(archive: Path) -> Iterator[tuple[str, bytes]]:
+    """The files in a compressed tar by their names, each with its bytes. Failure as for `members`."""
+    title = str(archive)
+    try:
+        with _opened(archive) as file, gzip.open(file) as plain, tarfile.open(fileobj=plain, mode="r:") as tar:
+            while (info := _next(tar)) is not None:
+                if not _is_file(info, title):
+                    continue
+                if info.size > LARGEST:
+                    raise Failure(f"{title}: {printable(info.name)} is larger than anything that belongs there")
+                content = tar.extractfile(info)
+                assert content is not None
+                yield _plain(info.name), content.read()
+            end = tar.offset
+            plain.seek(end)
+            if (
+                len(rest := plain.read(PADDING + 1)) not in range(tarfile.BLOCKSIZE, PADDING + 1)
+                or any(rest)
+                or not end
+            ):
+                raise tarfile.ReadError(f"no end at byte {end:,} of what is compressed")
+    except (*BROKEN, OSError) as error:
+        check(error)
+        raise Failure(f"{title} is cut short or damaged: {error}; fetch it again") from None
+
+
+def _opened(archive: Path) -> IO[bytes]:
+    try:
+        return archive.open("rb", buffering=0)  # a buffer would read a sixteenth of all images for their headers
+    except OSError as error:
+        raise Failure(f"{archive} cannot be read: {error.strerror}") from None
+
+
+def _walk(file: Any, title: str, marked: bool) -> Iterator[Member]:
+    """The files whose headers stand in `file`, one after the other; at its end there is a mark or, at times, none."""
+    last, end, reason, length = "its beginning", 0, "", file.seek(0, io.SEEK_END)
+    try:
+        file.seek(0)
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            while (info := _next(tar)) is not None:
+                end = tar.offset
+                if info.offset_data + info.size > length:
+                    break
+                if _is_file(info, title):
+                    yield Member(_plain(info.name), info.offset_data, info.size)
+                last = printable(info.name)
+    except BROKEN as error:
+        reason = str(error)
+    except OSError as error:
+        raise Failure(f"{title} could not be read: {error.strerror or error}") from None
+    _check_end(file, end, title, last, marked, reason)
+
+
+def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+    """The next member; none of those before is kept. ReadError if its header leads backwards."""
+    info = tar.next()
+    tar.members.clear()  # type: ignore[attr-defined]
+    if info is not None and (info.size < 0 or tar.offset < info.offset_data):
+        raise tarfile.ReadError("a header with a negative size")
+    return info
+
+
+def _check_end(file: Any, end: int, title: str, last: str, marked: bool, reason: str) -> None:
+    """Failure if there was a `reason` to stop, or if there is no tar's end at the byte `end`: zeros, and no more.
+
+    A tar inside another may do without, for the outer one knows its length.
+    """
+    length = file.seek(0, io.SEEK_END)
+    if end > length or (marked and length - end < tarfile.BLOCKSIZE) or 0 < length - end < tarfile.BLOCKSIZE:
+        raise Failure(f"{title} is cut short at byte {length:,}, after {last}; fetch it again")
+    file.seek(end)
+    if reason or length - end > PADDING or any(file.read(length - end)) or not end:
+        why = f": {reason}" if reason else ""
+        raise Failure(f"{title} is damaged at byte {end:,}, after {last}{why}; fetch it again")
+
+
+def _is_file(info: tarfile.TarInfo, title: str) -> bool:
+    """Whether a member is a file, not a folder. Failure for what does not belong into a data set."""
+    name, parts = printable(info.name), info.name.split("/")
+    if info.name.startswith("/") or ".." in parts:
+        raise Failure(f"{title} is refused: its member {name} leads out of the archive")
+    if info.isdir():
+        return False
+    if not info.isreg() or info.issparse():
+        kind = "a sparse file" if info.issparse() else KINDS.get(info.type, "of an unknown kind")
+        raise Failure(f"{title} is refused: its member {name} is {kind}")
+    return True
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("./")
+
+
+class _Window(io.RawIOBase):
+    """A part of a file as a file of its own."""
+
+    def __init__(self, file: IO[bytes], start: int, size: int) -> None:
+        self.file, self.start, self.size, self.at = file, start, size, 0
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place in the part."""
+        self.at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.size}[whence]
+        return self.at
+
+    def tell(self) -> int:
+        """Where in the part the next byte is read."""
+        return self.at
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, at most up to the part's end."""
+        left = max(self.size - self.at, 0)
+        self.file.seek(self.start + self.at)
+        found = self.file.read(left if size < 0 else min(size, left))
+        self.at += len(found)
+        return found

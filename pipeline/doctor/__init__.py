@@ -1,0 +1,49 @@
+"""What `vgg-repro doctor` looks at: the checks in their order, each a function that yields findings."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pipeline.doctor import data, gpu, machine, software, tracking
+from pipeline.doctor.base import INSTALL, DoctorContext, Finding, restored
+from pipeline.errors import Failure
+from pipeline.experiment.params import Params
+from pipeline.experiment.paths import PARAMS
+from pipeline.experiment.validation import load
+
+CHECKS = (
+    software.packages, software.torch, software.dali, gpu.gpu, tracking.repository, tracking.cache,
+    machine.memory, machine.disk, data.images, data.shards,
+)  # fmt: skip
+
+
+def findings() -> Iterator[Finding]:
+    """Yield all that the checks find out."""
+    params, finding = _params()
+    yield finding
+    context = DoctorContext(params)
+    for check in CHECKS:
+        yield from _safely(check, context)
+
+
+def _safely(check: Callable[[DoctorContext], Iterator[Finding]], context: DoctorContext) -> Iterator[Finding]:
+    """Yield the findings of a check; one that ends unexpectedly is a finding itself."""
+    try:
+        yield from check(context)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        says = f"the check itself ended with {type(error).__name__}: {error} ({where})"
+        yield Finding(check.__name__, "failure", says, INSTALL)
+
+
+def _params() -> tuple[Params | None, Finding]:
+    """Return the parameters, if they are valid, and what is to be said of them."""
+    try:
+        params = load()
+    except Failure as problem:
+        fix = f"git diff {PARAMS}    # and edit it at that place" if PARAMS.exists() else restored(PARAMS)
+        return None, Finding("params.yaml", "failure", str(problem), fix)
+    return params, Finding("params.yaml", "ok", f"valid, profile {params.profile}, {len(params.runs)} runs")

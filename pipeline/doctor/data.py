@@ -1,0 +1,49 @@
+"""Checks of the images: whether the source is there, and whether it is prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.doctor.base import DoctorContext, Finding
+from pipeline.experiment import paths
+
+PREPARE = "vgg-repro prepare"
+
+
+def images(context: DoctorContext) -> Iterator[Finding]:
+    """Check whether the profile's source of images is there."""
+    from pipeline.datasets.sources import open_source
+
+    if context.params is None:
+        return
+    data, source = context.params.active.data, open_source(context.params.active)
+    lacks = source.missing()
+    if not lacks:
+        place = f" in {data.path}" if data.path and source.place != "none" else ""
+        yield Finding("images", "ok", f"source {data.source}{place} is there")
+    elif source.downloads:
+        yield Finding("images", "warning", lacks, PREPARE)
+    else:
+        yield Finding("images", "failure", lacks, f"{PREPARE} --source {data.source} --path /WHERE/THE/IMAGES/LIE")
+
+
+def shards(context: DoctorContext) -> Iterator[Finding]:
+    """Check whether the shards are there, and of the images that params.yaml asks for."""
+    from pipeline.datasets.dataset_key import is_asked_for
+    from pipeline.datasets.prepare import is_whole
+
+    if context.params is None:
+        return
+    try:
+        asked, folder = is_asked_for(context.params), paths.shards()
+    except (IndexError, UnicodeDecodeError):
+        fix = f"rm {paths.SHARDS} && {PREPARE}"
+        yield Finding("shards", "failure", f"{paths.SHARDS} does not say where they are", fix)
+        return
+    if paths.SHARDS.exists() and not asked:
+        says = f"others than params.yaml asks for by now; `{PREPARE}` prepares those, and so does dvc repro"
+    elif is_whole(folder):
+        says = f"whole, in {folder}"
+    else:
+        says = f"not prepared yet, or not to the end; `{PREPARE}` does that, and so does dvc repro"
+    yield Finding("shards", "ok", says)

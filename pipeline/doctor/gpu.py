@@ -1,0 +1,102 @@
+"""Checks of the GPUs: the driver, what NVML says of each, and whether torch computes on them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import pynvml
+
+from pipeline.doctor.base import INSTALL_ANEW, DoctorContext, Finding, size
+from pipeline.system.devices import gpus_here, handles
+
+CUDA, DRIVER = 13, 580  # that DALI's package is made for, and the first driver that runs it
+SLOWED = {
+    pynvml.nvmlClocksEventReasonHwSlowdown: "slowed down by the hardware",
+    pynvml.nvmlClocksEventReasonHwThermalSlowdown: "too hot",
+    pynvml.nvmlClocksEventReasonSwThermalSlowdown: "too hot",
+    pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown: "short of power",
+}
+
+
+def gpu(context: DoctorContext) -> Iterator[Finding]:
+    """Check whether there is a GPU, whether it is free and cool, and whether torch computes on it."""
+    if gpus_here() == 0:
+        yield _no_gpu(context)
+        return
+    try:
+        found, cuda = handles(), pynvml.nvmlSystemGetCudaDriverVersion()
+        about = f"{pynvml.nvmlSystemGetDriverVersion()}, CUDA up to {cuda // 1000}.{cuda % 1000 // 10}"
+    except pynvml.NVMLError_LibraryNotFound:
+        fix = "docker run --gpus all --env NVIDIA_DRIVER_CAPABILITIES=compute,utility ..."
+        yield Finding(
+            "driver", "warning", "its library for questions (NVML) is not here, so little is known of it", fix
+        )
+        yield from _torch(context)
+        return
+    except pynvml.NVMLError as error:  # the driver was updated, and the old one is still at work, for one
+        yield Finding("driver", _grave(context), f"NVIDIA's driver does not answer: {error}", "sudo reboot")
+        return
+    if cuda // 1000 < CUDA:
+        says = f"{about}: too old, torch and DALI need CUDA {CUDA} (driver {DRIVER} or newer)"
+        fix = f"sudo apt-get install nvidia-driver-{DRIVER} && sudo reboot"
+        yield Finding("driver", _grave(context), says, fix)
+        return
+    yield Finding("driver", "ok", about)
+    for number, handle in enumerate(found):
+        yield _one(number, handle)
+    yield from _torch(context)
+
+
+def _no_gpu(context: DoctorContext) -> Finding:
+    if context.device == "gpu":
+        says = "params.yaml has device: gpu, and there is no GPU with a driver"
+        return Finding("gpu", "failure", says, context.with_device("auto"))
+    if context.params and context.params.active.net.width_ratio == 1:
+        says = "CPU only, and full nets: `vgg-repro plan --measure` says how long that takes"
+        return Finding("gpu", "warning", says)
+    return Finding("gpu", "ok", "CPU only: there is no GPU with a driver")
+
+
+def _grave(context: DoctorContext) -> Literal["ok", "warning", "failure"]:
+    """Return how bad it is that the CPU does the work."""
+    return {"gpu": "failure", "auto": "warning", "cpu": "ok"}[context.device]  # type: ignore[return-value]
+
+
+def _one(number: int, handle: Any) -> Finding:
+    """Return what the driver says of one GPU: its memory, who is at work on it, and what slows it down."""
+    memory = _known(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    free = f", {size(memory.free)} of {size(memory.total)} free" if memory else ""
+    about = f"{number}: {pynvml.nvmlDeviceGetName(handle)}{free}"
+    pids = [process.pid for process in _known(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []]
+    reasons = _known(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle) or 0
+    slowed = list(dict.fromkeys(words for reason, words in SLOWED.items() if reasons & reason))
+    if slowed:
+        says = f"{about}; it is {' and '.join(slowed)}"
+        return Finding("gpu", "warning", says, "nvidia-smi --query --display=PERFORMANCE,TEMPERATURE,POWER")
+    if pids or (memory and memory.free < memory.total / 2):
+        who = f" (process {', '.join(map(str, pids))})" if pids else ""
+        return Finding("gpu", "warning", f"{about}; somebody else is at work on it{who}", "nvidia-smi")
+    return Finding("gpu", "ok", about)
+
+
+def _known(ask: Callable[[Any], Any], handle: Any) -> Any:
+    """Return what the driver says; None for what it does not know of this kind of GPU."""
+    try:
+        return ask(handle)
+    except pynvml.NVMLError:
+        return None
+
+
+def _torch(context: DoctorContext) -> Iterator[Finding]:
+    """Yield why torch does not compute on the GPUs, if it does not."""
+    why, hidden = context.torch.get("why"), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not why or context.device == "cpu":
+        return
+    says = f"torch does not compute on GPUs: {why}"
+    if hidden is not None:
+        says = f"{says}; CUDA_VISIBLE_DEVICES is {hidden!r}"
+        yield Finding("gpu", _grave(context), says, "unset CUDA_VISIBLE_DEVICES")
+    else:
+        yield Finding("gpu", "failure", says, INSTALL_ANEW if "not compiled" in why else "sudo reboot")

@@ -1,0 +1,68 @@
+"""Checks of what is installed: the packages, torch, DALI."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pipeline.doctor.base import INSTALL, INSTALL_ANEW, DoctorContext, Finding
+from pipeline.doctor.probes import probe
+
+PROJECT = Path(__file__).parent.parent.parent / "pyproject.toml"
+SHOWN = ("torch", "torchvision", "nvidia-dali-cuda130", "dvc", "numpy", "pillow")
+LEVELS = 2.0  # grey levels that two decoders may be apart on average
+
+
+def installed(package: str) -> str:
+    """Return the version of a package; empty if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def packages(context: DoctorContext) -> Iterator[Finding]:
+    """Check whether all that pyproject.toml asks for is installed, in such versions."""
+    from packaging.requirements import Requirement
+
+    wrong = []
+    for wanted in map(Requirement, tomllib.loads(PROJECT.read_text())["project"]["dependencies"]):
+        found = installed(wanted.name)
+        if not found:
+            wrong.append(f"{wanted.name} is missing")
+        elif not wanted.specifier.contains(found, prereleases=True):
+            wrong.append(f"{wanted.name} is {found}, not {wanted.specifier}")
+    if wrong:
+        yield Finding("packages", "failure", ", ".join(wrong), INSTALL)
+    else:
+        yield Finding("packages", "ok", ", ".join(f"{name} {installed(name)}" for name in SHOWN))
+
+
+def torch(context: DoctorContext) -> Iterator[Finding]:
+    """Check whether torch and torchvision can be imported and fit each other."""
+    answer = context.torch
+    if "died" in answer:
+        yield Finding("torch", "failure", f"torch does not start: {answer['died']}", INSTALL_ANEW)
+    elif answer["torchvision"]:
+        says = f"torchvision does not go with this torch: {answer['torchvision']}"
+        yield Finding("torch", "failure", says, INSTALL_ANEW)
+    else:
+        built = f"built for CUDA {answer['cuda']}" if answer["cuda"] else "built without CUDA"
+        yield Finding("torch", "ok", f"{answer['version']}, {built}; torchvision goes with it")
+
+
+def dali(context: DoctorContext) -> Iterator[Finding]:
+    """Check whether DALI decodes a JPEG as Pillow does, on the CPU and on a GPU that is used."""
+    on_gpu = context.device != "cpu" and context.torch.get("why") == ""
+    for device in ("cpu", "gpu") if on_gpu else ("cpu",):
+        answer = probe("dali", device)
+        if "died" in answer:
+            says = f"it does not decode on the {device.upper()}: {answer['died']}"
+            yield Finding("dali", "failure", says, INSTALL_ANEW)
+        elif answer["apart"] > LEVELS:
+            says = f"on the {device.upper()} its pixels are {answer['apart']:.1f} grey levels from Pillow's"
+            yield Finding("dali", "failure", says, INSTALL_ANEW)
+        else:
+            yield Finding("dali", "ok", f"{answer['version']} decodes on the {device.upper()} as Pillow does")

@@ -1,0 +1,72 @@
+"""Checks of git and DVC: the repository, dvc.yaml and dvc.lock, and what outputs are to the cache."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.doctor.base import DoctorContext, Finding, restored
+from pipeline.results.provenance import commit
+
+GRAPH, DONE = Path("dvc.yaml"), Path("dvc.lock")
+BEGIN = "git init && git add --all && git commit --message Begin"
+ALL = "reflink,hardlink,symlink,copy"
+
+
+def repository(context: DoctorContext) -> Iterator[Finding]:
+    """Check whether results can name a commit, and whether DVC reads dvc.yaml and dvc.lock."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    git = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False)
+    if git.returncode:
+        fix = "git status" if Path(".git").exists() else BEGIN
+        yield Finding("git", "failure", f"results cannot name a commit: {git.stderr.strip()}", fix)
+    else:
+        yield Finding("git", "ok", f"commit {commit()}")
+    try:
+        with Repo() as repo:
+            stages = len(repo.index.graph)
+    except DvcException as reason:
+        broken = next((file for file in (DONE, GRAPH) if str(file) in str(reason)), Path(".dvc"))
+        yield Finding("dvc", "failure", str(reason).strip(), restored(broken))
+    else:
+        none = Finding("dvc", "failure", f"there is no {GRAPH} with stages here", restored(GRAPH))
+        yield Finding("dvc", "ok", f"{stages} stages, in {repo.root_dir}") if stages else none
+
+
+def cache(context: DoctorContext) -> Iterator[Finding]:
+    """Check whether outputs are links to the cache, by DVC's configuration and by what the disks do."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc_objects.fs.generic import test_links
+
+    try:
+        with Repo() as repo:
+            local = repo.cache.local
+            possible = test_links(ALL.split(",")[:-1], local.fs, local.path, repo.fs, repo.root_dir)
+            used = next((kind for kind in local.cache_types if kind in possible), "copy")
+    except DvcException:  # which the check of the repository reports
+        return
+    except OSError as reason:
+        yield Finding("cache", "failure", f"it cannot be used: {reason}", "dvc cache dir --local /ANOTHER/DISK/cache")
+        return
+    if used != "copy":
+        yield Finding("cache", "ok", f"{used} from {local.path}")
+        return
+    says = f"copies from {local.path}: weights and scores are stored twice"
+    fix = f"dvc config cache.type {ALL}" if possible else "dvc cache dir --local /A/DISK/THAT/LINKS/cache"
+    yield Finding("cache", "warning", says, fix)
+
+
+def cache_folder() -> Path:
+    """Return where DVC's cache lies, or would by default."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            return Path(repo.cache.local.path)
+    except DvcException:
+        return Path(".dvc/cache")

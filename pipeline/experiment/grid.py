@@ -1,0 +1,128 @@
+"""The grid: which rows the paper's tables have, and which runs, modes and test scales each row needs (section 4)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.experiment.params import Params, Run
+from pipeline.experiment.paths import PRINTED
+
+MODES = ("dense", "crops", "centre")
+METHODS = {"dense": ("dense",), "multi-crop": ("crops",), "multi-crop & dense": ("dense", "crops")}
+TITLES = {
+    "table1": "ConvNet configurations",
+    "table2": "Number of parameters",
+    "table3": "ConvNet performance at a single test scale",
+    "table4": "ConvNet performance at multiple test scales",
+    "table5": "ConvNet evaluation techniques comparison",
+    "table6": "Multiple ConvNet fusion results",
+    "table7": "Comparison with the state of the art in ILSVRC classification",
+    "shallow": "A shallow net of 5x5 filters against B of 3x3",
+}
+CENTRE_SCALE = 256  # section 4.1 compares at a centre crop; the field's custom is a smallest side of 256
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One printed row: what it is called, what makes it, and the paper's errors in per cent."""
+
+    label: Mapping[str, str]  # column to text, as printed
+    runs: tuple[str, ...]  # averaged; empty for other people's rows
+    modes: tuple[str, ...]  # averaged
+    single: bool  # one test scale, else all of the run's
+    paper: Mapping[str, float | None] = field(default_factory=dict)
+
+    def needs(self) -> Iterator[tuple[str, str]]:
+        """The scores (run, mode) that the row is computed from."""
+        for run in self.runs:
+            for mode in self.modes:
+                yield run, mode
+
+
+def single_scale(run: Run) -> int:
+    """Q of the single-scale evaluation, paper's pixels: S, or the middle of a jittered S (section 4.1)."""
+    low, high = run.scales
+    return (low + high) // 2
+
+
+def multi_scales(run: Run) -> tuple[int, int, int]:
+    """The three Q of the multi-scale evaluation: S and 32 beside it, or a jittered S's ends and middle (4.2)."""
+    low, high = run.scales
+    return (low - 32, low, low + 32) if low == high else (low, (low + high) // 2, high)
+
+
+def scales_of(run: Run, mode: str) -> tuple[int, ...]:
+    """Every Q at which `mode` is scored for `run`, paper's pixels."""
+    return (CENTRE_SCALE,) if mode == "centre" else multi_scales(run)
+
+
+def rows(table: str, params: Params) -> list[TableRow]:
+    """The rows of table3 ... table7 and shallow, with the runs of `params` that stand for them."""
+    return list(_READERS[table](params)) if table in _READERS else []
+
+
+def printed(table: str) -> list[dict[str, str]]:
+    """The paper's table as it is printed, a dict a row."""
+    with (PRINTED / f"{table}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _by_scale(table: str, params: Params, single: bool) -> Iterator[TableRow]:
+    for row in printed(table):
+        label = {"net": row["net"], "S": row["train_scale"], "Q": row["test_scales"]}
+        if "method" in row:
+            label["method"] = row["method"]
+        run = find_run(params, row["net"], row["train_scale"])
+        yield TableRow(label, (run,), METHODS[row.get("method", "dense")], single, _errors(row))
+
+
+def _by_name(table: str, first: str) -> Iterator[TableRow]:
+    for row in printed(table):
+        label = {first: row[first]}
+        if first == "row":
+            label |= {"runs": row["runs"].replace(" ", ", "), "method": row["method"]}
+        yield TableRow(label, tuple(row["runs"].split()), METHODS.get(row["method"], ()), False, _errors(row))
+
+
+def _shallow(params: Params) -> Iterator[TableRow]:
+    for net in ("B", "shallow"):
+        yield TableRow(
+            {"net": net, "S": "256", "Q": str(CENTRE_SCALE)}, (find_run(params, net, "256"),), ("centre",), True
+        )
+
+
+_READERS = {
+    "table3": lambda params: _by_scale("table3", params, True),
+    "table4": lambda params: _by_scale("table4", params, False),
+    "table5": lambda params: _by_scale("table5", params, False),
+    "table6": lambda params: _by_name("table6", "row"),
+    "table7": lambda params: _by_name("table7", "entry"),
+    "shallow": _shallow,
+}
+
+
+def _errors(row: Mapping[str, str]) -> dict[str, float | None]:
+    return {name: float(row[name]) if row.get(name) else None for name in ("top1_val", "top5_val", "top5_test")}
+
+
+def figures(params: Params, run: str, record: Mapping[str, Any]) -> Iterator[tuple[str, int, list[dict[str, str]]]]:
+    """What others have published of the net in a run's place, told by its `record`: mode, Q, and the rows of that."""
+    said = record["input"]
+    unit = all(abs(one * 255 / said["range"] - 1) < 1e-6 for one in said["deviation"])
+    whose = "authors" if unit else "torchvision"  # as it was trained: the authors divide by nothing
+    rows = [row for row in printed("published_nets") if (row["net"], row["whose"]) == (params.runs[run].net, whose)]
+    for mode, scale in sorted({(row["mode"], row["test_scale"]) for row in rows}):  # the centre crop first
+        yield mode, int(scale), [row for row in rows if (row["mode"], row["test_scale"]) == (mode, scale)]
+
+
+def find_run(params: Params, net: str, scale: str) -> str:
+    """The run of `net` trained in all layers at the printed `scale`; UsageError if the grid has none."""
+    wanted = tuple(int(side) for side in scale.split("-"))
+    for name, run in params.runs.items():
+        if run.net == net and run.layers == "all" and run.scales == (wanted[0], wanted[-1]):
+            return name
+    raise UsageError(f"params.yaml has no run of net {net} at S = {scale}, which the paper's tables need")

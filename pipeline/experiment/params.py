@@ -1,0 +1,236 @@
+"""params.yaml as typed values."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from pipeline.errors import Failure
+
+NetName = Literal["A", "A-LRN", "B", "C", "D", "E", "shallow"]
+RecipeName = Literal["scratch", "warm", "finetune", "jitter"]
+Device = Literal["auto", "cpu", "gpu"]
+Precision = Literal["float32", "tf32", "bfloat16"]
+Origin = Literal["trained", "published"]  # of the weights that are scored
+Split = Literal["train", "val"]
+NETS: tuple[str, ...] = get_args(NetName)
+ROUNDING = ("threads", "device", "processes")  # of train and score: they change results by rounding alone
+RANDOM = "random-"  # an init of random-NET is that net's random weights
+CROP = 224  # section 2.1, paper's pixels
+
+
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _fraction(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return value
+    try:
+        return Fraction(value)
+    except (ValueError, ZeroDivisionError):
+        return value
+
+
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
+Few = Annotated[int, Field(gt=0, le=4096)]  # threads or processes
+Processes = Literal["auto"] | Few  # auto: one a GPU
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # half of a Philox key
+PositiveFloat = Annotated[float, Field(gt=0)]
+Proportion = Annotated[float, Field(ge=0, lt=1)]
+Pixels = Annotated[tuple[Positive, Positive], BeforeValidator(_tuple)]
+Part = Annotated[float, Field(gt=0, le=1)]
+Parts = Annotated[tuple[Part, Part], BeforeValidator(_tuple)]
+Ratio = Annotated[Fraction, BeforeValidator(_fraction), Field(gt=0, le=1)]
+Three = Annotated[tuple[float, float, float], BeforeValidator(_tuple)]
+
+
+class Block(BaseModel):
+    """A block of params.yaml: no unknown key, no silent conversion, no change afterwards."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False
+    )
+
+
+class Run(Block):
+    """One row of the grid: a net trained at one scale S, or a range of them, from some initial weights."""
+
+    net: NetName
+    scale: Positive | Pixels
+    init: str
+    recipe: RecipeName
+    layers: Literal["all", "fc"] = "all"
+
+    @property
+    def scales(self) -> tuple[int, int]:
+        """The smallest and the largest S, paper's pixels."""
+        return self.scale if isinstance(self.scale, tuple) else (self.scale, self.scale)
+
+
+class Import(Block):
+    """A published net's file, and what is said of it that its kind does not say (vgg-repro weights import)."""
+
+    file: Annotated[str, Field(min_length=1)]
+    channels: Literal["RGB", "BGR"] | None = None
+    range: Literal[1, 255] | None = None
+    mean: Three | None = None  # in the order of the channels and in the range
+    deviation: Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], BeforeValidator(_tuple)] | None = None
+    class_map: str | None = None  # a file
+    class_map_sha256: str | None = None
+
+
+class Digits(Block):
+    """How the digits of source `digits` are drawn; lengths in the paper's pixels."""
+
+    seed: Seed
+    canvas: Pixels
+    digit: Parts
+    spread: Proportion
+    texture: Annotated[float, Field(ge=0)]
+
+
+class Data(Block):
+    """The source of images."""
+
+    source: str  # a row of pipeline.datasets.sources.SOURCES
+    path: str | None
+    limit: Positive | None
+    val_share: Annotated[float, Field(gt=0, lt=1)] = 0.2  # for images without val/
+    digits: Digits | None = None  # for source digits
+
+
+class Prepare(Block):
+    """How a source becomes shards."""
+
+    rescale: Literal["train", "none"]
+    quality: Annotated[int, Field(ge=1, le=100)]
+    chroma: Literal["4:4:4", "4:2:2", "4:2:0"]
+    upright: bool
+    shared: Literal["drop", "keep"]
+    max_aspect: Annotated[float, Field(ge=2)]
+    shard_images: Positive
+    max_unreadable: Annotated[float, Field(ge=0, le=1)]
+    processes: Few | None
+    device: Device
+
+
+class Net(Block):
+    """The nets' size, initial weights and input."""
+
+    size_ratio: Ratio
+    width_ratio: Ratio
+    fc: Positive
+    dropout: Proportion
+    init: Literal["normal", "glorot", "he"]
+    std: PositiveFloat
+    last_std: PositiveFloat | None
+    input_scale: PositiveFloat
+
+    def pixels(self, paper: int) -> int:
+        """A length in the paper's pixels, in this profile's whole pixels."""
+        return round(paper * self.size_ratio)
+
+    @property
+    def crop(self) -> int:
+        """The side of the training crop in this profile's pixels."""
+        return self.pixels(CROP)
+
+
+class Train(Block):
+    """What all four kinds of training share (section 3.1)."""
+
+    seed: Seed
+    batch: Positive
+    momentum: Proportion
+    weight_decay: Annotated[float, Field(ge=0)]
+    drops: Annotated[int, Field(ge=0)]
+    patience: Positive
+    tail: Annotated[int, Field(ge=0)]
+    colour: Literal["eigenvalues", "roots", "none"]
+    precision: Precision
+    threads: Few
+    device: Device
+    processes: Processes
+
+    @property
+    def shaping(self) -> dict[str, Any]:
+        """What of it shapes a run: all but ROUNDING."""
+        return self.model_dump(mode="json", exclude=set(ROUNDING))
+
+
+class Recipe(Block):
+    """What differs between the kinds of training."""
+
+    learning_rate: PositiveFloat
+    epochs: Positive
+    first_drop: Annotated[int, Field(ge=0)] = 0
+
+
+class Score(Block):
+    """How the evaluations of section 3.2 are computed."""
+
+    mean: Literal["before_softmax", "after_softmax"]
+    batch: Positive
+    precision: Precision
+    threads: Few
+    device: Device
+    processes: Processes
+
+
+class Profile(Block):
+    """One size of the whole experiment; without `train` it scores published nets alone."""
+
+    data: Data
+    prepare: Prepare
+    net: Net
+    train: Train | None = None
+    recipes: dict[RecipeName, Recipe] = {}
+    score: Score
+
+    @property
+    def training(self) -> Train:
+        """The block `train`. Failure if this profile trains nothing."""
+        if self.train is None:
+            raise Failure("the profile in force trains nothing, it scores published nets: see docs/published-nets.md")
+        return self.train
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The images that it needs: nobody trains, nobody needs training images."""
+        return ("val",) if self.train is None else ("train", "val")
+
+
+class Method(Block):
+    """A number for each step of the method, raised when a change of its code changes results."""
+
+    prepare: Positive
+    published: Positive
+    train: Positive
+    score: Positive
+    table: Positive
+
+
+class Params(Block):
+    """All of params.yaml."""
+
+    profile: str
+    weights: Origin
+    imports: dict[str, Import]
+    method: Method
+    runs: dict[str, Run]
+    crops: list[str]
+    centre: list[str]
+    profiles: dict[str, Profile]
+
+    @property
+    def active(self) -> Profile:
+        """The profile in force."""
+        return self.profiles[self.profile]
+
+    @property
+    def largest_scale(self) -> int:
+        """The largest S of the grid, paper's pixels."""
+        return max(run.scales[1] for run in self.runs.values())

@@ -1,0 +1,166 @@
+"""params.yaml read and checked, and explained when something in it is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from pipeline.errors import UsageError
+from pipeline.experiment.params import (
+    CROP,
+    RANDOM,
+    Block,
+    Data,
+    Digits,
+    Import,
+    Method,
+    Net,
+    Params,
+    Prepare,
+    Profile,
+    Recipe,
+    Run,
+    Score,
+    Train,
+)
+from pipeline.experiment.paths import PARAMS
+
+
+def load(path: Path = PARAMS) -> Params:
+    """Read and check `path`; UsageError says what is wrong in it, where, and what would be right."""
+    try:
+        return parse(path.read_bytes(), path)
+    except FileNotFoundError:
+        raise UsageError(f"there is no {path} here: run this in the root of the repository") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+
+
+@lru_cache(8)  # by the text: where it stands, and when it was read, makes no difference
+def parse(text: bytes, path: Path) -> Params:
+    """Check what stands in `path`, or is to stand there; UsageError as for `load`."""
+    try:
+        values = yaml.safe_load(text.decode())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError: no UTF-8, or a date of no calendar
+        raise UsageError(f"{path} is not YAML: {error}") from None
+    try:
+        params = Params.model_validate(values)
+    except ValidationError as error:
+        raise UsageError("\n".join(f"{path}: {line}" for line in _explain(error))) from None
+    if problems := list(_contradictions(params)):
+        raise UsageError("\n".join(f"{path}: {problem}" for problem in problems))
+    return params
+
+
+def nearest(word: str, words: Sequence[str]) -> str:
+    """What `word` may have meant: the nearest of `words`, and all of them."""
+    folded = {known.lower(): known for known in words}
+    close = difflib.get_close_matches(word.lower(), folded, 1, 0.5)
+    hint = f"Did you mean {folded[close[0]]}? " if close else ""
+    return f"{hint}There are {', '.join(words)}"
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for one in error.errors():
+        keys = [str(part) for part in one["loc"] if not _is_branch(str(part))]
+        place = ".".join(keys) or "the file"
+        if one["type"] == "extra_forbidden":
+            yield f"{place} is no key here. {nearest(keys[-1], _siblings(keys[:-1]))}"
+        elif one["type"] == "missing":
+            yield f"{place} is missing"
+        elif one["type"] == "float_type" and isinstance(one["input"], str):
+            yield f"{place} is the text {one['input']!r}, not a number; write 0.01, not 1e-2"
+        else:
+            yield f"{place} is {one['input']!r:.60}: {one['msg']}"
+
+
+def _is_branch(part: str) -> bool:
+    """Whether pydantic put `part` into a place to name the branch of a union or a validator."""
+    return part in ("int", "[key]") or "[" in part
+
+
+BLOCKS: dict[str, type[Block]] = {
+    "method": Method, "runs": Run, "imports": Import, "data": Data, "digits": Digits, "prepare": Prepare, "net": Net,
+    "train": Train, "recipes": Recipe, "score": Score, "profiles": Profile,
+}  # fmt: skip
+
+
+def _siblings(place: Sequence[str]) -> list[str]:
+    """The right keys of the block at `place`."""
+    for key in reversed(place):
+        if key in BLOCKS:
+            return list(BLOCKS[key].model_fields)
+    return list(Params.model_fields)
+
+
+def _contradictions(params: Params) -> Iterator[str]:
+    """What is well formed and cannot be done all the same."""
+    if params.profile not in params.profiles:
+        yield f"profile is {params.profile}. {nearest(params.profile, list(params.profiles))}"
+        return
+    if params.active.train is None and params.weights == "trained":
+        yield (
+            f"weights is trained, and profile {params.profile} trains nothing: write weights: published beside "
+            f"profile: {params.profile}, or another profile"
+        )
+    for name in params.imports:
+        if name not in params.runs:
+            yield f"imports names {name}, which is no run. {nearest(name, list(params.runs))}"
+    for name in params.runs:
+        yield from _bad_run(params, name)
+    for mode in ("crops", "centre"):
+        for name in getattr(params, mode):
+            if name not in params.runs:
+                yield f"{mode} names {name}, which is no run. {nearest(name, list(params.runs))}"
+    for name, profile in params.profiles.items():
+        yield from _bad_profile(name, profile)
+
+
+def _bad_run(params: Params, name: str) -> Iterator[str]:
+    run = params.runs[name]
+    low, high = run.scales
+    if any(character in name for character in "@/${} ") or name.startswith(RANDOM):
+        yield f"runs.{name}: a run's name has no @, /, $, brace or space and does not begin with {RANDOM}"
+    if low > high:
+        yield f"runs.{name}.scale is [{low}, {high}]: the smaller comes first"
+    if low - 32 * (low == high) < CROP:
+        yield f"runs.{name}.scale is {low}: its images would be smaller than the crop of {CROP} in training or testing"
+    if params.active.train is not None and run.recipe not in params.active.recipes:
+        yield f"runs.{name}.recipe is {run.recipe}: profile {params.profile} has {', '.join(params.active.recipes)}"
+    if run.init.startswith(RANDOM):
+        if run.init != RANDOM + run.net:
+            yield f"runs.{name}.init is {run.init}: a net {run.net} begins from {RANDOM}{run.net} or from a run"
+    elif run.init not in params.runs:
+        yield f"runs.{name}.init is {run.init}, which is no run. {nearest(run.init, list(params.runs))}"
+    elif params.runs[run.init].net not in (run.net, "A") or (
+        params.runs[run.init].net != run.net and run.net not in ("B", "C", "D", "E")
+    ):
+        yield f"runs.{name}.init is {run.init}: net {run.net} cannot begin from a net {params.runs[run.init].net}"
+    elif name in _ancestors(params, name):
+        yield f"runs.{name}.init leads back to {name} itself"
+
+
+def _ancestors(params: Params, name: str) -> list[str]:
+    """The runs that `name` begins from, the nearest first; one that comes again is named twice and ends the list."""
+    found: list[str] = []
+    at: str = params.runs[name].init
+    while at in params.runs and at not in found:
+        found.append(at)
+        at = params.runs[at].init
+    return found
+
+
+def _bad_profile(name: str, profile: Profile) -> Iterator[str]:
+    if profile.net.crop < 32:
+        yield f"profiles.{name}.net.size_ratio is {profile.net.size_ratio}: a crop of {profile.net.crop} is below 32"
+    if (profile.train is None) != (not profile.recipes):
+        yield f"profiles.{name} has one of train and recipes: a profile that trains has both, another neither"
+    for key in ("canvas", "digit") if profile.data.digits else ():
+        low, high = getattr(profile.data.digits, key)
+        if low > high:
+            yield f"profiles.{name}.data.digits.{key} is [{low}, {high}]: the smaller comes first"

@@ -1,0 +1,99 @@
+"""What a walk shows: a live table of the running stages on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from pipeline.system.progress import duration
+
+
+class ViewRow(NamedTuple):
+    """A running stage."""
+
+    stage: str
+    where: str  # its GPUs or cores
+    seconds: float  # since it began
+    said: str  # its latest line of progress
+
+
+class Lines:
+    """Plain lines, each behind its stage's name if there may be several at work."""
+
+    every: str | None = None  # seconds between a stage's lines of progress, where they are not the usual
+
+    def __init__(self, named: bool) -> None:
+        self.named = named
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        pass
+
+    def say(self, stage: str, text: str) -> None:
+        """A line that stays; without a stage's name it is the walk's own."""
+        self._print(f"{stage} | {text}" if self.named and stage else text)
+
+    def show(self, rows: Sequence[ViewRow], foot: str) -> None:
+        """What runs now."""
+
+    def _print(self, line: str) -> None:
+        print(line, flush=True)
+
+
+class Table(Lines):
+    """A table below the lines that is drawn anew as things change, and is gone at the end."""
+
+    every = "1"
+    between = 0.1  # seconds from one drawing to the next, at least
+
+    def __init__(self, named: bool) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        super().__init__(named)
+        self.console, self.drawn = Console(), 0.0
+        self.live = Live(console=self.console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> Lines:
+        self.live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        self.live.stop()
+
+    def show(self, rows: Sequence[ViewRow], foot: str) -> None:
+        """What runs now."""
+        if time.monotonic() - self.drawn > self.between:
+            self.live.update(drawing(rows, foot), refresh=True)
+            self.drawn = time.monotonic()
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def drawing(rows: Sequence[ViewRow], foot: str) -> Any:
+    """A line a stage, cut at the terminal's edge, and the foot, as rich draws them."""
+    from rich.console import Group
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid.grid(padding=(0, 2), expand=True)
+    for _ in range(2):
+        grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True, justify="right")
+    grid.add_column(no_wrap=True, ratio=1, overflow="ellipsis")
+    for row in rows:
+        grid.add_row(Text(row.stage, "bold"), Text(row.where), Text(duration(row.seconds)), Text(row.said))
+    return Group(grid, Text(foot))
+
+
+def view(named: bool) -> Lines:
+    """A table on a terminal that can move its cursor, else lines."""
+    moves = sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+    return Table(named) if moves else Lines(named)

@@ -1,0 +1,372 @@
+"""Stages whose inputs are ready, run side by side: DVC itself runs one after the other.
+
+DVC's graph is loaded once. What DVC has already it is asked about once; each stage with work to do is brought up to
+date by a `dvc repro --single-item` of its own, so that the lock file, the caches and the meaning stay DVC's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from io import FileIO
+from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
+from types import FrameType
+from typing import Any
+
+import psutil
+
+from pipeline.errors import Failure, Interrupted
+from pipeline.experiment.params import Params
+from pipeline.orchestration.dvc_graph import ALWAYS, Needs, forecasts, needs
+from pipeline.orchestration.live_view import Lines, ViewRow
+from pipeline.orchestration.resources import ResourceShare
+from pipeline.system.process_lifetime import end_with_parent, handled
+from pipeline.system.progress import EVERY, told
+
+LOOK = 0.25  # seconds between looks at the clock and at what has been asked for
+STOPPED = "stopped; the same command goes on with what is left"
+AGAIN = 5.0  # seconds until DVC is asked again for a stage whose files somebody else's DVC works on
+BUSY = "is busy, it is being blocked by"  # DVC's words then; --wait-for-lock does not wait for that
+RUNS = "Running stage '"  # how a line of DVC begins when it does so
+SKIPPED = (
+    "didn't change, skipping",
+    "is cached - skipping run, checking out outputs",
+)  # and how one ends when it does not
+IN_USE = Path(".dvc/tmp/rwlock")  # DVC's list of the files that each DVC reads and writes
+PIPE = 1 << 16  # bytes that a pipe holds, and so all that a process can have left in it
+LAST = 8  # lines of a failed stage that are said again at the end
+ENDING = (  # a training stage writes its checkpoint at the first two; how long we wait for it
+    (signal.SIGINT, 600.0, "stopping; a second Ctrl-C does not wait for checkpoints"),
+    (signal.SIGTERM, 10.0, "stopping at once"),
+    (signal.SIGKILL, 2.0, "ending what is left"),
+)
+
+
+def longest_first(graph: Needs) -> list[str]:
+    """The stages by how many others must follow them one after the other, most first."""
+    followers: dict[str, list[str]] = {stage: [] for stage in graph}
+    for stage, upstream in graph.items():
+        for up in upstream:
+            followers[up].append(stage)
+    heights: dict[str, int] = {}
+
+    def height(stage: str) -> int:
+        if stage not in heights:
+            heights[stage] = 1 + max(map(height, followers[stage]), default=0)
+        return heights[stage]
+
+    return sorted(graph, key=height, reverse=True)
+
+
+def lone(graph: Needs) -> set[str]:
+    """The stages beside which nothing can run, whatever the order: each other one is before or behind them."""
+    above: dict[str, set[str]] = {}
+    for stage in longest_first(graph):  # what it needs has come by then
+        above[stage] = set(graph[stage]).union(*(above[up] for up in graph[stage]))
+    related = {stage: len(above[stage]) + sum(stage in others for others in above.values()) for stage in graph}
+    return {stage for stage in graph if related[stage] == len(graph) - 1}
+
+
+def foreseen(targets: Sequence[str], params: Params) -> tuple[Needs, list[str]]:
+    """The graph that `targets` come down to, and those of its stages, in order, that cost DVC next to nothing.
+
+    They are those that are done, wait in the cache, or run each time, and need only others of them. It is a forecast:
+    DVC is still asked for each. UsageError as `pipeline.orchestration.dvc_graph.needs`.
+    """
+    try:
+        known = forecasts(targets, params)
+    except OSError as reason:  # others are at work, and a file has gone as it was looked at
+        print(f"no forecast of what is up to date ({reason}): DVC is asked for each stage by itself", flush=True)
+        return needs(targets), []
+    cheap: dict[str, None] = {}
+    for forecast in known:
+        if (forecast.what != "run" or forecast.why == ALWAYS) and all(up in cheap for up in forecast.needs):
+            cheap[forecast.stage] = None
+    return {forecast.stage: forecast.needs for forecast in known}, list(cheap)
+
+
+def repro(stages: Sequence[str]) -> list[str]:
+    """The command that has DVC bring stages up to date, one after the other, and nothing before them."""
+    return [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *stages]
+
+
+def mend_list_of_files() -> None:
+    """Remove DVC's list of files in use if it is broken, as a DVC leaves it that is killed while it writes it.
+
+    DVC writes it in place, under a lock of its own, and with a broken one does nothing.
+    """
+    with suppress(FileNotFoundError), IN_USE.with_suffix(".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            json.loads(IN_USE.read_text())
+        except ValueError:
+            IN_USE.unlink()
+
+
+@dataclass
+class Child:
+    """Stages that a DVC of their own works on: one, or those that are expected to cost nothing."""
+
+    stages: Sequence[str]
+    taken: Sequence[ResourceShare]  # from among those that are free
+    share: ResourceShare  # what it gets, which is more where nothing can run beside it
+    process: subprocess.Popen[bytes]
+    began: float = field(default_factory=time.monotonic)
+    rest: bytes = b""  # of a line whose end has not come yet
+    said: str = ""  # the latest progress
+    busy: bool = False
+    last: deque[str] = field(default_factory=lambda: deque(maxlen=LAST))
+
+    @property
+    def name(self) -> str:
+        """The stage; or how many."""
+        return self.stages[0] if len(self.stages) == 1 else f"{len(self.stages)} stages"
+
+    def signal(self, number: signal.Signals) -> None:
+        """To DVC and all below it, which are a session of their own."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def has_left_work(self) -> bool:
+        """Return whether a process that it started, such as a stage that outlives its DVC, still runs."""
+        for process in psutil.process_iter():
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if os.getpgid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    return True
+        return False
+
+
+@dataclass
+class Walk:
+    """One walk through a graph, with as many stages at a time as there are shares of the machine.
+
+    All happens in one thread: the kernel ends a child when the thread that started it ends, and a process of several
+    threads must not run Python between fork and exec.
+    """
+
+    graph: Needs
+    shares: Sequence[ResourceShare]
+    # of the stages beside which nothing can run; not by the clock, so that it is the same each time
+    whole: ResourceShare
+    view: Lines
+    cheap: Sequence[str] = ()  # stages that one DVC is asked for first, all at once
+    command: Callable[[Sequence[str]], list[str]] = repro
+    done: set[str] = field(default_factory=set)
+    failed: dict[str, Sequence[str]] = field(default_factory=dict)  # and their last lines
+    running: list[Child] = field(default_factory=list)
+    waiting: dict[str, float] = field(default_factory=dict)  # for others' DVC, until then
+    free: list[ResourceShare] = field(init=False)
+    asked: int = 0  # how often we were asked to end
+    ended: int = 0  # how many signals of ENDING were sent
+    patience: float = 0.0  # when the next follows
+
+    def __post_init__(self) -> None:
+        self.free = list(self.shares)
+
+    def run(self) -> None:
+        """Run all stages; Failure names those that failed. What does not depend on a failed stage is still run.
+
+        Interrupted after SIGINT or SIGTERM, when no child is left.
+        """
+        mend_list_of_files()
+        signals = handled(self._ask, signal.SIGINT, signal.SIGTERM)
+        with DefaultSelector() as self.events, self.view, signals, self._children_end():
+            if self.cheap:
+                self._begin(self.cheap, self.whole)
+            while self._go_on():
+                self.view.show([self._row(child) for child in self.running], self._foot())
+                self._hear()
+            self.view.say("", self._foot())
+        if self.asked:
+            raise Interrupted(STOPPED)
+        if self.failed:
+            raise Failure(self._story())
+
+    def _go_on(self) -> bool:
+        """Begin what can begin, or end what shall end; whether there is anything to wait for."""
+        if self.asked:
+            self._end()
+            return bool(self.running)
+        while self.free and (stage := next(self._ready(), None)):
+            self._begin([stage], self.whole if stage in self._lone else None)
+        return bool(self.running or self.waiting)
+
+    def _ready(self) -> Iterator[str]:
+        now, running = time.monotonic(), {stage for child in self.running for stage in child.stages}
+        for stage in self._order:
+            begun = stage in self.done or stage in self.failed or stage in running
+            if not begun and self.graph[stage] <= self.done and self.waiting.get(stage, now) <= now:
+                yield stage
+
+    @cached_property
+    def _order(self) -> Sequence[str]:
+        return longest_first(self.graph)
+
+    @cached_property
+    def _lone(self) -> set[str]:
+        """First asked for when the cheap stages are behind us, so that they count no more."""
+        return lone({stage: self.graph[stage] - self.done for stage in self.graph if stage not in self.done})
+
+    def _begin(self, stages: Sequence[str], whole: ResourceShare | None) -> None:
+        """Have DVC bring stages up to date, with the next share, or with all that there is."""
+        taken = self.free[:] if whole else self.free[:1]
+        self.free = self.free[len(taken) :]
+        share = whole or taken[0]
+
+        def settle() -> None:
+            end_with_parent(signal.SIGTERM)
+            share.keep_to_cores()
+
+        process = subprocess.Popen(
+            self.command(stages), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env={**os.environ, **self._environment(share)}, start_new_session=True, preexec_fn=settle,
+        )  # fmt: skip
+        self.running.append(Child(stages, taken, share, process))
+        self._listen(self.running[-1])
+
+    def _listen(self, child: Child) -> None:
+        """Have the walk woken by what a child prints, and by its end."""
+        assert child.process.stdout is not None
+        os.set_blocking(child.process.stdout.fileno(), False)
+        self.events.register(child.process.stdout, EVENT_READ, child)
+        with suppress(OSError):  # on a kernel that cannot do it, the next look finds the end
+            self.events.register(FileIO(os.pidfd_open(child.process.pid)), EVENT_READ, child)
+
+    def _environment(self, share: ResourceShare) -> Mapping[str, str]:
+        return share.environment | ({EVERY: self.view.every} if self.view.every else {})
+
+    def _hear(self) -> None:
+        """Pass on what the stages print, and see which have ended: whose process has exited, whoever holds its pipe."""
+        for key, _ in self.events.select(LOOK):
+            if key.fileobj is key.data.process.stdout:
+                self._read(key.data)
+            else:
+                self._deafen(key.fileobj)
+        for child in [child for child in self.running if self._has_ended(child)]:
+            self._finish(child)
+
+    def _read(self, child: Child) -> None:
+        """Pass on what a child has printed by now, in whole lines."""
+        assert child.process.stdout is not None
+        try:
+            some = os.read(child.process.stdout.fileno(), PIPE)
+        except BlockingIOError:
+            return
+        if not some:  # all have closed it
+            self._deafen(child.process.stdout)
+        *lines, child.rest = (child.rest + some).split(b"\n")
+        for line in lines:
+            self._line(child, line)
+
+    def _deafen(self, file: Any) -> None:
+        self.events.unregister(file)
+        file.close()
+
+    def _has_ended(self, child: Child) -> bool:
+        """Return whether a child has exited; when asked to end, also whether no stage outlives it."""
+        return child.process.poll() is not None and not (self.asked and child.has_left_work())
+
+    def _line(self, child: Child, printed: bytes) -> None:
+        line = printed.decode(errors="replace").rstrip("\r").rpartition("\r")[2]
+        if not line.strip() or line.startswith(CHATTER):
+            return
+        child.busy = child.busy or BUSY in line
+        progress = told(line) or (line if line.startswith(RUNS) or line.endswith(SKIPPED) else None)
+        child.said = progress or child.said
+        if not progress:
+            child.last.append(line)
+        if not (progress and self.view.every) and not (child.busy and child.name in self.waiting):
+            self.view.say(child.name, line)
+
+    def _finish(self, child: Child) -> None:
+        """Pass on a child's last words, which somebody else may go on to add to, and judge it."""
+        assert child.process.stdout is not None
+        if not child.process.stdout.closed:
+            self._read(child)
+        self._line(child, child.rest)
+        for key in [key for key in self.events.get_map().values() if key.data is child]:
+            self._deafen(key.fileobj)
+        self.running.remove(child)
+        self.free += child.taken
+        self._judge(child, child.process.returncode)
+
+    def _judge(self, child: Child, code: int) -> None:
+        """What an end means: done; failed; to be tried again, where others are at work on the stage's files."""
+        if code == 0:
+            self.done |= set(child.stages)
+        elif child.stages is self.cheap:  # they are begun one by one now
+            return
+        elif child.busy and not self.asked:
+            if child.name not in self.waiting:
+                self.view.say(child.name, "waits until they are done")
+            self.waiting[child.name] = time.monotonic() + AGAIN
+            return
+        elif not self.asked:
+            self.failed[child.name] = list(child.last)
+        self.waiting.pop(child.name, None)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked += 1
+
+    def _end(self) -> None:
+        """Send the next signal, if it was asked for or the one before has not helped."""
+        now = time.monotonic()
+        if self.ended >= min(self.asked, len(ENDING)) and now < self.patience:
+            return
+        if self.ended == len(ENDING):  # not even that
+            self.running.clear()
+            return
+        number, seconds, words = ENDING[self.ended]
+        self.ended, self.patience = self.ended + 1, now + seconds
+        if self.running:
+            self.view.say("", words)
+        for child in self.running:
+            child.signal(number)
+
+    @contextmanager
+    def _children_end(self) -> Iterator[None]:
+        """Leave no child behind where something unforeseen ends the walk, such as a closed output."""
+        try:
+            yield
+        finally:
+            for child in self.running:
+                child.signal(signal.SIGTERM)
+
+    def _row(self, child: Child) -> ViewRow:
+        return ViewRow(child.name, str(child.share), time.monotonic() - child.began, child.said)
+
+    def _foot(self) -> str:
+        waiting = self.waiting.keys() - {child.name for child in self.running}
+        counts = {"running": len(self.running), "waiting for another DVC": len(waiting), "failed": len(self.failed)}
+        words = [f"{count} {what}" for what, count in counts.items() if count]
+        return ", ".join([f"{len(self.done)} of {len(self.graph)} stages done", *words])
+
+    def _story(self) -> str:
+        left = [stage for stage in self._order if stage not in self.done and stage not in self.failed]
+        needed = f"; {len(left)} stages that need them were not run: {', '.join(left)}" if left else ""
+        said = [f"{stage}, at the end:\n    " + "\n    ".join(lines) for stage, lines in self.failed.items() if lines]
+        return "\n".join([f"failed: {', '.join(sorted(self.failed))}{needed}", *said])
+
+
+CHATTER = (
+    "Updating lock file",
+    "Generating lock file",
+    "Use `dvc push`",
+    "To track the changes",
+    "To enable auto staging",
+    "\tgit add ",
+    "\tdvc config core.autostage",
+    "Data and pipelines",
+    "> ",
+)

@@ -1,0 +1,139 @@
+"""PyTorch's state dicts and safetensors, by torchvision's names, by timm's, or by our own. No code in a file is run."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from pipeline.errors import Failure
+from pipeline.published.convention import CAFFE, TORCHVISION, Array, Convention, RawWeights
+
+INSIDE = ("state_dict", "model", "weights")  # what a state dict lies in, in a checkpoint
+PARALLEL = re.compile(r"(^|\.)module\.")  # what DataParallel puts into names
+OURS = "vgg_repro"  # what `weights export` writes beside the tensors
+
+
+def read_torch(file: Path, zipped: bool) -> RawWeights:
+    """A file of torch.save's. Failure if it holds anything but tensors, or is damaged."""
+    import torch
+
+    try:
+        with file.open("rb") as opened:  # not its path: of that torch looks at the ending
+            if zipped:
+                _check_sums(opened)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of pickles' protocols
+                values = torch.load(opened, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a broken file
+        raise Failure(f"{file} {_refused(str(error))}") from None
+    note: Any = None
+    while isinstance(values, Mapping):
+        note = _note(values) or note
+        inside = [key for key in INSIDE if isinstance(values.get(key), Mapping)]
+        if len(inside) > 1:
+            raise Failure(f"{file} holds several state dicts, {' and '.join(inside)}: save the one that is meant alone")
+        if not inside:
+            break
+        values = values[inside[0]]
+    if not isinstance(values, Mapping) or not values:
+        raise Failure(f"{file} holds no state dict, but {type(values).__name__}")
+    for name, value in values.items():
+        if not isinstance(value, torch.Tensor) or not isinstance(name, str):
+            raise Failure(f"{file} holds more than tensors: {name!r:.80} is {type(value).__name__}")
+    return _raw_weights(file, values, note)
+
+
+def read_safetensors(file: Path) -> RawWeights:
+    """A safetensors file. Failure if it is damaged."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
+            note = (opened.metadata() or {}).get(OURS)
+    except Exception as error:  # its reader's own kinds
+        raise Failure(f"{file} is a safetensors file that is cut short or damaged ({error})") from None
+    return _raw_weights(file, tensors, _parsed(note))
+
+
+def _check_sums(opened: IO[bytes]) -> None:
+    """ValueError if the bytes in a zip are not those that were put there, which torch itself does not look at."""
+    with zipfile.ZipFile(opened) as archive:
+        if (wrong := archive.testzip()) is not None:
+            raise ValueError(f"{wrong} is not what its check sum says")
+    opened.seek(0)
+
+
+def _refused(error: str) -> str:
+    """Why torch would not read a file, in our words."""
+    if (found := re.search(r"GLOBAL (\S+)", error)) is not None:
+        return (
+            f"would run code when it is read ({found[1]}), so it is not read; a file with tensors alone, a state dict, "
+            "does not"
+        )
+    if "Unsupported operand" in error:
+        return (
+            "is a pickle that may run code when it is read (one of protocol 4 or later), so it is not read; torch.save "
+            "writes state dicts in protocol 2"
+        )
+    return f"is cut short, damaged or no file of PyTorch's ({' '.join(error.split())[:200]})"
+
+
+def _note(values: Mapping[str, Any]) -> Any:
+    """What `weights export` put beside a state dict."""
+    return _parsed((getattr(values, "_metadata", None) or {}).get("", {}).get(OURS))
+
+
+def _parsed(note: Any) -> Any:
+    try:
+        return json.loads(note)
+    except (TypeError, ValueError):
+        return None
+
+
+def _raw_weights(file: Path, tensors: Mapping[str, Any], note: Any) -> RawWeights:
+    """The tensors as arrays under names without additions, and what their names say of the net's kind."""
+    import torch
+
+    arrays: dict[str, Array] = {}
+    for name, value in tensors.items():
+        if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_complex():
+            raise Failure(f"{name} in {file} is no plain tensor of numbers")
+        if not value.is_floating_point() and not name.endswith("num_batches_tracked"):
+            raise Failure(f"{name} in {file} holds {value.dtype}, not weights in floating point")
+        plain = PARALLEL.sub(r"\1", name)
+        if plain in arrays:
+            raise Failure(f"{file} has two tensors {plain}")
+        arrays[plain] = value.detach().float().numpy()
+    kind, convention = _kind(file, arrays)
+    if isinstance(note, dict):
+        try:
+            convention = Convention.of(note["input"])
+        except (KeyError, TypeError, ValueError):
+            raise Failure(
+                f"what {file} says of its net's input is not as `vgg-repro weights export` writes it"
+            ) from None
+    return RawWeights(file, kind, arrays, convention, exported=note if isinstance(note, dict) else None)
+
+
+def _kind(file: Path, names: Mapping[str, Array]) -> tuple[str, Convention | None]:
+    """Whose names these are, and the input that such nets take."""
+    if any(name.startswith("conv1_1.") for name in names):
+        return "vgg-repro", None
+    if any(name.startswith(("pre_logits.", "head.fc.")) for name in names):
+        return "timm", TORCHVISION
+    if "classifier.1.weight" in names or "classifier.4.weight" in names:
+        return "caffe in pytorch", CAFFE
+    if any(name.startswith("classifier.") for name in names):
+        return "torchvision", TORCHVISION
+    if any(name.startswith("features.") for name in names):
+        raise Failure(
+            f"{file} has a net's features and no classifier, which this paper's nets are not complete without"
+        )
+    some = ", ".join(list(names)[:3])
+    raise Failure(f"{file} has tensors by names that are not known here: {some}")

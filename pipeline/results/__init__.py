@@ -1,0 +1,1 @@
+"""From posteriors to values: scores, tables, and where numbers come from."""

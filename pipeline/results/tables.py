@@ -1,0 +1,83 @@
+"""Tables 1 to 7 and section 4.1's comparison as values: the paper's rows with our errors beside them.
+
+A table's JSON is all that its page needs. Computing one is averaging the posteriors that its rows name (section 4).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.datasets.facts import Facts
+from pipeline.errors import Failure
+from pipeline.experiment.grid import TableRow, printed, rows
+from pipeline.experiment.params import NETS, Params
+from pipeline.results.scores import Scores, average
+from vgg.errors import error, top_k
+
+PRINTED_NETS = [net for net in NETS if net != "shallow"]
+
+
+def table(name: str, params: Params, facts: Facts | None) -> dict[str, Any]:
+    """The values of table `name`; `facts` may be None for Tables 1 and 2, which need no data."""
+    head = {"table": name, "profile": params.profile}
+    if name == "table1":
+        return head | {"columns": configurations()}
+    if name == "table2":
+        return head | {"rows": parameter_counts()}
+    if facts is None:
+        raise Failure(f"{name} needs prepared data; make it with: vgg-repro prepare")
+    scores = Scores(params, facts)
+    found = [_row(row, scores) for row in rows(name, params)]
+    values = head | {
+        "k": top_k(len(facts.classes)),
+        "classes": len(facts.classes),
+        "images": facts.val,
+        "data": facts.source,
+        "manifest": facts.manifest,
+        "comparable": facts.comparable and params.active.net.size_ratio == params.active.net.width_ratio == 1,
+        "rows": found,
+        "seed": params.active.train.seed if params.active.train else None,
+        "weights": scores.weights(),
+        "precision": scores.precisions(),
+    }
+    return values | {"published": scores.published} if scores.published else values
+
+
+def configurations() -> list[dict[str, Any]]:
+    """Table 1, a dict a net: its layers by block, with the FC layers and the count of weight layers."""
+    from vgg.nets import blocks, weight_layers
+
+    head = ["FC-4096", "FC-4096", "FC-1000", "soft-max"]
+    return [
+        {
+            "net": net,
+            "weight_layers": weight_layers(net),
+            "blocks": [[f"conv{c.kernel}-{c.channels}" if c.kernel else "LRN" for c in block] for block in blocks(net)],
+            "head": head,
+        }
+        for net in PRINTED_NETS
+    ]
+
+
+def parameter_counts() -> list[dict[str, Any]]:
+    """Table 2: the paper's millions and the exact count of the full nets at 1000 classes, and the shallow net's."""
+    from vgg.nets import parameters
+
+    paper = {row["net"]: float(row["parameters_millions"]) for row in printed("table2")}
+    return [{"net": net, "paper_millions": paper.get(net), "parameters": parameters(net)} for net in NETS]
+
+
+def _row(row: TableRow, scores: Scores) -> dict[str, Any]:
+    """One row's values: `ours` is None where the scores are missing, and for other people's rows."""
+    lacking = [need for need in row.needs() if not scores.has(*need)]
+    missing = [f"vgg-repro score {mode} {run}" for run, mode in lacking if (run, mode) in scores.possible]
+    values: dict[str, Any] = {
+        "label": dict(row.label), "runs": list(row.runs), "paper": dict(row.paper), "ours": None, "missing": missing
+    }  # fmt: skip
+    if row.runs and not lacking:
+        mean, labels = average(row, scores)
+        k = top_k(mean.shape[1])
+        values["ours"] = {"top1": error(mean, labels, 1)._asdict(), "topk": error(mean, labels, k)._asdict()}
+        if published := [run for run in row.runs if run in scores.published]:
+            values["published"] = published
+    return values

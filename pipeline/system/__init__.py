@@ -1,0 +1,1 @@
+"""The machine, nothing of the experiment: files, locks, processes, devices, progress."""

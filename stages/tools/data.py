@@ -1,0 +1,55 @@
+"""What is prepared, shown: the page of the data and its contact sheet of training crops. No stage of the graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.datasets.facts import PREPARE, Facts, read_facts
+from pipeline.datasets.manifest import identity
+from pipeline.errors import Failure
+from pipeline.experiment.params import Params
+from pipeline.experiment.paths import MANIFEST
+from pipeline.system.atomic_files import write_text
+from reports.charts import contact_sheet, drawable
+from reports.data_page import PICTURE, crops_section, data_page, read_manifest
+from reports.markdown import markdown
+from stages.common import normaliser, open_shards
+from vgg.stream import StreamConfig, training_stream
+
+CROPS = 32
+
+
+def main(params: Params, out: Path) -> str:
+    """Write the page data.md and its picture under `out`/PROFILE; the text. Failure if nothing is prepared."""
+    facts, manifest = read_facts(params.profile), read_manifest()
+    if identity(MANIFEST, facts.stored) != facts.manifest:
+        raise Failure(f"{MANIFEST} is not of the images that were prepared last; make it again with: {PREPARE}")
+    page, folder = data_page(params.profile, facts, manifest, params.active.net.crop), out / params.profile
+    if not facts.train:
+        write_text(folder / "data.md", markdown(page))
+        return markdown(page)
+    crops, names = training_crops(params, facts)
+    contact_sheet(crops, names, folder / PICTURE)
+    write_text(folder / "data.md", markdown((*page, *crops_section(len(crops)))))
+    return markdown(page)
+
+
+def training_crops(params: Params, facts: Facts) -> tuple[NDArray[np.uint8], list[str]]:
+    """The first crops of the training stream, (N, crop, crop, 3), with their colours shifted, and their classes."""
+    shards, net = open_shards(params, "train", facts.statistics), params.active.net
+    low = min(run.scales[0] for run in params.runs.values())
+    plan = StreamConfig(
+        params.active.training.seed,
+        min(CROPS, len(shards)),
+        net.crop,
+        (net.pixels(low), net.pixels(params.largest_scale)),
+    )
+    batch = next(training_stream(shards, plan))
+    normalise = normaliser(params, facts.statistics)
+    seen = normalise(batch.pixels, batch.colour) * normalise.scale + normalise.mean[:, None, None]
+    shown = seen.round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+    names = [name if drawable(name) else f"class {label}" for label, name in enumerate(facts.classes)]
+    return shown.numpy(), [names[label] for label in batch.labels.tolist()]

@@ -1,0 +1,161 @@
+"""A run's net for others: torchvision's state dict, safetensors or ONNX, read back and compared. No stage of DVC."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.datasets.facts import read_facts
+from pipeline.errors import Failure, UsageError
+from pipeline.experiment.params import Params
+from pipeline.experiment.paths import WEIGHTS, weights
+from pipeline.experiment.validation import nearest
+from pipeline.published import load
+from pipeline.published.layer_names import FCS, names
+from pipeline.published.pytorch import OURS
+from pipeline.system.atomic_files import whole
+from reports.phrases import input_text
+from stages.common import build, load_tensors, maker, read_record, save_tensors
+from vgg.nets import VGG
+
+TOLERANCE = 1e-4  # of the largest score: runtimes add up in other orders
+ROOM = (0, 0), (37, 91)  # height and width above the crop of the pictures that an ONNX file is tried on
+
+
+def main(params: Params, run: str, file: Path) -> None:
+    """Write the finished net of `run` to `file`, in the format that its ending says, and read it back.
+
+    UsageError for another ending; Failure if what is read back is not the net, and then nothing is left at `file`.
+    """
+    if file.suffix not in WRITERS:
+        raise UsageError(f"{file} says no format by its ending. {nearest(file.suffix, list(WRITERS))}")
+    if not file.parent.is_dir():
+        raise Failure(f"{file} could not be written: there is no folder {file.parent}")
+    if file.resolve().is_relative_to(WEIGHTS.resolve()):
+        raise UsageError(f"{file} lies among the runs' own weights: name another folder")
+    found = load_tensors(weights(run, params.weights), maker(run, params.weights))
+    net = _net(params, run, found["weights"])
+    note: dict[str, Any] = {"run": run, "net": params.runs[run].net, "input": _input(params, found)}
+    if params.weights == "published":
+        note["published"] = read_record(run)
+    partial = file.with_name(f".partial-{file.name}")
+    try:
+        WRITERS[file.suffix](params, net, note, partial)
+        partial.replace(file)
+    except OSError as error:
+        raise Failure(f"{file} could not be written: {error.strerror or error}") from None
+    except Failure as failure:
+        raise Failure(str(failure).replace(str(partial), str(file))) from failure
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+    print(f"{file}: net {note['net']} of {run}, read back and compared. Its input: {input_text(note['input'])}")
+
+
+def _net(params: Params, run: str, values: Mapping[str, Tensor]) -> VGG:
+    """The run's net with its weights. Failure if they are not of the profile's size."""
+    net = build(params, params.runs[run].net, len(values["fc3.bias"]))
+    try:
+        net.load_state_dict(values)
+    except RuntimeError:
+        size = f"another size of net than profile {params.profile} has"
+        raise Failure(f"{weights(run, params.weights)} is of {size}") from None
+    return net.eval()
+
+
+def _input(params: Params, found: Mapping[str, Any]) -> dict[str, Any]:
+    """How the net takes its pictures, as published.convention.Convention has it."""
+    if "input" in found:
+        mean, deviation = found["input"]["mean_rgb"], found["input"]["deviation_rgb"]
+    else:
+        mean, deviation = read_facts(params.profile).mean_rgb, [params.active.net.input_scale] * 3
+    return {"channels": "RGB", "range": 255.0, "mean": [*mean], "deviation": [*deviation]}
+
+
+def _torchvisions(net: str, values: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
+    """The weights by torchvision's names, fully connected layers as matrices."""
+    found: OrderedDict[str, Tensor] = OrderedDict()  # made as `OrderedDict[...]()` it would pickle that type too
+    for ours, theirs in names("torchvision", net).items():
+        weight = values[f"{ours}.weight"]
+        found[f"{theirs}.weight"] = weight.flatten(1) if ours in FCS else weight
+        found[f"{theirs}.bias"] = values[f"{ours}.bias"]
+    return found
+
+
+def _state_dict(params: Params, net: VGG, note: dict[str, Any], file: Path) -> None:
+    state = _torchvisions(note["net"], net.state_dict())
+    state._metadata = OrderedDict({"": {"version": 1, OURS: json.dumps(note)}})  # type: ignore[attr-defined]
+    save_tensors(file, state)
+    _compare(params, net, note, file)
+
+
+def _safetensors(params: Params, net: VGG, note: dict[str, Any], file: Path) -> None:
+    from safetensors.torch import save
+
+    tensors = {name: value.contiguous() for name, value in _torchvisions(note["net"], net.state_dict()).items()}
+    with whole(file) as opened:
+        opened.write(save(tensors, {"format": "pt", OURS: json.dumps(note)}))
+    _compare(params, net, note, file)
+
+
+def _compare(params: Params, net: VGG, note: dict[str, Any], file: Path) -> None:
+    """Failure if what an import of the file gives is not the net, bit for bit, and its input."""
+    back, values = load(file, note["net"], params.active.net), net.state_dict()
+    same = back.convention.as_dict() == note["input"] and set(back.weights) == set(values)
+    if not same or any(not np.array_equal(back.weights[name], value.numpy()) for name, value in values.items()):
+        raise Failure(f"what is read back from {file} is not what was written: the disk?")
+
+
+def _onnx(params: Params, net: VGG, note: dict[str, Any], file: Path) -> None:
+    _write_onnx(net, params.active.net.crop, note, file)
+    _compare_onnx(net, params.active.net.crop, file)
+
+
+def _write_onnx(net: VGG, crop: int, note: dict[str, Any], file: Path) -> None:
+    """The net from normalised pictures (N, 3, H, W) to score maps (N, K, h, w), all sizes but the channels free."""
+    import onnx
+
+    sizes = {0: torch.export.Dim("images"), 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    picture = torch.zeros(2, 3, crop + 64, crop + 32)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            net, (picture,), dynamo=True, input_names=["pictures"], output_names=["scores"], dynamic_shapes=(sizes,),
+            verbose=False,
+        )  # fmt: skip
+    model = program.model_proto if program else None
+    if model is None:
+        raise Failure("torch could not turn the net into ONNX")
+    onnx.helper.set_model_props(model, {OURS: json.dumps(note)})
+    with whole(file) as opened:
+        opened.write(model.SerializeToString())
+
+
+def _compare_onnx(net: VGG, crop: int, file: Path) -> None:
+    """Failure if ONNX Runtime does not come to the net's scores, at two sizes of random pictures."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    for height, width in ROOM:
+        x = torch.randn(1, 3, crop + height, crop + width)
+        with torch.inference_mode():
+            wanted = net(x).numpy()
+        (found,) = session.run(None, {"pictures": x.numpy()})
+        if found.shape != wanted.shape or not np.abs(found - wanted).max() <= TOLERANCE * np.abs(wanted).max():
+            raise Failure(f"ONNX Runtime computes other scores from {file} than torch does")
+
+
+Writer = Callable[[Params, VGG, dict[str, Any], Path], None]
+WRITERS: dict[str, Writer] = {".pth": _state_dict, ".pt": _state_dict, ".safetensors": _safetensors, ".onnx": _onnx}

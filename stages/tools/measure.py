@@ -1,0 +1,119 @@
+"""How fast this machine trains and scores: a few seconds a net, for the plan. No stage of the graph."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import repeat
+
+import numpy as np
+import torch
+
+from pipeline.datasets.facts import Statistics, read_statistics
+from pipeline.errors import Failure
+from pipeline.experiment.params import Params
+from pipeline.orchestration.cost_plan import REFERENCE, CostPlan
+from stages.common import build, device, normaliser, open_shards
+from vgg.cost import forward_flops, training_flops
+from vgg.fit import StepConfig, TrainingSchedule, gradients, optimiser
+from vgg.gpu import parts_that_fit
+from vgg.images import Rescaled
+from vgg.initialise import randomise
+from vgg.normalise import Normalise
+from vgg.score import Scorer, dense
+from vgg.stream import Batch, StreamConfig, training_stream
+
+SECONDS = 2.0  # of each net, after a first step
+STEP = 3e11  # arithmetic of one step on a CPU, at the most: there a few images tell as much as 256
+LONGER = 4 / 3
+
+
+def training_rates(params: Params, plan: CostPlan) -> tuple[dict[str, float], bool]:
+    """Images a second in training, by net, and whether they were read and decoded, or only random pixels."""
+    nets = sorted({str(params.runs[cost.name].net) for cost in plan.training})
+    statistics = _statistics(params)
+    return {net: _training_rate(params, net, plan.images.classes, statistics) for net in nets}, statistics is not None
+
+
+def scoring_rate(params: Params, classes: int) -> float:
+    """Arithmetic a second of a dense forward pass of net D at Q = 256."""
+    score, size = params.active.score, params.active.net
+    where = device(score.device, score.threads, score.precision)
+    net = build(params, REFERENCE, classes).to(where).to(memory_format=torch.channels_last)
+    height = size.pixels(256)
+    width = round(height * LONGER)
+    flops = 2 * forward_flops(net, height, width)
+    batch = _batch(score.batch, flops, where)
+    scorer = Scorer(net, lambda pixels: pixels.float(), size.crop, where, score.precision == "bfloat16", score.mean)
+    pixels = torch.zeros((batch, 3, height, width), dtype=torch.uint8, device=where)
+
+    def step() -> None:
+        scorer.posteriors([Rescaled(pixels, np.arange(batch))], batch, dense)
+
+    return batch * flops / _seconds(step, where)
+
+
+def _statistics(params: Params) -> Statistics | None:
+    """The prepared images, if they are on this machine."""
+    try:
+        statistics = read_statistics()
+        open_shards(params, "train", statistics)
+        return statistics
+    except Failure:
+        return None
+
+
+def _training_rate(params: Params, name: str, classes: int, statistics: Statistics | None) -> float:
+    train, size = params.active.training, params.active.net
+    where = device(train.device, train.threads, train.precision)
+    net = build(params, name, classes).to(where)
+    randomise(net, size.init, size.std, size.last_std, train.seed)
+    net.to(memory_format=torch.channels_last)
+    sgd = optimiser(net, TrainingSchedule(1e-9, 1, train.momentum, train.weight_decay, 0, 1, 0, 0))
+    batch = _batch(train.batch, training_flops(net, size.crop), where)
+    batches = _batches(params, batch, statistics, where)
+    normalise = normaliser(params, statistics) if statistics else Normalise(torch.zeros(3), torch.zeros(3, 3))
+    bfloat16 = train.precision == "bfloat16"
+    parts = parts_that_fit(net, batch, size.crop, bfloat16) if where.type == "cuda" else 1
+    normalise, how = normalise.to(where), StepConfig(batch, where, bfloat16, parts)
+    torch.backends.cudnn.benchmark = True  # as in training
+
+    def step() -> None:
+        sgd.zero_grad()
+        gradients(net, next(batches), normalise, how)
+        sgd.step()
+
+    net.train()
+    return batch / _seconds(step, where)
+
+
+def _batches(params: Params, batch: int, statistics: Statistics | None, where: torch.device) -> Iterator[Batch]:
+    """What a net trains on: the prepared images, or one batch of random pixels for ever."""
+    train, size = params.active.training, params.active.net
+    if statistics:
+        plan = StreamConfig(train.seed, batch, size.crop, (size.pixels(256), size.pixels(256)))
+        return training_stream(open_shards(params, "train", statistics), plan, threads=train.threads, gpu=where.index)
+    pixels = torch.randint(256, (batch, 3, size.crop, size.crop), dtype=torch.uint8, device=where)
+    zeros, keys = torch.zeros(batch, dtype=torch.int64), torch.randint(2**62, (batch, 2))
+    return repeat(Batch(pixels, zeros, torch.zeros(batch, 3), keys, zeros.numpy()))
+
+
+def _batch(wanted: int, flops: int, where: torch.device) -> int:
+    return wanted if where.type == "cuda" else max(1, min(wanted, int(STEP / flops)))
+
+
+def _seconds(step: Callable[[], None], where: torch.device) -> float:
+    """How long a step takes: the mean over some seconds, after a first one."""
+
+    def finish() -> None:
+        if where.type == "cuda":
+            torch.cuda.synchronize(where)
+
+    step()
+    finish()
+    steps, started = 0, time.perf_counter()
+    while not steps or time.perf_counter() - started < SECONDS:
+        step()
+        steps += 1
+    finish()
+    return (time.perf_counter() - started) / steps

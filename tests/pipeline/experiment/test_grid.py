@@ -1,0 +1,138 @@
+"""The grid: the paper's rows, the runs and scores they need, and dvc.yaml's edges, which say the same."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from pipeline.errors import UsageError
+from pipeline.experiment import grid, targets
+from pipeline.experiment.params import Import, Params, Run
+from pipeline.experiment.paths import STATISTICS, facts, posteriors
+from pipeline.experiment.validation import load
+from tests.support import ROOT
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return load(ROOT / "params.yaml")
+
+
+@pytest.mark.parametrize("table", ["table3", "table4", "table5", "table6", "table7", "shallow"])
+def test_a_tables_stage_depends_on_exactly_the_scores_of_its_rows(table: str, params: Params) -> None:
+    needed = {str(posteriors(run, mode)) for row in grid.rows(table, params) for run, mode in row.needs()}
+    stated = {dep for dep in STAGES[table]["deps"] if dep.startswith("scores/")}
+    assert stated == needed
+
+
+@pytest.mark.parametrize("table", ["table3", "table4", "table5", "table6", "table7", "shallow"])
+def test_a_tables_stage_depends_on_what_people_read_of_the_images(table: str) -> None:
+    assert str(facts("${profile}")) in STAGES[table]["deps"]
+
+
+@pytest.mark.parametrize("stage", ["random", "train", *grid.MODES])
+def test_what_trains_or_scores_depends_on_the_images_statistics_and_on_no_words(stage: str) -> None:
+    deps = STAGES[stage]["do"]["deps"]
+    assert str(STATISTICS) in deps and str(facts("${profile}")) not in deps
+    assert str(STATISTICS) in STAGES["prepare"]["outs"]
+
+
+@pytest.mark.parametrize("mode", ["crops", "centre"])
+def test_the_lists_of_scored_runs_are_those_the_tables_need(mode: str, params: Params) -> None:
+    tables = ("table3", "table4", "table5", "table6", "table7", "shallow")
+    needed = {run for table in tables for row in grid.rows(table, params) for run, m in row.needs() if m == mode}
+    assert set(getattr(params, mode)) == needed
+
+
+def test_random_weights_are_made_for_exactly_the_runs_that_begin_from_them(params: Params) -> None:
+    begun = {run.init.removeprefix("random-") for run in params.runs.values() if run.init.startswith("random-")}
+    assert set(STAGES["random"]["foreach"]) == begun
+
+
+def test_the_graph_has_every_table_and_says_of_the_later_ones_that_they_are_not_there() -> None:
+    assert set(grid.TITLES) <= set(STAGES)
+    for number in targets.LATER:
+        assert "not there yet" in STAGES[f"table{number}"]["cmd"]
+
+
+def test_every_row_of_the_printed_tables_is_there(params: Params) -> None:
+    counts = {table: len(grid.rows(table, params)) for table in ("table3", "table4", "table5", "table6", "table7")}
+    assert counts == {"table3": 12, "table4": 10, "table5": 6, "table6": 4, "table7": 15}
+
+
+@pytest.mark.parametrize("table", ["table3", "table4", "table5"])
+def test_the_printed_test_scales_follow_from_the_runs(table: str, params: Params) -> None:
+    for row in grid.rows(table, params):
+        run = params.runs[row.runs[0]]
+        ours = (grid.single_scale(run),) if row.single else grid.multi_scales(run)
+        assert " ".join(map(str, ours)) == row.label["Q"]
+
+
+def test_test_scales_are_section_4s() -> None:
+    fixed = Run(net="D", scale=384, init="D-256", recipe="finetune")
+    jittered = Run(net="D", scale=(256, 512), init="D-384", recipe="jitter")
+    assert (grid.single_scale(fixed), grid.multi_scales(fixed)) == (384, (352, 384, 416))
+    assert (grid.single_scale(jittered), grid.multi_scales(jittered)) == (384, (256, 384, 512))
+
+
+def test_other_peoples_rows_carry_the_papers_numbers_alone(params: Params) -> None:
+    rows = {row.label["entry"]: row for row in grid.rows("table7", params)}
+    google = rows["GoogLeNet (Szegedy et al., 2014) (7 nets)"]
+    assert (google.runs, google.paper) == ((), {"top1_val": None, "top5_val": None, "top5_test": 6.7})
+    assert rows["VGG (2 nets, multi-crop & dense eval.)"].runs == ("D-jitter", "E-jitter")
+
+
+def test_wrong_names_are_answered_with_the_nearest_and_all(params: Params) -> None:
+    for ask, words in (
+        (lambda: targets.check_run(params, "D-348"), "Did you mean D-384"),
+        (lambda: targets.check_net("a-lrn"), "Did you mean A-LRN"),
+        (lambda: targets.check_mode(params, "dens", "D-384"), "Did you mean dense"),
+        (lambda: targets.check_mode(params, "crops", "A-256"), "not in the list `crops`"),
+        (lambda: targets.check_table("8"), "not there yet"),
+        (lambda: targets.check_table("13"), "There are 1, 2, 3"),
+        (lambda: targets.check_table("shalow"), "Did you mean shallow"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            ask()
+    assert [targets.check_table(name) for name in ("4", "table4", "shallow")] == ["table4", "table4", "shallow"]
+
+
+def test_a_grid_without_a_run_the_paper_has_says_so(params: Params) -> None:
+    fewer = params.model_copy(update={"runs": {k: v for k, v in params.runs.items() if k != "C-384"}})
+    with pytest.raises(UsageError, match="no run of net C at S = 384"):
+        grid.rows("table3", fewer)
+
+
+def with_published(params: Params, *runs: str) -> Params:
+    """The same where published nets are scored, and those of `runs` are there."""
+    rows = {run: Import(file="somewhere") for run in runs}
+    return params.model_copy(update={"weights": "published", "imports": rows})
+
+
+def test_published_d_and_e_are_enough_for_table_5_and_for_rows_of_3_4_6_and_7(params: Params) -> None:
+    both = with_published(params, "D-jitter", "E-jitter")
+    assert [name for name in grid.TITLES if not targets.lacking(name, both)] == ["table1", "table2", "table5"]
+    assert targets.in_part(both) == ["table3", "table4", "table6", "table7"]
+    assert targets.lacking("table4", both) == [
+        "B-256", "C-256", "C-384", "C-jitter", "D-256", "D-384", "E-256", "E-384",
+    ]  # fmt: skip
+    scores = {f"{mode}@{run}" for mode in ("dense", "crops") for run in ("D-jitter", "E-jitter")}
+    assert set(targets.everything(both)) == {"prepare", *scores, "table1", "table2", "table5"}
+    assert targets.within_reach(["table4", "table5"], both) == ["prepare", "dense@D-jitter", "dense@E-jitter", "table5"]
+
+
+def test_with_one_net_tables_are_made_of_its_rows_alone(params: Params) -> None:
+    one = with_published(params, "E-jitter")
+    # no fusion of two, and Table 7's single net
+    assert targets.in_part(one) == ["table3", "table4", "table5", "table7"]
+    assert targets.in_part(with_published(params)) == []
+    assert targets.everything(with_published(params)) == ["prepare", "table1", "table2"]
+
+
+def test_where_nets_are_trained_nothing_is_lacking(params: Params) -> None:
+    assert params.weights == "trained"
+    assert targets.everything(params) == [] and targets.in_part(params) == []
+    assert not any(targets.lacking(name, params) for name in grid.TITLES)
+    assert targets.within_reach(list(grid.TITLES), params) == list(grid.TITLES)

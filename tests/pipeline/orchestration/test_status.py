@@ -1,0 +1,274 @@
+"""The grid at a glance: what a run that trains says of itself, who believes it, and the whole in a clone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from pipeline.datasets.facts import Facts, read_statistics
+from pipeline.errors import Failure
+from pipeline.experiment.paths import checkpoints, shards_root, weights
+from pipeline.orchestration.dvc_graph import StageForecast
+from pipeline.orchestration.heartbeat import (
+    LOCK,
+    NAME,
+    SILENT,
+    Running,
+    all_running,
+    asked,
+    identity,
+    old_checkpoints,
+    tell,
+)
+from pipeline.orchestration.status import RunStatus, Status, _going_on, _run
+from pipeline.system.atomic_files import write_json
+from pipeline.system.locks import alone, holder
+from reports.status_page import _state, status_page
+from reports.terminal import terminal
+from tests.support import ROOT
+from tests.support.clones import begin, call, tiny_clone, wait_for
+from tests.support.images import repository_params
+
+
+def text_of(status: Status) -> str:
+    """What `vgg-repro status` prints."""
+    return terminal(status_page(status))
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from pipeline.system.locks import alone
+with alone(Path(sys.argv[1]), "training"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def a_run(rng: np.random.Generator, **changes: object) -> Running:
+    """A run in the middle of an epoch, that has said nothing for long."""
+    steps, epochs = int(rng.integers(2, 5000)), int(rng.integers(2, 74))
+    at = int(rng.integers(steps, steps * epochs - 1))
+    loss, error, left = rng.uniform(0, 7), rng.uniform(0, 100), rng.uniform(1, 1e6)
+    found = Running("A-256", "", at, steps, epochs, loss, error, left, 1, "a machine", time.time() - 10 * SILENT)
+    return replace(found, **changes)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_what_is_told_is_found_again(folder: Path, rng: np.random.Generator) -> None:
+    params = repository_params(folder)
+    said = a_run(rng, asked=asked(params, "A-256"))
+    tell(checkpoints("A-256", "key"), said)
+    assert list(all_running(params)) == [(said, False)]
+    now = replace(said, said=time.time())
+    tell(checkpoints("A-256", "key"), now)
+    assert list(all_running(params)) == [(now, True)], "it has just said so"
+
+
+def test_a_run_whose_lock_is_held_trains_however_silent_it_is(folder: Path, rng: np.random.Generator) -> None:
+    params = repository_params(folder)
+    where = checkpoints("A-256", "key")
+    tell(where, a_run(rng, asked=asked(params, "A-256")))
+    assert holder(where / LOCK) is None
+    command = [sys.executable, "-c", HOLD, str(folder / where / LOCK)]
+    other = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        assert str(other.pid) in (holder(where / LOCK) or "")
+        ((_, trains),) = all_running(params)
+        assert trains
+    finally:
+        other.kill()
+        other.wait()
+    ((_, trains),) = all_running(params)
+    assert not trains
+    assert holder(where / LOCK) is None
+
+
+@pytest.mark.parametrize("change", ["the row", "the recipe", "the net", "the method"])
+def test_a_checkpoint_of_other_parameters_is_nobodys(change: str, folder: Path, rng: np.random.Generator) -> None:
+    params = repository_params(folder)
+    said = a_run(rng, asked=asked(params, "A-256"))
+    tell(checkpoints("A-256", "key"), said)
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    profile = values["profiles"][values["profile"]]
+    block, key = {
+        "the row": (values["runs"]["A-256"], "scale"),
+        "the recipe": (profile["recipes"]["scratch"], "epochs"),
+        "the net": (profile["net"], "fc"),
+        "the method": (values["method"], "train"),
+    }[change]
+    block[key] += 1
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    from pipeline.experiment.validation import load
+
+    assert not list(all_running(load(folder / "params.yaml")))
+
+
+def test_what_is_half_written_or_of_no_run_is_passed_over(folder: Path, rng: np.random.Generator) -> None:
+    params = repository_params(folder)
+    good = a_run(rng, run="D-384", asked=asked(params, "D-384"))
+    tell(checkpoints("D-384", "key"), good)
+    for number, text in enumerate(("", "{", "[]", '{"run": "A-256"}', '"A-256"', "\0\0")):
+        path = checkpoints(f"A-256-{number}", "key") / NAME
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    write_json(checkpoints("Z", "key") / NAME, {**asdict(good), "run": "Z"})
+    assert [one.run for one, _ in all_running(params)] == ["D-384"]
+
+
+def test_of_two_checkpoints_the_later_counts(folder: Path, rng: np.random.Generator) -> None:
+    params = repository_params(folder)
+    times = rng.permutation([10.0, 20.0, 30.0])
+    for number, said in enumerate(times):
+        tell(checkpoints("A-256", str(number)), a_run(rng, asked=asked(params, "A-256"), said=float(said)))
+    assert [one.said for one, _ in all_running(params)] == [30.0]
+
+
+def kept(run: str, key: str, size: int = 1000) -> Path:
+    """A checkpoint of so many bytes."""
+    folder = checkpoints(run, key)
+    folder.mkdir(parents=True)
+    (folder / "last.pt").write_bytes(bytes(size))
+    return folder
+
+
+def test_checkpoints_that_no_run_goes_on_from_are_listed_with_their_size(folder: Path) -> None:
+    key, other = "0123456789ab", "b" * 12
+    goes_on = kept("A-256", key)
+    old = [kept("A-256", other, 3_000_000), kept("a-run-of-old", other, 300_000_000)]
+    used = kept("B-256", "a" * 12)
+    kept("D-jitter", other)  # which its run may come to again
+    (folder / "checkpoints/A-256.log").write_text("no checkpoint")
+    with alone(used / LOCK, "training"):
+        found = old_checkpoints({"A-256": goes_on, "B-256": checkpoints("B-256", key), "D-jitter": None})
+    assert [(one.run, one.folder) for one in found] == [("A-256", old[0]), ("a-run-of-old", old[1])]
+    text = text_of(Status("mini", "trained", None, False, "", [], {}, found))
+    assert f"- {old[0]} (3.0 MB)\n- {old[1]} (0.3 GB)" in text
+    assert "heckpoint" not in text_of(Status("mini", "trained", None, False, "", [], {}))
+
+
+def test_a_run_goes_on_from_the_checkpoint_of_what_it_needs_once_that_is_up_to_date(folder: Path) -> None:
+    """Else nobody knows: after a change of the profile and back the images and the weights are another profile's."""
+    params = repository_params(folder)
+    weights("random-A").parent.mkdir(parents=True)
+    weights("random-A").write_bytes(b"some")
+    Facts("digits", "", False, ["0", "1"], 9, 9, 0, [], [], {}, "a manifest's hash").write("mini")
+    goes_on = kept("A-256", identity(params, "A-256", read_statistics()))
+    kept("A-256", "b" * 12)
+    kept("gone", "b" * 12)
+    for what in ("done", "cached", "run"):
+        stages = (("prepare", "done", ()), ("random@A", what, ()), ("train@A-256", "run", ("prepare", "random@A")))
+        forecast = {stage: StageForecast(stage, frozenset(needs), one, "") for stage, one, needs in stages}
+        assert _going_on(params, forecast) == {"A-256": goes_on if what == "done" else None}
+    assert _going_on(params, {}) == {}, "a profile that trains nothing has no run that goes on"
+
+
+def test_what_is_listed_as_old_is_not_said_to_go_on(folder: Path, rng: np.random.Generator) -> None:
+    params = repository_params(folder)
+    tell(checkpoints("A-256", "key"), a_run(rng, asked=asked(params, "A-256")))
+    assert list(all_running(params, [checkpoints("A-256", "key")])) == []
+
+
+def test_a_full_disk_does_not_end_training(folder: Path, rng: np.random.Generator) -> None:
+    (folder / "checkpoints").write_text("a file where the folder should be")
+    tell(checkpoints("A-256", "key"), a_run(rng))
+
+
+def test_where_a_run_stands_in_words(rng: np.random.Generator) -> None:
+    said = a_run(rng, step=12 * 100 + 50, steps=100, epochs=74, top1=45.21, loss=2.5, left=3 * 3600.0)
+    one = RunStatus("A-256", "training", "", said, None, {}, ())
+    assert _state(one) == "epoch 13 of 74, error 45.2 %, loss 2.500, at most 3 h 00 min left"
+    assert _state(replace(one, state="stopped")).startswith("stopped in epoch 13 of 74, error 45.2 %")
+    early = replace(said, top1=None, left=None, loss=None, step=3)
+    assert _state(replace(one, running=early)) == "epoch 1 of 74"
+    assert _state(RunStatus("D-384", "waits", "D-256", None, 7.25, {}, ())) == "waits for D-256; last time 7.2 %"
+    assert _state(RunStatus("D-384", "trained", "", None, 7.25, {}, ())) == "trained, error 7.2 %"
+
+
+def row(text: str, run: str) -> list[str]:
+    """A run's cells."""
+    (line,) = (line for line in text.splitlines() if line.startswith(f"| {run} "))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.mark.slow
+def test_the_whole_way_of_a_run(tmp_path: Path) -> None:
+    folder = tiny_clone(tmp_path / "clone")
+    assert "nothing is prepared yet" in call(folder, "vgg-repro", "status")
+    call(folder, "vgg-repro", "prepare")
+    text = call(folder, "vgg-repro", "status")
+    assert "40 training and 40 validation images of 10 classes, prepared" in text
+    assert row(text, "A-256")[1] == "ready" and row(text, "B-256")[1] == "waits for A-256"
+
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["profiles"]["mini"]["recipes"]["scratch"]["epochs"] = 100_000
+    params["profiles"]["mini"]["train"]["patience"] = 1_000_000
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    trains = begin(folder, "vgg-repro", "train", "A-256")
+    try:
+        said = ""
+
+        def has_begun() -> bool:
+            nonlocal said
+            said = row(call(folder, "vgg-repro", "status"), "A-256")[1]
+            assert trains.poll() is None, said
+            return said.startswith("epoch")
+
+        wait_for(has_begun, 900)  # a shared machine may stand still for minutes
+        assert "of 100000" in said and "left" in said and "error" in said
+    finally:
+        trains.send_signal(signal.SIGTERM)
+        trains.wait()
+    said = row(call(folder, "vgg-repro", "status"), "A-256")[1]
+    assert said.startswith("stopped in epoch") and "of 100000" in said
+
+    params["profiles"]["mini"]["recipes"]["scratch"]["epochs"] = 1
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    assert row(call(folder, "vgg-repro", "status"), "A-256")[1] == "ready", "that checkpoint is of another schedule"
+    call(folder, "dvc", "repro", "shallow")
+    text = call(folder, "vgg-repro", "status")
+    error = json.loads((folder / "reports/mini/runs/B-256.json").read_text())["centre_crop"]["top1"]
+    name, state, dense, crops, centre, tables = row(text, "B-256")
+    assert (name, state) == ("B-256", f"trained, error {error:.1f} %")
+    assert (dense, crops, tables) == ("–", "", "shallow") and centre.endswith("%")
+    assert "done shallow" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [("runs/A-256.json", "vgg-repro train A-256"), ("scores/dense-A-256.json", "vgg-repro score dense A-256")],
+)
+def test_a_broken_result_is_named_with_the_command_that_makes_it_again(path: str, command: str, folder: Path) -> None:
+    params = repository_params(folder)
+    forecast = {name: StageForecast(name, frozenset(), "done", "") for name in ("train@A-256", "dense@A-256")}
+    write_json(folder / "reports/mini/runs/A-256.json", {"centre_crop": {"top1": 1.0}})
+    (folder / "reports/mini" / path).parent.mkdir(parents=True, exist_ok=True)
+    (folder / "reports/mini" / path).write_text("{")
+    with pytest.raises(Failure, match=rf"{path} is no JSON .*make it again with: {command}"):
+        _run(params, "A-256", forecast, None, {}, None)
+
+
+def test_whoever_prepares_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = shards_root() / "key.lock"
+    with alone(lock, "preparing"):
+        found = holder(lock)
+    assert holder(lock) is None and found is not None and str(os.getpid()) in found
+    text = terminal(status_page(Status("mini", "trained", None, False, found, [], {})))
+    assert f"being prepared by {found.rstrip(',')}." in text

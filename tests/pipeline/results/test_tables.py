@@ -1,0 +1,200 @@
+"""Tables from posteriors on disk: means of arrays, every printed row, "not run" where scores are missing."""
+
+from __future__ import annotations
+
+import itertools
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.datasets.facts import Facts
+from pipeline.errors import Failure
+from pipeline.experiment import grid
+from pipeline.experiment.params import Params
+from pipeline.experiment.paths import errors, posteriors
+from pipeline.experiment.validation import load
+from pipeline.results.scores import Scores, average
+from pipeline.results.tables import table
+from pipeline.system.atomic_files import write_json
+from reports.markdown import markdown
+from reports.table_pages import table_section
+from tests.support import ROOT
+
+IMAGES, CLASSES = 40, 10
+FACTS = Facts(
+    "digits", "digits", False, [str(i) for i in range(CLASSES)], 100, IMAGES, 0, [0.0] * 3, [[0.0] * 3] * 3, {}, "m",
+)  # fmt: skip
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """The repository's parameters, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return load(ROOT / "params.yaml")
+
+
+def write_scores(
+    params: Params, run: str, mode: str, labels: np.ndarray, manifest: str = "m", classes: int = CLASSES
+) -> dict[str, np.ndarray]:
+    """Random posteriors of a run at every Q, as the score stage writes them, of the images of `manifest`."""
+    random = np.random.default_rng()
+    scales = grid.scales_of(params.runs[run], mode)
+    arrays = {str(q): random.dirichlet([0.3] * classes, len(labels)).astype(np.float32) for q in scales}
+    path = posteriors(run, mode)
+    path.parent.mkdir(exist_ok=True)
+    np.savez(path, **arrays, labels=labels, weights=np.array(f"hash of {run}"))
+    write_json(errors(params.profile, run, mode), {"data": manifest})
+    return arrays
+
+
+def table_text(values: dict[str, Any]) -> str:
+    """A table as `vgg-repro table` shows it."""
+    return markdown(table_section(values))
+
+
+def top1(mean: np.ndarray, labels: np.ndarray) -> float:
+    """A slow top-1 error in per cent."""
+    return 100 * sum(int(np.argmax(row)) != label for row, label in zip(mean, labels, strict=True)) / len(labels)
+
+
+def row_of(values: dict[str, Any], **label: str) -> dict[str, Any]:
+    """The row of a table with this label."""
+    (found,) = [row for row in values["rows"] if label.items() <= row["label"].items()]
+    return found
+
+
+def test_each_table_averages_what_its_rows_name(params: Params) -> None:
+    labels = np.random.default_rng().integers(0, CLASSES, IMAGES)
+    jobs = itertools.chain(((run, "dense") for run in params.runs), ((run, "crops") for run in params.crops))
+    scores = {job: write_scores(params, *job, labels) for job in jobs}
+    dense = {run: list(arrays.values()) for (run, mode), arrays in scores.items() if mode == "dense"}
+    crops = {run: list(arrays.values()) for (run, mode), arrays in scores.items() if mode == "crops"}
+
+    def ours(name: str, **label: str) -> float:
+        return float(row_of(table(name, params, FACTS), **label)["ours"]["top1"]["error"])
+
+    assert ours("table3", net="C", S="256-512") == pytest.approx(top1(scores["C-jitter", "dense"]["384"], labels))
+    assert ours("table3", net="A") == pytest.approx(top1(scores["A-256", "dense"]["256"], labels))
+    assert ours("table4", net="D", S="384") == pytest.approx(top1(np.mean(dense["D-384"], 0), labels))
+    both = np.mean([np.mean(dense["E-jitter"], 0), np.mean(crops["E-jitter"], 0)], 0)
+    assert ours("table5", net="E", method="multi-crop & dense") == pytest.approx(top1(both, labels))
+    pair = np.mean([*crops["D-jitter"], *crops["E-jitter"]], 0)
+    assert ours("table6", method="multi-crop") == pytest.approx(top1(pair, labels))
+    seven = ["D-256", "D-384", "D-jitter-fc", "C-256", "C-384", "E-256", "E-384"]
+    entry = "VGG (ILSVRC submission, 7 nets, dense eval.)"
+    assert ours("table7", entry=entry) == pytest.approx(top1(np.mean([dense[r] for r in seven], (0, 1)), labels))
+
+
+def test_a_rows_mean_is_numpys_bit_for_bit(params: Params) -> None:
+    labels = np.random.default_rng().integers(0, CLASSES, IMAGES)
+    for row in grid.rows("table6", params):
+        arrays = [array for need in row.needs() for array in write_scores(params, *need, labels).values()]
+        mean, found = average(row, Scores(params, FACTS))
+        np.testing.assert_array_equal(mean, np.mean([array.astype(np.float64) for array in arrays], 0))
+        np.testing.assert_array_equal(found, labels)
+
+
+def test_a_table_has_one_sum_and_one_array_in_memory_at_a_time(params: Params) -> None:
+    labels, classes = np.zeros(4000, np.int64), 100
+    for need in {need for row in grid.rows("table6", params) for need in row.needs()}:
+        array = next(iter(write_scores(params, *need, labels, classes=classes).values()))
+    facts = replace(FACTS, classes=[str(number) for number in range(classes)], val=len(labels))
+    tracemalloc.start()
+    try:
+        values = table("table6", params, facts)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert all(row["ours"] for row in values["rows"])
+    assert peak < 4 * array.nbytes, "a sum in float64 takes two, the array that is added one"
+
+
+def test_a_row_without_scores_says_not_run_and_the_command(params: Params) -> None:
+    labels = np.zeros(IMAGES, np.int64)
+    write_scores(params, "A-256", "dense", labels)
+    values = table("table3", params, FACTS)
+    assert row_of(values, net="A")["ours"] is not None
+    assert row_of(values, net="E", S="384")["ours"] is None
+    text = table_text(values)
+    assert "not run: `vgg-repro score dense E-384`" in text
+    assert "and 6 more" in table_text(table("table7", params, FACTS))
+
+
+def test_every_table_renders_with_nothing_run(params: Params) -> None:
+    for name in grid.TITLES:
+        text = table_text(table(name, params, FACTS))
+        widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
+        assert len(widths) == 1, name
+
+
+def test_numbers_of_other_data_are_marked_and_not_compared(params: Params) -> None:
+    write_scores(params, "A-256", "dense", np.zeros(IMAGES, np.int64))
+    text = table_text(table("table3", params, FACTS))
+    assert "Not comparable" in text
+    assert "ours − paper" not in text
+
+
+def test_scores_of_other_images_count_as_not_run(params: Params) -> None:
+    labels = np.random.default_rng().integers(0, CLASSES, IMAGES)
+    write_scores(params, "A-256", "dense", labels, "other images")
+    write_scores(params, "B-256", "dense", labels)
+    values = table("table3", params, FACTS)
+    assert row_of(values, net="A")["missing"] == ["vgg-repro score dense A-256"]
+    assert row_of(values, net="B")["ours"] is not None
+
+
+def test_on_the_papers_data_and_size_the_difference_is_shown(params: Params) -> None:
+    write_scores(params, "A-256", "dense", np.zeros(IMAGES, np.int64))
+    values = table("table3", params, FACTS)
+    error = row_of(values, net="A")["ours"]["top1"]["error"]
+    text = table_text({**values, "comparable": True})
+    assert "ours − paper" in text
+    assert f"{error - 29.6:+.1f}" in text
+    assert "Not comparable" not in text
+
+
+def test_the_test_column_is_the_papers_and_says_why(params: Params) -> None:
+    text = table_text(table("table6", params, FACTS))
+    assert "paper top-5, test" in text
+    assert "hidden" in text
+
+
+def test_scores_without_a_test_scale_are_named(params: Params) -> None:
+    arrays = write_scores(params, "A-256", "dense", np.zeros(IMAGES, np.int64))
+    arrays.pop("256")
+    np.savez(posteriors("A-256", "dense"), **arrays, labels=np.zeros(IMAGES, np.int64), weights=np.array("hash"))
+    with pytest.raises(Failure, match="vgg-repro score dense A-256"):
+        table("table3", params, FACTS)
+
+
+def test_scores_of_different_images_are_not_averaged(params: Params) -> None:
+    write_scores(params, "D-jitter", "dense", np.zeros(IMAGES, np.int64))
+    write_scores(params, "E-jitter", "dense", np.zeros(IMAGES + 1, np.int64))
+    with pytest.raises(Failure, match="D-jitter, E-jitter are of different images"):
+        table("table6", params, FACTS)
+
+
+def test_broken_or_foreign_scores_are_named(params: Params) -> None:
+    write_scores(params, "A-256", "dense", np.zeros(IMAGES, np.int64))
+    posteriors("A-256", "dense").write_bytes(b"rubbish")
+    with pytest.raises(Failure, match="vgg-repro score dense A-256"):
+        table("table3", params, FACTS)
+
+
+def test_table2_counts_the_modules(params: Params) -> None:
+    rows = {row["net"]: row for row in table("table2", params, None)["rows"]}
+    for row in rows.values():
+        if row["paper_millions"] is not None:
+            assert round(row["parameters"] / 1e6) == row["paper_millions"]
+    assert rows["D"]["parameters"] == 138_357_544
+
+
+def test_table1_has_the_papers_columns(params: Params) -> None:
+    text = table_text(table("table1", params, None))
+    assert text.count("maxpool") == 5 * 6
+    assert "C (16 layers)" in text
+    assert "conv1-512" in text

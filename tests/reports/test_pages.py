@@ -1,0 +1,94 @@
+"""The report: rendered from the committed numbers alone, every link and picture there, its head honest."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import Failure
+from reports.pages import PICTURES, render
+from tests.support import ROOT
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with nothing but the committed JSON and CSV of the mini profile."""
+    shutil.copytree(ROOT / "reports/mini", tmp_path / "reports/mini", ignore=shutil.ignore_patterns("*.md", "*.png"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_committed_numbers_are_enough_for_every_page(clone: Path) -> None:
+    out = clone / "elsewhere"
+    written = render("mini", out)
+    names = {path.name for path in written}
+    assert {"README.md", "training.md", "shallow.md", *(f"table{number}.md" for number in range(1, 8))} == names
+    for page in written:
+        for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+            target = page.parent / link
+            assert target.exists(), f"{page.name} links to {link}"
+            assert target.suffix != ".png" or target.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_head_says_that_small_runs_are_not_comparable(clone: Path) -> None:
+    head = render("mini", clone / "out")[0].read_text()[:600]
+    assert "not comparable with the paper's" in head
+
+
+def test_the_index_traces_its_numbers(clone: Path) -> None:
+    text = render("mini", clone / "out")[0].read_text()
+    for word in ("| profile", "| data", "| seed", "| commit", "| versions", "| device", "| threads", "| time"):
+        assert word in text
+
+
+def test_rendering_twice_gives_the_same_bytes(clone: Path) -> None:
+    for place in ("one", "two"):
+        render("mini", clone / place)
+    one, two = (
+        {path.name: path.read_bytes() for path in (clone / place / "mini").iterdir()} for place in ("one", "two")
+    )
+    assert one == two
+
+
+def test_what_is_missing_is_left_out(clone: Path) -> None:
+    for path in [*(clone / "reports/mini").glob("table[3-7].json"), clone / "reports/mini/shallow.json"]:
+        path.unlink()
+    shutil.rmtree(clone / "reports/mini/runs")
+    assert {path.name for path in render("mini", clone / "out")} == {"README.md", "table1.md", "table2.md"}
+
+
+def test_a_page_that_is_written_no_more_goes(clone: Path) -> None:
+    folder = clone / "out/mini"
+    render("mini", clone / "out")
+    before = {path.name for path in folder.iterdir()}
+    (clone / "reports/mini/table3.json").unlink()
+    (clone / "reports/mini/shallow.json").unlink()
+    shutil.rmtree(clone / "reports/mini/runs")
+    render("mini", clone / "out")
+    gone = {"table3.md", "depth.png", "shallow.md", "shallow.png", "training.md", "curves.png"}
+    assert {path.name for path in folder.iterdir()} == before - gone
+
+
+def test_a_readers_own_files_stay(clone: Path) -> None:
+    """Even those whose names a page or a picture could have."""
+    shutil.rmtree(clone / "reports/mini/runs")
+    for name in ("table3", "table4", "shallow"):
+        (clone / f"reports/mini/{name}.json").unlink()
+    names = ("table3.md", "table4.md", "shallow.md", "training.md", *PICTURES)
+    own = {name: f"my own {name}".encode() for name in names}
+    own |= {"table9.md": b"my notes", "notes.md": b"see [All tables](README.md)\n", "sketch.png": b"\x89PNG"}
+    folder = clone / "out/mini"
+    folder.mkdir(parents=True)
+    for name, content in own.items():
+        (folder / name).write_bytes(content)
+    render("mini", clone / "out")
+    assert {name: (folder / name).read_bytes() for name in own} == own
+
+
+def test_no_results_at_all_is_a_failure_with_a_way_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Failure, match="dvc repro table1"):
+        render("mini", tmp_path)

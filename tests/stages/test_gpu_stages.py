@@ -1,0 +1,200 @@
+"""The choice of a GPU, what stages do differently on one, and DALI's pipelines for one, by a torch that claims two."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.errors import Failure
+from pipeline.system import devices
+from pipeline.system.devices import gpu_of, has_gpu
+from stages import common, trainer
+from stages.common import SPARE, device, posteriors_at, save_tensors, weights_of
+from stages.distributed import processes
+from stages.tools import measure
+from stages.trainer import Trainer
+from tests.support.images import repository_params
+from tests.vgg.test_fit import RECIPE
+from tests.vgg.test_fit import small as small_net
+from vgg import images, stream
+from vgg.fit import State, optimiser
+from vgg.images import Decoder
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """What torch says of GPUs and what it is told."""
+    told = SimpleNamespace(there=True, count=2, current=None, share=None)
+    monkeypatch.setattr(devices, "_has_driver", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: told.there)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: told.count)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda where: setattr(told, "current", where))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *said: setattr(told, "share", said))
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace())
+    monkeypatch.setattr(torch.backends, "cudnn", SimpleNamespace())
+    has_gpu.cache_clear()
+    yield told
+    has_gpu.cache_clear()
+
+
+@pytest.mark.parametrize(("count", "place", "wanted"), [(1, None, 0), (4, "3", 3)])
+def test_each_process_has_a_gpu_of_its_own(
+    count: int, place: str | None, wanted: int, cuda: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda.count = count
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if place:
+        monkeypatch.setenv("LOCAL_RANK", place)
+    assert device("cpu", 1, "float32") == CPU and cuda.current is None and gpu_of("cpu", 0) is None
+    for choice in ("auto", "gpu"):
+        where = torch.device("cuda", wanted)
+        assert device(choice, 1, "float32") == where and cuda.current == where and cuda.share == (1 - SPARE, where)
+    assert processes("auto", "auto") == processes("auto", "gpu") == count
+    assert processes("auto", "cpu") == 1 and processes(3, "auto") == min(3, count)
+
+
+def test_a_process_without_a_gpu_of_its_own_says_so(cuda: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(Failure, match="process 3 of this machine has no GPU, for there are 2"):
+        device("auto", 1, "float32")
+    assert device("cpu", 1, "float32") == CPU
+    assert [gpu_of("auto", number) for number in range(4)] == [0, 1, 0, 1], "shards go to GPUs by turns"
+
+
+def test_products_of_ten_bits_are_for_tf32_alone(cuda: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    for precision in ("tf32", "bfloat16", "tf32", "float32"):
+        device("auto", 1, precision)
+        flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        assert flags == (precision == "tf32",) * 2
+
+
+def test_a_driver_without_a_gpu_means_the_cpu_unless_a_gpu_is_asked_for(cuda: SimpleNamespace) -> None:
+    cuda.there = False
+    assert device("auto", 1, "float32") == CPU and processes("auto", "auto") == 1
+    with pytest.raises(Failure, match="device: gpu"):
+        device("gpu", 1, "float32")
+
+
+@pytest.mark.parametrize(("most", "parts", "each"), [(0, 2, 2), (4, 4, 1)])
+def test_each_process_tries_its_own_share_and_all_take_the_most_parts_that_any_needs(
+    most: int, parts: int, each: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """A batch of 10 in 4 processes is at most 3 images each."""
+    asked: dict[str, tuple[Any, ...]] = {}
+    monkeypatch.setattr(trainer, "data_parallel", lambda *given: asked.setdefault("together", given) and "model")
+    monkeypatch.setattr(trainer, "parts_that_fit", lambda *given: asked.setdefault("fit", given) and 2)
+    monkeypatch.setattr(trainer, "compiled", lambda *given: asked.setdefault("compiled", given)[0])
+    ranks = SimpleNamespace(rank=1, size=4, maximum=lambda value, where: max(value, most))
+    params = repository_params(tmp_path, train={"batch": 10, "precision": "float32"})
+    one: Any = SimpleNamespace(net="net", name="A-256", where=GPU, ranks=ranks, params=params)
+    assert Trainer._model(one) == ("model", parts)
+    crop = params.active.net.crop
+    together, compiled = ("net", GPU, ranks), ("model", "net", each, crop, False, ranks, print)
+    assert asked == {"together": together, "fit": ("net", 3, crop, False), "compiled": compiled}
+    assert f"10 images do not fit at once: in {parts} parts" in capsys.readouterr().out
+    asked.clear()
+    one.where = CPU
+    assert Trainer._model(one) == ("model", 1) and asked == {"together": ("net", CPU, ranks)}
+
+
+@pytest.mark.parametrize("where", [CPU, GPU])
+def test_a_run_goes_on_by_the_sums_of_its_device_wherever_its_checkpoint_is_from(
+    where: torch.device, tmp_path: Path, seed: int
+) -> None:
+    net = small_net(seed)
+    sgd = optimiser(net, RECIPE)
+    sgd.param_groups[0]["fused"] = where == CPU
+    saved = {"weights": weights_of(net), "momentum": sgd.state_dict(), "state": State(step=7).as_dict()}
+    one: Any = SimpleNamespace(net=net, sgd=sgd, where=where, name="A-256", folder=tmp_path, steps=6, recipe=RECIPE)
+    one.checkpoint = tmp_path / "last.pt"
+    save_tensors(one.checkpoint, saved)
+    Trainer._resume(one)
+    assert one.state.step == 7 and [group["fused"] for group in sgd.param_groups] == [where == GPU]
+
+
+def test_whole_images_are_decoded_where_they_are_scored_and_cudnn_may_choose_where_all_shapes_are_one(
+    cuda: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, flags = list[Any](), list[bool]()
+    monkeypatch.setattr(common, "rescaled_batches", lambda *given: asked.append(given[4:]) or iter([]))
+    scorer: Any = SimpleNamespace(device=GPU, ranks=SimpleNamespace(rank=0, size=1))
+    scorer.posteriors = lambda *_: flags.append(torch.backends.cudnn.benchmark) or "posteriors"
+    for mode in ("centre", "dense", "crops"):
+        found: Any = posteriors_at(repository_params(tmp_path), scorer, [], mode, 256, None)  # type: ignore[arg-type]
+        assert found == "posteriors"
+    assert flags == [True, False, True] and asked == [(1, 0, 1)] * 3
+
+
+def test_the_plans_measurements_wait_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened = list[Any]()
+    monkeypatch.setattr(torch.cuda, "synchronize", happened.append)
+    monkeypatch.setattr(measure, "SECONDS", 0.0)
+    measure._seconds(lambda: happened.append("step"), GPU)
+    assert happened == ["step", GPU, "step", GPU]
+
+
+# DALI's pipelines, which nothing but a GPU can run
+
+
+class Operator:
+    """One of a pipeline's, by DALI's own words on it."""
+
+    def __init__(self, made: Any) -> None:
+        lines = [line.strip() for line in str(made.spec).splitlines()]
+        self.kind = lines[0].removeprefix("OpSpec for ").rstrip(":")
+        self.about = dict(line.split(": ", 1) for line in lines if ": " in line)
+        middle = lines.index("Outputs:")
+        self.takes, self.gives = lines[2:middle], lines[middle + 1 : lines.index("Arguments:")]
+
+
+PIPELINES: dict[str, tuple[Callable[[int | None], Any], str, str]] = {
+    "training": (lambda gpu: stream._pipeline(iter([]), 4, 64, 3, gpu), "decoders__ImageSlice", "ResizeCropMirror"),
+    "whole": (lambda gpu: images._pipeline(iter([]), 4, 3, gpu), "decoders__Image", "Resize"),
+    "prepare": (lambda gpu: Decoder(4, gpu)._build(True), "decoders__Image", "Resize"),
+}
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("number", [None, 1])
+def test_dali_decodes_and_rescales_on_the_gpu_it_is_given(
+    number: int | None, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a pipeline that is not built, as that needs a driver."""
+    from nvidia.dali import Pipeline
+
+    monkeypatch.setattr(Pipeline, "build", lambda self: None)
+    make, decoder, rescaler = PIPELINES[name]
+    pipe = make(number)
+    pipe._build_graph()
+    made = [Operator(one) for one in pipe._ops]
+    inputs, found = [one for one in made if one.kind == "ExternalSource"], {one.kind: one for one in made}
+    assert pipe.device_id == number and set(found) == {"ExternalSource", decoder, rescaler}
+    assert inputs and all(one.about["device"] == "cpu" for one in inputs)
+    decoding, end = found[decoder], "cpu" if number is None else "gpu"
+    assert decoding.about["device"] == ("cpu" if number is None else "mixed")
+    assert found[rescaler].about["device"] == end
+    assert [one.rsplit("_", 1)[1] for one in (*decoding.gives, *found[rescaler].gives)] == [end, end]
+    assert found[rescaler].takes[0] == decoding.gives[0]  # no copy in between
+    assert [one.device for one in pipe._graph_outputs] == [end]
+    # a GPU's own upsampling of colours is coarser than the CPU's
+    assert ("jpeg_fancy_upsampling" in decoding.about) == (number is not None)
+    assert number is None or decoding.about["jpeg_fancy_upsampling"] in ("1", "True")
+
+
+def test_dali_runs_in_the_order_of_torchs_stream_on_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nvidia.dali import Pipeline
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda gpu: ("stream of", gpu))
+    signature = inspect.signature(Pipeline.run)
+    pipe = SimpleNamespace(run=lambda *given: signature.bind(pipe, *given).arguments)
+    assert images.run(pipe, 1)["cuda_stream"] == ("stream of", 1)
+    assert "cuda_stream" not in images.run(pipe, None)

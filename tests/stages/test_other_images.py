@@ -1,0 +1,167 @@
+"""Data, weights and results of other images than those prepared now are refused, wherever they would meet."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from pipeline.errors import Failure, UsageError
+from pipeline.experiment.params import Params
+from pipeline.experiment.paths import MANIFEST, facts
+from pipeline.experiment.validation import load
+from reports.pages import render
+from stages import prepare, score, table, train
+from stages import random as random_weights
+from stages.tools import data
+from tests.stages.test_train import tiny
+from tests.support import ROOT
+from tests.support.ilsvrc_files import TRAIN, make
+
+OUT = Path("reports")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with net A trained on some digits."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("VGG_REPRO_SHARDS", raising=False)
+        chosen = tiny(folder)
+        prepare.main(chosen)
+        random_weights.main(chosen, "A")
+        train.main(chosen, "A-256")
+    return folder
+
+
+@pytest.fixture
+def trained(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """A copy of the place is the current folder."""
+    shutil.copytree(place, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VGG_REPRO_SHARDS", raising=False)
+    return tiny(tmp_path)
+
+
+def with_seed(folder: Path, seed: int) -> Params:
+    """The same parameters with other digits."""
+    values = yaml.safe_load((folder / "params.yaml").read_text())
+    values["profiles"]["mini"]["data"]["digits"]["seed"] = seed
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    return load(folder / "params.yaml")
+
+
+def test_what_params_yaml_no_longer_asks_for_is_not_trained_on_scored_or_shown(trained: Params, tmp_path: Path) -> None:
+    changed = with_seed(tmp_path, 7)
+    for work in (lambda: train.main(changed, "A-256"), lambda: score.main(changed, "A-256", "dense"),
+                 lambda: data.main(changed, OUT)):  # fmt: skip
+        with pytest.raises(Failure, match=r"params\.yaml asks for other images than those that are prepared"):
+            work()
+    score.main(with_seed(tmp_path, 0), "A-256", "dense")
+
+
+def test_weights_of_other_images_are_neither_scored_nor_begun_from(trained: Params, tmp_path: Path) -> None:
+    changed = with_seed(tmp_path, 7)
+    prepare.main(changed)
+    with pytest.raises(Failure, match=r"weights/trained/A-256\.pt was trained on other images"):
+        score.main(changed, "A-256", "dense")
+    with pytest.raises(Failure, match=r"weights/trained/A-256\.pt was trained on other images"):
+        train.main(changed, "B-256")
+    train.main(changed, "A-256")
+    score.main(changed, "A-256", "dense")
+    said = json.loads(Path("reports/mini/scores/dense-A-256.json").read_text())
+    assert said["data"] == json.loads(facts("mini").read_text())["manifest"]
+
+
+def test_a_report_of_other_images_shows_no_run(trained: Params, tmp_path: Path) -> None:
+    render("mini", OUT)
+    assert "training.md" in (OUT / "mini" / "README.md").read_text()
+    prepare.main(with_seed(tmp_path, 7))
+    with pytest.raises(Failure, match="are of other images"):
+        render("mini", OUT)
+    table.main(trained, "table1")
+    render("mini", OUT)
+    index = (OUT / "mini" / "README.md").read_text()
+    assert "training.md" not in index and "made from other images than those prepared now: 1 runs and scores" in index
+    assert not (OUT / "mini" / "training.md").exists() and not (OUT / "mini" / "curves.png").exists()
+
+
+def test_a_report_without_prepared_data_shows_no_run(trained: Params) -> None:
+    facts("mini").unlink()
+    table.main(trained, "table1")
+    render("mini", OUT)
+    assert "A-256" not in (OUT / "mini" / "README.md").read_text()
+
+
+def test_a_manifest_of_other_images_is_not_shown(trained: Params) -> None:
+    lines = MANIFEST.read_text().splitlines()
+    MANIFEST.write_text("\n".join(lines[:-1]) + "\n")
+    with pytest.raises(Failure, match=r"manifest\.csv is not of the images that were prepared last"):
+        data.main(trained, OUT)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((None, Path(".")), "read no folder: add --source imagefolder"),
+        (("imagefolder", Path("nowhere")), "there is no folder nowhere/train"),
+        (("imagefoldr", None), "Did you mean imagefolder"),
+        (("imagenette", Path("caf\udce9")), "is no UTF-8"),
+    ],
+    ids=str,
+)
+def test_a_source_that_makes_no_sense_is_not_written(
+    words: tuple[str | None, Path | None], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cli.prepare import _write
+
+    monkeypatch.chdir(tmp_path)
+    tiny(tmp_path)
+    before = Path("params.yaml").read_bytes()
+    with pytest.raises(UsageError, match=message):
+        _write(None, *words)
+    assert Path("params.yaml").read_bytes() == before
+
+
+def test_a_download_goes_to_its_own_folder_and_not_among_photographs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cli.prepare import _write
+
+    monkeypatch.chdir(tmp_path)
+    tiny(tmp_path)
+    (tmp_path / "photographs" / "train").mkdir(parents=True)
+    _write(None, "imagefolder", Path("photographs"))
+    assert load().active.data.path == "photographs"
+    _write(None, "imagenette", None)
+    assert (load().active.data.source, load().active.data.path) == ("imagenette", None)
+
+
+def test_a_profile_is_chosen_with_its_path_and_nothing_else_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    from cli.prepare import _write
+
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    archives = make(rng).archives(tmp_path / "archives")
+    before = Path("params.yaml").read_text()
+    for words, message in (
+        (("papr", None, None), "Did you mean paper"),
+        (("paper", None, Path("nowhere")), "there is no folder nowhere"),
+        (("paper", None, archives / TRAIN), "is a file"),
+        (("mini", None, archives), "the digits are drawn"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            _write(*words)
+        assert Path("params.yaml").read_text() == before
+    _write("paper", None, archives)
+    assert (load().profile, load().active.data.path) == ("paper", str(archives))
+    _write("mini", None, None)
+    changed = [one for one in Path("params.yaml").read_text().splitlines() if one not in before.splitlines()]
+    assert len(changed) == 1 and changed[0].strip().startswith(f"path: {archives}")

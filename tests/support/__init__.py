@@ -1,0 +1,7 @@
+"""What tests share; the repository's root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,98 @@
+"""`dvc` and `vgg-repro` in forks of a process that has imported what they need: a call takes tenths of a second."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from multiprocessing import get_context
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+PROGRAM = Path(sys.executable).parent / "vgg-repro"
+PRELOADED = [
+    *("dvc.cli.parser", "dvc.repo", "dvc.repo.reproduce", "dvc.scm", "dvc.fs.dvc", "dvc.stage.run", "dvc.stage.cache"),
+    *("dvc.repo.index", "dvc.repo.plots", "dvc.repo.stage", "networkx", "ruamel.yaml", "scmrepo.git"),
+    *("cli.main", "pipeline.orchestration.dvc_graph", "reports.charts", "pydantic.type_adapter", "pytest"),
+    *(f"stages.{name}" for name in ("fingerprint", "imported", "prepare", "random", "score", "table", "train")),
+    *("torch._dynamo", "torch.utils.serialization", "nvidia.dali.fn", "nvidia.dali.plugin.pytorch", "sklearn.datasets"),
+]
+
+
+def call(folder: Path, words: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
+    """Run `dvc`, `vgg-repro` or a script of Python in `folder`; return its exit status and what it has printed."""
+    forks = get_context("forkserver")
+    forks.set_forkserver_preload(PRELOADED)
+    with tempfile.NamedTemporaryFile("r", errors="replace") as log:
+        child = forks.Process(target=_logged, args=(log.name, folder, words, dict(environment)))
+        child.start()
+        child.join()
+        assert child.exitcode is not None
+        return child.exitcode, log.read()
+
+
+def _logged(log: str, folder: Path, words: Sequence[str], environment: Mapping[str, str]) -> None:
+    with open(log, "ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    _run(folder, words, environment)
+
+
+def _run(folder: Path, words: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Do as a new process with these arguments and variables would."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv = list(words)
+    sys.exit({"dvc": _dvc, "vgg-repro": _vgg_repro}.get(words[0], _script)())
+
+
+def _script() -> None:
+    sys.path.insert(0, str(Path(sys.argv[0]).parent))
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def _vgg_repro() -> None:
+    """The program, whose DVC becomes a fork too."""
+    import cli.common
+    from cli.main import main
+
+    cli.common.subprocess = SimpleNamespace(Popen=_Fork)  # type: ignore[assignment]
+    main()
+
+
+class _Fork:
+    """A command in a process of its own, as `subprocess.Popen` has it."""
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path | str = ".", **_: object) -> None:
+        words = command[command.index("dvc") :] if "dvc" in command else command  # without `python -m`
+        self._child = get_context("fork").Process(target=_run, args=(cwd, words, env))
+        self._child.start()
+
+    def wait(self) -> int | None:
+        """Wait for its end; return its exit status."""
+        self._child.join()
+        return self._child.exitcode
+
+
+def _dvc() -> int:
+    """DVC's command line, whose stages become forks too."""
+    import dvc.cli
+    import dvc.stage.run
+
+    shell = dvc.stage.run._run
+
+    def run(executable: str, command: str, **options: Any) -> None:
+        words, environment = shlex.split(command), options["env"]
+        if shutil.which(words[0], path=environment["PATH"]) != str(PROGRAM):  # a stand-in, or another program
+            return shell(executable, command, **options)
+        if code := _Fork(words, environment, options["cwd"]).wait():
+            raise dvc.stage.run.StageCmdFailedError(command, code)
+
+    dvc.stage.run._run = run
+    return int(dvc.cli.main())

@@ -1,0 +1,168 @@
+"""Whole images: each exactly once, equal shapes together and never padded, and the pixels that PIL gives."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from threading import Event
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils import dlpack
+
+from tests.support.images import Pictures, check_grey_levels, decoded, jpeg, photograph, photographs, resized, rim
+from vgg import images as module
+from vgg.draws import rescaled
+from vgg.images import Rescaled, ahead, rescale, rescaled_batches
+
+
+def mixed(rng: np.random.Generator) -> Pictures:
+    """Images of few shapes and of many, some of which agree only once they are rescaled."""
+    few = [(90, 120)] * 5 + [(120, 90)] * 3 + [(180, 240)] * 4 + [(100, 100)] * 3
+    sizes = [*few, *rng.integers(60, 260, (12, 2)).tolist()]
+    return photographs(rng, [sizes[i] for i in rng.permutation(len(sizes))])
+
+
+@pytest.mark.parametrize(("batch", "threads"), [(1, 1), (4, 1), (64, 2)])
+def test_each_image_comes_exactly_once(batch: int, threads: int, rng: np.random.Generator, seed: int) -> None:
+    images = mixed(rng)
+    ids = [one.ids for one in rescaled_batches(images, 96, batch, threads)]
+    assert max(map(len, ids)) <= batch, seed
+    assert sorted(np.concatenate(ids).tolist()) == list(range(len(images))), seed
+
+
+def test_equal_shapes_come_together_in_batches_as_full_as_can_be(rng: np.random.Generator, seed: int) -> None:
+    images = mixed(rng)
+    shapes = list(zip(*(side.tolist() for side in rescaled(images.heights, images.widths, 96)), strict=True))
+    found = [tuple(one.pixels.shape[2:]) for one in rescaled_batches(images, 96, 4)]
+    assert sorted(found) == sorted(s for s in set(shapes) for _ in range(-(-shapes.count(s) // 4))), seed
+    assert found.count((96, 128)) >= 3, "90x120 and 180x240 agree at 96x128: nine images, three batches"
+
+
+def test_every_batch_has_its_images_shapes_unpadded(rng: np.random.Generator, seed: int) -> None:
+    images = mixed(rng)
+    for pixels, ids in rescaled_batches(images, 96, 4):
+        assert pixels.shape[:2] == (len(ids), 3)
+        assert min(pixels.shape[2:]) == 96, seed
+        for height, width in zip(*rescaled(images.heights[ids], images.widths[ids], 96), strict=True):
+            assert tuple(pixels.shape[2:]) == (height, width), seed
+
+
+@pytest.mark.parametrize("scale", [224, 256, 384, 512])
+def test_pixels_are_pils(scale: int, rng: np.random.Generator, seed: int) -> None:
+    sizes = [(375, 500), (500, 375), (120, 90), *rng.integers(100, 520, (4, 2)).tolist()]
+    images = photographs(rng, sizes)
+    for pixels, ids in rescaled_batches(images, scale, 3):
+        for found, image in zip(pixels.permute(0, 2, 3, 1).numpy(), ids.tolist(), strict=True):
+            wanted = resized(images[image], *found.shape[:2])
+            check_grey_levels(
+                found, wanted, rim(*found.shape[:2]), f"seed {seed}, image {image} of {sizes[image]} at {scale}"
+            )
+
+
+def by_id(batches: Iterable[Rescaled]) -> dict[int, torch.Tensor]:
+    """Each image's pixels, kept."""
+    return {i: one for batch in batches for i, one in zip(batch.ids.tolist(), batch.pixels.clone(), strict=True)}
+
+
+def test_threads_and_batch_change_no_bit(rng: np.random.Generator, seed: int) -> None:
+    images = mixed(rng)
+    runs = [by_id(rescaled_batches(images, 96, *how)) for how in ((4, 1), (4, 2), (9, 1))]
+    for other in runs[1:]:
+        assert all(torch.equal(other[i], runs[0][i]) for i in range(len(images))), seed
+
+
+def test_a_batch_is_channels_last_and_no_copy(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    take = dlpack.from_dlpack
+    monkeypatch.setattr(dlpack, "from_dlpack", lambda dali: made.append(dali.data_ptr()) or take(dali))
+    pixels, _ = next(rescaled_batches(photographs(rng, [(100, 140)] * 3), 96, 3))
+    assert pixels.is_contiguous(memory_format=torch.channels_last)
+    assert pixels.dtype == torch.uint8
+    assert made == [pixels.data_ptr()]
+
+
+def rescaled_to(encoded: list[bytes], heights: list[int], widths: list[int]) -> list[np.ndarray]:
+    """One sample through rescale()."""
+    sample = [np.frombuffer(one, np.uint8) for one in encoded], np.array(heights), np.array(widths)
+    (found,) = ([np.array(pixels.at(i)) for i in range(len(encoded))] for pixels in rescale([sample], len(encoded)))
+    return found
+
+
+def test_an_image_asked_for_as_it_is_keeps_its_bits_beside_others_that_do_not(rng: np.random.Generator) -> None:
+    sizes = [tuple(one) for one in rng.integers(40, 400, (6, 2)).tolist()]
+    encoded = [jpeg(photograph(rng, *one)) for one in sizes]
+    sizes[0] = (sizes[0][0] + 7, sizes[0][1])
+    found = rescaled_to(encoded, *map(list, zip(*sizes, strict=True)))
+    assert found[0].shape[:2] == sizes[0]
+    for one, source in zip(found[1:], encoded[1:], strict=True):
+        assert np.array_equal(one, decoded(source)), sizes
+
+
+@pytest.mark.parametrize("how", ["PNG", "WEBP", "BMP", "TIFF", "grey", "CMYK", "progressive"])
+def test_other_formats_decode_as_pil_does(how: str, rng: np.random.Generator, seed: int) -> None:
+    picture, buffer = Image.fromarray(photograph(rng, 130, 170)), io.BytesIO()
+    mode = {"grey": "L", "CMYK": "CMYK"}.get(how, "RGB")
+    kind = how if how.isupper() and mode == "RGB" else "JPEG"
+    picture.convert(mode).save(buffer, kind, **({"progressive": True} if how == "progressive" else {}))
+    (found,) = rescaled_to([buffer.getvalue()], [130], [170])
+    assert np.array_equal(found, decoded(buffer.getvalue())), seed
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_an_exif_orientation_turns_nothing(orientation: int, rng: np.random.Generator, seed: int) -> None:
+    """PIL, which measures the images, does not turn them; an image turned and then rescaled is distorted."""
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(photograph(rng, 130, 170)).save(buffer, "JPEG", exif=exif)
+    (found,) = rescaled_to([buffer.getvalue()], [130], [170])
+    assert np.array_equal(found, decoded(buffer.getvalue())), seed
+
+
+def test_samples_come_back_in_their_order_and_end(rng: np.random.Generator, seed: int) -> None:
+    encoded = [jpeg(photograph(rng, 40, 40 + i)) for i in range(9)]
+    samples = [([np.frombuffer(one, np.uint8)], np.array([40]), np.array([40 + i])) for i, one in enumerate(encoded)]
+    found = [np.array(pixels.at(0)) for pixels in rescale(iter(samples), 1)]
+    assert [one.shape[1] for one in found] == list(range(40, 49))
+    assert all(np.array_equal(one, decoded(source)) for one, source in zip(found, encoded, strict=True)), seed
+
+
+def test_few_large_images_are_decoded_at_a_time(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides = rng.integers(30, 120, 40)
+    found = photographs(rng, [(int(side), int(side)) for side in sides])  # of one shape once they are rescaled
+    monkeypatch.setattr(module, "PIXELS", 20_000)
+    batches = [ids for _, ids in rescaled_batches(found, 64, 16)]
+    assert sorted(np.concatenate(batches).tolist()) == list(range(40))
+    assert max(map(len, batches)) > 1 and any(len(ids) < 16 for ids in batches[:-1])
+    assert all(len(ids) == 1 or (sides[ids] ** 2).sum() <= 20_000 for ids in batches)
+
+
+def test_samples_read_ahead_are_the_same_and_so_is_a_failure(rng: np.random.Generator) -> None:
+    wanted = list(rng.integers(9, size=rng.integers(20)))
+    assert list(ahead(iter(wanted), gpu=0)) == list(ahead(iter(wanted), gpu=None)) == wanted
+
+    def broken() -> Iterator[int]:
+        yield from wanted
+        raise RuntimeError("damaged")
+
+    for gpu in (0, None):
+        found = ahead(broken(), gpu)
+        assert [next(found) for _ in wanted] == wanted
+        with pytest.raises(RuntimeError, match="damaged"):
+            next(found)
+
+
+def test_one_sample_is_read_while_another_is_worked_on() -> None:
+    begun = Event()
+
+    def source() -> Iterator[int]:
+        yield 0
+        begun.set()
+        yield 1
+
+    found = ahead(source(), gpu=0)
+    assert next(found) == 0
+    assert begun.wait(600)
+    assert list(found) == [1]

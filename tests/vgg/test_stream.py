@@ -1,0 +1,216 @@
+"""The training stream: the same bits however it is run, every image once an epoch, and the pixels that PIL gives."""
+
+from __future__ import annotations
+
+import io
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.support.images import Pictures, check_grey_levels, jpeg, photograph, photographs, resized, rim, run_seed
+from vgg import stream
+from vgg.draws import draw, epoch_words, order
+from vgg.stream import Batch, StreamConfig, steps_per_epoch, training_stream
+
+IMAGES, BATCH = 31, 7  # four steps an epoch, three images left over
+STEPS = 4
+ALL = 2 * STEPS + 2  # into the third epoch
+
+
+@pytest.fixture(scope="module")
+def small() -> Pictures:
+    """Many small images, for what is about bits and not about looks."""
+    random = np.random.default_rng(run_seed())
+    return photographs(random, random.integers(50, 160, (IMAGES, 2)).tolist())
+
+
+@pytest.fixture(scope="module")
+def plan() -> StreamConfig:
+    return StreamConfig(run_seed(), BATCH, 64, (73, 146))
+
+
+@pytest.fixture(scope="module")
+def batches(small: Pictures, plan: StreamConfig) -> list[Batch]:
+    """What one process with one thread sees from the start."""
+    return taken(ALL, small, plan)
+
+
+def taken(count: int, images: Pictures, plan: StreamConfig, *where: int, **how: Any) -> list[Batch]:
+    """The stream's next `count` batches, kept."""
+    return [
+        one._replace(pixels=one.pixels.clone()) for one in islice(training_stream(images, plan, *where, **how), count)
+    ]
+
+
+def check_equal(found: list[Batch], wanted: list[Batch], what: object) -> None:
+    """Two runs of the stream are the same, to the bit."""
+    assert len(found) == len(wanted)
+    for step, (one, other) in enumerate(zip(found, wanted, strict=True)):
+        assert np.array_equal(one.ids, other.ids), (what, step)
+        for name in ("pixels", "labels", "colour", "keys"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), (what, step, name)
+
+
+def joined(parts: list[Batch]) -> Batch:
+    """One batch of the ranks' parts: the image at place i is rank i % ranks's."""
+    places = np.argsort(np.concatenate([np.arange(len(part.ids)) * len(parts) + i for i, part in enumerate(parts)]))
+    tensors = (torch.cat(columns)[places] for columns in list(zip(*parts, strict=True))[:4])
+    return Batch(*tensors, np.concatenate([part.ids for part in parts])[places])
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_change_no_bit(threads: int, small: Pictures, plan: StreamConfig, batches: list[Batch]) -> None:
+    check_equal(taken(ALL, small, plan, threads=threads), batches, plan)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_the_ranks_together_see_what_one_process_sees(
+    ranks: int, small: Pictures, plan: StreamConfig, batches: list[Batch]
+) -> None:
+    parts = [taken(ALL, small, plan, rank=rank, ranks=ranks) for rank in range(ranks)]
+    check_equal([joined(list(step)) for step in zip(*parts, strict=True)], batches, plan)
+
+
+@pytest.mark.parametrize("first", range(1, ALL - 1))
+def test_the_stream_goes_on_from_any_step(
+    first: int, small: Pictures, plan: StreamConfig, batches: list[Batch]
+) -> None:
+    check_equal(taken(ALL - first, small, plan, first), batches[first:], plan)
+
+
+def test_ranks_go_on_from_the_middle_too(small: Pictures, plan: StreamConfig, batches: list[Batch]) -> None:
+    first = int(np.random.default_rng().integers(1, ALL - 2))
+    parts = [taken(2, small, plan, first, rank=rank, ranks=3, threads=2) for rank in range(3)]
+    check_equal([joined(list(step)) for step in zip(*parts, strict=True)], batches[first : first + 2], (plan, first))
+
+
+def test_a_step_far_away_is_where_its_epoch_puts_it(small: Pictures, plan: StreamConfig) -> None:
+    (batch,) = taken(1, small, plan, 1_000_000 * STEPS + 2)
+    wanted = order(epoch_words(plan.seed, 1_000_000, IMAGES))[2 * BATCH : 3 * BATCH]
+    assert np.array_equal(batch.ids, wanted), plan
+
+
+def test_the_batch_size_changes_no_image(small: Pictures, plan: StreamConfig, batches: list[Batch]) -> None:
+    other = StreamConfig(plan.seed, 14, plan.crop, plan.scales)
+    pair = [torch.cat([one.pixels for one in batches[i : i + 2]]) for i in (0, 2)]
+    for found, wanted in zip(taken(2, small, other), pair, strict=True):
+        assert torch.equal(found.pixels, wanted), plan
+
+
+def test_another_seed_gives_another_stream(small: Pictures, plan: StreamConfig, batches: list[Batch]) -> None:
+    (other,) = taken(1, small, StreamConfig(plan.seed + 1, BATCH, plan.crop, plan.scales))
+    assert not np.array_equal(other.ids, batches[0].ids), plan
+    assert not torch.equal(other.colour, batches[0].colour), plan
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_an_epoch_visits_each_image_once_at_most(epoch: int, batches: list[Batch], plan: StreamConfig) -> None:
+    assert steps_per_epoch(IMAGES, BATCH) == STEPS
+    ids = np.concatenate([batch.ids for batch in batches[epoch * STEPS : (epoch + 1) * STEPS]])
+    assert len(ids) == STEPS * BATCH
+    assert len(set(ids.tolist())) == len(ids), plan
+    assert set(ids.tolist()) <= set(range(IMAGES)), plan
+
+
+def test_epochs_have_orders_of_their_own(batches: list[Batch], plan: StreamConfig) -> None:
+    first, second = (np.concatenate([one.ids for one in batches[i : i + STEPS]]) for i in (0, STEPS))
+    assert not np.array_equal(first, second), plan
+
+
+def test_labels_and_colours_are_those_of_the_ids(small: Pictures, batches: list[Batch], plan: StreamConfig) -> None:
+    for step, batch in enumerate(batches):
+        words = epoch_words(plan.seed, step // STEPS, IMAGES)[batch.ids]
+        colour = draw(words, small.heights[batch.ids], small.widths[batch.ids], plan.scales, plan.crop).colour
+        assert batch.labels.dtype == torch.int64
+        assert np.array_equal(batch.labels, small.labels[batch.ids]), (plan, step)
+        assert batch.colour.dtype == torch.float32
+        assert np.array_equal(batch.colour, colour.astype(np.float32)), (plan, step)
+
+
+def test_a_batch_is_channels_last_and_no_copy(
+    small: Pictures, plan: StreamConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    take = stream.from_dlpack
+    monkeypatch.setattr(stream, "from_dlpack", lambda dali: made.append(dali.data_ptr()) or take(dali))
+    batch = next(training_stream(small, plan))
+    assert batch.pixels.shape == (BATCH, 3, 64, 64)
+    assert batch.pixels.dtype == torch.uint8
+    assert batch.pixels.is_contiguous(memory_format=torch.channels_last)
+    assert made == [batch.pixels.data_ptr()]
+
+
+def test_photographs_without_hard_edges_at_the_rim_are_within_3_grey_levels_of_pil(seed: int) -> None:
+    """The rim too, and 0.25 on average: what edges there and a ratio of exactly 2 add is bounded in the next test."""
+    random = np.random.default_rng(seed)
+    images = photographs(random, [(375, 500), (500, 375), (333, 500), *random.integers(300, 500, (5, 2))], things=0)
+    plan = StreamConfig(int(random.integers(2**63)), len(images), 224, (256, 512))
+    (batch,) = taken(1, images, plan)
+    words = epoch_words(plan.seed, 0, len(images))[batch.ids]
+    draws = draw(words, images.heights[batch.ids], images.widths[batch.ids], plan.scales, 224)
+    for i, image in enumerate(batch.ids):
+        picture = Image.open(io.BytesIO(images[image].tobytes())).convert("RGB")
+        large = picture.resize((int(draws.width[i]), int(draws.height[i])), Image.Resampling.BILINEAR)
+        crop = np.asarray(large)[draws.top[i] :, draws.left[i] :][:224, :224].astype(int)
+        away = np.abs(batch.pixels[i].permute(1, 2, 0).numpy() - (crop[:, ::-1] if draws.flip[i] else crop))
+        assert away.max() <= 3, (plan, i)
+        assert away.mean() < 0.25, (plan, i)
+
+
+@pytest.mark.parametrize("scale", [256, 384, 512, (256, 512)], ids=str)
+def test_pixels_are_pils_full_decode_resize_crop_and_flip(scale: int | tuple[int, int], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    around = [(375, 500), (500, 375), (333, 500), *random.integers(300, 520, (5, 2)).tolist()]
+    enlarged = [(120, 90), *random.integers(60, 230, (3, 2)).tolist()]
+    images = photographs(random, [*around, *enlarged])
+    scales = scale if isinstance(scale, tuple) else (scale, scale)
+    plan = StreamConfig(int(random.integers(2**63)), len(images), 224, scales)
+    for epoch, batch in enumerate(islice(training_stream(images, plan), 2)):
+        check_against_pil(images, plan, epoch, batch, f"seed {seed}, epoch {epoch}")
+
+
+def check_against_pil(images: Pictures, plan: StreamConfig, epoch: int, batch: Batch, what: str) -> None:
+    """Each image of a batch is PIL's, whole, cropped and flipped as was drawn."""
+    words = epoch_words(plan.seed, epoch, len(images))[batch.ids]
+    drawn = draw(words, images.heights[batch.ids], images.widths[batch.ids], plan.scales, plan.crop)
+    for place, image in enumerate(batch.ids.tolist()):
+        size = int(drawn.height[place]), int(drawn.width[place])
+        top, left, flip = int(drawn.top[place]), int(drawn.left[place]), -1 if drawn.flip[place] else 1
+        crop = np.s_[top : top + plan.crop, left : left + plan.crop]
+        wanted, at_rim = (one[crop][:, ::flip] for one in (resized(images[image], *size), rim(*size)))
+        found = batch.pixels[place].permute(1, 2, 0).numpy()
+        name = f"{what}, image {image} of {images.heights[image]}x{images.widths[image]} at {size}"
+        check_grey_levels(found, wanted, at_rim, name)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_an_exif_orientation_turns_nothing(orientation: int, seed: int) -> None:
+    """PIL, which measures the images, does not turn them; whoever does, crops what was not measured."""
+    random = np.random.default_rng(seed)
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(photograph(random, 300, 400)).save(buffer, "JPEG", exif=exif)
+    images = Pictures([buffer.getvalue()], [0])
+    plan = StreamConfig(int(random.integers(2**63)), 1, 224, (256, 256))
+    check_against_pil(images, plan, 0, next(training_stream(images, plan)), f"seed {seed}")
+
+
+def test_grey_and_cmyk_jpegs_become_rgb(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    encoded = [jpeg(photograph(random, 280, 300))]
+    for mode in ("L", "CMYK"):
+        buffer = io.BytesIO()
+        Image.fromarray(photograph(random, 280, 300)).convert(mode).save(buffer, "JPEG")
+        encoded.append(buffer.getvalue())
+    images = Pictures(encoded, [0, 1, 2])
+    plan = StreamConfig(int(random.integers(2**63)), 3, 224, (256, 256))
+    check_against_pil(images, plan, 0, next(training_stream(images, plan)), f"seed {seed}")
+
+
+def test_fewer_images_than_a_batch_are_refused(small: Pictures, plan: StreamConfig) -> None:
+    with pytest.raises(ValueError, match="31 training images are fewer than one batch of 32"):
+        next(training_stream(small, StreamConfig(plan.seed, 32, plan.crop, plan.scales)))
