@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
 from pipeline.errors import Failure, NoMemory
-from pipeline.system.atomic_files import whole
 from pipeline.system.process_lifetime import end_with_parent
 
 Task = TypeVar("Task")
@@ -29,7 +28,6 @@ Result = TypeVar("Result")
 Kind = Literal["ready", "done", "failed", "died"]  # of what is heard of a process
 PATIENCE = 10.0  # seconds for a process to end that has nothing more to do
 LAST_WORDS = 5  # lines of what a process that dies has written
-WORK = "work"  # the file that every process reads what it does from
 
 
 def run_tasks(
@@ -44,24 +42,26 @@ def run_tasks(
     if processes == 1:
         yield from (work(task, False) for task in tasks)
         return
-    with tempfile.TemporaryDirectory(prefix="vgg-repro-") as name:
-        with whole(Path(name) / WORK) as file:  # a source may hold more than fits into a pipe that nobody reads
-            file.write(ForkingPickler.dumps(work))
-        yield from _shared(Path(name), tasks, processes, what)
+    with tempfile.TemporaryDirectory(prefix="vgg-repro-") as words:
+        yield from _shared(work, tasks, processes, what, Path(words))
 
 
-def _shared(folder: Path, tasks: Sequence[Task], processes: int, what: str) -> Iterator[Any]:
+def _shared(
+    work: Callable[[Task, bool], Result], tasks: Sequence[Task], processes: int, what: str, words: Path
+) -> Iterator[Result]:
+    """As `share`; the processes keep their standard errors in the folder `words`."""
     left = deque(_Job(task) for task in tasks)
     crew: list[_Worker] = []
     try:
         while left and len(crew) < processes:
-            crew.append(_Worker(folder, left.popleft()))
+            crew.append(_Worker(words, left.popleft()))
         while crew:
             for worker in _heard_of(crew):
                 kind, value = worker.answer()
                 if kind == "failed":
                     raise value
                 if kind == "ready":
+                    worker.tell(work)
                     worker.begin(worker.job)
                     continue
                 if kind == "done" and left:
@@ -70,7 +70,7 @@ def _shared(folder: Path, tasks: Sequence[Task], processes: int, what: str) -> I
                     crew.remove(worker)
                     worker.end()
                 if kind == "died":
-                    crew.append(_Worker(folder, _again(worker, folder, what)))
+                    crew.append(_Worker(words, _again(worker, words, what)))
                 else:
                     yield value
     finally:  # also after Ctrl-C, and where the caller has had enough
@@ -91,19 +91,23 @@ class _Job:
 class _Worker:
     """A process that is being started, and then does one job after another."""
 
-    def __init__(self, folder: Path, job: _Job) -> None:
+    def __init__(self, words: Path, job: _Job) -> None:
         context = get_context("spawn")
         self.job = job
         self.line, theirs = context.Pipe()
         with theirs, _one_thread_each():
-            self.process = context.Process(target=_serve, args=(theirs, os.getpid(), folder), daemon=True)
+            self.process = context.Process(target=_serve, args=(theirs, os.getpid(), words), daemon=True)
             self.process.start()
 
     def begin(self, job: _Job) -> None:
-        """Have it do a job, now that it listens."""
+        """Have it do a job."""
         self.job = job
-        with suppress(OSError):  # of one that has died; it is heard of next
-            self.line.send((job.task, job.crashed))
+        self.tell((job.task, job.crashed))
+
+    def tell(self, message: object) -> None:
+        """Send it something of any size, now that it listens; if it dies meanwhile, that is heard next."""
+        with suppress(OSError):  # nobody else holds the other end
+            self.line.send(message)
 
     def answer(self) -> tuple[Kind, Any]:
         """Return what it says, and a result or an error with that."""
@@ -127,16 +131,16 @@ def _heard_of(crew: Sequence[_Worker]) -> list[_Worker]:
     return [worker for worker in crew if worker.line in lines]
 
 
-def _again(worker: _Worker, folder: Path, what: str) -> _Job:
+def _again(worker: _Worker, words: Path, what: str) -> _Job:
     """Return the job that a dead worker had, to be done again. Failure where that makes no sense."""
     job, code = worker.job, worker.process.exitcode or 0
     killed = code in (-signal.SIGKILL, -signal.SIGTERM)
     end = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    words = _last_words(folder / str(worker.process.pid))
+    last = _last_words(words / str(worker.process.pid))
     if killed and job.killed:
-        raise NoMemory(f"a process that was {what} died, twice: {end}. {_KILLED}{words}")
+        raise NoMemory(f"a process that was {what} died, twice: {end}. {_KILLED}{last}")
     if not killed and job.crashed:
-        raise Failure(f"a process that was {what} died, twice: {end}{words}")
+        raise Failure(f"a process that was {what} died, twice: {end}{last}")
     job.killed, job.crashed = job.killed or killed, job.crashed or not killed
     return job
 
@@ -156,18 +160,18 @@ def _last_words(file: Path) -> str:
 _WORDS: list[Path] = []  # in a worker, the file of what it writes to the standard error
 
 
-def _serve(line: Connection, parent: int, folder: Path) -> None:
+def _serve(line: Connection, parent: int, words: Path) -> None:
     """What a worker does: it dies with its parent, leaves Ctrl-C to it, and ends when nobody listens any more."""
     end_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _WORDS.append(folder / str(os.getpid()))
+    _WORDS.append(words / str(os.getpid()))
     with stderr_file() as file:
         os.dup2(file.fileno(), 2)
-    work = ForkingPickler.loads((folder / WORK).read_bytes())  # the parent's, from a folder that is its own
     with suppress(EOFError, BrokenPipeError):
         line.send(("ready", None))
+        work = line.recv()
         while True:
             line.send(_done(work, *line.recv()))
 
