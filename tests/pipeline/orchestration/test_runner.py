@@ -598,7 +598,7 @@ def test_two_walks_at_once_do_everything_once(project: Path) -> None:
     assert executed(call(project, "dvc", "repro")) == set()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_walk_beside_dvc_repro_goes_well(project: Path, rng: np.random.Generator) -> None:
     """DVC by itself may give up, for it waits for nobody; the walk waits for it."""
     other = begin(project, "dvc", "repro")
