@@ -281,7 +281,7 @@ def test_a_gpu_that_has_run_out_of_memory_scores_in_parts_with_nothing_left_of_t
     whole = scorer.posteriors([Rescaled(pixels, np.arange(7))], 7, MODES["dense"])
     sizes = cramped(monkeypatch, 2, NO_ROOM[1])
     got = scorer.posteriors([Rescaled(pixels, np.arange(7))], 7, MODES["dense"])
-    np.testing.assert_allclose(got, whole, rtol=0, atol=1e-6)  # float32; another batch size is another order of sums
+    np.testing.assert_allclose(got, whole, rtol=0, atol=1e-5)  # float32; another batch size is another order of sums
     assert sizes[0] == 7 and max(sizes[-7:]) <= 2
 
 
