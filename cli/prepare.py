@@ -116,7 +116,7 @@ def _check(kind: type[Source], profile: Profile, values: Mapping[str, str | None
 def _make_missing_shards() -> None:
     """Make the shards again where DVC, which does not track them, thinks all is done: on another machine, say."""
     from pipeline.datasets.prepare import is_whole
-    from pipeline.experiment.paths import shards
+    from pipeline.experiment.paths import CLASSIFICATION
 
-    if not is_whole(shards()):
+    if not is_whole(CLASSIFICATION.shards):
         repro("--force", "--single-item", "prepare")

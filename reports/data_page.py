@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline.datasets.facts import PREPARE, Facts
 from pipeline.errors import Failure
-from pipeline.experiment.paths import MANIFEST
+from pipeline.experiment.paths import CLASSIFICATION
 from reports.page import Block, Bullets, Code, Figure, Heading, Inline, Page, Paragraph, Table, left, right
 from reports.phrases import NONE, number
 
@@ -24,9 +24,9 @@ def read_manifest() -> pd.DataFrame:
     try:
         texts = dict.fromkeys(("split", "id", "sha256", "changed", "small", "warning", "left_out"), str)
         missing = {name: [""] for name in ("class", "height", "width", "bytes")}
-        return pd.read_csv(MANIFEST, dtype=texts, keep_default_na=False, na_values=missing)
+        return pd.read_csv(CLASSIFICATION.manifest, dtype=texts, keep_default_na=False, na_values=missing)
     except FileNotFoundError:
-        raise Failure(f"{MANIFEST} is not there; make it with: {PREPARE}") from None
+        raise Failure(f"{CLASSIFICATION.manifest} is not there; make it with: {PREPARE}") from None
 
 
 def data_page(profile: str, facts: Facts, manifest: pd.DataFrame, crop: int) -> Page:
@@ -150,7 +150,7 @@ def _named(rows: pd.DataFrame, column: str) -> Iterator[Block]:
     """The first images by name with what is said of them."""
     yield Bullets(tuple((Code(row["id"]), f": {row[column]}") for _, row in rows.head(NAMES).iterrows()))
     if len(rows) > NAMES:
-        yield Paragraph((f"And {len(rows) - NAMES:,} more: ", Code(str(MANIFEST)), " has all."))
+        yield Paragraph((f"And {len(rows) - NAMES:,} more: ", Code(str(CLASSIFICATION.manifest)), " has all."))
 
 
 def _more(count: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.experiment.grid import TITLES
-from pipeline.experiment.paths import facts, results, table
+from pipeline.experiment.paths import CLASSIFICATION, results, table
 
 NO_DATA = ("table1", "table2")  # of the nets alone
 
@@ -19,7 +19,7 @@ class Results:
 
     def __init__(self, profile: str) -> None:
         self.profile = profile
-        self.facts = _json(facts(profile))
+        self.facts = _json(CLASSIFICATION.facts(profile))
         self.others: list[str] = []  # tables, runs and scores of other images
         folder = results(profile)
         self.tables = self._of_these({name: table(profile, name) for name in TITLES}, "manifest")

@@ -18,7 +18,7 @@ from pipeline.datasets.prepare import read_prepared
 from pipeline.datasets.shards import MAKE_SHARDS, Shards
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params, Precision
-from pipeline.experiment.paths import record, shards, summary, weights
+from pipeline.experiment.paths import CLASSIFICATION, record, summary, weights
 from pipeline.system.atomic_files import read_json, sha256, whole
 from pipeline.system.devices import gpu_count
 from pipeline.system.progress import Progress
@@ -72,9 +72,9 @@ def open_shards(params: Params, split: str, statistics: Statistics) -> Shards:
 
     Failure if its shards are not on this machine, or others, or if `params` ask for other images.
     """
-    folder = shards()
+    folder = CLASSIFICATION.shards
     found = Shards(folder, split)
-    if not is_asked_for(params):
+    if not is_asked_for(params, CLASSIFICATION):
         raise Failure(f"params.yaml asks for other images than those that are prepared; {MAKE_SHARDS}")
     if read_prepared(folder).manifest != statistics.manifest:
         raise Failure(f"the shards in {folder} are not of the images that were prepared last; {MAKE_SHARDS}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pipeline.datasets.sources import seen_from_outside
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import FINGERPRINT
+from pipeline.experiment.paths import CLASSIFICATION
 from pipeline.system.atomic_files import write_json
 
 
 def main(params: Params) -> None:
     """Write what the source looks like now."""
-    write_json(FINGERPRINT, seen_from_outside(params))
+    write_json(CLASSIFICATION.fingerprint, seen_from_outside(params))

@@ -10,7 +10,7 @@ import torch
 from pipeline.datasets.facts import read_facts
 from pipeline.errors import Failure
 from pipeline.experiment.params import Import, Params
-from pipeline.experiment.paths import facts, record, weights
+from pipeline.experiment.paths import CLASSIFICATION, record, weights
 from pipeline.experiment.targets import check_imported
 from pipeline.published import ConvertedWeights, InputOverride, load
 from pipeline.published.class_map import is_as_given
@@ -31,7 +31,9 @@ def main(params: Params, name: str) -> None:
     save_tensors(weights(name, "published"), kept)
     said = _record(params, name, file, found)
     write_json(record(name), said)
-    classes = len(read_facts(params.profile).classes) if facts(params.profile).exists() else said["outputs"]
+    classes = (
+        len(read_facts(params.profile).classes) if CLASSIFICATION.facts(params.profile).exists() else said["outputs"]
+    )
     if classes != said["outputs"]:
         print(f"{name}: the images that are prepared are of {classes:,} classes, and these outputs do not fit them")
     print(f"{name}: net {net} of {said['outputs']:,} classes ({found.kind}), {plain_text(published_net(said))}")

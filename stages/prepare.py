@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.datasets.manifest import tally
 from pipeline.datasets.prepare import prepare
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import MANIFEST
+from pipeline.experiment.paths import CLASSIFICATION
 
 
 def main(params: Params) -> None:
@@ -17,7 +17,7 @@ def main(params: Params) -> None:
     if facts.train:
         mean = ", ".join(f"{level:.1f}" for level in facts.mean_rgb)
         print(f"{facts.rescaled} made smaller, mean RGB {mean}")
-    left_out, doubtful, small = tally(MANIFEST)
+    left_out, doubtful, small = tally(CLASSIFICATION.manifest)
     if left_out or doubtful:
         print(f"{left_out} left out, {doubtful} kept with a warning: `vgg-repro data` says which and why")
     if small:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.datasets.facts import read_facts
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import facts, table
+from pipeline.experiment.paths import CLASSIFICATION, table
 from pipeline.results.provenance import provenance
 from pipeline.results.tables import table as compute
 from pipeline.system.atomic_files import write_json
@@ -12,7 +12,7 @@ from pipeline.system.atomic_files import write_json
 
 def main(params: Params, name: str) -> None:
     """Compute table `name` from the scores there are and write it."""
-    prepared = read_facts(params.profile) if facts(params.profile).exists() else None
+    prepared = read_facts(params.profile) if CLASSIFICATION.facts(params.profile).exists() else None
     values = compute(name, params, prepared)
     values["provenance"] = provenance("cpu", 1, 0.0)
     write_json(table(params.profile, name), values)

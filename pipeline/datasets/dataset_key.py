@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.datasets.sources import fingerprint
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import SHARDS
+from pipeline.experiment.paths import DataSet
 from pipeline.system.atomic_files import digest
 
 NO_MATTER = {"device", "processes", "max_unreadable"}  # of the parameters, to what comes out
@@ -17,9 +17,10 @@ def shards_key(params: Params) -> str:
     return digest([fingerprint(params.active), *_wanted(params)])[:16]
 
 
-def is_asked_for(params: Params) -> bool:
+def is_asked_for(params: Params, data_set: DataSet) -> bool:
     """Whether the images that were prepared last are those that `params` ask for; nobody looks at the source."""
-    return SHARDS.exists() and SHARDS.read_text().split()[1:] == [request_hash(params)]
+    record = data_set.shards_record
+    return record.exists() and record.read_text().split()[1:] == [request_hash(params)]
 
 
 def request_hash(params: Params) -> str:

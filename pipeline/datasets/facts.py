@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 
 from pipeline.datasets.sources.base import SPLITS, Split
 from pipeline.errors import Failure
-from pipeline.experiment.paths import STATISTICS
-from pipeline.experiment.paths import facts as facts_path
+from pipeline.experiment.paths import CLASSIFICATION, DataSet
 from pipeline.system.atomic_files import read_json, write_json
 
 PREPARE = "vgg-repro prepare"
@@ -63,10 +62,10 @@ class Facts:
         """What of it training and scoring depend on."""
         return Statistics(len(self.classes), self.train, self.val, self.mean_rgb, self.covariance, self.manifest)
 
-    def write(self, profile: str) -> None:
+    def write(self, profile: str, data_set: DataSet) -> None:
         """Write the statistics where stages look for them, and the facts where reports do."""
-        write_json(STATISTICS, self.statistics.as_dict())
-        write_json(facts_path(profile), self.as_dict())
+        write_json(data_set.statistics, self.statistics.as_dict())
+        write_json(data_set.facts(profile), self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, without the WordNet ids where there is none."""
@@ -74,14 +73,14 @@ class Facts:
         return values if self.wnids else {key: value for key, value in values.items() if key != "wnids"}
 
 
-def read_facts(profile: str) -> Facts:
+def read_facts(profile: str, data_set: DataSet = CLASSIFICATION) -> Facts:
     """The facts of the prepared data; Failure if there are none."""
-    return read(Facts, facts_path(profile))
+    return read(Facts, data_set.facts(profile))
 
 
-def read_statistics() -> Statistics:
+def read_statistics(data_set: DataSet = CLASSIFICATION) -> Statistics:
     """Return the statistics of the data that were prepared last; Failure if there are none."""
-    return read(Statistics, STATISTICS)
+    return read(Statistics, data_set.statistics)
 
 
 def read(kind: type[Found], path: Path) -> Found:

@@ -24,7 +24,7 @@ from pipeline.datasets.sources import open_source
 from pipeline.datasets.sources.base import SPLITS, Listing, Source, Split
 from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import LEFT_OUT, MANIFEST, SHARDS, shards_root
+from pipeline.experiment.paths import CLASSIFICATION, DataSet, shards_root
 from pipeline.system.atomic_files import copy, sync_folder, whole_csv, write_json, write_text
 from pipeline.system.devices import gpu_count
 from pipeline.system.locks import alone
@@ -41,7 +41,7 @@ NO_VALIDATION = "there is no validation image: fill val/, or raise data.val_shar
 SHAPING = {"rescale", "quality", "chroma", "upright"}  # of the parameters, what images look like as stored
 
 
-def prepare(params: Params) -> Facts:
+def prepare(params: Params, data_set: DataSet = CLASSIFICATION) -> Facts:
     """Make the data set's shards unless they are there; write the manifest, the statistics and the facts.
 
     Failure if there is too little to train on, if too many images are unreadable, and if the disk is full. Interrupted
@@ -51,13 +51,13 @@ def prepare(params: Params) -> Facts:
     if not is_whole(folder):
         with alone(folder.with_suffix(".lock"), "preparing this data set"):
             if not is_whole(folder):  # somebody else may have made it just now
-                _make(params, folder)
+                _make(params, data_set, folder)
     for part in folder.glob("*.part.npz"):  # joined, and now needed no more
         part.unlink(missing_ok=True)
-    copy(folder / "manifest.csv", MANIFEST)
-    write_text(SHARDS, f"{folder.name} {request_hash(params)}\n")
+    copy(folder / "manifest.csv", data_set.manifest)
+    write_text(data_set.shards_record, f"{folder.name} {request_hash(params)}\n")
     found = read_prepared(folder)
-    found.write(params.profile)
+    found.write(params.profile, data_set)
     return found
 
 
@@ -77,7 +77,7 @@ def read_prepared(folder: Path) -> Facts:
     return read(Facts, folder / "facts.json")
 
 
-def _make(params: Params, folder: Path) -> None:
+def _make(params: Params, data_set: DataSet, folder: Path) -> None:
     """Write the data set beside its place, then move it there."""
     source, splits = open_source(params.active), params.active.splits
     with noticed("listing the images"):
@@ -90,7 +90,7 @@ def _make(params: Params, folder: Path) -> None:
         partial.mkdir(parents=True, exist_ok=True)
         _check_disk(listing, partial)
         with stopped_by_sigterm():
-            _write(params, source, listing, partial)
+            _write(params, data_set, source, listing, partial)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
         sync_folder(folder.parent)
@@ -119,17 +119,17 @@ def _check_disk(listing: Listing, folder: Path) -> None:
     print(f"prepare: {images:,} images take {where}", flush=True)
 
 
-def _write(params: Params, source: Source, listing: Listing, folder: Path) -> None:
+def _write(params: Params, data_set: DataSet, source: Source, listing: Listing, folder: Path) -> None:
     """Make the shards, then join them: the indexes, the manifest, the facts."""
     wanted, net = params.active.prepare, params.active.net
     largest = net.pixels(params.largest_scale)
     tasks = _tasks(listing, wanted.shard_images)
-    _make_shards(Work(source, folder, wanted, largest, net.crop), tasks, listing)
+    _make_shards(Work(source, folder, wanted, largest, net.crop), tasks, listing, data_set.left_out)
     joined = join(folder, tasks, listing, wanted.shared == "drop")
     try:
-        _check_joined(listing, joined)
+        _check_joined(listing, joined, data_set.manifest)
     except Failure:
-        copy(folder / "manifest.csv", MANIFEST)
+        copy(folder / "manifest.csv", data_set.manifest)
         raise
     stored = {**wanted.model_dump(include=SHAPING), "largest": largest}
     write_json(folder / "facts.json", _facts(source, listing, joined, stored, folder / "manifest.csv").as_dict())
@@ -149,7 +149,7 @@ def _tasks(listing: Listing, images: int) -> list[Task]:
     return tasks
 
 
-def _make_shards(work: Work, tasks: list[Task], listing: Listing) -> None:
+def _make_shards(work: Work, tasks: list[Task], listing: Listing, left_out: Path) -> None:
     """Make the shards that are not there yet. Failure when too many images are unreadable."""
     total = sum(len(entries) for entries in listing.entries.values())
     missing, unreadable = [], list[tuple[str, str]]()
@@ -164,11 +164,11 @@ def _make_shards(work: Work, tasks: list[Task], listing: Listing) -> None:
         print(f"prepare: {done} images of {total} are in whole shards already", flush=True)
     processes = work.params.processes or _processes(work.params.device)
     try:
-        _check_unreadable(unreadable, total, work.params.max_unreadable)
+        _check_unreadable(unreadable, total, work.params.max_unreadable, left_out)
         with Progress("prepare", total, "images", done) as progress:
             for made in run_tasks(functools.partial(make_shard, work), missing, processes, "preparing images"):
                 unreadable += made.unreadable
-                _check_unreadable(unreadable, total, work.params.max_unreadable)
+                _check_unreadable(unreadable, total, work.params.max_unreadable, left_out)
                 progress.advance(made.images)
     except Failure:
         _forget_unreadable(work.folder, tasks)
@@ -197,15 +197,15 @@ def _processes(device: str) -> int:
     return max(2, min(cores, ON_GPU * gpu_count(device) or cores))
 
 
-def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: float) -> None:
+def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: float, left_out: Path) -> None:
     limit = max(SURE, int(share * total))
     if len(unreadable) > limit:
         named = "; ".join(f"{id}: {why}" for id, why in unreadable[:3])
-        with whole_csv(LEFT_OUT) as left_out:
-            left_out.writerows([("id", "left_out"), *unreadable])
+        with whole_csv(left_out) as table:
+            table.writerows([("id", "left_out"), *unreadable])
         raise Failure(
             f"{len(unreadable)} of {total} images cannot be used so far, more than {limit} (prepare.max_unreadable is "
-            f"{share:g}). The first: {named}. All of them: {LEFT_OUT}"
+            f"{share:g}). The first: {named}. All of them: {left_out}"
         )
 
 
@@ -221,12 +221,12 @@ def _not_plain(departures: Sequence[str]) -> str:
     return f"this is not a plain ILSVRC-2012: {'; '.join(departures)}"
 
 
-def _check_joined(listing: Listing, joined: Joined) -> None:
+def _check_joined(listing: Listing, joined: Joined, manifest: Path) -> None:
     """Failure if all images of a class, or of validation, have turned out to be of no use."""
     lost = {one.label for one in listing.entries["train"]} - set(joined.labels["train"])
     if lost:
         names = ", ".join(listing.classes[label] for label in sorted(lost)[:5])
-        raise Failure(f"no training image is left of {names}: {MANIFEST} says why")
+        raise Failure(f"no training image is left of {names}: {manifest} says why")
     if not joined.labels["val"]:
         raise Failure(NO_VALIDATION)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.doctor.base import DoctorContext, Finding
-from pipeline.experiment import paths
+from pipeline.experiment.paths import CLASSIFICATION
 
 PREPARE = "vgg-repro prepare"
 
@@ -35,12 +35,12 @@ def shards(context: DoctorContext) -> Iterator[Finding]:
     if context.params is None:
         return
     try:
-        asked, folder = is_asked_for(context.params), paths.shards()
+        asked, folder = is_asked_for(context.params, CLASSIFICATION), CLASSIFICATION.shards
     except (IndexError, UnicodeDecodeError):
-        fix = f"rm {paths.SHARDS} && {PREPARE}"
-        yield Finding("shards", "failure", f"{paths.SHARDS} does not say where they are", fix)
+        fix = f"rm {CLASSIFICATION.shards_record} && {PREPARE}"
+        yield Finding("shards", "failure", f"{CLASSIFICATION.shards_record} does not say where they are", fix)
         return
-    if paths.SHARDS.exists() and not asked:
+    if CLASSIFICATION.shards_record.exists() and not asked:
         says = f"others than params.yaml asks for by now; `{PREPARE}` prepares those, and so does dvc repro"
     elif is_whole(folder):
         says = f"whole, in {folder}"

@@ -12,7 +12,7 @@ from pipeline.doctor.base import GIB, DoctorContext, Finding, quoted, size, stan
 from pipeline.doctor.tracking import cache_folder
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import shards, shards_root
+from pipeline.experiment.paths import CLASSIFICATION, shards_root
 
 OWN_GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # version 2
 LEAST, ENOUGH = 2 * GIB, 4 * GIB  # the largest process of the smallest profile takes 1.24 GiB, and two run at a time
@@ -73,7 +73,7 @@ def _needed(params: Params) -> tuple[float, float, str]:
     from pipeline.orchestration.dvc_graph import forecasts
 
     try:
-        shards_bytes = 0 if is_whole(shards()) else count_images(params).bytes + GIB
+        shards_bytes = 0 if is_whole(CLASSIFICATION.shards) else count_images(params).bytes + GIB
         found = plan(params, forecasts(within_reach([], params), params))
     except Failure as reason:
         return GIB, GIB, f"; results are not counted: {reason}"

@@ -5,23 +5,64 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
-FINGERPRINT = Path("data/fingerprint.json")  # what the source looks like from outside
-MANIFEST = Path("data/manifest.csv")  # every image: split, id, class, size as stored, hash of its source's bytes
-STATISTICS = Path("data/statistics.json")  # what training and scoring depend on: counts, colours, the manifest's hash
-SHARDS = Path("data/shards.txt")  # the name of the shards' folder under shards_root(), and a hash of what was asked for
-LEFT_OUT = Path("data/left-out.csv")  # what had been left out when there was too much of it
 REPORTS = Path("reports")
 WEIGHTS = Path("weights")
 KEY = 12  # digits of a run's key in the name of its checkpoint's folder
 PRINTED = Path(__file__).parent / "printed"  # the paper's tables as CSV
 
 
-def shards() -> Path:
-    """The folder of the prepared shards; it is no part of what the data set is, and no training depends on it."""
-    return shards_root() / (SHARDS.read_text().split()[0] if SHARDS.exists() else "none")
+@dataclass(frozen=True)
+class DataSet:
+    """Where a prepared data set of this name is."""
+
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of all but the shards and the facts."""
+        return Path("data") / self.name
+
+    @property
+    def fingerprint(self) -> Path:
+        """Return what the source looks like from outside."""
+        return self.folder / "fingerprint.json"
+
+    @property
+    def manifest(self) -> Path:
+        """Return the table of all images: split, id, class, size as stored, hash of the source's bytes."""
+        return self.folder / "manifest.csv"
+
+    @property
+    def statistics(self) -> Path:
+        """Return what training and scoring depend on: counts, colours, the manifest's hash."""
+        return self.folder / "statistics.json"
+
+    @property
+    def shards_record(self) -> Path:
+        """Return the file with the name of the shards' folder, and a hash of what was asked for."""
+        return self.folder / "shards.txt"
+
+    @property
+    def left_out(self) -> Path:
+        """Return the table of what had been left out when there was too much of it."""
+        return self.folder / "left-out.csv"
+
+    @property
+    def shards(self) -> Path:
+        """Return the folder of the shards. It is no part of what the data set is, and no training depends on it."""
+        record = self.shards_record
+        return shards_root() / (record.read_text().split()[0] if record.exists() else "none")
+
+    def facts(self, profile: str) -> Path:
+        """Return what prepare found out about it, for people."""
+        return results(profile) / "data" / f"{self.name}.json"
+
+
+CLASSIFICATION = DataSet("classification")  # what the networks are trained and scored on
 
 
 def shards_root() -> Path:
@@ -64,11 +105,6 @@ def posteriors(run: str, mode: str) -> Path:
 def results(profile: str) -> Path:
     """The folder of everything that is shown of a profile."""
     return REPORTS / profile
-
-
-def facts(profile: str) -> Path:
-    """What prepare found out about the data set, for people."""
-    return results(profile) / "data.json"
 
 
 def summary(profile: str, run: str) -> Path:

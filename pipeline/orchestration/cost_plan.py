@@ -16,8 +16,7 @@ from pipeline.datasets.sources import source_class
 from pipeline.errors import Failure
 from pipeline.experiment.grid import scales_of
 from pipeline.experiment.params import Net, Params
-from pipeline.experiment.paths import facts as facts_path
-from pipeline.experiment.paths import shards
+from pipeline.experiment.paths import CLASSIFICATION
 from pipeline.orchestration.dvc_graph import StageForecast
 
 SHAPE = 4 / 3  # the longer side of a photograph, of the shorter, where nobody has looked yet
@@ -110,7 +109,7 @@ def plan(params: Params, forecasts: Sequence[StageForecast]) -> CostPlan:
 def count_images(params: Params) -> Images:
     """The images that are prepared, or that the profile's source is known to have."""
     data = params.active.data
-    if facts_path(params.profile).exists() and (found := read_facts(params.profile)).source == data.source:
+    if CLASSIFICATION.facts(params.profile).exists() and (found := read_facts(params.profile)).source == data.source:
         shapes, size = _shapes()
         train, val = (min(count, data.limit or count) for count in (found.train, found.val))
         counted = (train, val) == (found.train, found.val)
@@ -128,12 +127,12 @@ def count_images(params: Params) -> Images:
 def _shapes() -> tuple[dict[float, int], int]:
     """The shapes of the validation images, as far as they are on this machine, and the bytes of all shards."""
     try:
-        val = Shards(shards(), "val")
+        val = Shards(CLASSIFICATION.shards, "val")
     except Failure:
         return {SHAPE: 1}, 0
     sides = np.sort(np.stack([val.heights, val.widths]), 0)
     found = Counter(np.round(sides[1] / sides[0], 2).tolist())
-    return dict(found), sum(path.stat().st_size for path in shards().iterdir())
+    return dict(found), sum(path.stat().st_size for path in CLASSIFICATION.shards.iterdir())
 
 
 def _mode(stage: str) -> str:

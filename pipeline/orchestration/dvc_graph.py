@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from pipeline.datasets.sources import missing, seen_from_outside
 from pipeline.errors import Failure, UsageError
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import FINGERPRINT, STATISTICS, facts, shards_root
+from pipeline.experiment.paths import CLASSIFICATION, shards_root
 from pipeline.system.atomic_files import json_text
 from pipeline.system.locks import holder
 
@@ -166,7 +166,7 @@ class _Foresight:
             return self._look()
         else:
             forecast = self._ready(stage)
-        if stage.addressing == PREPARE and forecast[0] == "run" and str(FINGERPRINT) in self.outputs:
+        if stage.addressing == PREPARE and forecast[0] == "run" and str(CLASSIFICATION.fingerprint) in self.outputs:
             return "run", forecast[1] + self._prepared()
         return forecast
 
@@ -198,10 +198,10 @@ class _Foresight:
             text = json_text(seen_from_outside(self.params))
         except Failure as reason:
             return "run", str(reason)
-        self.outputs[str(FINGERPRINT)] = _md5(text.encode())
-        if not FINGERPRINT.exists():
+        self.outputs[str(CLASSIFICATION.fingerprint)] = _md5(text.encode())
+        if not CLASSIFICATION.fingerprint.exists():
             return "run", "looks whether the images have changed"
-        known = FINGERPRINT.read_text()
+        known = CLASSIFICATION.fingerprint.read_text()
         if known == text:
             return "done", ""
         return "run", f"the images have changed: {_listed(_values(known), json.loads(text))}"
@@ -215,7 +215,10 @@ class _Foresight:
             found = read_prepared(shards_root() / shards_key(self.params))
         except (Failure, OSError):
             return ""
-        made = {STATISTICS: found.statistics.as_dict(), facts(self.params.profile): found.as_dict()}
+        made = {
+            CLASSIFICATION.statistics: found.statistics.as_dict(),
+            CLASSIFICATION.facts(self.params.profile): found.as_dict(),
+        }
         self.outputs |= {str(path): _md5(json_text(values).encode()) for path, values in made.items()}
         return "; its shards are there already"
 

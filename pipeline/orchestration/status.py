@@ -10,8 +10,7 @@ from typing import Literal
 from pipeline.datasets.facts import Facts, read_facts, read_statistics
 from pipeline.experiment.grid import MODES, TITLES, rows
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import all_checkpoints, checkpoints, errors, shards_root, summary, table
-from pipeline.experiment.paths import facts as facts_path
+from pipeline.experiment.paths import CLASSIFICATION, all_checkpoints, checkpoints, errors, shards_root, summary, table
 from pipeline.experiment.targets import everything, in_part
 from pipeline.orchestration.dvc_graph import StageForecast, forecasts
 from pipeline.orchestration.heartbeat import OldCheckpoint, Running, all_running, identity, old_checkpoints
@@ -51,7 +50,7 @@ class Status:
 def status(params: Params) -> Status:
     """Where everything stands, now; others may be at work meanwhile."""
     forecast = {one.stage: one for one in forecasts(everything(params), params)}
-    facts = read_facts(params.profile) if facts_path(params.profile).exists() else None
+    facts = read_facts(params.profile) if CLASSIFICATION.facts(params.profile).exists() else None
     old = old_checkpoints(_going_on(params, forecast))
     begun = all_running(params, [one.folder for one in old]) if params.active.train else ()
     running = {one.run: (one, alive) for one, alive in begun}

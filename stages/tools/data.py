@@ -11,7 +11,7 @@ from pipeline.datasets.facts import PREPARE, Facts, read_facts
 from pipeline.datasets.manifest import identity
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import MANIFEST
+from pipeline.experiment.paths import CLASSIFICATION
 from pipeline.system.atomic_files import write_text
 from reports.charts import contact_sheet, drawable
 from reports.data_page import PICTURE, crops_section, data_page, read_manifest
@@ -25,8 +25,10 @@ CROPS = 32
 def main(params: Params, out: Path) -> str:
     """Write the page data.md and its picture under `out`/PROFILE; the text. Failure if nothing is prepared."""
     facts, manifest = read_facts(params.profile), read_manifest()
-    if identity(MANIFEST, facts.stored) != facts.manifest:
-        raise Failure(f"{MANIFEST} is not of the images that were prepared last; make it again with: {PREPARE}")
+    if identity(CLASSIFICATION.manifest, facts.stored) != facts.manifest:
+        raise Failure(
+            f"{CLASSIFICATION.manifest} is not of the images that were prepared last; make it again with: {PREPARE}"
+        )
     page, folder = data_page(params.profile, facts, manifest, params.active.net.crop), out / params.profile
     if not facts.train:
         write_text(folder / "data.md", markdown(page))

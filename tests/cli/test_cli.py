@@ -63,18 +63,20 @@ def test_a_failure_ends_with_one_message_and_code_1(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     done = call("score", "dense", "D-384", "--direct", folder=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "vgg-repro: data/statistics.json is not there; make it with: vgg-repro prepare\n"
+    assert (
+        done.stderr == "vgg-repro: data/classification/statistics.json is not there; make it with: vgg-repro prepare\n"
+    )
 
 
 def test_a_broken_file_is_named_with_the_command_that_makes_it_again(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    facts = tmp_path / "data/statistics.json"
+    facts = tmp_path / "data/classification/statistics.json"
     facts.parent.mkdir(parents=True)
     for text, what in (("{", "is no JSON"), ("[1]", "does not hold what it should"), ("{}", "does not hold")):
         facts.write_text(text)
         done = call("score", "dense", "D-384", "--direct", folder=tmp_path)
         assert done.returncode == 1
-        assert f"vgg-repro: data/statistics.json {what}" in done.stderr
+        assert f"vgg-repro: data/classification/statistics.json {what}" in done.stderr
         assert done.stderr.endswith("make it again with: vgg-repro prepare\n")
 
 

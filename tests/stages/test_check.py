@@ -22,7 +22,7 @@ from torchvision.models import vgg11, vgg16
 import stages.tools.check
 from pipeline.datasets.shards import Shards
 from pipeline.experiment.grid import figures
-from pipeline.experiment.paths import shards
+from pipeline.experiment.paths import CLASSIFICATION
 from pipeline.experiment.validation import parse
 from pipeline.published.agreement import MARGIN, Checked, Trial
 from reports.check_page import check_page
@@ -564,7 +564,7 @@ def test_as_many_images_as_asked_for_are_looked_at(
     desk.place("D-384", file, *options(CAFFE))
     monkeypatch.chdir(desk.folder)
     params = parse(Path("params.yaml").read_bytes(), Path("params.yaml"))
-    ids = Shards(shards(), "val").ids
+    ids = Shards(CLASSIFICATION.shards, "val").ids
     for count in (int(rng.integers(20, IMAGES)), IMAGES + 7):
         for found in stages.tools.check.main(params, ["D-384"], count):
             places = np.linspace(0, IMAGES - 1, min(count, IMAGES)).round().astype(int)  # a folder's come by class

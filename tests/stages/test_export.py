@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from pipeline.datasets.facts import Facts
 from pipeline.errors import Failure, UsageError
 from pipeline.experiment.params import NETS, Params
-from pipeline.experiment.paths import facts, weights
+from pipeline.experiment.paths import CLASSIFICATION, weights
 from pipeline.experiment.validation import parse
 from pipeline.published import load
 from stages import imported as published
@@ -251,7 +251,9 @@ def test_an_import_gives_back_every_bit_and_the_input(ending: str, origin: str, 
         mean, deviation = place.mean, [place.scale] * 3
     else:
         mean, deviation = values["input"]["mean_rgb"], values["input"]["deviation_rgb"]
-        assert len(set(deviation)) == 3 and not facts("mini").exists()  # no training set has anything to do with it
+        assert (
+            len(set(deviation)) == 3 and not CLASSIFICATION.facts("mini").exists()
+        )  # no training set has anything to do with it
     assert found.convention.channels == "RGB"
     assert found.mean_rgb == pytest.approx(mean, rel=1e-12)
     assert found.deviation_rgb == pytest.approx(deviation, rel=1e-12)
@@ -504,7 +506,7 @@ def test_weights_that_do_not_fit_or_are_broken_and_missing_facts_are_one_readabl
     place.write(fc=FC + 1)
     readable(program(place.folder, "weights", "export", run, file), 1, f"{run}.pt")
     place.write()
-    facts("mini").unlink()
+    CLASSIFICATION.facts("mini").unlink()
     readable(program(place.folder, "weights", "export", run, file), 1, "vgg-repro prepare")
     place.prepared()
     content = weights(run).read_bytes()

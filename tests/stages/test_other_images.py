@@ -12,7 +12,7 @@ import yaml
 
 from pipeline.errors import Failure, UsageError
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import MANIFEST, facts
+from pipeline.experiment.paths import CLASSIFICATION
 from pipeline.experiment.validation import load
 from reports.pages import render
 from stages import prepare, score, table, train
@@ -75,7 +75,7 @@ def test_weights_of_other_images_are_neither_scored_nor_begun_from(trained: Para
     train.main(changed, "A-256")
     score.main(changed, "A-256", "dense")
     said = json.loads(Path("reports/mini/scores/dense-A-256.json").read_text())
-    assert said["data"] == json.loads(facts("mini").read_text())["manifest"]
+    assert said["data"] == json.loads(CLASSIFICATION.facts("mini").read_text())["manifest"]
 
 
 def test_a_report_of_other_images_shows_no_run(trained: Params, tmp_path: Path) -> None:
@@ -92,15 +92,15 @@ def test_a_report_of_other_images_shows_no_run(trained: Params, tmp_path: Path) 
 
 
 def test_a_report_without_prepared_data_shows_no_run(trained: Params) -> None:
-    facts("mini").unlink()
+    CLASSIFICATION.facts("mini").unlink()
     table.main(trained, "table1")
     render("mini", OUT)
     assert "A-256" not in (OUT / "mini" / "README.md").read_text()
 
 
 def test_a_manifest_of_other_images_is_not_shown(trained: Params) -> None:
-    lines = MANIFEST.read_text().splitlines()
-    MANIFEST.write_text("\n".join(lines[:-1]) + "\n")
+    lines = CLASSIFICATION.manifest.read_text().splitlines()
+    CLASSIFICATION.manifest.write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(Failure, match=r"manifest\.csv is not of the images that were prepared last"):
         data.main(trained, OUT)
 

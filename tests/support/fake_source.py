@@ -18,7 +18,7 @@ from pipeline.datasets.facts import Facts
 from pipeline.datasets.shards import Shards
 from pipeline.datasets.sources.base import Box, Encoded, Entry, LeftOut, Listing, Source, Split, Unreadable
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import MANIFEST, shards_root
+from pipeline.experiment.paths import CLASSIFICATION, shards_root
 from pipeline.system.atomic_files import sha256
 from tests.support.images import jpeg, photograph, repository_params
 
@@ -156,7 +156,7 @@ class Workplace:
 
 def rows() -> dict[tuple[str, str], dict[str, str]]:
     """The manifest's rows by split and id; each is there once."""
-    with MANIFEST.open(newline="") as file:
+    with CLASSIFICATION.manifest.open(newline="") as file:
         read = list(csv.DictReader(file))
     found = {(row["split"], row["id"]): row for row in read}
     assert len(found) == len(read)

@@ -52,8 +52,9 @@ COMMANDS = {  # in the order in which each finds what it needs
 }
 FILES = {  # what each command opens for writing, locks aside
     "prepare": ["data/shards/*/*.bin", "data/shards/*/*.part.npz", "data/shards/*/*.index.npz",
-                "data/shards/*/manifest.csv", "data/shards/*/facts.json", "data/manifest.csv", "data/shards.txt",
-                "reports/mini/data.json"],
+                "data/shards/*/manifest.csv", "data/shards/*/facts.json",
+                *(f"data/classification/{name}" for name in ("manifest.csv", "shards.txt", "statistics.json")),
+                "reports/mini/data/classification.json"],
     "weights": ["weights/trained/random-A.pt"],
     "train": ["checkpoints/*/last.pt", "weights/trained/A-256.pt", "reports/mini/runs/A-256.csv",
               "reports/mini/runs/A-256.json"],
@@ -463,7 +464,9 @@ def test_shards_and_facts_of_two_preparations_are_not_trained_on_together(
     values = yaml.safe_load((folder / "params.yaml").read_text())
     values["profiles"]["mini"]["data"]["digits"]["texture"] = float(rng.integers(11, 30))
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
-    number = next(n for n, one in enumerate(made.opened["prepare"]) if one.name == "data/statistics.json")
+    number = next(
+        n for n, one in enumerate(made.opened["prepare"]) if one.name == "data/classification/statistics.json"
+    )
     with Disk(folder, (number, 0)):
         assert program(folder, *COMMANDS["prepare"]).code == 1
     said = program(folder, *COMMANDS["train"])

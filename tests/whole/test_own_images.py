@@ -53,7 +53,7 @@ def clone(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_folder_of_photographs_becomes_the_papers_tables(clone: Path, photographs: Path) -> None:
     said = call(clone, "vgg-repro", "prepare", "--source", "imagefolder", "--path", str(photographs))
     assert "3 left out" in said
-    facts = Facts(**json.loads((clone / "reports/mini/data.json").read_text()))
+    facts = Facts(**json.loads((clone / "reports/mini/data/classification.json").read_text()))
     assert (facts.source, facts.classes, facts.train + facts.val) == ("imagefolder", list(CLASSES), 60)
     page = call(clone, "vgg-repro", "data")
     assert all(name in page for name in ("cut.jpg`: it does not decode", "page.jpg`: a web page", ".DS_Store`: hidden"))
@@ -75,7 +75,7 @@ def test_one_bad_file_more_trains_nothing_anew_and_one_image_more_does(
     call(clone, "dvc", "repro", "random@A")
     (photographs / "train" / CLASSES[1] / "another page.jpg").write_text("<html>404</html>")
     assert executed(call(clone, "dvc", "repro", "random@A")) == {"fingerprint", "prepare"}
-    assert "another page.jpg" in (clone / "data/manifest.csv").read_text()
+    assert "another page.jpg" in (clone / "data/classification/manifest.csv").read_text()
     pixels = rng.integers(0, 256, (90, 90, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(photographs / "train" / CLASSES[1] / "new.png")
     assert executed(call(clone, "dvc", "repro", "random@A")) == {"fingerprint", "prepare", "random@A"}
@@ -84,10 +84,10 @@ def test_one_bad_file_more_trains_nothing_anew_and_one_image_more_does(
 def test_a_folder_that_was_moved_trains_nothing_anew(clone: Path, photographs: Path, tmp_path: Path) -> None:
     call(clone, "vgg-repro", "prepare", "--source", "imagefolder", "--path", str(photographs))
     call(clone, "dvc", "repro", "random@A")
-    before = (clone / "reports/mini/data.json").read_bytes()
+    before = (clone / "reports/mini/data/classification.json").read_bytes()
     moved = shutil.copytree(photographs, tmp_path / "elsewhere", symlinks=True)  # times and all
     call(clone, "vgg-repro", "prepare", "--path", str(moved))
-    assert (clone / "reports/mini/data.json").read_bytes() == before
+    assert (clone / "reports/mini/data/classification.json").read_bytes() == before
     assert executed(call(clone, "dvc", "repro", "random@A")) == {"fingerprint"}
     call(clone, "vgg-repro", "weights", "random", "A")
 

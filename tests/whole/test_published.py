@@ -252,7 +252,7 @@ def crops(says: Reference, pixels: NDArray[np.uint8]) -> Posteriors:
 
 def expected(mode: str, run: str, net: Layers, taken: Input, folder: Path, scale: int) -> Posteriors:
     """What a run's net says of all prepared validation images at the paper's Q."""
-    name = (folder / "data/shards.txt").read_text().split()[0]
+    name = (folder / "data/classification/shards.txt").read_text().split()[0]
     shards = Shards(folder / "data/shards" / name, "val")
     found, says = np.full((len(shards), len(net["fc8"][1])), np.nan), reference(run, net, taken)
     for pixels, ids in rescaled_batches(shards, PIXELS[scale], 4):
@@ -391,23 +391,26 @@ def test_wrong_use_ends_with_2_and_changes_nothing(folder: Path) -> None:
 def made(folder: Path) -> dict[str, Any]:
     """All that came of a preparation: shards, manifest, facts and fingerprint."""
     assert program(folder, "stage", "fingerprint").code == 0
-    name = (folder / "data/shards.txt").read_text().split()[0]
+    name = (folder / "data/classification/shards.txt").read_text().split()[0]
     shards = folder / "data/shards" / name
     assert not list(shards.glob("train-*.bin")) or sum(path.stat().st_size for path in shards.glob("train-*.bin")) == 0
     found = {path.name: path.read_bytes() for path in sorted(shards.glob("val-*.bin"))}
-    places = ("data/fingerprint.json", "data/manifest.csv", "data/statistics.json", "reports/published/data.json")
+    names = ("fingerprint.json", "manifest.csv", "statistics.json")
+    places = (*(f"data/classification/{name}" for name in names), "reports/published/data/classification.json")
     return found | {place: (folder / place).read_bytes() for place in places}
 
 
 def check_labels(folder: Path, stand_in: StandIn) -> None:
     """All validation images are there, with their classes, and no others."""
-    name = (folder / "data/shards.txt").read_text().split()[0]
+    name = (folder / "data/classification/shards.txt").read_text().split()[0]
     shards = Shards(folder / "data/shards" / name, "val")
     found = {Path(id_).stem: int(label) for id_, label in zip(shards.ids, shards.labels, strict=True)}
     assert found == {picture.id: picture.label for picture in stand_in.val}
-    facts = json.loads((folder / "reports/published/data.json").read_text())
+    facts = json.loads((folder / "reports/published/data/classification.json").read_text())
     assert (facts["train"], facts["val"], len(facts["classes"])) == (0, len(stand_in.val), len(stand_in.wnids))
-    assert "train" not in {line.split(",")[0] for line in (folder / "data/manifest.csv").read_text().splitlines()}
+    assert "train" not in {
+        line.split(",")[0] for line in (folder / "data/classification/manifest.csv").read_text().splitlines()
+    }
 
 
 def test_the_validation_archive_and_the_devkit_are_enough_and_training_images_are_not_looked_at(

@@ -21,7 +21,7 @@ from pipeline.datasets.shard_worker import OTHER_FILE
 from pipeline.datasets.shards import Shards
 from pipeline.datasets.sources.base import SPLITS, LeftOut, Split
 from pipeline.errors import Failure
-from pipeline.experiment.paths import MANIFEST, STATISTICS
+from pipeline.experiment.paths import CLASSIFICATION
 from tests.support.cases import case
 from tests.support.fake_source import (
     CANNOT,
@@ -114,7 +114,7 @@ def test_what_is_left_out_is_named_with_its_reason_and_changes_nothing_else(
         assert re.fullmatch(reason, row["left_out"]), (kind, row)
         assert (row["height"], row["width"], row["changed"]) == ("", "", ""), row
         assert row["bytes"] == str(len(bad[kind] or b"")), row
-    assert tally(MANIFEST)[0] == len(BAD)
+    assert tally(CLASSIFICATION.manifest)[0] == len(BAD)
 
 
 def test_one_bad_file_more_changes_what_is_said_of_a_plain_data_set_and_not_what_training_depends_on(
@@ -123,10 +123,10 @@ def test_one_bad_file_more_changes_what_is_said_of_a_plain_data_set_and_not_what
     monkeypatch.setattr(module, "TINY", 100)
     monkeypatch.setattr(FakeSource, "comparable", True)
     plain = workplace.prepare(given).facts
-    before = STATISTICS.read_bytes()
+    before = CLASSIFICATION.statistics.read_bytes()
     found = workplace.prepare(with_more(given, "val", {"page": b"<html>404</html>"}, rng)).facts
     assert plain.comparable and not found.comparable and "1 images are left out" in found.about
-    assert STATISTICS.read_bytes() == before
+    assert CLASSIFICATION.statistics.read_bytes() == before
 
 
 def test_an_image_whose_end_is_missing_is_left_out_or_kept_with_a_warning(
@@ -151,7 +151,7 @@ def test_what_the_listing_leaves_out_is_in_the_manifest_too(workplace: Workplace
     assert found.rows["val", "val/notes, old.txt"] == dict.fromkeys(found.rows["train", "train/one/.7"], "") | {
         "split": "val", "id": "val/notes, old.txt", "left_out": 'a file beside the classes\' "folders"'
     }  # fmt: skip
-    assert tally(MANIFEST)[0] == 51
+    assert tally(CLASSIFICATION.manifest)[0] == 51
 
 
 def test_dali_never_sees_what_is_no_image(
@@ -196,7 +196,7 @@ def test_too_many_unreadable_images_stop_it_with_names_and_one_fewer_does_not(
     ten = with_more(FakeSource(good, given.given["val"]), "train", {f"bad {i}": None for i in range(limit)}, rng)
     found = workplace.prepare(ten, prepare={"max_unreadable": share})
     assert found.facts.train == len(good)
-    assert tally(MANIFEST)[0] == limit
+    assert tally(CLASSIFICATION.manifest)[0] == limit
     one_more = FakeSource([item for item in ten.given["train"] if item is not good[-1]], given.given["val"])
     one_more = with_more(one_more, "train", {"one more": None}, rng)
     with pytest.raises(Failure) as caught:
@@ -241,7 +241,7 @@ def test_a_class_of_which_no_training_image_is_left_is_a_failure_and_the_manifes
     workplace: Workplace, given: FakeSource, rng: Random
 ) -> None:
     train = [item._replace(encoded=rng.bytes(99)) if item.label else item for item in given.given["train"]]
-    with pytest.raises(Failure, match=r"no training image is left of two: data/manifest\.csv"):
+    with pytest.raises(Failure, match=r"no training image is left of two: data/classification/manifest\.csv"):
         workplace.prepare(FakeSource(train, given.given["val"]))
     assert {row["left_out"] for row in rows().values() if row["split"] == "train"} == {"", "no image"}
 
@@ -363,7 +363,7 @@ def test_images_below_the_crop_are_marked_small(workplace: Workplace, given: Fak
         found = workplace.prepare(with_more(given, split, more, rng))
         marked = {id: found.rows[split, id]["small"] for id in sides}
         assert marked == {"below": "yes", "at": "", "upright": "yes", "large": ""}
-        assert tally(MANIFEST).small == Counter(row["small"] for row in found.rows.values())["yes"]
+        assert tally(CLASSIFICATION.manifest).small == Counter(row["small"] for row in found.rows.values())["yes"]
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -380,7 +380,7 @@ def test_what_libjpeg_warns_of_keeps_its_bytes_and_has_the_warning_in_its_row(
     )  # it swallows up to eight of the 40
     assert (row["changed"], row["left_out"]) == ("", "")
     assert [id for (_, id), row in found.rows.items() if row["warning"]] == ["odd"]
-    assert tally(MANIFEST).warning == 1
+    assert tally(CLASSIFICATION.manifest).warning == 1
     assert capfd.readouterr().err == "", "the row says it, with the image's name"
 
 

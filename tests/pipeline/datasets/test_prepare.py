@@ -27,7 +27,7 @@ from pipeline.datasets.shards import Shards, ShardWriter, index_name, shard_name
 from pipeline.datasets.sources.base import SPLITS
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import MANIFEST, SHARDS, shards_root
+from pipeline.experiment.paths import CLASSIFICATION, shards_root
 from tests.support import ROOT
 from tests.support.cases import case
 from tests.support.fake_source import (
@@ -133,8 +133,8 @@ def made(given: FakeSource, tmp_path_factory: pytest.TempPathFactory) -> Made:
         params = chosen(home, data={"limit": LIMIT})
         facts, folder = prepare(params), shards_root() / shards_key(params)
         assert read_facts(params.profile) == facts and isinstance(facts, Facts)
-        assert SHARDS.read_text().split()[0] == folder.name
-        assert MANIFEST.read_bytes() == (folder / "manifest.csv").read_bytes()
+        assert CLASSIFICATION.shards_record.read_text().split()[0] == folder.name
+        assert CLASSIFICATION.manifest.read_bytes() == (folder / "manifest.csv").read_bytes()
         return Made(params, facts, folder, rows())
 
 
@@ -242,7 +242,7 @@ def test_the_manifests_identity_changes_with_what_an_image_is_and_with_nothing_e
     workplace: Workplace, rng: np.random.Generator
 ) -> None:
     prepared = workplace.prepare(FakeSource(small_items(rng, "train", 4), small_items(rng, "val", 2)))
-    lines = MANIFEST.read_text().splitlines()
+    lines = CLASSIFICATION.manifest.read_text().splitlines()
     path = workplace.folder / "other.csv"
     number = int(rng.integers(1, len(lines)))
     cells = lines[number].split(",")
@@ -360,12 +360,12 @@ def test_prepared_twice_the_bytes_are_the_same(made: Made, params: Params, sourc
 def test_the_second_time_does_no_work_and_puts_back_what_dvc_deleted(
     params: Params, source: FakeSource, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, before, manifest = prepare(params), files_in(folder), MANIFEST.read_bytes()
-    MANIFEST.unlink()
+    first, before, manifest = prepare(params), files_in(folder), CLASSIFICATION.manifest.read_bytes()
+    CLASSIFICATION.manifest.unlink()
     monkeypatch.setattr(module, "open_source", None)
     assert prepare(params) == first
     assert files_in(folder) == before
-    assert MANIFEST.read_bytes() == manifest
+    assert CLASSIFICATION.manifest.read_bytes() == manifest
 
 
 HARMS: tuple[tuple[str, Callable[[bytes], bytes] | None], ...] = (

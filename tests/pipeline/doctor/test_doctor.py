@@ -438,11 +438,11 @@ def test_shards(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = context(load())
     assert "not prepared yet" in only(data.shards(made)).says
     (place / "data").mkdir()
-    (place / "data/shards.txt").write_text("abc 0123456789abcdef\n")
+    (place / "data/classification/shards.txt").write_text("abc 0123456789abcdef\n")
     assert "others than params.yaml asks for" in only(data.shards(made)).says
     monkeypatch.setattr("pipeline.datasets.dataset_key.is_asked_for", lambda _: True)
     monkeypatch.setattr("pipeline.datasets.prepare.is_whole", lambda folder: folder == Path("data/shards/abc"))
     assert only(data.shards(made)).says == "whole, in data/shards/abc"
-    (place / "data/shards.txt").write_text("")
+    (place / "data/classification/shards.txt").write_text("")
     finding = only(data.shards(made))
-    assert finding.state == "failure" and finding.fix == "rm data/shards.txt && vgg-repro prepare"
+    assert finding.state == "failure" and finding.fix == "rm data/classification/shards.txt && vgg-repro prepare"

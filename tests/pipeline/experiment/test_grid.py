@@ -8,7 +8,7 @@ import yaml
 from pipeline.errors import UsageError
 from pipeline.experiment import grid, targets
 from pipeline.experiment.params import Import, Params, Run
-from pipeline.experiment.paths import STATISTICS, facts, posteriors
+from pipeline.experiment.paths import CLASSIFICATION, posteriors
 from pipeline.experiment.validation import load
 from tests.support import ROOT
 
@@ -29,14 +29,14 @@ def test_a_tables_stage_depends_on_exactly_the_scores_of_its_rows(table: str, pa
 
 @pytest.mark.parametrize("table", ["table3", "table4", "table5", "table6", "table7", "shallow"])
 def test_a_tables_stage_depends_on_what_people_read_of_the_images(table: str) -> None:
-    assert str(facts("${profile}")) in STAGES[table]["deps"]
+    assert str(CLASSIFICATION.facts("${profile}")) in STAGES[table]["deps"]
 
 
 @pytest.mark.parametrize("stage", ["random", "train", *grid.MODES])
 def test_what_trains_or_scores_depends_on_the_images_statistics_and_on_no_words(stage: str) -> None:
     deps = STAGES[stage]["do"]["deps"]
-    assert str(STATISTICS) in deps and str(facts("${profile}")) not in deps
-    assert str(STATISTICS) in STAGES["prepare"]["outs"]
+    assert str(CLASSIFICATION.statistics) in deps and str(CLASSIFICATION.facts("${profile}")) not in deps
+    assert str(CLASSIFICATION.statistics) in STAGES["prepare"]["outs"]
 
 
 @pytest.mark.parametrize("mode", ["crops", "centre"])

@@ -91,7 +91,7 @@ def forward(net: str, classes: int, crop: int, width: float, fc: int, height: in
 
 def facts(folder: Path, params: Params, train: int, val: int, classes: int, source: str | None = None) -> None:
     """What a preparation would have left."""
-    path = folder / f"reports/{params.profile}/data.json"
+    path = folder / f"reports/{params.profile}/data/classification.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     values = {
         "source": source or params.active.data.source, "about": "", "comparable": False, "rescaled": 0, "mean_rgb": [],

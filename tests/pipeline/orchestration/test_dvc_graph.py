@@ -316,7 +316,7 @@ def a_printed_table(place: Place) -> None:
 
 
 def the_lost_fingerprint(place: Place) -> None:
-    (place.root / "data/fingerprint.json").unlink(missing_ok=True)
+    (place.root / "data/classification/fingerprint.json").unlink(missing_ok=True)
 
 
 def nothing(place: Place) -> None:
@@ -422,7 +422,7 @@ def test_a_changed_source_is_told_with_what_has_changed(small: Place, monkeypatc
     assert (first.stage, first.what) == ("fingerprint", "run")
     assert re.search(r"the images have changed: .*seed: 0, now 77", first.why)
     assert (second.stage, second.what) == ("prepare", "run")
-    assert "data/fingerprint.json has changed" in second.why
+    assert "data/classification/fingerprint.json has changed" in second.why
 
 
 def test_what_was_made_with_another_profile_is_cached(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -680,7 +680,7 @@ def test_the_real_stages_do_what_the_plan_says(
     for number, text in enumerate(texts):
         Path("params.yaml").write_text(text)
         if number == 2:
-            Path("data/fingerprint.json").unlink()
+            Path("data/classification/fingerprint.json").unlink()
             Path("weights/trained/B-256.pt").unlink()
         said = forecasts(["shallow"], parse(text.encode(), Path("params.yaml")))
         compare(said, did_of(call(finished, "dvc", "repro", "shallow")), f"text {number}")

@@ -33,7 +33,7 @@ from pipeline.datasets.sources.base import SPLITS, Entry, Listing, Split, Unread
 from pipeline.datasets.sources.folder import ImageFolder, fingerprint, printable
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import MANIFEST, shards_root
+from pipeline.experiment.paths import CLASSIFICATION, shards_root
 from tests.support.cases import case
 from tests.support.images import Pixels, check_grey_levels, decoded, jpeg, photograph, repository_params, rim
 from vgg.draws import draw, epoch_words
@@ -117,7 +117,7 @@ def params_for(tmp_path: Path, root: Path, data: dict[str, object] | None = None
 
 
 def manifest() -> list[dict[str, str]]:
-    with MANIFEST.open(newline="") as file:
+    with CLASSIFICATION.manifest.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -287,10 +287,10 @@ def test_everything_in_an_untidy_folder_is_used_or_named_in_one_process_or_two(
     assert changed[f"train/{cat}/clear.png"] == "converted from PNG with transparency"
     assert changed[f"train/{cat}/scan.tif"] == "converted from TIFF"
 
-    alone = MANIFEST.read_bytes()
+    alone = CLASSIFICATION.manifest.read_bytes()
     monkeypatch.setenv("VGG_REPRO_SHARDS", str(tmp_path / "of two"))
     params = params_for(tmp_path, untidy.root, shard_images=16, processes=2)
-    assert prepare(params) == facts and MANIFEST.read_bytes() == alone
+    assert prepare(params) == facts and CLASSIFICATION.manifest.read_bytes() == alone
     check_untidy(untidy, facts, params)
 
 
@@ -397,7 +397,7 @@ def test_what_is_no_data_set_is_one_clear_failure(tmp_path: Path, rng: Random) -
         for ask in (lambda: fingerprint(root), lambda: listed(root), lambda: prepare(params)):  # noqa: B023
             with case(kind), pytest.raises(Failure, match=reason):
                 ask()
-    assert not MANIFEST.exists()
+    assert not CLASSIFICATION.manifest.exists()
 
 
 def test_fewer_than_two_classes_are_a_failure(tmp_path: Path, rng: Random) -> None:
@@ -412,7 +412,7 @@ def test_fewer_than_two_classes_are_a_failure(tmp_path: Path, rng: Random) -> No
 def test_a_class_without_a_usable_image_is_named(root: Path, tmp_path: Path, rng: Random) -> None:
     tidy(root, rng)
     put(root / "train" / "cats" / "page.jpg", HTML)
-    with pytest.raises(Failure, match=r"no training image is left of cats: data/manifest\.csv"):
+    with pytest.raises(Failure, match=r"no training image is left of cats: data/classification/manifest\.csv"):
         prepare(params_for(tmp_path, root))
 
 

@@ -31,7 +31,7 @@ from pipeline.datasets.shards import Shards
 from pipeline.datasets.sources.base import SPLITS, Entry, Listing
 from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import MANIFEST, STATISTICS, shards_root
+from pipeline.experiment.paths import CLASSIFICATION, shards_root
 from tests.support import ROOT
 from tests.support.clones import at_work, begin, call, executed, held, tiny_clone, wait_for
 from tests.support.fake_source import hashes_in, rows
@@ -652,7 +652,7 @@ def test_archives_and_tree_become_the_same_data_set(
         params = params_for(tmp_path, LAYOUTS[layout](stand_in, tmp_path / f"root-{number}"))
         module.prepare(params)
         files = {name: hashed for name, hashed in hashes_in(folder_of(params)).items() if name != "facts.json"}
-        found[layout] = files, STATISTICS.read_bytes(), MANIFEST.read_bytes()
+        found[layout] = files, CLASSIFICATION.statistics.read_bytes(), CLASSIFICATION.manifest.read_bytes()
     for layout, one in found.items():
         assert one == found["archives"], layout
 
@@ -770,7 +770,7 @@ def test_the_archives_become_a_table(clone: tuple[Path, StandIn]) -> None:
     folder, made = clone
     said = call(folder, "vgg-repro", "prepare")
     assert re.search(NUMBER, said), "the room that is needed"
-    facts = Facts(**json.loads((folder / "reports/mini/data.json").read_text()))
+    facts = Facts(**json.loads((folder / "reports/mini/data/classification.json").read_text()))
     assert (facts.train, facts.val) == (len(made.train), len(made.val))
     assert not facts.comparable and "not a plain ILSVRC-2012" in facts.about
     call(folder, "dvc", "repro", "table3")
