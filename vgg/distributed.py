@@ -1,4 +1,4 @@
-"""Processes that train or score one net together, each with its part of the images: what they tell each other."""
+"""Communication between processes that train or score one net together, each with its part of the images."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this one is; all of them call the same methods in the same order."""
+    """A process's rank and the number of processes; all of them call the same methods in the same order."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes files and speaks."""
+        """Return True in the process that writes files and prints."""
         return self.rank == 0
 
     def summed(self, values: Tensor) -> Tensor:
-        """`values` summed over all processes, in place."""
+        """Sum `values` over all processes in place and return them."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def maximum(self, value: int, device: torch.device) -> int:
-        """The largest `value` of all."""
+        """Return the largest `value` of all processes."""
         if self.size == 1:
             return value
         largest = torch.tensor(value, device=device)
@@ -40,17 +40,17 @@ class Ranks:
         return int(largest)
 
     def broadcast_object(self, value: T) -> T:
-        """What the first one says: any plain value."""
+        """Return the first process's `value`, which may be any plain value."""
         values = [value]
         if self.size > 1:
             dist.broadcast_object_list(values, 0)
         return values[0]
 
     def broadcast(self, values: list[Tensor]) -> None:
-        """Give all the first one's `values`, in place."""
+        """Overwrite `values` in place with those of the first process."""
         if self.size > 1:
             for value in values:
-                plain = value.contiguous()  # whatever each process's order of the same numbers in memory
+                plain = value.contiguous()  # processes may hold the same numbers in different memory layouts
                 dist.broadcast(plain, 0)
                 value.copy_(plain)
 
@@ -59,7 +59,7 @@ ALONE = Ranks()
 
 
 def data_parallel(net: nn.Module, device: torch.device, ranks: Ranks) -> nn.Module:
-    """`net` as a module whose gradients are, after each backward pass, the mean over all processes."""
+    """Return `net` as a module whose gradients are, after each backward pass, the mean over all processes."""
     if ranks.size == 1:
         return net
     ids = [device.index] if device.type == "cuda" else None

@@ -1,7 +1,7 @@
-"""Every random draw of the training stream, a pure function of (seed, epoch, image) (section 3.1).
+"""All random draws of the training stream, as a pure function of (seed, epoch, image) (section 3.1).
 
-One Philox generator keyed by (seed, epoch) gives each image WORDS 64-bit words, at random as well as in a row. Nothing
-else draws: not DALI, not the process, not the rank. So the stream is the same wherever and from wherever it is run.
+One Philox generator keyed by (seed, epoch) gives each image WORDS 64-bit words, by random access or in sequence.
+Nothing else draws: not DALI, the process or the rank. So the stream is the same on any machine and from any step.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ Words = NDArray[np.uint64]
 
 
 def epoch_words(seed: int, epoch: int, images: int) -> Words:
-    """The words of all images in one epoch: (images, WORDS)."""
+    """Return the words of all images in one epoch, (images, WORDS)."""
     generator = np.random.Philox(key=np.array([seed, epoch], np.uint64))
     return np.asarray(generator.random_raw(images * WORDS)).reshape(images, WORDS)
 
 
 def image_words(seed: int, epoch: int, image: int) -> Words:
-    """The words of one image, (WORDS,), without making those before it."""
+    """Return the words of one image, (WORDS,), without generating those before it."""
     generator = np.random.Philox(key=np.array([seed, epoch], np.uint64))
     generator.advance(image * WORDS // 4)
     return np.asarray(generator.random_raw(WORDS))
 
 
 def order(words: Words) -> Ints:
-    """The epoch's permutation of its images, (images,), from their words (images, WORDS)."""
+    """Return the epoch's permutation of its images, (images,), from their words (images, WORDS)."""
     return np.argsort(words[:, _ORDER], kind="stable")
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What is drawn for N images: each one's rescaled size, crop, flip, colour shift and dropout."""
+    """The draws for N images: rescaled size, crop, flip, colour shift and dropout keys of each."""
 
     height: Ints  # (N,) of the rescaled image, pixels
     width: Ints
@@ -47,14 +47,14 @@ class Draws:
     left: Ints
     flip: NDArray[np.bool_]  # (N,)
     colour: Floats  # (N, 3) standard normals, one for each principal component
-    keys: Ints  # (N, 2) any 64 bits, from which each of two layers makes an image's dropout mask
+    keys: Ints  # (N, 2) 64 random bits per dropout layer, from which it derives an image's mask
 
 
 def draw(words: Words, heights: Ints, widths: Ints, scales: tuple[int, int], crop: int) -> Draws:
     """Turn the words (N, WORDS) of N images of the given sizes (N,) into draws.
 
-    S is uniform over the whole pixels of `scales`, both ends included; the crop's corner is uniform over its places.
-    ValueError if the smallest scale is below the crop.
+    S is uniform over the whole pixels of `scales`, both ends included; the crop's corner is uniform over its
+    positions. Raise ValueError if the smallest scale is below the crop.
     """
     low, high = scales
     if low < crop:
@@ -74,12 +74,12 @@ def draw(words: Words, heights: Ints, widths: Ints, scales: tuple[int, int], cro
 
 
 def uniform(words: Words) -> Floats:
-    """Words as float64 in [0, 1), from their 53 upper bits."""
+    """Return words as float64 in [0, 1), from their upper 53 bits."""
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _normals(unit: Floats) -> Floats:
-    """Box and Muller's transform of uniforms (N, 4) to standard normals (N, 3)."""
+    """Transform uniforms (N, 4) to standard normals (N, 3) by Box and Muller's method."""
     radius = np.sqrt(-2.0 * np.log1p(-unit[:, :2]))  # (N, 2)
     angle = 2.0 * np.pi * unit[:, 2:]
     return np.stack(
@@ -88,6 +88,6 @@ def _normals(unit: Floats) -> Floats:
 
 
 def rescaled(heights: Ints, widths: Ints, scale: Ints | int) -> tuple[Ints, Ints]:
-    """Sizes (N,) after isotropic rescaling of the smallest side to `scale` pixels; the other side is rounded."""
+    """Return sizes (N,) after isotropic rescaling of the smallest side to `scale` pixels; round the other side."""
     short = np.minimum(heights, widths)
     return (np.rint(heights * (scale / short)).astype(np.int64), np.rint(widths * (scale / short)).astype(np.int64))

@@ -22,15 +22,15 @@ class Error(NamedTuple):
 
 
 def top_k(classes: int) -> int:
-    """The k of "top-5" with so many classes: at most 5, and one class must remain to be missed."""
+    """Return the k of "top-5" for this number of classes: at most 5, and always below the number of classes."""
     return min(5, classes - 1)
 
 
 def wrong(posteriors: NDArray[np.floating], labels: NDArray[np.int64], k: int) -> int:
-    """How many of N images do not have their label among the k likeliest classes.
+    """Return how many of N images do not have their label among the k likeliest classes.
 
-    `posteriors` is (N, K), `labels` (N,). Of equally likely classes the lower number comes first. ValueError if a
-    posterior is not finite.
+    `posteriors` is (N, K), `labels` (N,). Of equally likely classes the lower number comes first. Raise
+    ValueError if a posterior is not finite.
     """
     if not np.isfinite(posteriors).all():
         raise ValueError("posteriors that are not finite cannot be ranked")
@@ -41,12 +41,12 @@ def wrong(posteriors: NDArray[np.floating], labels: NDArray[np.int64], k: int) -
 
 
 def error(posteriors: NDArray[np.floating], labels: NDArray[np.int64], k: int) -> Error:
-    """The top-k error of posteriors (N, K) against labels (N,), with its interval."""
+    """Return the top-k error of posteriors (N, K) against labels (N,), with its interval."""
     return wilson(wrong(posteriors, labels, k), len(labels))
 
 
 def wilson(wrong: int, images: int) -> Error:
-    """The 95 % Wilson score interval of `wrong` out of `images`. ValueError if there are no images."""
+    """Return the 95 % Wilson score interval of `wrong` out of `images`. Raise ValueError if there are no images."""
     if images < 1:
         raise ValueError("an error rate needs at least one image")
     rate, square = wrong / images, Z * Z

@@ -21,26 +21,26 @@ from vgg.stream import Batch
 
 DROP = 0.1  # section 3.1: the learning rate "was decreased by a factor of 10"
 CPU = torch.device("cpu")
-STALL = 0.01  # a loss within this share of ln K is that of a net that has learnt nothing
+STALL = 0.01  # a loss within this fraction of ln K means that the net has learnt nothing
 
 
 @dataclass(frozen=True)
 class TrainingSchedule:
-    """How a net is trained; epochs count from 0."""
+    """The hyper-parameters of a training run and its learning-rate schedule; epochs count from 0."""
 
     learning_rate: float
-    epochs: int  # a cap; the plateau rule may end sooner
+    epochs: int  # an upper limit; the plateau rule may end training earlier
     momentum: float
     weight_decay: float
-    drops: int  # how often the rate falls; the next plateau ends training
-    patience: int  # epochs without a better validation error that make a plateau
+    drops: int  # number of learning-rate drops; the next plateau ends training
+    patience: int  # epochs without a better validation error until a plateau is declared
     first_drop: int  # no drop before this epoch
-    tail: int  # the last so many epochs, but never the first of all, have a drop; 0 leaves all to the plateau rule
+    tail: int  # forces a first drop this many epochs before the end, but not in epoch 0; 0: plateau rule only
 
 
 @dataclass
 class EpochRecord:
-    """One epoch of the history; errors in per cent."""
+    """A row of the history, for one epoch; errors in per cent."""
 
     step: int
     epoch: int
@@ -54,63 +54,63 @@ class EpochRecord:
 
 @dataclass
 class State:
-    """Where training stands, besides the weights and the momentum."""
+    """The progress of training, without the weights and the momentum."""
 
     step: int = 0
     learning_rate: float = 0.0
     drops: int = 0
     best: float = math.inf  # lowest validation top-1 error so far
-    stale: int = 0  # epochs since
+    stale: int = 0  # epochs since the lowest error or the last drop
     loss: float = 0.0  # sum over this epoch's steps so far
     done: bool = False
     rows: list[EpochRecord] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint."""
+        """Return the state as plain values, for a checkpoint."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> State:
-        """The state that `as_dict` wrote."""
+        """Return the state that `as_dict` wrote."""
         return cls(**{**values, "rows": [EpochRecord(**row) for row in values["rows"]]})
 
 
 @dataclass(frozen=True)
 class StepConfig:
-    """How a step is computed; all but the number of images changes the result by rounding alone."""
+    """The settings that a step is computed with; all but the number of images affect rounding only."""
 
-    images: int  # of a whole batch, over all parts and processes
+    images: int  # images of a whole batch, over all parts and processes
     device: torch.device = CPU
     bfloat16: bool = False
-    parts: int = 1  # in which a process computes its images, one after the other, so that they fit into the memory
+    parts: int = 1  # parts in which a process computes its images, one after the other, to fit into memory
     ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What the surroundings do while a net trains."""
+    """The callbacks of the training loop."""
 
     validate: Callable[[], tuple[float, float]]  # top-1 and top-k error in per cent
-    after_step: Callable[[State, float, bool], None]  # with a loss, and whether to stop; may save, show or raise
+    after_step: Callable[[State, float, bool], None]  # gets a loss and whether to stop; may save, print or raise
     after_epoch: Callable[[State], None]
-    stop: Callable[[], bool] = lambda: False  # whether this process is asked to stop
+    stop: Callable[[], bool] = lambda: False  # returns True if this process is asked to stop
 
 
-def optimiser(net: VGG, recipe: TrainingSchedule, layers: str = "all") -> torch.optim.SGD:
-    """SGD over all layers or, with `layers` "fc", the FC layers only; weight decay falls on biases too."""
+def optimiser(net: VGG, schedule: TrainingSchedule, layers: str = "all") -> torch.optim.SGD:
+    """Return SGD over all layers or, with `layers` "fc", the FC layers only; weight decay applies to biases too."""
     for name, layer in weighted(net).items():
         layer.requires_grad_(layers == "all" or name.startswith("fc"))
     return torch.optim.SGD(
         [p for p in net.parameters() if p.requires_grad],
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
+        lr=schedule.learning_rate,
+        momentum=schedule.momentum,
+        weight_decay=schedule.weight_decay,
         fused=next(net.parameters()).is_cuda,
     )
 
 
 def momenta(sgd: torch.optim.SGD) -> list[Tensor]:
-    """The velocities of all weights, zero where there has been no step."""
+    """Return the velocities of all weights, zero where there has been no step."""
     weights = [weight for group in sgd.param_groups for weight in group["params"]]
     return [sgd.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight)) for weight in weights]
 
@@ -120,81 +120,81 @@ def fit(
     sgd: torch.optim.SGD,
     batches: Iterator[Batch],
     normalise: Normalise,
-    recipe: TrainingSchedule,
+    schedule: TrainingSchedule,
     state: State,
     steps: int,
-    hooks: Callbacks,
-    how: StepConfig,
+    callbacks: Callbacks,
+    config: StepConfig,
 ) -> None:
-    """Train `model` in place from `state` on, `steps` steps an epoch, until the recipe or the plateau rule ends it.
+    """Train `model` in place from `state` on, `steps` steps an epoch, until the schedule or the plateau rule ends it.
 
-    `model` is a VGG, perhaps compiled, or one that averages gradients over processes. `batches` begins at `state.step`
-    and has this process's part of each batch. FloatingPointError if a loss is not finite; the
-    weights may be spoilt by then, but no hook has seen them.
+    `model` is a VGG, possibly compiled, or one that averages gradients over processes. `batches` begins at
+    `state.step` and yields this process's part of each batch. Raise FloatingPointError if a loss is not finite; the
+    weights may be damaged by then, but no callback has seen them.
     """
-    clock = Clock(how.device, state.step)
+    clock = Clock(config.device, state.step)
     batch = None if state.done else clock.fetch(batches)
     while batch and not state.done:
         model.train()
         set_rate(sgd, state.learning_rate)
         sgd.zero_grad()
-        loss = gradients(model, batch, normalise, how)
-        batch = clock.fetch(batches)  # while a GPU is still at work
-        told = how.ranks.summed(torch.stack([loss, torch.full_like(loss, hooks.stop())]))
-        sgd.step()  # before the loss is looked at, which waits for a GPU
-        value, stop = told.tolist()
+        loss = gradients(model, batch, normalise, config)
+        batch = clock.fetch(batches)  # while the GPU is still busy
+        totals = config.ranks.summed(torch.stack([loss, torch.full_like(loss, callbacks.stop())]))
+        sgd.step()  # before the loss is read, because reading waits for the GPU
+        value, stop = totals.tolist()
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value} at step {state.step}")
         state.step += 1
         state.loss += value
         if state.step % steps == 0:
             rate, waited = clock.stop(state.step)
-            finish_epoch(state, recipe, steps, hooks.validate(), rate * how.images, waited)
-            hooks.after_epoch(state)
-            clock = Clock(how.device, state.step)
-        hooks.after_step(state, value, stop > 0)
+            finish_epoch(state, schedule, steps, callbacks.validate(), rate * config.images, waited)
+            callbacks.after_epoch(state)
+            clock = Clock(config.device, state.step)
+        callbacks.after_step(state, value, stop > 0)
 
 
-def gradients(model: nn.Module, batch: Batch, normalise: Normalise, how: StepConfig) -> Tensor:
-    """Add to the weights' gradients those of the mean loss over a whole batch; `batch` is this process's part of it.
+def gradients(model: nn.Module, batch: Batch, normalise: Normalise, config: StepConfig) -> Tensor:
+    """Add the gradients of a whole batch's mean loss to the weights' gradients; `batch` is this process's part.
 
-    The part may be computed in parts of its own. Returns this process's share of the mean loss.
+    The part may be computed in several smaller parts. Return this process's share of the mean loss, a float64 scalar.
     """
-    share = torch.zeros((), dtype=torch.float64, device=how.device)
-    parts = batch.to(how.device).parts(how.parts)
+    share = torch.zeros((), dtype=torch.float64, device=config.device)
+    parts = batch.to(config.device).parts(config.parts)
     for number, (pixels, labels, colour, keys, _) in enumerate(parts, 1):
         with accumulating(model, last=number == len(parts)):
             x = normalise(pixels, colour).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(how.device.type, torch.bfloat16, enabled=how.bfloat16):
+            with torch.autocast(config.device.type, torch.bfloat16, enabled=config.bfloat16):
                 scores = model(x, keys)  # (N, K, 1, 1)
-            loss = train_loss(scores, labels) * (len(labels) / how.images)
-            (loss * how.ranks.size).backward()  # type: ignore[no-untyped-call]  # the processes' mean is taken
+            loss = train_loss(scores, labels) * (len(labels) / config.images)
+            (loss * config.ranks.size).backward()  # type: ignore[no-untyped-call]  # later averaged
             share += loss.detach()
     return share
 
 
 def accumulating(model: nn.Module, last: bool) -> AbstractContextManager[None]:
-    """Where a batch is computed in parts, processes exchange gradients with the last one alone."""
-    inner = getattr(model, "_orig_mod", model)  # of a compiled one
+    """Return a context in which processes exchange gradients only for the `last` part of a batch."""
+    inner = getattr(model, "_orig_mod", model)  # the module that was compiled
     return nullcontext() if last or not isinstance(inner, DistributedDataParallel) else inner.no_sync()
 
 
 class Clock:
-    """How long an epoch takes, and how much of it the net waits for images."""
+    """A timer of an epoch and of the time that the net waits for images."""
 
     def __init__(self, device: torch.device, step: int) -> None:
         self.device, self.started, self.first = device, time.monotonic(), step
         self.waits: list[tuple[Any, Any]] = []
 
     def fetch(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch."""
+        """Return the next batch and record how long it took to arrive."""
         before = self._mark()
         batch = next(batches)
         self.waits.append((before, self._mark()))
         return batch
 
     def stop(self, step: int) -> tuple[float, float]:
-        """The steps a second since the beginning, and in per cent of the time how long the net waited."""
+        """Return the steps per second since the start and the percentage of that time that the net waited."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
             waited = sum(before.elapsed_time(after) for before, after in self.waits) / 1000
@@ -204,7 +204,7 @@ class Clock:
         return (step - self.first) / seconds, 100 * waited / seconds
 
     def _mark(self) -> Any:
-        """A moment: on a GPU that when it has done what it was given before, so that work and fetching overlap."""
+        """Return a time stamp: on a GPU an event after all queued work, so that computing and fetching overlap."""
         if self.device.type != "cuda":
             return time.monotonic()
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -213,15 +213,15 @@ class Clock:
 
 
 def train_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Multinomial logistic regression of the scores (N, K, 1, 1) of crops, in float32 or better."""
+    """Return the multinomial logistic loss of the scores (N, K, 1, 1) of crops, in float32 or better."""
     wide = scores if scores.dtype == torch.float64 else scores.float()
     return nn.functional.cross_entropy(wide.flatten(1), labels)
 
 
 def finish_epoch(
-    state: State, recipe: TrainingSchedule, steps: int, errors: tuple[float, float], rate: float, waited: float
+    state: State, schedule: TrainingSchedule, steps: int, errors: tuple[float, float], rate: float, waited: float
 ) -> None:
-    """Write the epoch's row and apply the plateau rule: drop the rate, or end training."""
+    """Append the epoch's row and apply the plateau rule: drop the learning rate, or end training."""
     epoch = state.step // steps - 1
     state.rows.append(EpochRecord(state.step, epoch, state.loss / steps, state.learning_rate, *errors, rate, waited))
     state.loss = 0.0
@@ -230,28 +230,28 @@ def finish_epoch(
     else:
         state.stale += 1
     following = epoch + 1
-    plateau = state.stale >= recipe.patience and following >= recipe.first_drop
-    tail = recipe.drops > 0 and state.drops == 0 and following >= recipe.epochs - recipe.tail
-    if following >= recipe.epochs or (plateau and state.drops >= recipe.drops):
+    plateau = state.stale >= schedule.patience and following >= schedule.first_drop
+    tail = schedule.drops > 0 and state.drops == 0 and following >= schedule.epochs - schedule.tail
+    if following >= schedule.epochs or (plateau and state.drops >= schedule.drops):
         state.done = True
-    elif (plateau or tail) and state.drops < recipe.drops:
+    elif (plateau or tail) and state.drops < schedule.drops:
         state.drops += 1
         state.stale = 0
-        state.learning_rate = recipe.learning_rate * DROP**state.drops
+        state.learning_rate = schedule.learning_rate * DROP**state.drops
 
 
 def stalled(state: State, classes: int) -> int:
-    """How many epochs the loss has stood within STALL of ln K, the loss of a blind guess, without a break."""
+    """Return the number of latest epochs in a row with a loss within STALL of ln K, the loss of a blind guess."""
     chance = math.log(classes)
-    still = 0
+    epochs = 0
     for row in reversed(state.rows):
         if abs(row.loss - chance) > STALL * chance:
             break
-        still += 1
-    return still
+        epochs += 1
+    return epochs
 
 
 def set_rate(sgd: torch.optim.SGD, rate: float) -> None:
-    """Give every layer the learning rate `rate` (section 3.1 lowers none)."""
+    """Set the learning rate of every layer to `rate` (section 3.1 has one rate for all layers)."""
     for group in sgd.param_groups:
         group["lr"] = rate

@@ -1,4 +1,4 @@
-"""What is tried before training on a GPU: how many images fit into its memory, and whether the net can be compiled."""
+"""Trials before training on a GPU: how many images fit into its memory, and whether the net can be compiled."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from vgg.nets import DROPOUTS, VGG
 
 
 def parts_that_fit(net: VGG, images: int, crop: int, bfloat16: bool) -> int:
-    """In how many parts `images` crops of `crop` pixels must be computed for one update: 1, 2, 4, ...
+    """Return in how many parts `images` crops of `crop` pixels must be computed for one update: 1, 2, 4, ...
 
-    RuntimeError if there is no room for one image.
+    Raise RuntimeError if there is no room for one image.
     """
     device = next(net.parameters()).device
-    others = [torch.empty_like(weight) for weight in net.parameters() for _ in range(2)]  # momentum; what is exchanged
+    extra = [torch.empty_like(weight) for weight in net.parameters() for _ in range(2)]  # momentum; exchange buffers
     parts = 1
     while True:
         together = -(-images // parts)
@@ -33,7 +33,7 @@ def parts_that_fit(net: VGG, images: int, crop: int, bfloat16: bool) -> int:
             net.zero_grad()
         torch.cuda.empty_cache()
         parts *= 2
-    del others
+    del extra
     torch.cuda.empty_cache()
     return parts
 
@@ -41,35 +41,35 @@ def parts_that_fit(net: VGG, images: int, crop: int, bfloat16: bool) -> int:
 def compiled(
     model: nn.Module, net: VGG, images: int, crop: int, bfloat16: bool, ranks: Ranks, say: Callable[[str], None]
 ) -> nn.Module:
-    """`model`, which is `net` or holds it, compiled for `images` crops at a time; as it is, and said, if that fails.
+    """Return `model`, which is `net` or contains it, compiled for `images` crops at a time.
 
-    Of several processes all have it compiled, or none.
+    If compilation fails, pass the reason to `say` and return `model` unchanged. Either all processes compile or none.
     """
     device = next(net.parameters()).device
-    made, why = model, ""
+    candidate, why = model, ""
     try:
-        made = cast(nn.Module, torch.compile(model, dynamic=False))  # raises by itself where Python is too new for it
-        with accumulating(made, last=False):  # a process that fails here keeps no other waiting
-            _step(made, *_random(net, images, crop, device), bfloat16)
-    except Exception as reason:  # of many kinds: no compiler, no Triton, an old GPU
+        candidate = cast(nn.Module, torch.compile(model, dynamic=False))  # raises here if Python is too new for it
+        with accumulating(candidate, last=False):  # so that no process waits for one that fails here
+            _step(candidate, *_random(net, images, crop, device), bfloat16)
+    except Exception as reason:  # of many types: no compiler, no Triton, an old GPU
         why = (str(reason).strip() or type(reason).__name__).splitlines()[0]
     net.zero_grad()
     if not ranks.maximum(int(bool(why)), device):
-        return made
+        return candidate
     say(f"torch.compile does not work here, so training goes on without it, slower: {why or 'in another process'}")
     torch.compiler.reset()
     return model
 
 
 def _random(net: VGG, images: int, crop: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Input (images, 3, crop, crop), keys and labels of no meaning."""
+    """Return random inputs (images, 3, crop, crop), dropout keys (images, DROPOUTS) and labels (images,)."""
     x = torch.randn((images, 3, crop, crop), device=device).contiguous(memory_format=torch.channels_last)
     keys = torch.randint(2**62, (images, DROPOUTS), device=device)
     return x, keys, torch.randint(net.classes, (images,), device=device)
 
 
 def _step(model: nn.Module, x: Tensor, keys: Tensor, labels: Tensor, bfloat16: bool) -> None:
-    """A forward and a backward pass."""
+    """Run a forward and a backward pass and wait for the GPU."""
     model.train()
     with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
         scores = model(x, keys)
@@ -79,5 +79,5 @@ def _step(model: nn.Module, x: Tensor, keys: Tensor, labels: Tensor, bfloat16: b
 
 
 def ran_out(error: RuntimeError) -> bool:
-    """Whether a GPU's memory has run out; cudnn says so in words of its own."""
+    """Return True if the error means that GPU memory has run out; cuDNN has its own message for it."""
     return isinstance(error, torch.OutOfMemoryError) or "unable to find an engine" in str(error)

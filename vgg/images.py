@@ -1,4 +1,4 @@
-"""Whole images, decoded and rescaled by DALI: what prepare writes and what testing sees (section 3.2)."""
+"""Decoding and rescaling of whole images by DALI, for prepare and for testing (section 3.2)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from vgg.draws import Ints, rescaled
 
-if TYPE_CHECKING:  # prepare's processes do without torch, whose import takes longer than a thousand images
+if TYPE_CHECKING:  # prepare's processes avoid torch, whose import takes longer than a thousand images
     from torch import Tensor
 
 T = TypeVar("T")
 Encoded = NDArray[np.uint8]
-PIXELS = 2**26  # to decode at a time: 200 MB, so that large photographs fit into the memory too
+PIXELS = 2**26  # decoded at a time: 200 MB, so that large photographs fit into memory too
 
 
 class Images(Protocol):
-    """Encoded images, each (bytes,) uint8, with their sizes in pixels and their labels, (images,) each."""
+    """A sequence of encoded images, (bytes,) uint8 each, with their sizes in pixels and labels, (images,) each."""
 
     @property
     def heights(self) -> Ints: ...
@@ -33,7 +33,7 @@ class Images(Protocol):
 
 
 class Rescaled(NamedTuple):
-    """N images of one shape, whole."""
+    """A batch of N whole images of one shape."""
 
     pixels: Tensor  # (N, 3, H, W) uint8 RGB, channels_last; valid until the next batch is asked for
     ids: Ints  # (N,) the images' numbers
@@ -48,10 +48,10 @@ def rescaled_batches(
     rank: int = 0,
     ranks: int = 1,
 ) -> Iterator[Rescaled]:
-    """All `images` rescaled to smallest side `scale` pixels, those of equal shape together, never padded.
+    """Yield all `images` rescaled to smallest side `scale` pixels, in batches of equal shape, never padded.
 
-    `gpu` is the number of the GPU that decodes, or none. With several ranks this one has every so many-th batch; the
-    batches are those of one process.
+    `gpu` is the number of the GPU that decodes, or None. With several ranks, rank r gets the batches r, r + ranks, ...
+    of those that a single process would get.
     """
     from torch.utils.dlpack import from_dlpack
 
@@ -63,7 +63,7 @@ def rescaled_batches(
 
 
 def _equal_shapes(heights: Ints, widths: Ints, pixels: Ints, batch: int) -> Iterator[Ints]:
-    """The images' numbers, by shape, at most `batch` together, and fewer of those that have many `pixels` to decode."""
+    """Yield the images' numbers grouped by shape, at most `batch` at a time, fewer if they have many `pixels`."""
     by_shape = np.lexsort((widths, heights))
     edges = np.flatnonzero(np.diff(heights[by_shape]) | np.diff(widths[by_shape])) + 1
     for group in np.split(by_shape, edges):
@@ -79,10 +79,10 @@ Sample = tuple[list[Encoded], Ints, Ints]  # encoded images and the heights and 
 
 
 def rescale(samples: Iterable[Sample], batch: int, threads: int = 1, gpu: int | None = None) -> Iterator[Any]:
-    """Decode each sample and rescale it with antialiasing: DALI's list of uint8 RGB images (height, width, 3).
+    """Decode and rescale each sample with antialiasing; yield DALI's list of uint8 RGB images (height, width, 3).
 
-    An image whose size is asked for as it is comes back as decoded, to the bit. A list is valid until the next.
-    RuntimeError from DALI if an image cannot be decoded; bytes that are no image at all may end the process.
+    An image that already has the requested size comes back bit for bit as decoded. A list is valid until the next one.
+    DALI raises RuntimeError if an image cannot be decoded; bytes that are not an image at all may end the process.
     """
     pipe = _pipeline(((encoded, *_sides(height, width)) for encoded, height, width in samples), batch, threads, gpu)
     while True:
@@ -94,7 +94,7 @@ def rescale(samples: Iterable[Sample], batch: int, threads: int = 1, gpu: int | 
 
 
 def run(pipe: Any, gpu: int | None) -> Any:
-    """DALI's next outputs. What torch's stream is given to do with them waits until they are there."""
+    """Return DALI's next outputs. Work that torch's stream does on them waits until they are ready."""
     if gpu is None:
         return pipe.run()
     import torch
@@ -103,7 +103,7 @@ def run(pipe: Any, gpu: int | None) -> Any:
 
 
 def ahead(samples: Iterator[T], gpu: int | None) -> Iterator[T]:
-    """The same samples; for a GPU, which would wait for it, each is read while DALI is busy with the one before."""
+    """Yield the same samples; for a GPU, read each while DALI processes the one before, so that the GPU never waits."""
     if gpu is None:
         yield from samples
         return
@@ -112,30 +112,30 @@ def ahead(samples: Iterator[T], gpu: int | None) -> Iterator[T]:
         following = thread.submit(next, samples, end)
         while (sample := following.result()) is not end:
             following = thread.submit(next, samples, end)
-            yield sample  # type: ignore[misc]  # it is not the end
+            yield sample  # type: ignore[misc]  # it is not `end`
 
 
 class Decoder:
-    """Decodes one group of images after another, at most `largest` at once, whole or rescaled as `rescale` does."""
+    """A decoder of groups of images, at most `largest` at once, whole or rescaled as by `rescale`."""
 
     def __init__(self, largest: int, gpu: int | None = None) -> None:
         self.largest, self.gpu = largest, gpu
         self._pipes: dict[bool, Any] = {}
-        self._pixels: dict[bool, Any] = {}  # DALI's own, which the arrays that are handed out look into
+        self._pixels: dict[bool, Any] = {}  # DALI's buffers; the returned arrays are views of them
 
     def __call__(self, encoded: list[Encoded], sizes: Ints | None = None) -> list[NDArray[np.uint8]]:
-        """The images' RGB, (height, width, 3) each, rescaled to `sizes` (N, 2) of height and width if they are given.
+        """Return the images' RGB, (height, width, 3) each, rescaled to `sizes` (N, 2) of height and width if given.
 
-        They are valid until the next call of the same kind. RuntimeError if DALI cannot decode one of them; the next
-        call is as good as ever.
+        The arrays are valid until the next call of the same kind. Raise RuntimeError if DALI cannot decode an image;
+        later calls are not affected.
         """
         if not encoded:
             return []
         resized = sizes is not None
         pipe = self._pipes.get(resized) or self._build(resized)
-        fed = (encoded,) if sizes is None else (encoded, *_sides(sizes[:, 0], sizes[:, 1]))
+        inputs = (encoded,) if sizes is None else (encoded, *_sides(sizes[:, 0], sizes[:, 1]))
         try:
-            for name, values in zip(("encoded", "height", "width"), fed, strict=False):
+            for name, values in zip(("encoded", "height", "width"), inputs, strict=False):
                 pipe.feed_input(name, values)
             (pixels,) = pipe.run()
         except RuntimeError:
@@ -151,11 +151,11 @@ class Decoder:
             batch_size=self.largest, num_threads=1, device_id=self.gpu, prefetch_queue_depth=1
         )
         def group() -> Any:
-            picture = fn.decoders.image(fn.external_source(name="encoded", no_copy=True), **decoding(self.gpu))
+            image = fn.decoders.image(fn.external_source(name="encoded", no_copy=True), **decoding(self.gpu))
             if not resized:
-                return picture
+                return image
             height, width = (fn.external_source(name=name) for name in ("height", "width"))
-            return fn.resize(picture, resize_y=height, resize_x=width, **rescaling())
+            return fn.resize(image, resize_y=height, resize_x=width, **rescaling())
 
         pipe = self._pipes[resized] = group()
         pipe.build()
@@ -167,15 +167,15 @@ def _sides(heights: Ints, widths: Ints) -> tuple[list[Any], list[Any]]:
 
 
 def decoding(gpu: int | None) -> dict[str, Any]:
-    """DALI's arguments for decoding, wherever it is done: to RGB, and as stored, whatever EXIF says of turning."""
+    """Return DALI's arguments for all decoding: to RGB, and as stored, ignoring the EXIF orientation."""
     from nvidia.dali import types
 
-    same = {} if gpu is None else {"jpeg_fancy_upsampling": True}  # of halved colours, as on the CPU
+    same = {} if gpu is None else {"jpeg_fancy_upsampling": True}  # upsamples subsampled chroma as on the CPU
     return {"device": "cpu" if gpu is None else "mixed", "output_type": types.RGB, "adjust_orientation": False, **same}
 
 
 def rescaling() -> dict[str, Any]:
-    """DALI's arguments for rescaling, the same in training and testing: bilinear with antialiasing, as PIL does it."""
+    """Return DALI's arguments for rescaling in training and testing: bilinear with antialiasing, as in PIL."""
     from nvidia.dali import types
 
     return {"interp_type": types.INTERP_LINEAR, "antialias": True, "subpixel_scale": False}
@@ -189,8 +189,8 @@ def _pipeline(samples: Iterator[tuple[Any, ...]], batch: int, threads: int, gpu:
     )
     def whole() -> Any:
         encoded, height, width = fn.external_source(ahead(samples, gpu), num_outputs=3, no_copy=True)
-        picture = fn.decoders.image(encoded, **decoding(gpu))
-        return fn.resize(picture, resize_y=height, resize_x=width, **rescaling())
+        image = fn.decoders.image(encoded, **decoding(gpu))
+        return fn.resize(image, resize_y=height, resize_x=width, **rescaling())
 
     pipe = whole()
     pipe.build()

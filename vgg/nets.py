@@ -1,4 +1,4 @@
-"""The paper's networks, Table 1 as strings, and one fully convolutional module that runs them (section 2.1)."""
+"""The paper's networks: Table 1 as strings, and one fully convolutional module that runs them (section 2.1)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NETS = {
 STRIDE = 32  # five poolings: the score map has one cell for every 32 pixels
 DROPOUTS = 2  # section 3.1: "dropout regularisation for the first two fully-connected layers"
 _WORD = 0xFFFFFFFF
-_STEP = -0x61C88647  # 0x9E3779B9, an odd word, less 2**32: Triton takes no factor that does not fit into 32 bits
+_STEP = -0x61C88647  # 0x9E3779B9, an odd word, minus 2**32, because Triton takes only factors that fit into 32 bits
 
 
 class Layer(NamedTuple):
@@ -36,7 +36,7 @@ class Layer(NamedTuple):
 
 
 def blocks(net: str) -> list[list[Layer]]:
-    """The five blocks of `net`, each a list of layers named as in conv3_2; KeyError for an unknown net."""
+    """Return the five blocks of `net`, each a list of layers named like conv3_2. Raise KeyError for an unknown net."""
     return [list(_layers(block, i)) for i, block in enumerate(NETS[net].split("|"), 1)]
 
 
@@ -52,7 +52,7 @@ def _layers(block: str, number: int) -> Iterator[Layer]:
 
 
 def weight_layers(net: str) -> int:
-    """The number of layers with weights, as Table 1's heading counts them."""
+    """Return the number of layers with weights, as counted in Table 1's heading."""
     return sum(layer.kernel > 0 for block in blocks(net) for layer in block) + 3
 
 
@@ -68,10 +68,10 @@ class LocalResponseNorm(nn.Module):
         self.channels, self.size, self.alpha, self.beta, self.k = channels, size, alpha, beta, k
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise x (N, C, H, W), in float32 whatever the precision around it."""
+        """Normalise x (N, C, H, W) in float32 or better, even under autocast."""
         with torch.autocast(x.device.type, enabled=False):
             wide = widened(x)
-            index = torch.arange(self.channels, device=x.device)  # no buffer, which processes would send each other
+            index = torch.arange(self.channels, device=x.device)  # not a buffer, because processes would broadcast it
             band = ((index[:, None] - index).abs() <= self.size // 2).to(wide.dtype)
             total = nn.functional.conv2d(wide * wide, band[:, :, None, None])
             power = torch.exp(-self.beta * torch.log(self.k + self.alpha * total))  # faster than ** on CPUs
@@ -79,9 +79,9 @@ class LocalResponseNorm(nn.Module):
 
 
 class LastLayer(nn.Conv2d):
-    """The last FC layer, computed in float32 whatever the precision around it.
+    """The last FC layer, computed in float32 or better, even under autocast.
 
-    Rounded to bfloat16, the two best scores of many an image would be equal, and the lower class would win.
+    In bfloat16, the two best scores of many images would round to the same value, and the lower class would win.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,10 +91,10 @@ class LastLayer(nn.Conv2d):
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask is a function of each image's key and of the channel, and of nothing else.
+    """Dropout whose mask depends only on each image's key and on the channel.
 
-    So an image's mask is the same wherever the image stands in a batch, in however many parts or on however many
-    processes the batch is computed, on a CPU as on a GPU, and after a run is resumed.
+    So an image's mask is the same at any position in a batch, for any number of parts or processes that compute the
+    batch, on CPUs and GPUs, and after a run is resumed.
     """
 
     def __init__(self, p: float) -> None:
@@ -102,7 +102,7 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
-        """Drop channels of x (N, C, 1, 1) in training, by keys (N,) int64. ValueError if training lacks keys."""
+        """Drop channels of x (N, C, 1, 1) in training, by keys (N,) int64. Raise ValueError if training lacks keys."""
         if not self.training or self.p == 0:
             return x
         if keys is None:
@@ -113,19 +113,19 @@ class Dropout(nn.Module):
 
 
 def widened(x: Tensor) -> Tensor:
-    """Return x in float32, or in float64 if it is in that."""
+    """Return x in float32, or unchanged if it is float64."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def masks(keys: Tensor, channels: int) -> Tensor:
-    """32 bits for each of the keys (N,) int64 and of the channels: (N, channels) int64 in [0, 2**32), uniform."""
+    """Return 32 random bits per key (N,) int64 and channel: (N, channels) int64, uniform in [0, 2**32)."""
     index = torch.arange(channels, device=keys.device)
     low, high = keys[:, None] & _WORD, (keys[:, None] >> 32) & _WORD
     return _mixed(_mixed(low ^ (index * _STEP & _WORD)) ^ high)
 
 
 def _mixed(word: Tensor) -> Tensor:
-    """A bijection of 32-bit words that flips about half of the bits for each flipped one (Wellons's lowbias32)."""
+    """Map 32-bit words one to one; a flipped input bit flips about half of the bits (Wellons's lowbias32)."""
     word = (word ^ (word >> 16)) * 0x7FEB352D & _WORD
     word = (word ^ (word >> 15)) * 0x846CA68B & _WORD
     return word ^ (word >> 16)
@@ -134,11 +134,12 @@ def _mixed(word: Tensor) -> Tensor:
 class VGG(nn.Module):
     """A net of Table 1 whose fully connected layers are stored as convolutions (section 3.2).
 
-    The first is as large as a training crop's last map, so a crop gives a 1x1 score map and a larger image a larger
-    one: training and dense evaluation are the same forward pass. Layers are named conv1_1 ... conv5_4, fc1, fc2, fc3.
+    The first FC layer is as large as a training crop's last map, so a crop gives a 1x1 score map and a larger image a
+    larger map: training and dense evaluation are the same forward pass. Layers are named conv1_1 ... conv5_4, fc1,
+    fc2, fc3.
 
     `width` multiplies all hidden convolutions' channels; `fc` is the size of the first two FC layers; `crop` is the
-    side of the training crop in pixels. ValueError if the crop leaves no map after five poolings.
+    side of the training crop in pixels. Raise ValueError if the crop leaves no map after five poolings.
     """
 
     def __init__(
@@ -173,7 +174,7 @@ class VGG(nn.Module):
     def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         """Map normalised images x (N, 3, H, W) to a class score map (N, K, h, w); 1x1 for a training crop.
 
-        `keys` (N, DROPOUTS) int64, needed in training, are what dropout is drawn from.
+        `keys` (N, DROPOUTS) int64, required in training, determine the dropout masks.
         """
         dropouts = 0
         for layer in self.children():
@@ -186,6 +187,6 @@ class VGG(nn.Module):
 
 
 def parameters(net: str, classes: int = 1000) -> int:
-    """The exact number of weights and biases of the full `net`, counted from the module itself."""
+    """Return the exact number of weights and biases of the full `net`, counted from the module itself."""
     with torch.device("meta"):
         return sum(p.numel() for p in VGG(net, classes).parameters())

@@ -1,4 +1,4 @@
-"""The evaluations of section 3.2: class posteriors of whole images from a net, in three modes."""
+"""The evaluation modes of section 3.2: class posteriors of whole images from a net, in three modes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from vgg.images import Rescaled
 from vgg.nets import VGG
 
 Views = Callable[[Tensor, int], Iterator[Tensor]]
-AHEAD = 2  # batches that a GPU is given before the first of them is waited for
-GRID = 5  # section 3.2: a 5 x 5 regular grid and two flips, 50 crops a scale
+AHEAD = 2  # batches queued on a GPU before waiting for the first of them
+GRID = 5  # section 3.2: a 5 x 5 regular grid and two flips, 50 crops per scale
 
 
 def dense(pixels: Tensor, crop: int) -> Iterator[Tensor]:
-    """The whole images (N, 3, H, W) and their horizontal flips."""
+    """Yield the whole images (N, 3, H, W) and their horizontal flips."""
     yield pixels
     yield pixels.flip(3)
 
 
 def crops(pixels: Tensor, crop: int) -> Iterator[Tensor]:
-    """50 crops (N, 3, crop, crop) of each image: a regular grid that reaches all edges, each with its flip."""
+    """Yield 50 crops (N, 3, crop, crop) of each image: a regular grid that reaches all edges, each with its flip."""
     height, width = pixels.shape[2:]
     for top in grid(height - crop):
         for left in grid(width - crop):
@@ -41,12 +41,12 @@ def crops(pixels: Tensor, crop: int) -> Iterator[Tensor]:
 
 
 def grid(room: int) -> list[int]:
-    """GRID evenly spaced whole pixels from 0 to `room`, both included."""
+    """Return GRID evenly spaced whole pixels from 0 to `room`, both included."""
     return [round(room * i / (GRID - 1)) for i in range(GRID)]
 
 
 def centre(pixels: Tensor, crop: int) -> Iterator[Tensor]:
-    """The central crop (N, 3, crop, crop) alone; of an odd room the smaller half lies before it."""
+    """Yield the central crop (N, 3, crop, crop) only; if the margin is odd, its smaller half is at the top or left."""
     top, left = ((side - crop) // 2 for side in pixels.shape[2:])
     yield pixels[:, :, top : top + crop, left : left + crop]
 
@@ -56,22 +56,22 @@ MODES: dict[str, Views] = {"dense": dense, "crops": crops, "centre": centre}
 
 @dataclass
 class Scorer:
-    """A net made ready to score uint8 pixels."""
+    """A net with all that it needs to score uint8 pixels."""
 
     net: VGG
     normalise: Callable[[Tensor], Tensor]
     crop: int  # pixels
     device: torch.device
     bfloat16: bool = False
-    mean: str = "before_softmax"  # or after_softmax: where the score map's spatial mean is taken
+    mean: str = "before_softmax"  # or after_softmax: when the score map's spatial mean is taken
     ranks: Ranks = ALONE
-    room: float = math.inf  # values that whole images may have together, learnt where memory ran out
+    room: float = math.inf  # largest number of values in a batch, learnt when memory ran out
 
     def posteriors(self, batches: Iterable[Rescaled], images: int, views: Views) -> NDArray[np.float32]:
-        """Class posteriors (images, K), the mean over the views of each image; NaN of images in no batch.
+        """Return class posteriors (images, K), the mean over the views of each image; NaN for images in no batch.
 
-        With several processes `batches` are this one's, and all get the posteriors of all. ValueError if an image is
-        smaller than the crop, or if there are none.
+        With several processes `batches` are this process's own, and each gets the posteriors of all images. Raise
+        ValueError if an image is smaller than the crop, or if there are no images.
         """
         if not images:
             raise ValueError("there are no images to score")
@@ -85,20 +85,20 @@ class Scorer:
 
     @torch.inference_mode()
     def _scored(self, batches: Iterable[Rescaled], views: Views) -> list[tuple[Ints, Tensor]]:
-        """Each batch's images and their mean posteriors, on the device, which always has some batches to work on."""
-        found, begun = [], deque[Any]()
+        """Return each batch's images and their mean posteriors, on the device, and keep the device busy meanwhile."""
+        scored, events = [], deque[Any]()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):  # weights are rounded once
             for pixels, ids in batches:
-                found.append((ids, self._mean(pixels, views)))
+                scored.append((ids, self._mean(pixels, views)))
                 if self.device.type == "cuda":
-                    begun.append(torch.cuda.Event())  # type: ignore[no-untyped-call]
-                    begun[-1].record()
-                if len(begun) > AHEAD:
-                    begun.popleft().synchronize()
-        return found
+                    events.append(torch.cuda.Event())  # type: ignore[no-untyped-call]
+                    events[-1].record()
+                if len(events) > AHEAD:
+                    events.popleft().synchronize()
+        return scored
 
     def _mean(self, pixels: Tensor, views: Views) -> Tensor:
-        """The views' mean posteriors (N, K) of whole images (N, 3, H, W), in parts where memory has run out."""
+        """Return the views' mean posteriors (N, K) of whole images (N, 3, H, W), in parts if memory runs out."""
         height, width = pixels.shape[2:]
         if min(height, width) < self.crop:
             raise ValueError(f"images of {(height, width)} pixels are smaller than the crop of {self.crop}")
@@ -118,7 +118,7 @@ class Scorer:
         return torch.stack(parts).mean(0)
 
     def _softmax(self, view: Tensor) -> Tensor:
-        """Posteriors (N, K) in float32 of one view (N, 3, H, W)."""
+        """Return posteriors (N, K) in float32 of one view (N, 3, H, W)."""
         scores: Tensor = self.net(self.normalise(view).contiguous(memory_format=torch.channels_last))  # (N, K, h, w)
         scores = scores.float()
         if self.mean == "before_softmax":

@@ -1,7 +1,7 @@
-"""The training stream: DALI decodes, rescales, crops and flips what draws.py has drawn (section 3.1).
+"""The training stream: DALI decodes, rescales, crops and flips images by the draws of draws.py (section 3.1).
 
-Only the crop's region of each JPEG is decoded. DALI is handed encoded bytes and the draws as arguments and draws
-nothing itself, so a batch is a pure function of (seed, step) and of the images.
+Only the crop's region of each JPEG is decoded. DALI gets encoded bytes and the draws as arguments and draws nothing
+itself, so a batch is a pure function of (seed, step) and of the images.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from vgg.images import Images, ahead, decoding, rescaling, run
 
 
 class Batch(NamedTuple):
-    """One training batch of N images, before the mean is subtracted."""
+    """A training batch of N images, before the mean is subtracted."""
 
     pixels: Tensor  # (N, 3, crop, crop) uint8 RGB, channels_last; valid until the next batch is asked for
     labels: Tensor  # (N,) int64
     colour: Tensor  # (N, 3) float32 standard normals of the colour shift
-    keys: Tensor  # (N, 2) int64 that dropout is drawn from
+    keys: Tensor  # (N, 2) int64 keys of the dropout masks
     ids: Ints  # (N,) the images' numbers
 
     def to(self, device: torch.device) -> Batch:
-        """The same on `device`, without waiting for a GPU."""
+        """Return the same batch on `device`, without waiting for a GPU."""
         if device.type == "cpu":
             return self
         tensors = (self.pixels, self.labels, self.colour, self.keys)
-        moved = [one if one.is_cuda else one.pin_memory().to(device, non_blocking=True) for one in tensors]
+        moved = [tensor if tensor.is_cuda else tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors]
         return Batch(moved[0], moved[1], moved[2], moved[3], self.ids)
 
     def parts(self, count: int) -> list[Batch]:
-        """The batch in `count` parts of nearly equal size, or in fewer if it has fewer images."""
+        """Return the batch in `count` parts of nearly equal size, or in fewer if it has fewer images."""
         count = min(count, len(self.ids))
-        tensors = [one.tensor_split(count) for one in (self.pixels, self.labels, self.colour, self.keys)]
+        tensors = [tensor.tensor_split(count) for tensor in (self.pixels, self.labels, self.colour, self.keys)]
         return [Batch(*part) for part in zip(*tensors, np.array_split(self.ids, count), strict=True)]
 
 
 @dataclass(frozen=True)
 class StreamConfig:
-    """What fixes the stream: everything a batch depends on besides the images."""
+    """The parameters of the stream: everything that a batch depends on except the images."""
 
     seed: int
-    batch: int  # images a step, over all ranks
+    batch: int  # images per step, over all ranks
     crop: int  # pixels
     scales: tuple[int, int]  # smallest and largest S, pixels
 
 
 def steps_per_epoch(images: int, batch: int) -> int:
-    """Whole batches in an epoch; the rest of its permutation is dropped. ValueError if there is none."""
+    """Return the whole batches in an epoch; the rest of its images are unused. Raise ValueError if there is none."""
     if images < batch:
         raise ValueError(f"{images} training images are fewer than one batch of {batch}")
     return images // batch
@@ -70,10 +70,10 @@ def training_stream(
     threads: int = 1,
     gpu: int | None = None,
 ) -> Iterator[Batch]:
-    """Batches from `first_step` on, without end; with several ranks, this rank's part of each.
+    """Yield batches from `first_step` on, without end; with several ranks, this rank's part of each.
 
-    Rank r has images r, r + ranks, ... of each batch, so the ranks' parts together are the single process's batch.
-    `gpu` is the number of the GPU that decodes, or none.
+    Rank r gets images r, r + ranks, ... of each batch, so the ranks' parts together are the single process's batch.
+    `gpu` is the number of the GPU that decodes, or None.
     """
     waiting: deque[tuple[Ints, Draws]] = deque()
     samples = _samples(images, plan, first_step, rank, ranks, waiting)
@@ -95,7 +95,7 @@ def training_stream(
 def _samples(
     images: Images, plan: StreamConfig, step: int, rank: int, ranks: int, waiting: deque[tuple[Ints, Draws]]
 ) -> Iterator[tuple[Any, ...]]:
-    """What DALI is fed for each batch; what it does not need goes to the `waiting` queue."""
+    """Yield DALI's inputs for each batch; append the ids and draws, which DALI does not need, to `waiting`."""
     steps = steps_per_epoch(len(images), plan.batch)
     while True:
         epoch = step // steps
@@ -111,14 +111,14 @@ def _samples(
 
 
 def _regions(draws: Draws, heights: Ints, widths: Ints, crop: int) -> tuple[list[Any], ...]:
-    """The crops in source pixels: a slice to decode (start, shape) and within it the exact region, and the flips.
+    """Return the crops in source pixels: slices to decode (start, shape), the exact regions in them, and the flips.
 
-    The slice is wider than the region by what the antialiasing filter reaches.
+    A slice is wider than its region by the reach of the antialiasing filter.
     """
     places = (("top", draws.top, draws.height, heights), ("left", draws.left, draws.width, widths))
     starts, sizes, lows, highs = [], [], [], []
     for _, corner, new, old in places:
-        ratio = old / new  # source pixels a rescaled pixel
+        ratio = old / new  # source pixels per rescaled pixel
         low, high = corner * ratio, (corner + crop) * ratio
         reach = np.maximum(ratio, 1.0) + 1.0
         start = np.maximum(np.floor(low - reach), 0).astype(np.int32)
