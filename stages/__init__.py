@@ -1,1 +1,1 @@
-"""One short module a DVC stage: read parameters, open inputs, call the method, write outputs whole."""
+"""The DVC stages, one short module each: read parameters, open inputs, call the method, write whole outputs."""

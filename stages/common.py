@@ -1,4 +1,4 @@
-"""What several stages set up the same way: the device, a net of the profile's size, its input, its images."""
+"""The set-up that several stages share: the device, a net of the profile's size, its input, its images."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ from vgg.nets import VGG
 from vgg.normalise import Normalise, colour_components
 from vgg.score import MODES, Scorer
 
-SPARE = 0.1  # of a GPU's memory is DALI's; torch by itself would come to keep it all
+SPARE = 0.1  # fraction of a GPU's memory left to DALI; without a limit torch would reserve all
 
 
 def device(choice: str, threads: int, precision: Precision) -> torch.device:
-    """The device that `choice` means, a GPU of its own for each of several processes; torch is held to `threads` CPU
-    threads and to `precision`, for GPUs would take TF32 for float32.
+    """Return the device that `choice` means, with a separate GPU for each of several processes.
+
+    Limit torch to `threads` CPU threads and to `precision`, because GPUs would use TF32 for float32. Raise Failure if
+    this process has no GPU of its own.
     """
     torch.set_num_threads(threads)
     place, gpus = int(os.environ.get("LOCAL_RANK", 0)), gpu_count(choice)
@@ -49,127 +51,133 @@ def device(choice: str, threads: int, precision: Precision) -> torch.device:
 
 
 def build(params: Params, net: str, classes: int) -> VGG:
-    """`net` at the profile's size, its weights not yet set."""
+    """Return `net` at the profile's size, its weights not yet set."""
     size = params.active.net
     return VGG(net, classes, size.crop, float(size.width_ratio), size.fc, size.dropout)
 
 
 def normaliser(params: Params, statistics: Statistics) -> Normalise:
-    """The nets' input as the profile and the training set have it."""
+    """Return the normalisation of the nets' input by the profile and the training set."""
     components = colour_components(np.array(statistics.covariance), params.active.training.colour)
     return Normalise(torch.tensor(statistics.mean_rgb), components, params.active.net.input_scale)
 
 
 def published_normaliser(mean_rgb: Sequence[float], deviation_rgb: Sequence[float]) -> Normalise:
-    """A published net's input: minus the mean, divided by the deviation, three grey levels each."""
-    deviation = torch.tensor(deviation_rgb)
-    scale = float(deviation[0]) if bool((deviation == deviation[0]).all()) else deviation
+    """Return a published net's normalisation: minus mean, divided by standard deviation, (3,) grey levels each."""
+    std = torch.tensor(deviation_rgb)
+    scale = float(std[0]) if bool((std == std[0]).all()) else std
     return Normalise(torch.tensor(mean_rgb), torch.zeros(3, 3), scale)
 
 
 def open_shards(params: Params, split: str, statistics: Statistics) -> Shards:
-    """A split of the prepared data that `statistics` are of.
+    """Return a split of the prepared data set that `statistics` describe.
 
-    Failure if its shards are not on this machine, or others, or if `params` ask for other images.
+    Raise Failure if its shards are missing on this machine or hold other images, or if `params` ask for other images.
     """
     folder = CLASSIFICATION.shards
-    found = Shards(folder, split)
+    shards = Shards(folder, split)
     if not is_asked_for(params, CLASSIFICATION):
         raise Failure(f"params.yaml asks for other images than those that are prepared; {MAKE_SHARDS}")
     if read_prepared(folder).manifest != statistics.manifest:
         raise Failure(f"the shards in {folder} are not of the images that were prepared last; {MAKE_SHARDS}")
-    return found
+    return shards
 
 
 def scorer_of(params: Params, run: str, statistics: Statistics, where: torch.device, ranks: Ranks = ALONE) -> Scorer:
-    """The finished net of `run`, trained or published, as `params` have it. Failure if there is none that fits."""
+    """Return a scorer of the finished net of `run`, trained or published by `params`. Raise Failure if none fits."""
     score, size = params.active.score, params.active.net
     file, published = weights(run, params.weights), params.weights == "published"
     make = maker(run, params.weights)
     if not published:
         check_trained_on(params, run, statistics)
-    found = load_tensors(file, make)
+    stored = load_tensors(file, make)
     net = build(params, params.runs[run].net, statistics.classes)
     try:
-        net.load_state_dict(found["weights"])
+        net.load_state_dict(stored["weights"])
     except RuntimeError:
-        mend = "import a net of these" if published else f"make it with: {make}"
-        raise Failure(f"{file} is of {_misfit(net, found['weights'])}; {mend}") from None
-    wnids = read_facts(params.profile).wnids if published and found["classes"] else []
-    if wnids and found["classes"] != wnids:
-        pairs = zip(found["classes"], wnids, strict=True)
+        fix = "import a net of these" if published else f"make it with: {make}"
+        raise Failure(f"{file} is of {_misfit(net, stored['weights'])}; {fix}") from None
+    wnids = read_facts(params.profile).wnids if published and stored["classes"] else []
+    if wnids and stored["classes"] != wnids:
+        pairs = zip(stored["classes"], wnids, strict=True)
         number, (theirs, ours) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
         raise Failure(f"class {number} of {file} is {theirs}, and that of the images is {ours}: see --class-map")
     net.to(where).to(memory_format=torch.channels_last)
-    normalise = published_normaliser(**found["input"]) if published else normaliser(params, statistics)
+    normalise = published_normaliser(**stored["input"]) if published else normaliser(params, statistics)
     return Scorer(net, normalise.to(where), size.crop, where, score.precision == "bfloat16", score.mean, ranks)
 
 
 def posteriors_at(
     params: Params, scorer: Scorer, images: Images, mode: str, scale: int, progress: Progress
 ) -> NDArray[np.float32]:
-    """Posteriors (images, K) of whole images in one mode at one Q, the paper's pixels. ValueError as the scorer's."""
+    """Return posteriors (images, K) of whole images in one mode at one Q, the paper's pixels.
+
+    Raise the ValueErrors of `Scorer.posteriors`.
+    """
     score, pixels = params.active.score, params.active.net.pixels(scale)
     rank, ranks = scorer.ranks.rank, scorer.ranks.size
     batches = rescaled_batches(images, pixels, score.batch, score.threads, scorer.device.index, rank, ranks)
-    torch.backends.cudnn.benchmark = mode != "dense"  # pays where all shapes are one
+    torch.backends.cudnn.benchmark = mode != "dense"  # pays if all shapes are equal
     return scorer.posteriors(_counted(batches, progress, ranks), len(images), MODES[mode])
 
 
 def _counted(batches: Iterator[Rescaled], progress: Progress, ranks: int) -> Iterator[Rescaled]:
-    """The same batches, each counted once it is done with, and for what the other processes do meanwhile."""
+    """Yield the same batches; count each when it is done, together with those of the other processes."""
     for batch in batches:
         yield batch
         progress.advance(len(batch.ids) * ranks)
 
 
 def maker(run: str, origin: str) -> str:
-    """The command that makes the weights of `run`, trained here or published."""
+    """Return the command that makes the weights of `run`, trained here or published."""
     return f"vgg-repro weights import {run} FILE" if origin == "published" else f"vgg-repro train {run}"
 
 
 def read_record(run: str) -> dict[str, Any]:
-    """What is known of a run's published weights. Failure says what makes them."""
-    found: dict[str, Any] = read_json(record(run), maker(run, "published"))
-    return found
+    """Return the record of a run's published weights. Raise Failure, with the command that makes them, if missing."""
+    values: dict[str, Any] = read_json(record(run), maker(run, "published"))
+    return values
 
 
-def _misfit(net: VGG, found: Mapping[str, Tensor]) -> str:
-    """Why weights do not fit: by their number of classes, or else their net."""
+def _misfit(net: VGG, tensors: Mapping[str, Tensor]) -> str:
+    """Return why the weights do not fit: their number of classes, or else their net."""
     wanted = {name: tuple(value.shape) for name, value in net.state_dict().items()}
-    wrong = [name for name in wanted if name not in found or tuple(found[name].shape) != wanted[name]]
-    if set(wrong) <= {"fc3.weight", "fc3.bias"} and "fc3.bias" in found:
-        return f"{len(found['fc3.bias'])} classes, and the images are of {wanted['fc3.bias'][0]}"
+    wrong = [name for name in wanted if name not in tensors or tuple(tensors[name].shape) != wanted[name]]
+    if set(wrong) <= {"fc3.weight", "fc3.bias"} and "fc3.bias" in tensors:
+        return f"{len(tensors['fc3.bias'])} classes, and the images are of {wanted['fc3.bias'][0]}"
     return "another size of net, or of other classes, than this profile's"
 
 
 def check_trained_on(params: Params, run: str, statistics: Statistics) -> None:
-    """Failure if it is known that the weights of `run` were trained on other images than `statistics` are of."""
+    """Raise Failure if the summary of `run` shows that its weights were trained on other images than `statistics`."""
     path = summary(params.profile, run)
     if not path.exists() or not weights(run).exists():
         return
-    said = read_json(path, f"vgg-repro train {run}")
-    if said["data"] != statistics.manifest and said["weights_sha256"] == sha256(weights(run)):
+    trained = read_json(path, f"vgg-repro train {run}")
+    if trained["data"] != statistics.manifest and trained["weights_sha256"] == sha256(weights(run)):
         raise Failure(f"{weights(run)} was trained on other images; make it again with: vgg-repro train {run}")
 
 
 def save_tensors(path: Path, values: dict[str, Any]) -> None:
-    """Write tensors and plain values; equal values give equal bytes, whatever the file's name."""
+    """Write tensors and plain values; equal values give equal bytes under any file name."""
     with whole(path) as file:
         torch.save(values, file)
 
 
 def load_tensors(path: Path, make: str) -> dict[str, Any]:
-    """What `save_tensors` wrote, on the CPU; nothing in the file is run as code. Failure says what makes it."""
+    """Return what `save_tensors` wrote, on the CPU; run nothing in the file as code.
+
+    Raise Failure, with the command `make`, if the file is missing or cannot be read.
+    """
     try:
         values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise Failure(f"{path} is not there; make it with: {make}") from None
-    except Exception as error:  # torch raises a dozen kinds for a broken file
+    except Exception as error:  # torch raises a dozen types for a broken file
         raise Failure(f"{path} cannot be read ({error}); make it again with: {make}") from None
     return values
 
 
 def weights_of(net: VGG) -> dict[str, Tensor]:
-    """The net's weights on the CPU, in the memory's plain order."""
+    """Return the net's weights on the CPU, in contiguous memory layout."""
     return {key: value.detach().cpu().contiguous().clone() for key, value in net.state_dict().items()}

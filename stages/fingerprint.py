@@ -1,4 +1,4 @@
-"""Stage fingerprint: what prepare depends on besides its parameters, so that a changed source is noticed."""
+"""Stage fingerprint: the state of the source, on which prepare depends, so that a changed source is noticed."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from pipeline.system.atomic_files import write_json
 
 
 def main(params: Params) -> None:
-    """Write what the source looks like now."""
+    """Write the current fingerprint of the source."""
     write_json(CLASSIFICATION.fingerprint, seen_from_outside(params))

@@ -22,31 +22,31 @@ from stages.common import save_tensors
 
 
 def main(params: Params, name: str) -> None:
-    """Import the run `name` from the file that `imports` has for it; Failure says what does not fit."""
-    found = read(params, name)
+    """Import the run `name` from its file in `imports`. Raise Failure, with the reason, if the file does not fit."""
+    converted = read(params, name)
     net, file = params.runs[name].net, Path(params.imports[name].file)
-    values = {key: torch.from_numpy(value) for key, value in found.weights.items()}
-    taken = {"mean_rgb": [*found.mean_rgb], "deviation_rgb": [*found.deviation_rgb]}
-    kept = {"net": net, "weights": values, "input": taken, "classes": [*found.classes]}
-    save_tensors(weights(name, "published"), kept)
-    said = _record(params, name, file, found)
-    write_json(record(name), said)
+    values = {key: torch.from_numpy(value) for key, value in converted.weights.items()}
+    net_input = {"mean_rgb": [*converted.mean_rgb], "deviation_rgb": [*converted.deviation_rgb]}
+    stored = {"net": net, "weights": values, "input": net_input, "classes": [*converted.classes]}
+    save_tensors(weights(name, "published"), stored)
+    origin = _record(params, name, file, converted)
+    write_json(record(name), origin)
     classes = (
-        len(read_facts(params.profile).classes) if CLASSIFICATION.facts(params.profile).exists() else said["outputs"]
+        len(read_facts(params.profile).classes) if CLASSIFICATION.facts(params.profile).exists() else origin["outputs"]
     )
-    if classes != said["outputs"]:
+    if classes != origin["outputs"]:
         print(f"{name}: the images that are prepared are of {classes:,} classes, and these outputs do not fit them")
-    print(f"{name}: net {net} of {said['outputs']:,} classes ({found.kind}), {plain_text(published_net(said))}")
+    print(f"{name}: net {net} of {origin['outputs']:,} classes ({converted.kind}), {plain_text(published_net(origin))}")
 
 
 def read(params: Params, name: str) -> ConvertedWeights:
-    """The published net of the run `name`, from the file that `imports` has for it."""
+    """Return the published net of the run `name`, from its file in `imports`."""
     row = check_imported(params, name)
     return load(Path(row.file), params.runs[name].net, params.active.net, input_override(row))
 
 
 def input_override(row: Import) -> InputOverride:
-    """What a row of `imports` says of its file. Failure if its class map is another than it was."""
+    """Return the input that a row of `imports` gives for its file. Raise Failure if its class map has changed."""
     if not is_as_given(row):
         raise Failure(
             f"the class map {row.class_map} is missing or has changed since it was given: import the net again with it"
@@ -55,23 +55,23 @@ def input_override(row: Import) -> InputOverride:
     return InputOverride(row.channels, row.range, row.mean, row.deviation, path)
 
 
-def _record(params: Params, name: str, file: Path, found: ConvertedWeights) -> dict[str, Any]:
+def _record(params: Params, name: str, file: Path, converted: ConvertedWeights) -> dict[str, Any]:
     sums = hashes(file)
-    known, row = recognised(sums), params.imports[name]
-    told = [key for key in ("channels", "range", "mean", "deviation") if getattr(row, key) is not None]
+    known_file, row = recognised(sums), params.imports[name]
+    overridden = [key for key in ("channels", "range", "mean", "deviation") if getattr(row, key) is not None]
     return {
         "run": name,
         "net": params.runs[name].net,
         "file": file.name,
         "bytes": file.stat().st_size,
         **sums,
-        "known": known._asdict() if known else None,
-        "kind": found.kind,
-        "exported": found.exported,
-        "input": found.convention.as_dict(),
-        "input_given": told,
-        "outputs": len(found.weights["fc3.bias"]),
-        "classes": [*found.classes],
+        "known": known_file._asdict() if known_file else None,
+        "kind": converted.kind,
+        "exported": converted.exported,
+        "input": converted.convention.as_dict(),
+        "input_given": overridden,
+        "outputs": len(converted.weights["fc3.bias"]),
+        "classes": [*converted.classes],
         "class_map": Path(row.class_map).name if row.class_map else None,
         "weights_sha256": sha256(weights(name, "published")),
     }

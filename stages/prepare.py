@@ -9,7 +9,7 @@ from pipeline.experiment.paths import CLASSIFICATION
 
 
 def main(params: Params) -> None:
-    """Prepare the profile's data set and say what it is, and what about it people should know."""
+    """Prepare the profile's data set and print what it contains and what people should know about it."""
     facts = prepare(params)
     training = f"{facts.train} training and " if facts.train else ""
     end = "," if facts.train else "; none for training, for this profile trains nothing"
@@ -17,8 +17,8 @@ def main(params: Params) -> None:
     if facts.train:
         mean = ", ".join(f"{level:.1f}" for level in facts.mean_rgb)
         print(f"{facts.rescaled} made smaller, mean RGB {mean}")
-    left_out, doubtful, small = tally(CLASSIFICATION.manifest)
-    if left_out or doubtful:
-        print(f"{left_out} left out, {doubtful} kept with a warning: `vgg-repro data` says which and why")
+    skipped, doubtful, small = tally(CLASSIFICATION.manifest)
+    if skipped or doubtful:
+        print(f"{skipped} left out, {doubtful} kept with a warning: `vgg-repro data` says which and why")
     if small:
         print(f"{small} smaller than the crop of {params.active.net.crop} pixels: they are enlarged")

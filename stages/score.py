@@ -1,4 +1,4 @@
-"""Stage score: one run in one mode, its posteriors at every Q the grid needs and their errors (section 3.2)."""
+"""Stage score: the posteriors of one run in one mode at every Q of the grid, and their errors (section 3.2)."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from vgg.errors import error, top_k
 
 
 def main(params: Params, name: str, mode: str) -> None:
-    """Score the run `name` in `mode` on the validation images, in as many processes as the parameters say."""
+    """Score the run `name` in `mode` on the validation images, in the number of processes that `params` set."""
     shared(params.active.score, f"{mode} {name}", _score, params, name, mode)
 
 
 def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ranks) -> None:
-    """As `main`; this process's part of it."""
+    """Do this process's part of `main`."""
     started = time.monotonic()
     run, score = params.runs[name], params.active.score
     statistics = read_statistics()
@@ -38,18 +38,18 @@ def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ran
     scored = weights(name, params.weights)
     weights_hash = sha256(scored) if scored.exists() else ""
     scorer = scorer_of(params, name, statistics, where, ranks)
-    found: dict[str, Any] = {}
+    by_scale: dict[str, Any] = {}
     scales = scales_of(run, mode)
     with Progress(f"{mode} {name}", len(images) * len(scales), "images") as progress:
         for scale in scales:
             try:
-                found[str(scale)] = posteriors_at(params, scorer, images, mode, scale, progress)
+                by_scale[str(scale)] = posteriors_at(params, scorer, images, mode, scale, progress)
             except ValueError as reason:
                 raise Failure(f"{name} cannot be scored at Q = {scale}: {reason}") from None
     if not ranks.first:
         return
     with whole(posteriors(name, mode)) as file:
-        np.savez(file, allow_pickle=False, **found, labels=images.labels, weights=np.array(weights_hash))
+        np.savez(file, allow_pickle=False, **by_scale, labels=images.labels, weights=np.array(weights_hash))
     k = top_k(statistics.classes)
     write_json(
         errors(params.profile, name, mode),
@@ -58,7 +58,7 @@ def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ran
             "mode": mode,
             "k": k,
             "images": len(images),
-            "errors": {scale: _both(values, images.labels, k) for scale, values in found.items()},
+            "errors": {scale: _error_rates(values, images.labels, k) for scale, values in by_scale.items()},
             "weights_sha256": weights_hash,
             "precision": in_use(score.precision, where.type),
             **_published(params, name),
@@ -66,14 +66,14 @@ def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ran
             "provenance": provenance(str(where), score.threads, time.monotonic() - started, ranks.size),
         },
     )
-    shown = ", ".join(f"Q {scale}: {error(values, images.labels, 1).error:.1f} %" for scale, values in found.items())
+    shown = ", ".join(f"Q {scale}: {error(values, images.labels, 1).error:.1f} %" for scale, values in by_scale.items())
     print(f"{name} {mode}: top-1 error {shown}")
 
 
 def _published(params: Params, name: str) -> dict[str, Any]:
-    """What marks the numbers of a published net."""
+    """Return the entry that marks the numbers of a published net."""
     return {"published": read_record(name)} if params.weights == "published" else {}
 
 
-def _both(posteriors: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> dict[str, float]:
+def _error_rates(posteriors: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> dict[str, float]:
     return {"top1": error(posteriors, labels, 1).error, "topk": error(posteriors, labels, k).error}

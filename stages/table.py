@@ -1,4 +1,4 @@
-"""Stages table1 ... table7 and shallow: a table's JSON, from the scores there are."""
+"""Stages table1 ... table7 and shallow: a table's JSON, from the available scores."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pipeline.system.atomic_files import write_json
 
 
 def main(params: Params, name: str) -> None:
-    """Compute table `name` from the scores there are and write it."""
-    prepared = read_facts(params.profile) if CLASSIFICATION.facts(params.profile).exists() else None
-    values = compute(name, params, prepared)
+    """Compute table `name` from the available scores and write it."""
+    facts = read_facts(params.profile) if CLASSIFICATION.facts(params.profile).exists() else None
+    values = compute(name, params, facts)
     values["provenance"] = provenance("cpu", 1, 0.0)
     write_json(table(params.profile, name), values)

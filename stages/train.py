@@ -38,13 +38,13 @@ FLOATS = ("loss", "learning_rate", "top1", "topk", "images_per_second", "waited"
 def main(params: Params, name: str) -> None:
     """Train the run `name` from its checkpoint, or from its initial weights, to its finished weights.
 
-    In as many processes as the parameters say, which changes nothing but rounding.
+    The parameters set the number of processes, which affects rounding only.
     """
     shared(params.active.training, f"train {name}", _train, params, name)
 
 
 def _train(params: Params, name: str, where: torch.device, ranks: Ranks) -> None:
-    """As `main`; this process's part of it. The first process alone holds the lock and writes."""
+    """Do this process's part of `main`. Only the first process holds the lock and writes."""
     started, batch = time.monotonic(), params.active.training.batch
     if ranks.size > batch:
         raise Failure(f"{ranks.size} processes are more than the {batch} images of a batch")
@@ -62,7 +62,7 @@ def _train(params: Params, name: str, where: torch.device, ranks: Ranks) -> None
 
 
 def _name_old(name: str, folder: Path) -> None:
-    """Name the run's checkpoints that it does not go on from, as it does from that in `folder`."""
+    """Print the run's old checkpoints, all but that in `folder`, from which training continues."""
     for old in old_checkpoints({name: folder}):
         if old.run == name:
             print(
@@ -72,7 +72,7 @@ def _name_old(name: str, folder: Path) -> None:
 
 
 def _write(params: Params, name: str, statistics: Statistics, trainer: Trainer, seconds: float) -> None:
-    """The finished weights, the history and the summary."""
+    """Write the finished weights, the history and the summary."""
     state, run = trainer.state, trainer.run
     save_tensors(weights(name), {"net": run.net, "weights": weights_of(trainer.net)})
     text = io.StringIO(newline="")
@@ -80,18 +80,18 @@ def _write(params: Params, name: str, statistics: Statistics, trainer: Trainer, 
     table.writeheader()
     table.writerows({**asdict(row), **{key: f"{getattr(row, key):.6g}" for key in FLOATS}} for row in state.rows)
     write_text(history(params.profile, name), text.getvalue())
-    said = _summary(params, name, statistics, trainer, seconds)
-    write_json(summary(params.profile, name), said)
+    run_summary = _summary(params, name, statistics, trainer, seconds)
+    write_json(summary(params.profile, name), run_summary)
     print(
         f"{name}: {state.step} steps, validation error {state.rows[-1].top1:.1f} % at a centre crop, "
-        f"{duration(seconds)}; the net waited {said['provenance']['waited']:.0f} % of the time for images"
+        f"{duration(seconds)}; the net waited {run_summary['provenance']['waited']:.0f} % of the time for images"
     )
 
 
 def _summary(params: Params, name: str, statistics: Statistics, trainer: Trainer, seconds: float) -> dict[str, Any]:
     state, run, last = trainer.state, trainer.run, trainer.state.rows[-1]
     images = len(trainer.val_images)
-    found = wilson(round(last.top1 * images / 100), images)
+    interval = wilson(round(last.top1 * images / 100), images)
     return {
         "run": name,
         **run.model_dump(mode="json"),
@@ -100,8 +100,8 @@ def _summary(params: Params, name: str, statistics: Statistics, trainer: Trainer
         "drops": state.drops,
         "loss": last.loss,
         "stalled_epochs": stalled(state, trainer.classes),
-        "centre_crop": {"test_scale": single_scale(run), "k": top_k(trainer.classes), "top1": found.error,
-                        "top1_low": found.low, "top1_high": found.high, "topk": last.topk, "images": images},
+        "centre_crop": {"test_scale": single_scale(run), "k": top_k(trainer.classes), "top1": interval.error,
+                        "top1_low": interval.low, "top1_high": interval.high, "topk": last.topk, "images": images},
         "weights_sha256": sha256(weights(name)),
         "seed": params.active.training.seed,
         "precision": in_use(params.active.training.precision, trainer.where.type),
@@ -109,6 +109,6 @@ def _summary(params: Params, name: str, statistics: Statistics, trainer: Trainer
         "provenance": {
             **provenance(str(trainer.where), params.active.training.threads, seconds, trainer.ranks.size),
             "images_per_second": round(median(row.images_per_second for row in state.rows), 1),
-            "waited": round(median(row.waited for row in state.rows), 2),  # per cent of the time, for images
+            "waited": round(median(row.waited for row in state.rows), 2),  # per cent of time waiting for images
         },
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""A run while it trains: its net, optimiser and state, their checkpoint, and what people see of it (section 3.1)."""
+"""A run in training: its net, optimiser and state, their checkpoint, and its progress reports (section 3.1)."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ from vgg.initialise import randomise, warm_start
 from vgg.score import Scorer, centre
 from vgg.stream import StreamConfig, steps_per_epoch, training_stream
 
-SAY_EVERY = 5.0  # seconds between words on how far it is, for `vgg-repro status`
+SAY_EVERY = 5.0  # seconds between progress reports for `vgg-repro status`
 SAVE_EVERY = 300.0  # seconds between checkpoints inside an epoch; there is one at the end of each epoch
-STALLED = 5  # epochs at ln K after which a run is said to be stalled
+STALLED = 5  # epochs at ln K after which a run is reported as stalled
 
 
 class Trainer:
-    """One run while it trains: the net, its optimiser, its state, and their checkpoint."""
+    """A run in training: the net, its optimiser, its state, and their checkpoint."""
 
     def __init__(
         self, params: Params, name: str, statistics: Statistics, where: torch.device, folder: Path, ranks: Ranks
     ) -> None:
-        run, train, kind = params.runs[name], params.active.training, params.active.recipes[params.runs[name].recipe]
+        run, train, recipe = params.runs[name], params.active.training, params.active.recipes[params.runs[name].recipe]
         size = params.active.net
         self.params, self.name, self.run, self.where, self.folder, self.ranks = params, name, run, where, folder, ranks
         self.statistics, self.classes = statistics, statistics.classes
         self.recipe = TrainingSchedule(
-            kind.learning_rate, kind.epochs, train.momentum, train.weight_decay, train.drops, train.patience,
-            kind.first_drop, train.tail,
+            recipe.learning_rate, recipe.epochs, train.momentum, train.weight_decay, train.drops, train.patience,
+            recipe.first_drop, train.tail,
         )  # fmt: skip
         self.net = build(params, run.net, self.classes).to(where)
         self.net.to(memory_format=torch.channels_last)
         self.sgd = optimiser(self.net, self.recipe, run.layers)
-        self.state = State(learning_rate=kind.learning_rate)
+        self.state = State(learning_rate=recipe.learning_rate)
         self.normalise = normaliser(params, statistics).to(where)
         self.train_images, self.val_images = (open_shards(params, split, statistics) for split in SPLITS)
         low, high = (size.pixels(scale) for scale in run.scales)
@@ -66,13 +66,13 @@ class Trainer:
 
     @property
     def checkpoint(self) -> Path:
-        """The file of the resumable state."""
+        """Return the path of the resumable state."""
         return self.folder / "last.pt"
 
     def begin(self) -> None:
-        """Go on from the checkpoint if there is one, else begin from the run's initial weights.
+        """Resume from the checkpoint if there is one, else start from the run's initial weights.
 
-        The first process reads them and tells the others, whose machine may have neither.
+        The first process reads them and sends them to the others, whose machines may have neither.
         """
         if self.ranks.first:
             if self.checkpoint.exists():
@@ -89,7 +89,7 @@ class Trainer:
         self.net.load_state_dict(values["weights"])
         self.sgd.load_state_dict(values["momentum"])
         for group in self.sgd.param_groups:
-            group["fused"] = self.where.type == "cuda"  # as in the other processes, wherever the checkpoint is from
+            group["fused"] = self.where.type == "cuda"  # as in the other processes, not as in the checkpoint
         self.state = State.from_dict(values["state"])
         print(f"{self.name}: resumed at step {self.state.step} of at most {self.steps * self.recipe.epochs}")
 
@@ -104,7 +104,10 @@ class Trainer:
             raise Failure(f"{self.name} cannot begin from {self.run.init}: {reason}") from None
 
     def train(self) -> None:
-        """Fit the net; on SIGINT, SIGTERM or SIGHUP write a checkpoint first and raise Interrupted."""
+        """Fit the net; on SIGINT, SIGTERM or SIGHUP write a checkpoint and raise Interrupted.
+
+        Raise Failure if the loss is not finite or a GPU's memory runs out.
+        """
         if slow_in_bfloat16(self.params.active.training.precision, self.where.type):
             print(f"{self.name}: this CPU has no bfloat16 units; precision: float32 in params.yaml is faster here")
         train, ranks = self.params.active.training, self.ranks
@@ -114,14 +117,14 @@ class Trainer:
         total = self.steps * self.recipe.epochs
         try:
             model, parts = self._model()
-            how = StepConfig(train.batch, self.where, train.precision == "bfloat16", parts, ranks)
+            setup = StepConfig(train.batch, self.where, train.precision == "bfloat16", parts, ranks)
             with (
                 handled(self._ask_to_stop, *stop_signals()),
                 Progress(f"train {self.name}", total, "steps", self.state.step) as self.progress,
             ):
                 fit(
                     model, self.sgd, batches, self.normalise, self.recipe, self.state,
-                    self.steps, Callbacks(self.validate, self._after_step, self._after_epoch, lambda: self.stop), how,
+                    self.steps, Callbacks(self.validate, self._after_step, self._after_epoch, lambda: self.stop), setup,
                 )  # fmt: skip
         except FloatingPointError as reason:
             raise Failure(f"{self.name}: {reason}. {_ADVICE}") from None
@@ -131,9 +134,9 @@ class Trainer:
             raise Failure(f"{self.name}: {_NO_ROOM}") from None
 
     def _model(self) -> tuple[nn.Module, int]:
-        """The net as it is trained here, and in how many parts this process computes its images.
+        """Return the module to train and the number of parts in which this process computes its images.
 
-        Both are found out on GPUs; torch.compile was never faster on a CPU.
+        On GPUs both are found by trial. On CPUs torch.compile was never faster.
         """
         model = data_parallel(self.net, self.where, self.ranks)
         if self.where.type != "cuda":
@@ -147,7 +150,7 @@ class Trainer:
         return compiled(model, self.net, -(-images // parts), crop, bfloat16, self.ranks, print), parts
 
     def validate(self) -> tuple[float, float]:
-        """Top-1 and top-k error in per cent at one centre crop, images rescaled to the run's own Q."""
+        """Return top-1 and top-k error in per cent at one centre crop, images rescaled to the run's own Q."""
         profile = self.params.active
         ranks, bfloat16 = self.ranks, profile.training.precision == "bfloat16"
         scorer = Scorer(self.net, self.normalise, profile.net.crop, self.where, bfloat16, ranks=ranks)
@@ -160,7 +163,7 @@ class Trainer:
         return top1, topk
 
     def save(self) -> None:
-        """Write the checkpoint; of several processes the first one does."""
+        """Write the checkpoint, in the first process only."""
         self.saved = time.monotonic()
         if not self.ranks.first:
             return
@@ -173,7 +176,7 @@ class Trainer:
         self.stop = True
 
     def _after_step(self, state: State, loss: float, stop: bool) -> None:
-        if stop:  # before anything is shown: the terminal may have gone
+        if stop:  # before anything is printed, because the terminal may be gone
             self._tell()
             self.save()
             raise Interrupted(f"{self.name} stopped at step {state.step}; the same command goes on from there")
@@ -195,7 +198,7 @@ class Trainer:
         self.save()
 
     def _tell(self) -> None:
-        """Say how far the run is, for others to read."""
+        """Write the run's progress for other processes to read."""
         self.said = time.monotonic()
         if not self.ranks.first:
             return
@@ -222,6 +225,6 @@ _NO_ROOM = (
 
 
 def _maker(init: str) -> str:
-    """The command that makes the initial weights `init`."""
+    """Return the command that makes the initial weights `init`."""
     net = init.removeprefix("random-")
     return f"vgg-repro weights random {net}" if net != init else f"vgg-repro train {init}"

@@ -1,1 +1,1 @@
-"""What works like a stage and is none: published nets checked, nets exported, speed measured, the data shown."""
+"""Tools outside the graph that work like stages: check published nets, export, measure speed, show the data."""

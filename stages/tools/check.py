@@ -1,4 +1,4 @@
-"""Whether published nets score as published, at the centre crop and densely, and what else was tried at a miss."""
+"""The check that published nets score as published, centre crop and dense, with other inputs tried on a miss."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from vgg.errors import error
 from vgg.images import Images
 from vgg.score import Scorer
 
-TRIED = 500  # images that other inputs are tried on, where the net's own has missed
-FEW = 500  # images that are looked at on a CPU unless somebody says how many
-SQUARE = 0.9  # so many images of one square size are no photographs as they were taken
+TRIED = 500  # images on which other inputs are tried if the net's own input misses
+FEW = 500  # images checked on a CPU if no number is given
+SQUARE = 0.9  # above this fraction of images of one square size, the photographs are not as taken
 Labels = NDArray[np.int64]
 
 
 class ImageSubset:
-    """The first `count` of `images`; of images that come class by class, so many spread over all of them."""
+    """The first `count` of `images`, or, if they are sorted by class, `count` spread evenly over all of them."""
 
     def __init__(self, images: Images, count: int) -> None:
         count = min(count, len(images))
@@ -48,91 +48,93 @@ class ImageSubset:
 
 
 def main(params: Params, runs: Sequence[str], count: int | None) -> list[Checked]:
-    """Check each of `runs` on `count` validation images: if it is none, on all with a GPU, on FEW without.
+    """Check each of `runs` on `count` validation images; if `count` is None, on all with a GPU and on FEW without.
 
-    Failure if there is nothing published to compare with.
+    Return the results. Raise Failure if there is nothing published to compare with.
     """
     score = params.active.score
     where = device(score.device, score.threads, score.precision)
     statistics = read_statistics()
-    every = open_shards(params, "val", statistics)
-    images = ImageSubset(every, count or (len(every) if where.type == "cuda" else FEW))
-    some, found = ImageSubset(images, TRIED), list[Checked]()
+    all_images = open_shards(params, "val", statistics)
+    images = ImageSubset(all_images, count or (len(all_images) if where.type == "cuda" else FEW))
+    subset, results = ImageSubset(images, TRIED), list[Checked]()
     for run in runs:
         scorer, record = scorer_of(params, run, statistics, where), read_record(run)
         for mode, scale, rows in figures(params, run, record):
             posteriors = _posteriors(params, scorer, images, mode, scale, run)
             checked = _checked(posteriors, images.labels, run=run, mode=mode, scale=scale, figures=rows)
-            if not checked.agrees and not any(one.better for one in found if one.run == run):
-                others = _others(record["input"], scorer, mode)
-                tried = [_tried(params, words, other, some, checked) for words, other in others]
-                checked = replace(checked, trials=tried, square=_square(images))
-            found.append(checked)
-    if not found:
+            if not checked.agrees and not any(result.better for result in results if result.run == run):
+                alternatives = _alternatives(record["input"], scorer, mode)
+                trials = [_trial(params, words, alternative, subset, checked) for words, alternative in alternatives]
+                checked = replace(checked, trials=trials, square=_square(images))
+            results.append(checked)
+    if not results:
         raise Failure(f"nobody has published figures for {', '.join(runs)}: those known here are of nets A, B, D and E")
-    return found
+    return results
 
 
 def _checked(posteriors: NDArray[np.float32], labels: Labels, **about: Any) -> Checked:
-    """The errors, and how the net came to them."""
+    """Return the errors, with the confidence and the share of classes that the net predicts."""
     named = len(np.unique(posteriors.argmax(1))) / len(np.unique(labels))
     top1, top5 = (error(posteriors, labels, k) for k in (1, 5))
     return Checked(top1=top1, top5=top5, sure=float(posteriors.max(1).mean()), named=named, **about)
 
 
 def _posteriors(
-    params: Params, scorer: Scorer, images: Images, mode: str, scale: int, called: str
+    params: Params, scorer: Scorer, images: Images, mode: str, scale: int, label: str
 ) -> NDArray[np.float32]:
-    """Posteriors (images, K) at one scale, with a line that says how far it is."""
-    with Progress(f"{mode} {called} at Q = {scale}", len(images), "images") as progress:
+    """Return posteriors (images, K) at one scale and show the progress."""
+    with Progress(f"{mode} {label} at Q = {scale}", len(images), "images") as progress:
         return posteriors_at(params, scorer, images, mode, scale, progress)
 
 
-def _tried(params: Params, words: str, other: Scorer, some: ImageSubset, missed: Checked) -> Trial:
-    """The top-1 error that comes of something else, in the protocol that has missed."""
-    called = f"{missed.run}, tried otherwise,"
-    return Trial(words, error(_posteriors(params, other, some, missed.mode, missed.scale, called), some.labels, 1))
+def _trial(params: Params, words: str, alternative: Scorer, subset: ImageSubset, missed: Checked) -> Trial:
+    """Return the top-1 error of another scorer, in the protocol that missed."""
+    label = f"{missed.run}, tried otherwise,"
+    return Trial(
+        words, error(_posteriors(params, alternative, subset, missed.mode, missed.scale, label), subset.labels, 1)
+    )
 
 
 def _square(images: ImageSubset) -> bool:
-    """Whether nearly all images are squares of one size."""
+    """Return True if nearly all images are squares of one size."""
     sizes, counts = np.unique(np.stack([images.heights, images.widths]), axis=1, return_counts=True)
     height, width = sizes[:, counts.argmax()]
     return bool(height == width and counts.max() > SQUARE * len(images))
 
 
-def _others(said: Mapping[str, Any], scorer: Scorer, mode: str) -> Iterator[tuple[str, Scorer]]:
-    """What may have been meant in the place of the input `said`, or of the order of mean and soft-max, in words."""
+def _alternatives(net_input: Mapping[str, Any], scorer: Scorer, mode: str) -> Iterator[tuple[str, Scorer]]:
+    """Yield what may have been meant instead of `net_input`, or of the order of mean and softmax, and its scorer."""
     if mode == "dense":
-        other = {"before_softmax": "after_softmax", "after_softmax": "before_softmax"}[scorer.mean]
-        yield f"score.mean: {other}", replace(scorer, mean=other)
+        order = {"before_softmax": "after_softmax", "after_softmax": "before_softmax"}[scorer.mean]
+        yield f"score.mean: {order}", replace(scorer, mean=order)
         return
-    now = Convention.of(said)
-    for one in _conventions():
-        turned = one.channels != now.channels
-        if turned or (one.mean_rgb, one.deviation_rgb) != (now.mean_rgb, now.deviation_rgb):
-            yield _options(one), replace(scorer, normalise=_Input(one, turned, scorer.device))
+    current = Convention.of(net_input)
+    for convention in _conventions():
+        turned = convention.channels != current.channels
+        if turned or (convention.mean_rgb, convention.deviation_rgb) != (current.mean_rgb, current.deviation_rgb):
+            yield _options(convention), replace(scorer, normalise=_Input(convention, turned, scorer.device))
 
 
 def _conventions() -> Iterator[Convention]:
-    """The usual ones, each in both orders of channels."""
+    """Yield the usual conventions, each in both orders of channels."""
     for convention in (CONVENTIONS["caffe"], CONVENTIONS["torchvision"]):
         yield convention.taking("RGB", convention.range)
         yield convention.taking("BGR", convention.range)
 
 
 def _options(convention: Convention) -> str:
-    mean, deviation = (",".join(f"{one:g}" for one in values) for values in (convention.mean, convention.deviation))
-    return f"--channels {convention.channels} --range {convention.range:g} --mean {mean} --deviation {deviation}"
+    mean, std = (",".join(f"{value:g}" for value in values) for values in (convention.mean, convention.deviation))
+    return f"--channels {convention.channels} --range {convention.range:g} --mean {mean} --deviation {std}"
 
 
 class _Input:
-    """Another input for a net that takes RGB by its first convolution as it was imported."""
+    """Another input for a net whose first convolution takes RGB since its import."""
 
-    def __init__(self, taken: Convention, turned: bool, where: torch.device) -> None:
-        self.normalise = published_normaliser(taken.mean_rgb, taken.deviation_rgb).to(where)
+    def __init__(self, convention: Convention, turned: bool, where: torch.device) -> None:
+        self.normalise = published_normaliser(convention.mean_rgb, convention.deviation_rgb).to(where)
         self.turned = turned
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        found = self.normalise(pixels)
-        return found.flip(1) if self.turned else found
+        values = self.normalise(pixels)
+        return values.flip(1) if self.turned else values

@@ -1,4 +1,4 @@
-"""What is prepared, shown: the page of the data and its contact sheet of training crops. No stage of the graph."""
+"""The page of the prepared data and its contact sheet of training crops. Not a stage of the graph."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CROPS = 32
 
 
 def main(params: Params, out: Path) -> str:
-    """Write the page data.md and its picture under `out`/PROFILE; the text. Failure if nothing is prepared."""
+    """Write data.md and its image under `out`/PROFILE; return the text. Raise Failure if nothing is prepared."""
     facts, manifest = read_facts(params.profile), read_manifest()
     if identity(CLASSIFICATION.manifest, facts.stored) != facts.manifest:
         raise Failure(
@@ -40,7 +40,7 @@ def main(params: Params, out: Path) -> str:
 
 
 def training_crops(params: Params, facts: Facts) -> tuple[NDArray[np.uint8], list[str]]:
-    """The first crops of the training stream, (N, crop, crop, 3), with their colours shifted, and their classes."""
+    """Return the first crops of the training stream, (N, crop, crop, 3), colour-shifted, and their classes."""
     shards, net = open_shards(params, "train", facts.statistics), params.active.net
     low = min(run.scales[0] for run in params.runs.values())
     plan = StreamConfig(

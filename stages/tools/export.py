@@ -1,4 +1,4 @@
-"""A run's net for others: torchvision's state dict, safetensors or ONNX, read back and compared. No stage of DVC."""
+"""Export of a run's net: torchvision's state dict, safetensors or ONNX, read back and compared. Not a DVC stage."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ from reports.phrases import input_text
 from stages.common import build, load_tensors, maker, read_record, save_tensors
 from vgg.nets import VGG
 
-TOLERANCE = 1e-4  # of the largest score: runtimes add up in other orders
-ROOM = (0, 0), (37, 91)  # height and width above the crop of the pictures that an ONNX file is tried on
+TOLERANCE = 1e-4  # relative to the largest score: runtimes sum in different orders
+ROOM = (0, 0), (37, 91)  # height and width above the crop of the images that test an ONNX file
 
 
 def main(params: Params, run: str, file: Path) -> None:
-    """Write the finished net of `run` to `file`, in the format that its ending says, and read it back.
+    """Write the finished net of `run` to `file`, in the format of its suffix, and read it back.
 
-    UsageError for another ending; Failure if what is read back is not the net, and then nothing is left at `file`.
+    Raise UsageError for an unknown suffix, and Failure if the net that is read back differs; then `file` is not
+    written.
     """
     if file.suffix not in WRITERS:
         raise UsageError(f"{file} says no format by its ending. {nearest(file.suffix, list(WRITERS))}")
@@ -44,9 +45,9 @@ def main(params: Params, run: str, file: Path) -> None:
         raise Failure(f"{file} could not be written: there is no folder {file.parent}")
     if file.resolve().is_relative_to(WEIGHTS.resolve()):
         raise UsageError(f"{file} lies among the runs' own weights: name another folder")
-    found = load_tensors(weights(run, params.weights), maker(run, params.weights))
-    net = _net(params, run, found["weights"])
-    note: dict[str, Any] = {"run": run, "net": params.runs[run].net, "input": _input(params, found)}
+    stored = load_tensors(weights(run, params.weights), maker(run, params.weights))
+    net = _net(params, run, stored["weights"])
+    note: dict[str, Any] = {"run": run, "net": params.runs[run].net, "input": _input(params, stored)}
     if params.weights == "published":
         note["published"] = read_record(run)
     partial = file.with_name(f".partial-{file.name}")
@@ -64,7 +65,7 @@ def main(params: Params, run: str, file: Path) -> None:
 
 
 def _net(params: Params, run: str, values: Mapping[str, Tensor]) -> VGG:
-    """The run's net with its weights. Failure if they are not of the profile's size."""
+    """Return the run's net with its weights. Raise Failure if they are not of the profile's size."""
     net = build(params, params.runs[run].net, len(values["fc3.bias"]))
     try:
         net.load_state_dict(values)
@@ -74,23 +75,23 @@ def _net(params: Params, run: str, values: Mapping[str, Tensor]) -> VGG:
     return net.eval()
 
 
-def _input(params: Params, found: Mapping[str, Any]) -> dict[str, Any]:
-    """How the net takes its pictures, as published.convention.Convention has it."""
-    if "input" in found:
-        mean, deviation = found["input"]["mean_rgb"], found["input"]["deviation_rgb"]
+def _input(params: Params, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the net's input convention, in the form of published.convention.Convention."""
+    if "input" in stored:
+        mean, std = stored["input"]["mean_rgb"], stored["input"]["deviation_rgb"]
     else:
-        mean, deviation = read_facts(params.profile).mean_rgb, [params.active.net.input_scale] * 3
-    return {"channels": "RGB", "range": 255.0, "mean": [*mean], "deviation": [*deviation]}
+        mean, std = read_facts(params.profile).mean_rgb, [params.active.net.input_scale] * 3
+    return {"channels": "RGB", "range": 255.0, "mean": [*mean], "deviation": [*std]}
 
 
 def _torchvisions(net: str, values: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
-    """The weights by torchvision's names, fully connected layers as matrices."""
-    found: OrderedDict[str, Tensor] = OrderedDict()  # made as `OrderedDict[...]()` it would pickle that type too
+    """Return the weights by torchvision's names, fully connected layers as matrices."""
+    state: OrderedDict[str, Tensor] = OrderedDict()  # `OrderedDict[...]()` would pickle that type too
     for ours, theirs in names("torchvision", net).items():
         weight = values[f"{ours}.weight"]
-        found[f"{theirs}.weight"] = weight.flatten(1) if ours in FCS else weight
-        found[f"{theirs}.bias"] = values[f"{ours}.bias"]
-    return found
+        state[f"{theirs}.weight"] = weight.flatten(1) if ours in FCS else weight
+        state[f"{theirs}.bias"] = values[f"{ours}.bias"]
+    return state
 
 
 def _state_dict(params: Params, net: VGG, note: dict[str, Any], file: Path) -> None:
@@ -110,7 +111,7 @@ def _safetensors(params: Params, net: VGG, note: dict[str, Any], file: Path) -> 
 
 
 def _compare(params: Params, net: VGG, note: dict[str, Any], file: Path) -> None:
-    """Failure if what an import of the file gives is not the net, bit for bit, and its input."""
+    """Raise Failure if an import of the file does not give the net, bit for bit, and its input."""
     back, values = load(file, note["net"], params.active.net), net.state_dict()
     same = back.convention.as_dict() == note["input"] and set(back.weights) == set(values)
     if not same or any(not np.array_equal(back.weights[name], value.numpy()) for name, value in values.items()):
@@ -123,16 +124,16 @@ def _onnx(params: Params, net: VGG, note: dict[str, Any], file: Path) -> None:
 
 
 def _write_onnx(net: VGG, crop: int, note: dict[str, Any], file: Path) -> None:
-    """The net from normalised pictures (N, 3, H, W) to score maps (N, K, h, w), all sizes but the channels free."""
+    """Write the net from normalised images (N, 3, H, W) to score maps (N, K, h, w); only channels have a fixed size."""
     import onnx
 
     sizes = {0: torch.export.Dim("images"), 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
-    picture = torch.zeros(2, 3, crop + 64, crop + 32)
+    image = torch.zeros(2, 3, crop + 64, crop + 32)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            net, (picture,), dynamo=True, input_names=["pictures"], output_names=["scores"], dynamic_shapes=(sizes,),
+            net, (image,), dynamo=True, input_names=["pictures"], output_names=["scores"], dynamic_shapes=(sizes,),
             verbose=False,
         )  # fmt: skip
     model = program.model_proto if program else None
@@ -144,16 +145,16 @@ def _write_onnx(net: VGG, crop: int, note: dict[str, Any], file: Path) -> None:
 
 
 def _compare_onnx(net: VGG, crop: int, file: Path) -> None:
-    """Failure if ONNX Runtime does not come to the net's scores, at two sizes of random pictures."""
+    """Raise Failure if ONNX Runtime does not compute the net's scores, at two sizes of random images."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     for height, width in ROOM:
-        x = torch.randn(1, 3, crop + height, crop + width)
+        image = torch.randn(1, 3, crop + height, crop + width)
         with torch.inference_mode():
-            wanted = net(x).numpy()
-        (found,) = session.run(None, {"pictures": x.numpy()})
-        if found.shape != wanted.shape or not np.abs(found - wanted).max() <= TOLERANCE * np.abs(wanted).max():
+            expected = net(image).numpy()
+        (scores,) = session.run(None, {"pictures": image.numpy()})
+        if scores.shape != expected.shape or not np.abs(scores - expected).max() <= TOLERANCE * np.abs(expected).max():
             raise Failure(f"ONNX Runtime computes other scores from {file} than torch does")
 
 

@@ -1,4 +1,4 @@
-"""How fast this machine trains and scores: a few seconds a net, for the plan. No stage of the graph."""
+"""The speed of training and scoring on this machine: a few seconds per net, for the plan. Not a stage of the graph."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from vgg.normalise import Normalise
 from vgg.score import Scorer, dense
 from vgg.stream import Batch, StreamConfig, training_stream
 
-SECONDS = 2.0  # of each net, after a first step
-STEP = 3e11  # arithmetic of one step on a CPU, at the most: there a few images tell as much as 256
+SECONDS = 2.0  # measured for each net, after a first step
+STEP = 3e11  # most operations of one step on a CPU, where a few images give the same rate as 256
 LONGER = 4 / 3
 
 
 def training_rates(params: Params, plan: CostPlan) -> tuple[dict[str, float], bool]:
-    """Images a second in training, by net, and whether they were read and decoded, or only random pixels."""
+    """Return images per second in training, by net, and True if they were real images, not random pixels."""
     nets = sorted({str(params.runs[cost.name].net) for cost in plan.training})
     statistics = _statistics(params)
     return {net: _training_rate(params, net, plan.images.classes, statistics) for net in nets}, statistics is not None
 
 
 def scoring_rate(params: Params, classes: int) -> float:
-    """Arithmetic a second of a dense forward pass of net D at Q = 256."""
+    """Return the operations per second of a dense forward pass of net D at Q = 256."""
     score, size = params.active.score, params.active.net
     where = device(score.device, score.threads, score.precision)
     net = build(params, REFERENCE, classes).to(where).to(memory_format=torch.channels_last)
@@ -54,7 +54,7 @@ def scoring_rate(params: Params, classes: int) -> float:
 
 
 def _statistics(params: Params) -> Statistics | None:
-    """The prepared images, if they are on this machine."""
+    """Return the statistics of the prepared images if those are on this machine, else None."""
     try:
         statistics = read_statistics()
         open_shards(params, "train", statistics)
@@ -75,12 +75,12 @@ def _training_rate(params: Params, name: str, classes: int, statistics: Statisti
     normalise = normaliser(params, statistics) if statistics else Normalise(torch.zeros(3), torch.zeros(3, 3))
     bfloat16 = train.precision == "bfloat16"
     parts = parts_that_fit(net, batch, size.crop, bfloat16) if where.type == "cuda" else 1
-    normalise, how = normalise.to(where), StepConfig(batch, where, bfloat16, parts)
+    normalise, config = normalise.to(where), StepConfig(batch, where, bfloat16, parts)
     torch.backends.cudnn.benchmark = True  # as in training
 
     def step() -> None:
         sgd.zero_grad()
-        gradients(net, next(batches), normalise, how)
+        gradients(net, next(batches), normalise, config)
         sgd.step()
 
     net.train()
@@ -88,7 +88,7 @@ def _training_rate(params: Params, name: str, classes: int, statistics: Statisti
 
 
 def _batches(params: Params, batch: int, statistics: Statistics | None, where: torch.device) -> Iterator[Batch]:
-    """What a net trains on: the prepared images, or one batch of random pixels for ever."""
+    """Return the training batches: of the prepared images, or one batch of random pixels repeated without end."""
     train, size = params.active.training, params.active.net
     if statistics:
         plan = StreamConfig(train.seed, batch, size.crop, (size.pixels(256), size.pixels(256)))
@@ -98,12 +98,12 @@ def _batches(params: Params, batch: int, statistics: Statistics | None, where: t
     return repeat(Batch(pixels, zeros, torch.zeros(batch, 3), keys, zeros.numpy()))
 
 
-def _batch(wanted: int, flops: int, where: torch.device) -> int:
-    return wanted if where.type == "cuda" else max(1, min(wanted, int(STEP / flops)))
+def _batch(batch: int, flops: int, where: torch.device) -> int:
+    return batch if where.type == "cuda" else max(1, min(batch, int(STEP / flops)))
 
 
 def _seconds(step: Callable[[], None], where: torch.device) -> float:
-    """How long a step takes: the mean over some seconds, after a first one."""
+    """Return the seconds that a step takes: the mean over SECONDS, after a first step."""
 
     def finish() -> None:
         if where.type == "cuda":
