@@ -8,11 +8,13 @@ from pipeline.experiment.paths import CLASSIFICATION, table
 from pipeline.results.provenance import provenance
 from pipeline.results.tables import table as compute
 from pipeline.system.atomic_files import write_json
+from reports.results import NO_DATA
 
 
 def main(params: Params, name: str) -> None:
     """Compute table `name` from the available scores and write it."""
-    facts = read_facts(params.profile) if CLASSIFICATION.facts(params.profile).exists() else None
+    prepared = name not in NO_DATA and CLASSIFICATION.facts(params.profile).exists()
+    facts = read_facts(params.profile) if prepared else None
     values = compute(name, params, facts)
     values["provenance"] = provenance("cpu", 1, 0.0)
     write_json(table(params.profile, name), values)

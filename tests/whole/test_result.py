@@ -40,7 +40,7 @@ def test_no_row_of_ours_is_missing(name: str) -> None:
 
 
 def test_the_result_is_one_data_set_and_one_set_of_weights() -> None:
-    facts = read("data")
+    facts = read("data/classification")
     summaries = {run: read(f"runs/{run}") for run in RUNS}
     assert {one["data"] for one in summaries.values()} == {facts["manifest"]}
     for name in ("table3", "table4", "table5", "table6", "table7", "shallow"):

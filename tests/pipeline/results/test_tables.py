@@ -198,3 +198,14 @@ def test_table1_has_the_papers_columns(params: Params) -> None:
     assert text.count("maxpool") == 5 * 6
     assert "C (16 layers)" in text
     assert "conv1-512" in text
+
+
+def test_the_tables_of_the_networks_alone_look_at_no_images(params: Params) -> None:
+    """A data set's facts that another version wrote are no reason not to show Tables 1 and 2."""
+    from pipeline.experiment.paths import CLASSIFICATION
+    from stages.table import main
+
+    write_json(CLASSIFICATION.facts(params.profile), {"eigenvalues": []})
+    main(params, "table2")
+    with pytest.raises(Failure, match="make it again with: vgg-repro prepare"):
+        main(params, "table3")
