@@ -1,1 +1,1 @@
-"""Images in: sources, their preparation as shards, the manifest and the facts."""
+"""Image input: sources, their preparation as shards, the manifest and the facts."""

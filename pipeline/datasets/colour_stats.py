@@ -1,4 +1,4 @@
-"""The mean and covariance of images' colours, exact sums of whole numbers."""
+"""The mean and covariance of image colours, from exact sums of whole numbers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ROW = 12  # four pixels side by side: a matrix product of twelve columns is faster than one of three
-BLOCK = 4096  # rows turned into float64 at a time: they stay in the processor's cache
+ROW = 12  # four pixels a row: a matrix product of twelve columns is faster than one of three
+BLOCK = 4096  # rows converted to float64 at a time, few enough for the processor's cache
 Floats = NDArray[np.float64]
 
 
 def moments(pixels: NDArray[np.uint8]) -> tuple[Floats, Floats]:
-    """The first (3,) and second (3, 3) moments of one image (height, width, 3), in grey levels and their squares.
+    """Return one image's first (3,) and second (3, 3) moments, in grey levels and their squares.
 
-    The sums are whole numbers below 2^53, exact in float64 in whatever order they are taken.
+    `pixels` has the shape (height, width, 3). The sums are whole numbers below 2^53, so they are exact in float64 in
+    any order of summation.
     """
     flat = pixels.reshape(-1)
     first, second = np.zeros(ROW), np.zeros((ROW, ROW))
@@ -35,31 +36,32 @@ def moments(pixels: NDArray[np.uint8]) -> tuple[Floats, Floats]:
 
 @dataclass
 class Colours:
-    """The mean RGB and the RGB covariance of images, each weighing the same whatever its size, as in training."""
+    """The mean RGB and the RGB covariance of images. All images weigh the same whatever their size, as in training."""
 
     images: int = 0
     first: Floats = field(default_factory=lambda: np.zeros(3))  # sum of the images' means
-    second: Floats = field(default_factory=lambda: np.zeros((3, 3)))  # of their second moments
+    second: Floats = field(default_factory=lambda: np.zeros((3, 3)))  # sum of their second moments
 
     def add(self, first: Floats, second: Floats) -> None:
-        """Count one image's moments."""
+        """Add one image's moments."""
         self.images += 1
         self.first += first
         self.second += second
 
     def facts(self) -> dict[str, Any]:
-        """Mean and covariance as plain values; empty of no image.
+        """Return the mean and the covariance as plain values, or empty lists if there is no image.
 
-        All arithmetic is exact or elementwise, so that every machine comes to the same digits: no eigenvectors here.
+        All arithmetic is exact or elementwise, so every machine gets the same digits. Eigenvectors are not
+        computed here, because they would not have this property.
         """
         if not self.images:
             return {"mean_rgb": [], "covariance": []}
         return {"mean_rgb": self.mean().tolist(), "covariance": self.covariance().tolist()}
 
     def mean(self) -> Floats:
-        """(3,) in grey levels."""
+        """Return the mean RGB (3,) in grey levels."""
         return self.first / self.images
 
     def covariance(self) -> Floats:
-        """(3, 3) in squared grey levels."""
+        """Return the RGB covariance (3, 3) in squared grey levels."""
         return self.second / self.images - np.outer(self.mean(), self.mean())

@@ -1,7 +1,7 @@
-"""One encoded image: whether it can be used, how it lies, and the plain form of the odd kinds.
+"""One encoded image: whether it is usable, how it is oriented, and the plain form of unusual formats.
 
-JPEG, PNG and WebP of eight or sixteen bits without transparency keep their bytes. Other kinds are converted once, by
-Pillow and without loss, to a PNG of eight-bit RGB; what is transparent becomes white.
+JPEG, PNG and WebP of eight or sixteen bits without transparency keep their bytes. Pillow converts other kinds once,
+without loss, to a PNG of eight-bit RGB. Transparent pixels become white.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pipeline.datasets.sources.base import Unreadable
 from pipeline.system.memory import check
 
 READABLE = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")  # no EPS: Pillow would run it
-JPEGS = ("JPEG", "MPO")  # an MPO is a JPEG with more behind it
+JPEGS = ("JPEG", "MPO")  # an MPO is a JPEG followed by more data
 PLAIN = (*JPEGS, "PNG", "WEBP")
-KINDS = MimeTypes()  # Python's own table of endings, which is the same on all machines
-OTHER_ENDINGS = (".cfg", ".db", ".ini", ".lnk", ".log", ".yaml", ".yml")  # that are not in it
-ORIENTATION = 0x0112  # EXIF's tag
-# EXIF's orientation to what makes it upright: rows and columns exchanged first, then upside down, then left to right
+KINDS = MimeTypes()  # Python's own table of file name endings, which is the same on all machines
+OTHER_ENDINGS = (".cfg", ".db", ".ini", ".lnk", ".log", ".yaml", ".yml")  # endings that are not in this table
+ORIENTATION = 0x0112  # the EXIF tag
+# EXIF orientation -> steps to upright, in this order: exchange rows and columns, flip vertically, flip horizontally
 TURNS = {2: (False, False, True), 3: (False, True, True), 4: (False, True, False), 5: (True, False, False),
          6: (True, False, True), 7: (True, True, True), 8: (True, True, False)}  # fmt: skip
 Turn = tuple[bool, bool, bool]
@@ -36,7 +36,7 @@ Bounds = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
 class NoImage(Unreadable):
-    """Bytes that are no image of any kind."""
+    """An error for bytes that are not an image of any kind."""
 
 
 class Picture(NamedTuple):
@@ -45,81 +45,81 @@ class Picture(NamedTuple):
     encoded: bytes
     height: int  # as encoded, pixels
     width: int
-    turn: Turn  # what makes it upright
-    converted: str  # from which kind; empty: the bytes are the source's
+    turn: Turn  # the steps that make it upright
+    converted: str  # the original format; empty if the bytes are the source's
 
 
 def look(encoded: bytes, max_aspect: float, upright: bool = True, distrust: bool = False) -> Picture:
-    """What `encoded` is. Unreadable says why it is of no use.
+    """Return a description of the image in `encoded`. Raise Unreadable, with the reason, if it is unusable.
 
-    A JPEG's data is left to DALI, unless with `distrust`; all else is decoded whole by Pillow.
+    Pillow decodes the whole image, except a JPEG's data, which it decodes only with `distrust`: DALI decodes it later.
     """
     if not encoded:
         raise NoImage("an empty file")
-    with _opened(encoded) as picture:
-        _check_shape(picture, max_aspect)
-        if distrust or picture.format not in JPEGS:
-            _decode(picture, encoded)  # before its EXIF data, which loads a PNG; and a TIFF is turned by it
-        turn = _turn(picture) if upright else AS_IT_IS
-        height, width = picture.height, picture.width
-        kind = odd_kind(picture)
-        return Picture(as_png(picture) if kind else encoded, height, width, turn, kind)
+    with _opened(encoded) as image:
+        _check_shape(image, max_aspect)
+        if distrust or image.format not in JPEGS:
+            _decode(image, encoded)  # before the EXIF data is read: that loads a PNG, and loading rotates a TIFF
+        turn = _turn(image) if upright else AS_IT_IS
+        height, width = image.height, image.width
+        kind = odd_kind(image)
+        return Picture(as_png(image) if kind else encoded, height, width, turn, kind)
 
 
 @contextmanager
 def _opened(encoded: bytes) -> Iterator[Image.Image]:
-    """Pillow's picture; whatever goes wrong with it meanwhile is Unreadable, and MemoryError where memory runs out."""
+    """Yield the image as opened by Pillow. Raise MemoryError if memory runs out, Unreadable on any other error."""
     pixels = 0
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded), formats=READABLE) as picture:
-            pixels = picture.height * picture.width
-            yield picture
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded), formats=READABLE) as image:
+            pixels = image.height * image.width
+            yield image
     except Image.DecompressionBombError:
         raise Unreadable(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels") from None
     except Unreadable:
         raise
-    except Exception as error:  # Pillow's readers of formats raise anything
+    except Exception as error:  # Pillow's format readers raise any exception
         check(error, pixels)
         if isinstance(error, UnidentifiedImageError):
-            raise _what_it_is(encoded) from None
+            raise _unknown_format(encoded) from None
         raise Unreadable(f"it does not decode: {error}") from None
 
 
-def odd_kind(picture: Image.Image) -> str:
-    """Why the image's bytes cannot stay as they are; empty if they can."""
-    if picture.format not in PLAIN:
-        return str(picture.format)
-    if picture.has_transparency_data:
-        return f"{picture.format} with transparency"
+def odd_kind(image: Image.Image) -> str:
+    """Return why the image's bytes cannot be stored unchanged, or an empty string if they can."""
+    if image.format not in PLAIN:
+        return str(image.format)
+    if image.has_transparency_data:
+        return f"{image.format} with transparency"
     return ""
 
 
-def as_png(picture: Image.Image) -> bytes:
-    """The image as a PNG of eight-bit RGB, what is transparent on white. Unreadable if it has no such colours."""
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
-        levels = np.asarray(picture).astype(np.uint32)
-        clear = picture.info.get("transparency")
-        picture = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
-        if clear is not None:
-            picture.putalpha(Image.fromarray(np.where(levels == clear, 0, 255).astype(np.uint8)))
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    elif picture.mode in ("I", "F"):
-        raise Unreadable(f"its pixels are of Pillow's mode {picture.mode}, neither eight bits nor sixteen")
+def as_png(image: Image.Image) -> bytes:
+    """Return the image as a PNG of eight-bit RGB on white. Raise Unreadable if its pixel mode cannot be converted."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        levels = np.asarray(image).astype(np.uint32)
+        transparent_level = image.info.get("transparency")
+        image = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+        if transparent_level is not None:
+            image.putalpha(Image.fromarray(np.where(levels == transparent_level, 0, 255).astype(np.uint8)))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    elif image.mode in ("I", "F"):
+        raise Unreadable(f"its pixels are of Pillow's mode {image.mode}, neither eight bits nor sixteen")
     buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, "PNG", compress_level=1)
+    image.convert("RGB").save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
 def recoded(encoded: bytes) -> bytes:
-    """The image decoded by Pillow, as a PNG of eight-bit RGB. Unreadable if Pillow cannot."""
-    with _opened(encoded) as picture:
-        return as_png(picture)
+    """Return the image decoded by Pillow, as a PNG of eight-bit RGB. Raise Unreadable if Pillow cannot decode it."""
+    with _opened(encoded) as image:
+        return as_png(image)
 
 
 def turned(pixels: Pixels, turn: Turn) -> Pixels:
-    """Pixels (height, width, 3) made upright."""
+    """Return the pixels (height, width, 3) made upright."""
     exchange, down, across = turn
     pixels = pixels.swapaxes(0, 1) if exchange else pixels
     pixels = pixels[::-1] if down else pixels
@@ -127,7 +127,7 @@ def turned(pixels: Pixels, turn: Turn) -> Pixels:
 
 
 def turned_box(box: Bounds, height: float, width: float, turn: Turn) -> Bounds:
-    """A box in an image of `height` and `width` pixels, once the image is upright."""
+    """Return where a box of an image of `height` x `width` pixels is once the image is upright."""
     left, top, right, bottom = box
     if turn[0]:
         left, top, right, bottom, height, width = top, left, bottom, right, width, height
@@ -139,14 +139,14 @@ def turned_box(box: Bounds, height: float, width: float, turn: Turn) -> Bounds:
 
 
 def encode(pixels: Pixels, quality: int, chroma: str) -> bytes:
-    """RGB pixels (height, width, 3) as a JPEG."""
+    """Return RGB pixels (height, width, 3) as a JPEG."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling=chroma)
     return buffer.getvalue()
 
 
 def libjpegs_warning(encoded: bytes) -> str:
-    """What libjpeg has to say of the whole of a JPEG's data, at an eighth of its size for speed; empty: nothing."""
+    """Return libjpeg's warning about a JPEG's data, or an empty string. All data is decoded, at 1/8 size for speed."""
     from simplejpeg import decode_jpeg
 
     if not encoded.startswith(b"\xff\xd8"):
@@ -159,36 +159,37 @@ def libjpegs_warning(encoded: bytes) -> str:
     return ""
 
 
-def _decode(picture: Image.Image, encoded: bytes) -> None:
-    """Decode all of it; a PNG's check sums too, which Pillow compares only when asked to."""
-    if picture.format == "PNG":
-        with Image.open(io.BytesIO(encoded), formats=("PNG",)) as again:
-            again.verify()
-    picture.load()
+def _decode(image: Image.Image, encoded: bytes) -> None:
+    """Decode the whole image. Verify a PNG's checksums too, which Pillow compares only on request."""
+    if image.format == "PNG":
+        with Image.open(io.BytesIO(encoded), formats=("PNG",)) as reopened:
+            reopened.verify()
+    image.load()
 
 
-def _turn(picture: Image.Image) -> Turn:
-    """What makes the image upright, by its EXIF data; broken ones say nothing."""
+def _turn(image: Image.Image) -> Turn:
+    """Return the steps that make the image upright, from its EXIF data. Broken EXIF data is ignored."""
     try:
-        return TURNS.get(int(picture.getexif().get(ORIENTATION, 1)), AS_IT_IS)
+        return TURNS.get(int(image.getexif().get(ORIENTATION, 1)), AS_IT_IS)
     except Exception as error:
         check(error)
         return AS_IT_IS
 
 
-def _check_shape(picture: Image.Image, max_aspect: float) -> None:
-    short, long = sorted(picture.size)
+def _check_shape(image: Image.Image, max_aspect: float) -> None:
+    """Raise Unreadable if the image is too narrow or too long, or if the file has several images."""
+    short, long = sorted(image.size)
     if short < 2:
-        raise Unreadable(f"one pixel high or wide: {picture.width} x {picture.height}")
+        raise Unreadable(f"one pixel high or wide: {image.width} x {image.height}")
     if long > max_aspect * short:
-        raise Unreadable(f"longer than {max_aspect:g} times its shorter side: {picture.width} x {picture.height}")
-    frames = getattr(picture, "n_frames", 1)
-    if frames > 1 and picture.format not in JPEGS:
-        raise Unreadable(f"more than one picture: a {picture.format} of {frames}")
+        raise Unreadable(f"longer than {max_aspect:g} times its shorter side: {image.width} x {image.height}")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format not in JPEGS:
+        raise Unreadable(f"more than one picture: a {image.format} of {frames}")
 
 
-def _what_it_is(encoded: bytes) -> Unreadable:
-    """What bytes are that Pillow does not know, as far as their beginning tells."""
+def _unknown_format(encoded: bytes) -> Unreadable:
+    """Return an error that names the format of bytes unknown to Pillow, as far as their beginning shows it."""
     start = encoded[:512].lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<svg")):
         return NoImage("a web page or other markup, no image")
@@ -198,6 +199,6 @@ def _what_it_is(encoded: bytes) -> Unreadable:
 
 
 def is_named_otherwise(name: str) -> bool:
-    """Return whether a file's ending is that of another kind of file: notes.txt, but neither photo.heic nor photo."""
+    """Return whether a file name's ending is not an image's: true for notes.txt, false for photo.heic and photo."""
     kind = KINDS.guess_type(name)[0]
     return not kind.startswith("image/") if kind else name.lower().endswith(OTHER_ENDINGS)

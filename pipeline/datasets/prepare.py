@@ -1,8 +1,9 @@
-"""Preparation: a source's images decoded, the large ones rescaled, and written as shards (sections 3.1, 3.2).
+"""Preparation of a data set: images are decoded, large ones downscaled, and all written as shards (sections 3.1, 3.2).
 
-The shards lie in a folder named by a hash of the source's fingerprint and of the parameters, outside of what DVC
-tracks and deletes; several clones may share it. The manifest and the facts lie in it too and are copied to their place.
-A preparation that is cut short leaves its whole shards in a folder beside, and the next one goes on from them.
+The shards are in a folder named by a hash of the source's fingerprint and of the parameters. DVC neither tracks nor
+deletes this folder, and several clones may share it. It also holds the manifest and the facts, which are copied to
+their places. An interrupted preparation leaves its complete shards in a folder next to it, and the next one resumes
+from them.
 """
 
 from __future__ import annotations
@@ -34,35 +35,35 @@ from pipeline.system.progress import Progress, gigabytes
 from pipeline.system.worker_pool import run_tasks
 
 SHARDS_AT_LEAST, TINY = 16, 16
-ON_GPU = 4  # processes that decode on one
-SURE = 10  # unreadable images that never stop it
-ROW_BYTES = 600  # of an image in manifest, index and part
+ON_GPU = 4  # decoding processes per GPU
+SURE = 10  # this many unreadable images never stop preparation
+ROW_BYTES = 600  # bytes per image in the manifest, the index and the part
 NO_VALIDATION = "there is no validation image: fill val/, or raise data.val_share if it is split off train/"
-SHAPING = {"rescale", "quality", "chroma", "upright"}  # of the parameters, what images look like as stored
+SHAPING = {"rescale", "quality", "chroma", "upright"}  # parameters that determine the stored pixels
 
 
 def prepare(params: Params, data_set: DataSet = CLASSIFICATION) -> Facts:
     """Make the data set's shards unless they are there; write the manifest, the statistics and the facts.
 
-    Failure if there is too little to train on, if too many images are unreadable, and if the disk is full. Interrupted
-    by Ctrl-C; then, and after a kill, the next call goes on from the whole shards.
+    Raise Failure if there is too little to train on, if too many images are unreadable, or if the disk is full. Raise
+    Interrupted on Ctrl-C. After an interruption or a kill, the next call resumes from the complete shards.
     """
     folder = shards_root() / shards_key(params)
     if not is_whole(folder):
         with alone(folder.with_suffix(".lock"), "preparing this data set"):
-            if not is_whole(folder):  # somebody else may have made it just now
+            if not is_whole(folder):  # another process may have made it meanwhile
                 _make(params, data_set, folder)
-    for part in folder.glob("*.part.npz"):  # joined, and now needed no more
+    for part in folder.glob("*.part.npz"):  # no longer needed, because they are joined
         part.unlink(missing_ok=True)
     copy(folder / "manifest.csv", data_set.manifest)
     write_text(data_set.shards_record, f"{folder.name} {request_hash(params)}\n")
-    found = read_prepared(folder)
-    found.write(params.profile, data_set)
-    return found
+    facts = read_prepared(folder)
+    facts.write(params.profile, data_set)
+    return facts
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether `folder` holds a complete prepared data set."""
+    """Return whether `folder` holds a complete prepared data set."""
     try:
         facts = read_prepared(folder)
         for split in facts.splits:
@@ -73,18 +74,18 @@ def is_whole(folder: Path) -> bool:
 
 
 def read_prepared(folder: Path) -> Facts:
-    """Return the facts of the data set in `folder`; Failure if there are none."""
+    """Return the facts of the data set in `folder`. Raise Failure if there are none."""
     return read(Facts, folder / "facts.json")
 
 
 def _make(params: Params, data_set: DataSet, folder: Path) -> None:
-    """Write the data set beside its place, then move it there."""
+    """Write the data set next to its place, then move it. Raise Failure on a disk error, Interrupted on Ctrl-C."""
     source, splits = open_source(params.active), params.active.splits
     with noticed("listing the images"):
         listing = source.listing().only(splits)
     _check_listing(listing, splits)
     if listing.departures:
-        print(f"prepare: {_not_plain(listing.departures)}", flush=True)
+        print(f"prepare: {_departures_text(listing.departures)}", flush=True)
     partial = folder.with_name(folder.name + ".partial")
     try:
         partial.mkdir(parents=True, exist_ok=True)
@@ -94,7 +95,7 @@ def _make(params: Params, data_set: DataSet, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
         sync_folder(folder.parent)
-    except BrokenPipeError:  # nobody reads what is printed; the disk is well
+    except BrokenPipeError:  # the reader of the output has gone; this is no disk error
         raise
     except OSError as error:
         raise Failure(
@@ -106,21 +107,21 @@ def _make(params: Params, data_set: DataSet, folder: Path) -> None:
 
 
 def _check_disk(listing: Listing, folder: Path) -> None:
-    """Say how much room the shards take in `folder`; Failure if there is less. No more is known of drawn images."""
+    """Print how much room the shards need. Raise Failure if `folder` has less. Drawn images have no known size."""
     if not listing.bytes:
         return
     images = sum(len(entries) for entries in listing.entries.values())
     needed = listing.bytes + images * ROW_BYTES
-    there = sum(path.stat().st_size for path in folder.iterdir())
+    already_written = sum(path.stat().st_size for path in folder.iterdir())
     free = shutil.disk_usage(folder).free
     where = f"about {gigabytes(needed)} in {folder.parent}, where {gigabytes(free)} are free"
-    if needed > there + free:
+    if needed > already_written + free:
         raise Failure(f"{images:,} images take {where}: make room, or set VGG_REPRO_SHARDS to a folder on another disk")
     print(f"prepare: {images:,} images take {where}", flush=True)
 
 
 def _write(params: Params, data_set: DataSet, source: Source, listing: Listing, folder: Path) -> None:
-    """Make the shards, then join them: the indexes, the manifest, the facts."""
+    """Make the shards, then join them: write the indexes, the manifest and the facts."""
     wanted, net = params.active.prepare, params.active.net
     largest = net.pixels(params.largest_scale)
     tasks = _tasks(listing, wanted.shard_images)
@@ -136,9 +137,10 @@ def _write(params: Params, data_set: DataSet, source: Source, listing: Listing, 
 
 
 def _tasks(listing: Listing, images: int) -> list[Task]:
-    """The shards to make, of so many images each; validation first, which is smaller.
+    """Return the shards to make, of at most `images` images each. Validation is first, because it is smaller.
 
-    Of few images there are SHARDS_AT_LEAST all the same, for several processes to share, unless they are tiny.
+    Small splits have smaller shards: SHARDS_AT_LEAST of them, so that several processes share the work, unless that
+    gives fewer than TINY images each.
     """
     tasks = []
     for split in reversed(SPLITS):
@@ -150,7 +152,7 @@ def _tasks(listing: Listing, images: int) -> list[Task]:
 
 
 def _make_shards(work: Work, tasks: list[Task], listing: Listing, left_out: Path) -> None:
-    """Make the shards that are not there yet. Failure when too many images are unreadable."""
+    """Make the shards that are missing. Raise Failure if too many images are unreadable."""
     total = sum(len(entries) for entries in listing.entries.values())
     missing, unreadable = [], list[tuple[str, str]]()
     for task in tasks:
@@ -176,12 +178,16 @@ def _make_shards(work: Work, tasks: list[Task], listing: Listing, left_out: Path
 
 
 def _unreadable(part: Columns) -> list[tuple[str, str]]:
+    """Return the ids of a part's unreadable images, with the reasons."""
     reasons = zip(part["id"].tolist(), part["left_out"].tolist(), strict=True)
-    return [(id, why) for id, why in reasons if is_unreadable(why)]
+    return [(id, reason) for id, reason in reasons if is_unreadable(reason)]
 
 
 def _forget_unreadable(folder: Path, tasks: list[Task]) -> None:
-    """Have the shards with images of no bytes made again: their disk may have been away, and nothing else wrong."""
+    """Delete the parts of shards that have images of no bytes, so that these are made again.
+
+    Their disk may have been unavailable for a while, with nothing wrong with the images.
+    """
     for task in tasks:
         part = read_part(folder, task.split, task.number)
         if part is not None and (part["source_length"] == 0).any():
@@ -189,41 +195,43 @@ def _forget_unreadable(folder: Path, tasks: list[Task]) -> None:
 
 
 def _processes(device: str) -> int:
-    """One a core; with GPUs a few keep each busy, and each takes some of its memory.
+    """Return the number of processes: one per core, or ON_GPU per GPU, since each takes some of the GPU's memory.
 
-    Two at least: one would be this very process, which no image shall be able to end.
+    There are at least two, because a single one would be this process itself, and an image could then end it.
     """
     cores = len(os.sched_getaffinity(0))
     return max(2, min(cores, ON_GPU * gpu_count(device) or cores))
 
 
 def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: float, left_out: Path) -> None:
+    """Raise Failure if too many images are unreadable, and write their list to `left_out`."""
     limit = max(SURE, int(share * total))
     if len(unreadable) > limit:
-        named = "; ".join(f"{id}: {why}" for id, why in unreadable[:3])
+        examples = "; ".join(f"{id}: {reason}" for id, reason in unreadable[:3])
         with whole_csv(left_out) as table:
             table.writerows([("id", "left_out"), *unreadable])
         raise Failure(
             f"{len(unreadable)} of {total} images cannot be used so far, more than {limit} (prepare.max_unreadable is "
-            f"{share:g}). The first: {named}. All of them: {left_out}"
+            f"{share:g}). The first: {examples}. All of them: {left_out}"
         )
 
 
 def _check_listing(listing: Listing, splits: Sequence[Split]) -> None:
-    """Failure if one of the splits that are needed has nothing in it."""
+    """Raise Failure if one of the splits that are needed is empty."""
     if "train" in splits and not listing.entries["train"]:
         raise Failure(f"no training image is left of {', '.join(listing.classes[:5])}")
     if not listing.entries["val"]:
         raise Failure(NO_VALIDATION)
 
 
-def _not_plain(departures: Sequence[str]) -> str:
+def _departures_text(departures: Sequence[str]) -> str:
+    """Return a sentence on how a data set differs from a plain ILSVRC-2012."""
     return f"this is not a plain ILSVRC-2012: {'; '.join(departures)}"
 
 
 def _check_joined(listing: Listing, joined: Joined, manifest: Path) -> None:
-    """Failure if all images of a class, or of validation, have turned out to be of no use."""
-    lost = {one.label for one in listing.entries["train"]} - set(joined.labels["train"])
+    """Raise Failure if no image of a class, or none of validation, is usable."""
+    lost = {entry.label for entry in listing.entries["train"]} - set(joined.labels["train"])
     if lost:
         names = ", ".join(listing.classes[label] for label in sorted(lost)[:5])
         raise Failure(f"no training image is left of {names}: {manifest} says why")
@@ -232,14 +240,14 @@ def _check_joined(listing: Listing, joined: Joined, manifest: Path) -> None:
 
 
 def _facts(source: Source, listing: Listing, joined: Joined, stored: dict[str, Any], manifest: Path) -> Facts:
-    """What there is to train on."""
+    """Return the facts of the data set that was just written."""
     departures = list(listing.departures)
     if lost := sum(len(entries) for entries in listing.entries.values()) - joined.images:
         departures.append(f"{lost} images are left out")
     plain = source.comparable and not departures
     return Facts(
         source=source.name,
-        about=source.about if plain or not source.comparable else f"{source.about}; {_not_plain(departures)}",
+        about=source.about if plain or not source.comparable else f"{source.about}; {_departures_text(departures)}",
         comparable=plain,
         classes=listing.classes,
         train=joined.labels["train"].total(),

@@ -1,7 +1,7 @@
-"""Shards: a split's encoded images in a few large files, with one index of what lies where.
+"""Shards: a split's encoded images in a few large files, with one index of their places.
 
-A shard is written by one process, then a part beside it with a row an image, which makes it whole. From all parts
-comes the split's index; what is in no index is not read.
+One process writes a shard and then a part next to it, with one row per image. The part makes the shard complete. The
+split's index is made from all parts; images that are not in the index are not read.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from pipeline.system.atomic_files import whole
 
 Bytes = NDArray[np.uint8]
 MAKE_SHARDS = "make them with: vgg-repro prepare"
-# what NumPy and zipfile raise for a file that is not whole
+# errors of NumPy and zipfile for an incomplete file
 BROKEN = (OSError, ValueError, KeyError, EOFError, BadZipFile, NotImplementedError, RuntimeError)
 
 
 class ImageRecord(NamedTuple):
-    """What is known of one image, stored or left out."""
+    """The record of one image, stored or skipped."""
 
     id: str
     label: int
@@ -37,24 +37,24 @@ class ImageRecord(NamedTuple):
     boxes: NDArray[np.float64]  # (n, 4) left, top, right, bottom in the stored image, pixels
     offset: int  # bytes, in its shard
     length: int
-    hash: bytes  # SHA-256 of the stored bytes, or zeros
+    hash: bytes  # SHA-256 of the stored bytes, or zeros if it is skipped
     source_length: int
-    source_hash: bytes  # of the bytes as they came
-    changed: str  # what was done to it; empty: stored as it came
+    source_hash: bytes  # SHA-256 of the source's bytes
+    changed: str  # how it was changed; empty if it is stored unchanged
     small: bool  # its shorter side was below the crop
-    warning: str  # of the decoder
-    left_out: str  # why it is not stored; empty: it is
-    first: NDArray[np.float64]  # (3,) moments of its colours, grey levels
-    second: NDArray[np.float64]  # (3, 3)
+    warning: str  # the decoder's
+    left_out: str  # why it is skipped; empty if it is stored
+    first: NDArray[np.float64]  # (3,) moment of its colours, grey levels
+    second: NDArray[np.float64]  # (3, 3) moment of its colours, squared grey levels
 
 
 HASHES = ("hash", "source_hash")
-STORED = ("label", "height", "width", "boxes", "boxes_of", "offset", "length", "hash")  # in the index
-Columns = dict[str, NDArray[Any]]  # of a shard's images
+STORED = ("label", "height", "width", "boxes", "boxes_of", "offset", "length", "hash")  # the columns of the index
+Columns = dict[str, NDArray[Any]]  # a shard's images, by column
 
 
 class ShardWriter:
-    """Writes the shard `number` of a split into `folder`, and its part when the last image is in."""
+    """A writer of the shard `number` of a split in `folder`, and of its part once the last image is written."""
 
     def __init__(self, folder: Path, split: str, number: int) -> None:
         self.folder, self.split, self.number = folder, split, number
@@ -77,7 +77,7 @@ class ShardWriter:
             self._give_up()
 
     def _finish(self) -> None:
-        """Close the shard once the disk has it, and write its part."""
+        """Flush the shard to the disk, close it, and write its part."""
         with self.file:
             self.file.flush()
             os.fsync(self.file.fileno())
@@ -85,52 +85,55 @@ class ShardWriter:
             np.savez(file, allow_pickle=False, **columns(self.rows))
 
     def _give_up(self) -> None:
-        """Give a full disk its room back."""
+        """Delete the shard, because the disk may be full."""
         with suppress(OSError):
             self.file.close()
         self.path.unlink(missing_ok=True)
 
     def add(self, row: ImageRecord, stored: bytes) -> None:
-        """Append one image and what is known of it; its place is filled in here."""
+        """Append one image and its row, with its place filled in."""
         self.file.write(stored)
         self.rows.append(row._replace(offset=self.offset, length=len(stored)))
         self.offset += len(stored)
 
 
 def columns(rows: list[ImageRecord]) -> Columns:
-    """Rows as an array (images, ...) a field; all boxes in one array, and in `boxes_of` how many are each image's."""
-    found: Columns = {"boxes_of": np.array([len(row.boxes) for row in rows])}
+    """Return the rows as one array (images, ...) per field.
+
+    All boxes are in one array, and `boxes_of` has each image's number of boxes.
+    """
+    arrays: Columns = {"boxes_of": np.array([len(row.boxes) for row in rows])}
     for name, values in zip(ImageRecord._fields, zip(*rows, strict=True), strict=True):
         if name in HASHES:
-            found[name] = np.frombuffer(b"".join(values), np.uint8).reshape(-1, 32)
+            arrays[name] = np.frombuffer(b"".join(values), np.uint8).reshape(-1, 32)
         else:
-            found[name] = np.concatenate(values) if name == "boxes" else np.array(values)
-    return found
+            arrays[name] = np.concatenate(values) if name == "boxes" else np.array(values)
+    return arrays
 
 
-def chosen(part: Columns, which: NDArray[np.bool_]) -> Columns:
-    """The columns of some of the images, `which` (images,) of them."""
+def subset(part: Columns, which: NDArray[np.bool_]) -> Columns:
+    """Return the columns of the images that the mask `which` (images,) selects."""
     boxes = np.repeat(which, part["boxes_of"])
     return {name: values[boxes if name == "boxes" else which] for name, values in part.items()}
 
 
 def read_part(folder: Path, split: str, number: int) -> Columns | None:
-    """The columns of a whole shard's part; none if the shard is not whole."""
+    """Return the columns of a shard's part, or None if the shard is not complete."""
     try:
         with np.load(folder / part_name(split, number)) as part:
-            found = {name: part[name] for name in (*ImageRecord._fields, "boxes_of")}
+            loaded = {name: part[name] for name in (*ImageRecord._fields, "boxes_of")}
         size = (folder / shard_name(split, number)).stat().st_size
     except BROKEN:
         return None
-    return found if size == int(found["length"].sum()) else None
+    return loaded if size == int(loaded["length"].sum()) else None
 
 
 def write_index(folder: Path, split: str, parts: Iterator[Columns]) -> None:
-    """Write a split's index from the columns of its images, a part a shard."""
+    """Write a split's index from the columns of its images, one part per shard."""
     kept: dict[str, list[NDArray[Any]]] = {}
-    ids = bytearray()  # a line an image: an array of texts has room for the longest in each
+    ids = bytearray()  # one line per image, because every element of an array of strings takes the room of the longest
     for number, part in enumerate(parts):
-        ids += "".join(f"{one}\n" for one in part["id"].tolist()).encode()
+        ids += "".join(f"{id}\n" for id in part["id"].tolist()).encode()
         stored = {name: part[name] for name in STORED}
         stored["shard"] = np.full(len(part["label"]), number)
         for name, values in stored.items():
@@ -144,10 +147,10 @@ def write_index(folder: Path, split: str, parts: Iterator[Columns]) -> None:
 
 
 class Shards:
-    """A split read back: `shards[i]` is image i's encoded bytes; sizes and labels are arrays (images,).
+    """A split's stored images: `shards[i]` is image i's encoded bytes; sizes and labels are arrays (images,).
 
-    Files are mapped, not read, so that memory stays flat. Failure if an index or a shard is missing or of a wrong
-    length, and if an image's bytes are not those that were written: DALI may die of such.
+    Files are memory-mapped, so memory use stays constant. Failure is raised if an index or a shard is missing or has a
+    wrong length, or if an image's bytes differ from the written ones, because those may crash DALI.
     """
 
     def __init__(self, folder: Path, split: str) -> None:
@@ -162,7 +165,7 @@ class Shards:
                 self.hashes: Bytes = index["hash"]  # (images, 32)
                 self._shards, self._offsets, self._lengths = (index[k] for k in ("shard", "offset", "length"))
                 sizes = index["sizes"]
-            used = np.unique(self._shards).tolist()  # a shard whose images are all left out is empty
+            used = np.unique(self._shards).tolist()  # a shard whose images are all skipped is empty
             self._files = {i: np.memmap(folder / shard_name(split, i), np.uint8, "r") for i in used}
         except BROKEN as error:
             raise Failure(f"the {split} shards in {folder} cannot be read ({error}); {MAKE_SHARDS}") from None
@@ -175,28 +178,28 @@ class Shards:
 
     def __getitem__(self, image: int) -> Bytes:
         start, file = int(self._offsets[image]), self._files[int(self._shards[image])]
-        found: Bytes = file[start : start + int(self._lengths[image])]
-        if hashlib.sha256(found.data).digest() != self.hashes[image].tobytes():
+        encoded: Bytes = file[start : start + int(self._lengths[image])]
+        if hashlib.sha256(encoded.data).digest() != self.hashes[image].tobytes():
             folder = Path(str(file.filename)).parent
             raise Failure(f"{self.ids[image]} is damaged in {folder}; delete that folder, then: vgg-repro prepare")
-        return found
+        return encoded
 
     def boxes_of(self, image: int) -> NDArray[np.float32]:
-        """The boxes (n, 4) around the objects in an image: left, top, right, bottom in pixels as stored."""
+        """Return the boxes (n, 4) around an image's objects: left, top, right, bottom in pixels of the stored image."""
         start = self._box_ends[image - 1] if image else 0
         return self._boxes[start : self._box_ends[image]]
 
 
 def shard_name(split: str, number: int) -> str:
-    """The file name of a split's shard."""
+    """Return the file name of a split's shard."""
     return f"{split}-{number:05d}.bin"
 
 
 def part_name(split: str, number: int) -> str:
-    """The file name of what a shard holds, while the data set is made."""
+    """Return the file name of a shard's part, which lists its images while the data set is made."""
     return f"{split}-{number:05d}.part.npz"
 
 
 def index_name(split: str) -> str:
-    """The file name of a split's index."""
+    """Return the file name of a split's index."""
     return f"{split}.index.npz"

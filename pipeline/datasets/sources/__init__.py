@@ -1,4 +1,4 @@
-"""Where images come from. A new source is one class with the members of `base.Source`, and one row in SOURCES."""
+"""The sources of images. A new source is one class with the members of `base.Source`, and one row in SOURCES."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ SOURCES: dict[str, type[Source]] = {
 
 
 def source_class(name: str) -> type[Source]:
-    """Return the source's class. UsageError names the nearest and all."""
+    """Return the source's class. Raise UsageError, naming the nearest source and all others, if there is none."""
     if name not in SOURCES:
         raise UsageError(f"data.source is {name}, and there is no such source. {nearest(name, list(SOURCES))}")
     return SOURCES[name]
 
 
 def open_source(profile: Profile) -> Source:
-    """Return the source that `profile` names. UsageError if there is none, or if it lacks a parameter."""
+    """Return the source that `profile` names. Raise UsageError if there is none, or if it lacks a parameter."""
     return source_class(profile.data.source).of(profile)
 
 
 def check_source(params: Params) -> None:
-    """UsageError, with its place in params.yaml, if the active profile's source is none or lacks a parameter."""
+    """Raise UsageError, with its place in params.yaml, if the active source does not exist or lacks a parameter."""
     try:
         open_source(params.active)
     except UsageError as reason:
@@ -43,17 +43,20 @@ def check_source(params: Params) -> None:
 
 
 def fingerprint(profile: Profile) -> dict[str, Any]:
-    """Return what the source of `profile` looks like from outside. As `Source.fingerprint`."""
+    """Return the fingerprint of the source of `profile`. See `Source.fingerprint`."""
     return open_source(profile).fingerprint()
 
 
 def missing(profile: Profile) -> str:
-    """Return what is not there of the source of `profile`, and how to get it. As `Source.missing`."""
+    """Return what the source of `profile` lacks and how to get it. See `Source.missing`."""
     return open_source(profile).missing()
 
 
 def seen_from_outside(params: Params) -> dict[str, Any]:
-    """What the shards depend on besides parameters: the source as it looks, and the largest S. Failure without it."""
+    """Return what the shards depend on besides parameters: the source's fingerprint and the largest S.
+
+    Raise Failure if the source is missing.
+    """
     place = params.active.data.path
     seen = {"source": fingerprint(params.active), "path": place, "largest_scale": params.largest_scale}
     return seen if len(params.active.splits) > 1 else {**seen, "splits": [*params.active.splits]}

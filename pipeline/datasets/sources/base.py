@@ -1,4 +1,4 @@
-"""What a source is: it lists its images without reading them, and reads one at a time, in any process."""
+"""The interface of sources: a source lists its images without reading them, and reads one at a time in any process."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of
 
 
 class Entry(NamedTuple):
-    """An image that nobody has read yet."""
+    """An image that has not been read yet."""
 
     id: str
     label: int
-    where: Any  # what its source finds it by: small, for it travels between processes
+    where: Any  # its source's key for it; small, because it is sent between processes
 
 
 class LeftOut(NamedTuple):
-    """Something among the images that is none, or that is not wanted."""
+    """A skipped item: something among the images that is not an image or not wanted."""
 
     split: Split
     id: str
@@ -33,78 +33,78 @@ class LeftOut(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """All that a source has, in an order that is always the same."""
+    """The contents of a source, always in the same order."""
 
     classes: list[str]  # names, in the order of their numbers
     entries: Mapping[Split, Sequence[Entry]]
     left_out: list[LeftOut]
-    bytes: int = 0  # of all entries, encoded; 0 where nobody knows
-    departures: Sequence[str] = ()  # of a source that is comparable: why its numbers are not, after all
+    bytes: int = 0  # of all entries, encoded; 0 if unknown
+    departures: Sequence[str] = ()  # reasons why a comparable source's numbers are not comparable here
     wnids: Sequence[str] = ()  # the classes' WordNet ids, if the source has them
 
     def only(self, splits: Sequence[Split]) -> Listing:
-        """The same without the images of other splits."""
+        """Return this listing without the images of other splits."""
         return self._replace(
             entries={split: all_ if split in splits else [] for split, all_ in self.entries.items()},
-            left_out=[one for one in self.left_out if one.split in splits],
+            left_out=[skipped for skipped in self.left_out if skipped.split in splits],
         )
 
 
 class Encoded(NamedTuple):
-    """An image as its source has it."""
+    """An image as stored by its source."""
 
     data: bytes
     boxes: tuple[Box, ...] = ()  # around the objects of its class
 
 
 class Unreadable(Exception):
-    """An image that cannot be had or decoded; the text is the reason."""
+    """An error for an image that cannot be read or decoded. Its text is the reason."""
 
 
 class Known(NamedTuple):
-    """How large a published data set is, which nobody need count."""
+    """The published size of a data set, so that it need not be counted."""
 
     train: int  # images
     val: int
     classes: int
-    bytes: int = 0  # of all images, encoded; 0 where nobody knows
+    bytes: int = 0  # of all images, encoded; 0 if unknown
 
 
 class Source(ABC):
-    """A data set in its own form; it is sent to other processes, so that it holds little."""
+    """A data set in its own form. It is sent to other processes, so it holds little data."""
 
     name: ClassVar[str]  # in params.yaml
     about: ClassVar[str]  # one sentence
     comparable: ClassVar[bool]  # with the paper's numbers
-    place: ClassVar[Literal["none", "given", "usual"]]  # needs no folder; data.path alone; else data/NAME
-    downloads: ClassVar[bool]  # what is missing
+    place: ClassVar[Literal["none", "given", "usual"]]  # no folder; data.path only; or data.path, by default data/NAME
+    downloads: ClassVar[bool]  # whether missing files are downloaded
     known: ClassVar[Known | None]  # its size as published
 
     @classmethod
     @abstractmethod
     def of(cls, profile: Profile) -> Self:
-        """Return the source that `profile` describes. UsageError if it lacks what this source needs to know."""
+        """Return the source that `profile` describes. Raise UsageError if it lacks a parameter of this source."""
 
     @abstractmethod
     def missing(self) -> str:
-        """Return what is not there and how to get it, or nothing if all is there. Nobody downloads anything."""
+        """Return what is missing and how to get it, or an empty string. Nothing is downloaded."""
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """Return what it looks like from outside, cheap to find out: two equal ones mean equal images.
+        """Return values that identify the images and are cheap to get: equal fingerprints mean equal images.
 
-        Failure if its folder is not there; a data set that is downloaded is downloaded first.
+        A data set that can be downloaded is downloaded first. Raise Failure if its folder is missing.
         """
 
     @abstractmethod
     def listing(self) -> Listing:
-        """What there is. Failure if that is no data set."""
+        """Return the contents. Raise Failure if they are no data set."""
 
     @abstractmethod
     def read(self, entry: Entry) -> Encoded:
-        """One image. Unreadable if it cannot be had."""
+        """Return one image. Raise Unreadable if it cannot be read."""
 
 
 def root_of(data: Data) -> Path:
-    """Return the folder of a source that has one: data.path, or the usual place data/NAME."""
+    """Return the folder of a source that has one: data.path, by default data/NAME."""
     return Path(data.path or f"data/{data.source}").expanduser()

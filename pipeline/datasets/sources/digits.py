@@ -1,8 +1,9 @@
-"""The embedded source: scikit-learn's handwritten digits, each drawn on a coloured, textured canvas of its own.
+"""The embedded source: scikit-learn's handwritten digits, each drawn on its own coloured, textured canvas.
 
 The 1,797 digits are the test part of "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak, UCI
-Machine Learning Repository, 1998, CC BY 4.0), 8 x 8 pixels each. The canvases make scale, cropping, flipping, colour
-and boxes mean something: sizes, shapes, places, colours and textures vary. All is drawn from one seed.
+Machine Learning Repository, 1998, CC BY 4.0), 8 x 8 pixels each. The canvases vary in size, shape, colour and
+texture, and the digits in place, so that scale, cropping, flipping, colour and boxes have an effect. Everything is
+drawn from one seed.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from pipeline.errors import UsageError
 from pipeline.experiment.params import Digits as Drawing
 from pipeline.experiment.params import Profile
 
-VERSION = 1  # raise it when the same parameters draw other pictures
+VERSION = 1  # raise it when the same parameters draw different images
 SHAPES = ((1, 1), (9, 8), (8, 9), (5, 4), (4, 5))  # width to height
 Levels = NDArray[np.floating]
 
 
 class Digits(Source):
-    """Draws the digits; lengths in `drawing` are the paper's pixels, drawn `size_ratio` as large."""
+    """A source that draws the digits. Lengths in `drawing` are the paper's pixels, drawn scaled by `size_ratio`."""
 
     name = "digits"
     about = "1,797 handwritten digits (UCI, through scikit-learn), each on a coloured, textured canvas of its own"
@@ -42,29 +43,29 @@ class Digits(Source):
 
     @classmethod
     def of(cls, profile: Profile) -> Digits:
-        """Return the digits as the profile has them drawn. UsageError if it does not say how."""
+        """Return the digits as the profile describes them. Raise UsageError if it has no parameters for them."""
         if profile.data.digits is None:
             raise UsageError("data.digits is missing: source digits needs to know how to draw them")
         return cls(profile.data.digits, profile.data.limit, profile.net.size_ratio)
 
     def missing(self) -> str:
-        """Return nothing: the digits come with scikit-learn."""
+        """Return an empty string, because the digits come with scikit-learn."""
         return ""
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return all that the images depend on: parameters, this generator, and the libraries that draw and encode."""
+        """Return all that the images depend on: parameters, this generator, and the drawing and encoding libraries."""
         libraries = {name: version(name) for name in ("numpy", "pillow", "scikit-learn")}
         drawing = {"source": self.name, "limit": self.limit, **self.drawing.model_dump(mode="json")}
         return {**drawing, "size_ratio": str(self.size_ratio), "generator": VERSION, **libraries}
 
     @cached_property
     def digits(self) -> Levels:
-        """The digits (1797, 8, 8); 1 is ink."""
+        """Return the digits (1797, 8, 8); 1 is ink."""
         return np.asarray(self._bunch.images / 16.0)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """Their classes (1797,)."""
+        """Return the digits' classes (1797,)."""
         return np.asarray(self._bunch.target)
 
     @cached_property
@@ -74,12 +75,12 @@ class Digits(Source):
         return load_digits()
 
     def listing(self) -> Listing:
-        """Both splits, each in an order of its own, classes mixed; `limit` images a split at the most."""
+        """Return both splits, each shuffled in its own order, with at most `limit` images per split."""
         entries = {split: [self._entry(int(index)) for index in self._members(split)] for split in SPLITS}
         return Listing([str(digit) for digit in range(10)], entries, [])
 
     def read(self, entry: Entry) -> Encoded:
-        """Draw a digit."""
+        """Return a digit, drawn now, and its box."""
         encoded, box = self._draw(entry.where)
         return Encoded(encoded, (box,))
 
@@ -87,18 +88,19 @@ class Digits(Source):
         return Entry(f"digit-{index:04d}", int(self.labels[index]), index)
 
     def _members(self, split: Split) -> NDArray[np.int64]:
-        """A quarter of each class, rounded up, is for validation."""
+        """Return the numbers of a split's digits. A quarter of each class, rounded up, is for validation."""
         shuffled = np.random.default_rng([self.drawing.seed, 0]).permutation(len(self.labels))
         rank = np.empty(len(shuffled), np.int64)
         for digit in range(10):
             of_class = shuffled[self.labels[shuffled] == digit]
             rank[of_class] = np.arange(len(of_class))
         quarter = np.ceil(np.bincount(self.labels) / 4)[self.labels]  # (1797,)
-        chosen = rank < quarter if split == "val" else rank >= quarter
-        members = shuffled[chosen[shuffled]]
+        in_split = rank < quarter if split == "val" else rank >= quarter
+        members = shuffled[in_split[shuffled]]
         return members[: self.limit]
 
     def _draw(self, index: int) -> tuple[bytes, Box]:
+        """Return a digit on its canvas as a JPEG, and the box around it in pixels."""
         random = np.random.default_rng([self.drawing.seed, 1, index])
         low, high = (side * float(self.size_ratio) for side in self.drawing.canvas)
         side = np.exp(random.uniform(np.log(low), np.log(high)))
@@ -107,13 +109,13 @@ class Digits(Source):
         ink, paper = _colours(random)
         mask, box = self._place(random, index, height, width)
         canvas = paper + mask[:, :, None] * (ink - paper) + _texture(random, height, width, self.drawing.texture)
-        picture = Image.fromarray(np.clip(np.rint(canvas), 0, 255).astype(np.uint8))
+        image = Image.fromarray(np.clip(np.rint(canvas), 0, 255).astype(np.uint8))
         buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=92)
+        image.save(buffer, "JPEG", quality=92)
         return buffer.getvalue(), box
 
     def _place(self, random: np.random.Generator, index: int, height: int, width: int) -> tuple[Levels, Box]:
-        """The digit's ink on an empty canvas, (height, width) in [0, 1], and the box around it in pixels."""
+        """Return the digit's ink on an empty canvas, (height, width) in [0, 1], and the box around it in pixels."""
         short = min(height, width)
         size = round(random.uniform(*self.drawing.digit) * short)
         spread = self.drawing.spread * short
@@ -128,7 +130,7 @@ class Digits(Source):
 
 
 def _colours(random: np.random.Generator) -> tuple[Levels, Levels]:
-    """A dark ink and a light paper, each an RGB in 0..255, at least 90 grey levels apart."""
+    """Return a dark ink and a light paper, each an RGB in 0..255, more than 90 grey levels apart."""
     while True:
         ink, paper = random.uniform(10, 120, 3), random.uniform(185, 245, 3)
         if (paper - ink) @ (0.299, 0.587, 0.114) > 90:
@@ -136,7 +138,7 @@ def _colours(random: np.random.Generator) -> tuple[Levels, Levels]:
 
 
 def _texture(random: np.random.Generator, height: int, width: int, strength: float) -> Levels:
-    """Soft blobs of three sizes and fine grain, zero on average, (height, width, 3) in grey levels."""
+    """Return soft blobs of three sizes and fine grain, zero on average, (height, width, 3) in grey levels."""
     total = strength / 4 * random.standard_normal((height, width, 1), np.float32) * np.ones(3, np.float32)
     for cells in (2, 5, 12):
         blobs = np.clip(128 + strength / 2 * random.standard_normal((cells, cells, 3)), 0, 255).astype(np.uint8)

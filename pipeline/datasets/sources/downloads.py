@@ -1,4 +1,4 @@
-"""The source `imagenette`: torchvision's names, address and check sum."""
+"""The source `imagenette`, with torchvision's names, address and checksum."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pipeline.datasets.sources.base import Encoded, Entry, Known, Listing, Sourc
 from pipeline.errors import Failure
 from pipeline.experiment.params import Profile
 
-FOLDER = "imagenette2"  # that the archive unpacks to
+FOLDER = "imagenette2"  # the archive's top folder
 
 
 def fingerprint(root: Path) -> dict[str, Any]:
-    """What the images look like. They are downloaded if they are not there; Failure says what to fetch by hand."""
+    """Return the images' fingerprint. Download them if they are missing. Raise Failure if that fails."""
     if not (root / FOLDER).is_dir():
         _download(root)
     return folder.fingerprint(root / FOLDER)
@@ -43,48 +43,50 @@ class Imagenette(Source):
         return cls(root_of(profile.data), profile.data.limit)
 
     def missing(self) -> str:
-        """Return what is not there, and that `prepare` downloads it."""
+        """Return what is missing, and that `prepare` downloads it."""
         there = (self.root / FOLDER).is_dir()
         return "" if there else f"{self.name} is not in {self.root} yet; this downloads it: vgg-repro prepare"
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return a hash of all files' names, sizes and times. As `fingerprint`."""
+        """Return a hash of all files' names, sizes and times. See `fingerprint`."""
         return {"source": self.name, "limit": self.limit, **fingerprint(self.root)}
 
     def listing(self) -> Listing:
-        """The folder's images, the classes in the order of their WordNet ids and by their names."""
+        """Return the images, with named classes in the order of WordNet ids. Raise Failure if a part is missing."""
         from torchvision.datasets import Imagenette as Torchvision
 
         if not (self._folder.root / "val").is_dir():
             raise Failure(f"{self._folder.root} is not Imagenette as it is published: it has no folder val")
-        found = self._folder.listing()
+        listing = self._folder.listing()
         try:
             names = dict(zip(*_wnids_and_names(Torchvision(self.root, "train")), strict=True))
         except (KeyError, OSError) as error:
             raise Failure(f"{self._folder.root} is not Imagenette as it is published: {error}") from None
-        return found._replace(classes=[names.get(wnid, wnid) for wnid in found.classes], wnids=found.classes)
+        return listing._replace(classes=[names.get(wnid, wnid) for wnid in listing.classes], wnids=listing.classes)
 
     def read(self, entry: Entry) -> Encoded:
-        """The file's bytes."""
+        """Return the file's bytes. Raise Unreadable if they cannot be read."""
         return self._folder.read(entry)
 
     @property
     def _folder(self) -> folder.ImageFolder:
-        return folder.ImageFolder(self.root / FOLDER, 0.0, self.limit)  # there is a val/
+        """Return the unpacked archive as a folder of images."""
+        return folder.ImageFolder(self.root / FOLDER, 0.0, self.limit)  # val/ exists, so no share
 
 
-def _wnids_and_names(found: Any) -> tuple[list[str], list[str]]:
-    return found.wnids, [names[0] for names in found.classes]
+def _wnids_and_names(data_set: Any) -> tuple[list[str], list[str]]:
+    """Return the WordNet ids and the names of the classes of torchvision's data set."""
+    return data_set.wnids, [names[0] for names in data_set.classes]
 
 
 def _download(root: Path) -> None:
-    """Fetch and unpack Imagenette from where torchvision says it is."""
+    """Download Imagenette from torchvision's address and unpack it. Raise Failure, saying what to fetch by hand."""
     from torchvision.datasets import Imagenette as Torchvision
     from torchvision.datasets.utils import download_and_extract_archive
 
     address, md5 = Torchvision._ARCHIVES["full"]
     print(f"imagenette is not in {root}; downloading {address}", flush=True)
-    unpacking = root / ".unpacking"  # a killed one leaves nothing that looks whole
+    unpacking = root / ".unpacking"  # so that an interrupted one leaves nothing that looks complete
     try:
         root.mkdir(parents=True, exist_ok=True)
         download_and_extract_archive(address, str(root), str(unpacking), md5=md5)

@@ -1,8 +1,8 @@
-"""The source `imagefolder`: train/CLASS/* and val/CLASS/*, as nobody tidied them.
+"""The source `imagefolder`: train/CLASS/* and val/CLASS/*, in folders that may hold other things too.
 
-A file's name and its ending say nothing: what it holds is looked at when it is read. Whatever is no file to read, or
-leads out of the folder, is left out with its reason. Without val/, a part of train/ is split off by each image's
-content, so that an image stays where it is as others are added.
+A file's name and ending are not relied on: its content is examined when it is read. Whatever is not a readable file, or
+leads out of the folder, is skipped with its reason. Without val/, a part of train/ becomes validation, selected by each
+image's content, so that an image stays in its split when others are added.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from pipeline.system.atomic_files import digest
 
 HIDDEN_ONE = "hidden"
 BESIDE = "a file beside the classes' folders"
-HIDDEN = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave behind; names with a dot before them too
+HIDDEN = ("__MACOSX", "Thumbs.db", "desktop.ini")  # files of operating systems; names with a leading dot are hidden too
 
 
 class File(NamedTuple):
-    """Something in a class's folder: where it is, its class, and why it is no candidate."""
+    """An item in a class's folder: its path, its class, and the reason if it is not a candidate."""
 
     path: str  # relative to the root
     label: str
-    reason: str  # empty if it is one
+    reason: str  # why it is not a candidate; empty if it is one
     size: int = 0  # bytes
 
 
 @dataclass(frozen=True)
 class ImageFolder(Source):
-    """Images below `root`; `val_share` of them are for validation if there is no val/, `limit` a split at the most."""
+    """Images below `root`, at most `limit` per split. Without val/, a share `val_share` of them is for validation."""
 
     root: Path
     val_share: float
     limit: int | None
-    splits: tuple[Split, ...] = SPLITS  # that are looked at; without training, the classes are val's folders
+    splits: tuple[Split, ...] = SPLITS  # the splits that are read; without train, the classes are val's folders
 
     name = "imagefolder"
     about = "a folder of images of one's own"
@@ -54,27 +54,27 @@ class ImageFolder(Source):
 
     @classmethod
     def of(cls, profile: Profile) -> ImageFolder:
-        """Return the folder that the profile names. UsageError if it names none."""
+        """Return the folder that the profile names. Raise UsageError if it names none."""
         data = profile.data
         if not data.path:
             raise UsageError("data.path is missing: source imagefolder needs its folder (vgg-repro prepare --path ...)")
         return cls(root_of(data), data.val_share, data.limit, profile.splits)
 
     def missing(self) -> str:
-        """Return which folder is not there."""
+        """Return which folder is missing, or an empty string."""
         first = self.splits[0]
-        there = (self.root / first).is_dir()
-        return "" if there else f"{self.root} has no folder {first}: images lie in train/CLASS/ and val/CLASS/"
+        exists = (self.root / first).is_dir()
+        return "" if exists else f"{self.root} has no folder {first}: images lie in train/CLASS/ and val/CLASS/"
 
     def fingerprint(self) -> dict[str, Any]:
         """Return its parameters and a hash of all files' names, sizes and times."""
-        own = {"source": self.name, "limit": self.limit, "val_share": self.val_share}
-        return own | fingerprint(self.root, self.splits)
+        parameters = {"source": self.name, "limit": self.limit, "val_share": self.val_share}
+        return parameters | fingerprint(self.root, self.splits)
 
     def listing(self) -> Listing:
-        """Every file in a class's folder; classes are the folders of train/ that have any, by name.
+        """Return every file in the classes' folders. Classes are the folders of train/ that have images, by name.
 
-        Failure if there is no train/, or no two classes.
+        Raise Failure if there is no train/, or if there are fewer than two classes.
         """
         first = self.splits[0]
         train = list(_files(self.root, first))
@@ -82,7 +82,7 @@ class ImageFolder(Source):
         if first == "val":
             train, val = [], train
         elif os.path.lexists(self.root / "val"):
-            val = [_known(file, names) for file in _files(self.root, "val")]
+            val = [_mark_unknown_class(file, names) for file in _files(self.root, "val")]
         else:
             train, val = self._split_off(train)
             if lost := set(names) - {file.label for file in train}:
@@ -99,11 +99,14 @@ class ImageFolder(Source):
         return Listing([printable(name) for name in names], entries, left_out, size)
 
     def read(self, entry: Entry) -> Encoded:
-        """The file's bytes."""
+        """Return the file's bytes. Raise Unreadable if they cannot be read."""
         return Encoded(file_bytes(self.root / entry.where))
 
     def _classes(self, files: list[File], split: Split) -> list[str]:
-        """The folders of a split that have an image."""
+        """Return the names of a split's folders with candidates.
+
+        Raise Failure if a folder has only other things, or if fewer than two have candidates.
+        """
         names = sorted({file.label for file in files if file.label and not file.reason})
         for label in sorted({file.label for file in files} - {"", *names}):
             inside = [file for file in files if file.label == label and file.reason != HIDDEN_ONE]
@@ -112,12 +115,12 @@ class ImageFolder(Source):
                 what = f"but {len(inside)} other things ({inside[0].reason}): images lie in {split}/CLASS/"
                 raise Failure(f"{where} has no image that lies directly in it, {what}")
         if len(names) < 2:
-            found = f"only the class {printable(names[0])}" if names else "no class"
-            raise Failure(f"{self.root / split} has {found}: images lie in {split}/CLASS/, in two classes at least")
+            classes = f"only the class {printable(names[0])}" if names else "no class"
+            raise Failure(f"{self.root / split} has {classes}: images lie in {split}/CLASS/, in two classes at least")
         return names
 
     def _entries(self, files: list[File], names: list[str]) -> list[Entry]:
-        """The candidates; `limit` of them, one of each class in turn by a hash of their names."""
+        """Return the candidates, at most `limit`: one of each class in turn, ordered by a hash of their names."""
         labels = {name: number for number, name in enumerate(names)}
         entries = [Entry(printable(f.path), labels[f.label], f.path) for f in files if not f.reason]
         if self.limit is None or len(entries) <= self.limit:
@@ -125,15 +128,15 @@ class ImageFolder(Source):
         check_limit(self.limit, len(names))
         drawn = sorted(entries, key=lambda entry: hashlib.sha256(os.fsencode(entry.where)).digest())
         turns = Counter[int]()
-        chosen = []
+        ranked = []
         for entry in drawn:
             turns[entry.label] += 1
-            chosen.append((turns[entry.label], entry))
-        chosen.sort(key=lambda one: one[0])  # the first of each class, then the second; within a turn as drawn
-        return sorted(entry for _, entry in chosen[: self.limit])
+            ranked.append((turns[entry.label], entry))
+        ranked.sort(key=lambda pair: pair[0])  # stable: each class's first in the hashes' order, then the second
+        return sorted(entry for _, entry in ranked[: self.limit])
 
     def _split_off(self, files: list[File]) -> tuple[list[File], list[File]]:
-        """The files of train/ in two parts."""
+        """Return the files of train/ in two parts, for training and for validation."""
         print(f"{self.root} has no val/: {self.val_share:g} of its {len(files)} files go to validation, by content")
         with ThreadPoolExecutor() as pool:
             for_val = list(pool.map(self._is_for_val, files))
@@ -143,7 +146,7 @@ class ImageFolder(Source):
         return parts[0], parts[1]
 
     def _is_for_val(self, file: File) -> bool:
-        """Whether the file's content falls to validation; what cannot be read stays in train/ and is named there."""
+        """Return whether a file's content puts it in validation. Unreadable files stay in train/, which names them."""
         if file.reason:
             return False
         try:
@@ -154,61 +157,67 @@ class ImageFolder(Source):
 
 
 def file_bytes(path: Path) -> bytes:
-    """What a file holds. Unreadable if it cannot be had; Failure if the disk fails."""
+    """Return a file's content. Raise Unreadable if it cannot be read, and Failure if the disk fails."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise Unreadable((error.strerror or str(error)).lower()) from None
-    except OSError as error:  # a disk that fails, or is away: nothing that should be left out for good
+    except OSError as error:  # the disk fails or is unavailable, so the image must not be skipped for good
         raise Failure(f"{path} could not be read: {error.strerror or error}") from None
 
 
 def check_limit(limit: int, classes: int) -> None:
-    """Failure if so few images cannot have one of each class."""
+    """Raise Failure if `limit` is less than one image per class."""
     if limit < classes:
         raise Failure(f"data.limit is {limit}, less than one image of each of the {classes} classes")
 
 
 def fingerprint(root: Path, splits: Sequence[Split] = SPLITS) -> dict[str, Any]:
-    """How many files and bytes there are, and a hash of every name, size, time and mode. Failure if there is none."""
+    """Return the numbers of files and bytes, and a hash of all names, sizes, times and modes.
+
+    Raise Failure if the folder is missing.
+    """
     rows = [row for split in splits for row in _rows(root, split)]
     return {"files": len(rows), "bytes": sum(row[1] for row in rows), "listing": digest(rows)}
 
 
 def printable(name: str) -> str:
-    """A file's name that every terminal and file can show: what is no printable character becomes an escape."""
+    """Return a file's name with characters that are not printable escaped, so that it can be shown everywhere."""
     text = os.fsencode(name.replace("\\", "\\\\")).decode(errors="backslashreplace")
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def _rows(root: Path, split: str) -> Iterator[tuple[str, int, int, int]]:
-    """The name, size, time and mode of all in a split's folder."""
+    """Yield the name, size, time and mode of everything in a split's folder."""
     for label, folder in _folders(root, split):
         if isinstance(folder, str):
             yield printable(f"{split}/{label}"), 0, 0, 0
             continue
-        for one in sorted_in(folder):
+        for item in sorted_in(folder):
             try:
-                seen = one.stat() if os.path.exists(one) else one.stat(follow_symlinks=False)
+                status = item.stat() if os.path.exists(item) else item.stat(follow_symlinks=False)
             except OSError as error:
                 raise Failure(f"{folder} cannot be looked into: {error.strerror}") from None
-            yield printable(f"{split}/{label}/{one.name}"), seen.st_size, seen.st_mtime_ns, seen.st_mode
+            yield printable(f"{split}/{label}/{item.name}"), status.st_size, status.st_mtime_ns, status.st_mode
 
 
 def _files(root: Path, split: Split) -> Iterator[File]:
-    """All that lies in a split's class folders, in the order of its names."""
+    """Yield everything in a split's class folders, in the order of names."""
     real = root.resolve()
     for label, folder in _folders(root, split):
         inside = [] if isinstance(folder, str) else sorted_in(folder)
         if not inside:
             yield File(f"{split}/{label}", "", folder if isinstance(folder, str) else "an empty folder")
-        for one in inside:
-            reason = why_not(one, real)
-            yield File(f"{split}/{label}/{one.name}", label, reason, 0 if reason else _size(one))
+        for item in inside:
+            reason = why_not(item, real)
+            yield File(f"{split}/{label}/{item.name}", label, reason, 0 if reason else _size(item))
 
 
 def _folders(root: Path, split: str) -> Iterator[tuple[str, Path | str]]:
-    """What lies in a split's folder: a name, and the class's folder or why it is none."""
+    """Yield each item's name in a split's folder, and its path if it is a class's folder, or why it is none.
+
+    Raise Failure if a folder is missing, may not be entered, or leads out of `root`.
+    """
     if not os.path.isdir(root):
         raise Failure(f"data.path is {root}, and there is no such folder here")
     place, real = root / split, root.resolve()
@@ -220,36 +229,36 @@ def _folders(root: Path, split: str) -> Iterator[tuple[str, Path | str]]:
         raise Failure(f"{root} has no folder {split}: images lie in train/CLASS/ and val/CLASS/")
     if not place.resolve().is_relative_to(real):
         raise Failure(f"{place} is a link that leads out of {root}: name the folder that it leads to as data.path")
-    for one in sorted_in(place):
-        if _is_hidden(one.name):
-            yield one.name, HIDDEN_ONE
-        elif not os.path.exists(one) and one.is_symlink():
-            yield one.name, "a link that leads nowhere"
-        elif not os.path.isdir(one):
-            yield one.name, BESIDE
-        elif not leads_inside(one, real):
-            yield one.name, "a link that leads out of the data set's folder"
+    for item in sorted_in(place):
+        if _is_hidden(item.name):
+            yield item.name, HIDDEN_ONE
+        elif not os.path.exists(item) and item.is_symlink():
+            yield item.name, "a link that leads nowhere"
+        elif not os.path.isdir(item):
+            yield item.name, BESIDE
+        elif not leads_inside(item, real):
+            yield item.name, "a link that leads out of the data set's folder"
         else:
-            yield one.name, place / one.name
+            yield item.name, place / item.name
 
 
 def sorted_in(folder: Path) -> list[os.DirEntry[str]]:
-    """All in a folder, by name. Failure if it may not be looked into."""
+    """Return everything in a folder, sorted by name. Raise Failure if it may not be read."""
     try:
-        with os.scandir(folder) as found:
-            return sorted(found, key=lambda one: one.name)
+        with os.scandir(folder) as items:
+            return sorted(items, key=lambda item: item.name)
     except OSError as error:
         raise Failure(f"{folder} cannot be looked into: {error.strerror}") from None
 
 
 def why_not(file: os.DirEntry[str], root: Path) -> str:
-    """Why something in a class's folder is no candidate for an image; empty if it is one."""
+    """Return why an item in a class's folder is no candidate for an image, or an empty string if it is one."""
     if _is_hidden(file.name):
         return HIDDEN_ONE
     try:
         mode = file.stat().st_mode
     except OSError:
-        return "a link that leads nowhere" if file.is_symlink() else ""  # reading says why
+        return "a link that leads nowhere" if file.is_symlink() else ""  # reading it gives the reason
     if not leads_inside(file, root):
         return "a link that leads out of the data set's folder"
     if stat.S_ISDIR(mode):
@@ -258,23 +267,24 @@ def why_not(file: os.DirEntry[str], root: Path) -> str:
 
 
 def _size(file: os.DirEntry[str]) -> int:
+    """Return a file's size in bytes, or 0 if it cannot be examined."""
     try:
         return file.stat().st_size
-    except OSError:  # reading says why
+    except OSError:  # reading it gives the reason
         return 0
 
 
-def leads_inside(one: os.DirEntry[str], root: Path) -> bool:
-    """Whether something is no link, or a link to something below `root`, which is no link itself."""
-    return not one.is_symlink() or Path(one.path).resolve().is_relative_to(root)
+def leads_inside(item: os.DirEntry[str], root: Path) -> bool:
+    """Return whether an item is no link, or a link to something below `root`, which is not a link itself."""
+    return not item.is_symlink() or Path(item.path).resolve().is_relative_to(root)
 
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name in HIDDEN
 
 
-def _known(file: File, names: list[str]) -> File:
-    """The same file, left out if train/ does not have its class."""
+def _mark_unknown_class(file: File, names: list[str]) -> File:
+    """Return the file, marked as skipped if train/ does not have its class."""
     if file.label and not file.reason and file.label not in names:
         return file._replace(reason=f"its class is not in train/: {printable(file.label)}")
     return file

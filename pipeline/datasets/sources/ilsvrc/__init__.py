@@ -1,8 +1,8 @@
 """The source `ilsvrc2012`: the published archives as they are, or the tree that people unpack them to.
 
-Of an archive only headers are read to list it, and each image's bytes once, where they lie. Images are named as they
-are published, and come in the order of classes and names, so that archives and tree are one and the same data set.
-Classes are numbered in the order of their WordNet ids, as torchvision's and Caffe's nets have them.
+Listing an archive reads only its headers. Each image's bytes are then read once, from the archive itself. Images keep
+their published names and are in the order of classes and names, so that archives and tree are the same data set.
+Classes are numbered in the order of their WordNet ids, as in torchvision's and Caffe's nets.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from pipeline.experiment.params import Profile
 
 NAMES = {"train": re.compile(r"(n\d{8})_\d{1,9}\.jpe?g", re.ASCII | re.IGNORECASE),
          "val": re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.ASCII | re.IGNORECASE)}  # fmt: skip
-EDGE = 2**16  # bytes at each end of an archive that its fingerprint is of
+EDGE = 2**16  # bytes at each end of an archive that its fingerprint covers
 NOTHING = Compact.of([], [], {})
-Group = tuple[str, Iterable[Found]]  # a class, and its files, not yet looked for; no class where the files have none
+Group = tuple[str, Iterable[Found]]  # a class, or an empty string without one, and its files, listed when iterated
 
 
 @dataclass(frozen=True)
 class Ilsvrc(Source):
-    """ILSVRC-2012 in the folder `root`, `limit` images a split at the most, and none of another than `splits`."""
+    """ILSVRC-2012 in the folder `root`, with at most `limit` images per split, and only of `splits`."""
 
     root: Path
     limit: int | None
@@ -64,18 +64,18 @@ class Ilsvrc(Source):
         return cls(root_of(profile.data), profile.data.limit, profile.splits)
 
     def missing(self) -> str:
-        """Return which archive or folder is not there."""
+        """Return which archive or folder is missing, or an empty string."""
         try:
             return missing(self.root, self.splits)
         except Failure as reason:
             return str(reason)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return its parameters and what its archives and folders look like. As `fingerprint`."""
+        """Return its parameters and the fingerprint of its archives and folders. See `fingerprint`."""
         return {"source": self.name, "limit": self.limit, **fingerprint(self.root, self.splits)}
 
     def listing(self) -> Listing:
-        """All images. Failure if something is missing, cut short, damaged or hostile, by its name."""
+        """Return all images. Raise Failure, naming the file, if one is missing, truncated, damaged or hostile."""
         if text := missing(self.root, self.splits):
             raise Failure(text)
         kit, left_out = read_devkit(self.root), list[LeftOut]()
@@ -90,11 +90,11 @@ class Ilsvrc(Source):
             reasons.insert(0, f"data.limit is {self.limit:,}")
             check_limit(self.limit, len(wnids))
             entries = {split: all_.first_of_each(self.limit) for split, all_ in entries.items()}
-        size = sum(int(one.sizes.sum()) for one in entries.values())
+        size = sum(int(part.sizes.sum()) for part in entries.values())
         return Listing(kit.names if kit else wnids, entries, left_out, size, reasons, wnids)
 
     def read(self, entry: Entry) -> Encoded:
-        """One image's bytes and boxes."""
+        """Return one image's bytes and boxes."""
         where: Where = entry.where
         place, file = self.root / where.found.place, where.found
         data = _part(place, file) if file.offset >= 0 else file_bytes(place / file.name)
@@ -102,7 +102,7 @@ class Ilsvrc(Source):
 
 
 def missing(root: Path, splits: Sequence[Split] = SPLITS) -> str:
-    """What is not there and has to be; nothing if all is."""
+    """Return which required file is missing, or an empty string."""
     if root.is_file():
         return f"{root} is a file: name the folder that it lies in"
     if not root.is_dir():
@@ -116,7 +116,7 @@ def missing(root: Path, splits: Sequence[Split] = SPLITS) -> str:
 
 
 def _part(archive: Path, file: Found) -> bytes:
-    """The bytes of a file in an archive. Failure if they cannot be read."""
+    """Return the bytes of a file in an archive. Raise Failure if they cannot be read."""
     try:
         with archive.open("rb", buffering=0) as opened:
             opened.seek(file.offset)
@@ -129,10 +129,10 @@ def _part(archive: Path, file: Found) -> bytes:
 
 
 def fingerprint(root: Path, splits: Sequence[Split] = SPLITS) -> dict[str, Any]:
-    """What the data set looks like from outside, the same for a copy of the archives. Failure if it is not there.
+    """Return values that identify the data set, the same for a copy of the archives. Raise Failure if it is missing.
 
-    An archive is known by its length and its ends; a tree by its folders' names and times, so that a file whose
-    content alone is exchanged is not noticed: looking at 1.3 million files each time would take minutes.
+    An archive is identified by its length and its ends, and a tree by its folders' names and times. A file whose
+    content alone is replaced is not noticed, because examining 1.3 million files each time would take minutes.
     """
     if text := missing(root, splits):
         raise Failure(text)
@@ -142,11 +142,11 @@ def fingerprint(root: Path, splits: Sequence[Split] = SPLITS) -> dict[str, Any]:
     if not (root / devkit.ARCHIVE).exists():
         trees.append(root / devkit.NAME / "data")
     folders = [folder for tree in trees if tree.is_dir() for folder in (tree, *_class_folders(tree))]
-    return {"archives": files, "folders": [(str(one.relative_to(root)), one.stat().st_mtime_ns) for one in folders]}
+    return {"archives": files, "folders": [(str(path.relative_to(root)), path.stat().st_mtime_ns) for path in folders]}
 
 
 def _edges(archive: Path) -> tuple[int, str]:
-    """An archive's length and a hash of its first and last bytes."""
+    """Return an archive's length and a hash of its first and last bytes. Raise Failure if it cannot be read."""
     try:
         with archive.open("rb") as file:
             first = file.read(EDGE)
@@ -158,23 +158,24 @@ def _edges(archive: Path) -> tuple[int, str]:
 
 
 def _class_folders(tree: Path) -> list[Path]:
-    return [tree / one.name for one in sorted_in(tree) if WNID.fullmatch(one.name) and one.is_dir()]
+    """Return the folders of a tree that are named by a WordNet id."""
+    return [tree / item.name for item in sorted_in(tree) if WNID.fullmatch(item.name) and item.is_dir()]
 
 
 def _wnids(root: Path, split: Split) -> list[str]:
-    """The classes that there are archives or folders of, for a tree without a kit."""
+    """Return the classes that have an archive or a folder, for a tree without a kit."""
     return sorted({name for name, _ in _groups(root, split, []) if WNID.fullmatch(name)})
 
 
 def _training(root: Path, numbers: Mapping[str, int], left_out: list[LeftOut]) -> list[Compact]:
-    """The training images of each class in turn; what is of no class goes to `left_out`."""
+    """Return the training images of each class in turn. Add items of no class to `left_out`."""
     parts: dict[int, Compact] = {}
     boxes = _boxes(root, "train")
     for wnid, files in _groups(root, "train", left_out):
         if wnid not in numbers or numbers[wnid] in parts:
-            why = "it comes twice" if wnid in numbers else "it is no class of ILSVRC-2012"
-            left_out.append(LeftOut("train", printable(wnid), why))
-            deque(files, 0)  # looked through all the same
+            reason = "it comes twice" if wnid in numbers else "it is no class of ILSVRC-2012"
+            left_out.append(LeftOut("train", printable(wnid), reason))
+            deque(files, 0)  # read through, so that a damaged archive is still noticed
             continue
         good = _accepted("train", files, left_out, set(), wnid)
         parts[numbers[wnid]] = Compact.of(good, [numbers[wnid]] * len(good), boxes)
@@ -184,27 +185,27 @@ def _training(root: Path, numbers: Mapping[str, int], left_out: list[LeftOut]) -
 def _validation(
     root: Path, numbers: Mapping[str, int], kit: Devkit | None, left_out: list[LeftOut]
 ) -> tuple[Compact, list[str]]:
-    """The validation images, their classes from the kit or, without it, from their folders; and where both disagree."""
+    """Return the validation images, with classes from the kit or else from their folders, and where both disagree."""
     labelled: list[tuple[Found, int]] = []
-    against, seen = list[str](), set[str]()
+    wrong, seen = list[str](), set[str]()
     for wnid, files in _groups(root, "val", left_out):
-        for one in _accepted("val", files, left_out, seen):
-            label = _truth(kit, one.name) if kit else numbers.get(wnid)
+        for file in _accepted("val", files, left_out, seen):
+            label = _truth(kit, file.name) if kit else numbers.get(wnid)
             if label is None:
-                why = f"its class, {printable(wnid)}, is not in train" if wnid else "it has no ground truth"
-                left_out.append(LeftOut("val", id_of(one.name), why))
+                reason = f"its class, {printable(wnid)}, is not in train" if wnid else "it has no ground truth"
+                left_out.append(LeftOut("val", id_of(file.name), reason))
                 continue
-            labelled.append((one, label))
+            labelled.append((file, label))
             if wnid and numbers.get(wnid) != label:
-                against.append(id_of(one.name))
+                wrong.append(id_of(file.name))
     labelled.sort()
-    strange = f"{len(against)} validation images lie in folders of other classes than their ground truth's"
-    files_, labels = [one for one, _ in labelled], [label for _, label in labelled]
-    return Compact.of(files_, labels, _boxes(root, "val")), [f"{strange}, the first {against[0]}"] if against else []
+    strange = f"{len(wrong)} validation images lie in folders of other classes than their ground truth's"
+    images, labels = [file for file, _ in labelled], [label for _, label in labelled]
+    return Compact.of(images, labels, _boxes(root, "val")), [f"{strange}, the first {wrong[0]}"] if wrong else []
 
 
 def _truth(kit: Devkit, name: str) -> int | None:
-    """The class of a validation image, by its number from 1 on."""
+    """Return the class of a validation image by its number, counted from 1, or None if the kit has none."""
     number = int(id_of(name)[-8:])
     return kit.truth[number - 1] if 1 <= number <= len(kit.truth) else None
 
@@ -212,28 +213,28 @@ def _truth(kit: Devkit, name: str) -> int | None:
 def _accepted(
     split: Split, files: Iterable[Found], left_out: list[LeftOut], seen: set[str], wnid: str = ""
 ) -> list[Found]:
-    """The files named as published whose ids are not `seen` yet, in the order of ids; the others are `left_out`."""
-    found = []
-    for one in sorted(files, key=lambda one: (id_of(one.name), one.offset)):
-        matched, id = NAMES[split].fullmatch(one.name), id_of(one.name)
+    """Return the files with published names and ids not yet `seen`, in id order. Add the others to `left_out`."""
+    accepted = []
+    for file in sorted(files, key=lambda file: (id_of(file.name), file.offset)):
+        matched, id = NAMES[split].fullmatch(file.name), id_of(file.name)
         if not matched or (wnid and matched[1] != wnid):
-            left_out.append(LeftOut(split, _told(one, wnid), "not a name of ILSVRC-2012's"))
+            left_out.append(LeftOut(split, _display_path(file, wnid), "not a name of ILSVRC-2012's"))
         elif id in seen:
-            left_out.append(LeftOut(split, _told(one, wnid), "its name comes twice"))
+            left_out.append(LeftOut(split, _display_path(file, wnid), "its name comes twice"))
         else:
             seen.add(id)
-            found.append(one)
-    return found
+            accepted.append(file)
+    return accepted
 
 
-def _told(file: Found, wnid: str) -> str:
-    """Where a file lies, for people."""
+def _display_path(file: Found, wnid: str) -> str:
+    """Return a file's path as shown to people."""
     inside = f"{wnid}.tar/" if wnid and file.offset >= 0 else ""
     return printable(f"{file.place}/{inside}{file.name}")
 
 
 def _groups(root: Path, split: Split, left_out: list[LeftOut]) -> Iterator[Group]:
-    """A split's files by class, from its archive if there is one, else from its folder."""
+    """Yield a split's files by class, from its archive if there is one, or else from its folder."""
     archive = root / ARCHIVES[split]
     if not archive.exists():
         yield from _tree(root, split, left_out)
@@ -245,37 +246,38 @@ def _groups(root: Path, split: Split, left_out: list[LeftOut]) -> Iterator[Group
 
 
 def _inside(archive: Path, inner: Member | None = None) -> Iterator[Found]:
-    """The files in an archive, or in one that lies inside it."""
-    for one in members(archive, inner):
-        yield Found(PurePosixPath(one.name).name, archive.name, one.offset, one.size)
+    """Yield the files in an archive, or in the archive `inner` inside it."""
+    for member in members(archive, inner):
+        yield Found(PurePosixPath(member.name).name, archive.name, member.offset, member.size)
 
 
 def _tree(root: Path, split: Split, left_out: list[LeftOut]) -> Iterator[Group]:
-    """The class folders' files, and those that lie beside them: in val, all may."""
-    real, beside = root.resolve(), []
-    for one in sorted_in(root / split):
-        if one.is_dir() and leads_inside(one, real):
-            yield one.name, _files(root, f"{split}/{one.name}", sorted_in(root / split / one.name), left_out)
+    """Yield the files of the class folders. In val, yield those next to the folders too, where all may be."""
+    real, others = root.resolve(), []
+    for item in sorted_in(root / split):
+        if item.is_dir() and leads_inside(item, real):
+            yield item.name, _files(root, f"{split}/{item.name}", sorted_in(root / split / item.name), left_out)
         else:
-            beside.append(one)
-    found = list(_files(root, split, beside, left_out))
+            others.append(item)
+    files = list(_files(root, split, others, left_out))
     if split == "train":
-        left_out += [LeftOut(split, printable(f"{split}/{one.name}"), BESIDE) for one in found]
-    elif found:
-        yield "", found
+        left_out += [LeftOut(split, printable(f"{split}/{file.name}"), BESIDE) for file in files]
+    elif files:
+        yield "", files
 
 
 def _files(root: Path, place: str, inside: Iterable[os.DirEntry[str]], left_out: list[LeftOut]) -> Iterator[Found]:
+    """Yield the candidates among the items of a folder. Add the others to `left_out`."""
     split: Split = "train" if place.startswith("train") else "val"
     real = root.resolve()
-    for one in inside:
-        if reason := why_not(one, real):
-            left_out.append(LeftOut(split, printable(f"{place}/{one.name}"), reason))
+    for item in inside:
+        if reason := why_not(item, real):
+            left_out.append(LeftOut(split, printable(f"{place}/{item.name}"), reason))
         else:
-            yield Found(one.name, place, -1, one.stat().st_size)
+            yield Found(item.name, place, -1, item.stat().st_size)
 
 
 def _boxes(root: Path, split: Split) -> dict[str, Fractions]:
-    """A split's boxes by their images' ids; none if their archive is not there."""
+    """Return a split's boxes by image id, empty if their archive is missing."""
     archive = root / BOXES[split]
     return dict(read_boxes(archive)) if archive.exists() else {}

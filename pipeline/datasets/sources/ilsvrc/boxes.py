@@ -1,4 +1,4 @@
-"""ILSVRC-2012's boxes around objects: one small XML file an image, in two archives."""
+"""ILSVRC-2012's boxes around objects: one small XML file per image, in two archives."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Fractions = tuple[Box, ...]  # boxes in fractions of an image's width and height
 
 
 def read_boxes(archive: Path) -> Iterator[tuple[str, Fractions]]:
-    """An image's name without its ending, and its boxes, for each annotation. Failure names one that is broken."""
+    """Yield each annotation's image name, without its ending, and boxes. Raise Failure, naming it, if one is broken."""
     for name, content in compressed_members(archive):
         if not name.endswith(".xml"):
             continue
         try:
-            if b"<!" in content:  # entities, which may grow without end
+            if b"<!" in content:  # entity declarations, whose expansion may be unbounded
                 raise ValueError("it declares things of its own")
             yield PurePosixPath(name).stem, tuple(_fractions(fromstring(content)))
         except (ParseError, ValueError, LookupError) as error:
@@ -34,22 +34,23 @@ def read_boxes(archive: Path) -> Iterator[tuple[str, Fractions]]:
 
 
 def in_pixels(fractions: Fractions, encoded: bytes) -> tuple[Box, ...]:
-    """The boxes in pixels of their image; none if it is no image."""
+    """Return the boxes in pixels of their image, or none if it cannot be opened."""
     if not fractions:
         return ()
     try:
-        with Image.open(io.BytesIO(encoded)) as picture:
-            width, height = picture.size
-    except Exception as error:  # Pillow's readers raise anything; whoever looks at the image itself says what is wrong
+        with Image.open(io.BytesIO(encoded)) as image:
+            width, height = image.size
+    except Exception as error:  # Pillow's readers raise any exception; checking the image reports it later
         check(error)
         return ()
     return tuple((left * width, top * height, right * width, bottom * height) for left, top, right, bottom in fractions)
 
 
 def _fractions(annotation: Element) -> Iterator[Box]:
-    """The boxes that have an inside, held to the image: some lie partly outside of it, or backwards.
+    """Yield the boxes with a positive area, clipped to the image: some are partly outside of it or reversed.
 
-    They are measured by the annotation's own idea of the image's size, which is not always the image's.
+    They are relative to the image size in the annotation, which is not always the real one. Raise ValueError if the
+    annotation is broken.
     """
     width, height = (float(_text(annotation, f"size/{side}")) for side in ("width", "height"))
     if width < 1 or height < 1:
@@ -63,7 +64,8 @@ def _fractions(annotation: Element) -> Iterator[Box]:
 
 
 def _text(element: Element, path: str) -> str:
-    found = element.findtext(path)
-    if found is None:
+    """Return the text of a child element. Raise ValueError if there is none."""
+    text = element.findtext(path)
+    if text is None:
         raise ValueError(f"it has no {path}")
-    return found
+    return text

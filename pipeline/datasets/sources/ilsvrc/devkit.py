@@ -1,7 +1,7 @@
-"""ILSVRC-2012's development kit: its classes, how many training images each has, and validation's ground truth.
+"""ILSVRC-2012's development kit: its classes, their numbers of training images, and validation's ground truth.
 
-The kit numbers its classes by an ILSVRC2012_ID of its own. Nets, torchvision's and Caffe's too, number them in the
-order of their WordNet ids; so does everything here, and the kit's numbers go no further than this file.
+The kit numbers its classes by its own ILSVRC2012_ID. Nets, including torchvision's and Caffe's, number them in the
+order of their WordNet ids. So does this project: the kit's numbers are used only in this file.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ FIELDS = ("ILSVRC2012_ID", "WNID", "words", "num_train_images", "num_children")
 
 
 class Synset(NamedTuple):
-    """A class."""
+    """A class in the kit's table."""
 
-    id: int  # the kit's
+    id: int  # the kit's number
     wnid: str
-    words: str  # its names
-    images: int  # for training
+    words: str  # the names
+    images: int  # number of training images
 
 
 class Devkit(NamedTuple):
-    """What the kit says, classes in the order of their WordNet ids."""
+    """The kit's contents, with classes in the order of their WordNet ids."""
 
     wnids: list[str]
-    names: list[str]  # for people; where two classes have the same one, with their WordNet ids
-    train_images: list[int]  # published, of each class
-    truth: list[int]  # of validation image 1, 2, ...: its class, counted from 0
+    names: list[str]  # for people; a name shared by two classes has the WordNet id added
+    train_images: list[int]  # published number of each class
+    truth: list[int]  # the class, counted from 0, of validation image 1, 2, ...
 
 
 def read_devkit(root: Path) -> Devkit | None:
-    """The kit in `root`, as an archive or unpacked; none if it is not there. Failure if it is not as published."""
+    """Return the kit in `root`, from its archive or folder, or None. Raise Failure if it is not as published."""
     where = place(root)
     if where is None:
         return None
@@ -55,21 +55,21 @@ def read_devkit(root: Path) -> Devkit | None:
         synsets = _synsets(files[META])
         name = TRUTH
         return _devkit(synsets, files[TRUTH])
-    except Exception as error:  # a broken table raises anything
+    except Exception as error:  # a broken table raises any exception
         if ran_out(error):
             raise
         raise Failure(f"{where}: {name} is not as published ({error!r:.200}); fetch {ARCHIVE} again") from None
 
 
 def place(root: Path) -> Path | None:
-    """Where in `root` the kit is: its archive, else its folder."""
+    """Return the path of the kit in `root`: its archive, or else its folder, or None."""
     if (root / ARCHIVE).exists():
         return root / ARCHIVE
     return root / NAME if (root / NAME).is_dir() else None
 
 
 def _files(where: Path) -> dict[str, bytes]:
-    """The two files that matter, as far as they are there."""
+    """Return the contents of the two files that are used, as far as they exist."""
     if where.name == ARCHIVE:
         inside = ((name.partition("/")[2], content) for name, content in compressed_members(where))
         return {name: content for name, content in inside if name in (META, TRUTH)}
@@ -77,30 +77,31 @@ def _files(where: Path) -> dict[str, bytes]:
 
 
 def _devkit(synsets: list[Synset], truth: bytes) -> Devkit:
-    number = {one.id: label for label, one in enumerate(synsets)}
-    first = [one.words.split(", ")[0] for one in synsets]
-    often = Counter(first)
+    """Return the kit from its classes, in order, and the text of its ground truth."""
+    number = {synset.id: label for label, synset in enumerate(synsets)}
+    first = [synset.words.split(", ")[0] for synset in synsets]
+    counts = Counter(first)
     return Devkit(
-        [one.wnid for one in synsets],
-        [f"{name} ({one.wnid})" if often[name] > 1 else name for name, one in zip(first, synsets, strict=True)],
-        [one.images for one in synsets],
+        [synset.wnid for synset in synsets],
+        [f"{name} ({synset.wnid})" if counts[name] > 1 else name for name, synset in zip(first, synsets, strict=True)],
+        [synset.images for synset in synsets],
         [number[int(line)] for line in truth.decode("ascii").split()],
     )
 
 
 def _synsets(meta: bytes) -> list[Synset]:
-    """The kit's classes by WordNet id. ValueError if there is none, or one twice."""
-    (found,) = run_tasks(_table, [meta], 2, f"reading {META}")  # in a process of its own: a broken one may end it
-    if not found or any(len({one[i] for one in found}) < len(found) for i in (0, 1)):
+    """Return the kit's classes, sorted by WordNet id. Raise ValueError if there is none, or one is there twice."""
+    (synsets,) = run_tasks(_table, [meta], 2, f"reading {META}")  # in its own process, which a broken file may crash
+    if not synsets or any(len({synset[i] for synset in synsets}) < len(synsets) for i in (0, 1)):
         raise ValueError("it has no classes, or one of them twice")
-    return sorted(found, key=lambda one: one.wnid)
+    return sorted(synsets, key=lambda synset: synset.wnid)
 
 
-def _table(meta: bytes, again: bool) -> list[Synset]:
-    """The synsets without children: those above them in WordNet are no classes."""
+def _table(meta: bytes, crashed: bool) -> list[Synset]:
+    """Return the synsets without children. Those above them in WordNet are no classes. `crashed` is not used."""
     from scipy.io import loadmat
 
     structs = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"].reshape(-1)
-    columns = [[getattr(one[field], "item", lambda value=one[field]: value)() for one in structs] for field in FIELDS]
+    columns = [[getattr(row[field], "item", lambda value=row[field]: value)() for row in structs] for field in FIELDS]
     rows = zip(*columns, strict=True)
     return [Synset(int(id), str(wnid), str(words), int(images)) for id, wnid, words, images, below in rows if not below]

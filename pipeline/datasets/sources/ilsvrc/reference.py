@@ -1,4 +1,4 @@
-"""ILSVRC-2012 as it was published: its archives, its counts; and how far a data set departs from that."""
+"""ILSVRC-2012 as published: its archives and counts, and how a data set departs from them."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ ARCHIVES: dict[Split, str] = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVR
 IMAGES: dict[Split, int] = {"train": 1_281_167, "val": 50_000}
 CALLED: dict[Split, str] = {"train": "training", "val": "validation"}
 CLASSES = 1000
-OF_A_CLASS = (732, 1300)  # training images, the fewest and the most
-BYTES = 154_600_000_000  # of the two archives of images
-SAID = 3  # classes named, of those whose number of images is wrong
+OF_A_CLASS = (732, 1300)  # training images: the smallest and the largest number
+BYTES = 154_600_000_000  # of the two archives of images, together
+NAMED = 3  # at most this many classes of wrong size are named
 
 
 def departures(kit: Devkit | None, wnids: Sequence[str], counts: Sequence[int] | None, val: int) -> list[str]:
-    """Why a data set is not a plain ILSVRC-2012: nothing if it is, by its classes and counts.
+    """Return why a data set is not a plain ILSVRC-2012 by its classes and counts; empty if it is one.
 
-    `counts` has the number of training images of each of the classes `wnids`, or is none where nobody looks at those;
+    `counts` has the number of training images of each of the classes `wnids`, or is None if they are not examined.
     `val` is the number of validation images.
     """
-    found = []
+    reasons = []
     if len(wnids) != CLASSES:
-        found.append(f"{len(wnids)} classes, not {CLASSES}")
+        reasons.append(f"{len(wnids)} classes, not {CLASSES}")
     for split, images in zip(SPLITS, (None if counts is None else sum(counts), val), strict=True):
         if images is not None and images != IMAGES[split]:
-            found.append(f"{images:,} {CALLED[split]} images, not {IMAGES[split]:,}")
-    wrong = [_wrong(wnid, images, kit.train_images[i] if kit else None)
+            reasons.append(f"{images:,} {CALLED[split]} images, not {IMAGES[split]:,}")
+    wrong = [_wrong_count(wnid, images, kit.train_images[i] if kit else None)
              for i, (wnid, images) in enumerate(zip(wnids, counts or (), strict=counts is not None))]  # fmt: skip
     wrong = [text for text in wrong if text]
-    return found + wrong[:SAID] + [f"{len(wrong) - SAID} more classes of wrong size"] * (len(wrong) > SAID)
+    return reasons + wrong[:NAMED] + [f"{len(wrong) - NAMED} more classes of wrong size"] * (len(wrong) > NAMED)
 
 
-def _wrong(wnid: str, images: int, published: int | None) -> str:
-    """What is wrong with a class's number of images; nothing if it is right."""
+def _wrong_count(wnid: str, images: int, published: int | None) -> str:
+    """Return how a class's number of images is wrong, or an empty string if it is right."""
     if published is not None and images != published:
         return f"{wnid} has {images} training images, not {published}"
     low, high = OF_A_CLASS

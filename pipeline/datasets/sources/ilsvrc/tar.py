@@ -1,4 +1,4 @@
-"""Tar archives read where they lie: members by name, place and size, nothing unpacked, what is wrong named."""
+"""Tar archives read in place: members by name, offset and size. Nothing is unpacked, and errors name the member."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pipeline.datasets.sources.folder import printable
 from pipeline.errors import Failure
 from pipeline.system.memory import check
 
-PADDING = 2**20  # bytes of zeros behind the last member, at the most: as a rule below 10240
-LARGEST = 2**27  # bytes of a member of a compressed archive: those that are read whole are small
+PADDING = 2**20  # largest number of zero bytes after the last member; usually below 10240
+LARGEST = 2**27  # largest size in bytes of a compressed archive's member; each is read whole
 KINDS = {
     tarfile.SYMTYPE: "a symbolic link",
     tarfile.LNKTYPE: "a hard link",
@@ -23,7 +23,7 @@ KINDS = {
     tarfile.BLKTYPE: "a device",
     tarfile.FIFOTYPE: "a pipe",
 }
-# what tarfile and zlib raise for an archive that is not whole
+# errors of tarfile and zlib for an incomplete archive
 BROKEN = (tarfile.TarError, zlib.error, EOFError, OverflowError, ValueError, RecursionError)
 
 
@@ -31,27 +31,27 @@ class Member(NamedTuple):
     """A file in an archive."""
 
     name: str  # without a leading ./
-    offset: int  # of its bytes, in the archive's file
+    offset: int  # of its bytes in the archive's file
     size: int  # bytes
 
 
 def members(archive: Path, inside: Member | None = None) -> Iterator[Member]:
-    """The files in a tar, or in the tar that lies `inside` it; only headers are read.
+    """Yield the files in a tar, or in the tar `inside` it. Only headers are read.
 
-    Failure, naming the archive and the member, if one is a link or leads out of the archive, and if the archive is
-    cut short or damaged.
+    Raise Failure, naming the archive and the member, if a member is a link or leads out of the archive, or if the
+    archive is truncated or damaged.
     """
     title = f"{archive}: {printable(inside.name)}" if inside else str(archive)
     with _opened(archive) as file:
         if inside is None:
             yield from _walk(file, title, marked=True)
         else:
-            for one in _walk(_Window(file, inside.offset, inside.size), title, marked=False):
-                yield one._replace(offset=inside.offset + one.offset)
+            for member in _walk(_Window(file, inside.offset, inside.size), title, marked=False):
+                yield member._replace(offset=inside.offset + member.offset)
 
 
 def compressed_members(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """The files in a compressed tar by their names, each with its bytes. Failure as for `members`."""
+    """Yield the names and bytes of the files in a compressed tar. Raise Failure as `members` does."""
     title = str(archive)
     try:
         with _opened(archive) as file, gzip.open(file) as plain, tarfile.open(fileobj=plain, mode="r:") as tar:
@@ -77,14 +77,15 @@ def compressed_members(archive: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _opened(archive: Path) -> IO[bytes]:
+    """Return the archive, opened. Raise Failure if it cannot be read."""
     try:
-        return archive.open("rb", buffering=0)  # a buffer would read a sixteenth of all images for their headers
+        return archive.open("rb", buffering=0)  # a buffer would read 1/16 of all image data just for the headers
     except OSError as error:
         raise Failure(f"{archive} cannot be read: {error.strerror}") from None
 
 
 def _walk(file: Any, title: str, marked: bool) -> Iterator[Member]:
-    """The files whose headers stand in `file`, one after the other; at its end there is a mark or, at times, none."""
+    """Yield the files whose headers are in `file`, in order. The tar ends with a mark, optional if not `marked`."""
     last, end, reason, length = "its beginning", 0, "", file.seek(0, io.SEEK_END)
     try:
         file.seek(0)
@@ -104,7 +105,7 @@ def _walk(file: Any, title: str, marked: bool) -> Iterator[Member]:
 
 
 def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
-    """The next member; none of those before is kept. ReadError if its header leads backwards."""
+    """Return the next member; earlier ones are not kept in memory. Raise ReadError if its header leads backwards."""
     info = tar.next()
     tar.members.clear()  # type: ignore[attr-defined]
     if info is not None and (info.size < 0 or tar.offset < info.offset_data):
@@ -113,21 +114,21 @@ def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
 
 
 def _check_end(file: Any, end: int, title: str, last: str, marked: bool, reason: str) -> None:
-    """Failure if there was a `reason` to stop, or if there is no tar's end at the byte `end`: zeros, and no more.
+    """Raise Failure if there was a `reason` to stop, or if the tar does not end at byte `end` with nothing but zeros.
 
-    A tar inside another may do without, for the outer one knows its length.
+    A tar inside another may lack the zeros, because the outer one has its length.
     """
     length = file.seek(0, io.SEEK_END)
     if end > length or (marked and length - end < tarfile.BLOCKSIZE) or 0 < length - end < tarfile.BLOCKSIZE:
         raise Failure(f"{title} is cut short at byte {length:,}, after {last}; fetch it again")
     file.seek(end)
     if reason or length - end > PADDING or any(file.read(length - end)) or not end:
-        why = f": {reason}" if reason else ""
-        raise Failure(f"{title} is damaged at byte {end:,}, after {last}{why}; fetch it again")
+        suffix = f": {reason}" if reason else ""
+        raise Failure(f"{title} is damaged at byte {end:,}, after {last}{suffix}; fetch it again")
 
 
 def _is_file(info: tarfile.TarInfo, title: str) -> bool:
-    """Whether a member is a file, not a folder. Failure for what does not belong into a data set."""
+    """Return whether a member is a file, not a folder. Raise Failure if it is a link, a device or leads outside."""
     name, parts = printable(info.name), info.name.split("/")
     if info.name.startswith("/") or ".." in parts:
         raise Failure(f"{title} is refused: its member {name} leads out of the archive")
@@ -140,28 +141,29 @@ def _is_file(info: tarfile.TarInfo, title: str) -> bool:
 
 
 def _plain(name: str) -> str:
+    """Return a member's name without a leading ./"""
     return name.removeprefix("./")
 
 
 class _Window(io.RawIOBase):
-    """A part of a file as a file of its own."""
+    """A part of a file, readable as a separate file."""
 
     def __init__(self, file: IO[bytes], start: int, size: int) -> None:
         self.file, self.start, self.size, self.at = file, start, size, 0
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place in the part."""
+        """Set the position in the part, and return it."""
         self.at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.size}[whence]
         return self.at
 
     def tell(self) -> int:
-        """Where in the part the next byte is read."""
+        """Return the position in the part of the next byte."""
         return self.at
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes, at most up to the part's end."""
-        left = max(self.size - self.at, 0)
+        """Return the next bytes, at most up to the part's end."""
+        remaining = max(self.size - self.at, 0)
         self.file.seek(self.start + self.at)
-        found = self.file.read(left if size < 0 else min(size, left))
-        self.at += len(found)
-        return found
+        data = self.file.read(remaining if size < 0 else min(size, remaining))
+        self.at += len(data)
+        return data
