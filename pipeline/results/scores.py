@@ -40,7 +40,7 @@ class Scores:
             return None
 
     def array(self, run: str, mode: str, name: str) -> NDArray[Any]:
-        """Return an array of a score file: `labels` (images,) or posteriors (images, K) at a Q. Failure if broken."""
+        """Return a score file's `labels` (images,) or posteriors (images, K) at a Q. Raise Failure if it is broken."""
         path = posteriors(run, mode)
         try:
             with np.load(path) as arrays:  # lazy: only the arrays that are accessed are read
@@ -87,7 +87,7 @@ def average(row: TableRow, scores: Scores) -> tuple[NDArray[np.float64], NDArray
 
 
 def _add(total: NDArray[np.float64], array: NDArray[Any], row: TableRow) -> None:
-    """Add an array to `total` in place, so that it is freed before the next one is read. Failure if shapes differ."""
+    """Add an array to `total` in place, to free it before the next is read. Raise Failure for another shape."""
     if array.shape != total.shape:
         raise Failure(f"the scores of {', '.join(row.runs)} are of different images; score them again")
     total += array

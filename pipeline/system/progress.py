@@ -20,7 +20,7 @@ class Progress:
     def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, done
         self.note = ""
-        self.first, self.started, self.said = done, time.monotonic(), time.monotonic()
+        self.first, self.started, self.shown = done, time.monotonic(), time.monotonic()
         self.every = _interval()
         self.bar = _bar(unit) if sys.stdout.isatty() else None
 
@@ -43,7 +43,7 @@ class Progress:
         self.note = self.note if note is None else note
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, note=self.note, rate=f"{self.rate():.0f} {self.unit}/s")
-        elif time.monotonic() - self.said > self.every:
+        elif time.monotonic() - self.shown > self.every:
             self._say()
 
     def say(self, text: str) -> None:
@@ -58,7 +58,7 @@ class Progress:
         return (self.done - self.first) / max(time.monotonic() - self.started, 1e-9)
 
     def _say(self) -> None:
-        self.said = time.monotonic()
+        self.shown = time.monotonic()
         rate = self.rate()
         left = f", {duration((self.total - self.done) / rate)} left" if rate > 0 and self.done < self.total else ""
         note = f", {self.note}" if self.note else ""
