@@ -1,23 +1,23 @@
-"""The expected failures; `cli.main` turns each into one message and its exit code."""
+"""Expected failures. `cli.main` turns each into one message and an exit code."""
 
 
 class Failure(Exception):
-    """The work could not be done."""
+    """An error that stops the work."""
 
     code = 1
 
 
 class UsageError(Failure):
-    """What was asked for makes no sense."""
+    """A request that makes no sense."""
 
     code = 2
 
 
 class NoMemory(Failure):
-    """Memory has run out."""
+    """A failure because memory ran out."""
 
 
 class Interrupted(Failure):
-    """Somebody asked for an end; what was done so far is kept."""
+    """An interruption that somebody asked for. The results so far are kept."""
 
     code = 130

@@ -1,1 +1,1 @@
-"""What is asked for: parameters, the grid of runs and scores, targets, paths, the paper's numbers."""
+"""The requested experiment: parameters, the grid of runs and scores, targets, paths, the paper's numbers."""

@@ -1,4 +1,4 @@
-"""The grid: which rows the paper's tables have, and which runs, modes and test scales each row needs (section 4)."""
+"""The grid: the rows of the paper's tables, and the runs, modes and test scales that each row needs (section 4)."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ TITLES = {
     "table7": "Comparison with the state of the art in ILSVRC classification",
     "shallow": "A shallow net of 5x5 filters against B of 3x3",
 }
-CENTRE_SCALE = 256  # section 4.1 compares at a centre crop; the field's custom is a smallest side of 256
+CENTRE_SCALE = 256  # section 4.1 compares on a centre crop; by convention the smallest side is 256
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """One printed row: what it is called, what makes it, and the paper's errors in per cent."""
+    """A row of a printed table: its label, its runs and modes, and the paper's errors in per cent."""
 
     label: Mapping[str, str]  # column to text, as printed
     runs: tuple[str, ...]  # averaged; empty for other people's rows
@@ -37,36 +37,36 @@ class TableRow:
     paper: Mapping[str, float | None] = field(default_factory=dict)
 
     def needs(self) -> Iterator[tuple[str, str]]:
-        """The scores (run, mode) that the row is computed from."""
+        """Yield the scores (run, mode) that the row is computed from."""
         for run in self.runs:
             for mode in self.modes:
                 yield run, mode
 
 
 def single_scale(run: Run) -> int:
-    """Q of the single-scale evaluation, paper's pixels: S, or the middle of a jittered S (section 4.1)."""
+    """Return Q of the single-scale evaluation, in the paper's pixels: S, or the middle of a jittered S (4.1)."""
     low, high = run.scales
     return (low + high) // 2
 
 
 def multi_scales(run: Run) -> tuple[int, int, int]:
-    """The three Q of the multi-scale evaluation: S and 32 beside it, or a jittered S's ends and middle (4.2)."""
+    """Return the three Q of the multi-scale evaluation: S and S +- 32, or a jittered S's ends and middle (4.2)."""
     low, high = run.scales
     return (low - 32, low, low + 32) if low == high else (low, (low + high) // 2, high)
 
 
 def scales_of(run: Run, mode: str) -> tuple[int, ...]:
-    """Every Q at which `mode` is scored for `run`, paper's pixels."""
+    """Return every Q at which `mode` is scored for `run`, in the paper's pixels."""
     return (CENTRE_SCALE,) if mode == "centre" else multi_scales(run)
 
 
 def rows(table: str, params: Params) -> list[TableRow]:
-    """The rows of table3 ... table7 and shallow, with the runs of `params` that stand for them."""
+    """Return the rows of table3 ... table7 and shallow, with the matching runs of `params`."""
     return list(_READERS[table](params)) if table in _READERS else []
 
 
 def printed(table: str) -> list[dict[str, str]]:
-    """The paper's table as it is printed, a dict a row."""
+    """Return the paper's printed table, one dict per row."""
     with (PRINTED / f"{table}.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -110,19 +110,19 @@ def _errors(row: Mapping[str, str]) -> dict[str, float | None]:
 
 
 def figures(params: Params, run: str, record: Mapping[str, Any]) -> Iterator[tuple[str, int, list[dict[str, str]]]]:
-    """What others have published of the net in a run's place, told by its `record`: mode, Q, and the rows of that."""
-    said = record["input"]
-    unit = all(abs(one * 255 / said["range"] - 1) < 1e-6 for one in said["deviation"])
-    whose = "authors" if unit else "torchvision"  # as it was trained: the authors divide by nothing
+    """Yield mode, Q and rows of the published errors for the imported net of `run`, identified by its `record`."""
+    convention = record["input"]
+    unit = all(abs(std * 255 / convention["range"] - 1) < 1e-6 for std in convention["deviation"])
+    whose = "authors" if unit else "torchvision"  # the authors trained without dividing by a standard deviation
     rows = [row for row in printed("published_nets") if (row["net"], row["whose"]) == (params.runs[run].net, whose)]
     for mode, scale in sorted({(row["mode"], row["test_scale"]) for row in rows}):  # the centre crop first
         yield mode, int(scale), [row for row in rows if (row["mode"], row["test_scale"]) == (mode, scale)]
 
 
 def find_run(params: Params, net: str, scale: str) -> str:
-    """The run of `net` trained in all layers at the printed `scale`; UsageError if the grid has none."""
-    wanted = tuple(int(side) for side in scale.split("-"))
+    """Return the run of `net` trained in all layers at the printed `scale`. Raise UsageError if the grid has none."""
+    sides = tuple(int(side) for side in scale.split("-"))
     for name, run in params.runs.items():
-        if run.net == net and run.layers == "all" and run.scales == (wanted[0], wanted[-1]):
+        if run.net == net and run.layers == "all" and run.scales == (sides[0], sides[-1]):
             return name
     raise UsageError(f"params.yaml has no run of net {net} at S = {scale}, which the paper's tables need")

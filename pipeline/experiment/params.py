@@ -1,4 +1,4 @@
-"""params.yaml as typed values."""
+"""The content of params.yaml as typed values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ NetName = Literal["A", "A-LRN", "B", "C", "D", "E", "shallow"]
 RecipeName = Literal["scratch", "warm", "finetune", "jitter"]
 Device = Literal["auto", "cpu", "gpu"]
 Precision = Literal["float32", "tf32", "bfloat16"]
-Origin = Literal["trained", "published"]  # of the weights that are scored
+Origin = Literal["trained", "published"]  # of the scored weights
 Split = Literal["train", "val"]
 NETS: tuple[str, ...] = get_args(NetName)
-ROUNDING = ("threads", "device", "processes")  # of train and score: they change results by rounding alone
-RANDOM = "random-"  # an init of random-NET is that net's random weights
-CROP = 224  # section 2.1, paper's pixels
+ROUNDING = ("threads", "device", "processes")  # keys of train and score that affect rounding only
+RANDOM = "random-"  # an init of random-NET means that net's random weights
+CROP = 224  # section 2.1, in the paper's pixels
 
 
 def _tuple(value: object) -> object:
@@ -36,7 +36,7 @@ def _fraction(value: object) -> object:
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Few = Annotated[int, Field(gt=0, le=4096)]  # threads or processes
-Processes = Literal["auto"] | Few  # auto: one a GPU
+Processes = Literal["auto"] | Few  # auto: one per GPU
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # half of a Philox key
 PositiveFloat = Annotated[float, Field(gt=0)]
 Proportion = Annotated[float, Field(ge=0, lt=1)]
@@ -48,7 +48,7 @@ Three = Annotated[tuple[float, float, float], BeforeValidator(_tuple)]
 
 
 class Block(BaseModel):
-    """A block of params.yaml: no unknown key, no silent conversion, no change afterwards."""
+    """A block of params.yaml without unknown keys, silent conversions or later changes."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False
@@ -56,7 +56,7 @@ class Block(BaseModel):
 
 
 class Run(Block):
-    """One row of the grid: a net trained at one scale S, or a range of them, from some initial weights."""
+    """A row of the grid: a net trained from given initial weights at one scale S or a range of scales."""
 
     net: NetName
     scale: Positive | Pixels
@@ -66,24 +66,24 @@ class Run(Block):
 
     @property
     def scales(self) -> tuple[int, int]:
-        """The smallest and the largest S, paper's pixels."""
+        """Return the smallest and the largest S, in the paper's pixels."""
         return self.scale if isinstance(self.scale, tuple) else (self.scale, self.scale)
 
 
 class Import(Block):
-    """A published net's file, and what is said of it that its kind does not say (vgg-repro weights import)."""
+    """A published net's file, and the facts that its format does not determine (vgg-repro weights import)."""
 
     file: Annotated[str, Field(min_length=1)]
     channels: Literal["RGB", "BGR"] | None = None
     range: Literal[1, 255] | None = None
     mean: Three | None = None  # in the order of the channels and in the range
     deviation: Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], BeforeValidator(_tuple)] | None = None
-    class_map: str | None = None  # a file
+    class_map: str | None = None  # path of a file
     class_map_sha256: str | None = None
 
 
 class Digits(Block):
-    """How the digits of source `digits` are drawn; lengths in the paper's pixels."""
+    """The drawing parameters of source `digits`; lengths are in the paper's pixels."""
 
     seed: Seed
     canvas: Pixels
@@ -103,7 +103,7 @@ class Data(Block):
 
 
 class Prepare(Block):
-    """How a source becomes shards."""
+    """The parameters that turn a source into shards."""
 
     rescale: Literal["train", "none"]
     quality: Annotated[int, Field(ge=1, le=100)]
@@ -130,17 +130,17 @@ class Net(Block):
     input_scale: PositiveFloat
 
     def pixels(self, paper: int) -> int:
-        """A length in the paper's pixels, in this profile's whole pixels."""
+        """Convert a length from the paper's pixels to this profile's whole pixels."""
         return round(paper * self.size_ratio)
 
     @property
     def crop(self) -> int:
-        """The side of the training crop in this profile's pixels."""
+        """Return the side of the training crop, in this profile's pixels."""
         return self.pixels(CROP)
 
 
 class Train(Block):
-    """What all four kinds of training share (section 3.1)."""
+    """The parameters that all four kinds of training share (section 3.1)."""
 
     seed: Seed
     batch: Positive
@@ -157,12 +157,12 @@ class Train(Block):
 
     @property
     def shaping(self) -> dict[str, Any]:
-        """What of it shapes a run: all but ROUNDING."""
+        """Return the values that shape a run: all except ROUNDING."""
         return self.model_dump(mode="json", exclude=set(ROUNDING))
 
 
 class Recipe(Block):
-    """What differs between the kinds of training."""
+    """The parameters that differ between the kinds of training."""
 
     learning_rate: PositiveFloat
     epochs: Positive
@@ -170,7 +170,7 @@ class Recipe(Block):
 
 
 class Score(Block):
-    """How the evaluations of section 3.2 are computed."""
+    """The parameters of the evaluations in section 3.2."""
 
     mean: Literal["before_softmax", "after_softmax"]
     batch: Positive
@@ -181,7 +181,7 @@ class Score(Block):
 
 
 class Profile(Block):
-    """One size of the whole experiment; without `train` it scores published nets alone."""
+    """A size of the whole experiment. Without `train` it only scores published nets."""
 
     data: Data
     prepare: Prepare
@@ -192,19 +192,19 @@ class Profile(Block):
 
     @property
     def training(self) -> Train:
-        """The block `train`. Failure if this profile trains nothing."""
+        """Return the block `train`. Raise Failure if this profile has none."""
         if self.train is None:
             raise Failure("the profile in force trains nothing, it scores published nets: see docs/published-nets.md")
         return self.train
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """The images that it needs: nobody trains, nobody needs training images."""
+        """Return the splits that the profile needs. Without training, the training images are not needed."""
         return ("val",) if self.train is None else ("train", "val")
 
 
 class Method(Block):
-    """A number for each step of the method, raised when a change of its code changes results."""
+    """The version number of each step of the method. It is raised when a code change changes results."""
 
     prepare: Positive
     published: Positive
@@ -214,7 +214,7 @@ class Method(Block):
 
 
 class Params(Block):
-    """All of params.yaml."""
+    """The whole of params.yaml."""
 
     profile: str
     weights: Origin
@@ -227,10 +227,10 @@ class Params(Block):
 
     @property
     def active(self) -> Profile:
-        """The profile in force."""
+        """Return the active profile."""
         return self.profiles[self.profile]
 
     @property
     def largest_scale(self) -> int:
-        """The largest S of the grid, paper's pixels."""
+        """Return the largest S of the grid, in the paper's pixels."""
         return max(run.scales[1] for run in self.runs.values())

@@ -1,4 +1,4 @@
-"""Single values of params.yaml, set from the command line: ruamel.yaml keeps its comments and layout."""
+"""Edits of single values in params.yaml from the command line. ruamel.yaml preserves its comments and layout."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from pipeline.experiment.paths import PARAMS
 from pipeline.experiment.validation import parse
 from pipeline.system.atomic_files import whole
 
-WIDTH = 10**6  # characters: nothing is wrapped
+WIDTH = 10**6  # characters, so that no line is wrapped
 
 
 class _Representer(RoundTripRepresenter):
-    """Writes null as a word, where ruamel.yaml leaves its place empty."""
+    """A representer that writes the word null, where ruamel.yaml writes nothing."""
 
 
 _Representer.add_representer(type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null"))
 
 
 def set_values(values: Mapping[str, str | None], place: tuple[str, ...], path: Path = PARAMS) -> bool:
-    """Set `values` in the block at `place` and return whether that changed anything.
+    """Set `values` in the block at `place`. Return True if that changed anything.
 
-    UsageError, and nothing is written, if the file is not right or would not be right afterwards.
+    Raise UsageError and write nothing if the file is invalid or would be invalid afterwards.
     """
     text = _edited(values, place, path)
     if parse(text.encode(), path) == parse(path.read_bytes(), path):
@@ -47,7 +47,7 @@ def set_values(values: Mapping[str, str | None], place: tuple[str, ...], path: P
 def with_row(block: str, name: str, values: Mapping[str, Any], path: Path = PARAMS) -> str:
     """Return the text of params.yaml with the row `name` of a top-level block set to `values`, on one line.
 
-    UsageError if the file is not right or would not be right afterwards.
+    Raise UsageError if the file is invalid or would be invalid afterwards.
     """
     text = _edited({name: dict(values)}, (block,), path)
     parse(text.encode(), path)
@@ -55,8 +55,8 @@ def with_row(block: str, name: str, values: Mapping[str, Any], path: Path = PARA
 
 
 def write(text: str, path: Path = PARAMS) -> None:
-    """Write params.yaml; UsageError, and nothing is written, if the text is not right."""
-    path = path.resolve()  # what a link leads to
+    """Write params.yaml. Raise UsageError and write nothing if the text is invalid."""
+    path = path.resolve()  # so that a link is kept and its target is replaced
     parse(text.encode(), path)
     mode = path.stat().st_mode
     with whole(path) as file:
@@ -65,12 +65,12 @@ def write(text: str, path: Path = PARAMS) -> None:
 
 
 def _edited(values: Mapping[str, Any], place: tuple[str, ...], path: Path) -> str:
-    """Return the text of `path` with `values` set in the block at `place`. UsageError if the file is not right."""
-    parse(path.read_bytes(), path)  # so the block is there
+    """Return the text of `path` with `values` set in the block at `place`. Raise UsageError if the file is invalid."""
+    parse(path.read_bytes(), path)  # this ensures that the block exists
     before, after, editor = path.read_bytes().decode(), StringIO(), _editor()
     try:
         document = editor.load(before.replace("\r\n", "\n"))
-    except YAMLError as error:  # ruamel.yaml refuses a key that comes twice, for one
+    except YAMLError as error:  # ruamel.yaml is stricter: for example, it refuses duplicate keys
         raise UsageError(f"{path} is not YAML: {error}") from None
     _update(reduce(getitem, place, document), _quoted(dict(values)))
     editor.dump(document, after)
@@ -79,7 +79,7 @@ def _edited(values: Mapping[str, Any], place: tuple[str, ...], path: Path) -> st
 
 def _update(block: Any, values: Mapping[str, Any]) -> None:
     if not block:
-        block.fa.set_block_style()  # it was {}
+        block.fa.set_block_style()  # an empty block is written as {}
     last = block.ca.items.get(next(reversed(block), None))
     below = _cut(last[2]) if last and last[2] and not values.keys() <= block.keys() else None
     block.update(values)
@@ -87,18 +87,18 @@ def _update(block: Any, values: Mapping[str, Any]) -> None:
         block.ca.items[next(reversed(block))] = [None, None, below, None]
     for key in values.keys() & block.ca.items.keys():
         if comment := block.ca.items[key][2]:
-            comment.column = 0  # a space behind the value, however long that is now
+            comment.column = 0  # one space after the value, whatever its new length
 
 
 def _cut(comment: CommentToken) -> CommentToken:
-    """Cut from the last row's comment the lines below it, which a new row comes before, and return them."""
+    """Remove the lines below the last row from its comment and return them. A new row goes before them."""
     own, _, below = comment.value.partition("\n")
     comment.value = own + "\n"
     return CommentToken("\n" + below, comment.start_mark)
 
 
 def _quoted(values: dict[str, Any]) -> Any:
-    """Return `values` with the quotes that PyYAML, which reads params.yaml, needs; UsageError for what is no UTF-8."""
+    """Return `values` with the quotes that PyYAML needs to read them. Raise UsageError for text that is not UTF-8."""
     try:
         json.dumps(values, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -108,7 +108,7 @@ def _quoted(values: dict[str, Any]) -> Any:
 
 
 def _editor() -> YAML:
-    """Return a reader and writer in params.yaml's layout."""
+    """Return a reader and writer with the layout of params.yaml."""
     editor = YAML()
     editor.Representer = _Representer
     editor.preserve_quotes = True

@@ -1,4 +1,4 @@
-"""What a person may name, checked: runs, nets, modes and tables, and the stages that they mean."""
+"""Checks of the names that a user may give (runs, nets, modes, tables), and the stages that they mean."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LATER = {
 
 
 def check_run(params: Params, run: str) -> Run:
-    """The row of `run`; UsageError names the nearest and all."""
+    """Return the row of `run`. Raise UsageError, naming the nearest run and all runs, if there is none."""
     if run not in params.runs:
         raise UsageError(f"no run is called {run!r}. {nearest(run, list(params.runs))}")
     return params.runs[run]
 
 
 def check_imported(params: Params, run: str) -> Import:
-    """The row of `imports` for `run`; UsageError says how one comes there."""
+    """Return the row of `imports` for `run`. Raise UsageError, with the command that adds one, if there is none."""
     check_run(params, run)
     if run not in params.imports:
         raise UsageError(f"{run} has no published net yet: vgg-repro weights import {run} FILE")
@@ -34,7 +34,7 @@ def check_imported(params: Params, run: str) -> Import:
 
 
 def check_table(name: str) -> str:
-    """The stage of the table a person calls "4" or "table4"; UsageError for one that is not there."""
+    """Return the stage of the table that the user calls "4" or "table4". Raise UsageError if there is none."""
     stage = name if name == "shallow" else f"table{name.removeprefix('table')}"
     if stage in TITLES:
         return stage
@@ -47,13 +47,13 @@ def check_table(name: str) -> str:
 
 
 def scored(params: Params) -> Iterator[tuple[str, str]]:
-    """Every score (run, mode) of the grid that has weights, or can have them without another's work being imported."""
+    """Yield every score (run, mode) of the grid whose weights exist or can be made without a further import."""
     for mode, runs in (("dense", params.runs), ("crops", params.crops), ("centre", params.centre)):
         yield from ((run, mode) for run in runs if params.weights == "trained" or run in params.imports)
 
 
 def everything(params: Params) -> list[str]:
-    """The stages that a person means who names none: DVC's whole graph, or what published nets are enough for."""
+    """Return the stages to run if none is named: [] for DVC's whole graph, or those that the published nets allow."""
     if params.weights == "trained":
         return []
     scores = sorted(f"{mode}@{run}" for run, mode in scored(params))
@@ -61,50 +61,50 @@ def everything(params: Params) -> list[str]:
 
 
 def lacking(table: str, params: Params) -> list[str]:
-    """The runs in a table whose published nets nobody has imported; none where nets are trained."""
-    there = set(scored(params))
-    return list(dict.fromkeys(need[0] for row in rows(table, params) for need in row.needs() if need not in there))
+    """Return the runs of a table whose published nets are not imported; an empty list if nets are trained."""
+    possible = set(scored(params))
+    return list(dict.fromkeys(need[0] for row in rows(table, params) for need in row.needs() if need not in possible))
 
 
 def in_part(params: Params) -> list[str]:
-    """The tables that lack nets and have a row of ours all the same."""
-    there = set(scored(params))
+    """Return the tables that lack nets but have at least one row of ours."""
+    possible = set(scored(params))
     return [
         name for name in TITLES
         if lacking(name, params)
-        and any(row.runs and all(need in there for need in row.needs()) for row in rows(name, params))
+        and any(row.runs and all(need in possible for need in row.needs()) for row in rows(name, params))
     ]  # fmt: skip
 
 
 def within_reach(targets: Sequence[str], params: Params) -> list[str]:
-    """The same stages, but for a table that lacks nets the scores that it can have; everything, if none is named."""
+    """Return the stages, each table that lacks nets replaced by its possible scores; all stages if none is named."""
     if not targets:
         return everything(params)
-    there = set(scored(params))
-    found: list[str] = []
+    possible = set(scored(params))
+    stages: list[str] = []
     for target in targets:
         if target in TITLES and lacking(target, params):
-            needed = {need for row in rows(target, params) for need in row.needs()} & there
-            found += ["prepare", *sorted(f"{mode}@{run}" for run, mode in needed)]
+            needed = {need for row in rows(target, params) for need in row.needs()} & possible
+            stages += ["prepare", *sorted(f"{mode}@{run}" for run, mode in needed)]
         else:
-            found.append(target)
-    return list(dict.fromkeys(found))
+            stages.append(target)
+    return list(dict.fromkeys(stages))
 
 
 def stage_of(target: str) -> str:
-    """The stage that a person may call by its table's number; any other name as it is."""
+    """Return the stage of a table that the user names by its number. Return any other name unchanged."""
     return check_table(target) if target.removeprefix("table").isdigit() else target
 
 
 def check_net(net: str) -> str:
-    """`net` itself; UsageError names the nearest and all."""
+    """Return `net`. Raise UsageError, naming the nearest net and all nets, if there is none of this name."""
     if net not in NETS:
         raise UsageError(f"no net is called {net!r}. {nearest(net, list(NETS))}")
     return net
 
 
 def check_mode(params: Params, mode: str, run: str, direct: bool = False) -> str:
-    """`mode` itself; UsageError for one that is none, or that the graph does not have for this run."""
+    """Return `mode`. Raise UsageError if there is no such mode or if the graph does not have it for this run."""
     if mode not in MODES:
         raise UsageError(f"no mode is called {mode!r}. {nearest(mode, MODES)}")
     listed = params.runs if mode == "dense" else getattr(params, mode)

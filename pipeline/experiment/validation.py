@@ -1,4 +1,4 @@
-"""params.yaml read and checked, and explained when something in it is wrong."""
+"""Reading and checking of params.yaml, with explanations of its errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from pipeline.experiment.paths import PARAMS
 
 
 def load(path: Path = PARAMS) -> Params:
-    """Read and check `path`; UsageError says what is wrong in it, where, and what would be right."""
+    """Read and check `path`. Raise UsageError that says what is wrong, where, and what would be right."""
     try:
         return parse(path.read_bytes(), path)
     except FileNotFoundError:
@@ -41,12 +41,12 @@ def load(path: Path = PARAMS) -> Params:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
 
 
-@lru_cache(8)  # by the text: where it stands, and when it was read, makes no difference
+@lru_cache(8)  # keyed by the content, so a changed file is parsed again
 def parse(text: bytes, path: Path) -> Params:
-    """Check what stands in `path`, or is to stand there; UsageError as for `load`."""
+    """Check the current or future content of `path`. Raise UsageError as `load` does."""
     try:
         values = yaml.safe_load(text.decode())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError: no UTF-8, or a date of no calendar
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or an impossible date
         raise UsageError(f"{path} is not YAML: {error}") from None
     try:
         params = Params.model_validate(values)
@@ -58,29 +58,29 @@ def parse(text: bytes, path: Path) -> Params:
 
 
 def nearest(word: str, words: Sequence[str]) -> str:
-    """What `word` may have meant: the nearest of `words`, and all of them."""
-    folded = {known.lower(): known for known in words}
+    """Return a hint for the unknown `word`: the nearest of `words`, if one is near, and all of them."""
+    folded = {candidate.lower(): candidate for candidate in words}
     close = difflib.get_close_matches(word.lower(), folded, 1, 0.5)
     hint = f"Did you mean {folded[close[0]]}? " if close else ""
     return f"{hint}There are {', '.join(words)}"
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
-    for one in error.errors():
-        keys = [str(part) for part in one["loc"] if not _is_branch(str(part))]
+    for detail in error.errors():
+        keys = [str(part) for part in detail["loc"] if not _is_branch(str(part))]
         place = ".".join(keys) or "the file"
-        if one["type"] == "extra_forbidden":
+        if detail["type"] == "extra_forbidden":
             yield f"{place} is no key here. {nearest(keys[-1], _siblings(keys[:-1]))}"
-        elif one["type"] == "missing":
+        elif detail["type"] == "missing":
             yield f"{place} is missing"
-        elif one["type"] == "float_type" and isinstance(one["input"], str):
-            yield f"{place} is the text {one['input']!r}, not a number; write 0.01, not 1e-2"
+        elif detail["type"] == "float_type" and isinstance(detail["input"], str):
+            yield f"{place} is the text {detail['input']!r}, not a number; write 0.01, not 1e-2"
         else:
-            yield f"{place} is {one['input']!r:.60}: {one['msg']}"
+            yield f"{place} is {detail['input']!r:.60}: {detail['msg']}"
 
 
 def _is_branch(part: str) -> bool:
-    """Whether pydantic put `part` into a place to name the branch of a union or a validator."""
+    """Return True if pydantic added `part` to a location to name the branch of a union or a validator."""
     return part in ("int", "[key]") or "[" in part
 
 
@@ -91,7 +91,7 @@ BLOCKS: dict[str, type[Block]] = {
 
 
 def _siblings(place: Sequence[str]) -> list[str]:
-    """The right keys of the block at `place`."""
+    """Return the valid keys of the block at `place`."""
     for key in reversed(place):
         if key in BLOCKS:
             return list(BLOCKS[key].model_fields)
@@ -99,7 +99,7 @@ def _siblings(place: Sequence[str]) -> list[str]:
 
 
 def _contradictions(params: Params) -> Iterator[str]:
-    """What is well formed and cannot be done all the same."""
+    """Yield a message for each value that is well formed but impossible."""
     if params.profile not in params.profiles:
         yield f"profile is {params.profile}. {nearest(params.profile, list(params.profiles))}"
         return
@@ -146,13 +146,13 @@ def _bad_run(params: Params, name: str) -> Iterator[str]:
 
 
 def _ancestors(params: Params, name: str) -> list[str]:
-    """The runs that `name` begins from, the nearest first; one that comes again is named twice and ends the list."""
-    found: list[str] = []
-    at: str = params.runs[name].init
-    while at in params.runs and at not in found:
-        found.append(at)
-        at = params.runs[at].init
-    return found
+    """Return the runs that `name` starts from, the nearest first. The list ends before a repeated run."""
+    ancestors: list[str] = []
+    init: str = params.runs[name].init
+    while init in params.runs and init not in ancestors:
+        ancestors.append(init)
+        init = params.runs[init].init
+    return ancestors
 
 
 def _bad_profile(name: str, profile: Profile) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Published nets: files of Caffe, MatConvNet, PyTorch and safetensors, told by their content and fitted to our nets."""
+"""Published nets: files of Caffe, MatConvNet, PyTorch and safetensors, identified by content and fitted to our nets."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pipeline.published.convention import ConvertedWeights, InputOverride, RawWe
 from pipeline.published.conversion import fit, reversed_input
 
 __all__ = ["ConvertedWeights", "InputOverride", "load", "read_net"]
-HEAD = 520  # bytes that tell a file's kind
-STRANGERS = {  # what others the first bytes tell
+HEAD = 520  # bytes that identify a file's kind
+STRANGERS = {  # the first bytes of other kinds of files
     b"\x1f\x8b": "packed by gzip: unpack it first",
     b"<": "a page of the web, not a net: the download went wrong",
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself: git lfs pull",
@@ -28,42 +28,42 @@ PICKLE = 0x80  # the first byte of a pickle since Python 2.3
 LAST = "fc3"
 
 
-def load(file: Path, net: str, size: Net, given: InputOverride = InputOverride()) -> ConvertedWeights:  # noqa: B008 - it cannot be changed
-    """The published net in `file` as `net` at the profile's `size`: it takes RGB, its outputs in our classes' order.
+def load(file: Path, net: str, size: Net, override: InputOverride = InputOverride()) -> ConvertedWeights:  # noqa: B008 - immutable
+    """Return the published net in `file` as `net` at the profile's `size`, with RGB input and our order of classes.
 
-    Failure, naming the file and its layers, if it is damaged, no net, another net, or asks for code to be run.
+    Raise Failure, naming the file and its layers, if it is damaged, no net, another net, or would run code.
     """
-    foreign = read_net(file)
-    weights = fit(foreign, net, size)
-    convention = given.over(foreign.convention)
+    raw = read_net(file)
+    weights = fit(raw, net, size)
+    convention = override.over(raw.convention)
     if convention is None:
         raise Failure(
             f"{file} does not say what input its net takes: give its --mean, and --channels, --range, --deviation"
         )
     if convention.channels == "BGR":
         weights["conv1_1.weight"] = reversed_input(weights["conv1_1.weight"])
-    classes = _put_in_order(foreign, weights, given)
-    kind = foreign.kind if foreign.exported is None else "vgg-repro"
-    return ConvertedWeights(kind, weights, convention, classes, foreign.exported)
+    classes = _reorder_outputs(raw, weights, override)
+    kind = raw.kind if raw.exported is None else "vgg-repro"
+    return ConvertedWeights(kind, weights, convention, classes, raw.exported)
 
 
-def _put_in_order(foreign: RawWeights, weights: dict[str, Any], given: InputOverride) -> tuple[str, ...]:
-    """Put the last layer's outputs in our classes' order, and give their WordNet ids if somebody says them."""
+def _reorder_outputs(raw: RawWeights, weights: dict[str, Any], override: InputOverride) -> tuple[str, ...]:
+    """Put the last layer's outputs in our order of classes, in place. Return their WordNet ids if they are known."""
     outputs = len(weights[f"{LAST}.bias"])
-    words, said_by = list(foreign.classes), f"{foreign.file}, in its list of classes,"
-    if given.class_map is not None:
-        words, said_by = read_map(given.class_map, outputs), f"the class map {given.class_map}"
+    words, origin = list(raw.classes), f"{raw.file}, in its list of classes,"
+    if override.class_map is not None:
+        words, origin = read_map(override.class_map, outputs), f"the class map {override.class_map}"
     elif words and len(words) != outputs:
-        raise Failure(f"{foreign.file} lists {len(words)} classes, and its net has {outputs} outputs")
+        raise Failure(f"{raw.file} lists {len(words)} classes, and its net has {outputs} outputs")
     if words:
-        wanted = order(words, said_by)
+        permutation = order(words, origin)
         for part in ("weight", "bias"):
-            weights[f"{LAST}.{part}"] = np.ascontiguousarray(weights[f"{LAST}.{part}"][wanted])
+            weights[f"{LAST}.{part}"] = np.ascontiguousarray(weights[f"{LAST}.{part}"][permutation])
     return tuple(sorted(word for word in words if WNID.fullmatch(word)))
 
 
 def read_net(file: Path) -> RawWeights:
-    """The tensors in `file`, as they are there. Failure if it is no net of a kind that is known."""
+    """Return the tensors in `file` unchanged. Raise Failure if it is no net of a known kind."""
     from pipeline.published.caffe import read_caffe
     from pipeline.published.matconvnet import read_matconvnet
     from pipeline.published.pytorch import read_safetensors, read_torch
@@ -88,7 +88,7 @@ def read_net(file: Path) -> RawWeights:
 
 
 def _head(file: Path) -> bytes:
-    """A file's first bytes."""
+    """Return a file's first bytes. Raise Failure if it cannot be read or is no regular file."""
     try:
         mode = os.stat(file).st_mode
         if not stat.S_ISREG(mode):

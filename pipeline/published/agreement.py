@@ -1,4 +1,4 @@
-"""Published nets' errors against the published ones: whether they agree, and by how much they miss."""
+"""The comparison of published nets' measured errors with the published errors."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from vgg.errors import Error, wilson
 
-MARGIN = 0.5  # points that frameworks differ by through decoding, resizing and rounding alone
-LOST = 90.0  # per cent of error from which on a net says nothing about its pictures
+MARGIN = 0.5  # percentage points by which frameworks differ because of decoding, resizing and rounding
+LOST = 90.0  # error in per cent from which on a net's outputs are unrelated to the images
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of something else."""
+    """The result of a trial with another input."""
 
     words: str  # options, or a parameter
     top1: Error
@@ -21,7 +21,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Checked:
-    """A published net's errors in one protocol, and those that others published, in per cent."""
+    """A published net's errors in one protocol, next to the published errors, in per cent."""
 
     run: str
     mode: str
@@ -29,37 +29,37 @@ class Checked:
     top1: Error
     top5: Error
     figures: Sequence[Mapping[str, str]]  # rows of published_nets.csv
-    sure: float  # mean posterior of the likeliest class
-    named: float = 1.0  # how many different classes it names, of those that there are
+    sure: float  # mean posterior of the most likely class
+    named: float = 1.0  # number of predicted classes, divided by the number of classes that occur
     trials: Sequence[Trial] = ()
     square: bool = False  # nearly all images are squares of one size
 
     def published(self, measure: str) -> tuple[float, float]:
-        """The lowest and the highest published error."""
-        values = [float(one[measure]) for one in self.figures]
+        """Return the lowest and the highest published error."""
+        values = [float(figure[measure]) for figure in self.figures]
         return min(values), max(values)
 
     @property
     def agrees(self) -> bool:
-        """Whether both errors are the published ones, as far as so many images can tell."""
+        """Return True if both errors agree with the published ones, within the resolution of this number of images."""
         return not self.miss("top1") and not self.miss("top5")
 
     @property
     def better(self) -> Trial | None:
-        """The best of the other inputs that are clearly better; none if none is."""
+        """Return the best trial if it is clearly better than the net's own input, else None."""
         best = min(self.trials, key=lambda trial: trial.top1.error, default=None)
         return best if best and best.top1.error < LOST and best.top1.high < self.top1.low else None
 
     @property
     def seen(self) -> float:
-        """The points that a miss needs to be seen on so many images."""
+        """Return the smallest difference, in percentage points, that this number of images can detect."""
         images, published = self.top1.images, self.published("top1")[1]
-        found = wilson(round(images * published / 100), images)
-        return (found.high - found.low) / 2 + MARGIN
+        interval = wilson(round(images * published / 100), images)
+        return (interval.high - interval.low) / 2 + MARGIN
 
     def miss(self, measure: str) -> float:
-        """By how many points the error lies off the published ones; 0 if its interval reaches to within MARGIN."""
-        found, (low, high) = getattr(self, measure), self.published(measure)
-        if found.high < low - MARGIN:
-            return float(found.error - low)
-        return float(found.error - high) if found.low > high + MARGIN else 0.0
+        """Return the error's signed distance to the published ones, in points; 0 if its interval is within MARGIN."""
+        measured, (low, high) = getattr(self, measure), self.published(measure)
+        if measured.high < low - MARGIN:
+            return float(measured.error - low)
+        return float(measured.error - high) if measured.low > high + MARGIN else 0.0

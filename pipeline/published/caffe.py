@@ -1,6 +1,6 @@
-"""Caffe's models: of its protocol buffers the few fields that a net's weights lie in, read where they lie.
+"""A reader of Caffe's models. It reads only the fields of its protocol buffers that hold weights, in place.
 
-Both layouts are known: `layers` of 2014 (V1LayerParameter), as the authors' files have it, and `layer` since 2015.
+Both layouts are supported: `layers` of 2014 (V1LayerParameter), which the authors' files have, and `layer` since 2015.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from pipeline.errors import Failure
 from pipeline.published.convention import CAFFE, Array, RawWeights
 
 VARINT, EIGHT, LENGTH, FOUR = 0, 1, 2, 5  # protocol buffers' wire types
-LAYERS = {2: (4, 6), 100: (1, 7)}  # NetParameter's field to those of a layer's name and its blobs
-V0 = 1  # in a layer of field 2, where models before 2013 have the layer itself
-OLD_SHAPE, FLOATS, SHAPE, DOUBLES = (1, 2, 3, 4), 5, 7, 8  # BlobProto's
-LONGEST = 10  # bytes of a whole number
+LAYERS = {2: (4, 6), 100: (1, 7)}  # NetParameter's field of layers, to the fields of a layer's name and its blobs
+V0 = 1  # the field in a layer of field 2 that holds the layer itself in models before 2013
+OLD_SHAPE, FLOATS, SHAPE, DOUBLES = (1, 2, 3, 4), 5, 7, 8  # fields of BlobProto
+LONGEST = 10  # bytes of a varint
 
 
 class Damaged(Exception):
-    """The bytes are no such message; the text says where and why."""
+    """An error for bytes that are no such message. Its text says where and why."""
 
 
 class Field(NamedTuple):
-    """One field of a message."""
+    """A field of a message."""
 
     number: int
     kind: int
-    value: int  # of a whole number
-    data: memoryview  # of anything else
+    value: int  # for a varint
+    data: memoryview  # for any other kind
 
 
 def read_caffe(file: Path) -> RawWeights:
-    """The layers with weights of a Caffe model. Failure if it is damaged or none, naming the last whole layer."""
+    """Return the layers with weights of a Caffe model. Raise Failure, naming the last whole layer, if it is damaged."""
     tensors: dict[str, Array] = {}
     last = ""
     with file.open("rb") as opened:
-        # copied where it is written to: torch wants arrays that could be, though nobody does
+        # copy on write, because torch asks for writable arrays, though nobody writes to them
         data = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY))
     try:
         for field in fields(data):
             if field.number in LAYERS and field.kind == LENGTH:
                 last, blobs = _layer(field)
-                _enter(file, tensors, last, blobs)
+                _add_blobs(file, tensors, last, blobs)
     except Damaged as reason:
         if not last:
             raise Failure(
@@ -61,8 +61,8 @@ def read_caffe(file: Path) -> RawWeights:
     return RawWeights(file, "caffe", tensors, CAFFE)
 
 
-def _enter(file: Path, tensors: dict[str, Array], name: str, blobs: list[Array]) -> None:
-    """Put a layer's blobs among the tensors: weights first, then biases."""
+def _add_blobs(file: Path, tensors: dict[str, Array], name: str, blobs: list[Array]) -> None:
+    """Add a layer's blobs to the tensors: weights first, then biases. Raise Failure if there are too many."""
     if len(blobs) > 2:
         raise Failure(f"the layer {name} in {file} has {len(blobs)} blobs, not weights and biases")
     for part, blob in zip(("weight", "bias"), blobs, strict=False):
@@ -72,7 +72,7 @@ def _enter(file: Path, tensors: dict[str, Array], name: str, blobs: list[Array])
 
 
 def _layer(message: Field) -> tuple[str, list[Array]]:
-    """A layer's name and blobs."""
+    """Return a layer's name and blobs. Raise Damaged if the layer is not as expected."""
     name_at, blobs_at = LAYERS[message.number]
     name, blobs = "without a name", []
     for field in fields(message.data):
@@ -88,7 +88,7 @@ def _layer(message: Field) -> tuple[str, list[Array]]:
 
 
 def _blob(message: memoryview, layer: str) -> Array:
-    """A blob's numbers in its shape."""
+    """Return a blob's numbers in its shape. Raise Damaged if their count does not match the shape."""
     parts: list[Array] = []
     old, shape = dict.fromkeys(OLD_SHAPE, 1), None
     for field in _packed(message):
@@ -101,19 +101,19 @@ def _blob(message: memoryview, layer: str) -> Array:
             if len(field.data) % width:
                 raise Damaged(f"a blob of the layer {layer} ends inside a number")
             parts.append(np.frombuffer(field.data, f"<f{width}"))
-    found = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.float32)])
-    wanted = list(old.values()) if shape is None else shape
-    if prod(wanted) != found.size:
-        raise Damaged(f"a blob of the layer {layer} has {found.size:,} numbers, not {_sized(wanted)}")
-    return found.reshape(wanted)
+    values = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.float32)])
+    expected = list(old.values()) if shape is None else shape
+    if prod(expected) != values.size:
+        raise Damaged(f"a blob of the layer {layer} has {values.size:,} numbers, not {_shape_text(expected)}")
+    return values.reshape(expected)
 
 
-def _sized(shape: list[int]) -> str:
+def _shape_text(shape: list[int]) -> str:
     return " x ".join(map(str, shape))
 
 
 def _dimensions(message: memoryview) -> Iterator[int]:
-    """A BlobShape's, packed or one by one."""
+    """Yield the dimensions of a BlobShape, which are packed or one per field."""
     for field in fields(message):
         if field.number == 1 and field.kind == VARINT:
             yield field.value
@@ -125,7 +125,7 @@ def _dimensions(message: memoryview) -> Iterator[int]:
 
 
 def _packed(message: memoryview) -> Iterator[Field]:
-    """A blob's fields; numbers that stand one by one, each behind its tag, come as if they were packed."""
+    """Yield a blob's fields. Numbers stored one by one, each after its tag, are returned as if they were packed."""
     at = 0
     while at < len(message):
         tag = message[at]
@@ -146,7 +146,7 @@ def _packed(message: memoryview) -> Iterator[Field]:
 
 
 def fields(message: memoryview) -> Iterator[Field]:
-    """The fields of a message, in the order that they stand there. Damaged if it is none."""
+    """Yield the fields of a message, in their order. Raise Damaged if it is none."""
     at = 0
     while at < len(message):
         field, at = _field(message, at)
@@ -154,7 +154,7 @@ def fields(message: memoryview) -> Iterator[Field]:
 
 
 def _field(message: memoryview, at: int) -> tuple[Field, int]:
-    """The field at a place, and the place behind it."""
+    """Return the field at a position, and the position after it. Raise Damaged if there is none."""
     start = at
     tag, at = _varint(message, at)
     number, kind = tag >> 3, tag & 7
@@ -173,7 +173,7 @@ def _field(message: memoryview, at: int) -> tuple[Field, int]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A whole number, seven bits a byte, and the place behind it."""
+    """Return the varint at a position, seven bits per byte, and the position after it. Raise Damaged if none ends."""
     value = 0
     for place in range(LONGEST):
         if at + place >= len(message):

@@ -1,4 +1,4 @@
-"""What a published net is: its tensors as its file has them, and how it wants its pictures."""
+"""The description of a published net: the tensors as in its file, and the convention of its input images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GREY_LEVELS = 255.0
 
 @dataclass(frozen=True)
 class Convention:
-    """How a net takes a picture: channels in this order, from 0 to `range`, minus `mean`, divided by `deviation`."""
+    """A net's input convention: channel order, values from 0 to `range`, minus `mean`, divided by std `deviation`."""
 
     channels: Channels
     range: float  # 255 or 1
@@ -31,12 +31,12 @@ class Convention:
 
     @property
     def mean_rgb(self) -> Three:
-        """In grey levels 0..255, red first."""
+        """Return the mean in grey levels 0..255, red first."""
         return self._rgb(self.mean)
 
     @property
     def deviation_rgb(self) -> Three:
-        """In grey levels 0..255, red first."""
+        """Return the standard deviation in grey levels 0..255, red first."""
         return self._rgb(self.deviation)
 
     def _rgb(self, values: Three) -> Three:
@@ -44,34 +44,34 @@ class Convention:
         return (first, second, third) if self.channels == "RGB" else (third, second, first)
 
     def taking(self, channels: Channels, range: float) -> Convention:
-        """The same of a picture in another order of channels, or in another range."""
-        turn = -1 if channels != self.channels else 1
+        """Return the same convention for images with another channel order or range."""
+        step = -1 if channels != self.channels else 1
         mean, deviation = (
-            tuple(_in_range(value, self.range, range) for value in values[::turn])
+            tuple(_in_range(value, self.range, range) for value in values[::step])
             for values in (self.mean, self.deviation)
         )
         return Convention(channels, range, mean, deviation)  # type: ignore[arg-type]  # three of each
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> Convention:
-        """The convention that `as_dict` gave. KeyError, TypeError or ValueError if it is none."""
-        mean, deviation = (tuple(float(one) for one in values[key]) for key in ("mean", "deviation"))
-        right = values["channels"] in ("RGB", "BGR") and values["range"] > 0 and len(mean) == len(deviation) == 3
-        if not right or not all(map(isfinite, mean)) or not all(0 < one < inf for one in deviation):
+        """Return the convention that `as_dict` wrote. Raise KeyError, TypeError or ValueError if it is none."""
+        mean, deviation = (tuple(float(value) for value in values[key]) for key in ("mean", "deviation"))
+        valid = values["channels"] in ("RGB", "BGR") and values["range"] > 0 and len(mean) == len(deviation) == 3
+        if not valid or not all(map(isfinite, mean)) or not all(0 < value < inf for value in deviation):
             raise ValueError("no input of a net")
         return Convention(values["channels"], float(values["range"]), mean, deviation)  # type: ignore[arg-type]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the convention as plain values."""
         return {"channels": self.channels, "range": self.range, "mean": [*self.mean], "deviation": [*self.deviation]}
 
 
-def _in_range(value: float, was: float, range: float) -> float:
-    """A length of one range in another; the same to the last bit where they are the same."""
-    return value if was == range else value * range / was
+def _in_range(value: float, old: float, range: float) -> float:
+    """Convert a value from the range `old` to `range`. Return it bit for bit if they are equal."""
+    return value if old == range else value * range / old
 
 
-# The authors' nets; MatConvNet's import script turns them to RGB; torchvision's documentation of its weights.
+# Sources: the authors' nets; MatConvNet's import script, which turns them to RGB; torchvision's documentation.
 CAFFE = Convention("BGR", 255.0, (103.939, 116.779, 123.68), ONES)
 MATCONVNET = CAFFE.taking("RGB", 255.0)
 TORCHVISION = Convention("RGB", 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -79,7 +79,7 @@ CONVENTIONS = {"caffe": CAFFE, "matconvnet": MATCONVNET, "torchvision": TORCHVIS
 
 
 class InputOverride(NamedTuple):
-    """What somebody says of a file's net; where nothing is given, its kind or the file itself says it."""
+    """A user's statements about the net in a file. A None leaves the value to the file or its kind."""
 
     channels: Channels | None = None
     range: float | None = None
@@ -88,11 +88,14 @@ class InputOverride(NamedTuple):
     class_map: Path | None = None
 
     def over(self, usual: Convention | None) -> Convention | None:
-        """The convention with what is given in it; none if nobody knows the mean."""
-        known = usual.range if usual else GREY_LEVELS
-        if self.range not in (None, known) and (self.mean is None or self.deviation is None):
+        """Return the convention `usual` with these values, or None if the mean is unknown.
+
+        Raise Failure for another range without a mean and a standard deviation.
+        """
+        usual_range = usual.range if usual else GREY_LEVELS
+        if self.range not in (None, usual_range) and (self.mean is None or self.deviation is None):
             raise Failure(
-                f"a range of {self.range:g}, not {known:g}, changes what mean and deviation mean: give both too"
+                f"a range of {self.range:g}, not {usual_range:g}, changes what mean and deviation mean: give both too"
             )
         if usual is None:
             if self.mean is None:
@@ -104,32 +107,32 @@ class InputOverride(NamedTuple):
 
 @dataclass(frozen=True)
 class RawWeights:
-    """A net's tensors by the names that its file has for them: LAYER.weight (out, in, ...) and LAYER.bias (out,)."""
+    """A net's tensors by the names in its file: LAYER.weight (out, in, ...) and LAYER.bias (out,)."""
 
     file: Path
     kind: str  # a key of layer_names.HEADS
     tensors: Mapping[str, Array]
-    convention: Convention | None  # what such nets usually take; none if that differs
+    convention: Convention | None  # the usual one for such nets; None if there is no usual one
     classes: tuple[str, ...] = ()  # the WordNet ids of its outputs, if the file has them
-    exported: Mapping[str, Any] | None = None  # what `weights export` wrote beside the tensors
+    exported: Mapping[str, Any] | None = None  # the note that `weights export` wrote next to the tensors
 
 
 @dataclass(frozen=True)
 class ConvertedWeights:
-    """A published net in the shape of ours: it takes RGB, and its classes are in our order."""
+    """A published net in the form of ours: it takes RGB, and its classes are in our order."""
 
     kind: str
-    weights: dict[str, NDArray[np.float32]]  # by the names and in the shapes of VGG's state dict
+    weights: dict[str, NDArray[np.float32]]  # with the names and shapes of VGG's state dict
     convention: Convention  # of the net in its file
-    classes: tuple[str, ...]  # the WordNet ids of its outputs, if somebody says them
-    exported: Mapping[str, Any] | None = None  # what `weights export` says of the net that it wrote
+    classes: tuple[str, ...]  # the WordNet ids of its outputs, if they are known
+    exported: Mapping[str, Any] | None = None  # the note of `weights export` about the net that it wrote
 
     @property
     def mean_rgb(self) -> Three:
-        """What is subtracted from RGB pixels, grey levels."""
+        """Return the mean to subtract from RGB pixels, in grey levels."""
         return self.convention.mean_rgb
 
     @property
     def deviation_rgb(self) -> Three:
-        """What they are then divided by, grey levels."""
+        """Return the standard deviation to divide the result by, in grey levels."""
         return self.convention.deviation_rgb

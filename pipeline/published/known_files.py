@@ -1,4 +1,4 @@
-"""Published files by their hashes: those that somebody has listed, each with where the list is."""
+"""The published files that are listed by hash, each with the source of its list."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from typing import NamedTuple
 
 LIST = Path(__file__).with_name("known_files.csv")
 BLOCK = 2**20  # bytes read at a time
-PYTORCHS = re.compile(r"-([0-9a-f]{8,})\.pth$")  # PyTorch's file names end in the first digits of their SHA-256
+PYTORCHS = re.compile(r"-([0-9a-f]{8,})\.pth$")  # PyTorch's file names end with the first digits of their SHA-256
 
 
 class Known(NamedTuple):
-    """A published file."""
+    """A published file, identified by its hash."""
 
     algorithm: str
-    hash: str  # or its first digits
+    hash: str  # the whole hash or its first digits
     net: str
     what: str
-    source: str  # who says so
+    source: str  # of the entry
 
 
 def hashes(file: Path) -> dict[str, str]:
-    """A file's SHA-256 and SHA-1, in one reading."""
-    found = {"sha256": hashlib.sha256(), "sha1": hashlib.sha1(usedforsecurity=False)}
+    """Return a file's SHA-256 and SHA-1, from a single read."""
+    digests = {"sha256": hashlib.sha256(), "sha1": hashlib.sha1(usedforsecurity=False)}
     with file.open("rb") as opened:
         while block := opened.read(BLOCK):
-            for one in found.values():
-                one.update(block)
-    return {name: one.hexdigest() for name, one in found.items()}
+            for digest in digests.values():
+                digest.update(block)
+    return {name: digest.hexdigest() for name, digest in digests.items()}
 
 
-def recognised(found: dict[str, str]) -> Known | None:
-    """The published file that has these hashes, if somebody lists it."""
-    return next((one for one in all_known() if found[one.algorithm].startswith(one.hash)), None)
+def recognised(digests: dict[str, str]) -> Known | None:
+    """Return the listed file with these hashes, or None."""
+    return next((known for known in all_known() if digests[known.algorithm].startswith(known.hash)), None)
 
 
 def all_known() -> Iterator[Known]:
-    """All that are listed: those of known_files.csv, and torchvision's own."""
+    """Yield all listed files: those of known_files.csv, and torchvision's own."""
     with LIST.open(newline="") as file:
         yield from (Known(**row) for row in csv.DictReader(file))
     yield from _torchvisions()

@@ -1,4 +1,4 @@
-"""PyTorch's state dicts and safetensors, by torchvision's names, by timm's, or by our own. No code in a file is run."""
+"""A reader of PyTorch's state dicts and safetensors with torchvision's, timm's or our names. No code is run."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from typing import IO, Any
 from pipeline.errors import Failure
 from pipeline.published.convention import CAFFE, TORCHVISION, Array, Convention, RawWeights
 
-INSIDE = ("state_dict", "model", "weights")  # what a state dict lies in, in a checkpoint
-PARALLEL = re.compile(r"(^|\.)module\.")  # what DataParallel puts into names
-OURS = "vgg_repro"  # what `weights export` writes beside the tensors
+INSIDE = ("state_dict", "model", "weights")  # keys of a state dict in a checkpoint
+PARALLEL = re.compile(r"(^|\.)module\.")  # the prefix that DataParallel adds to names
+OURS = "vgg_repro"  # the key of the note that `weights export` writes next to the tensors
 
 
 def read_torch(file: Path, zipped: bool) -> RawWeights:
-    """A file of torch.save's. Failure if it holds anything but tensors, or is damaged."""
+    """Return the tensors of a torch.save file. Raise Failure if it holds anything but tensors, or is damaged."""
     import torch
 
     try:
-        with file.open("rb") as opened:  # not its path: of that torch looks at the ending
+        with file.open("rb") as opened:  # not by path, because torch then looks at the extension
             if zipped:
                 _check_sums(opened)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of pickles' protocols
+                warnings.simplefilter("ignore")  # about pickle protocols
                 values = torch.load(opened, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds for a broken file
-        raise Failure(f"{file} {_refused(str(error))}") from None
+    except Exception as error:  # torch raises a dozen types for a broken file
+        raise Failure(f"{file} {_refusal(str(error))}") from None
     note: Any = None
     while isinstance(values, Mapping):
         note = _note(values) or note
@@ -49,31 +49,31 @@ def read_torch(file: Path, zipped: bool) -> RawWeights:
 
 
 def read_safetensors(file: Path) -> RawWeights:
-    """A safetensors file. Failure if it is damaged."""
+    """Return the tensors of a safetensors file. Raise Failure if it is damaged."""
     from safetensors import safe_open
 
     try:
         with safe_open(file, framework="pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
             note = (opened.metadata() or {}).get(OURS)
-    except Exception as error:  # its reader's own kinds
+    except Exception as error:  # the reader's own types
         raise Failure(f"{file} is a safetensors file that is cut short or damaged ({error})") from None
     return _raw_weights(file, tensors, _parsed(note))
 
 
 def _check_sums(opened: IO[bytes]) -> None:
-    """ValueError if the bytes in a zip are not those that were put there, which torch itself does not look at."""
+    """Raise ValueError if a member of a zip file does not match its checksum, which torch does not verify."""
     with zipfile.ZipFile(opened) as archive:
-        if (wrong := archive.testzip()) is not None:
-            raise ValueError(f"{wrong} is not what its check sum says")
+        if (member := archive.testzip()) is not None:
+            raise ValueError(f"{member} is not what its check sum says")
     opened.seek(0)
 
 
-def _refused(error: str) -> str:
-    """Why torch would not read a file, in our words."""
-    if (found := re.search(r"GLOBAL (\S+)", error)) is not None:
+def _refusal(error: str) -> str:
+    """Return the reason why torch does not read a file, in our words."""
+    if (match := re.search(r"GLOBAL (\S+)", error)) is not None:
         return (
-            f"would run code when it is read ({found[1]}), so it is not read; a file with tensors alone, a state dict, "
+            f"would run code when it is read ({match[1]}), so it is not read; a file with tensors alone, a state dict, "
             "does not"
         )
     if "Unsupported operand" in error:
@@ -85,7 +85,7 @@ def _refused(error: str) -> str:
 
 
 def _note(values: Mapping[str, Any]) -> Any:
-    """What `weights export` put beside a state dict."""
+    """Return the note that `weights export` wrote next to a state dict, or None."""
     return _parsed((getattr(values, "_metadata", None) or {}).get("", {}).get(OURS))
 
 
@@ -97,7 +97,10 @@ def _parsed(note: Any) -> Any:
 
 
 def _raw_weights(file: Path, tensors: Mapping[str, Any], note: Any) -> RawWeights:
-    """The tensors as arrays under names without additions, and what their names say of the net's kind."""
+    """Return the tensors as arrays under names without DataParallel's prefix, with the net's kind by those names.
+
+    Raise Failure if a tensor is no plain tensor of weights or a name occurs twice.
+    """
     import torch
 
     arrays: dict[str, Array] = {}
@@ -122,7 +125,7 @@ def _raw_weights(file: Path, tensors: Mapping[str, Any], note: Any) -> RawWeight
 
 
 def _kind(file: Path, names: Mapping[str, Array]) -> tuple[str, Convention | None]:
-    """Whose names these are, and the input that such nets take."""
+    """Return the kind of file with these names and the input that such nets take. Raise Failure if it is unknown."""
     if any(name.startswith("conv1_1.") for name in names):
         return "vgg-repro", None
     if any(name.startswith(("pre_logits.", "head.fc.")) for name in names):

@@ -1,1 +1,1 @@
-"""From posteriors to values: scores, tables, and where numbers come from."""
+"""From posteriors to values: scores, tables, and the provenance of numbers."""

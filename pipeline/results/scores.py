@@ -20,60 +20,61 @@ from pipeline.system.atomic_files import read_json
 
 
 class Scores:
-    """The posteriors on disk of the images that `facts` tells of, of which one array at a time is in memory."""
+    """The posteriors on disk of the images that `facts` describes. One array at a time is in memory."""
 
     def __init__(self, params: Params, facts: Facts) -> None:
         self.params, self.facts = params, facts
-        self.possible = set(scored(params))  # by the weights that there are or can be made
-        self.published: dict[str, Any] = {}  # of the runs read so far those of published weights, with their record
-        self.read: dict[tuple[str, str], str] = {}  # run and mode of the files read so far, to their weights' hash
+        self.possible = set(scored(params))  # those whose weights exist or can be made
+        self.published: dict[str, Any] = {}  # the runs with published weights read so far, to their records
+        self.read: dict[tuple[str, str], str] = {}  # run and mode of the files read so far, to their weights' hashes
 
     def has(self, run: str, mode: str) -> bool:
-        """Whether the run has been scored in this mode, on these images and no others."""
-        said = self._said(run, mode)
-        return bool(said and said["data"] == self.facts.manifest) and posteriors(run, mode).exists()
+        """Return True if the run has been scored in this mode on exactly these images."""
+        record = self._record(run, mode)
+        return bool(record and record["data"] == self.facts.manifest) and posteriors(run, mode).exists()
 
-    def _said(self, run: str, mode: str) -> Any:
+    def _record(self, run: str, mode: str) -> Any:
         try:
             return json.loads(errors(self.params.profile, run, mode).read_text())
         except (OSError, ValueError):
             return None
 
     def array(self, run: str, mode: str, name: str) -> NDArray[Any]:
-        """One array of a score file: `labels` (images,), or the posteriors (images, K) at a Q. Failure if broken."""
+        """Return a score file's `labels` (images,) or posteriors (images, K) at a Q. Raise Failure if it is broken."""
         path = posteriors(run, mode)
         try:
-            with np.load(path) as arrays:  # reads an array when it is asked for
+            with np.load(path) as arrays:  # lazy: only the arrays that are accessed are read
                 self.read[run, mode] = str(arrays["weights"])
-                found: NDArray[Any] = arrays[name]
+                values: NDArray[Any] = arrays[name]
         except (OSError, ValueError, EOFError, KeyError, BadZipFile) as reason:
             raise Failure(f"{path} cannot be read ({reason}); make it with: vgg-repro score {mode} {run}") from None
-        if record := (self._said(run, mode) or {}).get("published"):
+        if record := (self._record(run, mode) or {}).get("published"):
             self.published[run] = record
-        return found
+        return values
 
     def weights(self) -> dict[str, str]:
-        """The runs read so far, each with the hash of the weights that were scored."""
+        """Return the runs read so far, each with the hash of the scored weights."""
         return {run: weights for (run, _), weights in sorted(self.read.items())}
 
     def precisions(self) -> dict[str, list[str]]:
-        """The precisions that the nets read so far were trained and scored in, as far as they are known."""
-        said = [self._said(*key) or {} for key in self.read]
-        scoring = {one["precision"] for one in said if "precision" in one}
+        """Return the known precisions that the nets read so far were trained and scored in."""
+        records = [self._record(*key) or {} for key in self.read]
+        scoring = {record["precision"] for record in records if "precision" in record}
         return {"training": sorted(set(self._trained_in())), "scoring": sorted(scoring)}
 
     def _trained_in(self) -> Iterator[str]:
         for run, weights in self.weights().items():
             path = summary(self.params.profile, run)
-            said = read_json(path, f"vgg-repro train {run}") if path.exists() else {}
-            if said.get("weights_sha256") == weights and "precision" in said:
-                yield said["precision"]
+            record = read_json(path, f"vgg-repro train {run}") if path.exists() else {}
+            if record.get("weights_sha256") == weights and "precision" in record:
+                yield record["precision"]
 
 
 def average(row: TableRow, scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """A row's posteriors (images, K) and the labels (images,): the mean over its runs, modes and test scales.
+    """Return a row's mean posteriors (images, K) over its runs, modes and test scales, and the labels (images,).
 
-    Bit for bit `np.mean` of all arrays as float64, which adds them in the same order; Failure if their shapes differ.
+    The mean is bit for bit `np.mean` of all arrays as float64, which adds them in the same order. Raise Failure if
+    their shapes differ.
     """
     sources = [
         (run, mode, str(scale)) for run, mode in row.needs() for scale in _scales(row, scores.params.runs[run], mode)
@@ -86,7 +87,7 @@ def average(row: TableRow, scores: Scores) -> tuple[NDArray[np.float64], NDArray
 
 
 def _add(total: NDArray[np.float64], array: NDArray[Any], row: TableRow) -> None:
-    """Add an array to `total` in place; it is let go before the next one is read."""
+    """Add an array to `total` in place, to free it before the next is read. Raise Failure for another shape."""
     if array.shape != total.shape:
         raise Failure(f"the scores of {', '.join(row.runs)} are of different images; score them again")
     total += array

@@ -1,6 +1,6 @@
-"""Tables 1 to 7 and section 4.1's comparison as values: the paper's rows with our errors beside them.
+"""Tables 1 to 7 and section 4.1's comparison as values: the paper's rows next to our errors.
 
-A table's JSON is all that its page needs. Computing one is averaging the posteriors that its rows name (section 4).
+A table's page needs only its JSON. A table is computed by averaging the posteriors of its rows (section 4).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PRINTED_NETS = [net for net in NETS if net != "shallow"]
 
 
 def table(name: str, params: Params, facts: Facts | None) -> dict[str, Any]:
-    """The values of table `name`; `facts` may be None for Tables 1 and 2, which need no data."""
+    """Return the values of table `name`. Raise Failure if `facts` is None, which only Tables 1 and 2 accept."""
     head = {"table": name, "profile": params.profile}
     if name == "table1":
         return head | {"columns": configurations()}
@@ -27,7 +27,7 @@ def table(name: str, params: Params, facts: Facts | None) -> dict[str, Any]:
     if facts is None:
         raise Failure(f"{name} needs prepared data; make it with: vgg-repro prepare")
     scores = Scores(params, facts)
-    found = [_row(row, scores) for row in rows(name, params)]
+    entries = [_row(row, scores) for row in rows(name, params)]
     values = head | {
         "k": top_k(len(facts.classes)),
         "classes": len(facts.classes),
@@ -35,7 +35,7 @@ def table(name: str, params: Params, facts: Facts | None) -> dict[str, Any]:
         "data": facts.source,
         "manifest": facts.manifest,
         "comparable": facts.comparable and params.active.net.size_ratio == params.active.net.width_ratio == 1,
-        "rows": found,
+        "rows": entries,
         "seed": params.active.train.seed if params.active.train else None,
         "weights": scores.weights(),
         "precision": scores.precisions(),
@@ -44,7 +44,7 @@ def table(name: str, params: Params, facts: Facts | None) -> dict[str, Any]:
 
 
 def configurations() -> list[dict[str, Any]]:
-    """Table 1, a dict a net: its layers by block, with the FC layers and the count of weight layers."""
+    """Return Table 1, one dict per net: its layers by block, the FC layers and the number of weight layers."""
     from vgg.nets import blocks, weight_layers
 
     head = ["FC-4096", "FC-4096", "FC-1000", "soft-max"]
@@ -60,7 +60,7 @@ def configurations() -> list[dict[str, Any]]:
 
 
 def parameter_counts() -> list[dict[str, Any]]:
-    """Table 2: the paper's millions and the exact count of the full nets at 1000 classes, and the shallow net's."""
+    """Return Table 2 and the shallow net: the paper's millions and exact counts of the full nets at 1000 classes."""
     from vgg.nets import parameters
 
     paper = {row["net"]: float(row["parameters_millions"]) for row in printed("table2")}
@@ -68,7 +68,7 @@ def parameter_counts() -> list[dict[str, Any]]:
 
 
 def _row(row: TableRow, scores: Scores) -> dict[str, Any]:
-    """One row's values: `ours` is None where the scores are missing, and for other people's rows."""
+    """Return one row's values. `ours` is None if scores are missing and for other people's rows."""
     lacking = [need for need in row.needs() if not scores.has(*need)]
     missing = [f"vgg-repro score {mode} {run}" for run, mode in lacking if (run, mode) in scores.possible]
     values: dict[str, Any] = {

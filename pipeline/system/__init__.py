@@ -1,1 +1,1 @@
-"""The machine, nothing of the experiment: files, locks, processes, devices, progress."""
+"""The machine, independent of the experiment: files, locks, processes, devices, progress."""

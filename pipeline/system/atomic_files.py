@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and hashed."""
+"""Atomic file writes, which leave a complete file or none, and file hashes."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ Result = TypeVar("Result")
 
 
 class Target(io.BufferedWriter):
-    """A file being written that remembers how that failed: what else fails meanwhile is no fault of its own."""
+    """A file being written that remembers its own first write error, so that other errors are not blamed on it."""
 
     failure: OSError | None = None
 
     def write(self, data: Any, /) -> int:
-        """Write; the failure is kept."""
-        return self._kept(super().write, data)
+        """Write `data`. Keep the error if that fails."""
+        return self._remembering_errors(super().write, data)
 
     def seek(self, *where: int) -> int:
-        """Go to a place, for which what was written may have to leave the buffer."""
-        return self._kept(super().seek, *where)
+        """Seek, which may flush the buffer. Keep the error if that fails."""
+        return self._remembering_errors(super().seek, *where)
 
     def flush(self) -> None:
-        """Empty the buffer; the failure is kept."""
-        self._kept(super().flush)
+        """Flush the buffer. Keep the error if that fails."""
+        self._remembering_errors(super().flush)
 
-    def _kept(self, act: Callable[..., Result], *words: Any) -> Result:
+    def _remembering_errors(self, operation: Callable[..., Result], *arguments: Any) -> Result:
         try:
-            return act(*words)
+            return operation(*arguments)
         except OSError as error:
             self.failure = self.failure or error
             raise
@@ -47,14 +47,14 @@ class Target(io.BufferedWriter):
 
 @contextmanager
 def whole(path: Path) -> Iterator[IO[bytes]]:
-    """A new file beside `path` that takes its place only when the block has ended well and the disk has it.
+    """Open a new file next to `path` that replaces it only after the block succeeds and the data is on disk.
 
-    Failure if it cannot be written; whatever stood at `path` then stands there still. What the block itself raises
-    stays as it is.
+    Raise Failure if the file cannot be written; the old content of `path` is then unchanged. Exceptions raised by the
+    block itself propagate unchanged.
     """
     partial = partial_of(path)
     try:
-        with _named(path):
+        with _failures_named(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             sweep(path)
             file = Target(partial.open("wb", buffering=0))
@@ -65,7 +65,7 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
                 if file.failure is None:
                     raise
                 raise _not_written(path, file.failure) from error
-            with _named(path):
+            with _failures_named(path):
                 file.flush()
                 os.fsync(file.fileno())
                 file.close()
@@ -78,7 +78,7 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _closed(file: Target) -> Iterator[None]:
-    """Close the file at the end, whatever becomes of what is still in its buffer."""
+    """Close the file at the end, even if its buffer cannot be flushed."""
     try:
         yield
     finally:
@@ -87,8 +87,8 @@ def _closed(file: Target) -> Iterator[None]:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Have whatever the disk refuses meanwhile be a Failure that names `path`."""
+def _failures_named(path: Path) -> Iterator[None]:
+    """Turn every OSError in the block into a Failure that names `path`."""
     try:
         yield
     except OSError as error:
@@ -100,37 +100,37 @@ def _not_written(path: Path, error: OSError) -> Failure:
 
 
 def partial_of(path: Path) -> Path:
-    """Return where this process writes what will be `path`."""
+    """Return the temporary path at which this process writes the content of `path`."""
     return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.partial")
 
 
 def sweep(path: Path) -> None:
-    """Remove what processes of this machine that were killed left beside `path`; others may share the folder."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(platform.node())}.*.partial"):
-        import psutil  # only here: it takes a while, and as a rule nothing is left
+    """Remove partial files that killed processes of this machine left next to `path`. Other machines may share it."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(platform.node())}.*.partial"):
+        import psutil  # here because the import is slow and leftovers are rare
 
-        pid = left.name.split(".")[-2]
+        pid = leftover.name.split(".")[-2]
         if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            left.unlink(missing_ok=True)
+            leftover.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the disk keep the names in `folder`; a disk that cannot be asked to keeps them all the same, a bit later."""
+    """Sync the names in `folder` to disk. A disk that does not support this writes them a little later."""
     with suppress(OSError):
-        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(number)
+            os.fsync(descriptor)
         finally:
-            os.close(number)
+            os.close(descriptor)
 
 
-def copy(here: Path, there: Path) -> None:
-    """Copy a file whole. Failure names the one that could not be read or written."""
+def copy(origin: Path, destination: Path) -> None:
+    """Copy a file atomically. Raise Failure, naming the file, if one cannot be read or written."""
     try:
-        with here.open("rb") as source, whole(there) as target:
+        with origin.open("rb") as source, whole(destination) as target:
             shutil.copyfileobj(source, target)
     except OSError as error:
-        raise Failure(f"{here} could not be read: {error.strerror or error}") from error
+        raise Failure(f"{origin} could not be read: {error.strerror or error}") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -140,42 +140,42 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write `values` to `path` as JSON for people: indented, a trailing newline."""
+    """Write `values` to `path` as readable JSON: indented, with a trailing newline."""
     write_text(path, json_text(values))
 
 
 def json_text(values: Any) -> str:
-    """What `write_json` writes."""
+    """Return the text that `write_json` writes."""
     return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
 @contextmanager
 def whole_csv(path: Path) -> Iterator[Any]:
-    """The same as `whole`, a writer of rows of CSV: UTF-8, lines that end in one character."""
+    """Open a CSV writer over `whole`: UTF-8, with "\\n" as line end."""
     with whole(path) as file:
         text = io.TextIOWrapper(file, "utf-8", newline="")
         yield csv.writer(text, lineterminator="\n")
-        text.detach()  # flushed, and left open for `whole`
+        text.detach()  # this flushes, and `whole` still needs the file open
 
 
 def read_json(path: Path, make: str) -> Any:
-    """The JSON at `path`; Failure says that it is missing or broken and that `make` makes it."""
+    """Return the JSON at `path`. Raise Failure, naming the command `make`, if it is missing or broken."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise Failure(f"{path} is not there; make it with: {make}") from None
     except OSError as error:
         raise Failure(f"{path} could not be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # no JSON, or no text at all
+    except (ValueError, RecursionError) as error:  # not JSON, or not even text
         raise Failure(f"{path} is no JSON ({error}); make it again with: {make}") from None
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(values: Any) -> str:
-    """The SHA-256 of plain values, in hexadecimal, whatever the order of their keys."""
+    """Return the SHA-256 of plain values, in hexadecimal. The order of keys does not matter."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()

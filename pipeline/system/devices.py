@@ -1,4 +1,4 @@
-"""Which device does the work: a GPU, or the CPU."""
+"""The choice of the device that does the work: a GPU or the CPU."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import pynvml
 from pipeline.errors import Failure
 
 CPUINFO = Path("/proc/cpuinfo")
-DRIVER = Path("/dev/nvidiactl")  # is there in a container, too, that was given CUDA and not NVML
+DRIVER = Path("/dev/nvidiactl")  # also exists in a container that has CUDA but not NVML
 
 
 @cache
 def has_gpu(choice: str) -> bool:
-    """Whether `choice` (auto, cpu or gpu) means the GPU here. Failure if a GPU is asked for and there is none."""
+    """Return True if `choice` (auto, cpu or gpu) means a GPU. Raise Failure if it is gpu and there is none."""
     if choice == "cpu":
         return False
-    found = _cuda_works()
-    if choice == "gpu" and not found:
+    available = _cuda_works()
+    if choice == "gpu" and not available:
         raise Failure("params.yaml asks for a GPU (device: gpu) and there is none here; device: auto uses the CPU then")
-    return found
+    return available
 
 
 def gpu_count(choice: str) -> int:
-    """How many GPUs `choice` means here. Failure as for `has_gpu`."""
+    """Return the number of GPUs that `choice` means on this machine. Raise Failure as `has_gpu` does."""
     if not has_gpu(choice):
         return 0
     import torch
@@ -36,13 +36,13 @@ def gpu_count(choice: str) -> int:
 
 
 def gpu_of(choice: str, number: int) -> int | None:
-    """The GPU for piece `number` of some work, by turns; none for the CPU. Failure as for `has_gpu`."""
+    """Return the GPU for work item `number`, in turn; None for the CPU. Raise Failure as `has_gpu` does."""
     gpus = gpu_count(choice)
     return number % gpus if gpus else None
 
 
 def gpus_here() -> int | None:
-    """Return how many GPUs NVIDIA's driver has, without torch, whose import is slow; None if it does not say."""
+    """Return the number of GPUs that NVIDIA's driver reports, or None. torch is not used: its import is slow."""
     try:
         return len(handles())
     except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
@@ -52,13 +52,13 @@ def gpus_here() -> int | None:
 
 
 def handles() -> list[Any]:
-    """Return the driver's handles of the GPUs that this process may use, by PCI bus. NVMLError without a driver."""
+    """Return the driver's handles of the GPUs that this process may use, by PCI bus. Raise NVMLError without driver."""
     pynvml.nvmlInit()
-    found = []
+    devices = []
     for number in range(pynvml.nvmlDeviceGetCount()):
-        with suppress(pynvml.NVMLError_NoPermission):  # a container may be given some of them only
-            found.append(pynvml.nvmlDeviceGetHandleByIndex(number))
-    return found
+        with suppress(pynvml.NVMLError_NoPermission):  # a container may have access to only some of them
+            devices.append(pynvml.nvmlDeviceGetHandleByIndex(number))
+    return devices
 
 
 def _has_driver() -> bool:
@@ -66,12 +66,12 @@ def _has_driver() -> bool:
 
 
 def in_use(precision: str, device: str) -> str:
-    """The precision that `precision` comes to on a device: TF32 is a GPU's."""
+    """Return the precision that a device uses for `precision`: TF32 exists only on GPUs."""
     return "float32" if precision == "tf32" and device == "cpu" else precision
 
 
 def slow_in_bfloat16(precision: str, device: str) -> bool:
-    """Whether bfloat16 is asked for on an x86 CPU that has no units for it."""
+    """Return True if bfloat16 is requested on an x86 CPU without hardware support for it."""
     if precision != "bfloat16" or device != "cpu" or not CPUINFO.exists():
         return False
     text = CPUINFO.read_text()
@@ -79,7 +79,7 @@ def slow_in_bfloat16(precision: str, device: str) -> bool:
 
 
 def _cuda_works() -> bool:
-    """torch's own word; not asked, because its import is slow, where there is no NVIDIA driver at all."""
+    """Return torch's answer. torch is imported only if there is an NVIDIA driver, because its import is slow."""
     if not _has_driver():
         return False
     import torch

@@ -1,4 +1,4 @@
-"""Unexpected errors: each is kept with its traceback in a file of its own, for whoever has to find out what it was."""
+"""The log of unexpected errors: one file per error, with its traceback, for debugging."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from contextlib import suppress
 from pathlib import Path
 
 LOGS = Path("logs")
-KEPT = 50  # files; older ones are removed
+KEPT = 50  # files; older files are removed
 
 
 def unexpected(error: BaseException) -> str:
-    """Return what to say of an error: what it is, and the file that its traceback has just been written to."""
+    """Write the traceback of an error to a file. Return a message that names the error and the file."""
     return with_log(f"unexpected {type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
 
 
 def with_log(message: str, text: str) -> str:
-    """Return `message` and the file that `text`, a traceback, has been written to; or the text where that cannot be."""
+    """Write the traceback `text` to a file. Return `message` with the file, or with `text` if writing fails."""
     path = LOGS / f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     head = f"{time.strftime('%Y-%m-%d %H:%M:%S %z')}, process {os.getpid()}, Python {sys.version}"
     try:
@@ -34,7 +34,7 @@ def with_log(message: str, text: str) -> str:
 
 
 def _prune(folder: Path) -> None:
-    """Remove all but the newest; others may do so at the same time."""
+    """Remove all but the newest logs. Other processes may do so at the same time."""
     for old in sorted(folder.glob("error-*.log"))[:-KEPT]:
         with suppress(OSError):
             old.unlink()

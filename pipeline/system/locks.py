@@ -1,7 +1,7 @@
-"""One process at a time on a piece of work.
+"""File locks, which let one process at a time do a piece of work.
 
-Locks are Linux's of an open file (F_OFD_SETLK): they can be asked about without being taken, NFS knows them, threads
-keep each other off as processes do, and the kernel lets a lock go when the process that holds it ends.
+They are Linux's locks of an open file (F_OFD_SETLK). They can be queried without being taken, NFS supports them, they
+exclude threads as well as processes, and the kernel releases a lock when the process that holds it ends.
 """
 
 from __future__ import annotations
@@ -18,44 +18,45 @@ from typing import IO
 
 from pipeline.errors import Failure
 
-STRUCT = struct.Struct("hhqqi4x")  # C's flock: type, whence, start, length, process
+STRUCT = struct.Struct("hhqqi4x")  # struct flock in C: type, whence, start, length, process
 
 
 @contextmanager
 def alone(lock: Path, work: str) -> Iterator[None]:
-    """Hold the file `lock` meanwhile; Failure, naming the `work` and who does it, if another process holds it.
+    """Hold the file `lock` during the block.
 
-    A process that ends, however it ends, lets it go.
+    Raise Failure, naming the `work` and the holder, if another process holds it. The lock is released when the process
+    ends, for whatever reason.
     """
     while True:
         with _open(lock) as file:
             if not _taken(file, lock):
-                raise Failure(f"another process is {work} already: {_named(file) or 'it'} holds {lock}")
-            if not _is_there(file, lock):
+                raise Failure(f"another process is {work} already: {_holder_name(file) or 'it'} holds {lock}")
+            if not _is_current(file, lock):
                 continue
-            with suppress(OSError):  # on a full disk nobody learns who it is
+            with suppress(OSError):  # on a full disk the holder stays anonymous
                 file.truncate(0)
-                os.write(file.fileno(), _who().encode())
+                os.write(file.fileno(), _own_name().encode())
             yield
             return
 
 
 def holder(lock: Path) -> str | None:
-    """Return who holds the file `lock`, as they say it of themselves; none if nobody does. The lock is not taken."""
+    """Return how the holder of the file `lock` describes itself, or None without a holder. Do not take the lock."""
     try:
         with lock.open(errors="replace") as file:
-            asked = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _whole(fcntl.F_RDLCK))
-            if STRUCT.unpack(asked)[0] == fcntl.F_UNLCK:
+            answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _whole_file_lock(fcntl.F_RDLCK))
+            if STRUCT.unpack(answer)[0] == fcntl.F_UNLCK:
                 return None
-            return _named(file) or "somebody"
+            return _holder_name(file) or "somebody"
     except OSError:
         return None
 
 
 def take(file: int) -> bool:
-    """Hold the open `file` until it is closed; false if another holds it. OSError where there are no locks."""
+    """Lock the open `file` until it is closed. Return False if it is locked. Raise OSError if locks are unsupported."""
     try:
-        fcntl.fcntl(file, fcntl.F_OFD_SETLK, _whole(fcntl.F_WRLCK))
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, _whole_file_lock(fcntl.F_WRLCK))
     except (BlockingIOError, PermissionError):  # POSIX allows both
         return False
     return True
@@ -68,18 +69,18 @@ def _taken(file: IO[str], lock: Path) -> bool:
         raise Failure(f"{lock} could not be locked: {error.strerror or error}") from error
 
 
-def _whole(kind: int) -> bytes:
-    """Return the lock of a whole file, as the kernel reads it."""
+def _whole_file_lock(kind: int) -> bytes:
+    """Return the kernel's structure for a lock of a whole file."""
     return STRUCT.pack(kind, os.SEEK_SET, 0, 0, 0)
 
 
-def _named(file: IO[str]) -> str:
-    """Return who the holder says that it is; empty if it has not said so yet."""
+def _holder_name(file: IO[str]) -> str:
+    """Return how the holder describes itself, or an empty string if it has not done so yet."""
     file.seek(0)
     return file.read().strip()
 
 
-def _who() -> str:
+def _own_name() -> str:
     return f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')},\n"
 
 
@@ -91,8 +92,8 @@ def _open(lock: Path) -> IO[str]:
         raise Failure(f"{lock} could not be written: {error.strerror or error}") from error
 
 
-def _is_there(file: IO[str], lock: Path) -> bool:
-    """Whether the open `file` is still the one at its place: whoever held it may have removed it meanwhile."""
+def _is_current(file: IO[str], lock: Path) -> bool:
+    """Return True if the open `file` is still the one at its path. The last holder may have removed it."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), lock.stat())
     except FileNotFoundError:

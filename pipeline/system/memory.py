@@ -1,4 +1,4 @@
-"""Memory that has run out while images are read: told from images that are broken, whatever a library makes of it."""
+"""Detection of exhausted memory while images are read, as distinct from broken images, for any library's errors."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ WORDS = re.compile(
     r"out of memory|insufficient memory|not enough memory|memory ?allocation|bad_alloc|(can ?not|unable to) allocate"
     r"|allocat\w+ fail|fail\w* to allocate",
     re.IGNORECASE,
-)  # DALI's, CUDA's, libjpeg's, Pillow's and the codecs'
-ROOM = 2**29  # bytes; where not even so many can be had, nothing is said of an image
-A_PIXEL = 10  # bytes more for each of its pixels: as many as a progressive JPEG and its RGB take
+)  # messages of DALI, CUDA, libjpeg, Pillow and the codecs
+ROOM = 2**29  # bytes; if these are not available, an error says nothing about the image
+A_PIXEL = 10  # bytes more for each pixel: a progressive JPEG and its RGB pixels need as many
 
 
 def ran_out(error: BaseException, pixels: int = 0) -> bool:
-    """Return whether an error that came of an image of so many pixels may be one of memory.
+    """Return True if an error from an image with `pixels` pixels may be a memory error.
 
-    Libraries lose that: of a progressive JPEG Pillow says "broken data stream" then, DALI "failed to decode", and a
-    WebP is not even one. So an error is only believed where there is room for the image.
+    Libraries hide the reason: for a progressive JPEG, Pillow then says "broken data stream" and DALI "failed to
+    decode", and a WebP is not even recognised. So an error is blamed on the image only if there is memory for it.
     """
     if isinstance(error, MemoryError | NoMemory):
         return True
@@ -33,21 +33,21 @@ def ran_out(error: BaseException, pixels: int = 0) -> bool:
 
 
 def check(error: BaseException, pixels: int = 0) -> None:
-    """Raise MemoryError if an error that came of an image of so many pixels may be one of memory."""
+    """Raise MemoryError if an error from an image with `pixels` pixels may be a memory error."""
     if ran_out(error, pixels):
         raise MemoryError(f"{error}") from error
 
 
 @contextmanager
 def noticed(what: str) -> Iterator[None]:
-    """Have memory that runs out meanwhile be NoMemory, naming `what` was done."""
+    """Raise NoMemory, naming `what` was being done, if memory runs out in the block."""
     try:
         yield
     except Exception as error:
         if isinstance(error, NoMemory) or not ran_out(error):
             raise
-        said = f" ({' '.join(str(error).split()):.200})" if str(error) else ""
-        raise NoMemory(f"memory ran out while {what}{said}: {ADVICE}") from error
+        detail = f" ({' '.join(str(error).split()):.200})" if str(error) else ""
+        raise NoMemory(f"memory ran out while {what}{detail}: {ADVICE}") from error
 
 
 ADVICE = (
@@ -56,7 +56,7 @@ ADVICE = (
 
 
 def _has_room(size: int) -> bool:
-    """Return whether the system would give this process so many bytes."""
+    """Return True if this process can allocate `size` bytes."""
     try:
         mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
     except (OSError, MemoryError):

@@ -1,4 +1,4 @@
-"""Processes end with those that started them, and signals mean something else for a while."""
+"""Processes that end with the process that started them, and temporary signal handlers."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from types import FrameType
 import psutil
 
 PR_SET_PDEATHSIG = 1
-ABOVE = 4  # generations: DVC, perhaps a shell, this process
+ABOVE = 4  # generations to search: DVC may have started this process through a shell
 
 
 def end_with_parent(number: signal.Signals) -> None:
-    """From now on, have the kernel send this process a signal when the one that started it is gone."""
+    """Make the kernel send this process a signal when its parent process ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 def end_with_dvc() -> None:
-    """From now on, send this process SIGTERM when the DVC above it is gone; nothing if there is none."""
+    """Send this process SIGTERM when the DVC process above it ends. Do nothing if there is none."""
     dvc = _dvc_above()
     if dvc is None:
         return
     try:
         handle = os.pidfd_open(dvc)
-    except (OSError, AttributeError):  # gone already, or an old kernel
+    except (OSError, AttributeError):  # the process has ended already, or the kernel is old
         return
-    threading.Thread(target=_wait, args=(handle,), daemon=True).start()
+    threading.Thread(target=_terminate_after, args=(handle,), daemon=True).start()
 
 
-def _wait(handle: int) -> None:
+def _terminate_after(handle: int) -> None:
     poll = select.poll()
     poll.register(handle, select.POLLIN)
-    poll.poll()  # until that process ends
+    poll.poll()  # returns when that process ends
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _dvc_above() -> int | None:
-    """Return the nearest process above this one that is `dvc ...` or `python -m dvc ...`; None if there is none."""
-    with suppress(psutil.Error):  # one has gone meanwhile
+    """Return the nearest ancestor process that is `dvc ...` or `python -m dvc ...`, or None."""
+    with suppress(psutil.Error):  # an ancestor may have ended
         for process in psutil.Process().parents()[:ABOVE]:
             if any(Path(word).name == "dvc" for word in process.cmdline()[:3]):
                 return int(process.pid)
@@ -56,35 +56,35 @@ Handler = Callable[[int, FrameType | None], None]
 
 @contextmanager
 def handled(handler: Handler, *numbers: signal.Signals) -> Iterator[None]:
-    """Have `handler` called on these signals meanwhile."""
+    """Call `handler` on these signals during the block."""
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, usual in before.items():
-            signal.signal(number, usual)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 @contextmanager
 def restored(*numbers: signal.Signals) -> Iterator[None]:
-    """Give these signals, at the end, the handlers that they have now, whatever others set meanwhile."""
+    """Restore the current handlers of these signals after the block, even if others were set in it."""
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         yield
     finally:
-        for number, usual in before.items():
-            if signal.getsignal(number) is not usual:
-                signal.signal(number, usual)
+        for number, previous in before.items():
+            if signal.getsignal(number) is not previous:
+                signal.signal(number, previous)
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Return the signals that end work in order; a terminal's end is one, unless nohup has it ignored."""
-    lost = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else []
-    return [signal.SIGINT, signal.SIGTERM, *lost]
+    """Return the signals that stop work in an orderly way. SIGHUP is one unless nohup ignores it."""
+    hangup = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else []
+    return [signal.SIGINT, signal.SIGTERM, *hangup]
 
 
 def stopped_by_sigterm() -> AbstractContextManager[None]:
-    """SIGTERM is KeyboardInterrupt meanwhile, so that processes are ended in order."""
+    """Raise KeyboardInterrupt on SIGTERM during the block, so that processes are stopped in an orderly way."""
     return handled(_interrupt, signal.SIGTERM)
 
 

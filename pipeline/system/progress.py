@@ -1,4 +1,4 @@
-"""Progress for people: a bar with rate and time left on a terminal, plain lines at intervals elsewhere."""
+"""Progress display: a bar with rate and time left on a terminal, plain lines at intervals elsewhere."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from contextlib import suppress
 from types import TracebackType
 
 INTERVAL = 15.0  # seconds between plain lines
-EVERY = "VGG_REPRO_EVERY"  # other seconds, for whoever shows the lines as they come
+EVERY = "VGG_REPRO_EVERY"  # another interval, for programs that show the lines as they arrive
 LINE = re.compile(r".*?: (\d+/\d+ \w+, \d+/s(?:, .*)?)")
 
 
 class Progress:
-    """Shows how far `total` units of work are; `note` is a short text beside them."""
+    """A display of how many of `total` units of work are done; `note` is a short text next to the count."""
 
     def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, done
         self.note = ""
-        self.first, self.started, self.said = done, time.monotonic(), time.monotonic()
-        self.every = _every()
+        self.first, self.started, self.shown = done, time.monotonic(), time.monotonic()
+        self.every = _interval()
         self.bar = _bar(unit) if sys.stdout.isatty() else None
 
     def __enter__(self) -> Progress:
@@ -38,27 +38,27 @@ class Progress:
             self._say()
 
     def advance(self, units: int = 1, note: str | None = None) -> None:
-        """Count `units` more as done."""
+        """Count `units` more units as done."""
         self.done += units
         self.note = self.note if note is None else note
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, note=self.note, rate=f"{self.rate():.0f} {self.unit}/s")
-        elif time.monotonic() - self.said > self.every:
+        elif time.monotonic() - self.shown > self.every:
             self._say()
 
     def say(self, text: str) -> None:
-        """A line of its own that stays."""
+        """Print a permanent line of its own."""
         if self.bar is not None:
             self.bar.console.print(text, highlight=False)
         else:
             print(text, flush=True)
 
     def rate(self) -> float:
-        """Units a second since the beginning."""
+        """Return the units per second since the start."""
         return (self.done - self.first) / max(time.monotonic() - self.started, 1e-9)
 
     def _say(self) -> None:
-        self.said = time.monotonic()
+        self.shown = time.monotonic()
         rate = self.rate()
         left = f", {duration((self.total - self.done) / rate)} left" if rate > 0 and self.done < self.total else ""
         note = f", {self.note}" if self.note else ""
@@ -66,13 +66,13 @@ class Progress:
 
 
 def told(line: str) -> str | None:
-    """What a plain line of progress says behind the name of its work; none if the line is another one."""
-    found = LINE.fullmatch(line)
-    return found[1] if found else None
+    """Return the text of a plain progress line after the name of its work, or None for any other line."""
+    match = LINE.fullmatch(line)
+    return match[1] if match else None
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 42 s, 3 min 05 s, 2 h 10 min, 5 d 3 h."""
+    """Return seconds as readable text: 42 s, 3 min 05 s, 2 h 10 min, 5 d 3 h."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -84,18 +84,18 @@ def duration(seconds: float) -> str:
 
 
 def gigabytes(size: int) -> str:
-    """Bytes as people say them: 1.1 GB, 3.5 MB."""
+    """Return a number of bytes as readable text: 1.1 GB, 3.5 MB."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
 
 
-def _every() -> float:
+def _interval() -> float:
     try:
         return float(os.environ[EVERY])
     except (KeyError, ValueError):
         return INTERVAL
 
 
-def _bar(unit: str):  # type: ignore[no-untyped-def]  # rich is imported only where there is a terminal
+def _bar(unit: str):  # type: ignore[no-untyped-def]  # rich is imported only for a terminal
     from rich import progress
 
     return progress.Progress(

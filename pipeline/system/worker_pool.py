@@ -1,7 +1,7 @@
-"""Processes that share work, end with the one that started them, and may die without taking the rest along.
+"""A pool of processes that end with the process that started them and may die without ending the others.
 
-Python's own pool does not do: where a process dies at its start, or while another one is started, it waits for ever or
-fails in ways of its own, and it does not say whose task was in whose hands.
+Python's own pools are not enough: if a process dies at its start, or while another one starts, they wait for ever or
+fail in various ways, and they do not say which process had which task.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ from pipeline.system.process_lifetime import end_with_parent
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-Kind = Literal["ready", "done", "failed", "died"]  # of what is heard of a process
-PATIENCE = 10.0  # seconds for a process to end that has nothing more to do
-LAST_WORDS = 5  # lines of what a process that dies has written
+Kind = Literal["ready", "done", "failed", "died"]  # of a message from a process
+PATIENCE = 10.0  # seconds for a process without further tasks to end
+LAST_WORDS = 5  # lines of a dead process's output that are shown
 
 
 def run_tasks(
     work: Callable[[Task, bool], Result], tasks: Sequence[Task], processes: int, what: str
 ) -> Iterator[Result]:
-    """The results of `work(task, False)`, as they come, from so many processes; one process is this one.
+    """Yield the results of `work(task, False)` as they arrive from `processes` processes; 1 means this process.
 
-    Where a process dies, its task is done again: as `work(task, True)` if it died of itself, and as it was if it was
-    killed. Failure, naming `what` they do, if one dies of a task twice; NoMemory if it is killed twice, as the kernel
-    does where memory runs out.
+    The task of a process that dies is repeated: as `work(task, True)` if the process crashed, and unchanged if it was
+    killed. Raise Failure, naming `what` they do, if a task crashes two processes. Raise NoMemory if two are killed, as
+    the kernel does when memory runs out.
     """
     if processes == 1:
         yield from (work(task, False) for task in tasks)
         return
-    with tempfile.TemporaryDirectory(prefix="vgg-repro-") as words:
-        yield from _shared(work, tasks, processes, what, Path(words))
+    with tempfile.TemporaryDirectory(prefix="vgg-repro-") as folder:
+        yield from _run_in_workers(work, tasks, processes, what, Path(folder))
 
 
-def _shared(
-    work: Callable[[Task, bool], Result], tasks: Sequence[Task], processes: int, what: str, words: Path
+def _run_in_workers(
+    work: Callable[[Task, bool], Result], tasks: Sequence[Task], processes: int, what: str, stderr_folder: Path
 ) -> Iterator[Result]:
-    """As `share`; the processes keep their standard errors in the folder `words`."""
-    left = deque(_Job(task) for task in tasks)
-    crew: list[_Worker] = []
+    """Do as `run_tasks`. The processes write their standard errors to files in `stderr_folder`."""
+    waiting = deque(_Job(task) for task in tasks)
+    workers: list[_Worker] = []
     try:
-        while left and len(crew) < processes:
-            crew.append(_Worker(words, left.popleft()))
-        while crew:
-            for worker in _heard_of(crew):
+        while waiting and len(workers) < processes:
+            workers.append(_Worker(stderr_folder, waiting.popleft()))
+        while workers:
+            for worker in _with_messages(workers):
                 kind, value = worker.answer()
                 if kind == "failed":
                     raise value
@@ -64,24 +64,24 @@ def _shared(
                     worker.tell(work)
                     worker.begin(worker.job)
                     continue
-                if kind == "done" and left:
-                    worker.begin(left.popleft())
+                if kind == "done" and waiting:
+                    worker.begin(waiting.popleft())
                 else:
-                    crew.remove(worker)
+                    workers.remove(worker)
                     worker.end()
                 if kind == "died":
-                    crew.append(_Worker(words, _again(worker, words, what)))
+                    workers.append(_Worker(stderr_folder, _job_to_repeat(worker, stderr_folder, what)))
                 else:
                     yield value
-    finally:  # also after Ctrl-C, and where the caller has had enough
-        for worker in crew:
+    finally:  # also after Ctrl-C, and if the caller stops early
+        for worker in workers:
             worker.process.kill()
             worker.end()
 
 
 @dataclass
 class _Job:
-    """A task, and what has happened to the processes that had it."""
+    """A task, and how the processes that had it died."""
 
     task: Any
     crashed: bool = False
@@ -89,54 +89,54 @@ class _Job:
 
 
 class _Worker:
-    """A process that is being started, and then does one job after another."""
+    """A process that starts and then does one job after another."""
 
-    def __init__(self, words: Path, job: _Job) -> None:
+    def __init__(self, stderr_folder: Path, job: _Job) -> None:
         context = get_context("spawn")
         self.job = job
-        self.line, theirs = context.Pipe()
-        with theirs, _one_thread_each():
-            self.process = context.Process(target=_serve, args=(theirs, os.getpid(), words), daemon=True)
+        self.connection, remote = context.Pipe()
+        with remote, _one_thread_each():
+            self.process = context.Process(target=_serve, args=(remote, os.getpid(), stderr_folder), daemon=True)
             self.process.start()
 
     def begin(self, job: _Job) -> None:
-        """Have it do a job."""
+        """Make the process do a job."""
         self.job = job
         self.tell((job.task, job.crashed))
 
     def tell(self, message: object) -> None:
-        """Send it something of any size, now that it listens; if it dies meanwhile, that is heard next."""
-        with suppress(OSError):  # nobody else holds the other end
-            self.line.send(message)
+        """Send a message of any size to the process, which is listening. If it dies, `answer` says so next."""
+        with suppress(OSError):  # the process is dead, as nobody else holds the other end
+            self.connection.send(message)
 
     def answer(self) -> tuple[Kind, Any]:
-        """Return what it says, and a result or an error with that."""
+        """Return the kind of the next message from the process, and its result or error."""
         try:
-            kind, value = self.line.recv()
+            kind, value = self.connection.recv()
         except (EOFError, OSError):
             return "died", None
         return kind, value
 
     def end(self) -> None:
-        """Wait for its end."""
-        self.line.close()
+        """Wait for the process to end; kill it after PATIENCE seconds."""
+        self.connection.close()
         self.process.join(PATIENCE)
         self.process.kill()
         self.process.join()
 
 
-def _heard_of(crew: Sequence[_Worker]) -> list[_Worker]:
-    """Return the workers that have something to say, or have died, as soon as there is one."""
-    lines = wait([worker.line for worker in crew])
-    return [worker for worker in crew if worker.line in lines]
+def _with_messages(workers: Sequence[_Worker]) -> list[_Worker]:
+    """Wait for a message or a death. Return the workers that have sent a message or died."""
+    connections = wait([worker.connection for worker in workers])
+    return [worker for worker in workers if worker.connection in connections]
 
 
-def _again(worker: _Worker, words: Path, what: str) -> _Job:
-    """Return the job that a dead worker had, to be done again. Failure where that makes no sense."""
+def _job_to_repeat(worker: _Worker, stderr_folder: Path, what: str) -> _Job:
+    """Return the job of a dead worker, to be repeated. Raise Failure or NoMemory if it died in the same way before."""
     job, code = worker.job, worker.process.exitcode or 0
     killed = code in (-signal.SIGKILL, -signal.SIGTERM)
     end = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    last = _last_words(words / str(worker.process.pid))
+    last = _last_words(stderr_folder / str(worker.process.pid))
     if killed and job.killed:
         raise NoMemory(f"a process that was {what} died, twice: {end}. {_KILLED}{last}")
     if not killed and job.crashed:
@@ -152,41 +152,41 @@ _KILLED = (
 
 
 def _last_words(file: Path) -> str:
-    """Return what a process wrote last, for a message; nothing if it wrote nothing."""
+    """Return the last lines that a process wrote, for a message; an empty string if it wrote nothing."""
     lines = file.read_text(errors="replace").strip().splitlines()[-LAST_WORDS:] if file.exists() else []
     return "".join(f"\n  {line}" for line in ["Its last words:", *lines]) if lines else ""
 
 
-_WORDS: list[Path] = []  # in a worker, the file of what it writes to the standard error
+_STDERR: list[Path] = []  # in a worker, the file of its standard error
 
 
-def _serve(line: Connection, parent: int, words: Path) -> None:
-    """What a worker does: it dies with its parent, leaves Ctrl-C to it, and ends when nobody listens any more."""
+def _serve(connection: Connection, parent: int, stderr_folder: Path) -> None:
+    """Run a worker. It dies with its parent, ignores Ctrl-C, and ends when the parent closes the connection."""
     end_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _WORDS.append(words / str(os.getpid()))
+    _STDERR.append(stderr_folder / str(os.getpid()))
     with stderr_file() as file:
         os.dup2(file.fileno(), 2)
     with suppress(EOFError, BrokenPipeError):
-        line.send(("ready", None))
-        work = line.recv()
+        connection.send(("ready", None))
+        work = connection.recv()
         while True:
-            line.send(_done(work, *line.recv()))
+            connection.send(_outcome(work, *connection.recv()))
 
 
-def _done(work: Callable[[Any, bool], Any], task: Any, again: bool) -> tuple[Kind, Any]:
-    """Return what comes of a task: its result, or an error with the place where it was raised."""
+def _outcome(work: Callable[[Any, bool], Any], task: Any, crashed: bool) -> tuple[Kind, Any]:
+    """Do a task. Return its result, or its error with the traceback as a note."""
     try:
-        return "done", work(task, again)
+        return "done", work(task, crashed)
     except Exception as error:
         error.add_note(f"In another process:\n{traceback.format_exc()}")
-        return "failed", _that_travels(error)
+        return "failed", _picklable(error)
 
 
-def _that_travels(error: Exception) -> Exception:
-    """Return an error that another process can raise: the same one, or its words."""
+def _picklable(error: Exception) -> Exception:
+    """Return an error that another process can raise: the same error, or a RuntimeError with its text."""
     try:
         ForkingPickler.loads(ForkingPickler.dumps(error))
     except Exception:
@@ -197,13 +197,13 @@ def _that_travels(error: Exception) -> Exception:
 
 
 def stderr_file() -> IO[bytes]:
-    """Return a file to keep the standard error in; in a worker one whose last lines are told if it dies."""
-    return _WORDS[0].open("ab") if _WORDS else tempfile.TemporaryFile()
+    """Return a file for the standard error. In a worker, its last lines are shown if the worker dies."""
+    return _STDERR[0].open("ab") if _STDERR else tempfile.TemporaryFile()
 
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Processes started meanwhile use one thread for linear algebra: they share the cores already."""
+    """Make processes that start in the block use one thread for linear algebra, because they share the cores."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
