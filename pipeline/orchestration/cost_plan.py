@@ -114,10 +114,10 @@ def count_images(params: Params) -> Images:
         train, val = (min(count, data.limit or count) for count in (facts.train, facts.val))
         counted = (train, val) == (facts.train, facts.val)
         return Images(train, val, len(facts.classes), shapes, counted, size)
-    known = source_class(data.source).known
-    if known is None:
+    counts = source_class(data.source).known
+    if counts is None:
         raise Failure("nobody has counted these images yet; do that with: vgg-repro prepare")
-    train, val, classes, size = known
+    train, val, classes, size = counts
     if "train" not in params.active.splits:
         train, size = 0, int(size * val / (train + val))
     train, val = (min(count, data.limit or count) for count in (train, val))
