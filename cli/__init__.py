@@ -1,1 +1,1 @@
-"""The command line: a file a command or group, nothing heavy imported before it is needed."""
+"""The command line: one file per command or group; heavy modules are imported only when they are needed."""

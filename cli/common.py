@@ -1,4 +1,4 @@
-"""What the commands share: parameters, options with completion, and the handover to DVC."""
+"""Code that the commands share: parameters, options with completion, and the handover to DVC."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import typer
 if TYPE_CHECKING:
     from pipeline.experiment.params import Params
 
-QUIET = "VGG_REPRO_QUIET"  # set where the command that starts DVC shows the table itself
+QUIET = "VGG_REPRO_QUIET"  # set if the command that starts DVC shows the table itself
 
 
 def params() -> Params:
-    """params.yaml, checked."""
+    """Return the parameters of params.yaml after checking them."""
     from pipeline.datasets.sources import check_source
     from pipeline.experiment.validation import load
 
@@ -30,7 +30,7 @@ def params() -> Params:
 
 
 def complete_runs(incomplete: str) -> list[str]:
-    """The runs whose name begins with `incomplete`."""
+    """Return the runs whose names begin with `incomplete`."""
     import yaml
 
     try:
@@ -45,7 +45,7 @@ Direct = Annotated[bool, typer.Option("--direct", help="Do the work here and now
 
 
 def through_dvc(stage: str, direct: bool, work: Callable[[], None]) -> None:
-    """Do `work` with `direct` and under torchrun; else have DVC bring `stage`, and all that it needs, up to date."""
+    """Do `work` if `direct` is set or under torchrun; else have DVC bring `stage`, and all it needs, up to date."""
     if direct or under_torchrun():
         work()
     else:
@@ -53,32 +53,32 @@ def through_dvc(stage: str, direct: bool, work: Callable[[], None]) -> None:
 
 
 def under_torchrun() -> bool:
-    """Whether torch's launcher has started this process as one of several."""
+    """Return whether torch's launcher has started this process as one of several."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def repro(*words: str, quiet: bool = False) -> None:
-    """Run `dvc repro` with `words`; exit with 1 if it fails, and with 130 if it was interrupted."""
+    """Run `dvc repro` with `words`. Raise typer.Exit with 1 if it fails, and with 130 if it was interrupted."""
     from pipeline.errors import Interrupted
     from pipeline.system.process_lifetime import end_with_parent, handled
 
-    here = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', '')}"}
+    programs = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"}
     if quiet:
         environment[QUIET] = "1"
     command = [sys.executable, "-m", "dvc", "repro", *words]
     child = subprocess.Popen(command, env=environment, preexec_fn=lambda: end_with_parent(signal.SIGTERM))
-    asked: list[int] = []
+    received: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
-        """Ctrl-C has reached the stage too, which keeps what it has done; SIGTERM is passed on."""
-        asked.append(number)
+        """Record the signal. Ctrl-C has reached the stage too, which saves its work; SIGTERM is passed on."""
+        received.append(number)
         if number == signal.SIGTERM:
             child.terminate()
 
     with handled(ask, signal.SIGINT, signal.SIGTERM):
         code = child.wait()
-    if asked:
+    if received:
         raise typer.Exit(Interrupted.code)
     if code:
         raise typer.Exit(1)

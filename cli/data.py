@@ -1,4 +1,4 @@
-"""vgg-repro data: what is prepared."""
+"""vgg-repro data: the prepared images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def data(
     """
     from stages.tools.data import main
 
-    chosen = params()
-    typer.echo(main(chosen, out))
-    picture = "With a picture of training crops" if chosen.active.train else "The page"
-    typer.echo(f"{picture}: {out / chosen.profile / 'data.md'}")
+    parameters = params()
+    typer.echo(main(parameters, out))
+    picture = "With a picture of training crops" if parameters.active.train else "The page"
+    typer.echo(f"{picture}: {out / parameters.profile / 'data.md'}")

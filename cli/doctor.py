@@ -1,4 +1,4 @@
-"""vgg-repro doctor: what would break weeks of work, found out beforehand."""
+"""vgg-repro doctor: checks for problems that would ruin weeks of work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pipeline.doctor.base import Finding
 
 MARKS = {"ok": "ok", "warning": "warning", "failure": "FAILURE"}
-WHAT, MARK = 14, 8  # characters a column
+WHAT, MARK = 14, 8  # characters per column
 
 
 def doctor() -> None:
@@ -23,17 +23,17 @@ def doctor() -> None:
     """
     from pipeline.doctor import findings
 
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for finding in findings():
-        seen[finding.state] += 1
+        counts[finding.state] += 1
         typer.echo(_line(finding))
-    typer.echo(f"\n{seen.total()} findings, failures: {seen['failure']}, warnings: {seen['warning']}")
-    if seen["failure"]:
+    typer.echo(f"\n{counts.total()} findings, failures: {counts['failure']}, warnings: {counts['warning']}")
+    if counts["failure"]:
         raise typer.Exit(1)
 
 
 def _line(finding: Finding) -> str:
-    """Return a finding, aligned, and below it what fixes it."""
+    """Return a finding as aligned lines, with its fix below it."""
     margin = "\n" + " " * (WHAT + MARK)
     says = finding.says.strip().replace("\n", margin)
     fix = f"{margin}fix: {finding.fix}" if finding.fix else ""

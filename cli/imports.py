@@ -47,30 +47,33 @@ def import_(
     check_run(params(), run)
     if file is not None:
         channels = channels.upper() if channels else None
-        divided = _three(deviation)
+        divided = _three_numbers(deviation)
         _check_options(channels, range, divided)
-        said = {"channels": channels, "range": range, "mean": _three(mean), "deviation": divided}
+        options = {"channels": channels, "range": range, "mean": _three_numbers(mean), "deviation": divided}
         file = Path(os.path.abspath(file.expanduser()))
         _write_import(
-            run, file, _convention(input) | {key: one for key, one in said.items() if one is not None}, class_map
+            run,
+            file,
+            _convention(input) | {key: value for key, value in options.items() if value is not None},
+            class_map,
         )
-    elif any(one is not None for one in (input, channels, range, mean, deviation, class_map)):
+    elif any(option is not None for option in (input, channels, range, mean, deviation, class_map)):
         raise UsageError("options say something of a FILE: name it too")
-    chosen = params()
-    input_override(check_imported(chosen, run))  # its class map may have changed, which DVC does not see
+    parameters = params()
+    input_override(check_imported(parameters, run))  # its class map may have changed, which DVC does not see
 
     def work() -> None:
         from stages.imported import main
 
-        main(chosen, run)
+        main(parameters, run)
 
     through_dvc(f"import@{run}", direct, work)
-    if chosen.weights == "trained":
+    if parameters.weights == "trained":
         typer.echo("params.yaml has weights: trained, and trained nets are scored; for these, write weights: published")
 
 
-def _write_import(run: str, file: Path, said: dict[str, Any], class_map: Path | None) -> None:
-    """Write a row of `imports` in params.yaml, once the file is known to fit."""
+def _write_import(run: str, file: Path, options: dict[str, Any], class_map: Path | None) -> None:
+    """Write a row of `imports` to params.yaml if its file fits. Raise UsageError if the class map is missing."""
     from pipeline.errors import UsageError
     from pipeline.experiment.params_file import with_row, write
     from pipeline.experiment.paths import PARAMS
@@ -78,7 +81,7 @@ def _write_import(run: str, file: Path, said: dict[str, Any], class_map: Path | 
     from pipeline.system.atomic_files import sha256
     from stages.imported import read
 
-    row: dict[str, Any] = {"file": str(file), **said}
+    row: dict[str, Any] = {"file": str(file), **options}
     if class_map is not None:
         class_map = Path(os.path.abspath(class_map.expanduser()))
         if not class_map.is_file():
@@ -91,7 +94,7 @@ def _write_import(run: str, file: Path, said: dict[str, Any], class_map: Path | 
 
 
 def _convention(input: str | None) -> dict[str, Any]:
-    """The input of a known kind of net. UsageError for an unknown one."""
+    """Return the input of a known kind of net. Raise UsageError for an unknown one."""
     from pipeline.errors import UsageError
     from pipeline.experiment.validation import nearest
     from pipeline.published.convention import CONVENTIONS
@@ -100,12 +103,12 @@ def _convention(input: str | None) -> dict[str, Any]:
         return {}
     if input not in CONVENTIONS:
         raise UsageError(f"--input {input} is no kind of net. {nearest(input, list(CONVENTIONS))}")
-    said = CONVENTIONS[input].as_dict()
-    return {**said, "range": int(said["range"])}
+    fields = CONVENTIONS[input].as_dict()
+    return {**fields, "range": int(fields["range"])}
 
 
-def _three(text: str | None) -> list[float] | None:
-    """Three numbers with commas between them. UsageError for anything else."""
+def _three_numbers(text: str | None) -> list[float] | None:
+    """Return three numbers with commas between them. Raise UsageError for anything else."""
     from pipeline.errors import UsageError
 
     if text is None:
@@ -120,12 +123,12 @@ def _three(text: str | None) -> list[float] | None:
 
 
 def _check_options(channels: str | None, range: int | None, deviation: list[float] | None) -> None:
-    """UsageError for a value that is none, by the name of its option."""
+    """Raise UsageError for an invalid value, with the name of its option."""
     from pipeline.errors import UsageError
 
     if channels not in (None, "RGB", "BGR"):
         raise UsageError(f"--channels {channels} is no order of channels. There are RGB, BGR")
     if range not in (None, 1, 255):
         raise UsageError(f"--range {range} is no range of pixels. There are 1, 255")
-    if deviation is not None and not all(one > 0 for one in deviation):
+    if deviation is not None and not all(number > 0 for number in deviation):
         raise UsageError("--deviation is divided by: its three numbers are above 0")

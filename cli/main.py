@@ -1,4 +1,4 @@
-"""The program `vgg-repro`: its commands, and one readable message for every failure."""
+"""The program `vgg-repro`: its commands, and one readable message for each failure."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ app.add_typer(stage.app, name="stage", hidden=True)
 
 
 def main() -> None:
-    """Run the command line: exit code 0 when done, 1 for a failure, 2 for a wrong use, 130 when interrupted."""
+    """Run the command line. Exit with 0 when done, 1 for a failure, 2 for wrong usage, 130 when interrupted."""
     try:
         app()
     except Failure as failure:
         _end(failure, str(failure), failure.code)
-    except BrokenPipeError:  # as of `| head`; Python's own flush at the end would complain
+    except BrokenPipeError:  # for example by `| head`; Python's own flush at exit would fail too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
@@ -71,6 +71,6 @@ def main() -> None:
 def _end(error: Exception, message: str, code: int) -> None:
     if "--debug" in sys.argv:
         raise error
-    with suppress(OSError):  # the terminal has gone
+    with suppress(OSError):  # the terminal is closed
         print(f"vgg-repro: {message}", file=sys.stderr)
     sys.exit(code)

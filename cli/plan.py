@@ -39,39 +39,41 @@ def plan(
 
     if measure and images_per_second is not None:
         raise UsageError("--measure and --images-per-second each say how fast a machine is: give one of them")
-    chosen = params()
-    named = [f"train@{target}" if target in chosen.runs else stage_of(target) for target in targets or []]
-    asked = forecasts(within_reach(named, chosen), chosen)
-    found = planned(chosen, [forecast for forecast in asked if forecast.why != ALWAYS])
-    speed = _speed(chosen, found, images_per_second, measure)
-    nets = {name: run.net for name, run in chosen.runs.items()}
-    seconds = speed.seconds(found, nets) if speed else {}
-    note = f"{CAPS if found.training else ''}{speed.source if speed else NO_TIME}"
-    typer.echo(terminal(plan_page(found, named, seconds, note)), nl=False)
+    parameters = params()
+    named = [f"train@{target}" if target in parameters.runs else stage_of(target) for target in targets or []]
+    stage_forecasts = forecasts(within_reach(named, parameters), parameters)
+    cost_plan = planned(parameters, [forecast for forecast in stage_forecasts if forecast.why != ALWAYS])
+    speed = _speed(parameters, cost_plan, images_per_second, measure)
+    nets = {name: run.net for name, run in parameters.runs.items()}
+    seconds = speed.seconds(cost_plan, nets) if speed else {}
+    note = f"{CAPS if cost_plan.training else ''}{speed.source if speed else NO_TIME}"
+    typer.echo(terminal(plan_page(cost_plan, named, seconds, note)), nl=False)
 
 
-def _speed(chosen: Params, found: CostPlan, images_per_second: float | None, measure: bool) -> Speed | None:
-    """How fast this machine, or the one that somebody has in mind, is."""
+def _speed(parameters: Params, cost_plan: CostPlan, images_per_second: float | None, measure: bool) -> Speed | None:
+    """Return the speed of this machine, if `measure` is set, or of the one with `images_per_second`; else None."""
     from pipeline.orchestration.cost_plan import REFERENCE
     from reports.plan_page import Speed, si
 
     if images_per_second is not None:
-        rate = images_per_second * found.nets[REFERENCE]
-        said = f"Times are those of a machine that trains {images_per_second:g} images of net D a second"
-        return Speed(dict.fromkeys(found.nets, rate), rate, f"{said}, and does all else as fast by its arithmetic.")
+        rate = images_per_second * cost_plan.nets[REFERENCE]
+        source = f"Times are those of a machine that trains {images_per_second:g} images of net D a second"
+        return Speed(
+            dict.fromkeys(cost_plan.nets, rate), rate, f"{source}, and does all else as fast by its arithmetic."
+        )
     if not measure:
         return None
     from stages.distributed import processes
     from stages.tools.measure import scoring_rate, training_rates
 
-    scoring = scoring_rate(chosen, found.images.classes)
-    if not found.training:
+    scoring = scoring_rate(parameters, cost_plan.images.classes)
+    if not cost_plan.training:
         return Speed({}, scoring, f"Measured here: net {REFERENCE} scores at {si(scoring, 'FLOP')} a second.")
-    rates, decoded = training_rates(chosen, found)
+    rates, decoded = training_rates(parameters, cost_plan)
     listed = ", ".join(f"{net} {rate:.3g}" for net, rate in rates.items())
-    how = "with the prepared images" if decoded else "of random pixels: images are still to be decoded"
-    train = chosen.active.training
+    condition = "with the prepared images" if decoded else "of random pixels: images are still to be decoded"
+    train = parameters.active.training
     count = processes(train.processes, train.device)
     shared = f" That is one process; a run here has {count}, and takes at best so many times less." if count > 1 else ""
-    said = f"Measured here, images a second in training, {how}: {listed}.{shared}"
-    return Speed({net: rate * found.nets[net] for net, rate in rates.items()}, scoring, said)
+    source = f"Measured here, images a second in training, {condition}: {listed}.{shared}"
+    return Speed({net: rate * cost_plan.nets[net] for net, rate in rates.items()}, scoring, source)

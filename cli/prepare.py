@@ -51,14 +51,14 @@ def prepare(
 
     Example: vgg-repro prepare --profile paper --path /data/ilsvrc2012
     """
-    if not all(given is None for given in (profile, source, path)):
+    if not all(option is None for option in (profile, source, path)):
         _write(profile, source, path)
-    chosen = params()
+    parameters = params()
 
     def work() -> None:
         from stages.prepare import main
 
-        main(chosen)
+        main(parameters)
 
     through_dvc("prepare", direct, work)
     if not direct:
@@ -66,44 +66,44 @@ def prepare(
 
 
 def _write(profile: str | None, source: str | None, path: Path | None) -> None:
-    """Put a profile in force in params.yaml, and give it a source and a path, and say so."""
+    """Write a profile, its source and its path to params.yaml, and print them. Raise UsageError if one is wrong."""
     from pipeline.datasets.sources import source_class
     from pipeline.errors import UsageError
     from pipeline.experiment.params_file import set_values
     from pipeline.experiment.validation import nearest
 
-    known = params()
-    chosen = profile or known.profile
-    if chosen not in known.profiles:
-        raise UsageError(f"there is no profile {chosen}. {nearest(chosen, list(known.profiles))}")
-    kind = source_class(source or known.profiles[chosen].data.source)
+    parameters = params()
+    name = profile or parameters.profile
+    if name not in parameters.profiles:
+        raise UsageError(f"there is no profile {name}. {nearest(name, list(parameters.profiles))}")
+    kind = source_class(source or parameters.profiles[name].data.source)
     values: dict[str, str | None] = {"source": source} if source is not None else {}
     if path is not None:
         values["path"] = str(path.expanduser())
     elif source is not None and kind.place == "usual":
-        values["path"] = None  # and not into the folder of somebody's photographs
-    _check(kind, known.profiles[chosen], values)
-    if set_values(values, ("profiles", chosen, "data")):
-        said = ", ".join(f"{key}: {value or 'null'}" for key, value in values.items())
-        typer.echo(f"params.yaml: profile {chosen} has {said} now")
+        values["path"] = None  # the old path may be a folder of somebody's photographs
+    _check(kind, parameters.profiles[name], values)
+    if set_values(values, ("profiles", name, "data")):
+        changes = ", ".join(f"{key}: {value or 'null'}" for key, value in values.items())
+        typer.echo(f"params.yaml: profile {name} has {changes} now")
     if profile is not None:
-        _put_in_force(known, profile)
+        _activate(parameters, profile)
 
 
-def _put_in_force(known: Params, profile: str) -> None:
-    """Have a profile chosen in params.yaml, and the nets scored that it is for."""
+def _activate(parameters: Params, profile: str) -> None:
+    """Write the active profile to params.yaml, and whether it scores trained or published nets."""
     from pipeline.experiment.params_file import set_values
 
-    weights = "trained" if known.profiles[profile].train else "published"
+    weights = "trained" if parameters.profiles[profile].train else "published"
     set_values({"profile": profile, "weights": weights}, ())
-    if known.profile != profile:
+    if parameters.profile != profile:
         typer.echo(f"params.yaml: profile {profile} is in force now")
-    if known.weights != weights:
+    if parameters.weights != weights:
         typer.echo(f"params.yaml: {weights} nets are scored now")
 
 
 def _check(kind: type[Source], profile: Profile, values: Mapping[str, str | None]) -> None:
-    """UsageError if the source lacks a parameter that `values` do not give, or cannot read their path."""
+    """Raise UsageError if the source lacks a parameter that `values` do not give, or cannot read their path."""
     from pipeline.errors import UsageError
 
     if values.get("path") and kind.place == "none":
@@ -114,7 +114,7 @@ def _check(kind: type[Source], profile: Profile, values: Mapping[str, str | None
 
 
 def _make_missing_shards() -> None:
-    """Make the shards again where DVC, which does not track them, thinks all is done: on another machine, say."""
+    """Make the shards again if DVC, which does not track them, thinks that all is done, as on another machine."""
     from pipeline.datasets.prepare import is_whole
     from pipeline.experiment.paths import CLASSIFICATION
 

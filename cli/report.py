@@ -1,4 +1,4 @@
-"""vgg-repro report: the pages and pictures."""
+"""vgg-repro report: the pages and charts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""vgg-repro run: several stages side by side."""
+"""vgg-repro run: several stages at the same time."""
 
 from __future__ import annotations
 
@@ -46,32 +46,32 @@ def run(
     from pipeline.system.process_lifetime import stopped_by_sigterm
 
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    chosen, named = params(), [stage_of(target) for target in targets or []]
+    parameters, named = params(), [stage_of(target) for target in targets or []]
     try:
         with stopped_by_sigterm():
-            _walk(within_reach(named, chosen), chosen, jobs, gpus).run()
+            _walk(within_reach(named, parameters), parameters, jobs, gpus).run()
     except KeyboardInterrupt:
         raise Interrupted(STOPPED) from None
-    for table in in_part(chosen):
+    for table in in_part(parameters):
         if not named or table in named:
             from stages.table import main
 
-            main(chosen, table)
+            main(parameters, table)
             typer.echo(
                 f"{table}: in part, from the nets that there are (vgg-repro table {table.removeprefix('table')})"
             )
 
 
-def _walk(targets: Sequence[str], chosen: Params, jobs: int | None, gpus: str | None) -> Walk:
-    """The walk to `targets`, the machine shared out."""
+def _walk(targets: Sequence[str], parameters: Params, jobs: int | None, gpus: str | None) -> Walk:
+    """Return the walk to `targets`, with the machine divided among its jobs."""
     from pipeline.orchestration.live_view import view
     from pipeline.orchestration.resources import ResourceShare, chosen_gpus, shares, visible_gpus
     from pipeline.orchestration.runner import Walk, foreseen
 
-    mine = visible_gpus() if gpus is None else chosen_gpus(gpus)
-    count = jobs or len(mine) or 2
+    names = visible_gpus() if gpus is None else chosen_gpus(gpus)
+    count = jobs or len(names) or 2
     if gpus is not None:
-        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's; CUDA itself puts fast ones first
-    graph, cheap = foreseen(targets, chosen)
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's; CUDA's own begins with fast ones
+    graph, cheap = foreseen(targets, parameters)
     cores = sorted(os.sched_getaffinity(0))
-    return Walk(graph, shares(count, mine, cores), ResourceShare(mine), view(named=count > 1), cheap)
+    return Walk(graph, shares(count, names, cores), ResourceShare(names), view(named=count > 1), cheap)

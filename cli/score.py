@@ -26,15 +26,15 @@ def score(
     """
     from pipeline.experiment.targets import check_imported, check_mode, check_run
 
-    chosen = params()
-    check_mode(chosen, mode, run, direct)
-    check_run(chosen, run)
-    if chosen.weights == "published":
-        check_imported(chosen, run)
+    parameters = params()
+    check_mode(parameters, mode, run, direct)
+    check_run(parameters, run)
+    if parameters.weights == "published":
+        check_imported(parameters, run)
 
     def work() -> None:
         from stages.score import main
 
-        main(chosen, run, mode)
+        main(parameters, run, mode)
 
     through_dvc(f"{mode}@{run}", direct, work)

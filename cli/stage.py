@@ -1,4 +1,4 @@
-"""vgg-repro stage: what dvc.yaml calls. Each command does one stage's work and ends with the DVC above it."""
+"""vgg-repro stage: the commands that dvc.yaml calls. Each does one stage's work and ends when its DVC ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""vgg-repro status: the grid at a glance."""
+"""vgg-repro status: the state of the grid."""
 
 from __future__ import annotations
 

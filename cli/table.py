@@ -22,34 +22,34 @@ def table(
     """
     from pipeline.experiment.targets import check_table, lacking
 
-    chosen = params()
+    parameters = params()
     name = check_table(number)
     if direct:
         from stages.table import main
 
-        main(chosen, name)
-    elif not lacking(name, chosen):
+        main(parameters, name)
+    elif not lacking(name, parameters):
         repro(name, quiet=True)
     else:
-        _from_what_there_is(chosen, name)
-    show(chosen, name)
+        _from_available_nets(parameters, name)
+    show(parameters, name)
 
 
-def show(chosen: Params, name: str) -> None:
+def show(parameters: Params, name: str) -> None:
     """Print a table that has been computed."""
     from pipeline.experiment.paths import table as path
     from pipeline.system.atomic_files import read_json
     from reports.markdown import markdown
     from reports.table_pages import table_section
 
-    values = read_json(path(chosen.profile, name), f"vgg-repro table {name.removeprefix('table')}")
+    values = read_json(path(parameters.profile, name), f"vgg-repro table {name.removeprefix('table')}")
     typer.echo(f"\n{markdown(table_section(values))}")
 
 
-def _from_what_there_is(chosen: Params, name: str) -> None:
-    """Have DVC score the nets that there are, and compute the table from these scores alone."""
+def _from_available_nets(parameters: Params, name: str) -> None:
+    """Have DVC score the available nets, and compute the table from these scores alone."""
     from pipeline.experiment.targets import within_reach
     from stages.table import main
 
-    repro(*within_reach([name], chosen), quiet=True)
-    main(chosen, name)
+    repro(*within_reach([name], parameters), quiet=True)
+    main(parameters, name)

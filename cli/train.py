@@ -14,13 +14,13 @@ def train(run: Run, direct: Direct = False) -> None:
     """
     from pipeline.experiment.targets import check_run
 
-    chosen = params()
-    check_run(chosen, run)
-    _ = chosen.active.training  # a profile that trains nothing says so before anything begins
+    parameters = params()
+    check_run(parameters, run)
+    _ = parameters.active.training  # raises Failure early if the profile trains nothing
 
     def work() -> None:
         from stages.train import main
 
-        main(chosen, run)
+        main(parameters, run)
 
     through_dvc(f"train@{run}", direct, work)

@@ -36,16 +36,16 @@ def random(
     from pipeline.errors import UsageError
     from pipeline.experiment.targets import check_net
 
-    chosen = params()
+    parameters = params()
     check_net(net)
-    _ = chosen.active.training  # a profile that trains nothing says so before anything begins
-    if not direct and f"random-{net}" not in {run.init for run in chosen.runs.values()}:
+    _ = parameters.active.training  # raises Failure early if the profile trains nothing
+    if not direct and f"random-{net}" not in {run.init for run in parameters.runs.values()}:
         raise UsageError(f"no run of params.yaml begins from random-{net}; to draw them all the same, add --direct")
 
     def work() -> None:
         from stages.random import main
 
-        main(chosen, net)
+        main(parameters, net)
 
     through_dvc(f"random@{net}", direct, work)
 
@@ -72,14 +72,14 @@ def check(
     from pipeline.experiment.targets import check_imported
     from stages.imported import input_override
 
-    chosen = params()
-    named = runs or list(chosen.imports)
+    parameters = params()
+    named = runs or list(parameters.imports)
     if not named:
         raise UsageError("there is no published net yet: vgg-repro weights import D-jitter FILE")
-    if chosen.weights == "trained":
+    if parameters.weights == "trained":
         raise UsageError("params.yaml has weights: trained; write weights: published to score published nets")
     for run in named:
-        input_override(check_imported(chosen, run))
+        input_override(check_imported(parameters, run))
     if not direct:
         repro("prepare", *(f"import@{run}" for run in named), quiet=True)
     from pipeline.datasets.facts import read_facts
@@ -87,13 +87,13 @@ def check(
     from reports.terminal import terminal
     from stages.tools.check import main
 
-    found, facts = main(chosen, named, images), read_facts(chosen.profile)
-    typer.echo(f"\n{terminal(check_page(found, '' if facts.comparable else facts.about))}")
-    if unknown := [run for run in named if run not in {one.run for one in found}]:
+    results, facts = main(parameters, named, images), read_facts(parameters.profile)
+    typer.echo(f"\n{terminal(check_page(results, '' if facts.comparable else facts.about))}")
+    if unknown := [run for run in named if run not in {result.run for result in results}]:
         typer.echo(
             f"Nobody has published figures for {', '.join(unknown)}; those known here are of nets A, B, D and E.\n"
         )
-    if not all(one.agrees for one in found):
+    if not all(result.agrees for result in results):
         raise typer.Exit(1)
 
 
@@ -108,8 +108,8 @@ def export(
     """
     from pipeline.experiment.targets import check_run
 
-    chosen = params()
-    check_run(chosen, run)
+    parameters = params()
+    check_run(parameters, run)
     from stages.tools.export import main
 
-    main(chosen, run, file.expanduser())
+    main(parameters, run, file.expanduser())

@@ -1,4 +1,4 @@
-"""The pictures: error against depth and scales, the shallow net against B, learning curves, training crops."""
+"""The charts: error against depth and scales, the shallow net against B, learning curves, training crops."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline.system.atomic_files import whole
 from vgg.nets import weight_layers
 
-MADE_BY = "vgg-repro"  # stands in every picture's file
+MADE_BY = "vgg-repro"  # in the metadata of every chart's file
 INK, PALE = "#222222", "#8a8a8a"
 COLOURS = {"single / single": "#4477aa", "jittered / single": "#ee8866", "jittered / several": "#228833"}
 STYLE: dict[Any, Any] = {
@@ -32,9 +32,9 @@ Values = Mapping[str, Any]
 
 
 def depth_chart(table3: Values, table4: Values, path: Path) -> None:
-    """Error against depth for three pairs of train / test scales, the paper's on the left and ours on the right.
+    """Draw error against depth for three pairs of train / test scales, the paper's on the left and ours on the right.
 
-    Below 50 classes top-5 says little, so that a row of top-1 stands above it.
+    Below 50 classes top-5 says little, so a row of top-1 is added above it.
     """
     k = table3["k"]
     measures = [("top5_val", "topk", f"top-{k}")] if k > 1 else []
@@ -53,7 +53,7 @@ def depth_chart(table3: Values, table4: Values, path: Path) -> None:
 
 
 def _whose(table: Values) -> str:
-    """Whose weights the errors are of."""
+    """Return whose weights the errors belong to."""
     marks = {"published" in row for row in table["rows"] if row["ours"]}
     return {(): "ours", (False,): "ours", (True,): "published weights"}.get((*marks,), "ours and published weights")
 
@@ -65,15 +65,15 @@ def _series(table3: Values, table4: Values, whose: str, measure: str) -> Series:
         for row in table["rows"]:
             net, scale = row["label"]["net"], row["label"]["S"]
             line = jittered if scale == "256-512" else single if scale == "256" else None
-            if line and net != "A-LRN" and (found := _value(row, whose, measure)) is not None:
-                lines[line][net] = found
+            if line and net != "A-LRN" and (error := _value(row, whose, measure)) is not None:
+                lines[line][net] = error
     return lines
 
 
 def _value(row: Values, whose: str, measure: str) -> float | None:
     if whose == "paper":
-        found: float | None = row["paper"][measure]
-        return found
+        error: float | None = row["paper"][measure]
+        return error
     return None if row["ours"] is None else float(row["ours"][measure]["error"])
 
 
@@ -81,7 +81,7 @@ def _depths(axes: Axes, lines: Series, title: str) -> None:
     for name, errors in lines.items():
         path = {weight_layers(net): error for net, error in errors.items() if net != "C"}
         axes.plot(list(path), list(path.values()), "o-", color=COLOURS[name], label=name, lw=2)
-        if "C" in errors:  # as deep as D, with 1x1 filters: beside the line
+        if "C" in errors:  # as deep as D, but with 1x1 filters: next to the line
             axes.plot([16], [errors["C"]], "o", mfc="white", color=COLOURS[name])
     axes.set(title=title, xlabel="weight layers", ylabel="error, %")
     axes.set_xlim(10.6, 19.4)
@@ -90,15 +90,15 @@ def _depths(axes: Axes, lines: Series, title: str) -> None:
 
 
 def shallow_chart(values: Values, path: Path) -> None:
-    """B against the shallow net at the centre crop: the paper's 7 points, and our two errors with intervals."""
-    found = [row["ours"]["top1"] for row in values["rows"]]
-    gap = found[1]["error"] - found[0]["error"]
+    """Draw B against the shallow net at the centre crop: our two errors with intervals, and the paper's 7 points."""
+    ours = [row["ours"]["top1"] for row in values["rows"]]
+    gap = ours[1]["error"] - ours[0]["error"]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.5, 3.6), layout="constrained")
         axes = figure.subplots()
-        errors = [one["error"] for one in found]
-        bounds = [[e - one["low"] for e, one in zip(errors, found, strict=True)],
-                  [one["high"] - e for e, one in zip(errors, found, strict=True)]]  # fmt: skip
+        errors = [value["error"] for value in ours]
+        bounds = [[e - value["low"] for e, value in zip(errors, ours, strict=True)],
+                  [value["high"] - e for e, value in zip(errors, ours, strict=True)]]  # fmt: skip
         axes.bar([0, 1], errors, 0.5, yerr=bounds, capsize=4, color=["#4477aa", "#ee8866"], ecolor=INK)
         axes.set_xticks([0, 1], ["B\n3x3 filters", "shallow\n5x5 filters"])
         axes.set(ylabel="top-1 error at the centre crop, %", title=f"ours: {gap:+.1f} points; the paper: +7 points")
@@ -107,7 +107,7 @@ def shallow_chart(values: Values, path: Path) -> None:
 
 
 def curves_chart(histories: Mapping[str, pd.DataFrame], path: Path) -> None:
-    """Each run's training loss and validation error by epoch; dotted lines where the learning rate fell."""
+    """Draw each run's training loss and validation error by epoch; dotted lines mark drops of the learning rate."""
     columns = 4
     lines = -(-len(histories) // columns)
     with mpl.rc_context({**STYLE, "font.size": 8, "axes.titlesize": 9}):
@@ -139,13 +139,13 @@ def _curve(axes: Axes, run: str, rows: pd.DataFrame) -> None:
 
 
 def drawable(name: str) -> bool:
-    """Whether the pictures' font has all of a name's letters."""
+    """Return whether the charts' font has all letters of a name."""
     letters = FT2Font(findfont("DejaVu Sans")).get_charmap()
     return all(ord(letter) in letters for letter in name)
 
 
 def contact_sheet(crops: NDArray[np.uint8], names: Sequence[str], path: Path) -> None:
-    """Crops (N, side, side, 3) in rows of eight, each under its class's name."""
+    """Draw crops (N, side, side, 3) in rows of eight, each under its class's name."""
     columns = min(8, len(crops))
     lines = -(-len(crops) // columns)
     with mpl.rc_context({**STYLE, "axes.titleweight": "normal", "axes.titlesize": 8}):

@@ -1,4 +1,4 @@
-"""Published nets' errors beside the published ones, and in plain words what a miss usually means."""
+"""Published nets' errors next to the published ones, and in plain words what a miss usually means."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from reports.page import Paragraph, Table, left, right
 from reports.terminal import TerminalBlock
 
 CALLED = {"centre": "centre crop", "dense": "dense"}
-SURE = 0.3  # mean posterior of the likeliest class, above which a net may recognise what it sees
-MANY = 0.5  # of the classes; a net that names fewer different ones does not recognise them
-FAR = 15.0  # points of a miss that no filter, decoder or warping explains
-WARPED = 2.0  # points of a miss from which on warped pictures may be behind it (they cost about 3)
+SURE = 0.3  # mean posterior of the likeliest class above which a net may recognise its input
+MANY = 0.5  # share of the classes; a net that names fewer different ones does not recognise them
+FAR = 15.0  # points; no filter, decoder or warping explains a larger miss
+WARPED = 2.0  # points; warped images, which cost about 3, may explain a larger miss
 
 
 def check_page(checked: Sequence[Checked], images: str = "") -> Iterator[TerminalBlock]:
-    """Yield a table, where the figures are from, and what each miss usually means.
+    """Yield a table, the sources of the figures, and what each miss usually means.
 
-    `images` says what they are where they are not those that the figures were measured on.
+    `images` describes the images if they are not those that the figures were measured on.
     """
     columns = (*left("run", "protocol"), *right("images"), *left("top-1", "published", "top-5", "published", ""))
-    yield Table(columns, tuple(_row(one) for one in checked))
+    yield Table(columns, tuple(_row(result) for result in checked))
     yield Paragraph(_sources(checked))
-    seen = max(one.seen for one in checked)
+    seen = max(result.seen for result in checked)
     yield Paragraph(
         f"Errors in per cent with 95 % Wilson intervals. On so many images a miss of less than about {seen:.1f} points "
         f"is not seen; {MARGIN:g} of them lie between frameworks, by decoding, resizing and rounding."
@@ -31,19 +31,19 @@ def check_page(checked: Sequence[Checked], images: str = "") -> Iterator[Termina
     if images:
         yield Paragraph(f"The published figures are of ILSVRC-2012's validation images. These here: {images}.")
     missed: set[str] = set()
-    for one in checked:
-        again = one.run in missed and not one.agrees
-        texts = ["see its centre crop first.", *_soft_max(one)] if again else list(_meaning(one))
-        yield from (Paragraph(f"{one.run}, {CALLED[one.mode]}: {text}") for text in texts)
-        missed |= set() if one.agrees else {one.run}
+    for result in checked:
+        repeated = result.run in missed and not result.agrees
+        texts = ["see its centre crop first.", *_softmax_order(result)] if repeated else list(_causes(result))
+        yield from (Paragraph(f"{result.run}, {CALLED[result.mode]}: {text}") for text in texts)
+        missed |= set() if result.agrees else {result.run}
 
 
-def _row(one: Checked) -> tuple[str, ...]:
-    cells = [one.run, f"{CALLED[one.mode]}, Q {one.scale}", f"{one.top1.images:,}"]
-    for found, measure in ((one.top1, "top1"), (one.top5, "top5")):
-        low, high = one.published(measure)
-        cells += [f"{found.error:.1f} ({found.low:.1f} to {found.high:.1f})", _range(low, high)]
-    return (*cells, "agrees" if one.agrees else "MISSES")
+def _row(result: Checked) -> tuple[str, ...]:
+    cells = [result.run, f"{CALLED[result.mode]}, Q {result.scale}", f"{result.top1.images:,}"]
+    for measured, measure in ((result.top1, "top1"), (result.top5, "top5")):
+        low, high = result.published(measure)
+        cells += [f"{measured.error:.1f} ({measured.low:.1f} to {measured.high:.1f})", _range(low, high)]
+    return (*cells, "agrees" if result.agrees else "MISSES")
 
 
 def _range(low: float, high: float) -> str:
@@ -51,22 +51,22 @@ def _range(low: float, high: float) -> str:
 
 
 def _sources(checked: Sequence[Checked]) -> str:
-    known = dict.fromkeys(figure["from"] for one in checked for figure in one.figures)
-    return f"Published by: {'; '.join(known)}."
+    sources = dict.fromkeys(figure["from"] for result in checked for figure in result.figures)
+    return f"Published by: {'; '.join(sources)}."
 
 
-def _meaning(one: Checked) -> Iterator[str]:
-    """What a miss usually comes from, the likeliest first."""
-    if one.agrees:
+def _causes(result: Checked) -> Iterator[str]:
+    """Yield the usual causes of a miss, the likeliest first."""
+    if result.agrees:
         return
-    if one.mode == "centre" and (best := one.better):
+    if result.mode == "centre" and (best := result.better):
         yield (
             f"the net takes another input. With {best.words} the error is {best.top1.error:.1f} % on "
             f"{best.top1.images} images: import it again with these options."
         )
         return
-    if one.top1.error > LOST:
-        if one.sure > SURE and one.named > MANY:
+    if result.top1.error > LOST:
+        if result.sure > SURE and result.named > MANY:
             yield (
                 "the net is sure of what it says and wrong: its outputs stand in another order of classes. Import it "
                 "with --class-map, and see that validation's ground truth is numbered by WordNet ids."
@@ -77,24 +77,26 @@ def _meaning(one: Checked) -> Iterator[str]:
                 "deviation), or its weights are not those of a trained net."
             )
         return
-    yield from _smaller(one)
+    yield from _small_miss(result)
 
 
-def _smaller(one: Checked) -> Iterator[str]:
-    """What misses of a few points come from."""
-    miss = one.miss("top1") or one.miss("top5")
+def _small_miss(result: Checked) -> Iterator[str]:
+    """Yield the usual causes of a miss of a few points."""
+    miss = result.miss("top1") or result.miss("top5")
     if miss < -WARPED:
         yield (
             f"too low by {-miss:.1f} points. Usual causes: weights of another recipe than those published, a part of "
             "the images or classes alone, or images that the net was trained on."
         )
-    elif one.square and miss > 0:
+    elif result.square and miss > 0:
         yield (
             "nearly all images are squares of one size: somebody has warped or cropped them before. Warping to a "
             "square instead of rescaling isotropically costs about 3 points; take the archive as it was published."
         )
     elif miss > FAR:
-        tried = "; ".join(f"{trial.words}: {trial.top1.error:.1f} %" for trial in one.trials if one.mode == "centre")
+        tried = "; ".join(
+            f"{trial.words}: {trial.top1.error:.1f} %" for trial in result.trials if result.mode == "centre"
+        )
         yield (
             "far too high, and no other usual input does clearly better. Usual causes: other images or another ground "
             "truth than those published, outputs that stand in another order for some classes, a file of other weights."
@@ -110,12 +112,12 @@ def _smaller(one: Checked) -> Iterator[str]:
             f"too {side} by {abs(miss):.1f} points. Usual causes of so little: the filter of resizing (bilinear with "
             "antialiasing here; others used bicubic), another decoder, images left out, or other weights than those."
         )
-    yield from _soft_max(one)
+    yield from _softmax_order(result)
 
 
-def _soft_max(one: Checked) -> Iterator[str]:
-    """What the other order of mean and soft-max comes to, where it was tried."""
-    for trial in one.trials if one.mode == "dense" else ():
+def _softmax_order(result: Checked) -> Iterator[str]:
+    """Yield the errors with the other order of mean and softmax, where it was tried."""
+    for trial in result.trials if result.mode == "dense" else ():
         yield (
             f"with {trial.words} (where the score map's mean is taken) the error is {trial.top1.error:.1f} % "
             f"({trial.top1.low:.1f} to {trial.top1.high:.1f}) on {trial.top1.images} images."

@@ -1,4 +1,4 @@
-"""The page of the prepared data: counts, sizes, colours, what was done to images and what was left out."""
+"""The page of the prepared data: counts, sizes, colours, changes to images and skipped images."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pipeline.experiment.paths import CLASSIFICATION
 from reports.page import Block, Bullets, Code, Figure, Heading, Inline, Page, Paragraph, Table, left, right
 from reports.phrases import NONE, number
 
-MANY = 50  # classes; of more only the smallest and largest are shown
+MANY = 50  # classes; of more, only the smallest and largest are shown
 NAMES = 20  # images shown by name in a list; all are in the manifest
 PICTURE = "crops.png"
 
 
 def read_manifest() -> pd.DataFrame:
-    """The manifest, a row an image, kept or left out. Failure if there is none."""
+    """Return the manifest, one row per image, kept or skipped. Raise Failure if there is none."""
     try:
         texts = dict.fromkeys(("split", "id", "sha256", "changed", "small", "warning", "left_out"), str)
         missing = {name: [""] for name in ("class", "height", "width", "bytes")}
@@ -31,21 +31,21 @@ def read_manifest() -> pd.DataFrame:
 
 def data_page(profile: str, facts: Facts, manifest: pd.DataFrame, crop: int) -> Page:
     """Return everything about the prepared data; `crop` is the training crop's side in pixels."""
-    kept, left_out = manifest[manifest["left_out"] == ""], manifest[manifest["left_out"] != ""]
+    kept, skipped = manifest[manifest["left_out"] == ""], manifest[manifest["left_out"] != ""]
     return (
         Heading(1, ("The data of profile ", Code(profile))),
         Paragraph(_about(facts)),
-        Table((*left(""), *right(*facts.splits)), _figures(kept, left_out, crop, facts.splits)),
+        Table((*left(""), *right(*facts.splits)), _figures(kept, skipped, crop, facts.splits)),
         Heading(2, "Classes"),
         *_classes(kept, facts.classes, facts.splits),
         Heading(2, "Left out"),
-        *_left_out(left_out),
+        *_skipped(skipped),
         *_doubtful(kept[kept["warning"] != ""]),
     )
 
 
 def crops_section(crops: int) -> Page:
-    """Return what follows on the page where there is a contact sheet of so many training crops."""
+    """Return the section that shows a contact sheet of `crops` training crops."""
     return (
         Heading(2, "As the net sees them"),
         Paragraph(
@@ -66,32 +66,32 @@ def _about(facts: Facts) -> tuple[Inline, ...]:
 
 
 def _colours(facts: Facts) -> str:
-    """What is known of the training images' colours, in a sentence."""
+    """Return the training images' colours as a sentence: mean RGB and standard deviation in grey levels."""
     if not facts.train:
         return "Validation images alone: nothing is trained on them."
-    mean, deviation = (", ".join(number(level) for level in levels)
+    mean, std = (", ".join(number(level) for level in levels)
                        for levels in (facts.mean_rgb, np.sqrt(np.diag(facts.covariance))))  # fmt: skip
     return (
-        f"Over the training images, each weighing the same, the mean RGB is {mean} and its deviation {deviation}, in "
+        f"Over the training images, each weighing the same, the mean RGB is {mean} and its deviation {std}, in "
         "grey levels."
     )
 
 
 def _figures(
-    kept: pd.DataFrame, left_out: pd.DataFrame, crop: int, splits: Sequence[str]
+    kept: pd.DataFrame, skipped: pd.DataFrame, crop: int, splits: Sequence[str]
 ) -> tuple[tuple[str, ...], ...]:
-    """A line a figure, a column a split."""
-    columns = [_column(kept[kept["split"] == split], left_out[left_out["split"] == split], crop) for split in splits]
+    """Return one row per figure, with one column per split."""
+    columns = [_column(kept[kept["split"] == split], skipped[skipped["split"] == split], crop) for split in splits]
     return tuple((name, *(column[name] for column in columns)) for name in columns[0])
 
 
-def _column(kept: pd.DataFrame, left_out: pd.DataFrame, crop: int) -> dict[str, str]:
+def _column(kept: pd.DataFrame, skipped: pd.DataFrame, crop: int) -> dict[str, str]:
     sides = np.sort(kept[["height", "width"]].to_numpy(np.int64), axis=1)  # (images, 2): shorter, longer
     aspects = sides[:, 1] / sides[:, 0]
     per_class = kept.groupby("class").size()
     return {
         "images": f"{len(kept):,}",
-        "left out": f"{len(left_out):,}",
+        "left out": f"{len(skipped):,}",
         "images a class": _range(per_class.to_numpy()),
         "shorter side as stored, pixels": _range(sides[:, 0]),
         "longer side as stored, pixels": _range(sides[:, 1]),
@@ -109,7 +109,7 @@ def _count(which: pd.Series) -> str:
 
 
 def _range(values: Any, form: str = "{:,.0f}") -> str:
-    """Smallest, median and largest: 120 to 300, median 200."""
+    """Return the smallest, median and largest value: 120 to 300, median 200."""
     if not len(values):
         return NONE
     low, middle, high = (form.format(value) for value in (values.min(), np.median(values), values.max()))
@@ -127,16 +127,16 @@ def _classes(kept: pd.DataFrame, names: list[str], splits: Sequence[str]) -> Ite
     cells = ((name, *(f"{images:,}" for images in each)) for name, each in rows)
     yield Table((*left("class"), *right(*splits)), tuple(cells))
     if without := [name for label, name in enumerate(names) if not counts[-1].get(label, 0)]:
-        yield Paragraph(f"Without a validation image: {', '.join(without[:NAMES])}{_more(len(without))}.")
+        yield Paragraph(f"Without a validation image: {', '.join(without[:NAMES])}{_remainder(len(without))}.")
 
 
-def _left_out(left_out: pd.DataFrame) -> Iterator[Block]:
-    if left_out.empty:
+def _skipped(skipped: pd.DataFrame) -> Iterator[Block]:
+    if skipped.empty:
         yield Paragraph("Nothing.")
         return
-    kinds = left_out["left_out"].str.partition(":")[0].value_counts().head(NAMES)
+    kinds = skipped["left_out"].str.partition(":")[0].value_counts().head(NAMES)
     yield Table((*left("why"), *right("images")), tuple((str(kind), f"{count:,}") for kind, count in kinds.items()))
-    yield from _named(left_out, "left_out")
+    yield from _named(skipped, "left_out")
 
 
 def _doubtful(warned: pd.DataFrame) -> Iterator[Block]:
@@ -147,11 +147,11 @@ def _doubtful(warned: pd.DataFrame) -> Iterator[Block]:
 
 
 def _named(rows: pd.DataFrame, column: str) -> Iterator[Block]:
-    """The first images by name with what is said of them."""
+    """Yield the first images by name, each with the text in `column`."""
     yield Bullets(tuple((Code(row["id"]), f": {row[column]}") for _, row in rows.head(NAMES).iterrows()))
     if len(rows) > NAMES:
         yield Paragraph((f"And {len(rows) - NAMES:,} more: ", Code(str(CLASSIFICATION.manifest)), " has all."))
 
 
-def _more(count: int) -> str:
+def _remainder(count: int) -> str:
     return f" and {count - NAMES:,} more" if count > NAMES else ""

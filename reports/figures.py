@@ -1,4 +1,4 @@
-"""A report's charts: when there is one, its file, and what is said of it."""
+"""A report's charts: the condition for each, its file and its caption."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIGURES = (DEPTH, CURVES, SHALLOW)
 
 
 def draw_figures(results: Results, folder: Path) -> list[Figure]:
-    """Draw every chart that there are results for into `folder`; return those that were drawn."""
+    """Draw every chart that there are results for into `folder`. Return those that were drawn."""
     drawn, tables = list[Figure](), results.tables
     if {"table3", "table4"} <= set(tables):
         depth_chart(tables["table3"], tables["table4"], folder / DEPTH.path)

@@ -14,11 +14,11 @@ from reports.phrases import NONE, number, published_net, table_label
 from reports.results import Results
 from reports.table_pages import table_section
 
-SHOWN = ("table3", "table4", "table5", "table6")  # whole; the others by a link
+SHOWN = ("table3", "table4", "table5", "table6")  # shown whole; the others are linked
 
 
 def index_page(results: Results, figures: Sequence[Figure], has_data_page: bool) -> Page:
-    """Return the index; `has_data_page` says whether there is a page data.md of the prepared images beside it."""
+    """Return the index; `has_data_page` says whether a page data.md of the prepared images is next to it."""
     return (
         Heading(1, ("Very Deep Convolutional Networks, reproduced: profile ", Code(results.profile))),
         comparability_warning(results),
@@ -42,14 +42,14 @@ def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
 
 
 def _others(names: Sequence[str]) -> Iterator[Block]:
-    """What is left out because other images are prepared now."""
+    """Yield a note on the results that are skipped because other images are prepared now."""
     if names:
         why = f"Not shown, because made from other images than those prepared now: {_summed_up(names)}. "
         yield Paragraph((why, Code("dvc repro"), " makes them anew."))
 
 
 def _summed_up(names: Sequence[str]) -> str:
-    """Tables by their names, runs and scores by their number: Table 3, Table 4 and 12 runs and scores."""
+    """Return tables by name, and runs and scores by number: Table 3, Table 4 and 12 runs and scores."""
     tables = [table_label(name) for name in names if name in TITLES]
     rest = len(names) - len(tables)
     return " and ".join([", ".join(tables)] * bool(tables) + [f"{rest} runs and scores"] * bool(rest))
@@ -61,7 +61,7 @@ def _depth(figures: Sequence[Figure]) -> Iterator[Block]:
 
 
 def _provenance(results: Results) -> Table:
-    """Where the numbers come from, without what is not known."""
+    """Return a table of where the numbers come from, without unknown entries."""
     rows = (("profile", results.profile), *_data(results), *_training(results), *_machines(results))
     return Table(left("", ""), tuple(row for row in rows if row[1] != NONE))
 
@@ -79,7 +79,7 @@ def _data(results: Results) -> Iterator[tuple[str, Text]]:
 
 
 def _training(results: Results) -> Iterator[tuple[str, Text]]:
-    """Weights, seeds and precisions."""
+    """Yield weights, seeds and precisions."""
     published = {record["run"]: record["published"] for record in results.scores if "published" in record}
     for run, record in sorted(published.items()):
         yield f"published weights, {run}", published_net(record)
@@ -89,7 +89,7 @@ def _training(results: Results) -> Iterator[tuple[str, Text]]:
 
 
 def _machines(results: Results) -> Iterator[tuple[str, Text]]:
-    """Code, machines and time."""
+    """Yield code, machines and time."""
     sources = [record["provenance"] for _, group in _groups(results) for record in group]
     for key in ("commit", "python", "machine", "device", "processes", "threads"):
         yield key, _listed(source[key] for source in sources if key in source)
@@ -105,5 +105,5 @@ def _groups(results: Results) -> tuple[tuple[str, list[dict[str, Any]]], ...]:
 
 
 def _listed(values: Iterator[Any]) -> str:
-    """What is found, each once and sorted, or a dash."""
+    """Return the distinct values, sorted and separated by commas, or a dash."""
     return ", ".join(sorted({str(value) for value in values})) or NONE

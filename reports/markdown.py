@@ -36,13 +36,13 @@ STARTS = re.compile(r"^(?:(\d{1,9})(?=[.)](?:\s|$))|(?=[-+#>\[]))")
 
 
 def markdown(blocks: Iterable[Block]) -> str:
-    """Return the blocks as lines of Markdown, an empty line between two of them."""
+    """Return the blocks as lines of Markdown, with an empty line between two blocks."""
     texts = [_block(block) for block in blocks]
     return "\n".join(f"{text}\n" if text else "" for text in texts)
 
 
 def grid(table: Table, write: Callable[[Text], str]) -> str:
-    """Return a table in Markdown's pipes, each heading and cell by `write`."""
+    """Return a table in Markdown's pipes; `write` converts each heading and cell to text."""
     headings = [write(column.heading) for column in table.columns]
     rows = [[write(cell) for cell in row] for row in table.rows]
     align = [column.align for column in table.columns] if rows else None
@@ -74,7 +74,7 @@ def _figure(figure: Figure) -> str:
 
 
 def _line(text: Text) -> str:
-    """A text at the beginning of a line, where more characters mean something."""
+    """Return a text for the beginning of a line, where more characters are markup."""
     begins_plain = isinstance(next(iter(inlines(text)), None), str)
     return STARTS.sub(r"\1\\", _text(text)) if begins_plain else _text(text)
 
@@ -84,7 +84,7 @@ def _text(text: Text) -> str:
 
 
 def _cell(text: Text) -> str:
-    """A text in a table, which splits its cells before it looks for code."""
+    """Return a text for a table, where cells are split before code is recognised."""
     parts = inlines(text)
     return "".join(_inline(part).replace("|", "\\|") if isinstance(part, Code) else _inline(part) for part in parts)
 
@@ -106,20 +106,20 @@ def _escaped(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    """Code between as many backticks as it takes; nothing is escaped in it."""
+    """Return code between as many backticks as necessary; nothing is escaped in it."""
     fence, text = _fence(text, 1), _one_line(text)
     pad = " " if text.strip("` ") != text else ""
     return f"{fence}{pad}{text}{pad}{fence}"
 
 
 def _fence(text: str, least: int) -> str:
-    """More backticks than `text` has in a row."""
+    """Return more backticks than `text` has in a row, and at least `least`."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     return "`" * max(least, longest + 1)
 
 
 def _target(target: str) -> str:
-    """A path or URL without what would end a link early."""
+    """Return a path or URL without characters that would end a link early."""
     return quote(target, safe="/:?#@!$&'*+,;=~%")
 
 

@@ -1,7 +1,7 @@
-"""The page model: what a page says, as values that a writer renders.
+"""The page model: the content of a page, as values that a writer renders.
 
-A page is a tuple of blocks. Text in a block is a tuple of inlines; a single inline may stand alone. A `str` is plain
-words in which no character means anything: each writer escapes what its format would take for markup.
+A page is a tuple of blocks. Text in a block is a tuple of inlines, or a single inline. A `str` is plain words in which
+no character is markup: each writer escapes what its format would take for markup.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ Align = Literal["left", "right"]
 
 @dataclass(frozen=True)
 class Code:
-    """A command, path, hash or name that is shown letter by letter."""
+    """A command, path, hash or name that is shown verbatim."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Strong:
-    """Words that stand out."""
+    """Emphasised words."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Link:
-    """Words that lead to `target`, a URL or a path relative to the page."""
+    """Words that link to `target`, a URL or a path relative to the page."""
 
     text: str
     target: str
@@ -63,7 +63,7 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Column:
-    """A table's column. Its heading may be empty."""
+    """A table's column, whose heading may be empty."""
 
     heading: Text
     align: Align = "left"
@@ -71,7 +71,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. ValueError if a row has not one cell a column."""
+    """A table. It raises ValueError unless every row has one cell per column."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Text, ...], ...]
@@ -93,7 +93,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Callout:
-    """A warning that nobody should miss. One without text is not shown."""
+    """A warning that nobody should miss; it is not shown if its text is empty."""
 
     text: Text
 
@@ -120,7 +120,7 @@ def right(*headings: Text) -> tuple[Column, ...]:
 
 
 def inlines(text: Text) -> tuple[Inline, ...]:
-    """Return a text's inlines, also where it is a single one."""
+    """Return a text's inlines as a tuple, also if there is a single one."""
     return text if isinstance(text, tuple) else (text,)
 
 

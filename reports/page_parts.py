@@ -14,7 +14,7 @@ DIFFERENCES = {
 
 
 def comparability_warning(results: Results, table: str = "") -> Callout:
-    """Return the warning for pages whose numbers are not comparable with the paper's; it is empty where they are."""
+    """Return the warning for pages whose numbers are not comparable with the paper's; it is empty if they are."""
     if table in NO_DATA or (results.profile in FULL and (not results.facts or results.facts["comparable"])):
         return Callout(())
     return Callout((Strong("These numbers are not comparable with the paper's."), " ", *_reason(results)))

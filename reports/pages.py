@@ -23,29 +23,29 @@ PAGES = (*(f"{name}.md" for name in TITLES), "training.md", *PICTURES)
 
 
 def render(profile: str, out: Path) -> list[Path]:
-    """Write every page and picture of `profile` that its results allow under `out`/`profile`; their paths.
+    """Write every page and chart of `profile` that its results allow to `out`/`profile`. Return the pages' paths.
 
-    Failure if there are no results at all.
+    Raise Failure if there are no results at all.
     """
-    results_here = Results(profile)
-    if not results_here.tables and not results_here.summaries and results_here.others:
+    results = Results(profile)
+    if not results.tables and not results.summaries and results.others:
         raise Failure(f"all results of profile {profile} are of other images than those prepared now: dvc repro")
-    if not results_here.tables and not results_here.summaries:
+    if not results.tables and not results.summaries:
         raise Failure(f"there are no results of profile {profile} yet; make some with: dvc repro table1")
     folder = out / profile
-    figures = draw_figures(results_here, folder)
+    figures = draw_figures(results, folder)
     written = [folder / figure.path for figure in figures]
-    for name, page in _pages(results_here, figures, _has_data_page(results_here, folder)):
+    for name, page in _pages(results, figures, _has_data_page(results, folder)):
         write_text(folder / name, markdown(page))
         written.append(folder / name)
     for path in (folder / name for name in PAGES):
-        if path not in written and _is_ours(path):  # of other images
+        if path not in written and _is_ours(path):  # it shows other images
             path.unlink()
     return [path for path in written if path.suffix == ".md"]
 
 
 def _pages(results: Results, figures: Sequence[Figure], has_data_page: bool) -> Iterator[tuple[str, Page]]:
-    """Each page with the name of its file, the index first."""
+    """Yield each page with the name of its file, the index first."""
     yield "README.md", index_page(results, figures, has_data_page)
     for name, values in results.tables.items():
         figure = SHALLOW if name == "shallow" and SHALLOW in figures else None
@@ -55,7 +55,7 @@ def _pages(results: Results, figures: Sequence[Figure], has_data_page: bool) -> 
 
 
 def _is_ours(path: Path) -> bool:
-    """Return whether a page or picture is there and was written by this program, not by its reader."""
+    """Return whether a page or chart exists and was written by this program, not by its reader."""
     if not path.is_file():
         return False
     content = path.read_bytes()
@@ -65,6 +65,6 @@ def _is_ours(path: Path) -> bool:
 
 
 def _has_data_page(results: Results, folder: Path) -> bool:
-    """Whether `vgg-repro data` has written the page of the images that are prepared now."""
+    """Return whether `vgg-repro data` has written the page of the images that are prepared now."""
     path = folder / "data.md"
     return bool(results.facts) and path.exists() and results.facts["manifest"][:16] in path.read_text()

@@ -1,4 +1,4 @@
-"""Phrases that several pages share: numbers, intervals, what a table is called, where a published net comes from."""
+"""Phrases that several pages share: numbers, intervals, the names of tables, the sources of published nets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def table_title(name: str) -> str:
 
 
 def table_label(name: str) -> str:
-    """Return what table `name` is called in a text."""
+    """Return the name of table `name` as it appears in a text."""
     return "Section 4.1" if name == "shallow" else f"Table {name.removeprefix('table')}"
 
 
@@ -25,9 +25,9 @@ def number(value: float | None) -> str:
     return NONE if value is None else f"{value:.1f}"
 
 
-def interval(found: dict[str, float]) -> str:
+def interval(error: dict[str, float]) -> str:
     """Return an error with its interval: 5.3 (3.6 to 7.8)."""
-    return f"{found['error']:.1f} ({found['low']:.1f} to {found['high']:.1f})"
+    return f"{error['error']:.1f} ({error['low']:.1f} to {error['high']:.1f})"
 
 
 def published_net(record: dict[str, Any]) -> tuple[Inline, ...]:
@@ -45,13 +45,13 @@ def _maker(record: dict[str, Any]) -> tuple[Inline, ...]:
         before = exported.get("published")
         of = (", which was imported from ", Code(before["file"])) if before else (", trained by this toolkit",)
         return (f"exported from {exported['run']}", *of)
-    if known := record["known"]:
-        return (f"{known['what']} by its {known['algorithm'].upper()} ({known['source']})",)
+    if file := record["known"]:
+        return (f"{file['what']} by its {file['algorithm'].upper()} ({file['source']})",)
     return ("on no list known here",)
 
 
-def input_text(said: dict[str, Any]) -> str:
-    """Return how a net takes its images: BGR, 0 to 255, minus 103.939, 116.779, 123.68."""
-    mean, deviation = (", ".join(f"{level:g}" for level in said[key]) for key in ("mean", "deviation"))
-    divided = "" if set(said["deviation"]) == {1.0} else f", divided by {deviation}"
-    return f"{said['channels']}, 0 to {said['range']:g}, minus {mean}{divided}"
+def input_text(convention: dict[str, Any]) -> str:
+    """Return a net's input as text: BGR, 0 to 255, minus 103.939, 116.779, 123.68."""
+    mean, std = (", ".join(f"{level:g}" for level in convention[key]) for key in ("mean", "deviation"))
+    divided = "" if set(convention["deviation"]) == {1.0} else f", divided by {std}"
+    return f"{convention['channels']}, 0 to {convention['range']:g}, minus {mean}{divided}"

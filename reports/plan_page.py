@@ -1,4 +1,4 @@
-"""The plan, for the terminal: what would run and why, what that costs, and what need not wait for what."""
+"""The plan, for the terminal: what would run and why, what that costs, and which runs are independent."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ CALLED = {"dense": "dense", "crops": "50 crops a scale", "centre": "centre crop"
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a machine is taken to be: arithmetic a second in training, by net, and in scoring."""
+    """The assumed speed of a machine: FLOP per second in training, by net, and in scoring."""
 
     training: Mapping[str, float]
     scoring: float
-    source: str  # where that is known from, a sentence
+    source: str  # a sentence that says how the speed is known
 
     def seconds(self, plan: CostPlan, nets: Mapping[str, str]) -> dict[str, float]:
-        """The time of each stage that would run; `nets` has each run's."""
-        found = {cost.stage: cost.flops / self.training[nets[cost.name]] for cost in plan.training}
-        return found | {cost.stage: cost.flops / self.scoring for cost in plan.scoring}
+        """Return the seconds that each stage takes that would run; `nets` has the net of each run."""
+        times = {cost.stage: cost.flops / self.training[nets[cost.name]] for cost in plan.training}
+        return times | {cost.stage: cost.flops / self.scoring for cost in plan.scoring}
 
 
 def plan_page(
     plan: CostPlan, targets: Sequence[str], seconds: Mapping[str, float], note: str
 ) -> Iterator[TerminalBlock]:
-    """Yield all of it. `seconds` has the time of each stage that would run, or nothing; `note` says whence."""
+    """Yield the whole plan. `seconds` has the time of each stage that would run, or is empty; `note` is its source."""
     yield Paragraph(_head(plan, targets))
     if stages := _stages(plan):
         yield Preformatted(stages)
@@ -61,7 +61,7 @@ def _head(plan: CostPlan, targets: Sequence[str]) -> str:
 
 
 def _stages(plan: CostPlan) -> str:
-    """Each stage that is not up to date, and why."""
+    """Return each stage that is not up to date, and the reason."""
     width = max((len(forecast.stage) for forecast in plan.forecasts), default=0)
     return "\n".join(
         f"{forecast.what:7} {forecast.stage:{width}}  {forecast.why}"
@@ -85,11 +85,11 @@ def _training(plan: CostPlan, seconds: Mapping[str, float]) -> Table:
 
 def _scoring(plan: CostPlan, seconds: Mapping[str, float]) -> Table:
     amounts = right("images x scales", "passes", *AMOUNTS, *["time"] * bool(seconds))
-    rows = ((cost.name, _how(cost), *_counts(cost), *_amounts(cost, seconds)) for cost in plan.scoring)
+    rows = ((cost.name, _protocol(cost), *_counts(cost), *_amounts(cost, seconds)) for cost in plan.scoring)
     return Table((*left("to score", "how"), *amounts), tuple(rows))
 
 
-def _how(cost: Cost) -> str:
+def _protocol(cost: Cost) -> str:
     return CALLED[cost.stage.partition("@")[0]]
 
 
@@ -98,9 +98,9 @@ def _counts(cost: Cost) -> tuple[str, str]:
 
 
 def _amounts(cost: Cost, seconds: Mapping[str, float]) -> list[str]:
-    """What the columns AMOUNTS have, and the time if there is one."""
-    found = [si(cost.flops, "FLOP"), si(cost.memory, "B"), si(cost.disk, "B")]
-    return found + ([duration(seconds[cost.stage])] if seconds else [])
+    """Return the cells of the columns AMOUNTS, and the time if it is known."""
+    cells = [si(cost.flops, "FLOP"), si(cost.memory, "B"), si(cost.disk, "B")]
+    return cells + ([duration(seconds[cost.stage])] if seconds else [])
 
 
 def _turns(plan: CostPlan) -> str:
@@ -140,7 +140,7 @@ def _sums(plan: CostPlan, seconds: Mapping[str, float]) -> Iterator[tuple[str, s
 
 
 def si(value: float, unit: str) -> str:
-    """A number with its unit and the prefix that suits: 4.33 EFLOP."""
+    """Return a number with its unit and a suitable prefix: 4.33 EFLOP."""
     power = 0
     while value >= 999.5 and power < len(UNITS) - 1:
         value, power = value / 1000, power + 1

@@ -1,4 +1,4 @@
-"""The grid at a glance, for the terminal."""
+"""The state of the grid, for the terminal."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ WORDS = {"done": "done", "part": "in part", "cached": "in the cache", "run": "to
 
 
 def status_page(status: Status) -> tuple[TerminalBlock, ...]:
-    """Return the data, a line a run, the tables, and the checkpoints that are of no use any more."""
-    rows = ((one.name, _state(one), *(_score(one, mode) for mode in MODES), _tables(one)) for one in status.runs)
+    """Return the data, one row per run, the tables, and the checkpoints that are no longer used."""
+    rows = ((run.name, _state(run), *(_score(run, mode) for mode in MODES), _tables(run)) for run in status.runs)
     whose = "training" if status.weights == "trained" else "weights"
     columns = left("run", whose, *(f"{mode}, best Q" for mode in MODES), "in tables")
     return (Paragraph(_head(status)), Table(columns, tuple(rows)), Paragraph(_done(status)), *_old(status))
@@ -28,46 +28,46 @@ def _head(status: Status) -> str:
     facts = status.facts
     training = f"{facts.train:,} training and " if facts.train else ""
     counts = f"{training}{facts.val:,} validation images of {len(facts.classes)} classes"
-    here = "prepared" if status.prepared else "to be prepared again: vgg-repro plan says why"
-    return f"Profile {status.profile}: {facts.source}, {counts}, {here}."
+    state = "prepared" if status.prepared else "to be prepared again: vgg-repro plan says why"
+    return f"Profile {status.profile}: {facts.source}, {counts}, {state}."
 
 
-def _state(one: RunStatus) -> str:
-    if one.state == "trained":
-        return "trained" if one.error is None else f"trained, error {one.error:.1f} %"
-    if one.state in ("training", "stopped") and one.running:
-        return _running(one)
-    before = "" if one.error is None else f"; last time {one.error:.1f} %"
-    said = {
+def _state(run: RunStatus) -> str:
+    if run.state == "trained":
+        return "trained" if run.error is None else f"trained, error {run.error:.1f} %"
+    if run.state in ("training", "stopped") and run.running:
+        return _running(run)
+    before = "" if run.error is None else f"; last time {run.error:.1f} %"
+    words = {
         "cached": "in the cache",
-        "waits": f"waits for {one.after}",
+        "waits": f"waits for {run.after}",
         "published": "published weights",
         "to import": "published weights, to be imported",
         "no net": NONE,
     }
-    return said.get(one.state, "ready") + before
+    return words.get(run.state, "ready") + before
 
 
-def _running(one: RunStatus) -> str:
-    assert one.running is not None
-    found = one.running
-    error = f", error {found.top1:.1f} %" if found.top1 is not None else ""
-    if one.state == "stopped":
-        return f"stopped in epoch {found.epoch + 1} of {found.epochs}{error}; goes on from its checkpoint"
-    loss = f", loss {found.loss:.3f}" if found.loss is not None else ""
-    left = f", at most {duration(found.left)} left" if found.left is not None else ""
-    return f"epoch {min(found.epoch + 1, found.epochs)} of {found.epochs}{error}{loss}{left}"
+def _running(run: RunStatus) -> str:
+    assert run.running is not None
+    progress = run.running
+    error = f", error {progress.top1:.1f} %" if progress.top1 is not None else ""
+    if run.state == "stopped":
+        return f"stopped in epoch {progress.epoch + 1} of {progress.epochs}{error}; goes on from its checkpoint"
+    loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
+    remaining = f", at most {duration(progress.left)} left" if progress.left is not None else ""
+    return f"epoch {min(progress.epoch + 1, progress.epochs)} of {progress.epochs}{error}{loss}{remaining}"
 
 
-def _score(one: RunStatus, mode: str) -> str:
-    if mode not in one.scores:
+def _score(run: RunStatus, mode: str) -> str:
+    if mode not in run.scores:
         return ""
-    error = one.scores[mode]
+    error = run.scores[mode]
     return NONE if error is None else f"{error:.1f} %"
 
 
-def _tables(one: RunStatus) -> str:
-    return " ".join(name.removeprefix("table") for name in one.tables) or NONE
+def _tables(run: RunStatus) -> str:
+    return " ".join(name.removeprefix("table") for name in run.tables) or NONE
 
 
 def _done(status: Status) -> str:
@@ -79,5 +79,5 @@ def _done(status: Status) -> str:
 def _old(status: Status) -> list[TerminalBlock]:
     if not status.old:
         return []
-    listed = [f"- {one.folder} ({gigabytes(one.size)})" for one in status.old]
+    listed = [f"- {checkpoint.folder} ({gigabytes(checkpoint.size)})" for checkpoint in status.old]
     return [Preformatted("\n".join(["Checkpoints of other parameters or data, which may be deleted:", *listed]))]

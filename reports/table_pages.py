@@ -1,4 +1,4 @@
-"""Tables 1 to 7 and section 4.1's comparison: a page each, and the section that the index and a terminal show."""
+"""Tables 1 to 7 and section 4.1's comparison: one page each, and the section for the index and the terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PAPER = {"top1_val": "paper top-1", "top5_val": "paper top-5", "top5_test": "pap
 
 
 def table_page(values: dict[str, Any], warning: Callout, figure: Figure | None) -> Page:
-    """Return the page of one table's values, with the figure that belongs to it if there is one."""
+    """Return the page of one table's values, with its figure if there is one."""
     shown = [figure] if figure else []
     return (Heading(1, table_title(values["table"])), warning, *_body(values), *shown, ALL_TABLES)
 
@@ -102,15 +102,15 @@ def _errors(values: dict[str, Any]) -> Table:
 
 def _ours(row: dict[str, Any]) -> list[Text]:
     if row["missing"]:
-        more = f" and {len(row['missing']) - 1} more" if len(row["missing"]) > 1 else ""
-        return [("not run: ", Code(row["missing"][0]), more), ""]
+        rest = f" and {len(row['missing']) - 1} more" if len(row["missing"]) > 1 else ""
+        return [("not run: ", Code(row["missing"][0]), rest), ""]
     if row["ours"] is None:
         return ["not run", ""] if row["runs"] else [NONE, NONE]
     return [interval(row["ours"][key]) for key in ("top1", "topk")]
 
 
 def _whose(row: dict[str, Any]) -> str:
-    """Whose weights a row of ours is from."""
+    """Return whose weights our errors in a row are from."""
     if row["ours"] is None:
         return NONE
     published = row.get("published", [])
@@ -150,15 +150,15 @@ def _error_notes(values: dict[str, Any]) -> Iterator[Text]:
 
 
 def _precision_notes(precision: dict[str, list[str]]) -> Iterator[Text]:
-    """What was not computed in float32, as the paper's framework did."""
-    said = [f"{what} in {' and '.join(kinds)}" for what, kinds in precision.items() if set(kinds) - {"float32"}]
-    if said:
+    """Yield a note on what was not computed in float32, unlike in the paper's framework."""
+    parts = [f"{what} in {' and '.join(kinds)}" for what, kinds in precision.items() if set(kinds) - {"float32"}]
+    if parts:
         lead = Strong("Not in float32, in which the paper's framework computes:")
-        yield (lead, f" {', '.join(said)}; weights, loss and soft-max are float32 here too.")
+        yield (lead, f" {', '.join(parts)}; weights, loss and soft-max are float32 here too.")
 
 
 def _published_notes(values: dict[str, Any]) -> Iterator[Text]:
-    """Whose weights stand in for trained ones, and which are missing."""
+    """Yield notes on which published weights replace trained ones, and which are missing."""
     if published := values.get("published"):
         listed = [(f"{run} is ", *published_file(record)) for run, record in published.items()]
         after = ". They stand in their runs' rows, however they were trained."

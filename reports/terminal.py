@@ -1,4 +1,4 @@
-"""The terminal's writer, of what becomes no file: tables in Markdown's pipes, and words as they are."""
+"""The terminal's writer, for blocks that are not written to a file: tables in Markdown's pipes, and plain words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TerminalBlock = Paragraph | Table | Preformatted
 
 
 def terminal(blocks: Iterable[TerminalBlock]) -> str:
-    """Return the blocks as lines, an empty one between two of them."""
+    """Return the blocks as lines, with an empty line between two blocks."""
     return "\n".join(f"{_block(block)}\n" for block in blocks)
 
 

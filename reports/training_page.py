@@ -12,7 +12,7 @@ from reports.page_parts import ALL_TABLES, comparability_warning
 from reports.phrases import NONE, interval
 from reports.results import Results
 
-SPEEDS = (("images_per_second", 0), ("waited", 1))  # of a run, and their digits
+SPEEDS = (("images_per_second", 0), ("waited", 1))  # a run's speeds, and their digits after the point
 
 
 def training_page(results: Results, figures: Sequence[Figure]) -> Page:

@@ -1,4 +1,4 @@
-"""What `vgg-repro doctor` looks at: the checks in their order, each a function that yields findings."""
+"""The checks of `vgg-repro doctor` in their order, each a function that yields findings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHECKS = (
 
 
 def findings() -> Iterator[Finding]:
-    """Yield all that the checks find out."""
+    """Yield the findings of the parameters and of all checks."""
     params, finding = _params()
     yield finding
     context = DoctorContext(params)
@@ -29,7 +29,7 @@ def findings() -> Iterator[Finding]:
 
 
 def _safely(check: Callable[[DoctorContext], Iterator[Finding]], context: DoctorContext) -> Iterator[Finding]:
-    """Yield the findings of a check; one that ends unexpectedly is a finding itself."""
+    """Yield the findings of a check; report an unexpected exception as a finding."""
     try:
         yield from check(context)
     except Exception as error:
@@ -40,7 +40,7 @@ def _safely(check: Callable[[DoctorContext], Iterator[Finding]], context: Doctor
 
 
 def _params() -> tuple[Params | None, Finding]:
-    """Return the parameters, if they are valid, and what is to be said of them."""
+    """Return the parameters, or None if they are invalid, and the finding about them."""
     try:
         params = load()
     except Failure as problem:

@@ -1,4 +1,4 @@
-"""What a check has to say, and what the checks look at."""
+"""The result of a check, and the context that the checks share."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ STEPS = ("prepare", "train", "score")  # blocks of a profile that name a device
 
 
 class Finding(NamedTuple):
-    """What a check found out about one thing."""
+    """The result of a check of one thing."""
 
     what: str
     state: Literal["ok", "warning", "failure"]
     says: str
-    fix: str = ""  # the command, or the edit of params.yaml, that helps; a failure has one
+    fix: str = ""  # the command, or the edit of params.yaml, that helps; every failure has one
 
 
 @dataclass
 class DoctorContext:
-    """What the checks look at: the parameters, if they are valid, and what torch says in a process of its own."""
+    """The context of the checks: the parameters, if they are valid, and the answer of torch's own process."""
 
     params: Params | None
 
     @cached_property
     def torch(self) -> dict[str, Any]:
-        """The answer of torch's process; its key `died` says why there is none."""
+        """Return the answer of torch's process; if there is none, the key `died` says why."""
         return probe("torch")
 
     @property
     def device(self) -> str:
-        """What the steps ask for: gpu if one of them does, cpu if all do, else auto."""
+        """Return which device the steps ask for: gpu if one of them does, cpu if all do, else auto."""
         profile = self.params and self.params.active
         asked = {block.device for step in STEPS if (block := getattr(profile, step, None))}
         return "gpu" if "gpu" in asked else "cpu" if asked == {"cpu"} else "auto"
@@ -53,22 +53,22 @@ class DoctorContext:
 
 
 def size(count: float) -> str:
-    """Return so many bytes for people."""
+    """Return a number of bytes as text for people."""
     return f"{count / GIB:.1f} GiB" if count >= GIB / 10 else f"{count / 2**20:.0f} MiB"
 
 
 def standing(path: Path) -> Path:
-    """Return the nearest folder above `path`, or itself, that is there."""
+    """Return the nearest existing folder: `path` itself, or one above it."""
     path = Path(os.path.abspath(path))
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def quoted(path: Path | str) -> str:
-    """Return a path as a shell wants it."""
+    """Return a path, quoted for a shell."""
     return shlex.quote(str(path))
 
 
 def restored(path: Path) -> str:
-    """Return the command after which `path` is as committed: the way to the repository's root, from below it."""
+    """Return the command that restores `path` as committed or, below the repository's root, that goes there."""
     root = next((folder for folder in Path().absolute().parents if (folder / PARAMS).exists()), None)
     return f"cd {quoted(root)}" if root and not PARAMS.exists() else f"git checkout HEAD -- {path}"

@@ -1,4 +1,4 @@
-"""Checks of the images: whether the source is there, and whether it is prepared."""
+"""Checks of the images: whether the source exists, and whether it is prepared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PREPARE = "vgg-repro prepare"
 
 
 def images(context: DoctorContext) -> Iterator[Finding]:
-    """Check whether the profile's source of images is there."""
+    """Check whether the profile's source of images exists."""
     from pipeline.datasets.sources import open_source
 
     if context.params is None:
@@ -28,7 +28,7 @@ def images(context: DoctorContext) -> Iterator[Finding]:
 
 
 def shards(context: DoctorContext) -> Iterator[Finding]:
-    """Check whether the shards are there, and of the images that params.yaml asks for."""
+    """Check whether the shards exist, and whether they hold the images that params.yaml asks for."""
     from pipeline.datasets.dataset_key import is_asked_for
     from pipeline.datasets.prepare import is_whole
 

@@ -1,4 +1,4 @@
-"""Checks of the GPUs: the driver, what NVML says of each, and whether torch computes on them."""
+"""Checks of the GPUs: the driver, NVML's report on each GPU, and whether torch computes on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pynvml
 from pipeline.doctor.base import INSTALL_ANEW, DoctorContext, Finding, size
 from pipeline.system.devices import gpus_here, handles
 
-CUDA, DRIVER = 13, 580  # that DALI's package is made for, and the first driver that runs it
+CUDA, DRIVER = 13, 580  # the version that DALI's package is built for, and the first driver that supports it
 SLOWED = {
     pynvml.nvmlClocksEventReasonHwSlowdown: "slowed down by the hardware",
     pynvml.nvmlClocksEventReasonHwThermalSlowdown: "too hot",
@@ -26,7 +26,7 @@ def gpu(context: DoctorContext) -> Iterator[Finding]:
         yield _no_gpu(context)
         return
     try:
-        found, cuda = handles(), pynvml.nvmlSystemGetCudaDriverVersion()
+        devices, cuda = handles(), pynvml.nvmlSystemGetCudaDriverVersion()
         about = f"{pynvml.nvmlSystemGetDriverVersion()}, CUDA up to {cuda // 1000}.{cuda % 1000 // 10}"
     except pynvml.NVMLError_LibraryNotFound:
         fix = "docker run --gpus all --env NVIDIA_DRIVER_CAPABILITIES=compute,utility ..."
@@ -35,17 +35,17 @@ def gpu(context: DoctorContext) -> Iterator[Finding]:
         )
         yield from _torch(context)
         return
-    except pynvml.NVMLError as error:  # the driver was updated, and the old one is still at work, for one
-        yield Finding("driver", _grave(context), f"NVIDIA's driver does not answer: {error}", "sudo reboot")
+    except pynvml.NVMLError as error:  # for example, the driver was updated and the old one is still loaded
+        yield Finding("driver", _severity(context), f"NVIDIA's driver does not answer: {error}", "sudo reboot")
         return
     if cuda // 1000 < CUDA:
         says = f"{about}: too old, torch and DALI need CUDA {CUDA} (driver {DRIVER} or newer)"
         fix = f"sudo apt-get install nvidia-driver-{DRIVER} && sudo reboot"
-        yield Finding("driver", _grave(context), says, fix)
+        yield Finding("driver", _severity(context), says, fix)
         return
     yield Finding("driver", "ok", about)
-    for number, handle in enumerate(found):
-        yield _one(number, handle)
+    for number, handle in enumerate(devices):
+        yield _gpu_finding(number, handle)
     yield from _torch(context)
 
 
@@ -59,18 +59,18 @@ def _no_gpu(context: DoctorContext) -> Finding:
     return Finding("gpu", "ok", "CPU only: there is no GPU with a driver")
 
 
-def _grave(context: DoctorContext) -> Literal["ok", "warning", "failure"]:
-    """Return how bad it is that the CPU does the work."""
+def _severity(context: DoctorContext) -> Literal["ok", "warning", "failure"]:
+    """Return how severe it is that the CPU does the work."""
     return {"gpu": "failure", "auto": "warning", "cpu": "ok"}[context.device]  # type: ignore[return-value]
 
 
-def _one(number: int, handle: Any) -> Finding:
-    """Return what the driver says of one GPU: its memory, who is at work on it, and what slows it down."""
-    memory = _known(pynvml.nvmlDeviceGetMemoryInfo, handle)
+def _gpu_finding(number: int, handle: Any) -> Finding:
+    """Return the finding about one GPU: its memory, the processes that use it, and what slows it down."""
+    memory = _answer(pynvml.nvmlDeviceGetMemoryInfo, handle)
     free = f", {size(memory.free)} of {size(memory.total)} free" if memory else ""
     about = f"{number}: {pynvml.nvmlDeviceGetName(handle)}{free}"
-    pids = [process.pid for process in _known(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []]
-    reasons = _known(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle) or 0
+    pids = [process.pid for process in _answer(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []]
+    reasons = _answer(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle) or 0
     slowed = list(dict.fromkeys(words for reason, words in SLOWED.items() if reasons & reason))
     if slowed:
         says = f"{about}; it is {' and '.join(slowed)}"
@@ -81,8 +81,8 @@ def _one(number: int, handle: Any) -> Finding:
     return Finding("gpu", "ok", about)
 
 
-def _known(ask: Callable[[Any], Any], handle: Any) -> Any:
-    """Return what the driver says; None for what it does not know of this kind of GPU."""
+def _answer(ask: Callable[[Any], Any], handle: Any) -> Any:
+    """Return the driver's answer; None if it has none for this kind of GPU."""
     try:
         return ask(handle)
     except pynvml.NVMLError:
@@ -90,13 +90,13 @@ def _known(ask: Callable[[Any], Any], handle: Any) -> Any:
 
 
 def _torch(context: DoctorContext) -> Iterator[Finding]:
-    """Yield why torch does not compute on the GPUs, if it does not."""
+    """Yield a finding that says why torch does not compute on the GPUs, if it does not."""
     why, hidden = context.torch.get("why"), os.environ.get("CUDA_VISIBLE_DEVICES")
     if not why or context.device == "cpu":
         return
     says = f"torch does not compute on GPUs: {why}"
     if hidden is not None:
         says = f"{says}; CUDA_VISIBLE_DEVICES is {hidden!r}"
-        yield Finding("gpu", _grave(context), says, "unset CUDA_VISIBLE_DEVICES")
+        yield Finding("gpu", _severity(context), says, "unset CUDA_VISIBLE_DEVICES")
     else:
         yield Finding("gpu", "failure", says, INSTALL_ANEW if "not compiled" in why else "sudo reboot")

@@ -14,19 +14,19 @@ from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
 
-OWN_GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # version 2
-LEAST, ENOUGH = 2 * GIB, 4 * GIB  # the largest process of the smallest profile takes 1.24 GiB, and two run at a time
+OWN_GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # of cgroup version 2
+LEAST, ENOUGH = 2 * GIB, 4 * GIB  # the largest process of the smallest profile takes 1.24 GiB, and two run at once
 
 
 def memory(context: DoctorContext) -> Iterator[Finding]:
-    """Check whether there is memory for two processes."""
+    """Check whether there is enough memory for two processes."""
     free, left = psutil.virtual_memory().available, left_in_group()
-    found = min(free, left)
-    says = f"{size(found)} to be had" + (" under this container's or session's limit (cgroup)" if left < free else "")
-    if found < LEAST:
+    usable = min(free, left)
+    says = f"{size(usable)} to be had" + (" under this container's or session's limit (cgroup)" if left < free else "")
+    if usable < LEAST:
         fix = "ps -eo rss,pid,args --sort=-rss | head    # and end what is not needed"
         yield Finding("memory", "failure", f"{says}, less than {size(LEAST)}", fix)
-    elif found < ENOUGH:
+    elif usable < ENOUGH:
         says = f"{says}, less than {size(ENOUGH)}: rather one stage at a time"
         yield Finding("memory", "warning", says, "vgg-repro run --jobs 1")
     else:
@@ -44,13 +44,13 @@ def _left(group: Path) -> float:
     try:
         most, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
         statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except OSError:  # the root has no such files, and neither has version 1
+    except OSError:  # neither the root group nor cgroup version 1 has these files
         return float("inf")
     return float("inf" if most == "max" else int(most) - used + int(statistics.get("inactive_file", 0)))
 
 
 def disk(context: DoctorContext) -> Iterator[Finding]:
-    """Check whether there is room on each disk for what the profile still writes, and whether it can be written."""
+    """Check whether each disk has room for what the profile still writes, and whether it is writable."""
     if context.params is None or "died" in context.torch:
         return
     shards_bytes, results, why = _needed(context.params)
@@ -66,7 +66,7 @@ def disk(context: DoctorContext) -> Iterator[Finding]:
 
 
 def _needed(params: Params) -> tuple[float, float, str]:
-    """Return the bytes of shards and of results still to be written, and why nobody knows the latter if so."""
+    """Return the bytes of shards and of results still to be written, and the reason if the latter are unknown."""
     from pipeline.datasets.prepare import is_whole
     from pipeline.experiment.targets import within_reach
     from pipeline.orchestration.cost_plan import count_images, plan
@@ -74,15 +74,15 @@ def _needed(params: Params) -> tuple[float, float, str]:
 
     try:
         shards_bytes = 0 if is_whole(CLASSIFICATION.shards) else count_images(params).bytes + GIB
-        found = plan(params, forecasts(within_reach([], params), params))
+        costs = plan(params, forecasts(within_reach([], params), params))
     except Failure as reason:
         return GIB, GIB, f"; results are not counted: {reason}"
-    checkpoint = 4 * max((cost.disk for cost in found.training), default=0)  # weights and momentum, new beside old
-    return shards_bytes, sum(cost.disk for cost in (*found.training, *found.scoring)) + checkpoint, ""
+    checkpoint = 4 * max((cost.disk for cost in costs.training), default=0)  # weights, momentum; the old file too
+    return shards_bytes, sum(cost.disk for cost in (*costs.training, *costs.scoring)) + checkpoint, ""
 
 
 def _room(folders: list[Path], need: float, why: str) -> Finding:
-    """Return whether a disk has room for what comes to lie in `folders`."""
+    """Return the finding whether a disk has room for what will be written to `folders`."""
     free = psutil.disk_usage(str(standing(folders[0]))).free
     says = f"{size(free)} free for {', '.join(map(str, folders))}; {size(need)} still to be written{why}"
     fix = "export VGG_REPRO_SHARDS=/A/LARGER/DISK/shards; dvc cache dir --local /A/LARGER/DISK/cache"

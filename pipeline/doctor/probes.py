@@ -1,4 +1,4 @@
-"""torch and DALI tried in processes of their own, because either may be slow or end its process.
+"""Probes of torch and DALI in processes of their own, because either may be slow or end its process.
 
 `python -m pipeline.doctor.probes torch` (or `dali cpu`, `dali gpu`) prints its answer as JSON.
 """
@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PATIENCE = 180.0  # seconds; an environment on a network disk is slow at first
+PATIENCE = 180.0  # seconds; an environment on a network disk starts slowly
 
 
 def probe(*words: str) -> dict[str, Any]:
-    """Return what a process of this module answers; with the key `died`, why it does not."""
+    """Return the answer of a process of this module; if there is none, the key `died` says why."""
     command = [sys.executable, "-m", "pipeline.doctor.probes", *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE, check=False)
@@ -35,15 +35,15 @@ def probe(*words: str) -> dict[str, Any]:
 
 
 def torch_answer() -> dict[str, Any]:
-    """Return torch's version and CUDA, whether torchvision goes with it, and why it does not compute on the GPUs."""
+    """Return torch's version and CUDA, why torchvision does not match it, and why it does not compute on the GPUs."""
     import torch
 
-    found = {"version": torch.__version__, "cuda": torch.version.cuda or ""}
-    return {**found, "torchvision": _why_not(_torchvision), "why": _why_not(_multiply)}
+    versions = {"version": torch.__version__, "cuda": torch.version.cuda or ""}
+    return {**versions, "torchvision": _why_not(_torchvision), "why": _why_not(_multiply)}
 
 
 def _why_not(work: Any) -> str:
-    """Return the first line of the error that `work` ends with; nothing if it does not."""
+    """Return the first line of the error that `work` raises; an empty string if it raises none."""
     try:
         work()
     except Exception as error:
@@ -55,11 +55,11 @@ def _torchvision() -> None:
     import torch
     from torchvision.ops import nms
 
-    nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)  # an operator in C++, which another pair lacks
+    nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)  # a C++ operator, missing if the two do not match
 
 
 def _multiply() -> None:
-    """Multiply on each GPU; whatever torch raises without one, or if the product is wrong."""
+    """Multiply on each GPU. Raise ArithmeticError if a product is wrong, and torch's own error without a GPU."""
     import torch
 
     torch.cuda.init()  # type: ignore[no-untyped-call]
@@ -70,20 +70,20 @@ def _multiply() -> None:
 
 
 def dali_answer(gpu: bool) -> dict[str, Any]:
-    """Return DALI's version, and how many grey levels its pixels of a small JPEG are from Pillow's, on average."""
+    """Return DALI's version, and the mean difference of its pixels of a small JPEG from Pillow's, in grey levels."""
     import nvidia.dali
     from PIL import Image
 
     encoded = _jpeg()
     with Image.open(io.BytesIO(encoded)) as image:
-        wanted = np.asarray(image.convert("RGB")).astype(float)
-    found = _decoded(encoded, gpu).astype(float)
-    apart = float(np.abs(found - wanted).mean()) if found.shape == wanted.shape else 255.0
+        expected = np.asarray(image.convert("RGB")).astype(float)
+    decoded = _decoded(encoded, gpu).astype(float)
+    apart = float(np.abs(decoded - expected).mean()) if decoded.shape == expected.shape else 255.0
     return {"version": nvidia.dali.__version__, "apart": apart}
 
 
 def _jpeg() -> bytes:
-    """Return smooth colours, 64 x 48, on which all decoders agree."""
+    """Return a JPEG of smooth colours, 64 x 48 pixels, on which all decoders agree."""
     from PIL import Image
 
     across, down = np.meshgrid(np.linspace(0, 255, 64), np.linspace(0, 255, 48))
@@ -101,11 +101,11 @@ def _decoded(encoded: bytes, gpu: bool) -> NDArray[np.uint8]:
     number = 0 if gpu else None
 
     @pipeline_def(batch_size=1, num_threads=1, device_id=number)  # type: ignore[untyped-decorator]
-    def one() -> Any:
+    def decoder() -> Any:
         source = fn.external_source(source=lambda: [np.frombuffer(encoded, np.uint8)])
         return fn.decoders.image(source, **decoding(number))
 
-    pipe = one()
+    pipe = decoder()
     pipe.build()
     (pixels,) = pipe.run()
     return np.array(pixels.as_cpu().at(0))

@@ -1,4 +1,4 @@
-"""Checks of what is installed: the packages, torch, DALI."""
+"""Checks of the installed software: the packages, torch and DALI."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pipeline.doctor.probes import probe
 
 PROJECT = Path(__file__).parent.parent.parent / "pyproject.toml"
 SHOWN = ("torch", "torchvision", "nvidia-dali-cuda130", "dvc", "numpy", "pillow")
-LEVELS = 2.0  # grey levels that two decoders may be apart on average
+LEVELS = 2.0  # largest mean difference of two decoders, in grey levels
 
 
 def installed(package: str) -> str:
-    """Return the version of a package; empty if it is not installed."""
+    """Return the version of a package; an empty string if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -24,16 +24,16 @@ def installed(package: str) -> str:
 
 
 def packages(context: DoctorContext) -> Iterator[Finding]:
-    """Check whether all that pyproject.toml asks for is installed, in such versions."""
+    """Check whether all packages that pyproject.toml asks for are installed in matching versions."""
     from packaging.requirements import Requirement
 
     wrong = []
-    for wanted in map(Requirement, tomllib.loads(PROJECT.read_text())["project"]["dependencies"]):
-        found = installed(wanted.name)
-        if not found:
-            wrong.append(f"{wanted.name} is missing")
-        elif not wanted.specifier.contains(found, prereleases=True):
-            wrong.append(f"{wanted.name} is {found}, not {wanted.specifier}")
+    for requirement in map(Requirement, tomllib.loads(PROJECT.read_text())["project"]["dependencies"]):
+        present = installed(requirement.name)
+        if not present:
+            wrong.append(f"{requirement.name} is missing")
+        elif not requirement.specifier.contains(present, prereleases=True):
+            wrong.append(f"{requirement.name} is {present}, not {requirement.specifier}")
     if wrong:
         yield Finding("packages", "failure", ", ".join(wrong), INSTALL)
     else:
@@ -41,7 +41,7 @@ def packages(context: DoctorContext) -> Iterator[Finding]:
 
 
 def torch(context: DoctorContext) -> Iterator[Finding]:
-    """Check whether torch and torchvision can be imported and fit each other."""
+    """Check whether torch and torchvision can be imported and match each other."""
     answer = context.torch
     if "died" in answer:
         yield Finding("torch", "failure", f"torch does not start: {answer['died']}", INSTALL_ANEW)

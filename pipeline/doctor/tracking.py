@@ -1,4 +1,4 @@
-"""Checks of git and DVC: the repository, dvc.yaml and dvc.lock, and what outputs are to the cache."""
+"""Checks of git and DVC: the repository, dvc.yaml and dvc.lock, and how outputs are linked to the cache."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def repository(context: DoctorContext) -> Iterator[Finding]:
         broken = next((file for file in (DONE, GRAPH) if str(file) in str(reason)), Path(".dvc"))
         yield Finding("dvc", "failure", str(reason).strip(), restored(broken))
     else:
-        none = Finding("dvc", "failure", f"there is no {GRAPH} with stages here", restored(GRAPH))
-        yield Finding("dvc", "ok", f"{stages} stages, in {repo.root_dir}") if stages else none
+        empty = Finding("dvc", "failure", f"there is no {GRAPH} with stages here", restored(GRAPH))
+        yield Finding("dvc", "ok", f"{stages} stages, in {repo.root_dir}") if stages else empty
 
 
 def cache(context: DoctorContext) -> Iterator[Finding]:
-    """Check whether outputs are links to the cache, by DVC's configuration and by what the disks do."""
+    """Check whether outputs are links to the cache, by DVC's configuration and by what the disks support."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc_objects.fs.generic import test_links
@@ -47,7 +47,7 @@ def cache(context: DoctorContext) -> Iterator[Finding]:
             local = repo.cache.local
             possible = test_links(ALL.split(",")[:-1], local.fs, local.path, repo.fs, repo.root_dir)
             used = next((kind for kind in local.cache_types if kind in possible), "copy")
-    except DvcException:  # which the check of the repository reports
+    except DvcException:  # the check of the repository reports it
         return
     except OSError as reason:
         yield Finding("cache", "failure", f"it cannot be used: {reason}", "dvc cache dir --local /ANOTHER/DISK/cache")
@@ -61,7 +61,7 @@ def cache(context: DoctorContext) -> Iterator[Finding]:
 
 
 def cache_folder() -> Path:
-    """Return where DVC's cache lies, or would by default."""
+    """Return the folder of DVC's cache, or the default one if DVC fails."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 

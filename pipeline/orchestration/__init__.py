@@ -1,1 +1,1 @@
-"""DVC from outside: its graph, stages run side by side, what they cost and how far they are."""
+"""DVC from outside: its graph, stages that run concurrently, their costs and their progress."""

@@ -1,4 +1,4 @@
-"""What a part of the graph would cost: images, iterations, arithmetic, memory and disk of every run and score."""
+"""The cost of a part of the graph: images, iterations, arithmetic, memory and disk of every run and score."""
 
 from __future__ import annotations
 
@@ -19,50 +19,50 @@ from pipeline.experiment.params import Net, Params
 from pipeline.experiment.paths import CLASSIFICATION
 from pipeline.orchestration.dvc_graph import StageForecast
 
-SHAPE = 4 / 3  # the longer side of a photograph, of the shorter, where nobody has looked yet
-VIEWS = {"dense": 2, "crops": 50, "centre": 1}  # forward passes an image and scale (section 3.2)
-REFERENCE = "D"  # the net that a rate in images a second is of
+SHAPE = 4 / 3  # assumed aspect ratio (longer side over shorter) of images that have not been measured
+VIEWS = {"dense": 2, "crops": 50, "centre": 1}  # forward passes per image and scale (section 3.2)
+REFERENCE = "D"  # the net whose speed is given in images per second
 
 
 @dataclass(frozen=True)
 class Images:
-    """How many images there are, and of which sizes those for validation are."""
+    """The numbers of images, and the aspect ratios of the validation images."""
 
     train: int
     val: int
     classes: int
-    shapes: Mapping[float, int]  # longer side of the shorter, and how many images have it
-    counted: bool  # they are prepared; else they are those that the source is known for
-    bytes: int  # of the shards; 0 where nobody knows
+    shapes: Mapping[float, int]  # aspect ratio (longer side over shorter) to number of images
+    counted: bool  # True if they are prepared; otherwise the numbers are those known for the source
+    bytes: int  # of the shards; 0 if unknown
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage costs."""
+    """The cost of a stage."""
 
     stage: str
-    name: str  # the run's
-    images: int  # trained on, or looked at, all epochs or scales
-    iterations: int  # or forward passes of an image
+    name: str  # of the run
+    images: int  # trained on or scored, added up over all epochs or scales
+    iterations: int  # or, in scoring, forward passes of an image
     flops: int
-    memory: int  # bytes that the net and what it keeps take at the least
-    disk: int  # bytes that stay
+    memory: int  # lower bound in bytes for the net and the values that it keeps
+    disk: int  # bytes that are kept
     needs: frozenset[str]
 
 
 @dataclass(frozen=True)
 class CostPlan:
-    """A part of the graph, what would become of its stages, and what those cost that would run."""
+    """A part of the graph: the forecasts of its stages, and the costs of those that would run."""
 
     profile: str
     forecasts: Sequence[StageForecast]
     images: Images
     training: Sequence[Cost]
     scoring: Sequence[Cost]
-    nets: Mapping[str, int]  # arithmetic of one training image, by net
+    nets: Mapping[str, int]  # FLOPs of one training image, by net
 
     def chain(self, seconds: Mapping[str, float]) -> list[str]:
-        """The stages, one after the other, that take longest of all that wait for each other."""
+        """Return the chain of dependent stages that takes longest, in order. `seconds` has the time of each stage."""
         best: dict[str, tuple[float, list[str]]] = {}
         for forecast in self.forecasts:
             before = max((best[name] for name in forecast.needs if name in best), default=(0.0, []))
@@ -71,7 +71,7 @@ class CostPlan:
         return [name for name in longest if name in seconds]
 
     def waves(self) -> list[list[str]]:
-        """The runs to train, those together that need not wait for each other, in the order of their turns."""
+        """Return the runs to train in consecutive waves. The runs of one wave need not wait for each other."""
         running = {cost.stage: cost for cost in self.training}
         turn: dict[str, int] = {}
         for forecast in self.forecasts:
@@ -83,7 +83,7 @@ class CostPlan:
 
 
 def plan(params: Params, forecasts: Sequence[StageForecast]) -> CostPlan:
-    """The costs of what would run. Failure if nobody knows how many images there are."""
+    """Return the costs of what would run. Raise Failure if the number of images is unknown."""
     from vgg.cost import training_flops
 
     images, net = count_images(params), params.active.net
@@ -107,17 +107,17 @@ def plan(params: Params, forecasts: Sequence[StageForecast]) -> CostPlan:
 
 
 def count_images(params: Params) -> Images:
-    """The images that are prepared, or that the profile's source is known to have."""
+    """Return the counts of the prepared images, or those known for the source. Raise Failure if there are neither."""
     data = params.active.data
-    if CLASSIFICATION.facts(params.profile).exists() and (found := read_facts(params.profile)).source == data.source:
+    if CLASSIFICATION.facts(params.profile).exists() and (facts := read_facts(params.profile)).source == data.source:
         shapes, size = _shapes()
-        train, val = (min(count, data.limit or count) for count in (found.train, found.val))
-        counted = (train, val) == (found.train, found.val)
-        return Images(train, val, len(found.classes), shapes, counted, size)
-    known = source_class(data.source).known
-    if known is None:
+        train, val = (min(count, data.limit or count) for count in (facts.train, facts.val))
+        counted = (train, val) == (facts.train, facts.val)
+        return Images(train, val, len(facts.classes), shapes, counted, size)
+    counts = source_class(data.source).known
+    if counts is None:
         raise Failure("nobody has counted these images yet; do that with: vgg-repro prepare")
-    train, val, classes, size = known
+    train, val, classes, size = counts
     if "train" not in params.active.splits:
         train, size = 0, int(size * val / (train + val))
     train, val = (min(count, data.limit or count) for count in (train, val))
@@ -125,14 +125,14 @@ def count_images(params: Params) -> Images:
 
 
 def _shapes() -> tuple[dict[float, int], int]:
-    """The shapes of the validation images, as far as they are on this machine, and the bytes of all shards."""
+    """Return the aspect ratios of the validation images, if they are on this machine, and the bytes of all shards."""
     try:
         val = Shards(CLASSIFICATION.shards, "val")
     except Failure:
         return {SHAPE: 1}, 0
     sides = np.sort(np.stack([val.heights, val.widths]), 0)
-    found = Counter(np.round(sides[1] / sides[0], 2).tolist())
-    return dict(found), sum(path.stat().st_size for path in CLASSIFICATION.shards.iterdir())
+    counts = Counter(np.round(sides[1] / sides[0], 2).tolist())
+    return dict(counts), sum(path.stat().st_size for path in CLASSIFICATION.shards.iterdir())
 
 
 def _mode(stage: str) -> str:
@@ -171,14 +171,14 @@ def _scoring(params: Params, images: Images, forecast: StageForecast) -> Cost:
             batch = params.active.score.batch
             built = _built(net, run.net, images.classes)
             memory = max(memory, scoring_bytes(built, *sides, batch, params.active.score.precision == "bfloat16"))
-    looked = images.val * len(scales)
-    disk = 4 * looked * images.classes
-    return Cost(forecast.stage, name, looked, looked * VIEWS[mode], flops, memory, disk, forecast.needs)
+    scored = images.val * len(scales)
+    disk = 4 * scored * images.classes
+    return Cost(forecast.stage, name, scored, scored * VIEWS[mode], flops, memory, disk, forecast.needs)
 
 
 @cache
 def _built(net: Net, name: str, classes: int) -> Any:
-    """A net without memory for its weights."""
+    """Return a net without memory for its weights."""
     import torch
 
     from vgg.nets import VGG

@@ -1,8 +1,8 @@
 """DVC's graph: its stages, what each needs, and what the next `dvc repro` would do with each, and why.
 
-Nothing is run or written, and no lock is kept, for others may be at work: DVC's own is only looked at.
+Nothing is run or written, and no lock is taken, because other processes may be at work: DVC's own lock is only read.
 
-The run cache is asked by functions that DVC keeps private: hence pyproject.toml holds DVC to one minor version.
+The run cache is queried by private functions of DVC: hence pyproject.toml pins DVC to one minor version.
 """
 
 from __future__ import annotations
@@ -22,44 +22,45 @@ from pipeline.experiment.paths import CLASSIFICATION, shards_root
 from pipeline.system.atomic_files import json_text
 from pipeline.system.locks import holder
 
-Needs = Mapping[str, frozenset[str]]  # a stage to the stages it needs first
+Needs = Mapping[str, frozenset[str]]  # a stage to the stages that it needs first
 What = Literal["done", "cached", "run"]
-LOOKS = "fingerprint"  # the stage that DVC runs each time
+LOOKS = "fingerprint"  # the stage that DVC runs every time
 PREPARE = "prepare"
 IMPORT = "import@"
 NEVER = "never run with profile"
-NAMED = 3  # stages named at the most, of those that a stage waits for
+NAMED = 3  # at most this many of the stages that a stage waits for are named
 LOCKFILE = Path("dvc.lock")
-DVCS_LOCK = Path(".dvc/tmp/lock")  # which DVC holds while it writes that, not while a stage runs
-TRIES = 20  # of reading a lock file that is written each time
-PAUSE, STILL = 0.1, 10.0  # seconds between looks at who holds the lock; and without a change until it does not matter
+DVCS_LOCK = Path(".dvc/tmp/lock")  # DVC holds it while it writes dvc.lock, not while a stage runs
+TRIES = 20  # attempts at reading a lock file that changes during each of them
+PAUSE, STILL = 0.1, 10.0  # seconds between checks of the lock's holder, and without a change until it is ignored
 Written = tuple[int, int, int] | None
 T = TypeVar("T")
-ALWAYS = "it runs each time"  # as stages without inputs do
+ALWAYS = "it runs each time"  # the reason for stages without inputs
 
 
 class StageForecast(NamedTuple):
-    """What the next `dvc repro` would do with a stage."""
+    """The forecast of what the next `dvc repro` would do with a stage."""
 
     stage: str
     needs: frozenset[str]
-    what: What  # nothing; take its outputs from the cache; run it
-    why: str  # what has changed, or which stage before it runs
+    what: What  # do nothing; take its outputs from the cache; run it
+    why: str  # what has changed, or which earlier stage runs
 
 
 def needs(targets: Sequence[str]) -> Needs:
-    """The stages that `targets` (all but imports, if there are none) come down to, each with those it needs first.
+    """Return the stages that `targets` resolve to (by default all but imports), each with those that it needs first.
 
-    UsageError for a target that DVC does not know.
+    Raise UsageError for a target that DVC does not know.
     """
-
-    return _in_repo(targets, lambda repo, stages: {one.addressing: _upstream(repo.index.graph, one) for one in stages})
+    return _in_repo(
+        targets, lambda repo, stages: {stage.addressing: _upstream(repo.index.graph, stage) for stage in stages}
+    )
 
 
 def forecasts(targets: Sequence[str], params: Params) -> list[StageForecast]:
-    """What would become of each stage that `targets` come down to, in the order of a run. UsageError as for `needs`.
+    """Return a forecast for each stage that `targets` resolve to, in the order of a run. Raise UsageError as `needs`.
 
-    A stage whose inputs are as they were is taken to make again what it made then.
+    A stage whose inputs have not changed is assumed to make the same outputs again.
     """
 
     def look(repo: Any, stages: list[Any]) -> list[StageForecast]:
@@ -74,7 +75,7 @@ def forecasts(targets: Sequence[str], params: Params) -> list[StageForecast]:
 
 
 def _in_repo(targets: Sequence[str], look: Callable[[Any, list[Any]], T]) -> T:
-    """What `look` makes of DVC's repository and the stages that `targets` come down to."""
+    """Return `look` of DVC's repository and the stages that `targets` resolve to. Raise UsageError if DVC refuses."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -86,16 +87,16 @@ def _in_repo(targets: Sequence[str], look: Callable[[Any, list[Any]], T]) -> T:
 
 
 def _between_writes(repo: Any, targets: Sequence[str]) -> list[Any]:
-    """Read the stages, and with them dvc.lock, when it is whole; Failure if it changes each time.
+    """Return the stages, read together with a complete dvc.lock. Raise Failure if it changes during each attempt.
 
-    DVC writes it in place, and a part of it can be one that parses. But it holds its own lock meanwhile: what was read
-    is whole if nobody held that at a time since when the file has not changed.
+    DVC writes the file in place, and a part of it may parse. But DVC holds its own lock meanwhile: what was read is
+    complete if that lock was free at some moment and the file has not changed since.
     """
     for _ in range(TRIES):
         before = _settled()
         try:
             stages = _ordered(repo, targets)
-        except Exception:  # whatever DVC makes of half a file
+        except Exception:  # DVC raises various errors for half a file
             if _written() == before:
                 raise
         else:
@@ -106,10 +107,10 @@ def _between_writes(repo: Any, targets: Sequence[str]) -> list[Any]:
 
 
 def _settled() -> Written:
-    """Wait until nobody can be writing dvc.lock; return when it was last written.
+    """Wait until nobody can be writing dvc.lock. Return its state, as `_written` does.
 
-    A DVC that holds its lock for long, such as `dvc pull`, does not write all the time: none writes for STILL seconds
-    without a change of the file.
+    A DVC that holds its lock for long, such as `dvc pull`, does not write all the time: after STILL seconds without a
+    change of the file, nobody is writing it.
     """
     before, since = _written(), time.monotonic()
     while holder(DVCS_LOCK) and time.monotonic() < since + STILL:
@@ -120,48 +121,48 @@ def _settled() -> Written:
 
 
 def _written() -> Written:
-    """When dvc.lock was last written, and how much of it."""
+    """Return when dvc.lock was last written, in nanoseconds, its size in bytes and its inode; None if it is missing."""
     try:
-        about = LOCKFILE.stat()
+        stat = LOCKFILE.stat()
     except FileNotFoundError:
         return None
-    return about.st_mtime_ns, about.st_size, about.st_ino
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def _ordered(repo: Any, targets: Sequence[str]) -> list[Any]:
-    """DVC's stages that `targets` come down to, each behind those it needs, else in dvc.yaml's order."""
+    """Return DVC's stages that `targets` resolve to, each after those that it needs, otherwise in dvc.yaml's order."""
     from dvc.repo.reproduce import collect_stages, plan_repro
     from networkx import lexicographical_topological_sort
 
     graph = repo.index.graph
     wanted = plan_repro(graph, collect_stages(repo, list(targets) or ["dvc.yaml"]))
-    if not targets:  # published nets that were imported once wait until they are scored
+    if not targets:  # published nets that were imported wait until they are scored
         wanted = [stage for stage in wanted if not stage.addressing.startswith(IMPORT)]
     place = {stage: number for number, stage in enumerate(repo.index.stages)}
     return list(lexicographical_topological_sort(graph.subgraph(wanted).reverse(), key=place.__getitem__))
 
 
 def _upstream(graph: Any, stage: Any) -> frozenset[str]:
-    return frozenset(one.addressing for one in graph.successors(stage))
+    return frozenset(needed.addressing for needed in graph.successors(stage))
 
 
 @dataclass
 class _Foresight:
-    """Goes through the stages in the order of a run, and knows what each will have made."""
+    """A forecaster that goes through the stages in the order of a run and tracks what each will have made."""
 
     repo: Any
     params: Params
     makers: Mapping[str, str]  # path to the stage that makes it
-    outputs: dict[str, Any] = field(default_factory=dict)  # path to the hash that it will have; none if nobody knows
+    outputs: dict[str, Any] = field(default_factory=dict)  # path to the hash that it will have; no entry if unknown
 
     def forecast(self, stage: Any) -> tuple[What, str]:
-        """What would become of the next stage, and why."""
+        """Return what `dvc repro` would do with the next stage, and why."""
         unknown = {
             self.makers[path] for path in map(str, stage.deps) if path in self.makers and path not in self.outputs
         }
         if unknown:
             own = [] if _never(stage) else self._changed_inputs(stage)
-            forecast: tuple[What, str] = "run", "; ".join([f"after {_some(sorted(unknown))}", *own])
+            forecast: tuple[What, str] = "run", "; ".join([f"after {_first_names(sorted(unknown))}", *own])
         elif stage.addressing == LOOKS:
             return self._look()
         else:
@@ -171,27 +172,27 @@ class _Foresight:
         return forecast
 
     def _ready(self, stage: Any) -> tuple[What, str]:
-        """A stage all of whose inputs are known."""
+        """Return the forecast of a stage whose inputs are all known."""
         if stage.is_callback:
             return "run", ALWAYS
         changed = ["never run here"] if _never(stage) else self._changed_inputs(stage)
         unchanged = not changed
         if unchanged:
-            self._makes(stage)
+            self._set_outputs(stage)
             changed = _changed_outputs(stage)
             if not changed:
                 return "done", ""
         cached = self._from_lock(stage) if unchanged else self._from_run_cache(stage)
         if cached is None or not cached.outs_cached():
             return "run", "; ".join(changed)
-        self._makes(cached)
+        self._set_outputs(cached)
         return "cached", "; ".join(changed)
 
-    def _makes(self, stage: Any) -> None:
-        self.outputs.update({str(one): one.hash_info for one in stage.outs})
+    def _set_outputs(self, stage: Any) -> None:
+        self.outputs.update({str(out): out.hash_info for out in stage.outs})
 
     def _look(self) -> tuple[What, str]:
-        """The stage that looks at the source each time."""
+        """Return the forecast of the stage that looks at the source every time."""
         if lacking := missing(self.params.active):
             return "run", lacking
         try:
@@ -201,50 +202,53 @@ class _Foresight:
         self.outputs[str(CLASSIFICATION.fingerprint)] = _md5(text.encode())
         if not CLASSIFICATION.fingerprint.exists():
             return "run", "looks whether the images have changed"
-        known = CLASSIFICATION.fingerprint.read_text()
-        if known == text:
+        previous = CLASSIFICATION.fingerprint.read_text()
+        if previous == text:
             return "done", ""
-        return "run", f"the images have changed: {_listed(_values(known), json.loads(text))}"
+        return "run", f"the images have changed: {_listed(_values(previous), json.loads(text))}"
 
     def _prepared(self) -> str:
-        """What to say of shards that are there already, another clone's say; what is made of them is then known."""
+        """Return a note if the shards exist already, for example another clone's, else an empty string.
+
+        Record the hashes of what is made of them, which are known then.
+        """
         from pipeline.datasets.dataset_key import shards_key
         from pipeline.datasets.prepare import read_prepared
 
         try:
-            found = read_prepared(shards_root() / shards_key(self.params))
+            facts = read_prepared(shards_root() / shards_key(self.params))
         except (Failure, OSError):
             return ""
         made = {
-            CLASSIFICATION.statistics: found.statistics.as_dict(),
-            CLASSIFICATION.facts(self.params.profile): found.as_dict(),
+            CLASSIFICATION.statistics: facts.statistics.as_dict(),
+            CLASSIFICATION.facts(self.params.profile): facts.as_dict(),
         }
         self.outputs |= {str(path): _md5(json_text(values).encode()) for path, values in made.items()}
         return "; its shards are there already"
 
     def _changed_inputs(self, stage: Any) -> list[str]:
-        """Which of the command, the parameters and the files that a stage depends on have changed, in words."""
-        said = ["its command has changed"] if stage.cmd_changed else []
-        for dep in sorted(stage.deps, key=lambda one: not hasattr(one, "params")):
+        """Return which of a stage's command, parameters and files have changed, in words."""
+        changes = ["its command has changed"] if stage.cmd_changed else []
+        for dep in sorted(stage.deps, key=lambda dep: not hasattr(dep, "params")):
             path = str(dep)
             if hasattr(dep, "params"):
-                said += _changed_values(dep)
-                if said and said[-1].startswith(NEVER):
-                    return said[-1:]  # which explains all else
+                changes += _changed_values(dep)
+                if changes and changes[-1].startswith(NEVER):
+                    return changes[-1:]  # it explains all other changes
             elif path in self.outputs or path not in self.makers:
-                now = self.outputs.get(path) or (dep.get_hash() if dep.exists else None)
-                if now != dep.hash_info:
-                    said.append(f"{path} {'is missing' if now is None else 'has changed'}")
-        return said
+                current = self.outputs.get(path) or (dep.get_hash() if dep.exists else None)
+                if current != dep.hash_info:
+                    changes.append(f"{path} {'is missing' if current is None else 'has changed'}")
+        return changes
 
     def _from_lock(self, stage: Any) -> Any:
-        """The stage as DVC's lock file has it, which DVC asks where no input has changed."""
+        """Return the stage as DVC's lock file has it, which DVC consults if no input has changed."""
         from dvc.stage.serialize import to_single_stage_lockfile
 
         return self.repo.stage_cache._create_stage(to_single_stage_lockfile(stage), wdir=stage.wdir)
 
     def _from_run_cache(self, stage: Any) -> Any:
-        """The stage as DVC's run cache has it for these inputs; none if it has not."""
+        """Return the stage as DVC's run cache has it for these inputs; None if there is no entry."""
         from dvc.stage.cache import _get_cache_hash
         from dvc.stage.serialize import to_single_stage_lockfile
 
@@ -252,14 +256,14 @@ class _Foresight:
         for dep in stage.deps:
             if str(dep) in self.outputs:
                 dep.hash_info = self.outputs[str(dep)]
-                dep.hash_name = dep.hash_info.name  # that of old DVC versions where the lock file lacks the path
-                dep.meta.md5 = None  # the old one, which would be taken for it
+                dep.hash_name = dep.hash_info.name  # old DVC versions' name if the lock file lacks the path
+                dep.meta.md5 = None  # the old hash, which DVC would take for the new one
             elif not dep.exists:
                 return None
             else:
                 dep.save()
         key = _get_cache_hash(to_single_stage_lockfile(stage), key=True)
-        entries = sorted((Path(cache.cache_dir) / key[:2] / key).glob("*"), key=lambda one: one.stat().st_mtime)
+        entries = sorted((Path(cache.cache_dir) / key[:2] / key).glob("*"), key=lambda path: path.stat().st_mtime)
         entry = cache._load_cache(key, entries[-1].name) if entries else None
         return cache._create_stage(entry, wdir=stage.wdir) if entry else None
 
@@ -277,10 +281,10 @@ def _values(text: str) -> Any:
         return None
 
 
-def _some(names: Sequence[str]) -> str:
-    """Two or three names, or two and how many more."""
-    more = [f"{len(names) - NAMED + 1} more"] if len(names) > NAMED else []
-    return ", ".join([*names[: NAMED - len(more)], *more])
+def _first_names(names: Sequence[str]) -> str:
+    """Return up to NAMED names; of more, the first ones and the number of the rest."""
+    rest = [f"{len(names) - NAMED + 1} more"] if len(names) > NAMED else []
+    return ", ".join([*names[: NAMED - len(rest)], *rest])
 
 
 def _never(stage: Any) -> bool:
@@ -293,30 +297,30 @@ def _changed_outputs(stage: Any) -> list[str]:
 
 
 def _changed_values(dep: Any) -> list[str]:
-    """Which parameters have changed, with what they were and are."""
-    known, now = dep.hash_info.value or {}, dep.read_params()
-    new = sorted(set(now) - set(known))
+    """Return which parameters have changed, with their old and new values."""
+    old, now = dep.hash_info.value or {}, dep.read_params()
+    new = sorted(set(now) - set(old))
     profiles = {key.split(".")[1] for key in new if key.startswith("profiles.")}
     if profiles:
         return [f"{NEVER} {', '.join(sorted(profiles))}"]
-    said = [f"{key} is new" for key in new]
-    for key in sorted(set(known) & set(now)):
-        said += [f"{key}{text}" for text in _differences(known[key], now[key])]
-    return said
+    changes = [f"{key} is new" for key in new]
+    for key in sorted(set(old) & set(now)):
+        changes += [f"{key}{text}" for text in _differences(old[key], now[key])]
+    return changes
 
 
-def _listed(known: Any, now: Any) -> str:
-    return ", ".join(text.lstrip(".: ") for text in _differences(known, now))
+def _listed(old: Any, now: Any) -> str:
+    return ", ".join(text.lstrip(".: ") for text in _differences(old, now))
 
 
-def _differences(known: Any, now: Any) -> Iterator[str]:
-    """Where two nested values differ, as .key: old, now new."""
-    if isinstance(known, Mapping) and isinstance(now, Mapping):
-        for key in sorted({*known, *now}):
-            yield from (f".{key}{text}" for text in _differences(known.get(key), now.get(key)))
-    elif known != now:
-        yield f": {_word(known)}, now {_word(now)}"
+def _differences(old: Any, now: Any) -> Iterator[str]:
+    """Yield where two nested values differ, as .key: old, now new."""
+    if isinstance(old, Mapping) and isinstance(now, Mapping):
+        for key in sorted({*old, *now}):
+            yield from (f".{key}{text}" for text in _differences(old.get(key), now.get(key)))
+    elif old != now:
+        yield f": {_value_text(old)}, now {_value_text(now)}"
 
 
-def _word(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return "nothing" if value is None else f"{value!s:.40}"

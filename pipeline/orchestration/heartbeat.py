@@ -1,4 +1,4 @@
-"""How far a run is while it trains: a small file in its checkpoint's folder, for whoever wants to know."""
+"""The progress of a run while it trains: a small file in its checkpoint's folder, for any reader."""
 
 from __future__ import annotations
 
@@ -20,46 +20,46 @@ from pipeline.system.locks import holder
 
 NAME = "progress.json"
 LOCK = "lock"
-SILENT = 60.0  # seconds without a word after which a run on another machine is not taken to train
+SILENT = 60.0  # seconds without an update after which a run on another machine no longer counts as training
 
 
 @dataclass(frozen=True)
 class Running:
-    """A run that trains, or that has stopped and can go on."""
+    """A run that is training, or that has stopped and can be resumed."""
 
     run: str
-    asked: str  # a hash of the parameters that it trains by
+    asked: str  # hash of the parameters that it trains with
     step: int
-    steps: int  # of an epoch
-    epochs: int  # at the most
+    steps: int  # per epoch
+    epochs: int  # at most
     loss: float | None  # mean of this epoch so far
     top1: float | None  # validation error in per cent after the last whole epoch, centre crop
-    left: float | None  # seconds to the last epoch, at the present rate
+    left: float | None  # seconds until the end of the last epoch, at the present rate
     process: int
     machine: str
-    said: float  # when, in seconds since 1970
+    said: float  # time of this update, in seconds since 1970
 
     @property
     def epoch(self) -> int:
-        """Whole epochs that are behind it."""
+        """Return the number of completed epochs."""
         return self.step // self.steps
 
 
 def asked(params: Params, run: str) -> str:
-    """A hash of the parameters that a run trains by; the images and the weights it begins from are not in it."""
+    """Return a hash of the parameters that a run trains with, without its images and its initial weights."""
     profile, row = params.active, params.runs[run]
     blocks = [block.model_dump(mode="json") for block in (row, profile.net, profile.recipes[row.recipe])]
     return digest([*blocks, profile.training.shaping, params.method.train])
 
 
 def identity(params: Params, run: str, statistics: Statistics) -> str:
-    """Return a hash of everything that shapes a run: another one has another checkpoint."""
+    """Return a hash of everything that shapes a run; a different hash has a different checkpoint."""
     init = weights(params.runs[run].init)
     return digest([asked(params, run), statistics.as_dict(), sha256(init) if init.exists() else None])
 
 
 class OldCheckpoint(NamedTuple):
-    """A checkpoint that no run goes on from with the present parameters and data."""
+    """A checkpoint that no run resumes with the present parameters and data."""
 
     run: str
     folder: Path
@@ -67,9 +67,9 @@ class OldCheckpoint(NamedTuple):
 
 
 def old_checkpoints(going_on: Mapping[str, Path | None]) -> list[OldCheckpoint]:
-    """Find the checkpoints that nobody trains on, and whose run does not go on from them.
+    """Return the checkpoints that no process is training on and that their runs do not resume.
 
-    `going_on` has the folder that each run goes on from, or None where that is not known.
+    `going_on` has the folder that each run resumes from, or None if that is unknown.
     """
     return [
         OldCheckpoint(run, folder, _bytes(folder))
@@ -79,7 +79,7 @@ def old_checkpoints(going_on: Mapping[str, Path | None]) -> list[OldCheckpoint]:
 
 
 def _bytes(folder: Path) -> int:
-    """Add up the files in a folder, which may be removed meanwhile."""
+    """Return the total size of the files in a folder, which may be removed meanwhile."""
     total = 0
     with suppress(OSError):
         for path in folder.iterdir():
@@ -88,37 +88,37 @@ def _bytes(folder: Path) -> int:
 
 
 def tell(folder: Path, running: Running) -> None:
-    """Write how far a run is; nothing happens where that cannot be written, for training matters more."""
+    """Write how far a run is; ignore an OSError, because training matters more."""
     partial = partial_of(folder / NAME)
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder / NAME)
         partial.write_text(json_text(asdict(running)))
-        partial.replace(folder / NAME)  # whole for readers; whether the disk has it is no matter
+        partial.replace(folder / NAME)  # readers see a complete file; it need not have reached the disk
     with suppress(OSError):
         partial.unlink(missing_ok=True)
 
 
 def here() -> tuple[int, str, float]:
-    """This process, its machine, and now."""
+    """Return the id of this process, the name of its machine, and the time in seconds since 1970."""
     return os.getpid(), platform.node(), time.time()
 
 
 def all_running(params: Params, old: Container[Path] = ()) -> Iterator[tuple[Running, bool]]:
-    """Each run of `params` that has begun and is not finished, and whether it trains just now.
+    """Yield each run of `params` that has begun and is not finished, and whether it is training now.
 
-    Checkpoints' folders that are `old` are passed over.
+    Skip the checkpoint folders in `old`.
     """
     newest: dict[str, tuple[Running, bool]] = {}
     for path in checkpoints_root().glob(f"*/{NAME}"):
         try:
-            found = Running(**read_json(path, ""))
-        except (Failure, TypeError, OSError):  # it is being removed, or is of another version
+            running = Running(**read_json(path, ""))
+        except (Failure, TypeError, OSError):  # it is being removed, or another version wrote it
             continue
-        if path.parent not in old and found.run in params.runs and found.asked == asked(params, found.run):
+        if path.parent not in old and running.run in params.runs and running.asked == asked(params, running.run):
             alive = holder(path.parent / LOCK) is not None
-            if found.machine != platform.node():  # locks do not always reach from one machine to another
-                alive = alive or time.time() - found.said < SILENT
-            if found.run not in newest or newest[found.run][0].said < found.said:
-                newest[found.run] = found, alive
+            if running.machine != platform.node():  # a lock is not always visible from another machine
+                alive = alive or time.time() - running.said < SILENT
+            if running.run not in newest or newest[running.run][0].said < running.said:
+                newest[running.run] = running, alive
     yield from newest.values()

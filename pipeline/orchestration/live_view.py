@@ -1,4 +1,4 @@
-"""What a walk shows: a live table of the running stages on a terminal, plain lines elsewhere."""
+"""The output of a walk: a live table of the running stages on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pipeline.system.progress import duration
 
 
 class ViewRow(NamedTuple):
-    """A running stage."""
+    """A running stage, as a row of the live table."""
 
     stage: str
     where: str  # its GPUs or cores
-    seconds: float  # since it began
+    seconds: float  # since its start
     said: str  # its latest line of progress
 
 
 class Lines:
-    """Plain lines, each behind its stage's name if there may be several at work."""
+    """Plain lines, each prefixed with its stage's name if several stages may be running."""
 
-    every: str | None = None  # seconds between a stage's lines of progress, where they are not the usual
+    every: str | None = None  # seconds between a stage's lines of progress; None: the default
 
     def __init__(self, named: bool) -> None:
         self.named = named
@@ -36,21 +36,21 @@ class Lines:
         pass
 
     def say(self, stage: str, text: str) -> None:
-        """A line that stays; without a stage's name it is the walk's own."""
+        """Print a line that stays; without a stage's name it is the walk's own."""
         self._print(f"{stage} | {text}" if self.named and stage else text)
 
     def show(self, rows: Sequence[ViewRow], foot: str) -> None:
-        """What runs now."""
+        """Show what is running now."""
 
     def _print(self, line: str) -> None:
         print(line, flush=True)
 
 
 class Table(Lines):
-    """A table below the lines that is drawn anew as things change, and is gone at the end."""
+    """A table below the lines that is redrawn when something changes and removed at the end."""
 
     every = "1"
-    between = 0.1  # seconds from one drawing to the next, at least
+    between = 0.1  # minimum seconds from one drawing to the next
 
     def __init__(self, named: bool) -> None:
         from rich.console import Console
@@ -68,7 +68,7 @@ class Table(Lines):
         self.live.stop()
 
     def show(self, rows: Sequence[ViewRow], foot: str) -> None:
-        """What runs now."""
+        """Show what is running now."""
         if time.monotonic() - self.drawn > self.between:
             self.live.update(drawing(rows, foot), refresh=True)
             self.drawn = time.monotonic()
@@ -78,7 +78,7 @@ class Table(Lines):
 
 
 def drawing(rows: Sequence[ViewRow], foot: str) -> Any:
-    """A line a stage, cut at the terminal's edge, and the foot, as rich draws them."""
+    """Return one line per stage, cut at the terminal's edge, and the foot, as rich draws them."""
     from rich.console import Group
     from rich.table import Table as Grid
     from rich.text import Text
@@ -94,6 +94,6 @@ def drawing(rows: Sequence[ViewRow], foot: str) -> Any:
 
 
 def view(named: bool) -> Lines:
-    """A table on a terminal that can move its cursor, else lines."""
+    """Return a table on a terminal that can move its cursor, else lines."""
     moves = sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
     return Table(named) if moves else Lines(named)

@@ -1,7 +1,7 @@
-"""Stages whose inputs are ready, run side by side: DVC itself runs one after the other.
+"""Stages whose inputs are ready, run concurrently: DVC itself runs one after the other.
 
-DVC's graph is loaded once. What DVC has already it is asked about once; each stage with work to do is brought up to
-date by a `dvc repro --single-item` of its own, so that the lock file, the caches and the meaning stay DVC's.
+DVC's graph is loaded once. One DVC handles all stages that are up to date or cached; each stage with work to do is
+brought up to date by its own `dvc repro --single-item`, so that the lock file, the caches and their meaning stay DVC's.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from pipeline.orchestration.resources import ResourceShare
 from pipeline.system.process_lifetime import end_with_parent, handled
 from pipeline.system.progress import EVERY, told
 
-LOOK = 0.25  # seconds between looks at the clock and at what has been asked for
+LOOK = 0.25  # seconds between checks of the clock and of requests to stop
 STOPPED = "stopped; the same command goes on with what is left"
-AGAIN = 5.0  # seconds until DVC is asked again for a stage whose files somebody else's DVC works on
-BUSY = "is busy, it is being blocked by"  # DVC's words then; --wait-for-lock does not wait for that
-RUNS = "Running stage '"  # how a line of DVC begins when it does so
+AGAIN = 5.0  # seconds until a stage is retried whose files another DVC is using
+BUSY = "is busy, it is being blocked by"  # DVC's message in that case; --wait-for-lock does not wait for it
+RUNS = "Running stage '"  # the beginning of DVC's line when it runs a stage
 SKIPPED = (
     "didn't change, skipping",
     "is cached - skipping run, checking out outputs",
-)  # and how one ends when it does not
-IN_USE = Path(".dvc/tmp/rwlock")  # DVC's list of the files that each DVC reads and writes
-PIPE = 1 << 16  # bytes that a pipe holds, and so all that a process can have left in it
-LAST = 8  # lines of a failed stage that are said again at the end
-ENDING = (  # a training stage writes its checkpoint at the first two; how long we wait for it
+)  # the end of DVC's line when it does not
+IN_USE = Path(".dvc/tmp/rwlock")  # DVC's list of the files that each DVC process reads and writes
+PIPE = 1 << 16  # bytes that a pipe holds, the most that an ended process can have left in it
+LAST = 8  # lines of a failed stage that are repeated at the end
+ENDING = (  # a training stage writes its checkpoint at the first two; the seconds are the time to wait
     (signal.SIGINT, 600.0, "stopping; a second Ctrl-C does not wait for checkpoints"),
     (signal.SIGTERM, 10.0, "stopping at once"),
     (signal.SIGKILL, 2.0, "ending what is left"),
@@ -54,7 +54,7 @@ ENDING = (  # a training stage writes its checkpoint at the first two; how long 
 
 
 def longest_first(graph: Needs) -> list[str]:
-    """The stages by how many others must follow them one after the other, most first."""
+    """Return the stages by the length of the longest chain that must follow them, longest first."""
     followers: dict[str, list[str]] = {stage: [] for stage in graph}
     for stage, upstream in graph.items():
         for up in upstream:
@@ -70,41 +70,41 @@ def longest_first(graph: Needs) -> list[str]:
 
 
 def lone(graph: Needs) -> set[str]:
-    """The stages beside which nothing can run, whatever the order: each other one is before or behind them."""
+    """Return the stages next to which nothing can run, in any order: every other one is before or after them."""
     above: dict[str, set[str]] = {}
-    for stage in longest_first(graph):  # what it needs has come by then
+    for stage in longest_first(graph):  # the stages that it needs have been visited by then
         above[stage] = set(graph[stage]).union(*(above[up] for up in graph[stage]))
     related = {stage: len(above[stage]) + sum(stage in others for others in above.values()) for stage in graph}
     return {stage for stage in graph if related[stage] == len(graph) - 1}
 
 
 def foreseen(targets: Sequence[str], params: Params) -> tuple[Needs, list[str]]:
-    """The graph that `targets` come down to, and those of its stages, in order, that cost DVC next to nothing.
+    """Return the graph that `targets` resolve to, and those of its stages, in order, that cost DVC next to nothing.
 
-    They are those that are done, wait in the cache, or run each time, and need only others of them. It is a forecast:
-    DVC is still asked for each. UsageError as `pipeline.orchestration.dvc_graph.needs`.
+    These are done, cached, or run every time, and need only others of their kind. It is a forecast: DVC is still asked
+    for each. Raise UsageError as `pipeline.orchestration.dvc_graph.needs`.
     """
     try:
-        known = forecasts(targets, params)
-    except OSError as reason:  # others are at work, and a file has gone as it was looked at
+        stage_forecasts = forecasts(targets, params)
+    except OSError as reason:  # another process has removed a file while it was read
         print(f"no forecast of what is up to date ({reason}): DVC is asked for each stage by itself", flush=True)
         return needs(targets), []
     cheap: dict[str, None] = {}
-    for forecast in known:
+    for forecast in stage_forecasts:
         if (forecast.what != "run" or forecast.why == ALWAYS) and all(up in cheap for up in forecast.needs):
             cheap[forecast.stage] = None
-    return {forecast.stage: forecast.needs for forecast in known}, list(cheap)
+    return {forecast.stage: forecast.needs for forecast in stage_forecasts}, list(cheap)
 
 
 def repro(stages: Sequence[str]) -> list[str]:
-    """The command that has DVC bring stages up to date, one after the other, and nothing before them."""
+    """Return the command that has DVC bring stages up to date, one after the other, and nothing before them."""
     return [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *stages]
 
 
 def mend_list_of_files() -> None:
-    """Remove DVC's list of files in use if it is broken, as a DVC leaves it that is killed while it writes it.
+    """Remove DVC's list of files in use if it is broken, because a DVC was killed while it wrote the list.
 
-    DVC writes it in place, under a lock of its own, and with a broken one does nothing.
+    DVC writes it in place, under a lock of its own, and does nothing while it is broken.
     """
     with suppress(FileNotFoundError), IN_USE.with_suffix(".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -116,30 +116,30 @@ def mend_list_of_files() -> None:
 
 @dataclass
 class Child:
-    """Stages that a DVC of their own works on: one, or those that are expected to cost nothing."""
+    """A DVC process and its stages: one stage, or those that are expected to cost nothing."""
 
     stages: Sequence[str]
-    taken: Sequence[ResourceShare]  # from among those that are free
-    share: ResourceShare  # what it gets, which is more where nothing can run beside it
+    taken: Sequence[ResourceShare]  # from the free shares
+    share: ResourceShare  # what it may use, which is more if nothing can run next to it
     process: subprocess.Popen[bytes]
     began: float = field(default_factory=time.monotonic)
-    rest: bytes = b""  # of a line whose end has not come yet
-    said: str = ""  # the latest progress
+    rest: bytes = b""  # the beginning of a line whose end has not arrived yet
+    said: str = ""  # the latest line of progress
     busy: bool = False
     last: deque[str] = field(default_factory=lambda: deque(maxlen=LAST))
 
     @property
     def name(self) -> str:
-        """The stage; or how many."""
+        """Return the name of the stage, or the number of stages if there are several."""
         return self.stages[0] if len(self.stages) == 1 else f"{len(self.stages)} stages"
 
     def signal(self, number: signal.Signals) -> None:
-        """To DVC and all below it, which are a session of their own."""
+        """Send a signal to DVC and all its descendants, which form a session of their own."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
     def has_left_work(self) -> bool:
-        """Return whether a process that it started, such as a stage that outlives its DVC, still runs."""
+        """Return whether a process that it started still runs, such as a stage that outlives its DVC."""
         for process in psutil.process_iter():
             with suppress(psutil.NoSuchProcess, ProcessLookupError):
                 if os.getpgid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
@@ -151,33 +151,33 @@ class Child:
 class Walk:
     """One walk through a graph, with as many stages at a time as there are shares of the machine.
 
-    All happens in one thread: the kernel ends a child when the thread that started it ends, and a process of several
-    threads must not run Python between fork and exec.
+    Everything happens in one thread: the kernel ends a child when the thread that started it ends, and a process of
+    several threads must not run Python between fork and exec.
     """
 
     graph: Needs
     shares: Sequence[ResourceShare]
-    # of the stages beside which nothing can run; not by the clock, so that it is the same each time
+    # for the stages next to which nothing can run; the graph alone decides on these, so that it is the same every time
     whole: ResourceShare
     view: Lines
-    cheap: Sequence[str] = ()  # stages that one DVC is asked for first, all at once
+    cheap: Sequence[str] = ()  # stages that a single DVC handles first, all at once
     command: Callable[[Sequence[str]], list[str]] = repro
     done: set[str] = field(default_factory=set)
-    failed: dict[str, Sequence[str]] = field(default_factory=dict)  # and their last lines
+    failed: dict[str, Sequence[str]] = field(default_factory=dict)  # stage to its last lines
     running: list[Child] = field(default_factory=list)
-    waiting: dict[str, float] = field(default_factory=dict)  # for others' DVC, until then
+    waiting: dict[str, float] = field(default_factory=dict)  # for another DVC: stage to the time of the next try
     free: list[ResourceShare] = field(init=False)
-    asked: int = 0  # how often we were asked to end
-    ended: int = 0  # how many signals of ENDING were sent
-    patience: float = 0.0  # when the next follows
+    asked: int = 0  # number of requests to stop
+    ended: int = 0  # number of signals of ENDING that were sent
+    patience: float = 0.0  # time of the next signal
 
     def __post_init__(self) -> None:
         self.free = list(self.shares)
 
     def run(self) -> None:
-        """Run all stages; Failure names those that failed. What does not depend on a failed stage is still run.
+        """Run all stages. Raise Failure with those that failed, after all stages that do not depend on them have run.
 
-        Interrupted after SIGINT or SIGTERM, when no child is left.
+        Raise Interrupted after SIGINT or SIGTERM, when no child is left.
         """
         mend_list_of_files()
         signals = handled(self._ask, signal.SIGINT, signal.SIGTERM)
@@ -194,7 +194,7 @@ class Walk:
             raise Failure(self._story())
 
     def _go_on(self) -> bool:
-        """Begin what can begin, or end what shall end; whether there is anything to wait for."""
+        """Start what can start, or end what must end. Return whether there is anything to wait for."""
         if self.asked:
             self._end()
             return bool(self.running)
@@ -215,11 +215,11 @@ class Walk:
 
     @cached_property
     def _lone(self) -> set[str]:
-        """First asked for when the cheap stages are behind us, so that they count no more."""
+        """Return the stages that run alone; first used when the cheap stages are done, so that these do not count."""
         return lone({stage: self.graph[stage] - self.done for stage in self.graph if stage not in self.done})
 
     def _begin(self, stages: Sequence[str], whole: ResourceShare | None) -> None:
-        """Have DVC bring stages up to date, with the next share, or with all that there is."""
+        """Have DVC bring stages up to date, with the next share, or with `whole` and all free shares."""
         taken = self.free[:] if whole else self.free[:1]
         self.free = self.free[len(taken) :]
         share = whole or taken[0]
@@ -236,18 +236,18 @@ class Walk:
         self._listen(self.running[-1])
 
     def _listen(self, child: Child) -> None:
-        """Have the walk woken by what a child prints, and by its end."""
+        """Wake the walk when a child prints or ends."""
         assert child.process.stdout is not None
         os.set_blocking(child.process.stdout.fileno(), False)
         self.events.register(child.process.stdout, EVENT_READ, child)
-        with suppress(OSError):  # on a kernel that cannot do it, the next look finds the end
+        with suppress(OSError):  # on a kernel without pidfd_open, the next check finds the end
             self.events.register(FileIO(os.pidfd_open(child.process.pid)), EVENT_READ, child)
 
     def _environment(self, share: ResourceShare) -> Mapping[str, str]:
         return share.environment | ({EVERY: self.view.every} if self.view.every else {})
 
     def _hear(self) -> None:
-        """Pass on what the stages print, and see which have ended: whose process has exited, whoever holds its pipe."""
+        """Pass on what the stages print, and finish those whose process has exited, even if another holds its pipe."""
         for key, _ in self.events.select(LOOK):
             if key.fileobj is key.data.process.stdout:
                 self._read(key.data)
@@ -257,15 +257,15 @@ class Walk:
             self._finish(child)
 
     def _read(self, child: Child) -> None:
-        """Pass on what a child has printed by now, in whole lines."""
+        """Pass on the whole lines that a child has printed by now."""
         assert child.process.stdout is not None
         try:
-            some = os.read(child.process.stdout.fileno(), PIPE)
+            data = os.read(child.process.stdout.fileno(), PIPE)
         except BlockingIOError:
             return
-        if not some:  # all have closed it
+        if not data:  # every writer has closed the pipe
             self._deafen(child.process.stdout)
-        *lines, child.rest = (child.rest + some).split(b"\n")
+        *lines, child.rest = (child.rest + data).split(b"\n")
         for line in lines:
             self._line(child, line)
 
@@ -274,7 +274,7 @@ class Walk:
         file.close()
 
     def _has_ended(self, child: Child) -> bool:
-        """Return whether a child has exited; when asked to end, also whether no stage outlives it."""
+        """Return whether a child has exited and, after a request to stop, also whether no stage outlives it."""
         return child.process.poll() is not None and not (self.asked and child.has_left_work())
 
     def _line(self, child: Child, printed: bytes) -> None:
@@ -290,7 +290,7 @@ class Walk:
             self.view.say(child.name, line)
 
     def _finish(self, child: Child) -> None:
-        """Pass on a child's last words, which somebody else may go on to add to, and judge it."""
+        """Pass on the rest of a child's output, which another holder of its pipe may extend, and judge its exit."""
         assert child.process.stdout is not None
         if not child.process.stdout.closed:
             self._read(child)
@@ -302,10 +302,10 @@ class Walk:
         self._judge(child, child.process.returncode)
 
     def _judge(self, child: Child, code: int) -> None:
-        """What an end means: done; failed; to be tried again, where others are at work on the stage's files."""
+        """Record an exit as done, as failed, or as to be retried because another DVC is using the stage's files."""
         if code == 0:
             self.done |= set(child.stages)
-        elif child.stages is self.cheap:  # they are begun one by one now
+        elif child.stages is self.cheap:  # they are started one by one now
             return
         elif child.busy and not self.asked:
             if child.name not in self.waiting:
@@ -320,11 +320,11 @@ class Walk:
         self.asked += 1
 
     def _end(self) -> None:
-        """Send the next signal, if it was asked for or the one before has not helped."""
+        """Send the next signal if another stop was requested or the previous signal has not helped in time."""
         now = time.monotonic()
         if self.ended >= min(self.asked, len(ENDING)) and now < self.patience:
             return
-        if self.ended == len(ENDING):  # not even that
+        if self.ended == len(ENDING):  # not even SIGKILL has helped
             self.running.clear()
             return
         number, seconds, words = ENDING[self.ended]
@@ -336,7 +336,7 @@ class Walk:
 
     @contextmanager
     def _children_end(self) -> Iterator[None]:
-        """Leave no child behind where something unforeseen ends the walk, such as a closed output."""
+        """Leave no child behind if something unforeseen ends the walk, such as a closed output."""
         try:
             yield
         finally:
@@ -355,8 +355,10 @@ class Walk:
     def _story(self) -> str:
         left = [stage for stage in self._order if stage not in self.done and stage not in self.failed]
         needed = f"; {len(left)} stages that need them were not run: {', '.join(left)}" if left else ""
-        said = [f"{stage}, at the end:\n    " + "\n    ".join(lines) for stage, lines in self.failed.items() if lines]
-        return "\n".join([f"failed: {', '.join(sorted(self.failed))}{needed}", *said])
+        endings = [
+            f"{stage}, at the end:\n    " + "\n    ".join(lines) for stage, lines in self.failed.items() if lines
+        ]
+        return "\n".join([f"failed: {', '.join(sorted(self.failed))}{needed}", *endings])
 
 
 CHATTER = (
