@@ -20,7 +20,7 @@ from pipeline.errors import Failure, UsageError
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
 from pipeline.system.atomic_files import json_text
-from pipeline.system.locks import holder
+from pipeline.system.locks import flock_held
 
 Needs = Mapping[str, frozenset[str]]  # a stage to the stages that it needs first
 What = Literal["done", "cached", "run"]
@@ -113,7 +113,7 @@ def _settled() -> Written:
     change of the file, nobody is writing it.
     """
     before, since = _written(), time.monotonic()
-    while holder(DVCS_LOCK) and time.monotonic() < since + STILL:
+    while flock_held(DVCS_LOCK) and time.monotonic() < since + STILL:
         time.sleep(PAUSE)
         if (now := _written()) != before:
             before, since = now, time.monotonic()

@@ -107,11 +107,19 @@ def partial_of(path: Path) -> Path:
 def sweep(path: Path) -> None:
     """Remove partial files that killed processes of this machine left next to `path`. Other machines may share it."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(platform.node())}.*.partial"):
-        import psutil  # here because the import is slow and leftovers are rare
-
         pid = leftover.name.split(".")[-2]
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+        if pid.isdecimal() and not _runs(int(pid)):
             leftover.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    """Return whether a process still runs. A zombie does not: where nobody collects orphans, one stays for ever."""
+    import psutil  # here because the import is slow and leftovers are rare
+
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def sync_folder(folder: Path) -> None:

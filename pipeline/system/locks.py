@@ -18,6 +18,7 @@ from typing import IO
 
 from pipeline.errors import Failure
 
+LOCKS = Path("/proc/locks")
 STRUCT = struct.Struct("hhqqi4x")  # struct flock in C: type, whence, start, length, process
 
 
@@ -51,6 +52,19 @@ def holder(lock: Path) -> str | None:
             return _holder_name(file) or "somebody"
     except OSError:
         return None
+
+
+def flock_held(lock: Path) -> bool:
+    """Return whether a process holds a flock(2) lock, which is DVC's kind, on the file `lock`. Do not take it.
+
+    The kernel's list of locks is asked, because flock itself cannot be queried. It has this machine's locks alone.
+    """
+    try:
+        inode, locks = str(lock.stat().st_ino), LOCKS.read_text()
+    except OSError:
+        return False
+    entries = (line.split() for line in locks.splitlines())  # 1: FLOCK ADVISORY WRITE 4711 fe:00:131 0 EOF
+    return any(entry[1] == "FLOCK" and entry[5].rpartition(":")[2] == inode for entry in entries)
 
 
 def take(file: int) -> bool:

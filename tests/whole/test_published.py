@@ -277,6 +277,12 @@ def apart(one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) ->
 # ---------------------------------------------------------------------- rows of params.yaml
 
 
+@pytest.fixture(scope="module")
+def net() -> Layers:
+    """A net D that nothing is scored with."""
+    return any_net(np.random.default_rng(run_seed()), "D-jitter", CAFFE, CLASSES, WIDTH)
+
+
 def comments(text: str) -> list[str]:
     """All comments in order; no value of these files has a # in it."""
     return [line.partition("#")[2] for line in text.splitlines() if "#" in line]

@@ -134,14 +134,16 @@ def test_what_is_made_of_a_failed_write_names_the_file_all_the_same(
 def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(path: Path) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
-    left, *others = (
-        path.with_name(f".{path.name}.{host}.{pid}.partial")
-        for host, pid in ((platform.node(), ended.pid), (platform.node(), os.getppid()), ("another", ended.pid))
-    )
-    for partial in (left, *others):
+    zombie = subprocess.Popen(["true"])  # it has ended, and nobody has waited for it
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    names = [(platform.node(), ended.pid), (platform.node(), zombie.pid), (platform.node(), os.getppid()),
+             ("another", ended.pid)]  # fmt: skip
+    *left, beside, elsewhere = (path.with_name(f".{path.name}.{host}.{pid}.partial") for host, pid in names)
+    for partial in (*left, beside, elsewhere):
         partial.touch()
     write_json(path, 1)
-    assert sorted(path.parent.iterdir()) == sorted([path, *others])
+    zombie.wait()
+    assert sorted(path.parent.iterdir()) == sorted([path, beside, elsewhere])
 
 
 def test_two_machines_with_one_folder_write_beside_each_other(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

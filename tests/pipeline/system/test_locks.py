@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import Failure
-from pipeline.system.locks import alone, holder
+from pipeline.system.locks import alone, flock_held, holder
 
 STARTS = 300
 LOOK = (
@@ -108,3 +108,17 @@ def test_a_disk_without_locks_is_a_failure_that_names_the_file(lock: Path, monke
     with pytest.raises(Failure, match=r"lock could not be locked: No locks available"), alone(lock, "training"):
         pytest.fail("it is not held")
     assert holder(lock) is None
+
+
+def test_dvcs_kind_of_lock_is_seen_without_being_taken(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert not flock_held(path)
+    path.touch()
+    assert not flock_held(path)
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        (tmp_path / "another").touch()
+        assert flock_held(path) and not flock_held(tmp_path / "another")
+    assert not flock_held(path)
+    with alone(path, "training"):
+        assert not flock_held(path)
