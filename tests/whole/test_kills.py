@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 
@@ -98,11 +99,14 @@ class Run:
         until("all that came from a killed process to end", lambda: not self.relatives())
 
     def clear(self) -> None:
-        """Leave nothing running, whatever became of the test."""
+        """End all that still runs, and wait for it: DVC takes a process that is ending for one at work."""
+        killed = []
         for pid in self.relatives():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):
+                killed.append(psutil.Process(pid))
+                killed[-1].kill()
         self.child.wait()
+        psutil.wait_procs(killed, patience(60))
 
 
 @pytest.fixture
