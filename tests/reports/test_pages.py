@@ -92,3 +92,13 @@ def test_no_results_at_all_is_a_failure_with_a_way_on(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Failure, match="dvc repro table1"):
         render("mini", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "stage"),
+    [("table3", "table3"), ("runs/D-384", "train@D-384"), ("scores/dense-D-jitter-fc", "dense@D-jitter-fc")],
+)
+def test_a_broken_result_is_named_with_the_stage_that_makes_it_again(path: str, stage: str, clone: Path) -> None:
+    (clone / f"reports/mini/{path}.json").write_text("{")
+    with pytest.raises(Failure, match=rf"{path}\.json is no JSON .* make it again with: dvc repro {stage}$"):
+        render("mini", clone / "out")
