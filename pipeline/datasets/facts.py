@@ -62,7 +62,7 @@ class Facts:
         """Return the part that training and scoring depend on."""
         return Statistics(len(self.classes), self.train, self.val, self.mean_rgb, self.covariance, self.manifest)
 
-    def write(self, profile: str, data_set: DataSet) -> None:
+    def write(self, profile: str, data_set: DataSet = CLASSIFICATION) -> None:
         """Write the statistics to the file that stages read, and the facts to the file that reports read."""
         write_json(data_set.statistics, self.statistics.as_dict())
         write_json(data_set.facts(profile), self.as_dict())

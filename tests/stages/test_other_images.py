@@ -108,8 +108,8 @@ def test_a_manifest_of_other_images_is_not_shown(trained: Params) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((None, Path(".")), "read no folder: add --source imagefolder"),
-        (("imagefolder", Path("nowhere")), "there is no folder nowhere/train"),
+        ((None, Path(".")), "reads no folder: add --source imagefolder"),
+        (("imagefolder", Path("nowhere")), "nowhere has no folder train"),
         (("imagefoldr", None), "Did you mean imagefolder"),
         (("imagenette", Path("caf\udce9")), "is no UTF-8"),
     ],
@@ -155,7 +155,7 @@ def test_a_profile_is_chosen_with_its_path_and_nothing_else_changes(
         (("papr", None, None), "Did you mean paper"),
         (("paper", None, Path("nowhere")), "there is no folder nowhere"),
         (("paper", None, archives / TRAIN), "is a file"),
-        (("mini", None, archives), "the digits are drawn"),
+        (("mini", None, archives), "source digits reads no folder"),
     ):
         with pytest.raises(UsageError, match=message):
             _write(*words)

@@ -437,10 +437,10 @@ def test_images(place: Path, monkeypatch: pytest.MonkeyPatch, source: str, lacks
 def test_shards(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = context(load())
     assert "not prepared yet" in only(data.shards(made)).says
-    (place / "data").mkdir()
+    (place / "data/classification").mkdir(parents=True)
     (place / "data/classification/shards.txt").write_text("abc 0123456789abcdef\n")
     assert "others than params.yaml asks for" in only(data.shards(made)).says
-    monkeypatch.setattr("pipeline.datasets.dataset_key.is_asked_for", lambda _: True)
+    monkeypatch.setattr("pipeline.datasets.dataset_key.is_asked_for", lambda *_: True)
     monkeypatch.setattr("pipeline.datasets.prepare.is_whole", lambda folder: folder == Path("data/shards/abc"))
     assert only(data.shards(made)).says == "whole, in data/shards/abc"
     (place / "data/classification/shards.txt").write_text("")

@@ -17,7 +17,7 @@ import yaml
 
 from pipeline.datasets.facts import Facts, read_statistics
 from pipeline.errors import Failure
-from pipeline.experiment.paths import CLASSIFICATION, checkpoints, shards_root, weights
+from pipeline.experiment.paths import checkpoints, shards_root, weights
 from pipeline.orchestration.dvc_graph import StageForecast
 from pipeline.orchestration.heartbeat import (
     LOCK,
@@ -169,7 +169,7 @@ def test_a_run_goes_on_from_the_checkpoint_of_what_it_needs_once_that_is_up_to_d
     params = repository_params(folder)
     weights("random-A").parent.mkdir(parents=True)
     weights("random-A").write_bytes(b"some")
-    Facts("digits", "", False, ["0", "1"], 9, 9, 0, [], [], {}, "a manifest's hash").write("mini", CLASSIFICATION)
+    Facts("digits", "", False, ["0", "1"], 9, 9, 0, [], [], {}, "a manifest's hash").write("mini")
     goes_on = kept("A-256", identity(params, "A-256", read_statistics()))
     kept("A-256", "b" * 12)
     kept("gone", "b" * 12)
