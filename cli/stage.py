@@ -73,6 +73,7 @@ def table(name: str) -> None:
     from cli.table import show
     from stages.table import main
 
-    main(params(), name)
+    parameters = params()
+    main(parameters, name)
     if QUIET not in os.environ:
-        show(params(), name)
+        show(parameters, name)

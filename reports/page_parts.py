@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pipeline.experiment.grid import NO_DATA
 from reports.page import Callout, Code, Inline, Link, Paragraph, Strong
-from reports.results import NO_DATA, Results
+from reports.results import Results
 
 ALL_TABLES = Paragraph(Link("All tables", "README.md"))
 FULL = ("paper", "published")  # profiles whose nets, sizes and images are the paper's

@@ -9,11 +9,9 @@ from typing import Any
 import pandas as pd
 
 from pipeline.datasets.facts import PREPARE
-from pipeline.experiment.grid import TITLES
+from pipeline.experiment.grid import NO_DATA, TITLES
 from pipeline.experiment.paths import CLASSIFICATION, results, table
 from pipeline.system.atomic_files import read_json
-
-NO_DATA = ("table1", "table2")  # tables of the nets alone, without images
 
 
 class Results:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pipeline.datasets.facts import read_facts
+from pipeline.experiment.grid import NO_DATA
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, table
 from pipeline.results.provenance import provenance
 from pipeline.results.tables import table as compute
 from pipeline.system.atomic_files import write_json
-from reports.results import NO_DATA
 
 
 def main(params: Params, name: str) -> None:

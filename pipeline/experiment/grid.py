@@ -23,6 +23,7 @@ TITLES = {
     "table7": "Comparison with the state of the art in ILSVRC classification",
     "shallow": "A shallow net of 5x5 filters against B of 3x3",
 }
+NO_DATA = ("table1", "table2")  # tables of the nets alone, without images
 CENTRE_SCALE = 256  # section 4.1 compares on a centre crop; by convention the smallest side is 256
 
 
