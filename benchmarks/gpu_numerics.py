@@ -30,7 +30,7 @@ from vgg.images import Rescaled
 from vgg.initialise import randomise, weighted
 from vgg.nets import DROPOUTS, VGG, masks
 from vgg.normalise import Normalise
-from vgg.score import MODES, Scorer
+from vgg.score import VIEWS, Scorer
 from vgg.stream import Batch, StreamConfig, training_stream
 
 CLASSES = 100
@@ -162,7 +162,7 @@ def computed(one: Case, precision: str | None, device: torch.device) -> Found:
     loss, update = updated(net, net, one, normalise, how)
     scorer = Scorer(placed(one, precision, device)[0], normalise, net_crop(one), device, how.bfloat16)
     whole = [Rescaled(one.whole.to(device), np.arange(len(one.whole)))]
-    modes = {mode: torch.from_numpy(scorer.posteriors(whole, len(one.whole), views)) for mode, views in MODES.items()}
+    modes = {mode: torch.from_numpy(scorer.posteriors(whole, len(one.whole), views)) for mode, views in VIEWS.items()}
     return Found(scores.double().cpu(), loss.cpu(), update, modes)
 
 
@@ -197,7 +197,7 @@ def updated(
 
 def errors(found: Found, truth: Found) -> dict[str, float]:
     """Relative errors by what they are of."""
-    modes = {mode: error(found.modes[mode], truth.modes[mode]) for mode in MODES}
+    modes = {mode: error(found.modes[mode], truth.modes[mode]) for mode in VIEWS}
     return {
         "scores": error(found.scores, truth.scores),
         "loss": error(found.loss, truth.loss),

@@ -23,7 +23,7 @@ from torch import Tensor
 from vgg.cost import forward_flops
 from vgg.images import Rescaled
 from vgg.normalise import Normalise
-from vgg.score import MODES, Scorer
+from vgg.score import VIEWS, Scorer
 
 AIM = 0.85  # of the rate that FLOPs and training's share give, for dense
 PAPER, TINY = (256, 384, 512), (64, 96, 128)  # Q in pixels
@@ -135,7 +135,7 @@ def score(row: Row, pixels: list[Tensor], times: int) -> None:
     for one in pixels:
         count = len(one)
         batches = (Rescaled(one, np.arange(k * count, (k + 1) * count)) for k in range(times))
-        row.scorer.posteriors(batches, times * count, MODES[row.mode])
+        row.scorer.posteriors(batches, times * count, VIEWS[row.mode])
 
 
 def print_rows(found: list[Row], expected: dict[str, float], size: Size) -> None:

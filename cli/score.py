@@ -7,16 +7,15 @@ from typing import Annotated
 import typer
 
 from cli.common import Direct, Run, params, through_dvc
+from pipeline.experiment.modes import MODES
 
 
 def _complete(incomplete: str) -> list[str]:
-    from pipeline.experiment.grid import MODES
-
     return [mode for mode in MODES if mode.startswith(incomplete)]
 
 
 def score(
-    mode: Annotated[str, typer.Argument(help="dense, crops or centre.", autocompletion=_complete)],
+    mode: Annotated[str, typer.Argument(help=f"{', '.join(MODES)}.", autocompletion=_complete)],
     run: Run,
     direct: Direct = False,
 ) -> None:

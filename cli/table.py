@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.common import Direct, params, repro
+from pipeline.experiment.paper_tables import TITLES
 
 if TYPE_CHECKING:
     from pipeline.experiment.params import Params
 
+NUMBERS = [name.removeprefix("table") for name in TITLES]
+
 
 def table(
-    number: Annotated[str, typer.Argument(help="1 to 7, or shallow for section 4.1's comparison.", metavar="N")],
+    number: Annotated[str, typer.Argument(help=f"{', '.join(NUMBERS)} (section 4.1's comparison).", metavar="N")],
     direct: Direct = False,
 ) -> None:
     """Compute a table and show it. With --direct, from the scores there are: the other rows say what makes them.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pipeline.experiment.modes import MODES
 from pipeline.published.agreement import LOST, MARGIN, Checked
 from reports.page import Paragraph, Table, left, right
 from reports.terminal import TerminalBlock
 
-CALLED = {"centre": "centre crop", "dense": "dense"}
 SURE = 0.3  # mean posterior of the likeliest class above which a net may recognise its input
 MANY = 0.5  # share of the classes; a net that names fewer different ones does not recognise them
 FAR = 15.0  # points; no filter, decoder or warping explains a larger miss
@@ -34,12 +34,12 @@ def check_page(checked: Sequence[Checked], images: str = "") -> Iterator[Termina
     for result in checked:
         repeated = result.run in missed and not result.agrees
         texts = ["see its centre crop first.", *_softmax_order(result)] if repeated else list(_causes(result))
-        yield from (Paragraph(f"{result.run}, {CALLED[result.mode]}: {text}") for text in texts)
+        yield from (Paragraph(f"{result.run}, {MODES[result.mode].protocol}: {text}") for text in texts)
         missed |= set() if result.agrees else {result.run}
 
 
 def _row(result: Checked) -> tuple[str, ...]:
-    cells = [result.run, f"{CALLED[result.mode]}, Q {result.scale}", f"{result.top1.images:,}"]
+    cells = [result.run, f"{MODES[result.mode].protocol}, Q {result.scale}", f"{result.top1.images:,}"]
     for measured, measure in ((result.top1, "top1"), (result.top5, "top5")):
         low, high = result.published(measure)
         cells += [f"{measured.error:.1f} ({measured.low:.1f} to {measured.high:.1f})", _range(low, high)]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from pipeline.experiment.grid import TITLES
+from pipeline.experiment.paper_tables import TITLES
 from pipeline.system.progress import duration
-from reports.figures import DEPTH
-from reports.page import Block, Bullets, Code, Figure, Heading, Link, Page, Paragraph, Table, Text, left
+from reports.page import Block, Bullets, Code, Heading, Link, Page, Paragraph, Table, Text, left
 from reports.page_parts import comparability_warning
 from reports.phrases import NONE, number, published_net, table_label
 from reports.results import Results
@@ -17,14 +16,14 @@ from reports.table_pages import table_section
 SHOWN = ("table3", "table4", "table5", "table6")  # shown whole; the others are linked
 
 
-def index_page(results: Results, figures: Sequence[Figure], has_data_page: bool) -> Page:
+def index_page(results: Results, charts: Iterable[Block], has_data_page: bool) -> Page:
     """Return the index; `has_data_page` says whether a page data.md of the prepared images is next to it."""
     return (
         Heading(1, ("Very Deep Convolutional Networks, reproduced: profile ", Code(results.profile))),
         comparability_warning(results),
         Bullets(tuple(_links(results, has_data_page))),
         *_others(results.others),
-        *_depth(figures),
+        *charts,
         *(block for name in SHOWN if name in results.tables for block in table_section(results.tables[name])),
         Heading(2, "Where these numbers come from"),
         _provenance(results),
@@ -53,11 +52,6 @@ def _summed_up(names: Sequence[str]) -> str:
     tables = [table_label(name) for name in names if name in TITLES]
     rest = len(names) - len(tables)
     return " and ".join([", ".join(tables)] * bool(tables) + [f"{rest} runs and scores"] * bool(rest))
-
-
-def _depth(figures: Sequence[Figure]) -> Iterator[Block]:
-    if DEPTH in figures:
-        yield from (Heading(2, "Depth and scale"), DEPTH)
 
 
 def _provenance(results: Results) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.experiment.grid import NO_DATA
+from pipeline.experiment.paper_tables import NO_DATA
 from reports.page import Callout, Code, Inline, Link, Paragraph, Strong
 from reports.results import Results
 

@@ -6,20 +6,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.errors import Failure
-from pipeline.experiment.grid import TITLES
+from pipeline.experiment.paper_tables import TITLES
 from pipeline.system.atomic_files import write_text
-from reports.charts import MADE_BY
-from reports.figures import FIGURES, SHALLOW, draw_figures
+from reports.charts import CHARTS, INDEX, Chart, charts_on, draw_charts
+from reports.drawing import MADE_BY
 from reports.index_page import index_page
 from reports.markdown import markdown
-from reports.page import Figure, Page
+from reports.page import Page
 from reports.page_parts import ALL_TABLES, comparability_warning
 from reports.results import Results
 from reports.table_pages import table_page
 from reports.training_page import training_page
 
-PICTURES = tuple(figure.path for figure in FIGURES)
-PAGES = (*(f"{name}.md" for name in TITLES), "training.md", *PICTURES)
+FILES = (*(f"{name}.md" for name in TITLES), "training.md", *(chart.figure.path for chart in CHARTS))
 
 
 def render(profile: str, out: Path) -> list[Path]:
@@ -33,25 +32,24 @@ def render(profile: str, out: Path) -> list[Path]:
     if not results.tables and not results.summaries:
         raise Failure(f"there are no results of profile {profile} yet; make some with: dvc repro table1")
     folder = out / profile
-    figures = draw_figures(results, folder)
-    written = [folder / figure.path for figure in figures]
-    for name, page in _pages(results, figures, _has_data_page(results, folder)):
-        write_text(folder / name, markdown(page))
-        written.append(folder / name)
-    for path in (folder / name for name in PAGES):
+    charts = draw_charts(results, folder)
+    written = [folder / chart.figure.path for chart in charts]
+    for name, page in _pages(results, charts, _has_data_page(results, folder)):
+        written.append(folder / f"{name}.md")
+        write_text(written[-1], markdown(page))
+    for path in (folder / name for name in FILES):
         if path not in written and _is_ours(path):  # it shows other images
             path.unlink()
     return [path for path in written if path.suffix == ".md"]
 
 
-def _pages(results: Results, figures: Sequence[Figure], has_data_page: bool) -> Iterator[tuple[str, Page]]:
-    """Yield each page with the name of its file, the index first."""
-    yield "README.md", index_page(results, figures, has_data_page)
+def _pages(results: Results, charts: Sequence[Chart], has_data_page: bool) -> Iterator[tuple[str, Page]]:
+    """Yield each page with its name, the index first."""
+    yield INDEX, index_page(results, charts_on(INDEX, charts), has_data_page)
     for name, values in results.tables.items():
-        figure = SHALLOW if name == "shallow" and SHALLOW in figures else None
-        yield f"{name}.md", table_page(values, comparability_warning(results, name), figure)
+        yield name, table_page(values, comparability_warning(results, name), charts_on(name, charts))
     if results.summaries:
-        yield "training.md", training_page(results, figures)
+        yield "training", training_page(results, charts_on("training", charts))
 
 
 def _is_ours(path: Path) -> bool:

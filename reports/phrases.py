@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.experiment.grid import TITLES
+from pipeline.experiment.paper_tables import TITLES
 from reports.page import Code, Inline
 
 NONE = "–"

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.experiment.modes import MODES
 from pipeline.orchestration.cost_plan import Cost, CostPlan
 from pipeline.system.progress import duration
 from reports.page import Paragraph, Preformatted, Table, left, right
@@ -14,7 +15,6 @@ from reports.terminal import TerminalBlock
 
 UNITS = ("", "k", "M", "G", "T", "P", "E", "Z")
 AMOUNTS = ("arithmetic", "memory a batch", "disk")
-CALLED = {"dense": "dense", "crops": "50 crops a scale", "centre": "centre crop"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _scoring(plan: CostPlan, seconds: Mapping[str, float]) -> Table:
 
 
 def _protocol(cost: Cost) -> str:
-    return CALLED[cost.stage.partition("@")[0]]
+    return MODES[cost.stage.partition("@")[0]].protocol
 
 
 def _counts(cost: Cost) -> tuple[str, str]:

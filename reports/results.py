@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.datasets.facts import PREPARE
-from pipeline.experiment.grid import NO_DATA, TITLES
+from pipeline.experiment.paper_tables import NO_DATA, TITLES
 from pipeline.experiment.paths import CLASSIFICATION, results, table
 from pipeline.system.atomic_files import read_json
 

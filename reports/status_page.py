@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.experiment.grid import MODES
+from pipeline.experiment.modes import MODES
 from pipeline.orchestration.status import RunStatus, Status
 from pipeline.system.progress import duration, gigabytes
 from reports.page import Paragraph, Preformatted, Table, left

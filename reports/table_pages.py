@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from reports.page import (
     Block,
     Callout,
     Code,
-    Figure,
     Heading,
     Page,
     Paragraph,
@@ -27,10 +26,9 @@ HEADINGS = {"net": "net", "S": "train S", "Q": "test Q", "row": "entry", "entry"
 PAPER = {"top1_val": "paper top-1", "top5_val": "paper top-5", "top5_test": "paper top-5, test"}
 
 
-def table_page(values: dict[str, Any], warning: Callout, figure: Figure | None) -> Page:
-    """Return the page of one table's values, with its figure if there is one."""
-    shown = [figure] if figure else []
-    return (Heading(1, table_title(values["table"])), warning, *_body(values), *shown, ALL_TABLES)
+def table_page(values: dict[str, Any], warning: Callout, charts: Iterable[Block]) -> Page:
+    """Return the page of one table's values, with its charts."""
+    return (Heading(1, table_title(values["table"])), warning, *_body(values), *charts, ALL_TABLES)
 
 
 def table_section(values: dict[str, Any]) -> Page:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from pipeline.system.progress import duration
-from reports.figures import CURVES
-from reports.page import Figure, Heading, Page, Paragraph, Table, left, right
+from reports.page import Block, Heading, Page, Paragraph, Table, left, right
 from reports.page_parts import ALL_TABLES, comparability_warning
 from reports.phrases import NONE, interval
 from reports.results import Results
@@ -15,8 +14,8 @@ from reports.results import Results
 SPEEDS = (("images_per_second", 0), ("waited", 1))  # a run's speeds, and their digits after the point
 
 
-def training_page(results: Results, figures: Sequence[Figure]) -> Page:
-    """Return the page of all runs, with the learning curves if they were drawn."""
+def training_page(results: Results, charts: Iterable[Block]) -> Page:
+    """Return the page of all runs, with its charts."""
     notes = (
         "The centre crop is taken at the run's own Q: S, or the middle of a jittered S. "
         "The loss is the last epoch's mean on training crops. Images a second and the share of the time that the net "
@@ -27,7 +26,7 @@ def training_page(results: Results, figures: Sequence[Figure]) -> Page:
         comparability_warning(results),
         _runs(results),
         Paragraph(notes),
-        *(figure for figure in figures if figure == CURVES),
+        *charts,
         ALL_TABLES,
     )
 

@@ -17,6 +17,7 @@ from pipeline.datasets.facts import Statistics, read_facts
 from pipeline.datasets.prepare import read_prepared
 from pipeline.datasets.shards import MAKE_SHARDS, Shards
 from pipeline.errors import Failure
+from pipeline.experiment.modes import MODES
 from pipeline.experiment.params import Params, Precision
 from pipeline.experiment.paths import CLASSIFICATION, record, summary, weights
 from pipeline.system.atomic_files import read_json, sha256, whole
@@ -26,7 +27,7 @@ from vgg.distributed import ALONE, Ranks
 from vgg.images import Images, Rescaled, rescaled_batches
 from vgg.nets import VGG
 from vgg.normalise import Normalise, colour_components
-from vgg.score import MODES, Scorer
+from vgg.score import VIEWS, Scorer
 
 SPARE = 0.1  # fraction of a GPU's memory left to DALI; without a limit torch would reserve all
 
@@ -117,8 +118,8 @@ def posteriors_at(
     score, pixels = params.active.score, params.active.net.pixels(scale)
     rank, ranks = scorer.ranks.rank, scorer.ranks.size
     batches = rescaled_batches(images, pixels, score.batch, score.threads, scorer.device.index, rank, ranks)
-    torch.backends.cudnn.benchmark = mode != "dense"  # pays if all shapes are equal
-    return scorer.posteriors(_counted(batches, progress, ranks), len(images), MODES[mode])
+    torch.backends.cudnn.benchmark = not MODES[mode].whole_images  # pays if all shapes are equal
+    return scorer.posteriors(_counted(batches, progress, ranks), len(images), VIEWS[mode])
 
 
 def _counted(batches: Iterator[Rescaled], progress: Progress, ranks: int) -> Iterator[Rescaled]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.facts import read_statistics
 from pipeline.errors import Failure
-from pipeline.experiment.grid import scales_of
+from pipeline.experiment.modes import scales_of
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import errors, posteriors, weights
 from pipeline.results.provenance import provenance

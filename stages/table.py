@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.datasets.facts import read_facts
-from pipeline.experiment.grid import NO_DATA
+from pipeline.experiment.paper_tables import NO_DATA
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, table
 from pipeline.results.provenance import provenance

@@ -16,7 +16,7 @@ import torch
 
 from pipeline.datasets.facts import Statistics, read_statistics
 from pipeline.errors import Failure
-from pipeline.experiment.grid import single_scale
+from pipeline.experiment.modes import single_scale
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import checkpoints, history, summary, weights
 from pipeline.orchestration.heartbeat import LOCK, identity, old_checkpoints

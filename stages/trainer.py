@@ -13,7 +13,7 @@ from torch import nn
 from pipeline.datasets.facts import Statistics
 from pipeline.datasets.sources.base import SPLITS
 from pipeline.errors import Failure, Interrupted
-from pipeline.experiment.grid import single_scale
+from pipeline.experiment.modes import single_scale
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import weights
 from pipeline.orchestration.heartbeat import Running, asked, here, tell

@@ -23,7 +23,8 @@ SCORING = [
     "vgg/normalise.py",
     "vgg/score.py",
     "vgg/errors.py",
-    "pipeline/experiment/grid.py",
+    "pipeline/experiment/modes.py",
+    "pipeline/experiment/paper_tables.py",
     "pipeline/experiment/targets.py",
 ]
 SCORING = [*SCORING, "vgg/distributed.py", "vgg/gpu.py", "stages/common.py"]
@@ -49,7 +50,8 @@ STEPS = {
     "score": [*SCORING, "stages/score.py"],
     "table": [
         "vgg/errors.py",
-        "pipeline/experiment/grid.py",
+        "pipeline/experiment/modes.py",
+        "pipeline/experiment/paper_tables.py",
         "pipeline/experiment/targets.py",
         "pipeline/results/tables.py",
         "pipeline/results/scores.py",

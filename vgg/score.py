@@ -1,4 +1,4 @@
-"""The evaluation modes of section 3.2: class posteriors of whole images from a net, in three modes."""
+"""Evaluation (section 3.2): the views of an image in each mode, and a net's class posteriors averaged over them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def centre(pixels: Tensor, crop: int) -> Iterator[Tensor]:
     yield pixels[:, :, top : top + crop, left : left + crop]
 
 
-MODES: dict[str, Views] = {"dense": dense, "crops": crops, "centre": centre}
+VIEWS: dict[str, Views] = {"dense": dense, "crops": crops, "centre": centre}
 
 
 @dataclass

@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pipeline.errors import UsageError
-from pipeline.experiment.grid import MODES, TITLES, rows
+from pipeline.experiment.modes import MODES, runs_of
+from pipeline.experiment.paper_tables import LATER, TITLES, rows
 from pipeline.experiment.params import NETS, Import, Params, Run
 from pipeline.experiment.validation import nearest
-
-LATER = {
-    8: "localisation (appendix A)",
-    9: "localisation (appendix A)",
-    10: "localisation (appendix A)",
-    11: "other data sets (appendix B)",
-    12: "action classification (appendix B)",
-}
 
 
 def check_run(params: Params, run: str) -> Run:
@@ -38,18 +31,17 @@ def check_table(name: str) -> str:
     stage = name if name == "shallow" else f"table{name.removeprefix('table')}"
     if stage in TITLES:
         return stage
-    number = stage.removeprefix("table")
-    if number.isdigit() and int(number) in LATER:
-        raise UsageError(
-            f"Table {number} is not there yet: {LATER[int(number)]} is not built. There are 1 to 7, shallow"
-        )
-    raise UsageError(f"there is no table {name!r}. {nearest(name, [*map(str, range(1, 8)), 'shallow'])}")
+    names = [title.removeprefix("table") for title in TITLES]
+    if stage in LATER:
+        number = stage.removeprefix("table")
+        raise UsageError(f"Table {number} is not there yet: {LATER[stage]} is not built. There are {', '.join(names)}")
+    raise UsageError(f"there is no table {name!r}. {nearest(name, names)}")
 
 
 def scored(params: Params) -> Iterator[tuple[str, str]]:
     """Yield every score (run, mode) of the grid whose weights exist or can be made without a further import."""
-    for mode, runs in (("dense", params.runs), ("crops", params.crops), ("centre", params.centre)):
-        yield from ((run, mode) for run in runs if params.weights == "trained" or run in params.imports)
+    for mode in MODES:
+        yield from ((r, mode) for r in runs_of(params, mode) if params.weights == "trained" or r in params.imports)
 
 
 def everything(params: Params) -> list[str]:
@@ -106,8 +98,7 @@ def check_net(net: str) -> str:
 def check_mode(params: Params, mode: str, run: str, direct: bool = False) -> str:
     """Return `mode`. Raise UsageError if there is no such mode or if the graph does not have it for this run."""
     if mode not in MODES:
-        raise UsageError(f"no mode is called {mode!r}. {nearest(mode, MODES)}")
-    listed = params.runs if mode == "dense" else getattr(params, mode)
-    if not direct and run in params.runs and run not in listed:
+        raise UsageError(f"no mode is called {mode!r}. {nearest(mode, list(MODES))}")
+    if not direct and run in params.runs and run not in runs_of(params, mode):
         raise UsageError(f"{run} is not in the list `{mode}` of params.yaml; put it there, or add --direct")
     return mode

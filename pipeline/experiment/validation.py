@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import UsageError
+from pipeline.experiment.modes import MODES, runs_of
 from pipeline.experiment.params import (
     CROP,
     RANDOM,
@@ -113,8 +114,8 @@ def _contradictions(params: Params) -> Iterator[str]:
             yield f"imports names {name}, which is no run. {nearest(name, list(params.runs))}"
     for name in params.runs:
         yield from _bad_run(params, name)
-    for mode in ("crops", "centre"):
-        for name in getattr(params, mode):
+    for mode in MODES:
+        for name in runs_of(params, mode):
             if name not in params.runs:
                 yield f"{mode} names {name}, which is no run. {nearest(name, list(params.runs))}"
     for name, profile in params.profiles.items():

@@ -14,13 +14,12 @@ from pipeline.datasets.facts import read_facts
 from pipeline.datasets.shards import Shards
 from pipeline.datasets.sources import source_class
 from pipeline.errors import Failure
-from pipeline.experiment.grid import scales_of
+from pipeline.experiment.modes import MODES, scales_of
 from pipeline.experiment.params import Net, Params
 from pipeline.experiment.paths import CLASSIFICATION
 from pipeline.orchestration.dvc_graph import StageForecast
 
 SHAPE = 4 / 3  # assumed aspect ratio (longer side over shorter) of images that have not been measured
-VIEWS = {"dense": 2, "crops": 50, "centre": 1}  # forward passes per image and scale (section 3.2)
 REFERENCE = "D"  # the net whose speed is given in images per second
 
 
@@ -100,7 +99,7 @@ def plan(params: Params, forecasts: Sequence[StageForecast]) -> CostPlan:
         [
             _scoring(params, images, forecast)
             for forecast in forecasts
-            if forecast.what == "run" and _mode(forecast.stage) in VIEWS
+            if forecast.what == "run" and _mode(forecast.stage) in MODES
         ],
         {name: training_flops(_built(net, name, images.classes), net.crop) for name in sorted(nets)},
     )
@@ -158,22 +157,22 @@ def _training(params: Params, images: Images, forecast: StageForecast) -> Cost:
 def _scoring(params: Params, images: Images, forecast: StageForecast) -> Cost:
     from vgg.cost import scoring_bytes
 
-    mode, name = forecast.stage.split("@")
-    run, net = params.runs[name], params.active.net
-    scales = scales_of(run, mode)
+    name = forecast.stage.partition("@")[2]
+    mode, run, net = MODES[_mode(forecast.stage)], params.runs[name], params.active.net
+    scales = scales_of(run, _mode(forecast.stage))
     flops = memory = 0
     total = sum(images.shapes.values())
     for scale in scales:
         for ratio, count in images.shapes.items():
             height = net.pixels(scale)
-            sides = (height, round(height * ratio)) if mode == "dense" else (net.crop, net.crop)
-            flops += VIEWS[mode] * images.val * count * _forward(net, run.net, images.classes, *sides) // total
+            sides = (height, round(height * ratio)) if mode.whole_images else (net.crop, net.crop)
+            flops += mode.views * images.val * count * _forward(net, run.net, images.classes, *sides) // total
             batch = params.active.score.batch
             built = _built(net, run.net, images.classes)
             memory = max(memory, scoring_bytes(built, *sides, batch, params.active.score.precision == "bfloat16"))
     scored = images.val * len(scales)
     disk = 4 * scored * images.classes
-    return Cost(forecast.stage, name, scored, scored * VIEWS[mode], flops, memory, disk, forecast.needs)
+    return Cost(forecast.stage, name, scored, scored * mode.views, flops, memory, disk, forecast.needs)
 
 
 @cache

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.datasets.facts import Facts, read_facts, read_statistics
-from pipeline.experiment.grid import MODES, TITLES, rows
+from pipeline.experiment.modes import MODES
+from pipeline.experiment.paper_tables import TITLES, rows
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, all_checkpoints, checkpoints, errors, shards_root, summary, table
 from pipeline.experiment.targets import everything, in_part

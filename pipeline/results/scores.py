@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.facts import Facts
 from pipeline.errors import Failure
-from pipeline.experiment.grid import TableRow, scales_of, single_scale
-from pipeline.experiment.params import Params, Run
+from pipeline.experiment.modes import scales_of
+from pipeline.experiment.paper_tables import TableRow
+from pipeline.experiment.params import Params
 from pipeline.experiment.paths import errors, posteriors, summary
 from pipeline.experiment.targets import scored
 from pipeline.system.atomic_files import read_json
@@ -77,7 +78,9 @@ def average(row: TableRow, scores: Scores) -> tuple[NDArray[np.float64], NDArray
     their shapes differ.
     """
     sources = [
-        (run, mode, str(scale)) for run, mode in row.needs() for scale in _scales(row, scores.params.runs[run], mode)
+        (run, mode, str(scale))
+        for run, mode in row.needs()
+        for scale in scales_of(scores.params.runs[run], mode, row.single)
     ]
     total = scores.array(*sources[0]).astype(np.float64)
     for source in sources[1:]:
@@ -91,7 +94,3 @@ def _add(total: NDArray[np.float64], array: NDArray[Any], row: TableRow) -> None
     if array.shape != total.shape:
         raise Failure(f"the scores of {', '.join(row.runs)} are of different images; score them again")
     total += array
-
-
-def _scales(row: TableRow, run: Run, mode: str) -> tuple[int, ...]:
-    return (single_scale(run),) if row.single and mode != "centre" else scales_of(run, mode)

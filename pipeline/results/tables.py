@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.datasets.facts import Facts
 from pipeline.errors import Failure
-from pipeline.experiment.grid import TableRow, printed, rows
+from pipeline.experiment.paper_tables import TableRow, printed, rows
 from pipeline.experiment.params import NETS, Params
 from pipeline.results.scores import Scores, average
 from vgg.errors import error, top_k

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.datasets.facts import read_statistics
 from pipeline.errors import Failure
-from pipeline.experiment.grid import figures
+from pipeline.experiment.paper_tables import published_errors
 from pipeline.experiment.params import Params
 from pipeline.published.agreement import Checked, Trial
 from pipeline.published.convention import CONVENTIONS, Convention
@@ -60,7 +60,7 @@ def main(params: Params, runs: Sequence[str], count: int | None) -> list[Checked
     subset, results = ImageSubset(images, TRIED), list[Checked]()
     for run in runs:
         scorer, record = scorer_of(params, run, statistics, where), read_record(run)
-        for mode, scale, rows in figures(params, run, record):
+        for mode, scale, rows in published_errors(params, run, record):
             posteriors = _posteriors(params, scorer, images, mode, scale, run)
             checked = _checked(posteriors, images.labels, run=run, mode=mode, scale=scale, figures=rows)
             if not checked.agrees and not any(result.better for result in results if result.run == run):

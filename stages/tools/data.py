@@ -13,8 +13,8 @@ from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION
 from pipeline.system.atomic_files import write_text
-from reports.charts import contact_sheet, drawable
 from reports.data_page import PICTURE, crops_section, data_page, read_manifest
+from reports.drawing import contact_sheet, drawable
 from reports.markdown import markdown
 from stages.common import normaliser, open_shards
 from vgg.stream import StreamConfig, training_stream

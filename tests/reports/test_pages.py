@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Failure
-from reports.pages import PICTURES, render
+from reports.charts import CHARTS
+from reports.pages import render
 from tests.support import ROOT
 
 
@@ -77,7 +78,7 @@ def test_a_readers_own_files_stay(clone: Path) -> None:
     shutil.rmtree(clone / "reports/mini/runs")
     for name in ("table3", "table4", "shallow"):
         (clone / f"reports/mini/{name}.json").unlink()
-    names = ("table3.md", "table4.md", "shallow.md", "training.md", *PICTURES)
+    names = ("table3.md", "table4.md", "shallow.md", "training.md", *(chart.figure.path for chart in CHARTS))
     own = {name: f"my own {name}".encode() for name in names}
     own |= {"table9.md": b"my notes", "notes.md": b"see [All tables](README.md)\n", "sketch.png": b"\x89PNG"}
     folder = clone / "out/mini"

@@ -21,7 +21,7 @@ from torchvision.models import vgg11, vgg16
 
 import stages.tools.check
 from pipeline.datasets.shards import Shards
-from pipeline.experiment.grid import figures
+from pipeline.experiment.paper_tables import published_errors
 from pipeline.experiment.paths import CLASSIFICATION
 from pipeline.experiment.validation import parse
 from pipeline.published.agreement import MARGIN, Checked, Trial
@@ -66,9 +66,10 @@ def test_a_deviation_of_one_is_the_authors_and_any_other_torchvisions() -> None:
     params = parse((ROOT / "params.yaml").read_bytes(), Path("params.yaml"))
     for net, run in (("A", "A-256"), ("B", "B-256"), ("C", "C-256"), ("D", "D-jitter"), ("E", "E-384")):
         for deviation in ([1.0, 1.0, 1.0], [0.229, 0.224, 0.225], [58.0, 58.0, 58.0], [1.0, 1.0, 2.0]):
+            record = {"input": {"range": 255, "deviation": deviation}}
             found = {
                 (mode, scale): {(float(row["top1"]), float(row["top5"])) for row in rows}
-                for mode, scale, rows in figures(params, run, {"input": {"range": 255, "deviation": deviation}})
+                for mode, scale, rows in published_errors(params, run, record)
             }
             if set(deviation) == {1.0}:
                 modes = AUTHORS.get(net, {})

@@ -18,7 +18,7 @@ PROGRAM = Path(sys.executable).parent / "vgg-repro"
 PRELOADED = [
     *("dvc.cli.parser", "dvc.repo", "dvc.repo.reproduce", "dvc.scm", "dvc.fs.dvc", "dvc.stage.run", "dvc.stage.cache"),
     *("dvc.repo.index", "dvc.repo.plots", "dvc.repo.stage", "networkx", "ruamel.yaml", "scmrepo.git"),
-    *("cli.main", "pipeline.orchestration.dvc_graph", "reports.charts", "pydantic.type_adapter", "pytest"),
+    *("cli.main", "pipeline.orchestration.dvc_graph", "reports.drawing", "pydantic.type_adapter", "pytest"),
     *(f"stages.{name}" for name in ("fingerprint", "imported", "prepare", "random", "score", "table", "train")),
     *("torch._dynamo", "torch.utils.serialization", "nvidia.dali.fn", "nvidia.dali.plugin.pytorch", "sklearn.datasets"),
 ]

@@ -29,7 +29,7 @@ from vgg.gpu import compiled, parts_that_fit
 from vgg.images import Rescaled
 from vgg.initialise import randomise, warm_start
 from vgg.nets import VGG
-from vgg.score import AHEAD, MODES, Scorer
+from vgg.score import AHEAD, VIEWS, Scorer
 from vgg.stream import Batch
 
 META, GPU = torch.device("meta"), torch.device("cuda", 1)
@@ -215,7 +215,7 @@ def test_a_gpu_scores_in_its_own_memory_and_reads_nothing_back(
         with GPU:
             net, pixels = VGG("A-LRN", CLASSES, CROP, 1 / 16, 16), torch.zeros((2, 3, 40, 75), dtype=torch.uint8)
         scorer = Scorer(net.eval(), NORMALISE.to(GPU), CROP, GPU, bfloat16=True)
-        for views in MODES.values():
+        for views in VIEWS.values():
             ((_, means),) = scorer._scored([Rescaled(pixels, np.arange(2))], views)
             assert means.device == GPU and means.dtype == torch.float32
         shifted = scorer.normalise(pixels, torch.zeros(2, 3, device=GPU))
@@ -234,7 +234,7 @@ def test_a_gpu_always_has_some_batches_to_work_on(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.cuda, "Event", event)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     monkeypatch.setattr(Scorer, "_mean", lambda self, pixels, views: happened.append(("scored", pixels)))
-    list(Scorer(small("A", seed), NORMALISE, CROP, GPU)._scored([(n, np.arange(1)) for n in range(5)], MODES["dense"]))
+    list(Scorer(small("A", seed), NORMALISE, CROP, GPU)._scored([(n, np.arange(1)) for n in range(5)], VIEWS["dense"]))
     wanted = [("scored", 0), ("scored", 1)]
     for number in range(AHEAD, 5):
         wanted += [("scored", number), ("waited", number - AHEAD)]
@@ -278,9 +278,9 @@ def test_a_gpu_that_has_run_out_of_memory_scores_in_parts_with_nothing_left_of_t
 ) -> None:
     pixels = torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (7, 3, 40, 50), np.uint8))
     scorer = Scorer(small("A", seed), NORMALISE, CROP, CPU)
-    whole = scorer.posteriors([Rescaled(pixels, np.arange(7))], 7, MODES["dense"])
+    whole = scorer.posteriors([Rescaled(pixels, np.arange(7))], 7, VIEWS["dense"])
     sizes = cramped(monkeypatch, 2, NO_ROOM[1])
-    got = scorer.posteriors([Rescaled(pixels, np.arange(7))], 7, MODES["dense"])
+    got = scorer.posteriors([Rescaled(pixels, np.arange(7))], 7, VIEWS["dense"])
     np.testing.assert_allclose(got, whole, rtol=0, atol=1e-5)  # float32; another batch size is another order of sums
     assert sizes[0] == 7 and max(sizes[-7:]) <= 2
 

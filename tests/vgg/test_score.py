@@ -14,7 +14,7 @@ from vgg.images import Rescaled
 from vgg.initialise import randomise
 from vgg.nets import VGG
 from vgg.normalise import Normalise
-from vgg.score import MODES, Scorer, centre, crops, dense, grid
+from vgg.score import VIEWS, Scorer, centre, crops, dense, grid
 
 CROP, CLASSES = 64, 6
 MEAN, SCALE = np.array([120.0, 110.0, 100.0], np.float32), 50.0
@@ -104,14 +104,14 @@ def scorer(net: VGG, mean: str = "before_softmax", bfloat16: bool = False) -> Sc
 
 
 @pytest.mark.parametrize("mean", ["before_softmax", "after_softmax"])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", VIEWS)
 @pytest.mark.parametrize("net", ["A-LRN", "C"])
 def test_posteriors_equal_the_slow_reference(
     net: str, mode: str, mean: str, seed: int, rng: np.random.Generator
 ) -> None:
     made, images = small(net, seed), pictures(rng, SHAPES, 3)
     expected = reference(made, images, mode, mean)
-    got = scorer(made, mean).posteriors(batched(images, rng), len(images), MODES[mode])
+    got = scorer(made, mean).posteriors(batched(images, rng), len(images), VIEWS[mode])
     assert got.shape == (len(images), CLASSES) and got.dtype == np.float32
     # The input and the soft-max are in float32, whose 6e-8 the standardised scores enlarge.
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
@@ -125,7 +125,7 @@ def test_a_crops_one_cell_has_the_same_posteriors_with_either_mean(
     """But for the soft-max's last digit, which is float32's: dvc.yaml scores no crop anew when score.mean changes."""
     made, images = small("A", seed).float(), pictures(rng, [(160, 224)], 4)
     before, after = (
-        scorer(made, mean, bfloat16=True).posteriors(batched(images, np.random.default_rng(seed)), 4, MODES[mode])
+        scorer(made, mean, bfloat16=True).posteriors(batched(images, np.random.default_rng(seed)), 4, VIEWS[mode])
         for mean in ("before_softmax", "after_softmax")
     )
     np.testing.assert_allclose(before, after, rtol=1e-6, atol=0)
@@ -135,7 +135,7 @@ def test_the_two_means_and_the_three_modes_differ(seed: int, rng: np.random.Gene
     made, images = small("A", seed), pictures(rng, [(160, 224)], 4)
     kinds = [("dense", "before_softmax"), ("dense", "after_softmax"), ("crops", "before_softmax")]
     kinds += [("centre", "before_softmax")]
-    found = [scorer(made, mean).posteriors(batched(images, rng), 4, MODES[mode]) for mode, mean in kinds]
+    found = [scorer(made, mean).posteriors(batched(images, rng), 4, VIEWS[mode]) for mode, mean in kinds]
     for i, one in enumerate(found):
         for other in found[:i]:
             assert np.abs(one - other).max() > 1e-4  # ten times the tolerance above
@@ -195,7 +195,7 @@ def test_at_the_crops_own_size_all_modes_are_the_plain_forward_pass(seed: int, r
         "crops": [np.mean(p, 0) for p in plain],
         "centre": [p[0] for p in plain],
     }
-    for mode, views in MODES.items():
+    for mode, views in VIEWS.items():
         for mean in ("before_softmax", "after_softmax"):
             got = scorer(made, mean).posteriors(batched(images, rng), 3, views)
             np.testing.assert_allclose(got, expected[mode], rtol=0, atol=1e-5)  # as above
@@ -227,14 +227,14 @@ def test_the_centre_crop_is_in_the_middle(rng: np.random.Generator) -> None:
         assert 0 <= after - before <= 1 and len(line) == CROP
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", VIEWS)
 @pytest.mark.parametrize("shape", [(CROP - 1, 200), (200, CROP - 1)])
 def test_an_image_smaller_than_the_crop_is_refused(
     mode: str, shape: tuple[int, int], seed: int, rng: np.random.Generator
 ) -> None:
     images = pictures(rng, [(CROP, CROP), shape], 1)
     with pytest.raises(ValueError, match="smaller than the crop of 64"):
-        scorer(small("A", seed)).posteriors(batched(images, rng), 2, MODES[mode])
+        scorer(small("A", seed)).posteriors(batched(images, rng), 2, VIEWS[mode])
 
 
 def test_no_images_are_refused(seed: int) -> None:
@@ -292,12 +292,12 @@ def test_a_batch_too_large_for_the_memory_is_scored_in_parts(mode: str, seed: in
     cramped = Small(made, whole.normalise, CROP, CPU)
     cramped.fits = 3 * 3 * (96 * 130 if mode == "dense" else CROP * CROP)
     batches = list(batched(images, rng, 7))
-    wanted, got = (one.posteriors(iter(batches), len(images), MODES[mode]) for one in (whole, cramped))
+    wanted, got = (one.posteriors(iter(batches), len(images), VIEWS[mode]) for one in (whole, cramped))
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-6)  # float32; another batch size is another order of sums
     assert 1 <= cramped.refused <= 2  # of seven; crops take the same room whatever the image, which is learnt later
     assert cramped.fits / 2 < cramped.most <= cramped.fits
     roomy = Small(made, whole.normalise, CROP, CPU)
-    roomy.posteriors(iter(batches), len(images), MODES[mode])
+    roomy.posteriors(iter(batches), len(images), VIEWS[mode])
     assert roomy.refused == 0 and roomy.most == 7 * 3 * (96 * 130 if mode == "dense" else CROP * CROP)  # all at once
 
 

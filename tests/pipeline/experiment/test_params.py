@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from pipeline.errors import UsageError
-from pipeline.experiment.grid import MODES
+from pipeline.experiment.modes import MODES
 from pipeline.experiment.params import ROUNDING, Params, Score, Train
 from pipeline.experiment.validation import load
 from tests.support import ROOT

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from pipeline.errors import UsageError
-from pipeline.experiment.grid import MODES, rows, scales_of
+from pipeline.experiment.modes import MODES, scales_of
+from pipeline.experiment.paper_tables import rows
 from pipeline.experiment.validation import load
 from tests.support import ROOT
 

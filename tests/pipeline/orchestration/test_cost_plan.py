@@ -28,7 +28,7 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from pipeline.datasets.sources import open_source
 from pipeline.errors import Failure, UsageError
-from pipeline.experiment.grid import scales_of
+from pipeline.experiment.modes import scales_of
 from pipeline.experiment.params import Params
 from pipeline.experiment.validation import parse
 from pipeline.orchestration.cost_plan import Cost, CostPlan, Images, count_images

@@ -13,7 +13,8 @@ import pytest
 
 from pipeline.datasets.facts import Facts
 from pipeline.errors import Failure
-from pipeline.experiment import grid
+from pipeline.experiment import paper_tables
+from pipeline.experiment.modes import scales_of
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import errors, posteriors
 from pipeline.experiment.validation import load
@@ -42,7 +43,7 @@ def write_scores(
 ) -> dict[str, np.ndarray]:
     """Random posteriors of a run at every Q, as the score stage writes them, of the images of `manifest`."""
     random = np.random.default_rng()
-    scales = grid.scales_of(params.runs[run], mode)
+    scales = scales_of(params.runs[run], mode)
     arrays = {str(q): random.dirichlet([0.3] * classes, len(labels)).astype(np.float32) for q in scales}
     path = posteriors(run, mode)
     path.parent.mkdir(exist_ok=True)
@@ -91,7 +92,7 @@ def test_each_table_averages_what_its_rows_name(params: Params) -> None:
 
 def test_a_rows_mean_is_numpys_bit_for_bit(params: Params) -> None:
     labels = np.random.default_rng().integers(0, CLASSES, IMAGES)
-    for row in grid.rows("table6", params):
+    for row in paper_tables.rows("table6", params):
         arrays = [array for need in row.needs() for array in write_scores(params, *need, labels).values()]
         mean, found = average(row, Scores(params, FACTS))
         np.testing.assert_array_equal(mean, np.mean([array.astype(np.float64) for array in arrays], 0))
@@ -100,7 +101,7 @@ def test_a_rows_mean_is_numpys_bit_for_bit(params: Params) -> None:
 
 def test_a_table_has_one_sum_and_one_array_in_memory_at_a_time(params: Params) -> None:
     labels, classes = np.zeros(4000, np.int64), 100
-    for need in {need for row in grid.rows("table6", params) for need in row.needs()}:
+    for need in {need for row in paper_tables.rows("table6", params) for need in row.needs()}:
         array = next(iter(write_scores(params, *need, labels, classes=classes).values()))
     facts = replace(FACTS, classes=[str(number) for number in range(classes)], val=len(labels))
     tracemalloc.start()
@@ -125,7 +126,7 @@ def test_a_row_without_scores_says_not_run_and_the_command(params: Params) -> No
 
 
 def test_every_table_renders_with_nothing_run(params: Params) -> None:
-    for name in grid.TITLES:
+    for name in paper_tables.TITLES:
         text = table_text(table(name, params, FACTS))
         widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
         assert len(widths) == 1, name

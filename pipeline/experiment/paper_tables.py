@@ -1,18 +1,19 @@
-"""The grid: the rows of the paper's tables, and the runs, modes and test scales that each row needs (section 4)."""
+"""The paper's tables as data: titles, printed numbers, and the runs and modes that each row needs (section 4)."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UsageError
-from pipeline.experiment.params import Params, Run
+from pipeline.experiment.modes import MODES
 from pipeline.experiment.paths import PRINTED
 
-MODES = ("dense", "crops", "centre")
-METHODS = {"dense": ("dense",), "multi-crop": ("crops",), "multi-crop & dense": ("dense", "crops")}
+if TYPE_CHECKING:
+    from pipeline.experiment.params import Params
+
 TITLES = {
     "table1": "ConvNet configurations",
     "table2": "Number of parameters",
@@ -24,7 +25,14 @@ TITLES = {
     "shallow": "A shallow net of 5x5 filters against B of 3x3",
 }
 NO_DATA = ("table1", "table2")  # tables of the nets alone, without images
-CENTRE_SCALE = 256  # section 4.1 compares on a centre crop; by convention the smallest side is 256
+LATER = {
+    "table8": "localisation (appendix A)",
+    "table9": "localisation (appendix A)",
+    "table10": "localisation (appendix A)",
+    "table11": "other data sets (appendix B)",
+    "table12": "action classification (appendix B)",
+}  # not built yet
+METHODS = {"dense": ("dense",), "multi-crop": ("crops",), "multi-crop & dense": ("dense", "crops")}  # as printed
 
 
 @dataclass(frozen=True)
@@ -42,23 +50,6 @@ class TableRow:
         for run in self.runs:
             for mode in self.modes:
                 yield run, mode
-
-
-def single_scale(run: Run) -> int:
-    """Return Q of the single-scale evaluation, in the paper's pixels: S, or the middle of a jittered S (4.1)."""
-    low, high = run.scales
-    return (low + high) // 2
-
-
-def multi_scales(run: Run) -> tuple[int, int, int]:
-    """Return the three Q of the multi-scale evaluation: S and S +- 32, or a jittered S's ends and middle (4.2)."""
-    low, high = run.scales
-    return (low - 32, low, low + 32) if low == high else (low, (low + high) // 2, high)
-
-
-def scales_of(run: Run, mode: str) -> tuple[int, ...]:
-    """Return every Q at which `mode` is scored for `run`, in the paper's pixels."""
-    return (CENTRE_SCALE,) if mode == "centre" else multi_scales(run)
 
 
 def rows(table: str, params: Params) -> list[TableRow]:
@@ -91,9 +82,8 @@ def _by_name(table: str, first: str) -> Iterator[TableRow]:
 
 def _shallow(params: Params) -> Iterator[TableRow]:
     for net in ("B", "shallow"):
-        yield TableRow(
-            {"net": net, "S": "256", "Q": str(CENTRE_SCALE)}, (find_run(params, net, "256"),), ("centre",), True
-        )
+        label = {"net": net, "S": "256", "Q": str(MODES["centre"].scale)}
+        yield TableRow(label, (find_run(params, net, "256"),), ("centre",), True)
 
 
 _READERS = {
@@ -110,7 +100,9 @@ def _errors(row: Mapping[str, str]) -> dict[str, float | None]:
     return {name: float(row[name]) if row.get(name) else None for name in ("top1_val", "top5_val", "top5_test")}
 
 
-def figures(params: Params, run: str, record: Mapping[str, Any]) -> Iterator[tuple[str, int, list[dict[str, str]]]]:
+def published_errors(
+    params: Params, run: str, record: Mapping[str, Any]
+) -> Iterator[tuple[str, int, list[dict[str, str]]]]:
     """Yield mode, Q and rows of the published errors for the imported net of `run`, identified by its `record`."""
     convention = record["input"]
     unit = all(abs(std * 255 / convention["range"] - 1) < 1e-6 for std in convention["deviation"])

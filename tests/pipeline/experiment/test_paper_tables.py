@@ -1,4 +1,4 @@
-"""The grid: the paper's rows, the runs and scores they need, and dvc.yaml's edges, which say the same."""
+"""The rows of the paper's tables, the runs and scores they need, and dvc.yaml's edges, which say the same."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import pytest
 import yaml
 
 from pipeline.errors import UsageError
-from pipeline.experiment import grid, targets
+from pipeline.experiment import paper_tables, targets
+from pipeline.experiment.modes import MODES, multi_scales, runs_of, single_scale
 from pipeline.experiment.params import Import, Params, Run
 from pipeline.experiment.paths import CLASSIFICATION, posteriors
 from pipeline.experiment.validation import load
 from tests.support import ROOT
 
+COUNTS = {"table3": 12, "table4": 10, "table5": 6, "table6": 4, "table7": 15}  # rows
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
@@ -22,7 +24,7 @@ def params() -> Params:
 
 @pytest.mark.parametrize("table", ["table3", "table4", "table5", "table6", "table7", "shallow"])
 def test_a_tables_stage_depends_on_exactly_the_scores_of_its_rows(table: str, params: Params) -> None:
-    needed = {str(posteriors(run, mode)) for row in grid.rows(table, params) for run, mode in row.needs()}
+    needed = {str(posteriors(run, mode)) for row in paper_tables.rows(table, params) for run, mode in row.needs()}
     stated = {dep for dep in STAGES[table]["deps"] if dep.startswith("scores/")}
     assert stated == needed
 
@@ -32,18 +34,17 @@ def test_a_tables_stage_depends_on_what_people_read_of_the_images(table: str) ->
     assert str(CLASSIFICATION.facts("${profile}")) in STAGES[table]["deps"]
 
 
-@pytest.mark.parametrize("stage", ["random", "train", *grid.MODES])
+@pytest.mark.parametrize("stage", ["random", "train", *MODES])
 def test_what_trains_or_scores_depends_on_the_images_statistics_and_on_no_words(stage: str) -> None:
     deps = STAGES[stage]["do"]["deps"]
     assert str(CLASSIFICATION.statistics) in deps and str(CLASSIFICATION.facts("${profile}")) not in deps
     assert str(CLASSIFICATION.statistics) in STAGES["prepare"]["outs"]
 
 
-@pytest.mark.parametrize("mode", ["crops", "centre"])
+@pytest.mark.parametrize("mode", [mode for mode in MODES if not MODES[mode].every_run])
 def test_the_lists_of_scored_runs_are_those_the_tables_need(mode: str, params: Params) -> None:
-    tables = ("table3", "table4", "table5", "table6", "table7", "shallow")
-    needed = {run for table in tables for row in grid.rows(table, params) for run, m in row.needs() if m == mode}
-    assert set(getattr(params, mode)) == needed
+    rows = [row for table in paper_tables.TITLES for row in paper_tables.rows(table, params)]
+    assert set(runs_of(params, mode)) == {run for row in rows for run, needed in row.needs() if needed == mode}
 
 
 def test_random_weights_are_made_for_exactly_the_runs_that_begin_from_them(params: Params) -> None:
@@ -52,33 +53,32 @@ def test_random_weights_are_made_for_exactly_the_runs_that_begin_from_them(param
 
 
 def test_the_graph_has_every_table_and_says_of_the_later_ones_that_they_are_not_there() -> None:
-    assert set(grid.TITLES) <= set(STAGES)
-    for number in targets.LATER:
-        assert "not there yet" in STAGES[f"table{number}"]["cmd"]
+    assert set(paper_tables.TITLES) <= set(STAGES)
+    for name in paper_tables.LATER:
+        assert "not there yet" in STAGES[name]["cmd"]
 
 
 def test_every_row_of_the_printed_tables_is_there(params: Params) -> None:
-    counts = {table: len(grid.rows(table, params)) for table in ("table3", "table4", "table5", "table6", "table7")}
-    assert counts == {"table3": 12, "table4": 10, "table5": 6, "table6": 4, "table7": 15}
+    assert {table: len(paper_tables.rows(table, params)) for table in COUNTS} == COUNTS
 
 
 @pytest.mark.parametrize("table", ["table3", "table4", "table5"])
 def test_the_printed_test_scales_follow_from_the_runs(table: str, params: Params) -> None:
-    for row in grid.rows(table, params):
+    for row in paper_tables.rows(table, params):
         run = params.runs[row.runs[0]]
-        ours = (grid.single_scale(run),) if row.single else grid.multi_scales(run)
+        ours = (single_scale(run),) if row.single else multi_scales(run)
         assert " ".join(map(str, ours)) == row.label["Q"]
 
 
 def test_test_scales_are_section_4s() -> None:
     fixed = Run(net="D", scale=384, init="D-256", recipe="finetune")
     jittered = Run(net="D", scale=(256, 512), init="D-384", recipe="jitter")
-    assert (grid.single_scale(fixed), grid.multi_scales(fixed)) == (384, (352, 384, 416))
-    assert (grid.single_scale(jittered), grid.multi_scales(jittered)) == (384, (256, 384, 512))
+    assert (single_scale(fixed), multi_scales(fixed)) == (384, (352, 384, 416))
+    assert (single_scale(jittered), multi_scales(jittered)) == (384, (256, 384, 512))
 
 
 def test_other_peoples_rows_carry_the_papers_numbers_alone(params: Params) -> None:
-    rows = {row.label["entry"]: row for row in grid.rows("table7", params)}
+    rows = {row.label["entry"]: row for row in paper_tables.rows("table7", params)}
     google = rows["GoogLeNet (Szegedy et al., 2014) (7 nets)"]
     assert (google.runs, google.paper) == ((), {"top1_val": None, "top5_val": None, "top5_test": 6.7})
     assert rows["VGG (2 nets, multi-crop & dense eval.)"].runs == ("D-jitter", "E-jitter")
@@ -102,7 +102,7 @@ def test_wrong_names_are_answered_with_the_nearest_and_all(params: Params) -> No
 def test_a_grid_without_a_run_the_paper_has_says_so(params: Params) -> None:
     fewer = params.model_copy(update={"runs": {k: v for k, v in params.runs.items() if k != "C-384"}})
     with pytest.raises(UsageError, match="no run of net C at S = 384"):
-        grid.rows("table3", fewer)
+        paper_tables.rows("table3", fewer)
 
 
 def with_published(params: Params, *runs: str) -> Params:
@@ -113,7 +113,7 @@ def with_published(params: Params, *runs: str) -> Params:
 
 def test_published_d_and_e_are_enough_for_table_5_and_for_rows_of_3_4_6_and_7(params: Params) -> None:
     both = with_published(params, "D-jitter", "E-jitter")
-    assert [name for name in grid.TITLES if not targets.lacking(name, both)] == ["table1", "table2", "table5"]
+    assert [name for name in paper_tables.TITLES if not targets.lacking(name, both)] == ["table1", "table2", "table5"]
     assert targets.in_part(both) == ["table3", "table4", "table6", "table7"]
     assert targets.lacking("table4", both) == [
         "B-256", "C-256", "C-384", "C-jitter", "D-256", "D-384", "E-256", "E-384",
@@ -134,5 +134,5 @@ def test_with_one_net_tables_are_made_of_its_rows_alone(params: Params) -> None:
 def test_where_nets_are_trained_nothing_is_lacking(params: Params) -> None:
     assert params.weights == "trained"
     assert targets.everything(params) == [] and targets.in_part(params) == []
-    assert not any(targets.lacking(name, params) for name in grid.TITLES)
-    assert targets.within_reach(list(grid.TITLES), params) == list(grid.TITLES)
+    assert not any(targets.lacking(name, params) for name in paper_tables.TITLES)
+    assert targets.within_reach(list(paper_tables.TITLES), params) == list(paper_tables.TITLES)
