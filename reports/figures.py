@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.results.profile_results import Results
 from reports.charts import curves_chart, depth_chart, shallow_chart
 from reports.page import Figure
-from reports.results import Results
 
 DEPTH = Figure(
     "depth.png",

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipeline.experiment.grid import TITLES
+from pipeline.results.profile_results import Results
 from pipeline.system.progress import duration
 from reports.figures import DEPTH
 from reports.page import Block, Bullets, Code, Figure, Heading, Link, Page, Paragraph, Table, Text, left
 from reports.page_parts import comparability_warning
 from reports.phrases import NONE, number, published_net, table_label
-from reports.results import Results
 from reports.table_pages import table_section
 
 SHOWN = ("table3", "table4", "table5", "table6")  # shown whole; the others are linked
@@ -94,9 +94,7 @@ def _machines(results: Results) -> Iterator[tuple[str, Text]]:
     for key in ("commit", "python", "machine", "device", "processes", "threads"):
         yield key, _listed(source[key] for source in sources if key in source)
     yield "versions", _listed(f"{name} {version}" for source in sources for name, version in source["versions"].items())
-    seconds = {what: sum(record["provenance"]["seconds"] for record in group) for what, group in _groups(results)}
-    if any(seconds.values()):
-        times = [f"{what} {duration(total)}" for what, total in seconds.items() if total]
+    if times := [f"{what} {duration(total)}" for what, total in results.seconds.items() if total]:
         yield "time", f"{', '.join(times)}, added up over the runs"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.errors import Failure
 from pipeline.experiment.grid import TITLES
+from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
 from reports.charts import MADE_BY
 from reports.figures import FIGURES, SHALLOW, draw_figures
@@ -14,7 +15,6 @@ from reports.index_page import index_page
 from reports.markdown import markdown
 from reports.page import Figure, Page
 from reports.page_parts import ALL_TABLES, comparability_warning
-from reports.results import Results
 from reports.table_pages import table_page
 from reports.training_page import training_page
 

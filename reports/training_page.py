@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.results.profile_results import Results
 from pipeline.system.progress import duration
 from reports.figures import CURVES
 from reports.page import Figure, Heading, Page, Paragraph, Table, left, right
 from reports.page_parts import ALL_TABLES, comparability_warning
 from reports.phrases import NONE, interval
-from reports.results import Results
 
 SPEEDS = (("images_per_second", 0), ("waited", 1))  # a run's speeds, and their digits after the point
 
