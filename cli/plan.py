@@ -11,7 +11,7 @@ from cli.common import params
 if TYPE_CHECKING:
     from pipeline.experiment.params import Params
     from pipeline.orchestration.cost_plan import CostPlan
-    from reports.plan_page import Speed
+    from pipeline.orchestration.speed import Speed
 
 NO_TIME = "For times, add --measure, or --images-per-second for a machine that you have in mind."
 CAPS = "Iterations are those of the whole schedule; a plateau may end a run sooner. "
@@ -45,15 +45,16 @@ def plan(
     cost_plan = planned(parameters, [forecast for forecast in stage_forecasts if forecast.why != ALWAYS])
     speed = _speed(parameters, cost_plan, images_per_second, measure)
     nets = {name: run.net for name, run in parameters.runs.items()}
-    seconds = speed.seconds(cost_plan, nets) if speed else {}
+    times = speed.times(cost_plan, nets) if speed else None
     note = f"{CAPS if cost_plan.training else ''}{speed.source if speed else NO_TIME}"
-    typer.echo(terminal(plan_page(cost_plan, named, seconds, note)), nl=False)
+    typer.echo(terminal(plan_page(cost_plan, named, times, note)), nl=False)
 
 
 def _speed(parameters: Params, cost_plan: CostPlan, images_per_second: float | None, measure: bool) -> Speed | None:
     """Return the speed of this machine, if `measure` is set, or of the one with `images_per_second`; else None."""
     from pipeline.orchestration.cost_plan import REFERENCE
-    from reports.plan_page import Speed, si
+    from pipeline.orchestration.speed import Speed
+    from reports.plan_page import si
 
     if images_per_second is not None:
         rate = images_per_second * cost_plan.nets[REFERENCE]

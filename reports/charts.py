@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.results.profile_results import Results
 from reports.drawing import curves_chart, depth_chart, shallow_chart
 from reports.page import Block, Figure, Heading
-from reports.results import Results
 
 INDEX = "README"
 

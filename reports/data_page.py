@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import numpy as np
-import pandas as pd
-
-from pipeline.datasets.facts import PREPARE, Facts
-from pipeline.errors import Failure
+from pipeline.datasets.facts import Facts
+from pipeline.datasets.manifest_summary import ManifestSummary, SplitSummary, Spread
+from pipeline.datasets.sources.base import Split
 from pipeline.experiment.paths import CLASSIFICATION
 from reports.page import Block, Bullets, Code, Figure, Heading, Inline, Page, Paragraph, Table, left, right
 from reports.phrases import NONE, number
@@ -19,28 +16,18 @@ NAMES = 20  # images shown by name in a list; all are in the manifest
 PICTURE = "crops.png"
 
 
-def read_manifest() -> pd.DataFrame:
-    """Return the manifest, one row per image, kept or skipped. Raise Failure if there is none."""
-    try:
-        texts = dict.fromkeys(("split", "id", "sha256", "changed", "small", "warning", "left_out"), str)
-        missing = {name: [""] for name in ("class", "height", "width", "bytes")}
-        return pd.read_csv(CLASSIFICATION.manifest, dtype=texts, keep_default_na=False, na_values=missing)
-    except FileNotFoundError:
-        raise Failure(f"{CLASSIFICATION.manifest} is not there; make it with: {PREPARE}") from None
-
-
-def data_page(profile: str, facts: Facts, manifest: pd.DataFrame, crop: int) -> Page:
+def data_page(profile: str, facts: Facts, manifest: ManifestSummary, crop: int) -> Page:
     """Return everything about the prepared data; `crop` is the training crop's side in pixels."""
-    kept, skipped = manifest[manifest["left_out"] == ""], manifest[manifest["left_out"] != ""]
+    splits = {split: manifest.splits[split] for split in facts.splits}
     return (
         Heading(1, ("The data of profile ", Code(profile))),
         Paragraph(_about(facts)),
-        Table((*left(""), *right(*facts.splits)), _figures(kept, skipped, crop, facts.splits)),
+        Table((*left(""), *right(*splits)), _figures(splits.values(), crop)),
         Heading(2, "Classes"),
-        *_classes(kept, facts.classes, facts.splits),
+        *_classes(splits, facts.classes),
         Heading(2, "Left out"),
-        *_skipped(skipped),
-        *_doubtful(kept[kept["warning"] != ""]),
+        *_skipped(manifest),
+        *_doubtful(manifest.doubtful),
     )
 
 
@@ -69,59 +56,53 @@ def _colours(facts: Facts) -> str:
     """Return the training images' colours as a sentence: mean RGB and standard deviation in grey levels."""
     if not facts.train:
         return "Validation images alone: nothing is trained on them."
-    mean, std = (", ".join(number(level) for level in levels)
-                       for levels in (facts.mean_rgb, np.sqrt(np.diag(facts.covariance))))  # fmt: skip
+    mean, std = (", ".join(number(level) for level in levels) for levels in (facts.mean_rgb, facts.std_rgb))
     return (
         f"Over the training images, each weighing the same, the mean RGB is {mean} and its deviation {std}, in "
         "grey levels."
     )
 
 
-def _figures(
-    kept: pd.DataFrame, skipped: pd.DataFrame, crop: int, splits: Sequence[str]
-) -> tuple[tuple[str, ...], ...]:
+def _figures(splits: Iterable[SplitSummary], crop: int) -> tuple[tuple[str, ...], ...]:
     """Return one row per figure, with one column per split."""
-    columns = [_column(kept[kept["split"] == split], skipped[skipped["split"] == split], crop) for split in splits]
+    columns = [_column(split, crop) for split in splits]
     return tuple((name, *(column[name] for column in columns)) for name in columns[0])
 
 
-def _column(kept: pd.DataFrame, skipped: pd.DataFrame, crop: int) -> dict[str, str]:
-    sides = np.sort(kept[["height", "width"]].to_numpy(np.int64), axis=1)  # (images, 2): shorter, longer
-    aspects = sides[:, 1] / sides[:, 0]
-    per_class = kept.groupby("class").size()
+def _column(split: SplitSummary, crop: int) -> dict[str, str]:
     return {
-        "images": f"{len(kept):,}",
-        "left out": f"{len(skipped):,}",
-        "images a class": _range(per_class.to_numpy()),
-        "shorter side as stored, pixels": _range(sides[:, 0]),
-        "longer side as stored, pixels": _range(sides[:, 1]),
-        "longer side to shorter": _range(aspects, "{:.2f}"),
-        f"smaller than the crop of {crop} pixels, to be enlarged": _count(kept["small"] == "yes"),
-        "made smaller": _count(kept["changed"].str.contains("rescaled")),
-        "turned upright": _count(kept["changed"].str.contains("turned")),
-        "converted from another kind": _count(kept["changed"].str.contains("converted")),
-        "as they came, megabytes": f"{kept['bytes'].sum() / 1e6:,.1f}",
+        "images": f"{split.images:,}",
+        "left out": f"{split.skipped:,}",
+        "images a class": _range(split.per_class),
+        "shorter side as stored, pixels": _range(split.shorter),
+        "longer side as stored, pixels": _range(split.longer),
+        "longer side to shorter": _range(split.aspect, "{:.2f}"),
+        f"smaller than the crop of {crop} pixels, to be enlarged": _count(split.small),
+        "made smaller": _count(split.rescaled),
+        "turned upright": _count(split.turned),
+        "converted from another kind": _count(split.converted),
+        "as they came, megabytes": f"{split.bytes / 1e6:,.1f}",
     }
 
 
-def _count(which: pd.Series) -> str:
-    return f"{int(which.sum()):,}" if which.any() else NONE
+def _count(images: int) -> str:
+    return f"{images:,}" if images else NONE
 
 
-def _range(values: Any, form: str = "{:,.0f}") -> str:
+def _range(values: Spread | None, form: str = "{:,.0f}") -> str:
     """Return the smallest, median and largest value: 120 to 300, median 200."""
-    if not len(values):
+    if values is None:
         return NONE
-    low, middle, high = (form.format(value) for value in (values.min(), np.median(values), values.max()))
+    low, middle, high = (form.format(value) for value in (values.smallest, values.median, values.largest))
     return low if low == high else f"{low} to {high}, median {middle}"
 
 
-def _classes(kept: pd.DataFrame, names: list[str], splits: Sequence[str]) -> Iterator[Block]:
-    counts = [kept[kept["split"] == split].groupby("class").size() for split in splits]
-    rows = [(name, [int(count.get(label, 0)) for count in counts]) for label, name in enumerate(names)]
+def _classes(splits: Mapping[Split, SplitSummary], names: list[str]) -> Iterator[Block]:
+    counts = [split.classes for split in splits.values()]
+    rows = [(name, [count.get(label, 0) for count in counts]) for label, name in enumerate(names)]
     if len(rows) > MANY:
         rows.sort(key=lambda row: row[1][0])
-        called = "training" if splits[0] == "train" else "validation"
+        called = "training" if "train" in splits else "validation"
         yield Paragraph(f"The five with the fewest and the five with the most {called} images, of {len(names):,}:")
         rows = [*rows[:5], *rows[-5:]]
     cells = ((name, *(f"{images:,}" for images in each)) for name, each in rows)
@@ -130,27 +111,27 @@ def _classes(kept: pd.DataFrame, names: list[str], splits: Sequence[str]) -> Ite
         yield Paragraph(f"Without a validation image: {', '.join(without[:NAMES])}{_remainder(len(without))}.")
 
 
-def _skipped(skipped: pd.DataFrame) -> Iterator[Block]:
-    if skipped.empty:
+def _skipped(manifest: ManifestSummary) -> Iterator[Block]:
+    if not manifest.skipped:
         yield Paragraph("Nothing.")
         return
-    kinds = skipped["left_out"].str.partition(":")[0].value_counts().head(NAMES)
-    yield Table((*left("why"), *right("images")), tuple((str(kind), f"{count:,}") for kind, count in kinds.items()))
-    yield from _named(skipped, "left_out")
+    kinds = tuple((kind, f"{count:,}") for kind, count in manifest.reasons.items())
+    yield Table((*left("why"), *right("images")), kinds[:NAMES])
+    yield from _named(manifest.skipped)
 
 
-def _doubtful(warned: pd.DataFrame) -> Iterator[Block]:
-    if not warned.empty:
+def _doubtful(warned: Sequence[tuple[str, str]]) -> Iterator[Block]:
+    if warned:
         yield Heading(2, "Kept, and doubtful")
         yield Paragraph("The decoder warns of these; their pixels may be wrong in places.")
-        yield from _named(warned, "warning")
+        yield from _named(warned)
 
 
-def _named(rows: pd.DataFrame, column: str) -> Iterator[Block]:
-    """Yield the first images by name, each with the text in `column`."""
-    yield Bullets(tuple((Code(row["id"]), f": {row[column]}") for _, row in rows.head(NAMES).iterrows()))
-    if len(rows) > NAMES:
-        yield Paragraph((f"And {len(rows) - NAMES:,} more: ", Code(str(CLASSIFICATION.manifest)), " has all."))
+def _named(images: Sequence[tuple[str, str]]) -> Iterator[Block]:
+    """Yield the first images by name, each with its text."""
+    yield Bullets(tuple((Code(name), f": {text}") for name, text in images[:NAMES]))
+    if len(images) > NAMES:
+        yield Paragraph((f"And {len(images) - NAMES:,} more: ", Code(str(CLASSIFICATION.manifest)), " has all."))
 
 
 def _remainder(count: int) -> str:

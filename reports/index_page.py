@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pipeline.experiment.paper_tables import TITLES
+from pipeline.results.profile_results import Results
 from pipeline.system.progress import duration
 from reports.page import Block, Bullets, Code, Heading, Link, Page, Paragraph, Table, Text, left
 from reports.page_parts import comparability_warning
 from reports.phrases import NONE, number, published_net, table_label
-from reports.results import Results
 from reports.table_pages import table_section
 
 SHOWN = ("table3", "table4", "table5", "table6")  # shown whole; the others are linked
@@ -88,9 +88,7 @@ def _machines(results: Results) -> Iterator[tuple[str, Text]]:
     for key in ("commit", "python", "machine", "device", "processes", "threads"):
         yield key, _listed(source[key] for source in sources if key in source)
     yield "versions", _listed(f"{name} {version}" for source in sources for name, version in source["versions"].items())
-    seconds = {what: sum(record["provenance"]["seconds"] for record in group) for what, group in _groups(results)}
-    if any(seconds.values()):
-        times = [f"{what} {duration(total)}" for what, total in seconds.items() if total]
+    if times := [f"{what} {duration(total)}" for what, total in results.seconds.items() if total]:
         yield "time", f"{', '.join(times)}, added up over the runs"
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pipeline.experiment.paper_tables import NO_DATA
+from pipeline.results.profile_results import Results
 from reports.page import Callout, Code, Inline, Link, Paragraph, Strong
-from reports.results import Results
 
 ALL_TABLES = Paragraph(Link("All tables", "README.md"))
 FULL = ("paper", "published")  # profiles whose nets, sizes and images are the paper's

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.errors import Failure
 from pipeline.experiment.paper_tables import TITLES
+from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
 from reports.charts import CHARTS, INDEX, Chart, charts_on, draw_charts
 from reports.drawing import MADE_BY
@@ -14,7 +15,6 @@ from reports.index_page import index_page
 from reports.markdown import markdown
 from reports.page import Page
 from reports.page_parts import ALL_TABLES, comparability_warning
-from reports.results import Results
 from reports.table_pages import table_page
 from reports.training_page import training_page
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from pipeline.experiment.modes import MODES
 from pipeline.orchestration.cost_plan import Cost, CostPlan
+from pipeline.orchestration.speed import Times
 from pipeline.system.progress import duration
 from reports.page import Paragraph, Preformatted, Table, left, right
 from reports.phrases import NONE
@@ -17,36 +17,20 @@ UNITS = ("", "k", "M", "G", "T", "P", "E", "Z")
 AMOUNTS = ("arithmetic", "memory a batch", "disk")
 
 
-@dataclass(frozen=True)
-class Speed:
-    """The assumed speed of a machine: FLOP per second in training, by net, and in scoring."""
-
-    training: Mapping[str, float]
-    scoring: float
-    source: str  # a sentence that says how the speed is known
-
-    def seconds(self, plan: CostPlan, nets: Mapping[str, str]) -> dict[str, float]:
-        """Return the seconds that each stage takes that would run; `nets` has the net of each run."""
-        times = {cost.stage: cost.flops / self.training[nets[cost.name]] for cost in plan.training}
-        return times | {cost.stage: cost.flops / self.scoring for cost in plan.scoring}
-
-
-def plan_page(
-    plan: CostPlan, targets: Sequence[str], seconds: Mapping[str, float], note: str
-) -> Iterator[TerminalBlock]:
-    """Yield the whole plan. `seconds` has the time of each stage that would run, or is empty; `note` is its source."""
+def plan_page(plan: CostPlan, targets: Sequence[str], times: Times | None, note: str) -> Iterator[TerminalBlock]:
+    """Yield the whole plan, with the times of what would run if they are known; `note` is their source."""
     yield Paragraph(_head(plan, targets))
     if stages := _stages(plan):
         yield Preformatted(stages)
     if plan.training or plan.scoring:
         yield Paragraph(_images(plan))
     if plan.training:
-        yield _training(plan, seconds)
+        yield _training(plan, times)
         yield Preformatted(_turns(plan))
     if plan.scoring:
-        yield _scoring(plan, seconds)
+        yield _scoring(plan, times)
     if plan.training or plan.scoring:
-        yield Preformatted(_totals(plan, seconds))
+        yield Preformatted(_totals(plan, times))
         if note:
             yield Paragraph(note)
 
@@ -77,15 +61,15 @@ def _images(plan: CostPlan) -> str:
     return f"{training}{images.val:,} validation images of {images.classes} classes, {source}."
 
 
-def _training(plan: CostPlan, seconds: Mapping[str, float]) -> Table:
-    columns = (*left("to train"), *right("images", "iterations", *AMOUNTS, *["time"] * bool(seconds)))
-    rows = ((cost.name, *_counts(cost), *_amounts(cost, seconds)) for cost in plan.training)
+def _training(plan: CostPlan, times: Times | None) -> Table:
+    columns = (*left("to train"), *right("images", "iterations", *AMOUNTS, *["time"] * bool(times)))
+    rows = ((cost.name, *_counts(cost), *_amounts(cost, times)) for cost in plan.training)
     return Table(columns, tuple(rows))
 
 
-def _scoring(plan: CostPlan, seconds: Mapping[str, float]) -> Table:
-    amounts = right("images x scales", "passes", *AMOUNTS, *["time"] * bool(seconds))
-    rows = ((cost.name, _protocol(cost), *_counts(cost), *_amounts(cost, seconds)) for cost in plan.scoring)
+def _scoring(plan: CostPlan, times: Times | None) -> Table:
+    amounts = right("images x scales", "passes", *AMOUNTS, *["time"] * bool(times))
+    rows = ((cost.name, _protocol(cost), *_counts(cost), *_amounts(cost, times)) for cost in plan.scoring)
     return Table((*left("to score", "how"), *amounts), tuple(rows))
 
 
@@ -97,10 +81,10 @@ def _counts(cost: Cost) -> tuple[str, str]:
     return f"{cost.images:,}", f"{cost.iterations:,}"
 
 
-def _amounts(cost: Cost, seconds: Mapping[str, float]) -> list[str]:
+def _amounts(cost: Cost, times: Times | None) -> list[str]:
     """Return the cells of the columns AMOUNTS, and the time if it is known."""
     cells = [si(cost.flops, "FLOP"), si(cost.memory, "B"), si(cost.disk, "B")]
-    return cells + ([duration(seconds[cost.stage])] if seconds else [])
+    return cells + ([duration(times.stages[cost.stage])] if times else [])
 
 
 def _turns(plan: CostPlan) -> str:
@@ -111,32 +95,33 @@ def _turns(plan: CostPlan) -> str:
     return "Runs on one line need not wait for each other:\n" + "\n".join(lines)
 
 
-def _totals(plan: CostPlan, seconds: Mapping[str, float]) -> str:
-    lines = list(_sums(plan, seconds))
+def _totals(plan: CostPlan, times: Times | None) -> str:
+    lines = list(_sums(plan, times))
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:{width}}  {text}" for name, text in lines)
 
 
-def _sums(plan: CostPlan, seconds: Mapping[str, float]) -> Iterator[tuple[str, str]]:
-    for name, costs in (("training", plan.training), ("scoring", plan.scoring)):
-        time = f", {duration(sum(seconds[cost.stage] for cost in costs))}" if seconds else ""
-        if costs:
-            yield name, si(sum(cost.flops for cost in costs), "FLOP") + time
-    if seconds:
-        chain = plan.chain(seconds)
-        yield "one by one", duration(sum(seconds.values()))
-        yield "side by side", f"{duration(sum(seconds[name] for name in chain))} at the least: {', '.join(chain)}"
+def _sums(plan: CostPlan, times: Times | None) -> Iterator[tuple[str, str]]:
+    totals = plan.totals
+    if plan.training:
+        yield "training", si(totals.training, "FLOP") + (f", {duration(times.training)}" if times else "")
+    if plan.scoring:
+        yield "scoring", si(totals.scoring, "FLOP") + (f", {duration(times.scoring)}" if times else "")
+    if times:
+        yield "one by one", duration(times.one_by_one)
+        yield "side by side", f"{duration(times.side_by_side)} at the least: {', '.join(times.chain)}"
     shards = (
         f"{si(plan.images.bytes, 'B')} of {'prepared images' if plan.images.counted else 'images to prepare'}, "
         if plan.images.bytes
         else ""
     )
-    kept = [sum(cost.disk for cost in costs) for costs in (plan.training, plan.scoring)]
-    largest = max((2 * cost.disk for cost in plan.training), default=0)
-    parts = [(kept[0], "of trained weights"), (kept[1], "of scores"), (largest, "of checkpoint where a run trains")]
+    parts = (
+        (totals.weights, "of trained weights"),
+        (totals.scores, "of scores"),
+        (totals.checkpoint, "of checkpoint where a run trains"),
+    )
     yield "disk", shards + ", ".join(f"{si(size, 'B')} {what}" for size, what in parts if size)
-    memory = max(cost.memory for cost in (*plan.training, *plan.scoring))
-    yield "memory", f"{si(memory, 'B')} for the largest, on the device that computes"
+    yield "memory", f"{si(totals.memory, 'B')} for the largest, on the device that computes"
 
 
 def si(value: float, unit: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from pipeline.results.profile_results import Results
 from pipeline.system.progress import duration
 from reports.page import Block, Heading, Page, Paragraph, Table, left, right
 from reports.page_parts import ALL_TABLES, comparability_warning
 from reports.phrases import NONE, interval
-from reports.results import Results
 
 SPEEDS = (("images_per_second", 0), ("waited", 1))  # a run's speeds, and their digits after the point
 

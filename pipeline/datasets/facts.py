@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from pipeline.datasets.sources.base import SPLITS, Split
 from pipeline.errors import Failure
 from pipeline.experiment.paths import CLASSIFICATION, DataSet
@@ -56,6 +58,11 @@ class Facts:
     def splits(self) -> tuple[Split, ...]:
         """Return the splits that have images."""
         return tuple(split for split, images in zip(SPLITS, (self.train, self.val), strict=True) if images)
+
+    @property
+    def std_rgb(self) -> list[float]:
+        """Return the standard deviation of the training images' colours; it is empty if there are none."""
+        return [float(level) for level in np.sqrt(np.diag(self.covariance))] if self.covariance else []
 
     @property
     def statistics(self) -> Statistics:

@@ -50,6 +50,18 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Totals:
+    """The costs of all stages that would run."""
+
+    training: int  # FLOPs
+    scoring: int
+    weights: int  # bytes that are kept
+    scores: int
+    checkpoint: int  # bytes of the largest, while its run trains: weights and momentum
+    memory: int  # bytes of the stage that needs most
+
+
+@dataclass(frozen=True)
 class CostPlan:
     """A part of the graph: the forecasts of its stages, and the costs of those that would run."""
 
@@ -59,6 +71,18 @@ class CostPlan:
     training: Sequence[Cost]
     scoring: Sequence[Cost]
     nets: Mapping[str, int]  # FLOPs of one training image, by net
+
+    @property
+    def totals(self) -> Totals:
+        """Return the sums of the costs, and the largest checkpoint and memory."""
+        return Totals(
+            training=sum(cost.flops for cost in self.training),
+            scoring=sum(cost.flops for cost in self.scoring),
+            weights=sum(cost.disk for cost in self.training),
+            scores=sum(cost.disk for cost in self.scoring),
+            checkpoint=max((2 * cost.disk for cost in self.training), default=0),
+            memory=max((cost.memory for cost in (*self.training, *self.scoring)), default=0),
+        )
 
     def chain(self, seconds: Mapping[str, float]) -> list[str]:
         """Return the chain of dependent stages that takes longest, in order. `seconds` has the time of each stage."""

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.facts import PREPARE, Facts, read_facts
 from pipeline.datasets.manifest import identity
+from pipeline.datasets.manifest_summary import read_manifest, summarise
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION
 from pipeline.system.atomic_files import write_text
-from reports.data_page import PICTURE, crops_section, data_page, read_manifest
+from reports.data_page import PICTURE, crops_section, data_page
 from reports.drawing import contact_sheet, drawable
 from reports.markdown import markdown
 from stages.common import normaliser, open_shards
@@ -29,7 +30,8 @@ def main(params: Params, out: Path) -> str:
         raise Failure(
             f"{CLASSIFICATION.manifest} is not of the images that were prepared last; make it again with: {PREPARE}"
         )
-    page, folder = data_page(params.profile, facts, manifest, params.active.net.crop), out / params.profile
+    page = data_page(params.profile, facts, summarise(manifest), params.active.net.crop)
+    folder = out / params.profile
     if not facts.train:
         write_text(folder / "data.md", markdown(page))
         return markdown(page)

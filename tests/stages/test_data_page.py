@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from pipeline.datasets.facts import Facts, read_facts
+from pipeline.datasets.manifest_summary import read_manifest, summarise
 from pipeline.datasets.prepare import prepare
 from pipeline.experiment.params import Params
-from reports.data_page import data_page, read_manifest
+from reports.data_page import data_page
 from reports.markdown import markdown
 from stages.common import normaliser, open_shards
 from stages.tools.data import CROPS, main, training_crops
@@ -46,7 +47,7 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Gener
 
 def test_the_page_counts_what_the_folder_holds(params: Params) -> None:
     manifest = read_manifest()
-    text = markdown(data_page(params.profile, read_facts(params.profile), manifest, params.active.net.crop))
+    text = markdown(data_page(params.profile, read_facts(params.profile), summarise(manifest), params.active.net.crop))
     kept = manifest[manifest["left_out"] == ""]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     rows = {row[0]: row[1:] for row in cells}
@@ -89,6 +90,6 @@ def test_the_page_and_its_picture_are_written(params: Params, tmp_path: Path) ->
 def test_many_classes_are_summed_up_and_those_without_validation_named(params: Params) -> None:
     facts = read_facts(params.profile)
     many = Facts(**{**vars(facts), "classes": [*facts.classes, *(f"class {i}" for i in range(60))]})
-    text = markdown(data_page(params.profile, many, read_manifest(), 96))
+    text = markdown(data_page(params.profile, many, summarise(read_manifest()), 96))
     assert "The five with the fewest and the five with the most training images, of 62" in text
     assert "Without a validation image: class 0, class 1" in text and "and 40 more" in text

@@ -34,8 +34,9 @@ from pipeline.experiment.validation import parse
 from pipeline.orchestration.cost_plan import Cost, CostPlan, Images, count_images
 from pipeline.orchestration.cost_plan import plan as planned
 from pipeline.orchestration.dvc_graph import StageForecast
+from pipeline.orchestration.speed import Speed
 from pipeline.system.progress import duration
-from reports.plan_page import Speed, plan_page, si
+from reports.plan_page import plan_page, si
 from reports.terminal import terminal
 from tests.support import ROOT
 from tests.support.clones import call, patience, tiny_clone
@@ -314,8 +315,9 @@ def test_sums_in_the_text_are_those_of_the_parts(profile: str, here: Path, rng: 
     found = planned(params, forecasts)
     rate = float(rng.uniform(1, 5000))
     speed = Speed(dict.fromkeys(found.nets, rate * found.nets["D"]), rate * found.nets["D"], "A test.")
-    seconds = speed.seconds(found, {name: run.net for name, run in params.runs.items()})
-    text = terminal(plan_page(found, [], seconds, "The note."))
+    times = speed.times(found, {name: run.net for name, run in params.runs.items()})
+    seconds = times.stages
+    text = terminal(plan_page(found, [], times, "The note."))
     rows = {"training": table(text, "to train"), "scoring": table(text, "to score")}
     for name, costs in (("training", found.training), ("scoring", found.scoring)):
         assert [row["arithmetic"] for row in rows[name]] == [si(cost.flops, "FLOP") for cost in costs]
@@ -355,7 +357,7 @@ def test_disk_is_what_the_files_have(here: Path, rng: np.random.Generator) -> No
     save_tensors(here / "last.pt", {"weights": weights_of(net), "momentum": sgd.state_dict(), "state": {}})
     scores = {q: np.zeros((50, 10), np.float32) for q in ("1", "2", "3")}
     np.savez(here / "scores.npz", **scores)
-    text = terminal(plan_page(found, [], {}, ""))
+    text = terminal(plan_page(found, [], None, ""))
     kept = {what: value(re.search(rf"([\d.]+ \S+) (of )?{what}", text).group(1))  # type: ignore[union-attr]
             for what in ("trained weights", "scores", "checkpoint")}  # fmt: skip
     # a zip file's headers: a few hundred bytes a tensor or array
@@ -367,7 +369,7 @@ def test_disk_is_what_the_files_have(here: Path, rng: np.random.Generator) -> No
 def test_nothing_to_do_costs_nothing(here: Path) -> None:
     params = given("mini")
     found = planned(params, [one._replace(what="done") for one in all_run(params)])
-    text = terminal(plan_page(found, ["table4"], {}, "The note."))
+    text = terminal(plan_page(found, ["table4"], None, "The note."))
     assert text.count("\n") == 1 and "The note" not in text
     assert "table4" in text and "0 to run" in text
 

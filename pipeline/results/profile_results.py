@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from pipeline.datasets.facts import PREPARE
 from pipeline.experiment.paper_tables import NO_DATA, TITLES
 from pipeline.experiment.paths import CLASSIFICATION, results, table
@@ -18,6 +16,8 @@ class Results:
     """The results of a profile on disk that were made from the images that are prepared now."""
 
     def __init__(self, profile: str) -> None:
+        import pandas as pd
+
         self.profile = profile
         self.facts = _json(CLASSIFICATION.facts(profile), PREPARE)
         self.others: list[str] = []  # tables, runs and scores of other images
@@ -29,6 +29,12 @@ class Results:
         self.scores = list(scores.values())
         histories = ((run, folder / "runs" / f"{run}.csv") for run in self.summaries)
         self.histories = {run: pd.read_csv(path) for run, path in histories if path.exists()}
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds that training and scoring took, added up over the runs."""
+        groups = {"training": self.summaries.values(), "scoring": self.scores}
+        return {what: sum(record["provenance"]["seconds"] for record in group) for what, group in groups.items()}
 
     def _of_current_images(self, paths: dict[str, Path], key: str, stage: Callable[[str], str]) -> dict[str, Any]:
         """Return the contents of the JSON files that exist at `paths`, by name, without those of other images.
