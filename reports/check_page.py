@@ -110,7 +110,7 @@ def _small_miss(result: Checked) -> Iterator[str]:
         side = "high" if miss > 0 else "low"
         yield (
             f"too {side} by {abs(miss):.1f} points. Usual causes of so little: the filter of resizing (bilinear with "
-            "antialiasing here; others used bicubic), another decoder, images left out, or other weights than those."
+            "antialiasing here; others used bicubic), another decoder, skipped images, or other weights than those."
         )
     yield from _softmax_order(result)
 

@@ -22,7 +22,7 @@ PICTURE = "crops.png"
 def read_manifest() -> pd.DataFrame:
     """Return the manifest, one row per image, kept or skipped. Raise Failure if there is none."""
     try:
-        texts = dict.fromkeys(("split", "id", "sha256", "changed", "small", "warning", "left_out"), str)
+        texts = dict.fromkeys(("split", "id", "sha256", "changed", "small", "warning", "skipped"), str)
         missing = {name: [""] for name in ("class", "height", "width", "bytes")}
         return pd.read_csv(CLASSIFICATION.manifest, dtype=texts, keep_default_na=False, na_values=missing)
     except FileNotFoundError:
@@ -31,14 +31,14 @@ def read_manifest() -> pd.DataFrame:
 
 def data_page(profile: str, facts: Facts, manifest: pd.DataFrame, crop: int) -> Page:
     """Return everything about the prepared data; `crop` is the training crop's side in pixels."""
-    kept, skipped = manifest[manifest["left_out"] == ""], manifest[manifest["left_out"] != ""]
+    kept, skipped = manifest[manifest["skipped"] == ""], manifest[manifest["skipped"] != ""]
     return (
         Heading(1, ("The data of profile ", Code(profile))),
         Paragraph(_about(facts)),
         Table((*left(""), *right(*facts.splits)), _figures(kept, skipped, crop, facts.splits)),
         Heading(2, "Classes"),
         *_classes(kept, facts.classes, facts.splits),
-        Heading(2, "Left out"),
+        Heading(2, "Skipped"),
         *_skipped(skipped),
         *_doubtful(kept[kept["warning"] != ""]),
     )
@@ -91,7 +91,7 @@ def _column(kept: pd.DataFrame, skipped: pd.DataFrame, crop: int) -> dict[str, s
     per_class = kept.groupby("class").size()
     return {
         "images": f"{len(kept):,}",
-        "left out": f"{len(skipped):,}",
+        "skipped": f"{len(skipped):,}",
         "images a class": _range(per_class.to_numpy()),
         "shorter side as stored, pixels": _range(sides[:, 0]),
         "longer side as stored, pixels": _range(sides[:, 1]),
@@ -134,9 +134,9 @@ def _skipped(skipped: pd.DataFrame) -> Iterator[Block]:
     if skipped.empty:
         yield Paragraph("Nothing.")
         return
-    kinds = skipped["left_out"].str.partition(":")[0].value_counts().head(NAMES)
+    kinds = skipped["skipped"].str.partition(":")[0].value_counts().head(NAMES)
     yield Table((*left("why"), *right("images")), tuple((str(kind), f"{count:,}") for kind, count in kinds.items()))
-    yield from _named(skipped, "left_out")
+    yield from _named(skipped, "skipped")
 
 
 def _doubtful(warned: pd.DataFrame) -> Iterator[Block]:

@@ -104,9 +104,9 @@ def test_classes_are_mixed(drawn: dict[str, list[Item]]) -> None:
         assert neighbours < 0.2, "a tenth by chance, deviation 0.014 over 453"
 
 
-def test_nothing_is_left_out_and_entries_say_what_images_are(drawn: dict[str, list[Item]]) -> None:
+def test_nothing_is_skipped_and_entries_say_what_images_are(drawn: dict[str, list[Item]]) -> None:
     listing = source(seed=run_seed()).listing()
-    assert listing.left_out == []
+    assert listing.skipped == []
     assert {split: len(entries) for split, entries in listing.entries.items()} == {k: len(v) for k, v in drawn.items()}
 
 
