@@ -74,7 +74,7 @@ def _causes(result: Checked) -> Iterator[str]:
         else:
             yield (
                 "the net recognises nothing. Its input is another than those tried (channel order, range, mean, "
-                "deviation), or its weights are not those of a trained net."
+                "standard deviation), or its weights are not those of a trained net."
             )
         return
     yield from _small_miss(result)

@@ -72,8 +72,8 @@ def _colours(facts: Facts) -> str:
     mean, std = (", ".join(number(level) for level in levels)
                        for levels in (facts.mean_rgb, np.sqrt(np.diag(facts.covariance))))  # fmt: skip
     return (
-        f"Over the training images, each weighing the same, the mean RGB is {mean} and its deviation {std}, in "
-        "grey levels."
+        f"Over the training images, each weighing the same, the mean RGB is {mean} and its standard deviation {std}, "
+        "in grey levels."
     )
 
 
