@@ -15,7 +15,7 @@ def data(
         "reports"
     ),
 ) -> None:
-    """Show the prepared images: counts, classes, sizes, colours, what was left out and why, and training crops.
+    """Show the prepared images: counts, classes, sizes, colours, what was skipped and why, and training crops.
 
     Example: vgg-repro data
     """

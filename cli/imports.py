@@ -30,7 +30,7 @@ def import_(
     channels: Annotated[str | None, typer.Option(help="RGB or BGR.")] = None,
     range: Annotated[int | None, typer.Option(help="The largest value of a pixel: 1 or 255.")] = None,
     mean: Annotated[str | None, typer.Option(help="Subtracted, such as 103.939,116.779,123.68.")] = None,
-    deviation: Annotated[str | None, typer.Option(help="Divided by, such as 0.229,0.224,0.225.")] = None,
+    std: Annotated[str | None, typer.Option(help="Standard deviation to divide by, such as 0.229,0.224,0.225.")] = None,
     class_map: Annotated[
         Path | None, typer.Option(help="A line an output: its WordNet id, its class's number from 0, or - for none.")
     ] = None,
@@ -47,9 +47,9 @@ def import_(
     check_run(params(), run)
     if file is not None:
         channels = channels.upper() if channels else None
-        divided = _three_numbers(deviation)
+        divided = _three_numbers(std)
         _check_options(channels, range, divided)
-        options = {"channels": channels, "range": range, "mean": _three_numbers(mean), "deviation": divided}
+        options = {"channels": channels, "range": range, "mean": _three_numbers(mean), "std": divided}
         file = Path(os.path.abspath(file.expanduser()))
         _write_import(
             run,
@@ -57,7 +57,7 @@ def import_(
             _convention(input) | {key: value for key, value in options.items() if value is not None},
             class_map,
         )
-    elif any(option is not None for option in (input, channels, range, mean, deviation, class_map)):
+    elif any(option is not None for option in (input, channels, range, mean, std, class_map)):
         raise UsageError("options say something of a FILE: name it too")
     parameters = params()
     input_override(check_imported(parameters, run))  # its class map may have changed, which DVC does not see
@@ -122,7 +122,7 @@ def _three_numbers(text: str | None) -> list[float] | None:
     return [first, second, third]
 
 
-def _check_options(channels: str | None, range: int | None, deviation: list[float] | None) -> None:
+def _check_options(channels: str | None, range: int | None, std: list[float] | None) -> None:
     """Raise UsageError for an invalid value, with the name of its option."""
     from pipeline.errors import UsageError
 
@@ -130,5 +130,5 @@ def _check_options(channels: str | None, range: int | None, deviation: list[floa
         raise UsageError(f"--channels {channels} is no order of channels. There are RGB, BGR")
     if range not in (None, 1, 255):
         raise UsageError(f"--range {range} is no range of pixels. There are 1, 255")
-    if deviation is not None and not all(number > 0 for number in deviation):
-        raise UsageError("--deviation is divided by: its three numbers are above 0")
+    if std is not None and not all(number > 0 for number in std):
+        raise UsageError("--std is divided by: its three numbers are above 0")

@@ -74,7 +74,7 @@ def _causes(result: Checked) -> Iterator[str]:
         else:
             yield (
                 "the net recognises nothing. Its input is another than those tried (channel order, range, mean, "
-                "deviation), or its weights are not those of a trained net."
+                "standard deviation), or its weights are not those of a trained net."
             )
         return
     yield from _small_miss(result)
@@ -110,7 +110,7 @@ def _small_miss(result: Checked) -> Iterator[str]:
         side = "high" if miss > 0 else "low"
         yield (
             f"too {side} by {abs(miss):.1f} points. Usual causes of so little: the filter of resizing (bilinear with "
-            "antialiasing here; others used bicubic), another decoder, images left out, or other weights than those."
+            "antialiasing here; others used bicubic), another decoder, skipped images, or other weights than those."
         )
     yield from _softmax_order(result)
 

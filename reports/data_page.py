@@ -25,7 +25,7 @@ def data_page(profile: str, facts: Facts, manifest: ManifestSummary, crop: int) 
         Table((*left(""), *right(*splits)), _figures(splits.values(), crop)),
         Heading(2, "Classes"),
         *_classes(splits, facts.classes),
-        Heading(2, "Left out"),
+        Heading(2, "Skipped"),
         *_skipped(manifest),
         *_doubtful(manifest.doubtful),
     )
@@ -58,8 +58,8 @@ def _colours(facts: Facts) -> str:
         return "Validation images alone: nothing is trained on them."
     mean, std = (", ".join(number(level) for level in levels) for levels in (facts.mean_rgb, facts.std_rgb))
     return (
-        f"Over the training images, each weighing the same, the mean RGB is {mean} and its deviation {std}, in "
-        "grey levels."
+        f"Over the training images, each weighing the same, the mean RGB is {mean} and its standard deviation {std}, "
+        "in grey levels."
     )
 
 
@@ -72,7 +72,7 @@ def _figures(splits: Iterable[SplitSummary], crop: int) -> tuple[tuple[str, ...]
 def _column(split: SplitSummary, crop: int) -> dict[str, str]:
     return {
         "images": f"{split.images:,}",
-        "left out": f"{split.skipped:,}",
+        "skipped": f"{split.skipped:,}",
         "images a class": _range(split.per_class),
         "shorter side as stored, pixels": _range(split.shorter),
         "longer side as stored, pixels": _range(split.longer),

@@ -52,6 +52,6 @@ def _maker(record: dict[str, Any]) -> tuple[Inline, ...]:
 
 def input_text(convention: dict[str, Any]) -> str:
     """Return a net's input as text: BGR, 0 to 255, minus 103.939, 116.779, 123.68."""
-    mean, std = (", ".join(f"{level:g}" for level in convention[key]) for key in ("mean", "deviation"))
-    divided = "" if set(convention["deviation"]) == {1.0} else f", divided by {std}"
+    mean, std = (", ".join(f"{level:g}" for level in convention[key]) for key in ("mean", "std"))
+    divided = "" if set(convention["std"]) == {1.0} else f", divided by {std}"
     return f"{convention['channels']}, 0 to {convention['range']:g}, minus {mean}{divided}"

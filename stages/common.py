@@ -63,9 +63,9 @@ def normaliser(params: Params, statistics: Statistics) -> Normalise:
     return Normalise(torch.tensor(statistics.mean_rgb), components, params.active.net.input_scale)
 
 
-def published_normaliser(mean_rgb: Sequence[float], deviation_rgb: Sequence[float]) -> Normalise:
+def published_normaliser(mean_rgb: Sequence[float], std_rgb: Sequence[float]) -> Normalise:
     """Return a published net's normalisation: minus mean, divided by standard deviation, (3,) grey levels each."""
-    std = torch.tensor(deviation_rgb)
+    std = torch.tensor(std_rgb)
     scale = float(std[0]) if bool((std == std[0]).all()) else std
     return Normalise(torch.tensor(mean_rgb), torch.zeros(3, 3), scale)
 

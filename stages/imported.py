@@ -26,7 +26,7 @@ def main(params: Params, name: str) -> None:
     converted = read(params, name)
     net, file = params.runs[name].net, Path(params.imports[name].file)
     values = {key: torch.from_numpy(value) for key, value in converted.weights.items()}
-    net_input = {"mean_rgb": [*converted.mean_rgb], "deviation_rgb": [*converted.deviation_rgb]}
+    net_input = {"mean_rgb": [*converted.mean_rgb], "std_rgb": [*converted.std_rgb]}
     stored = {"net": net, "weights": values, "input": net_input, "classes": [*converted.classes]}
     save_tensors(weights(name, "published"), stored)
     origin = _record(params, name, file, converted)
@@ -52,13 +52,13 @@ def input_override(row: Import) -> InputOverride:
             f"the class map {row.class_map} is missing or has changed since it was given: import the net again with it"
         )
     path = Path(row.class_map) if row.class_map else None
-    return InputOverride(row.channels, row.range, row.mean, row.deviation, path)
+    return InputOverride(row.channels, row.range, row.mean, row.std, path)
 
 
 def _record(params: Params, name: str, file: Path, converted: ConvertedWeights) -> dict[str, Any]:
     sums = hashes(file)
     known_file, row = recognised(sums), params.imports[name]
-    overridden = [key for key in ("channels", "range", "mean", "deviation") if getattr(row, key) is not None]
+    overridden = [key for key in ("channels", "range", "mean", "std") if getattr(row, key) is not None]
     return {
         "run": name,
         "net": params.runs[name].net,

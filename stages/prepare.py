@@ -19,6 +19,6 @@ def main(params: Params) -> None:
         print(f"{facts.rescaled} made smaller, mean RGB {mean}")
     skipped, doubtful, small = tally(CLASSIFICATION.manifest)
     if skipped or doubtful:
-        print(f"{skipped} left out, {doubtful} kept with a warning: `vgg-repro data` says which and why")
+        print(f"{skipped} skipped, {doubtful} kept with a warning: `vgg-repro data` says which and why")
     if small:
         print(f"{small} smaller than the crop of {params.active.net.crop} pixels: they are enlarged")

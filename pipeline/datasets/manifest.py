@@ -20,14 +20,14 @@ from pipeline.datasets.sources.base import SPLITS, Listing, Split
 from pipeline.system.atomic_files import whole_csv
 
 IMAGE = ("split", "id", "class", "height", "width", "bytes", "sha256")  # an image's identity; the size is as stored
-COLUMNS = (*IMAGE, "changed", "small", "warning", "left_out")
+COLUMNS = (*IMAGE, "changed", "small", "warning", "skipped")
 IN_VAL_TOO = "the same image is in val"
 
 
 class Tally(NamedTuple):
     """The number of images with an entry in each of these columns of the manifest."""
 
-    left_out: int
+    skipped: int
     warning: int
     small: int
 
@@ -61,9 +61,9 @@ def identity(manifest: Path, stored: Mapping[str, Any]) -> str:
     the source's bytes and not the stored ones, because decoders and encoders differ between machines.
     """
     hasher = hashlib.sha256(_line([*IMAGE, *(f"{key}={value}" for key, value in sorted(stored.items()))]))
-    left_out = COLUMNS.index("left_out")
+    skipped = COLUMNS.index("skipped")
     for row in _lines(manifest):
-        if not row[left_out]:
+        if not row[skipped]:
             hasher.update(_line(row[: len(IMAGE)]))
     return hasher.hexdigest()
 
@@ -99,7 +99,7 @@ def join(folder: Path, tasks: Sequence[Task], listing: Listing, drop_shared: boo
             if any(task.split == split for task in tasks):
                 write_index(folder, split, _record_kept(split, parts, manifest, joined))
         nothing = [""] * (len(COLUMNS) - 3)
-        manifest.writerows([skipped.split, skipped.id, *nothing, skipped.reason] for skipped in listing.left_out)
+        manifest.writerows([one.split, one.id, *nothing, one.reason] for one in listing.skipped)
     return joined
 
 
@@ -128,24 +128,24 @@ def _record_kept(split: Split, parts: Iterable[Columns], manifest: Any, joined: 
 
 def _kept_mask(part: Columns) -> NDArray[np.bool_]:
     """Return which images of a part are kept, (images,)."""
-    return np.asarray(part["left_out"] == "")
+    return np.asarray(part["skipped"] == "")
 
 
 def _skip_shared(parts: Iterable[Columns], in_val: set[bytes]) -> Iterator[Columns]:
     """Yield the parts with the images that validation has too marked as skipped."""
     for part in parts:
         shared = np.array([hash.tobytes() in in_val for hash in part["source_hash"]], bool)
-        yield {**part, "left_out": np.where(_kept_mask(part) & shared, IN_VAL_TOO, part["left_out"])}
+        yield {**part, "skipped": np.where(_kept_mask(part) & shared, IN_VAL_TOO, part["skipped"])}
 
 
 def _rows(split: Split, part: Columns) -> Iterator[list[Any]]:
     """Yield a part's rows of the manifest."""
     hashes = [hash.tobytes().hex() for hash in part["source_hash"]]
-    names = ("id", "label", "height", "width", "source_length", "changed", "small", "warning", "left_out")
+    names = ("id", "label", "height", "width", "source_length", "changed", "small", "warning", "skipped")
     for hash, row in zip(hashes, zip(*(part[name].tolist() for name in names), strict=True), strict=True):
-        id, label, height, width, length, changed, small, warning, left_out = row
-        size = ["", ""] if left_out else [height, width]
-        yield [split, id, label, *size, length, hash, changed, "yes" if small else "", warning, left_out]
+        id, label, height, width, length, changed, small, warning, skipped = row
+        size = ["", ""] if skipped else [height, width]
+        yield [split, id, label, *size, length, hash, changed, "yes" if small else "", warning, skipped]
 
 
 def _line(values: Iterable[object]) -> bytes:

@@ -60,7 +60,7 @@ def read_manifest() -> pd.DataFrame:
     import pandas as pd
 
     try:
-        texts = dict.fromkeys(("split", "id", "sha256", "changed", "small", "warning", "left_out"), str)
+        texts = dict.fromkeys(("split", "id", "sha256", "changed", "small", "warning", "skipped"), str)
         missing = {name: [""] for name in ("class", "height", "width", "bytes")}
         return pd.read_csv(CLASSIFICATION.manifest, dtype=texts, keep_default_na=False, na_values=missing)
     except FileNotFoundError:
@@ -69,8 +69,8 @@ def read_manifest() -> pd.DataFrame:
 
 def summarise(manifest: pd.DataFrame) -> ManifestSummary:
     """Return a manifest in numbers."""
-    kept, skipped = manifest[manifest["left_out"] == ""], manifest[manifest["left_out"] != ""]
-    notes = _notes(skipped, "left_out")
+    kept, skipped = manifest[manifest["skipped"] == ""], manifest[manifest["skipped"] != ""]
+    notes = _notes(skipped, "skipped")
     return ManifestSummary(
         {split: _split(kept[kept["split"] == split], skipped[skipped["split"] == split]) for split in SPLITS},
         dict(Counter(reason.partition(":")[0] for _, reason in notes).most_common()),

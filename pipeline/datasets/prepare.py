@@ -125,7 +125,7 @@ def _write(params: Params, data_set: DataSet, source: Source, listing: Listing, 
     wanted, net = params.active.prepare, params.active.net
     largest = net.pixels(params.largest_scale)
     tasks = _tasks(listing, wanted.shard_images)
-    _make_shards(Work(source, folder, wanted, largest, net.crop), tasks, listing, data_set.left_out)
+    _make_shards(Work(source, folder, wanted, largest, net.crop), tasks, listing, data_set.skipped)
     joined = join(folder, tasks, listing, wanted.shared == "drop")
     try:
         _check_joined(listing, joined, data_set.manifest)
@@ -151,7 +151,7 @@ def _tasks(listing: Listing, images: int) -> list[Task]:
     return tasks
 
 
-def _make_shards(work: Work, tasks: list[Task], listing: Listing, left_out: Path) -> None:
+def _make_shards(work: Work, tasks: list[Task], listing: Listing, skipped: Path) -> None:
     """Make the shards that are missing. Raise Failure if too many images are unreadable."""
     total = sum(len(entries) for entries in listing.entries.values())
     missing, unreadable = [], list[tuple[str, str]]()
@@ -166,11 +166,11 @@ def _make_shards(work: Work, tasks: list[Task], listing: Listing, left_out: Path
         print(f"prepare: {done} images of {total} are in whole shards already", flush=True)
     processes = work.params.processes or _processes(work.params.device)
     try:
-        _check_unreadable(unreadable, total, work.params.max_unreadable, left_out)
+        _check_unreadable(unreadable, total, work.params.max_unreadable, skipped)
         with Progress("prepare", total, "images", done) as progress:
             for made in run_tasks(functools.partial(make_shard, work), missing, processes, "preparing images"):
                 unreadable += made.unreadable
-                _check_unreadable(unreadable, total, work.params.max_unreadable, left_out)
+                _check_unreadable(unreadable, total, work.params.max_unreadable, skipped)
                 progress.advance(made.images)
     except Failure:
         _forget_unreadable(work.folder, tasks)
@@ -179,7 +179,7 @@ def _make_shards(work: Work, tasks: list[Task], listing: Listing, left_out: Path
 
 def _unreadable(part: Columns) -> list[tuple[str, str]]:
     """Return the ids of a part's unreadable images, with the reasons."""
-    reasons = zip(part["id"].tolist(), part["left_out"].tolist(), strict=True)
+    reasons = zip(part["id"].tolist(), part["skipped"].tolist(), strict=True)
     return [(id, reason) for id, reason in reasons if is_unreadable(reason)]
 
 
@@ -203,16 +203,16 @@ def _processes(device: str) -> int:
     return max(2, min(cores, ON_GPU * gpu_count(device) or cores))
 
 
-def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: float, left_out: Path) -> None:
-    """Raise Failure if too many images are unreadable, and write their list to `left_out`."""
+def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: float, skipped: Path) -> None:
+    """Raise Failure if too many images are unreadable, and write their list to `skipped`."""
     limit = max(SURE, int(share * total))
     if len(unreadable) > limit:
         examples = "; ".join(f"{id}: {reason}" for id, reason in unreadable[:3])
-        with whole_csv(left_out) as table:
-            table.writerows([("id", "left_out"), *unreadable])
+        with whole_csv(skipped) as table:
+            table.writerows([("id", "skipped"), *unreadable])
         raise Failure(
             f"{len(unreadable)} of {total} images cannot be used so far, more than {limit} (prepare.max_unreadable is "
-            f"{share:g}). The first: {examples}. All of them: {left_out}"
+            f"{share:g}). The first: {examples}. All of them: {skipped}"
         )
 
 
@@ -243,7 +243,7 @@ def _facts(source: Source, listing: Listing, joined: Joined, stored: dict[str, A
     """Return the facts of the data set that was just written."""
     departures = list(listing.departures)
     if lost := sum(len(entries) for entries in listing.entries.values()) - joined.images:
-        departures.append(f"{lost} images are left out")
+        departures.append(f"{lost} images are skipped")
     plain = source.comparable and not departures
     return Facts(
         source=source.name,

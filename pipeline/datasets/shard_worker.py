@@ -81,12 +81,12 @@ def make_shard(work: Work, task: Task, distrust: bool = False) -> Done:
         for group in _groups(_candidates(work, task.entries, distrust)):
             for row, stored in _rows(work, task.split, group, decoder, stderr):
                 writer.add(row, stored)
-    return Done(len(writer.rows), [(row.id, row.left_out) for row in writer.rows if is_unreadable(row.left_out)])
+    return Done(len(writer.rows), [(row.id, row.skipped) for row in writer.rows if is_unreadable(row.skipped)])
 
 
-def is_unreadable(left_out: str) -> bool:
-    """Return whether the reason `left_out` is that of a skipped image, not that of another file among the images."""
-    return left_out not in ("", OTHER_FILE)
+def is_unreadable(reason: str) -> bool:
+    """Return whether `reason` is that of a skipped image, not that of another file among the images."""
+    return reason not in ("", OTHER_FILE)
 
 
 def _candidates(work: Work, entries: Sequence[Entry], distrust: bool) -> Iterator[Candidate]:
@@ -136,11 +136,11 @@ def _rows(
     decoded = iter(results)
     for candidate in group:
         if candidate.picture is None:
-            yield _row(candidate)._replace(left_out=candidate.reason), b""
+            yield _row(candidate)._replace(skipped=candidate.reason), b""
             continue
         picture, pixels, reason = next(decoded)
         if pixels is None:
-            yield _row(candidate)._replace(left_out=reason), b""
+            yield _row(candidate)._replace(skipped=reason), b""
         else:
             with noticed(f"storing {candidate.entry.id}"):
                 row, stored = _stored(work, split, candidate, picture, pixels)

@@ -43,7 +43,7 @@ class ImageRecord(NamedTuple):
     changed: str  # how it was changed; empty if it is stored unchanged
     small: bool  # its shorter side was below the crop
     warning: str  # the decoder's
-    left_out: str  # why it is skipped; empty if it is stored
+    skipped: str  # why it is skipped; empty if it is stored
     first: NDArray[np.float64]  # (3,) moment of its colours, grey levels
     second: NDArray[np.float64]  # (3, 3) moment of its colours, squared grey levels
 

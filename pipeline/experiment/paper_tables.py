@@ -105,7 +105,7 @@ def published_errors(
 ) -> Iterator[tuple[str, int, list[dict[str, str]]]]:
     """Yield mode, Q and rows of the published errors for the imported net of `run`, identified by its `record`."""
     convention = record["input"]
-    unit = all(abs(std * 255 / convention["range"] - 1) < 1e-6 for std in convention["deviation"])
+    unit = all(abs(std * 255 / convention["range"] - 1) < 1e-6 for std in convention["std"])
     whose = "authors" if unit else "torchvision"  # the authors trained without dividing by a standard deviation
     rows = [row for row in printed("published_nets") if (row["net"], row["whose"]) == (params.runs[run].net, whose)]
     for mode, scale in sorted({(row["mode"], row["test_scale"]) for row in rows}):  # the centre crop first

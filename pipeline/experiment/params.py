@@ -77,7 +77,7 @@ class Import(Block):
     channels: Literal["RGB", "BGR"] | None = None
     range: Literal[1, 255] | None = None
     mean: Three | None = None  # in the order of the channels and in the range
-    deviation: Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], BeforeValidator(_tuple)] | None = None
+    std: Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], BeforeValidator(_tuple)] | None = None
     class_map: str | None = None  # path of a file
     class_map_sha256: str | None = None
 

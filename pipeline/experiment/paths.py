@@ -47,9 +47,9 @@ class DataSet:
         return self.folder / "shards.txt"
 
     @property
-    def left_out(self) -> Path:
+    def skipped(self) -> Path:
         """Return the table of the skipped images, which is written when there are too many."""
-        return self.folder / "left-out.csv"
+        return self.folder / "skipped.csv"
 
     @property
     def shards(self) -> Path:

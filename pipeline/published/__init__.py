@@ -37,9 +37,7 @@ def load(file: Path, net: str, size: Net, override: InputOverride = InputOverrid
     weights = fit(raw, net, size)
     convention = override.over(raw.convention)
     if convention is None:
-        raise Failure(
-            f"{file} does not say what input its net takes: give its --mean, and --channels, --range, --deviation"
-        )
+        raise Failure(f"{file} does not say what input its net takes: give its --mean, and --channels, --range, --std")
     if convention.channels == "BGR":
         weights["conv1_1.weight"] = reversed_input(weights["conv1_1.weight"])
     classes = _reorder_outputs(raw, weights, override)

@@ -22,12 +22,12 @@ GREY_LEVELS = 255.0
 
 @dataclass(frozen=True)
 class Convention:
-    """A net's input convention: channel order, values from 0 to `range`, minus `mean`, divided by std `deviation`."""
+    """A net's input convention: channel order, values from 0 to `range`, minus `mean`, divided by `std`."""
 
     channels: Channels
     range: float  # 255 or 1
     mean: Three  # in the order of the channels and in the range
-    deviation: Three
+    std: Three
 
     @property
     def mean_rgb(self) -> Three:
@@ -35,9 +35,9 @@ class Convention:
         return self._rgb(self.mean)
 
     @property
-    def deviation_rgb(self) -> Three:
+    def std_rgb(self) -> Three:
         """Return the standard deviation in grey levels 0..255, red first."""
-        return self._rgb(self.deviation)
+        return self._rgb(self.std)
 
     def _rgb(self, values: Three) -> Three:
         first, second, third = (_in_range(value, self.range, GREY_LEVELS) for value in values)
@@ -46,24 +46,23 @@ class Convention:
     def taking(self, channels: Channels, range: float) -> Convention:
         """Return the same convention for images with another channel order or range."""
         step = -1 if channels != self.channels else 1
-        mean, deviation = (
-            tuple(_in_range(value, self.range, range) for value in values[::step])
-            for values in (self.mean, self.deviation)
+        mean, std = (
+            tuple(_in_range(value, self.range, range) for value in values[::step]) for values in (self.mean, self.std)
         )
-        return Convention(channels, range, mean, deviation)  # type: ignore[arg-type]  # three of each
+        return Convention(channels, range, mean, std)  # type: ignore[arg-type]  # three of each
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> Convention:
         """Return the convention that `as_dict` wrote. Raise KeyError, TypeError or ValueError if it is none."""
-        mean, deviation = (tuple(float(value) for value in values[key]) for key in ("mean", "deviation"))
-        valid = values["channels"] in ("RGB", "BGR") and values["range"] > 0 and len(mean) == len(deviation) == 3
-        if not valid or not all(map(isfinite, mean)) or not all(0 < value < inf for value in deviation):
+        mean, std = (tuple(float(value) for value in values[key]) for key in ("mean", "std"))
+        valid = values["channels"] in ("RGB", "BGR") and values["range"] > 0 and len(mean) == len(std) == 3
+        if not valid or not all(map(isfinite, mean)) or not all(0 < value < inf for value in std):
             raise ValueError("no input of a net")
-        return Convention(values["channels"], float(values["range"]), mean, deviation)  # type: ignore[arg-type]
+        return Convention(values["channels"], float(values["range"]), mean, std)  # type: ignore[arg-type]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the convention as plain values."""
-        return {"channels": self.channels, "range": self.range, "mean": [*self.mean], "deviation": [*self.deviation]}
+        return {"channels": self.channels, "range": self.range, "mean": [*self.mean], "std": [*self.std]}
 
 
 def _in_range(value: float, old: float, range: float) -> float:
@@ -84,7 +83,7 @@ class InputOverride(NamedTuple):
     channels: Channels | None = None
     range: float | None = None
     mean: Three | None = None
-    deviation: Three | None = None
+    std: Three | None = None
     class_map: Path | None = None
 
     def over(self, usual: Convention | None) -> Convention | None:
@@ -93,16 +92,17 @@ class InputOverride(NamedTuple):
         Raise Failure for another range without a mean and a standard deviation.
         """
         usual_range = usual.range if usual else GREY_LEVELS
-        if self.range not in (None, usual_range) and (self.mean is None or self.deviation is None):
+        if self.range not in (None, usual_range) and (self.mean is None or self.std is None):
             raise Failure(
-                f"a range of {self.range:g}, not {usual_range:g}, changes what mean and deviation mean: give both too"
+                f"a range of {self.range:g}, not {usual_range:g}, changes what mean and standard deviation mean: "
+                "give both too"
             )
         if usual is None:
             if self.mean is None:
                 return None
             usual = Convention(self.channels or "RGB", self.range or GREY_LEVELS, self.mean, ONES)
         usual = usual.taking(self.channels or usual.channels, self.range or usual.range)
-        return replace(usual, mean=self.mean or usual.mean, deviation=self.deviation or usual.deviation)
+        return replace(usual, mean=self.mean or usual.mean, std=self.std or usual.std)
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,6 @@ class ConvertedWeights:
         return self.convention.mean_rgb
 
     @property
-    def deviation_rgb(self) -> Three:
+    def std_rgb(self) -> Three:
         """Return the standard deviation to divide the result by, in grey levels."""
-        return self.convention.deviation_rgb
+        return self.convention.std_rgb

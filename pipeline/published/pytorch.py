@@ -119,7 +119,7 @@ def _raw_weights(file: Path, tensors: Mapping[str, Any], note: Any) -> RawWeight
             convention = Convention.of(note["input"])
         except (KeyError, TypeError, ValueError):
             raise Failure(
-                f"what {file} says of its net's input is not as `vgg-repro weights export` writes it"
+                f"what {file} says of its net's input is not as `vgg-repro weights export` writes it: export it again"
             ) from None
     return RawWeights(file, kind, arrays, convention, exported=note if isinstance(note, dict) else None)
 

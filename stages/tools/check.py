@@ -112,7 +112,7 @@ def _alternatives(net_input: Mapping[str, Any], scorer: Scorer, mode: str) -> It
     current = Convention.of(net_input)
     for convention in _conventions():
         turned = convention.channels != current.channels
-        if turned or (convention.mean_rgb, convention.deviation_rgb) != (current.mean_rgb, current.deviation_rgb):
+        if turned or (convention.mean_rgb, convention.std_rgb) != (current.mean_rgb, current.std_rgb):
             yield _options(convention), replace(scorer, normalise=_Input(convention, turned, scorer.device))
 
 
@@ -124,15 +124,15 @@ def _conventions() -> Iterator[Convention]:
 
 
 def _options(convention: Convention) -> str:
-    mean, std = (",".join(f"{value:g}" for value in values) for values in (convention.mean, convention.deviation))
-    return f"--channels {convention.channels} --range {convention.range:g} --mean {mean} --deviation {std}"
+    mean, std = (",".join(f"{value:g}" for value in values) for values in (convention.mean, convention.std))
+    return f"--channels {convention.channels} --range {convention.range:g} --mean {mean} --std {std}"
 
 
 class _Input:
     """Another input for a net whose first convolution takes RGB since its import."""
 
     def __init__(self, convention: Convention, turned: bool, where: torch.device) -> None:
-        self.normalise = published_normaliser(convention.mean_rgb, convention.deviation_rgb).to(where)
+        self.normalise = published_normaliser(convention.mean_rgb, convention.std_rgb).to(where)
         self.turned = turned
 
     def __call__(self, pixels: Tensor) -> Tensor:

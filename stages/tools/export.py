@@ -78,10 +78,10 @@ def _net(params: Params, run: str, values: Mapping[str, Tensor]) -> VGG:
 def _input(params: Params, stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return the net's input convention, in the form of published.convention.Convention."""
     if "input" in stored:
-        mean, std = stored["input"]["mean_rgb"], stored["input"]["deviation_rgb"]
+        mean, std = stored["input"]["mean_rgb"], stored["input"]["std_rgb"]
     else:
         mean, std = read_facts(params.profile).mean_rgb, [params.active.net.input_scale] * 3
-    return {"channels": "RGB", "range": 255.0, "mean": [*mean], "deviation": [*std]}
+    return {"channels": "RGB", "range": 255.0, "mean": [*mean], "std": [*std]}
 
 
 def _torchvisions(net: str, values: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:

@@ -156,7 +156,7 @@ def test_a_target_with_spaces_and_brackets_is_one_target() -> None:
 
 
 def test_a_published_nets_file_is_named_letter_by_letter() -> None:
-    said = {"channels": "BGR", "range": 255.0, "mean": [1.0, 2.0, 3.0], "deviation": [1.0, 1.0, 1.0]}
+    said = {"channels": "BGR", "range": 255.0, "mean": [1.0, 2.0, 3.0], "std": [1.0, 1.0, 1.0]}
     before = {"run": "D-384", "published": {"file": "d|e.pth"}}
     record = {"file": "a*b [c].pth", "sha256": "0" * 64, "known": None, "exported": before, "input": said}
     row = markdown([Table(left("file"), ((published_net(record),),))])

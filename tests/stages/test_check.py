@@ -62,16 +62,16 @@ def test_the_published_figures_are_those_of_their_publishers() -> None:
     assert all(row["from"] for row in rows)
 
 
-def test_a_deviation_of_one_is_the_authors_and_any_other_torchvisions() -> None:
+def test_a_std_of_one_is_the_authors_and_any_other_torchvisions() -> None:
     params = parse((ROOT / "params.yaml").read_bytes(), Path("params.yaml"))
     for net, run in (("A", "A-256"), ("B", "B-256"), ("C", "C-256"), ("D", "D-jitter"), ("E", "E-384")):
-        for deviation in ([1.0, 1.0, 1.0], [0.229, 0.224, 0.225], [58.0, 58.0, 58.0], [1.0, 1.0, 2.0]):
-            record = {"input": {"range": 255, "deviation": deviation}}
+        for std in ([1.0, 1.0, 1.0], [0.229, 0.224, 0.225], [58.0, 58.0, 58.0], [1.0, 1.0, 2.0]):
+            record = {"input": {"range": 255, "std": std}}
             found = {
                 (mode, scale): {(float(row["top1"]), float(row["top5"])) for row in rows}
                 for mode, scale, rows in published_errors(params, run, record)
             }
-            if set(deviation) == {1.0}:
+            if set(std) == {1.0}:
                 modes = AUTHORS.get(net, {})
                 assert found == {(mode, {"dense": 384, "centre": 256}[mode]): modes[mode] for mode in modes}
             else:
@@ -372,9 +372,9 @@ def recogniser(net: str, colours: Colours, convention: Convention, outputs: Sequ
 
     Each channel's excess over the mean, and its lack, goes unchanged through every layer.
     """
-    channels, top, mean, deviation = convention
+    channels, top, mean, std = convention
     turn = 1 if channels == "RGB" else -1
-    grey_mean, grey_deviation = (np.array(values)[::turn] * 255 / top for values in (mean, deviation))
+    grey_mean, grey_std = (np.array(values)[::turn] * 255 / top for values in (mean, std))
     made = VGG(net, len(colours), CROP, 1 / 8, FC).eval()
     with torch.no_grad():
         for value in made.parameters():
@@ -385,8 +385,8 @@ def recogniser(net: str, colours: Colours, convention: Convention, outputs: Sequ
                     layer.weight[i, i, layer.kernel_size[0] // 2, layer.kernel_size[1] // 2] = 1
         for i in range(3):
             at = i if channels == "RGB" else 2 - i
-            made.conv1_1.weight[i, at, 1, 1] = float(grey_deviation[i])
-            made.conv1_1.weight[i + 3, at, 1, 1] = -float(grey_deviation[i])
+            made.conv1_1.weight[i, at, 1, 1] = float(grey_std[i])
+            made.conv1_1.weight[i + 3, at, 1, 1] = -float(grey_std[i])
         for i in range(6):
             made.fc1.weight[i, i] = 1 / made.fc1.kernel_size[0] ** 2
         seen = 0.02 * (colours - grey_mean)[list(range(len(colours))) if outputs is None else list(outputs)]
@@ -414,14 +414,14 @@ def by_torchvisions_names(net: VGG, path: Path) -> Path:
 
 def options(convention: Convention) -> list[str]:
     """The options that say all of a net's input."""
-    channels, top, mean, deviation = convention
-    mean_text, deviation_text = (",".join(map(str, values)) for values in (mean, deviation))
-    return ["--channels", channels, "--range", str(top), "--mean", mean_text, "--deviation", deviation_text]
+    channels, top, mean, std = convention
+    mean_text, std_text = (",".join(map(str, values)) for values in (mean, std))
+    return ["--channels", channels, "--range", str(top), "--mean", mean_text, "--std", std_text]
 
 
 def mending(text: str) -> list[str]:
     """The options of an import that a text names, behind its table."""
-    (found,) = set(re.findall(r"((?:--(?:input|channels|range|mean|deviation) \S+ ?)+)", meaning(text)))
+    (found,) = set(re.findall(r"((?:--(?:input|channels|range|mean|std) \S+ ?)+)", meaning(text)))
     return shlex.split(found)
 
 

@@ -48,11 +48,11 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Gener
 def test_the_page_counts_what_the_folder_holds(params: Params) -> None:
     manifest = read_manifest()
     text = markdown(data_page(params.profile, read_facts(params.profile), summarise(manifest), params.active.net.crop))
-    kept = manifest[manifest["left_out"] == ""]
+    kept = manifest[manifest["skipped"] == ""]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     rows = {row[0]: row[1:] for row in cells}
     assert rows["images"][:2] == ["50", "10"]
-    assert rows["left out"] == ["3", "0"]
+    assert rows["skipped"] == ["3", "0"]
     assert rows["an empty file"] == ["2"] and rows["a web page or other markup, no image"] == ["1"]
     assert rows["a cat"] == ["25", "5"]
     assert "été\\|dog" in text, "a class's name cannot break the table"

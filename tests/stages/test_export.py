@@ -129,12 +129,12 @@ class Place:
         return run, made
 
     def publish(self, net: str) -> str:
-        """A run of `net` in whose place stands a published one: BGR, its own mean and deviation in 0..1."""
+        """A run of `net` in whose place stands a published one: BGR, its own mean and std in 0..1."""
         file = self.folder / "published.pth"
         torch.save(dict(lively(net, self.rng, self.crop).state_dict()), file)
         run = next(name for name, row in self.params.runs.items() if row.net == net)
-        mean, deviation = ((self.rng.choice(100, 3, False) / 256 + low).tolist() for low in (0.25, 0.125))
-        row = {"file": str(file), "channels": "BGR", "range": 1, "mean": mean, "deviation": deviation}
+        mean, std = ((self.rng.choice(100, 3, False) / 256 + low).tolist() for low in (0.25, 0.125))
+        row = {"file": str(file), "channels": "BGR", "range": 1, "mean": mean, "std": std}
         published.main(self.write("published", {run: row}), run)
         return run
 
@@ -248,15 +248,15 @@ def test_an_import_gives_back_every_bit_and_the_input(ending: str, origin: str, 
     for name, value in values["weights"].items():
         assert same_bits(found.weights[name], value), name
     if origin == "trained":
-        mean, deviation = place.mean, [place.scale] * 3
+        mean, std = place.mean, [place.scale] * 3
     else:
-        mean, deviation = values["input"]["mean_rgb"], values["input"]["deviation_rgb"]
+        mean, std = values["input"]["mean_rgb"], values["input"]["std_rgb"]
         assert (
-            len(set(deviation)) == 3 and not CLASSIFICATION.facts("mini").exists()
+            len(set(std)) == 3 and not CLASSIFICATION.facts("mini").exists()
         )  # no training set has anything to do with it
     assert found.convention.channels == "RGB"
     assert found.mean_rgb == pytest.approx(mean, rel=1e-12)
-    assert found.deviation_rgb == pytest.approx(deviation, rel=1e-12)
+    assert found.std_rgb == pytest.approx(std, rel=1e-12)
     assert found.classes == ()
 
 
@@ -282,10 +282,10 @@ def test_each_file_says_its_run_and_its_input(ending: str, origin: str, place: P
     assert (said["run"], said["net"]) == (run, "A")
     assert (said["input"]["channels"], said["input"]["range"]) == ("RGB", 255)
     if origin == "trained":
-        assert (said["input"]["mean"], said["input"]["deviation"]) == (place.mean, [place.scale] * 3)
+        assert (said["input"]["mean"], said["input"]["std"]) == (place.mean, [place.scale] * 3)
     else:
         taken = torch.load(weights(run, "published"), weights_only=True)["input"]
-        assert (said["input"]["mean"], said["input"]["deviation"]) == (taken["mean_rgb"], taken["deviation_rgb"])
+        assert (said["input"]["mean"], said["input"]["std"]) == (taken["mean_rgb"], taken["std_rgb"])
         assert "published.pth" in json.dumps(said)  # where it is from
 
 
@@ -297,7 +297,7 @@ def test_an_exported_net_is_imported_without_a_word_about_its_input(place: Place
     found = torch.load(weights(run, "published"), weights_only=True)
     assert all(same_bits(found["weights"][name], value) for name, value in ours.state_dict().items())
     assert found["input"]["mean_rgb"] == pytest.approx(place.mean, rel=1e-12)
-    assert found["input"]["deviation_rgb"] == pytest.approx([place.scale] * 3, rel=1e-12)
+    assert found["input"]["std_rgb"] == pytest.approx([place.scale] * 3, rel=1e-12)
 
 
 # ---------------------------------------------------------------------- ONNX
@@ -309,7 +309,7 @@ def test_onnx_runtime_computes_the_dense_scores_of_any_pictures(place: Place) ->
     main(place.params, run, file)
     assert set(place.left) == {"net.onnx"}  # one file
     said = note(file)
-    assert (said["run"], said["input"]["mean"], said["input"]["deviation"]) == (run, place.mean, [place.scale] * 3)
+    assert (said["run"], said["input"]["mean"], said["input"]["std"]) == (run, place.mean, [place.scale] * 3)
     onnx.checker.check_model(onnx.load(str(file), load_external_data=False), full_check=True)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     (given,), (wanted,) = session.get_inputs(), session.get_outputs()

@@ -16,7 +16,7 @@ from pipeline.datasets import dataset_key
 from pipeline.datasets import prepare as module
 from pipeline.datasets.facts import Facts
 from pipeline.datasets.shards import Shards
-from pipeline.datasets.sources.base import Box, Encoded, Entry, LeftOut, Listing, Source, Split, Unreadable
+from pipeline.datasets.sources.base import Box, Encoded, Entry, Listing, Skipped, Source, Split, Unreadable
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
 from pipeline.system.atomic_files import sha256
@@ -39,9 +39,9 @@ class FakeSource:
 
     name, about, comparable = "given", "photographs that a test made", False
 
-    def __init__(self, train: Sequence[Item], val: Sequence[Item], left_out: Sequence[LeftOut] = ()) -> None:
+    def __init__(self, train: Sequence[Item], val: Sequence[Item], skipped: Sequence[Skipped] = ()) -> None:
         self.given: dict[Split, list[Item]] = {"train": list(train), "val": list(val)}
-        self.left_out = list(left_out)
+        self.skipped = list(skipped)
         self.reads: list[str] = []
 
     def listing(self) -> Listing:
@@ -49,7 +49,7 @@ class FakeSource:
             split: [Entry(item.id, item.label, (item.encoded, item.boxes)) for item in items]
             for split, items in self.given.items()
         }
-        return Listing(["one", "two"], entries, self.left_out)
+        return Listing(["one", "two"], entries, self.skipped)
 
     def read(self, entry: Entry) -> Encoded:
         self.reads.append(entry.id)
@@ -66,7 +66,7 @@ class Deadly(FakeSource):
     """
 
     def __init__(self, given: FakeSource, victim: str, flag: Path, times: int, killed: bool = False) -> None:
-        super().__init__(given.given["train"], given.given["val"], given.left_out)
+        super().__init__(given.given["train"], given.given["val"], given.skipped)
         self.victim, self.flag, self.times, self.killed, self.parent = victim, flag, times, killed, os.getpid()
 
     def read(self, entry: Entry) -> Encoded:
@@ -90,7 +90,7 @@ class Stopping(FakeSource):
     """Raises `error` when item number `reads` is to be read."""
 
     def __init__(self, given: FakeSource, reads: int, error: BaseException) -> None:
-        super().__init__(given.given["train"], given.given["val"], given.left_out)
+        super().__init__(given.given["train"], given.given["val"], given.skipped)
         self.left, self.error = reads, error
 
     def read(self, entry: Entry) -> Encoded:

@@ -116,11 +116,11 @@ def values(layer: Any) -> tuple[Array, Array]:
 
 
 def run(
-    net: nn.Module, pixels: Pixels, channels: str, top: float, mean: Sequence[float], deviation: Sequence[float]
+    net: nn.Module, pixels: Pixels, channels: str, top: float, mean: Sequence[float], std: Sequence[float]
 ) -> Tensor:
     """The outputs of `net` for RGB pixels (N, H, W, 3), 0..255, prepared as its publisher says."""
     x = pixels[..., ::-1] if channels == "BGR" else pixels
-    x = (x * (top / 255) - np.array(mean)) / np.array(deviation)
+    x = (x * (top / 255) - np.array(mean)) / np.array(std)
     with torch.inference_mode():
         return net(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float32)))
 

@@ -55,7 +55,7 @@ def test_the_order_differs_by_epoch_and_by_seed_and_is_the_same_again(key: int) 
 
 def test_no_image_has_a_favourite_place_in_the_order(key: int) -> None:
     places = np.mean([np.argsort(order(epoch_words(key, epoch, 50))) for epoch in range(400)], 0)
-    # uniform over 0..49: mean 24.5, deviation 14.4 / sqrt(400) = 0.72; six of them miss 1 run in 10 million
+    # uniform over 0..49: mean 24.5, std 14.4 / sqrt(400) = 0.72; six of them miss 1 run in 10 million
     assert np.abs(places - 24.5).max() < 6 * 0.72, key
 
 
@@ -64,7 +64,7 @@ def test_every_scale_of_the_range_is_drawn_and_none_outside(rng: np.random.Gener
     counts = np.bincount(np.minimum(found.height, found.width), minlength=513)
     assert counts[:256].sum() == 0, key
     assert len(counts) == 513, key
-    expected = IMAGES / 257  # 77.8 a scale, deviation 8.8; six of them
+    expected = IMAGES / 257  # 77.8 a scale, std 8.8; six of them
     assert np.abs(counts[256:] - expected).max() < 6 * expected**0.5, key
 
 
@@ -80,25 +80,25 @@ def test_crops_lie_inside_and_reach_every_edge(rng: np.random.Generator, key: in
 def test_crops_are_uniform_over_their_places(rng: np.random.Generator, key: int) -> None:
     found = drawn(rng, key)
     for corner, side in ((found.top, found.height), (found.left, found.width)):
-        share = corner / (side - CROP)  # mean 1/2, deviation at most 0.4 / sqrt(20000) = 0.003
+        share = corner / (side - CROP)  # mean 1/2, std at most 0.4 / sqrt(20000) = 0.003
         assert abs(share.mean() - 0.5) < 6 * 0.003, key
 
 
 def test_half_of_the_images_are_flipped(rng: np.random.Generator, key: int) -> None:
-    # a coin's deviation is 0.5 / sqrt(20000) = 0.0035; six of them
+    # a coin's std is 0.5 / sqrt(20000) = 0.0035; six of them
     assert abs(drawn(rng, key).flip.mean() - 0.5) < 6 * 0.0035, key
 
 
 def test_colour_shifts_are_three_independent_standard_normals(rng: np.random.Generator, key: int) -> None:
     colour = drawn(rng, key).colour
     assert colour.shape == (IMAGES, 3)
-    # deviations over 20,000: of a mean 0.0071, of a variance 0.01, of a covariance 0.0071; six of the largest
+    # stds over 20,000: of a mean 0.0071, of a variance 0.01, of a covariance 0.0071; six of the largest
     assert np.abs(colour.mean(0)).max() < 0.06, key
     assert np.abs(np.cov(colour.T) - np.eye(3)).max() < 0.06, key
-    # no more do their squares; a square's deviation is 1.4, a covariance of two of them has 2 / sqrt(20000) = 0.014
+    # no more do their squares; a square's std is 1.4, a covariance of two of them has 2 / sqrt(20000) = 0.014
     squares = np.cov((colour**2).T)
     assert np.abs(squares - np.diag(np.diag(squares))).max() < 6 * 0.0145, key
-    # a normal lies within 1, 2, 3 deviations so often; six times sqrt(p (1 - p) / 60000) is at most 0.0114
+    # a normal lies within 1, 2, 3 stds so often; six times sqrt(p (1 - p) / 60000) is at most 0.0114
     within = [(np.abs(colour) < limit).mean() for limit in (1, 2, 3)]
     assert np.allclose(within, (0.6827, 0.9545, 0.9973), rtol=0, atol=0.0115), key
 
@@ -110,7 +110,7 @@ def test_the_draws_of_an_image_are_independent_of_each_other(rng: np.random.Gene
     places = found.height - CROP
     draws = (words[:, 0], found.height, found.top / places, found.left / places, found.flip, *found.colour.T)
     apart = np.corrcoef(np.stack(draws).astype(np.float64)) - np.eye(len(draws))
-    assert np.abs(apart).max() < 6 * 0.0071, key  # a correlation's deviation is 1 / sqrt(20000)
+    assert np.abs(apart).max() < 6 * 0.0071, key  # a correlation's std is 1 / sqrt(20000)
 
 
 @pytest.mark.parametrize(("word", "scale", "corner"), [(0, 256, 0), (2**64 - 1, 512, 288)])

@@ -83,7 +83,7 @@ def test_layers_of_one_shape_have_draws_of_their_own(seed: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_deviations_are_the_kinds(kind: str, seed: int) -> None:
+def test_stds_are_the_kinds(kind: str, seed: int) -> None:
     net = VGG("C", 7, crop=64, width=1 / 4, fc=64)
     randomise(net, kind, 0.03, None, seed)
     for name, layer in weighted(net).items():
@@ -92,7 +92,7 @@ def test_deviations_are_the_kinds(kind: str, seed: int) -> None:
         outward = out if name.startswith("fc") else out * height * width  # as the linear layer that an FC layer is
         expected = {"normal": 0.03, "glorot": math.sqrt(2 / (inward + outward)), "he": math.sqrt(2 / inward)}[kind]
         count = layer.weight.numel()
-        # Of n normals the root mean square is off by 1 / sqrt(2n) and the mean by 1 / sqrt(n), in deviations; six of
+        # Of n normals the root mean square is off by 1 / sqrt(2n) and the mean by 1 / sqrt(n), in stds; six of
         # those fail once in 10^8 layers.
         assert abs(layer.weight.square().mean().sqrt() / expected - 1) < 6 / math.sqrt(2 * count), name
         assert abs(layer.weight.mean() / expected) < 6 / math.sqrt(count), name
@@ -102,7 +102,7 @@ def test_weights_are_normal(seed: int) -> None:
     net = VGG("A", 7, crop=64, width=1 / 4, fc=64)
     randomise(net, "normal", 0.1, None, seed)
     weight = net.conv5_1.weight.flatten() / 0.1
-    # the share within one deviation and the fourth moment, each to six of its own deviations
+    # the share within one std and the fourth moment, each to six of its own stds
     assert abs((weight.abs() < 1).float().mean() - 0.682689) < 6 * math.sqrt(0.2167 / len(weight))
     assert abs((weight**4).mean() - 3) < 6 * math.sqrt(96 / len(weight))
 

@@ -288,7 +288,7 @@ def test_dropout_keeps_the_mean_in_bfloat16_too(p: float, rng: np.random.Generat
 
 @pytest.mark.parametrize("mode", ["training", "a crop", "dense"])
 def test_scores_are_float32_and_without_ties_in_bfloat16(mode: str) -> None:
-    """The two best of 1,000 scores lie about a quarter of their deviation apart, and bfloat16's steps up there are a
+    """The two best of 1,000 scores lie about a quarter of their std apart, and bfloat16's steps up there are a
     hundredth or two of it: some per cent of the images tie. float32's are 2**16 times finer: none of these does.
     """
     made, random = small("A", 0, crop=32, width=1 / 8, classes=1000, fc=64), torch.Generator().manual_seed(0)

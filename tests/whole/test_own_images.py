@@ -52,7 +52,7 @@ def clone(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_folder_of_photographs_becomes_the_papers_tables(clone: Path, photographs: Path) -> None:
     said = call(clone, "vgg-repro", "prepare", "--source", "imagefolder", "--path", str(photographs))
-    assert "3 left out" in said
+    assert "3 skipped" in said
     facts = Facts(**json.loads((clone / "reports/mini/data/classification.json").read_text()))
     assert (facts.source, facts.classes, facts.train + facts.val) == ("imagefolder", list(CLASSES), 60)
     page = call(clone, "vgg-repro", "data")

@@ -45,12 +45,12 @@ CLOSE = 1e-4
 
 
 class Input(NamedTuple):
-    """How a net takes a picture: channels in this order, 0 to `top`, minus `mean`, divided by `deviation`."""
+    """How a net takes a picture: channels in this order, 0 to `top`, minus `mean`, divided by `std`."""
 
     channels: str
     top: float
     mean: tuple[float, ...]
-    deviation: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 CAFFE = Input("BGR", 255, (103.939, 116.779, 123.68), (1, 1, 1))
@@ -175,7 +175,7 @@ def any_net(random: Random, run: str, taken: Input, classes: int, width: float) 
     last = random.standard_normal((classes, FC)).astype(np.float32)
     found["fc8"] = last, random.standard_normal(classes).astype(np.float32) * np.float32(0.3)
     first, bias = found["conv1_1"]
-    strength = 60 * taken.top / 255 / np.mean(taken.deviation)
+    strength = 60 * taken.top / 255 / np.mean(taken.std)
     found["conv1_1"] = (first / strength).astype(np.float32), bias
     return found
 
@@ -223,7 +223,7 @@ def reference(run: str, net: Layers, taken: Input) -> Reference:
     @torch.inference_mode()
     def says(pixels: NDArray[np.uint8], raw: bool = False) -> Posteriors:
         x = (pixels[..., ::-1] if taken.channels == "BGR" else pixels) * (taken.top / 255)
-        x = (x - np.array(taken.mean)) / np.array(taken.deviation)
+        x = (x - np.array(taken.mean)) / np.array(taken.std)
         y = parts(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))))
         y = nn.functional.conv2d(y, layers[-6].reshape(FC, -1, SIDE, SIDE), layers[-5]).relu()
         y = nn.functional.conv2d(y, layers[-4][:, :, None, None], layers[-3]).relu()
@@ -305,11 +305,11 @@ def test_what_is_said_of_the_input_stands_in_the_row_and_in_the_record(folder: P
     file, map_ = folder / "net.pt", folder / "classes.txt"
     file.write_bytes(torch_file(state_of("E-jitter", net)))
     map_.write_text("".join(f"{number} thing\n" for number in rng.permutation(CLASSES)))
-    words = ["--channels", "BGR", "--range", "255", "--mean", "1,2,3.5", "--deviation", "4,5,6", "--class-map"]
+    words = ["--channels", "BGR", "--range", "255", "--mean", "1,2,3.5", "--std", "4,5,6", "--class-map"]
     done(program(folder, "weights", "import", "E-jitter", "net.pt", *words, "classes.txt", "--direct"))
     row = imports(folder)["E-jitter"]
     assert row == {
-        "file": str(file), "channels": "BGR", "range": 255, "mean": [1.0, 2.0, 3.5], "deviation": [4.0, 5.0, 6.0],
+        "file": str(file), "channels": "BGR", "range": 255, "mean": [1.0, 2.0, 3.5], "std": [4.0, 5.0, 6.0],
         "class_map": str(map_), "class_map_sha256": hashlib.sha256(map_.read_bytes()).hexdigest(),
     }  # fmt: skip
     found = said_of(folder, "E-jitter")
@@ -318,20 +318,20 @@ def test_what_is_said_of_the_input_stands_in_the_row_and_in_the_record(folder: P
     assert found["sha256"] == hashlib.sha256(content).hexdigest()
     assert found["sha1"] == hashlib.sha1(content, usedforsecurity=False).hexdigest()
     assert (found["kind"], found["outputs"], found["class_map"]) == ("torchvision", CLASSES, "classes.txt")
-    assert found["input"] == {"channels": "BGR", "range": 255, "mean": [1.0, 2.0, 3.5], "deviation": [4.0, 5.0, 6.0]}
-    assert set(found["input_given"]) == {"channels", "range", "mean", "deviation"}
+    assert found["input"] == {"channels": "BGR", "range": 255, "mean": [1.0, 2.0, 3.5], "std": [4.0, 5.0, 6.0]}
+    assert set(found["input_given"]) == {"channels", "range", "mean", "std"}
 
     done(import_(folder, "E-jitter", file, "--mean", "0.5,0.25,0.125"))
     assert said_of(folder, "E-jitter")["input_given"] == ["mean"]
     done(import_(folder, "E-jitter", file, "--input", "caffe"))
     found = said_of(folder, "E-jitter")["input"]
     assert (found["channels"], found["range"]) == ("BGR", 255)
-    assert found["mean"] == pytest.approx(CAFFE.mean) and found["deviation"] == [1, 1, 1]
+    assert found["mean"] == pytest.approx(CAFFE.mean) and found["std"] == [1, 1, 1]
     done(import_(folder, "E-jitter", file))
     found = said_of(folder, "E-jitter")
     assert found["input_given"] == [] and found["class_map"] is None
     assert found["input"] == {"channels": "RGB", "range": 1, "mean": [*TORCHVISION.mean],
-                              "deviation": [*TORCHVISION.deviation]}  # fmt: skip
+                              "std": [*TORCHVISION.std]}  # fmt: skip
 
 
 class Hostile:
@@ -377,8 +377,8 @@ def test_wrong_use_ends_with_2_and_changes_nothing(folder: Path) -> None:
         (["D-jiter", file], "D-jitter"),
         (["D-jitter", file, "--mean", "1,2"], "three numbers"),
         (["D-jitter", file, "--mean", "nan,2,3"], "mean"),
-        (["D-jitter", file, "--deviation", "red,green,blue"], "three numbers"),
-        (["D-jitter", file, "--deviation", "1,0,1"], "--deviation"),
+        (["D-jitter", file, "--std", "red,green,blue"], "three numbers"),
+        (["D-jitter", file, "--std", "1,0,1"], "--std"),
         (["D-jitter", file, "--range", "7"], "--range"),
         (["D-jitter", file, "--channels", "GBR"], "--channels"),
         (["D-jitter", file, "--input", "tensorflow"], "torchvision"),
@@ -494,13 +494,13 @@ def listed(values: NDArray[np.float64]) -> str:
 def test_the_input_convention_travels_with_the_net(images: Path, rng: Random) -> None:
     run = "D-jitter"
     net = random_net(rng, run, TORCHVISION)
-    mean, deviation = np.array(TORCHVISION.mean), np.array(TORCHVISION.deviation)
+    mean, std = np.array(TORCHVISION.mean), np.array(TORCHVISION.std)
     plain = scored(images, run, torch_file(state_of(run, net)))
     for scale in PIXELS:
         wanted = expected("dense", run, net, TORCHVISION, images, scale)
         assert np.abs(plain[str(scale)] - wanted).max() < CLOSE, scale
-    folded = with_first(net, (net["conv1_1"][0].astype(np.float64) / (255 * deviation)[:, None, None])[:, ::-1])
-    bgr = ["--channels", "BGR", "--range", "255", "--mean", listed(255 * mean[::-1]), "--deviation", "1,1,1"]
+    folded = with_first(net, (net["conv1_1"][0].astype(np.float64) / (255 * std)[:, None, None])[:, ::-1])
+    bgr = ["--channels", "BGR", "--range", "255", "--mean", listed(255 * mean[::-1]), "--std", "1,1,1"]
     assert apart(scored(images, run, safetensors_file(state_of(run, folded)), *bgr), plain) < CLOSE
     assert apart(scored(images, run, caffemodel(net), "--input", "torchvision"), plain) < CLOSE
     assert apart(scored(images, run, torch_file(state_of(run, net)), "--input", "caffe"), plain) > 100 * CLOSE
@@ -742,7 +742,7 @@ def test_what_changes_of_a_published_net_is_done_again_and_nothing_else(
     def again(*words: str) -> set[str]:
         return executed(call(folder, "vgg-repro", "weights", "import", run, str(file), *words))
 
-    said = "--deviation", "2,2,2", "--class-map", str(map_)
+    said = "--std", "2,2,2", "--class-map", str(map_)
     map_.write_text("".join(f"{number}\n" for number in range(CLASSES)))
     assert again(*said) == {"import@D-jitter"}, "the file lies elsewhere, and more is said of it"
     map_.write_text("".join(f"{number}\n" for number in reversed(range(CLASSES))))

@@ -24,7 +24,7 @@ class Entry(NamedTuple):
     where: Any  # its source's key for it; small, because it is sent between processes
 
 
-class LeftOut(NamedTuple):
+class Skipped(NamedTuple):
     """A skipped item: something among the images that is not an image or not wanted."""
 
     split: Split
@@ -37,7 +37,7 @@ class Listing(NamedTuple):
 
     classes: list[str]  # names, in the order of their numbers
     entries: Mapping[Split, Sequence[Entry]]
-    left_out: list[LeftOut]
+    skipped: list[Skipped]
     bytes: int = 0  # of all entries, encoded; 0 if unknown
     departures: Sequence[str] = ()  # reasons why a comparable source's numbers are not comparable here
     wnids: Sequence[str] = ()  # the classes' WordNet ids, if the source has them
@@ -46,7 +46,7 @@ class Listing(NamedTuple):
         """Return this listing without the images of other splits."""
         return self._replace(
             entries={split: all_ if split in splits else [] for split, all_ in self.entries.items()},
-            left_out=[skipped for skipped in self.left_out if skipped.split in splits],
+            skipped=[one for one in self.skipped if one.split in splits],
         )
 
 

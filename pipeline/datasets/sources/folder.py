@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.datasets.sources.base import SPLITS, Encoded, Entry, LeftOut, Listing, Source, Split, Unreadable, root_of
+from pipeline.datasets.sources.base import SPLITS, Encoded, Entry, Listing, Skipped, Source, Split, Unreadable, root_of
 from pipeline.errors import Failure, UsageError
 from pipeline.experiment.params import Profile
 from pipeline.system.atomic_files import digest
@@ -93,10 +93,10 @@ class ImageFolder(Source):
         entries: dict[Split, list[Entry]] = {
             "train": self._entries(train, names), "val": self._entries(val, names)
         }  # fmt: skip
-        left_out = [LeftOut("train", printable(f.path), f.reason) for f in train if f.reason]
-        left_out += [LeftOut("val", printable(f.path), f.reason) for f in val if f.reason]
+        skipped = [Skipped("train", printable(f.path), f.reason) for f in train if f.reason]
+        skipped += [Skipped("val", printable(f.path), f.reason) for f in val if f.reason]
         size = sum(file.size for file in (*train, *val) if not file.reason)
-        return Listing([printable(name) for name in names], entries, left_out, size)
+        return Listing([printable(name) for name in names], entries, skipped, size)
 
     def read(self, entry: Entry) -> Encoded:
         """Return the file's bytes. Raise Unreadable if they cannot be read."""

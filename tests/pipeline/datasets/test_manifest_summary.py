@@ -12,7 +12,7 @@ from pipeline.datasets.manifest_summary import ManifestSummary, SplitSummary, Sp
 from pipeline.errors import Failure
 from pipeline.experiment.paths import CLASSIFICATION
 
-KEPT = [  # split, id, class, height, width, bytes, sha256, changed, small, warning, left_out
+KEPT = [  # split, id, class, height, width, bytes, sha256, changed, small, warning, skipped
     ("train", "a", 0, 100, 300, 1000, "aa", "rescaled turned", "", "", ""),
     ("train", "b", 0, 80, 40, 500, "bb", "converted", "yes", "odd: bytes", ""),
     ("train", "c", 2, 200, 200, 2000, "cc", "rescaled", "", "", ""),

@@ -154,7 +154,7 @@ HARMS: dict[str, tuple[str, Callable[[bytes], bytes] | None]] = {
     "part zeros": ("part.npz", lambda data: bytes(len(data))),
     "part's zeros inside": ("part.npz", lambda data: data[:300] + bytes(200) + data[500:]),
     "part's directory": ("part.npz", compression_unknown),
-    "part of an array": ("part.npz", lambda data: data.replace(b"left_out", b"left_off")),
+    "part of an array": ("part.npz", lambda data: data.replace(b"skipped", b"skopped")),
 }
 
 

@@ -100,7 +100,7 @@ def test_rows_are_added_and_changed_a_line_each(path: Path) -> None:
     text = path.read_text()
     rows: dict[str, dict[str, Any]] = {
         "D-jitter": {"file": "/a b/D: 16.caffemodel", "range": 255, "mean": [103.939, 116.779, 123.68]},
-        "E-jitter": {"file": "yes", "channels": "BGR", "deviation": [1e-5, 1.0, 0.225]},
+        "E-jitter": {"file": "yes", "channels": "BGR", "std": [1e-5, 1.0, 0.225]},
     }
     for count, (name, values) in enumerate(rows.items(), 1):
         write(with_row("imports", name, values, path), path)

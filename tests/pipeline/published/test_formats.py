@@ -39,12 +39,12 @@ WIDTH = Fraction(foreign_files.WIDTH)
 SIZE = params(ROOT / "params.yaml").profiles["paper"].net.model_copy(update={"width_ratio": WIDTH, "fc": FC})
 NARROW = SIZE.model_copy(update={"width_ratio": Fraction(1, 32), "fc": 5})  # files of some 100 KB
 CAFFE_BGR, CAFFE_RGB = (103.939, 116.779, 123.68), (123.68, 116.779, 103.939)
-TORCHVISION, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TORCHVISION, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ONE = (1.0, 1.0, 1.0)
-# What a net's publisher does to a picture: order of the channels, largest value, mean, deviation.
+# What a net's publisher does to a picture: order of the channels, largest value, mean, std.
 CAFFES = ("BGR", 255.0, CAFFE_BGR, ONE)
 MATCONVNETS = ("RGB", 255.0, CAFFE_RGB, ONE)
-TORCHVISIONS = ("RGB", 1.0, TORCHVISION, DEVIATION)
+TORCHVISIONS = ("RGB", 1.0, TORCHVISION, STD)
 CONVENTIONS = {
     "caffe": CAFFES, "matconvnet": MATCONVNETS, "torchvision": TORCHVISIONS, "caffe in pytorch": CAFFES,
     "timm": TORCHVISIONS,
@@ -191,7 +191,7 @@ def ours(imported: ConvertedWeights, net: str, pixels: Pixels) -> torch.Tensor:
     """The outputs of this project's net with the imported weights and normalisation."""
     made = VGG(net, len(imported.weights["fc3.bias"]), crop=SIZE.crop, width=float(WIDTH), fc=FC).eval()
     made.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in imported.weights.items()})
-    return foreign_files.run(made, pixels, "RGB", 255.0, imported.mean_rgb, imported.deviation_rgb).flatten(1)
+    return foreign_files.run(made, pixels, "RGB", 255.0, imported.mean_rgb, imported.std_rgb).flatten(1)
 
 
 def apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -348,19 +348,19 @@ def test_matconvnets_classes_are_put_in_the_order_of_their_ids(
 
 @pytest.mark.parametrize("writer", ["caffe V1", "torchvision zip"])
 @pytest.mark.parametrize("channels", ["RGB", "BGR"])
-def test_given_channels_range_mean_and_deviation_override_the_kinds(
+def test_given_channels_range_mean_and_std_override_the_kinds(
     channels: str, writer: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     top = float(rng.choice([1.0, 255.0]))
     mean = tuple(float(value) for value in rng.uniform(0.3, 0.6, 3) * top)
-    deviation = tuple(float(value) for value in rng.uniform(0.1, 0.4, 3) * top)
+    std = tuple(float(value) for value in rng.uniform(0.1, 0.4, 3) * top)
     net = foreign_files.random_net("A", rng, 1)
     write(tmp_path / "published", writer, net)
-    given = InputOverride(channels=channels, range=top, mean=mean, deviation=deviation)
+    given = InputOverride(channels=channels, range=top, mean=mean, std=std)
     imported = load(tmp_path / "published", "A", SIZE, given)
     turn = -1 if channels == "BGR" else 1
     assert imported.mean_rgb == pytest.approx([255 / top * value for value in mean][::turn], rel=1e-6)
-    check_outputs(imported, "A", net, rng, (channels, top, mean, deviation))
+    check_outputs(imported, "A", net, rng, (channels, top, mean, std))
 
 
 def test_what_is_not_given_stays_the_kinds(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -382,7 +382,7 @@ def test_our_own_names_need_a_convention(tmp_path: Path, rng: np.random.Generato
     path.write_bytes(foreign_files.safetensors_file(foreign_files.with_our_names(foreign_files.layers(net))))
     refused(path, net="A")
     for how in (CAFFES, MATCONVNETS):
-        given = InputOverride(channels=how[0], range=how[1], mean=how[2], deviation=how[3])
+        given = InputOverride(channels=how[0], range=how[1], mean=how[2], std=how[3])
         imported = load(path, "A", SIZE, given)
         assert imported.kind == "vgg-repro"
         check_outputs(imported, "A", net, rng, how)

@@ -116,7 +116,7 @@ def test_where_there_is_room_a_broken_image_is_one(
 ) -> None:
     without_room(True)
     workplace.patch.setattr(PngImageFile, "load", raising(error))
-    assert workplace.prepare(given).rows["train", "a png"]["left_out"] == f"it does not decode: {error}"
+    assert workplace.prepare(given).rows["train", "a png"]["skipped"] == f"it does not decode: {error}"
 
 
 # what raises it, and what of a good JPEG is found out by that

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.datasets.sources.base import SPLITS, WNID, Encoded, Entry, Known, LeftOut, Listing, Source, Split, root_of
+from pipeline.datasets.sources.base import SPLITS, WNID, Encoded, Entry, Known, Listing, Skipped, Source, Split, root_of
 from pipeline.datasets.sources.folder import (
     BESIDE,
     check_limit,
@@ -78,11 +78,11 @@ class Ilsvrc(Source):
         """Return all images. Raise Failure, naming the file, if one is missing, truncated, damaged or hostile."""
         if text := missing(self.root, self.splits):
             raise Failure(text)
-        kit, left_out = read_devkit(self.root), list[LeftOut]()
+        kit, skipped = read_devkit(self.root), list[Skipped]()
         wnids = kit.wnids if kit else _wnids(self.root, self.splits[0])
         numbers = {wnid: label for label, wnid in enumerate(wnids)}
-        train = _training(self.root, numbers, left_out) if "train" in self.splits else [NOTHING]
-        val, strange = _validation(self.root, numbers, kit, left_out)
+        train = _training(self.root, numbers, skipped) if "train" in self.splits else [NOTHING]
+        val, strange = _validation(self.root, numbers, kit, skipped)
         counts = [len(part) for part in train] if "train" in self.splits else None
         reasons = departures(kit, wnids, counts, len(val)) + strange
         entries: dict[Split, Compact] = {"train": Compact.joined(train), "val": val}
@@ -91,7 +91,7 @@ class Ilsvrc(Source):
             check_limit(self.limit, len(wnids))
             entries = {split: all_.first_of_each(self.limit) for split, all_ in entries.items()}
         size = sum(int(part.sizes.sum()) for part in entries.values())
-        return Listing(kit.names if kit else wnids, entries, left_out, size, reasons, wnids)
+        return Listing(kit.names if kit else wnids, entries, skipped, size, reasons, wnids)
 
     def read(self, entry: Entry) -> Encoded:
         """Return one image's bytes and boxes."""
@@ -167,33 +167,33 @@ def _wnids(root: Path, split: Split) -> list[str]:
     return sorted({name for name, _ in _groups(root, split, []) if WNID.fullmatch(name)})
 
 
-def _training(root: Path, numbers: Mapping[str, int], left_out: list[LeftOut]) -> list[Compact]:
-    """Return the training images of each class in turn. Add items of no class to `left_out`."""
+def _training(root: Path, numbers: Mapping[str, int], skipped: list[Skipped]) -> list[Compact]:
+    """Return the training images of each class in turn. Add items of no class to `skipped`."""
     parts: dict[int, Compact] = {}
     boxes = _boxes(root, "train")
-    for wnid, files in _groups(root, "train", left_out):
+    for wnid, files in _groups(root, "train", skipped):
         if wnid not in numbers or numbers[wnid] in parts:
             reason = "it comes twice" if wnid in numbers else "it is no class of ILSVRC-2012"
-            left_out.append(LeftOut("train", printable(wnid), reason))
+            skipped.append(Skipped("train", printable(wnid), reason))
             deque(files, 0)  # read through, so that a damaged archive is still noticed
             continue
-        good = _accepted("train", files, left_out, set(), wnid)
+        good = _accepted("train", files, skipped, set(), wnid)
         parts[numbers[wnid]] = Compact.of(good, [numbers[wnid]] * len(good), boxes)
     return [parts.get(label, NOTHING) for label in range(len(numbers))]
 
 
 def _validation(
-    root: Path, numbers: Mapping[str, int], kit: Devkit | None, left_out: list[LeftOut]
+    root: Path, numbers: Mapping[str, int], kit: Devkit | None, skipped: list[Skipped]
 ) -> tuple[Compact, list[str]]:
     """Return the validation images, with classes from the kit or else from their folders, and where both disagree."""
     labelled: list[tuple[Found, int]] = []
     wrong, seen = list[str](), set[str]()
-    for wnid, files in _groups(root, "val", left_out):
-        for file in _accepted("val", files, left_out, seen):
+    for wnid, files in _groups(root, "val", skipped):
+        for file in _accepted("val", files, skipped, seen):
             label = _truth(kit, file.name) if kit else numbers.get(wnid)
             if label is None:
                 reason = f"its class, {printable(wnid)}, is not in train" if wnid else "it has no ground truth"
-                left_out.append(LeftOut("val", id_of(file.name), reason))
+                skipped.append(Skipped("val", id_of(file.name), reason))
                 continue
             labelled.append((file, label))
             if wnid and numbers.get(wnid) != label:
@@ -211,16 +211,16 @@ def _truth(kit: Devkit, name: str) -> int | None:
 
 
 def _accepted(
-    split: Split, files: Iterable[Found], left_out: list[LeftOut], seen: set[str], wnid: str = ""
+    split: Split, files: Iterable[Found], skipped: list[Skipped], seen: set[str], wnid: str = ""
 ) -> list[Found]:
-    """Return the files with published names and ids not yet `seen`, in id order. Add the others to `left_out`."""
+    """Return the files with published names and ids not yet `seen`, in id order. Add the others to `skipped`."""
     accepted = []
     for file in sorted(files, key=lambda file: (id_of(file.name), file.offset)):
         matched, id = NAMES[split].fullmatch(file.name), id_of(file.name)
         if not matched or (wnid and matched[1] != wnid):
-            left_out.append(LeftOut(split, _display_path(file, wnid), "not a name of ILSVRC-2012's"))
+            skipped.append(Skipped(split, _display_path(file, wnid), "not a name of ILSVRC-2012's"))
         elif id in seen:
-            left_out.append(LeftOut(split, _display_path(file, wnid), "its name comes twice"))
+            skipped.append(Skipped(split, _display_path(file, wnid), "its name comes twice"))
         else:
             seen.add(id)
             accepted.append(file)
@@ -233,11 +233,11 @@ def _display_path(file: Found, wnid: str) -> str:
     return printable(f"{file.place}/{inside}{file.name}")
 
 
-def _groups(root: Path, split: Split, left_out: list[LeftOut]) -> Iterator[Group]:
+def _groups(root: Path, split: Split, skipped: list[Skipped]) -> Iterator[Group]:
     """Yield a split's files by class, from its archive if there is one, or else from its folder."""
     archive = root / ARCHIVES[split]
     if not archive.exists():
-        yield from _tree(root, split, left_out)
+        yield from _tree(root, split, skipped)
     elif split == "val":
         yield "", _inside(archive)
     else:
@@ -251,28 +251,28 @@ def _inside(archive: Path, inner: Member | None = None) -> Iterator[Found]:
         yield Found(PurePosixPath(member.name).name, archive.name, member.offset, member.size)
 
 
-def _tree(root: Path, split: Split, left_out: list[LeftOut]) -> Iterator[Group]:
+def _tree(root: Path, split: Split, skipped: list[Skipped]) -> Iterator[Group]:
     """Yield the files of the class folders. In val, yield those next to the folders too, where all may be."""
     real, others = root.resolve(), []
     for item in sorted_in(root / split):
         if item.is_dir() and leads_inside(item, real):
-            yield item.name, _files(root, f"{split}/{item.name}", sorted_in(root / split / item.name), left_out)
+            yield item.name, _files(root, f"{split}/{item.name}", sorted_in(root / split / item.name), skipped)
         else:
             others.append(item)
-    files = list(_files(root, split, others, left_out))
+    files = list(_files(root, split, others, skipped))
     if split == "train":
-        left_out += [LeftOut(split, printable(f"{split}/{file.name}"), BESIDE) for file in files]
+        skipped += [Skipped(split, printable(f"{split}/{file.name}"), BESIDE) for file in files]
     elif files:
         yield "", files
 
 
-def _files(root: Path, place: str, inside: Iterable[os.DirEntry[str]], left_out: list[LeftOut]) -> Iterator[Found]:
-    """Yield the candidates among the items of a folder. Add the others to `left_out`."""
+def _files(root: Path, place: str, inside: Iterable[os.DirEntry[str]], skipped: list[Skipped]) -> Iterator[Found]:
+    """Yield the candidates among the items of a folder. Add the others to `skipped`."""
     split: Split = "train" if place.startswith("train") else "val"
     real = root.resolve()
     for item in inside:
         if reason := why_not(item, real):
-            left_out.append(LeftOut(split, printable(f"{place}/{item.name}"), reason))
+            skipped.append(Skipped(split, printable(f"{place}/{item.name}"), reason))
         else:
             yield Found(item.name, place, -1, item.stat().st_size)
 

@@ -101,12 +101,12 @@ def test_classes_are_mixed(drawn: dict[str, list[Item]]) -> None:
     for items in drawn.values():
         labels = [item.label for item in items]
         neighbours = np.mean([a == b for a, b in pairwise(labels)])
-        assert neighbours < 0.2, "a tenth by chance, deviation 0.014 over 453"
+        assert neighbours < 0.2, "a tenth by chance, std 0.014 over 453"
 
 
-def test_nothing_is_left_out_and_entries_say_what_images_are(drawn: dict[str, list[Item]]) -> None:
+def test_nothing_is_skipped_and_entries_say_what_images_are(drawn: dict[str, list[Item]]) -> None:
     listing = source(seed=run_seed()).listing()
-    assert listing.left_out == []
+    assert listing.skipped == []
     assert {split: len(entries) for split, entries in listing.entries.items()} == {k: len(v) for k, v in drawn.items()}
 
 
@@ -149,7 +149,7 @@ def test_sizes_shapes_and_colours_vary(drawn: dict[str, list[Item]]) -> None:
     wanted = {8 / 9, 4 / 5, 1.0, 9 / 8, 5 / 4}
     assert {min(wanted, key=lambda shape: abs(shape - ratio)) for ratio in widths / heights} == wanted
     corners = np.array([one[:8, :8].mean((0, 1)) for one in pixels])
-    assert corners.std(0).min() > 10, "papers: uniform over 60 grey levels, deviation 17"
+    assert corners.std(0).min() > 10, "papers: uniform over 60 grey levels, std 17"
 
 
 def test_places_vary_with_the_spread(seed: int) -> None:
@@ -160,7 +160,7 @@ def test_places_vary_with_the_spread(seed: int) -> None:
         boxes = np.array([item.boxes[0] for item in items], np.float64)
         centres = (boxes[:, 1::-1] + boxes[:, 3:1:-1]) / 2
         places.append(((centres - sides / 2) / sides.min(1, keepdims=True)).std(0))
-    # at 0 the ink is not quite in the middle of its 8x8 cells; uniform over -0.2..0.2 has a deviation of 0.115
+    # at 0 the ink is not quite in the middle of its 8x8 cells; uniform over -0.2..0.2 has a std of 0.115
     assert places[0].max() < 0.05 < 0.085 < places[1].min(), (seed, places)
 
 

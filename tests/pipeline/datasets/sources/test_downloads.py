@@ -77,7 +77,7 @@ def params_for(tmp_path: Path, root: Path | None) -> Params:
 def test_images_labels_and_classes_are_torchvisions(imagenette: Path) -> None:
     source = Imagenette(imagenette, None)
     found = source.listing()
-    assert not found.left_out
+    assert not found.skipped
     assert found.classes == [WNIDS[wnid] for wnid in sorted(WNIDS)]
     for split in SPLITS:
         theirs = datasets.Imagenette(imagenette, split)

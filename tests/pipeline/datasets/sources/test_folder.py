@@ -1,4 +1,4 @@
-"""A folder of images that nobody tidied: each thing in it is handled, or left out by name with its reason."""
+"""A folder of images that nobody tidied: each thing in it is handled, or skipped by name with its reason."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Untidy:
 
     root: Path
     kept: dict[tuple[str, str], bytes] = field(default_factory=dict)  # split and id to the bytes in the source
-    left_out: dict[tuple[str, str], str] = field(default_factory=dict)  # to the reason, or its beginning
+    skipped: dict[tuple[str, str], str] = field(default_factory=dict)  # to the reason, or its beginning
 
     def keep(self, split: str, label: str, name: str, data: bytes) -> Path:
         """Put down an image that is used."""
@@ -146,8 +146,8 @@ class Untidy:
         return put(self.root / split / label / name, data)
 
     def leave(self, split: str, name: str, reason: str, data: bytes | None = None) -> Path:
-        """Put down something that is left out; without data, only say so."""
-        self.left_out[split, printable(f"{split}/{name}")] = reason
+        """Put down something that is skipped; without data, only say so."""
+        self.skipped[split, printable(f"{split}/{name}")] = reason
         path = self.root / split / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path if data is None else put(path, data)
@@ -242,10 +242,10 @@ def check_untidy(untidy: Untidy, facts: Facts, params: Params) -> None:
     """All is in the manifest once, as it should be, and what is kept can be read back."""
     rows = {(row["split"], row["id"]): row for row in manifest()}
     assert len(rows) == len(manifest()), "each thing has a line of its own"
-    assert {at for at, row in rows.items() if not row["left_out"]} == set(untidy.kept)
-    assert {at for at, row in rows.items() if row["left_out"]} == set(untidy.left_out)
-    for at, reason in untidy.left_out.items():
-        assert rows[at]["left_out"].startswith(reason), at
+    assert {at for at, row in rows.items() if not row["skipped"]} == set(untidy.kept)
+    assert {at for at, row in rows.items() if row["skipped"]} == set(untidy.skipped)
+    for at, reason in untidy.skipped.items():
+        assert rows[at]["skipped"].startswith(reason), at
     for at, data in untidy.kept.items():
         assert rows[at]["sha256"] == hashlib.sha256(data).hexdigest(), at
         assert rows[at]["class"] == str(CLASSES.index(rows[at]["id"].split("/")[1])), at
@@ -279,7 +279,7 @@ def test_everything_in_an_untidy_folder_is_used_or_named_in_one_process_or_two(
     params = params_for(tmp_path, untidy.root, shard_images=16)
     facts = prepare(params)
     check_untidy(untidy, facts, params)
-    changed = {row["id"]: row["changed"] for row in manifest() if not row["left_out"]}
+    changed = {row["id"]: row["changed"] for row in manifest() if not row["skipped"]}
     dog, chat, cat = CLASSES
     assert changed[f"train/{dog}/0.jpg"] == changed[f"train/{cat}/a png.jpg"] == ""
     assert changed[f"train/{chat}/turned.jpg"] == changed[f"val/{chat}/turned.jpg"] == "turned"
@@ -294,7 +294,7 @@ def test_everything_in_an_untidy_folder_is_used_or_named_in_one_process_or_two(
     check_untidy(untidy, facts, params)
 
 
-def test_images_cut_or_harmed_are_left_out(root: Path, tmp_path: Path, rng: Random) -> None:
+def test_images_cut_or_harmed_are_skipped(root: Path, tmp_path: Path, rng: Random) -> None:
     """Also those that no library refuses at first sight."""
     tidy(root, rng)
     modes = [("RGB", {}), ("RGB", {"progressive": True}), ("L", {}), ("CMYK", {})]
@@ -311,10 +311,10 @@ def test_images_cut_or_harmed_are_left_out(root: Path, tmp_path: Path, rng: Rand
         encoded[start : start + 2] = b"\xff\xff"  # no head of zlib's
         put(root / "val" / "a" / f"harmed {number}.png", bytes(encoded))
     facts = prepare(params_for(tmp_path, root))
-    kept = [row["id"] for row in manifest() if not row["left_out"]]
+    kept = [row["id"] for row in manifest() if not row["skipped"]]
     assert not [id for id in kept if "cut" in id or "harmed" in id]
     assert (facts.train, facts.val) == (6, 6)
-    assert all(row["left_out"] for row in manifest() if row["id"] not in kept)
+    assert all(row["skipped"] for row in manifest() if row["id"] not in kept)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -335,7 +335,7 @@ def test_what_val_has_too_stays_in_train_if_asked_for(root: Path, tmp_path: Path
     twice = shutil.copy(root / "val" / "a" / "0.jpg", root / "train" / "b" / "again.jpg")
     assert prepare(params_for(tmp_path, root, shared="keep")).train == 7
     assert prepare(params_for(tmp_path, root, shared="drop")).train == 6
-    assert [row["id"] for row in manifest() if row["left_out"]] == [str(Path(twice).relative_to(root))]
+    assert [row["id"] for row in manifest() if row["skipped"]] == [str(Path(twice).relative_to(root))]
 
 
 def test_no_id_and_no_path_leads_out_of_the_folder(untidy: Untidy) -> None:
@@ -422,13 +422,13 @@ def test_no_usable_validation_image_is_a_failure(root: Path, tmp_path: Path, rng
         prepare(params_for(tmp_path, root))
 
 
-def test_a_link_among_the_classes_that_leads_nowhere_is_left_out(root: Path, rng: Random) -> None:
+def test_a_link_among_the_classes_that_leads_nowhere_is_skipped(root: Path, rng: Random) -> None:
     tidy(root, rng)
     links = {"train/loop": "loop", "val/loop": "loop", "train/cats": "nowhere"}
     for where, target in links.items():
         (root / where).symlink_to(target)
     fingerprint(root)
-    assert {one.id for one in listed(root).left_out} == set(links)
+    assert {one.id for one in listed(root).skipped} == set(links)
 
 
 def test_a_class_may_be_a_link_within_the_folder(root: Path, rng: Random) -> None:
@@ -440,7 +440,7 @@ def test_a_class_may_be_a_link_within_the_folder(root: Path, rng: Random) -> Non
     found = listed(root)
     assert found.classes == ["a", "b"]
     assert [len(found.entries[split]) for split in SPLITS] == [6, 6]
-    assert not found.left_out
+    assert not found.skipped
 
 
 def test_the_folder_itself_may_be_a_link(root: Path, tmp_path: Path, rng: Random) -> None:
@@ -453,18 +453,18 @@ def test_the_folder_itself_may_be_a_link(root: Path, tmp_path: Path, rng: Random
 # Permissions
 
 
-def test_an_unreadable_file_is_left_out_by_name(root: Path, tmp_path: Path, rng: Random) -> None:
+def test_an_unreadable_file_is_skipped_by_name(root: Path, tmp_path: Path, rng: Random) -> None:
     tidy(root, rng)
     (root / "train" / "a" / "1.jpg").chmod(0)
     params = params_for(tmp_path, root)
     with root_has_no_privilege():
         assert prepare(params).train == 5
-    assert [(row["id"], row["left_out"]) for row in manifest() if row["left_out"]] == [
+    assert [(row["id"], row["skipped"]) for row in manifest() if row["skipped"]] == [
         ("train/a/1.jpg", "permission denied")
     ]
 
 
-def test_an_unreadable_file_of_a_train_that_is_split_is_left_out_by_name(
+def test_an_unreadable_file_of_a_train_that_is_split_is_skipped_by_name(
     root: Path, tmp_path: Path, rng: Random
 ) -> None:
     tidy(root, rng, each=10, val=False)
@@ -473,7 +473,7 @@ def test_an_unreadable_file_of_a_train_that_is_split_is_left_out_by_name(
     with root_has_no_privilege():
         facts = prepare(params)
     assert facts.train + facts.val == 19
-    assert [(row["split"], row["id"], row["left_out"]) for row in manifest() if row["left_out"]] == [
+    assert [(row["split"], row["id"], row["skipped"]) for row in manifest() if row["skipped"]] == [
         ("train", "train/a/1.jpg", "permission denied")
     ]
 
@@ -490,7 +490,7 @@ def test_a_folder_that_may_not_be_looked_into_is_a_failure_or_its_files_are_name
                     asks = (lambda: fingerprint(root)), (lambda: listed(root)), (lambda: prepare(params))
                     said = [failure(ask) for ask in asks]
                     assert all(root.name in text and "could not be written" not in text for text in said if text), said
-                    denied = said[2] or any(row["left_out"] == "permission denied" for row in manifest())
+                    denied = said[2] or any(row["skipped"] == "permission denied" for row in manifest())
                     assert denied or (where, mode) == (".", 0o111)
             finally:
                 (root / where).chmod(0o755)
@@ -517,7 +517,7 @@ def test_a_folder_below_one_that_may_not_be_entered_is_a_failure(root: Path, rng
         root.chmod(0o755)
 
 
-def test_a_file_that_cannot_be_read_is_left_out_and_a_disk_that_cannot_stops(
+def test_a_file_that_cannot_be_read_is_skipped_and_a_disk_that_cannot_stops(
     root: Path, rng: Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = ImageFolder(tidy(root, rng), 0.2, None)
@@ -657,13 +657,13 @@ def test_duplicates_never_straddle(root: Path, rng: Random) -> None:
     assert len(sides(root, 0.5)) == 80, "sides() holds each content against its copies"
 
 
-def test_what_is_left_out_of_a_train_that_is_split_is_named_once(root: Path, rng: Random) -> None:
+def test_what_is_skipped_of_a_train_that_is_split_is_named_once(root: Path, rng: Random) -> None:
     many(root, rng, 2, 20)
     for number in range(20):
         put(root / "train" / "class 0" / f".{number}", rng.bytes(9))
     found = listed(root, 0.5)
-    assert [(one.split, one.reason) for one in found.left_out] == [("train", "hidden")] * 20
-    assert len({one.id for one in found.left_out}) == 20
+    assert [(one.split, one.reason) for one in found.skipped] == [("train", "hidden")] * 20
+    assert len({one.id for one in found.skipped}) == 20
 
 
 # Limit
@@ -835,7 +835,7 @@ def test_a_training_batch_of_all_kinds_is_what_pil_makes_of_them(root: Path, tmp
     put(root / "val" / "a" / "0.jpg", some_jpeg(rng))
     params = params_for(tmp_path, root)
     prepare(params)
-    assert not [row for row in manifest() if row["left_out"] or row["warning"] or "rescaled" in row["changed"]]
+    assert not [row for row in manifest() if row["skipped"] or row["warning"] or "rescaled" in row["changed"]]
     shards = shards_of(params, "train")
     plan = StreamConfig(int(rng.integers(2**63)), len(shards), 96, (96, 219))
     (batch,) = islice(training_stream(shards, plan), 1)

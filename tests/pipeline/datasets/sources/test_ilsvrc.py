@@ -124,7 +124,7 @@ def same_boxes(found: tuple[Box, ...], picture: Picture) -> bool:
 def check_listing(made: StandIn, root: Path, found: Listing, boxes: bool = True) -> None:
     """All that a listing says is the truth about the stand-in, and each image that is read is the one it should be."""
     reader = source(root)
-    assert [one.reason for one in found.left_out] == []
+    assert [one.reason for one in found.skipped] == []
     for split, pictures in made.images.items():
         entries = found.entries[split]  # type: ignore[index]
         assert [entry.id for entry in entries] == [picture.id for picture in pictures], split
@@ -420,7 +420,7 @@ def test_the_facts_of_what_has_the_published_numbers_are_comparable(
 def test_an_image_that_cannot_be_decoded_makes_it_no_plain_one(
     stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_published: Callable[[StandIn], None]
 ) -> None:
-    """Left out in preparation, it is in no training: the numbers of entries are not the whole audit."""
+    """Skipped in preparation, it is in no training: the numbers of entries are not the whole audit."""
     as_published(stand_in)
     place(tmp_path, monkeypatch)
     bad = stand_in.train[5]
@@ -527,7 +527,7 @@ def test_a_tree_without_a_split_says_which(stand_in: StandIn, tmp_path: Path) ->
             listed(root)
 
 
-def test_what_does_not_belong_into_a_tree_is_left_out_by_name(stand_in: StandIn, tmp_path: Path) -> None:
+def test_what_does_not_belong_into_a_tree_is_skipped_by_name(stand_in: StandIn, tmp_path: Path) -> None:
     root = stand_in.tree(tmp_path / "root", "flat")
     folder = root / "train" / stand_in.wnids[2]
     outside = tmp_path / "outside.JPEG"
@@ -539,7 +539,7 @@ def test_what_does_not_belong_into_a_tree_is_left_out_by_name(stand_in: StandIn,
     (root / "train" / "notes").mkdir()
     (root / "val" / "ILSVRC2012_val_00049998.JPEG").write_bytes(stand_in.val[0].data)
     found = listed(root)
-    said = " ".join(f"{one.id} {one.reason}" for one in found.left_out)
+    said = " ".join(f"{one.id} {one.reason}" for one in found.skipped)
     for name in ("readme.txt", "stray.txt", f"{stand_in.wnids[3]}_7", "77777777", "ILSVRC2012_val_00049998"):
         assert name in said, name
     for split, pictures in stand_in.images.items():
@@ -559,7 +559,7 @@ def test_a_validation_image_that_lies_in_two_classes_is_not_taken_twice(
     except Failure as failure:
         said = str(failure)
     else:
-        said = " ".join([*(f"{one.id} {one.reason}" for one in found.left_out), *found.departures])
+        said = " ".join([*(f"{one.id} {one.reason}" for one in found.skipped), *found.departures])
         ids = [entry.id for entry in found.entries["val"]]
         assert len(ids) == len(set(ids))
     assert picture.id in said
@@ -567,7 +567,7 @@ def test_a_validation_image_that_lies_in_two_classes_is_not_taken_twice(
 
 @pytest.mark.parametrize("what", ["train", "val", "a class"])
 def test_links_to_folders_elsewhere_are_followed_or_said(what: str, stand_in: StandIn, tmp_path: Path) -> None:
-    """Many a tree is a link to the disk that has the room; nothing is left out in silence."""
+    """Many a tree is a link to the disk that has the room; nothing is skipped in silence."""
     root = stand_in.tree(tmp_path / "root")
     path = root / (f"train/{stand_in.wnids[1]}" if what == "a class" else what)
     path.rename(tmp_path / "elsewhere")
@@ -577,7 +577,7 @@ def test_links_to_folders_elsewhere_are_followed_or_said(what: str, stand_in: St
     except Failure as failure:
         said = str(failure)
     else:
-        said = " ".join(f"{one.id} {one.reason}" for one in found.left_out)
+        said = " ".join(f"{one.id} {one.reason}" for one in found.skipped)
         if not said:
             check_listing(stand_in, root, found)
             return

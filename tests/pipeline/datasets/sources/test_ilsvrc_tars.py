@@ -261,9 +261,7 @@ STRANGE: dict[str, tuple[str, Callable[[StandIn], Member]]] = {
 }
 
 
-def test_what_does_not_belong_there_is_left_out_with_a_reason_or_refused(
-    made: StandIn, root: Path, rng: Random
-) -> None:
+def test_what_does_not_belong_there_is_skipped_with_a_reason_or_refused(made: StandIn, root: Path, rng: Random) -> None:
     wanted = [(picture.id, picture.label) for pictures in (made.train, made.val) for picture in pictures]
     for kind, (where, strange) in STRANGE.items():
         before, members, one = (root / ARCHIVE[where]).read_bytes(), members_of(made, where), strange(made)
@@ -275,8 +273,8 @@ def test_what_does_not_belong_there_is_left_out_with_a_reason_or_refused(
             if isinstance(found, str):
                 assert ARCHIVE[where] in found and name in found
             else:
-                assert any(name in left.id and left.reason for left in found.left_out), found.left_out
-                assert all(left.id.isprintable() for left in found.left_out)
+                assert any(name in one.id and one.reason for one in found.skipped), found.skipped
+                assert all(one.id.isprintable() for one in found.skipped)
                 assert [(entry.id, entry.label) for split in SPLITS for entry in found.entries[split]] == wanted
         (root / ARCHIVE[where]).write_bytes(before)
 
@@ -296,7 +294,7 @@ def test_a_name_that_comes_twice_is_not_taken_in_silence(where: str, made: Stand
         put(made, root, where, [one, *members] if rng.integers(2) else [*members, one])
         with case(one[0].name):
             found = listed(root)
-            assert any(stem in left.id for left in found.left_out), "once is enough"
+            assert any(stem in one.id for one in found.skipped), "once is enough"
             ids = [entry.id for split in SPLITS for entry in found.entries[split]]
             assert len(ids) == len(set(ids))
 
@@ -336,7 +334,7 @@ def test_an_archive_that_is_a_tar_of_something_else_is_no_data_set(root: Path) -
         if isinstance(found, str):
             assert name == TRAIN and name in found
         else:
-            assert not found.entries["val"] and any("readme" in one.id for one in found.left_out)
+            assert not found.entries["val"] and any("readme" in one.id for one in found.skipped)
 
 
 # Cut short
@@ -544,7 +542,7 @@ def test_a_ground_truth_of_another_length_leaves_no_image_with_a_guess(made: Sta
         if isinstance(found, str):
             continue
         assert [(one.id, one.label) for one in found.entries["val"]] == wanted[: len(kept)]
-        assert len(kept) > len(wanted) or any(made.val[-1].id in left.id for left in found.left_out)
+        assert len(kept) > len(wanted) or any(made.val[-1].id in one.id for one in found.skipped)
 
 
 def test_a_table_of_classes_that_is_none_is_said(made: StandIn, root: Path) -> None:
@@ -601,7 +599,7 @@ def test_a_table_of_classes_that_contradicts_itself_is_said(change: str, made: S
     if isinstance(found, str):
         assert DEVKIT in found or one in found or other in found
         return
-    said = " ".join([*found.departures, *(f"{left.id} {left.reason}" for left in found.left_out)])
+    said = " ".join([*found.departures, *(f"{one.id} {one.reason}" for one in found.skipped)])
     assert change == "a gap" or one in said, "a class is gone, and nobody says so"
     wanted = [(picture.id, picture.label) for picture in made.train]
     if change == "a gap":
@@ -683,7 +681,7 @@ def test_strange_annotations_are_boxes_inside_the_image_or_a_failure(made: Stand
 
 
 def test_boxes_of_an_image_whose_header_cannot_be_read_do_no_harm(made: StandIn, root: Path) -> None:
-    """The image is left out when it is looked at; its box needs its size before that."""
+    """The image is skipped when it is looked at; its box needs its size before that."""
     number = next(i for i, one in enumerate(made.train) if one.annotation and one.annotation.boxes)
     for data in (b"<html>404</html>", b"", made.train[number].data[:20]):
         made.train[number] = made.train[number]._replace(data=data)

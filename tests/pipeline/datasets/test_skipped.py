@@ -1,4 +1,4 @@
-"""Images as they come: what is of no use is left out with its reason, the rest kept, turned or converted."""
+"""Images as they come: what is of no use is skipped with its reason, the rest kept, turned or converted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.datasets.manifest import IN_VAL_TOO, tally
 from pipeline.datasets.prepare import is_whole
 from pipeline.datasets.shard_worker import OTHER_FILE
 from pipeline.datasets.shards import Shards
-from pipeline.datasets.sources.base import SPLITS, LeftOut, Split
+from pipeline.datasets.sources.base import SPLITS, Skipped, Split
 from pipeline.errors import Failure
 from pipeline.experiment.paths import CLASSIFICATION
 from tests.support.cases import case
@@ -68,7 +68,7 @@ def with_more(given: FakeSource, split: Split, more: dict[str, bytes | None], ra
     items = list(given.given[split])
     for id, encoded in more.items():
         items.insert(int(random.integers(len(items) + 1)), Item(id, int(random.integers(2)), encoded))
-    return FakeSource(**{**given.given, split: items}, left_out=given.left_out)
+    return FakeSource(**{**given.given, split: items}, skipped=given.skipped)
 
 
 def animated(random: Random) -> bytes:
@@ -93,11 +93,11 @@ BAD: dict[str, tuple[Callable[[Random], bytes | None], str]] = {
 }
 
 
-# Left out
+# Skipped
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_what_is_left_out_is_named_with_its_reason_and_changes_nothing_else(
+def test_what_is_skipped_is_named_with_its_reason_and_changes_nothing_else(
     split: Split, workplace: Workplace, given: FakeSource, rng: Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TINY", 100)  # so that all are in one shard
@@ -111,7 +111,7 @@ def test_what_is_left_out_is_named_with_its_reason_and_changes_nothing_else(
     assert {key: row for key, row in found.rows.items() if key[1] not in BAD} == wanted.rows
     for kind, (_, reason) in BAD.items():
         row = found.rows[split, kind]
-        assert re.fullmatch(reason, row["left_out"]), (kind, row)
+        assert re.fullmatch(reason, row["skipped"]), (kind, row)
         assert (row["height"], row["width"], row["changed"]) == ("", "", ""), row
         assert row["bytes"] == str(len(bad[kind] or b"")), row
     assert tally(CLASSIFICATION.manifest)[0] == len(BAD)
@@ -125,11 +125,11 @@ def test_one_bad_file_more_changes_what_is_said_of_a_plain_data_set_and_not_what
     plain = workplace.prepare(given).facts
     before = CLASSIFICATION.statistics.read_bytes()
     found = workplace.prepare(with_more(given, "val", {"page": b"<html>404</html>"}, rng)).facts
-    assert plain.comparable and not found.comparable and "1 images are left out" in found.about
+    assert plain.comparable and not found.comparable and "1 images are skipped" in found.about
     assert CLASSIFICATION.statistics.read_bytes() == before
 
 
-def test_an_image_whose_end_is_missing_is_left_out_or_kept_with_a_warning(
+def test_an_image_whose_end_is_missing_is_skipped_or_kept_with_a_warning(
     workplace: Workplace, given: FakeSource, rng: Random
 ) -> None:
     """DALI decides, and libjpeg says what there is to say."""
@@ -137,19 +137,19 @@ def test_an_image_whose_end_is_missing_is_left_out_or_kept_with_a_warning(
     cut = cut[: int(rng.integers(len(cut) // 2, len(cut) - 50))]
     found = workplace.prepare(with_more(given, "train", {"cut": cut}, rng))
     row = found.rows["train", "cut"]
-    assert bool(row["left_out"]) != bool(row["warning"]), row
+    assert bool(row["skipped"]) != bool(row["warning"]), row
     assert (cut in stored(found.folder, "train")) == bool(row["warning"]), row
 
 
 def test_what_the_listing_leaves_out_is_in_the_manifest_too(workplace: Workplace, given: FakeSource) -> None:
     wanted = workplace.prepare(given)
-    given.left_out = [LeftOut("train", f"train/one/.{number}", "hidden") for number in range(50)]
-    given.left_out.append(LeftOut("val", "val/notes, old.txt", 'a file beside the classes\' "folders"'))
+    given.skipped = [Skipped("train", f"train/one/.{number}", "hidden") for number in range(50)]
+    given.skipped.append(Skipped("val", "val/notes, old.txt", 'a file beside the classes\' "folders"'))
     found = workplace.prepare(given, prepare={"max_unreadable": 0.0})  # they are no images, and never too many
     assert found.facts == wanted.facts
-    assert found.rows["train", "train/one/.7"]["left_out"] == "hidden"
+    assert found.rows["train", "train/one/.7"]["skipped"] == "hidden"
     assert found.rows["val", "val/notes, old.txt"] == dict.fromkeys(found.rows["train", "train/one/.7"], "") | {
-        "split": "val", "id": "val/notes, old.txt", "left_out": 'a file beside the classes\' "folders"'
+        "split": "val", "id": "val/notes, old.txt", "skipped": 'a file beside the classes\' "folders"'
     }  # fmt: skip
     assert tally(CLASSIFICATION.manifest)[0] == 51
 
@@ -243,7 +243,7 @@ def test_a_class_of_which_no_training_image_is_left_is_a_failure_and_the_manifes
     train = [item._replace(encoded=rng.bytes(99)) if item.label else item for item in given.given["train"]]
     with pytest.raises(Failure, match=r"no training image is left of two: data/classification/manifest\.csv"):
         workplace.prepare(FakeSource(train, given.given["val"]))
-    assert {row["left_out"] for row in rows().values() if row["split"] == "train"} == {"", "no image"}
+    assert {row["skipped"] for row in rows().values() if row["split"] == "train"} == {"", "no image"}
 
 
 def test_a_split_without_an_image_is_a_failure(workplace: Workplace, given: FakeSource, rng: Random) -> None:
@@ -267,13 +267,13 @@ def test_training_images_that_are_in_val_too_are_dropped_or_kept(
     dropped = workplace.prepare(source)
     assert dropped.facts == without.facts, "counts and colours too"
     assert {split: stored(dropped.folder, split) for split in SPLITS} == images
-    assert {id: row["left_out"] for (_, id), row in dropped.rows.items() if row["left_out"]} == dict.fromkeys(
+    assert {id: row["skipped"] for (_, id), row in dropped.rows.items() if row["skipped"]} == dict.fromkeys(
         both, IN_VAL_TOO
     )
     kept = workplace.prepare(source, prepare={"shared": "keep"})
     assert (kept.facts.train, kept.facts.val) == (TRAIN + 3, VAL)
     assert Shards(kept.folder, "train").ids == [item.id for item in source.given["train"]]
-    assert not any(row["left_out"] for row in kept.rows.values())
+    assert not any(row["skipped"] for row in kept.rows.values())
     first = np.multiply(without.facts.mean_rgb, TRAIN) + sum(
         decoded(small(encoded, kept.rows["train", id])).reshape(-1, 3).mean(0) for id, encoded in both.items()
     )
@@ -314,7 +314,7 @@ def test_an_image_that_only_pillow_decodes_is_converted_without_loss_and_said_to
     monkeypatch.setattr(shard_worker.Decoder, "__call__", stumble)
     found = workplace.prepare(with_more(given, split, {"odd": odd}, rng), prepare={"rescale": "none"})
     row = found.rows[split, "odd"]
-    assert (row["changed"], row["left_out"]) == ("converted from what DALI cannot decode", "")
+    assert (row["changed"], row["skipped"]) == ("converted from what DALI cannot decode", "")
     kept = stored(found.folder, split)[Shards(found.folder, split).ids.index("odd")]
     assert kept.startswith(b"\x89PNG")
     assert np.array_equal(decoded(kept), decoded(odd))
@@ -378,7 +378,7 @@ def test_what_libjpeg_warns_of_keeps_its_bytes_and_has_the_warning_in_its_row(
     assert re.search(r"\d extraneous bytes before marker 0xd9", row["warning"]), (
         row
     )  # it swallows up to eight of the 40
-    assert (row["changed"], row["left_out"]) == ("", "")
+    assert (row["changed"], row["skipped"]) == ("", "")
     assert [id for (_, id), row in found.rows.items() if row["warning"]] == ["odd"]
     assert tally(CLASSIFICATION.manifest).warning == 1
     assert capfd.readouterr().err == "", "the row says it, with the image's name"
@@ -494,7 +494,7 @@ def test_other_pixels_make_other_facts_so_that_nets_are_trained_anew(
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "list.CSV", "labels.json", "index.html", "thumbs.db", "setup.yaml"])
-def test_a_file_that_is_no_image_is_left_out_and_counts_for_none(
+def test_a_file_that_is_no_image_is_skipped_and_counts_for_none(
     name: str, workplace: Workplace, given: FakeSource, rng: Random
 ) -> None:
     """Neither when it is made nor when a preparation goes on; one that is named like an image counts."""
@@ -504,7 +504,7 @@ def test_a_file_that_is_no_image_is_left_out_and_counts_for_none(
     }
     found = workplace.prepare(with_more(given, "train", others, rng), prepare={"max_unreadable": 0.0})
     assert found.facts == wanted.facts
-    assert {row["left_out"] for key, row in found.rows.items() if key[1] in others} == {OTHER_FILE}
+    assert {row["skipped"] for key, row in found.rows.items() if key[1] in others} == {OTHER_FILE}
 
     pages: dict[str, bytes | None] = {f"{i}{rng.choice(['.jpg', '.PNG', '', '.heic'])}": b"<html>" for i in range(11)}
     source = with_more(with_more(given, "train", others, rng), "train", pages, rng)
