@@ -135,6 +135,7 @@ def hang_up_as_usual() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+@pytest.mark.exhaustive  # as in tests/whole/test_kills.py
 def test_killed_outright_it_goes_on_from_its_checkpoint(params: Params, capsys: pytest.CaptureFixture[str]) -> None:
     expected = undisturbed(params)
     program = held(Path.cwd(), "names[-1] == 'last.pt' and names.count('last.pt') == 2")
