@@ -19,7 +19,7 @@ from tests.support.clones import Reproduction, reproduce
 
 SEED = "TEST_SEED"  # a number, or `fresh`; every random input of a run follows from it
 USUAL = "0"
-LONGEST = [  # a quarter of a minute and more; test_repro.py makes the reproduction, for which test_dvc_graph.py would wait
+LONGEST = [  # a quarter of a minute and more; test_repro.py makes the reproduction that test_dvc_graph.py needs too
     *("whole/test_repro.py", "whole/test_published.py", "stages/test_distributed.py", "whole/test_kills.py"),
     *("pipeline/orchestration/test_dvc_graph.py", "pipeline/orchestration/test_runner.py", "stages/test_check.py"),
     *("stages/test_train.py", "whole/test_full_disk.py"),
