@@ -6,6 +6,7 @@ import os
 import secrets
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 
@@ -13,10 +14,16 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from tests.support import ROOT
 from tests.support.clones import Reproduction, reproduce
 
 SEED = "TEST_SEED"  # a number, or `fresh`; every random input of a run follows from it
 USUAL = "0"
+LONGEST = [  # a quarter of a minute and more; test_repro.py makes the reproduction that test_dvc_graph.py needs too
+    *("whole/test_repro.py", "whole/test_published.py", "stages/test_distributed.py", "whole/test_kills.py"),
+    *("pipeline/orchestration/test_dvc_graph.py", "pipeline/orchestration/test_runner.py", "stages/test_check.py"),
+    *("stages/test_train.py", "whole/test_full_disk.py"),
+]
 
 
 def pytest_configure() -> None:
@@ -44,9 +51,14 @@ def rng(seed: int) -> np.random.Generator:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that have slow tests, so that pytest-xdist's processes end at about the same time."""
+    """Begin with the longest files and end with the shortest, so that pytest-xdist's processes end together.
+
+    The longest are known; of the others, those with slow tests come first, and then those with more tests.
+    """
+    known = {ROOT / "tests" / name: number for number, name in enumerate(LONGEST)}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (known.get(item.path, len(known)), item.path not in slow, -tests[item.path]))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -17,16 +17,17 @@ import pytest
 import torch
 import yaml
 from torch import Tensor
+from torch.distributed.launcher import api
 
 from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.params import Params
 from pipeline.experiment.validation import load
-from stages import prepare, score, train
+from stages import distributed, prepare, score, train
 from stages import random as random_weights
 from stages.distributed import launch, processes, team
 from stages.trainer import Trainer
 from tests.stages.test_train import hang_up_as_usual, tiny
-from tests.support import ROOT
+from tests.support import ROOT, forks
 from tests.support.clones import patience, wait_for
 from vgg.fit import State
 
@@ -43,6 +44,14 @@ class Result(NamedTuple):
     weights: dict[str, Tensor]
     rows: list[list[float]]  # step, epoch, loss, learning rate, top-1 and top-k error
     processes: int
+
+
+@pytest.fixture(autouse=True)
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a launcher in this very process fork from a server that has imported torch; a program's launcher spawns."""
+    forks.serve()
+    usual, how = api.LaunchConfig, {"start_method": "forkserver"}
+    monkeypatch.setattr(api, "LaunchConfig", lambda *words, **more: usual(*words, **more | how))
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +142,7 @@ def test_a_net_with_lrn_is_trained_together_too() -> None:
         assert (two[name] - value).norm() <= 1e-5 * value.norm(), name
 
 
+@pytest.mark.exhaustive  # as with several machines, the next test
 def test_under_torchrun_the_same_command_is_one_of_its_processes(alone: Result) -> None:
     chosen()
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python"]
@@ -225,6 +235,7 @@ def breaking() -> None:
     """Something goes wrong in the second process that nobody expects, while the first waits for it."""
     with team(torch.device("cpu")) as ranks:
         if not ranks.first:
+            distributed.LINGER = 0  # it has lost nobody
             raise KeyError("a key")
         ranks.summed(torch.zeros(1))
 
@@ -317,13 +328,13 @@ def test_a_second_run_is_refused_and_a_process_that_dies_ends_the_first_by_name(
     wait_for(lambda: gone(started), 10)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.exhaustive)])
 def test_interrupted_all_end_with_a_checkpoint(number: signal.Signals) -> None:
-    """Ctrl-C and a logout, which reach the whole group at once, and SIGTERM to the process that was started."""
+    """Ctrl-C and a logout, which reach the whole group at once."""
     child = begin(2)
     wait_for(checkpoint, 600)
     started = below(child.pid)
-    (os.kill if number == signal.SIGTERM else os.killpg)(child.pid, number)
+    os.killpg(child.pid, number)
     _, said = child.communicate(timeout=600)
     assert child.returncode == 130 and "A-256 stopped at step" in said, said
     if number != signal.SIGHUP:  # of which Python's tracker of semaphores dies with words that a logout takes along
@@ -331,10 +342,11 @@ def test_interrupted_all_end_with_a_checkpoint(number: signal.Signals) -> None:
     wait_for(lambda: gone(started), 10)
 
 
-def test_under_nohup_all_outlive_their_terminal() -> None:
-    """nohup has SIGHUP ignored, and torch's launcher would handle it all the same."""
+def test_under_nohup_all_outlive_their_terminal_until_the_first_process_is_asked_to_end() -> None:
+    """nohup has SIGHUP ignored, and torch's launcher would handle it all the same; SIGTERM it hands on."""
     child = begin(2, "nohup")
     wait_for(checkpoint, 600)
+    started = below(child.pid)
     os.killpg(child.pid, signal.SIGHUP)
     before = step()
     wait_for(lambda: step() > before or child.poll() is not None, 600)
@@ -342,6 +354,8 @@ def test_under_nohup_all_outlive_their_terminal() -> None:
     child.terminate()
     _, said = child.communicate(timeout=600)
     assert child.returncode == 130 and "A-256 stopped at step" in said, said
+    assert [line for line in said.splitlines() if not line.startswith("nohup: ")] == [said.splitlines()[-1]], said
+    wait_for(lambda: gone(started), 10)
 
 
 def nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,7 @@ def tiny(folder: Path, **changes: object) -> Params:
     mini["data"]["limit"] = 64  # fewer lack a class
     mini["net"] |= {"size_ratio": "2/7", "width_ratio": "1/16", "fc": 16, "dropout": 0.5}
     mini["prepare"]["device"] = mini["score"]["device"] = "cpu"  # whose bits are the same each time
+    mini["prepare"]["processes"] = 1
     mini["train"] |= {"batch": 10, "tail": 1, "device": "cpu", **changes}
     mini["recipes"]["scratch"] |= {"epochs": 3, "first_drop": 0}
     path = folder / "params.yaml"
@@ -47,14 +49,24 @@ def tiny(folder: Path, **changes: object) -> Params:
     return load(path)
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny parameters, prepared data and random weights of A, to be copied."""
+    folder = tmp_path_factory.mktemp("prepared")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        chosen = tiny(folder)
+        prepare.main(chosen)
+        random_weights.main(chosen, "A")
+    return folder
+
+
 @pytest.fixture
-def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
-    """Tiny parameters, prepared data and random weights of A, in an empty folder that is the current one."""
+def params(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """The parameters of a copy of the prepared folder, which is the current one."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    chosen = tiny(tmp_path)
-    prepare.main(chosen)
-    random_weights.main(chosen, "A")
-    return chosen
+    return load(tmp_path / "params.yaml")
 
 
 def undisturbed(params: Params) -> str:
@@ -123,6 +135,7 @@ def hang_up_as_usual() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+@pytest.mark.exhaustive  # as in tests/whole/test_kills.py
 def test_killed_outright_it_goes_on_from_its_checkpoint(params: Params, capsys: pytest.CaptureFixture[str]) -> None:
     expected = undisturbed(params)
     program = held(Path.cwd(), "names[-1] == 'last.pt' and names.count('last.pt') == 2")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import pickle
 import runpy
 import shlex
 import shutil
 import sys
 import tempfile
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TextIO
 
 PROGRAM = Path(sys.executable).parent / "vgg-repro"
 PRELOADED = [
@@ -24,10 +27,16 @@ PRELOADED = [
 ]
 
 
-def call(folder: Path, words: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
-    """Run `dvc`, `vgg-repro` or a script of Python in `folder`; return its exit status and what it has printed."""
+def serve() -> Any:
+    """Return multiprocessing's context of this process's one fork server, which has imported all that."""
     forks = get_context("forkserver")
     forks.set_forkserver_preload(PRELOADED)
+    return forks
+
+
+def call(folder: Path, words: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
+    """Run `dvc`, `vgg-repro` or a script of Python in `folder`; return its exit status and what it has printed."""
+    forks = serve()
     with tempfile.NamedTemporaryFile("r", errors="replace") as log:
         child = forks.Process(target=_logged, args=(log.name, folder, words, dict(environment)))
         child.start()
@@ -95,4 +104,26 @@ def _dvc() -> int:
             raise dvc.stage.run.StageCmdFailedError(command, code)
 
     dvc.stage.run._run = run
+    _read_and_write_yaml_in_c()
     return int(dvc.cli.main())
+
+
+def _read_and_write_yaml_in_c() -> None:
+    """Have DVC parse a text once, and write dvc.lock after each stage by libyaml: the rest of it is slower."""
+    from dvc.utils.serialize import _yaml
+    from ruamel.yaml import YAML
+
+    parse = _yaml.parse_yaml
+
+    @cache
+    def parsed(text: str, path: str) -> bytes:
+        return pickle.dumps(parse(text, path))
+
+    def dump(data: Any, stream: TextIO) -> None:
+        yaml = YAML(typ="safe")
+        yaml.default_flow_style = yaml.sort_base_mapping_type_on_output = False
+        yaml.Representer.add_representer(OrderedDict, yaml.Representer.represent_dict)
+        yaml.dump(data, stream)
+
+    _yaml.parse_yaml = _yaml.parse_yaml_for_update = lambda text, path: pickle.loads(parsed(text, path))
+    _yaml._dump = dump

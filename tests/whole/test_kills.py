@@ -259,7 +259,10 @@ def differences(found: dict[str, str], wanted: dict[str, str]) -> dict[str, str]
     }
 
 
-@pytest.mark.parametrize("group", [False, True], ids=["the process", "its group"])
+@pytest.mark.parametrize(
+    "group",
+    [pytest.param(False, id="the process"), pytest.param(True, id="its group", marks=pytest.mark.exhaustive)],
+)
 def test_a_killed_prepare_goes_on_from_its_whole_shards_and_leaves_no_process(
     group: bool, undisturbed: Undisturbed, start: Callable[..., Run], tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -301,7 +304,10 @@ def test_a_train_killed_while_it_writes_leaves_whole_weights_or_none(
 
 @pytest.mark.parametrize(
     ("command", "file", "work"),
-    [("prepare", "facts.json", "preparing this data set"), ("train", "last.pt", "training A-256")],
+    [
+        ("prepare", "facts.json", "preparing this data set"),
+        pytest.param("train", "last.pt", "training A-256", marks=pytest.mark.exhaustive),  # as DVC's orphan below
+    ],
 )
 def test_of_two_at_once_the_second_says_who_is_at_work(
     command: str, file: str, work: str, undisturbed: Undisturbed, start: Callable[..., Run], tmp_path: Path

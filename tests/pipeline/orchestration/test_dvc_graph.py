@@ -79,6 +79,7 @@ class Place:
         values["profiles"]["other"]["train"]["seed"] = 9
         self.write(values)
         self.texts = [self.text()]  # of params.yaml, as it was
+        self.noted = ""  # of which the stand-in knows
         self.runs, self.recipes = list(values["runs"]), ["scratch", "warm", "finetune", "jitter"]  # that are changed
         stages = ["prepare", "random@A", *(f"train@{run}" for run in values["runs"])]
         self.same = [stage for stage in stages if random.random() < 0.15]  # which make the same whatever comes
@@ -121,6 +122,9 @@ class Place:
         from dvc.repo import Repo
 
         patch.chdir(self.root)
+        if self.noted == self.text():
+            return
+        self.noted = self.text()
         book: dict[str, Any] = {}
         values = self.values()
         with Repo() as repo:

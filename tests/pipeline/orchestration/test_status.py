@@ -231,6 +231,7 @@ def test_the_whole_way_of_a_run(tmp_path: Path) -> None:
             assert trains.poll() is None, said
             return said.startswith("epoch")
 
+        wait_for(lambda: any(folder.glob("checkpoints/*/progress.json")) or trains.poll() is not None, 900)
         wait_for(has_begun, 900)  # a shared machine may stand still for minutes
         assert "of 100000" in said and "left" in said and "error" in said
     finally:

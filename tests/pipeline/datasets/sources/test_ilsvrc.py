@@ -773,7 +773,8 @@ def test_the_archives_become_a_table(clone: tuple[Path, StandIn]) -> None:
     facts = Facts(**json.loads((folder / "reports/mini/data/classification.json").read_text()))
     assert (facts.train, facts.val) == (len(made.train), len(made.val))
     assert not facts.comparable and "not a plain ILSVRC-2012" in facts.about
-    call(folder, "dvc", "repro", "table3")
+    call(folder, "dvc", "repro", "dense@A-256")
+    call(folder, "vgg-repro", "table", "3", "--direct")
     summary = json.loads((folder / "reports/mini/runs/A-256.json").read_text())
     assert summary["steps"] > 0
     table = json.loads((folder / "reports/mini/table3.json").read_text())
@@ -781,12 +782,12 @@ def test_the_archives_become_a_table(clone: tuple[Path, StandIn]) -> None:
     assert table["comparable"] is False
     assert all(row["ours"] is None or 0 <= row["ours"]["top1"]["error"] <= 100 for row in table["rows"])
     assert any(row["ours"] for row in table["rows"])
-    assert executed(call(folder, "dvc", "repro", "table3")) == {"fingerprint"}
+    assert executed(call(folder, "dvc", "repro", "dense@A-256")) == {"fingerprint"}
     page = call(folder, "vgg-repro", "data")
     assert "not a plain ILSVRC-2012" in page + (folder / "reports/mini/data.md").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # as that of digits in tests/whole/test_kills.py
 def test_a_prepare_that_is_killed_goes_on_and_ends_in_the_same_bytes(
     clone: tuple[Path, StandIn], tmp_path: Path, rng: Random
 ) -> None:
