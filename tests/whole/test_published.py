@@ -684,6 +684,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     profile = values["profiles"]["published"]
     profile["net"] |= {"size_ratio": RATIO, "width_ratio": "1/16", "fc": FC}
     profile["data"]["path"] = str(archives)
+    profile["prepare"]["processes"] = profile["score"]["processes"] = profile["score"]["threads"] = 1
     values["runs"]["D-jitter"]["init"] = "A-256"  # so that its training in mini is short
     values |= {"profile": "published", "weights": "published"}
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
