@@ -16,7 +16,7 @@ from pipeline.experiment.params import (
     RANDOM,
     Block,
     Data,
-    Digits,
+    DigitsParams,
     Import,
     Method,
     Net,
@@ -85,8 +85,8 @@ def _is_branch(part: str) -> bool:
 
 
 BLOCKS: dict[str, type[Block]] = {
-    "method": Method, "runs": Run, "imports": Import, "data": Data, "digits": Digits, "prepare": Prepare, "net": Net,
-    "train": Train, "recipes": Recipe, "score": Score, "profiles": Profile,
+    "method": Method, "runs": Run, "imports": Import, "data": Data, "digits": DigitsParams, "prepare": Prepare,
+    "net": Net, "train": Train, "recipes": Recipe, "score": Score, "profiles": Profile,
 }  # fmt: skip
 
 

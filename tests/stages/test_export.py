@@ -28,7 +28,7 @@ from pipeline.errors import Failure, UsageError
 from pipeline.experiment.params import NETS, Params
 from pipeline.experiment.paths import CLASSIFICATION, weights
 from pipeline.experiment.validation import parse
-from pipeline.published import load
+from pipeline.published import load_published
 from stages import imported as published
 from stages.common import save_tensors, weights_of
 from stages.tools.export import main
@@ -91,7 +91,7 @@ def scores(net: nn.Module, pictures: Tensor) -> np.ndarray:
 # ---------------------------------------------------------------------- runs to export
 
 
-class Place:
+class ExportFolder:
     """A folder with parameters and runs' nets, and a crop of `crop` pixels."""
 
     def __init__(self, folder: Path, rng: np.random.Generator) -> None:
@@ -151,10 +151,10 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> ExportFolder:
     """A folder to work in."""
     monkeypatch.chdir(tmp_path)
-    return Place(tmp_path, rng)
+    return ExportFolder(tmp_path, rng)
 
 
 def metadata(file: Path) -> dict[str, str]:
@@ -190,7 +190,7 @@ def same_bits(found: Any, wanted: Tensor) -> bool:
 
 
 @pytest.mark.parametrize("net", ["A-LRN", "C", "E"])
-def test_torchvisions_code_computes_the_same_from_the_state_dict(net: str, place: Place) -> None:
+def test_torchvisions_code_computes_the_same_from_the_state_dict(net: str, place: ExportFolder) -> None:
     run, ours = place.train(net)
     file = place.out("net.pth")
     main(place.params, run, file)
@@ -210,7 +210,7 @@ def test_torchvisions_code_computes_the_same_from_the_state_dict(net: str, place
     assert set(state) == set(tensor) and all(same_bits(tensor[name], value) for name, value in state.items())
 
 
-def test_torchvisions_model_loads_a_full_net_strictly(place: Place) -> None:
+def test_torchvisions_model_loads_a_full_net_strictly(place: ExportFolder) -> None:
     place.write(size_ratio=1, width_ratio=1, fc=64)
     place.prepared()
     ours = lively("A", place.rng, 224, 1.0, 64)
@@ -231,7 +231,7 @@ def test_torchvisions_model_loads_a_full_net_strictly(place: Place) -> None:
 
 @pytest.mark.parametrize("origin", ["trained", "published"])
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_an_import_gives_back_every_bit_and_the_input(ending: str, origin: str, place: Place) -> None:
+def test_an_import_gives_back_every_bit_and_the_input(ending: str, origin: str, place: ExportFolder) -> None:
     net = str(place.rng.choice(NETS))
     run = place.train(net)[0] if origin == "trained" else place.publish(net)
     path = weights(run, origin)
@@ -243,7 +243,7 @@ def test_an_import_gives_back_every_bit_and_the_input(ending: str, origin: str, 
     save_tensors(other, {"net": net, "weights": weights_of(lively(net, place.rng, place.crop)), "input": {}})
     file = place.out(f"net{ending}")
     main(place.params, run, file)
-    found = load(file, net, place.params.active.net)
+    found = load_published(file, net, place.params.active.net)
     assert set(found.weights) == set(values["weights"])
     for name, value in values["weights"].items():
         assert same_bits(found.weights[name], value), name
@@ -261,20 +261,20 @@ def test_an_import_gives_back_every_bit_and_the_input(ending: str, origin: str, 
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_a_mean_with_all_its_digits_is_written_and_comes_back(ending: str, place: Place) -> None:
+def test_a_mean_with_all_its_digits_is_written_and_comes_back(ending: str, place: ExportFolder) -> None:
     levels = (float(level) for level in place.rng.uniform(60, 190, 10_000))
     awkward = [level for level in levels if level * 255 / 255 != level]
     for mean in (awkward[:3], awkward[3:6]):
         place.mean = mean
         run, _ = place.train("shallow")
         main(place.params, run, place.out(f"net{ending}"))
-        found = load(Path(f"out/net{ending}"), "shallow", place.params.active.net)
+        found = load_published(Path(f"out/net{ending}"), "shallow", place.params.active.net)
         assert found.mean_rgb == pytest.approx(mean, rel=1e-12)
 
 
 @pytest.mark.parametrize("origin", ["trained", "published"])
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_each_file_says_its_run_and_its_input(ending: str, origin: str, place: Place) -> None:
+def test_each_file_says_its_run_and_its_input(ending: str, origin: str, place: ExportFolder) -> None:
     run = place.train("A")[0] if origin == "trained" else place.publish("A")
     file = place.out(f"net{ending}")
     main(place.params, run, file)
@@ -289,7 +289,7 @@ def test_each_file_says_its_run_and_its_input(ending: str, origin: str, place: P
         assert "published.pth" in json.dumps(said)  # where it is from
 
 
-def test_an_exported_net_is_imported_without_a_word_about_its_input(place: Place) -> None:
+def test_an_exported_net_is_imported_without_a_word_about_its_input(place: ExportFolder) -> None:
     run, ours = place.train("shallow")
     file = place.folder / place.out("net.safetensors")
     main(place.params, run, file)
@@ -303,7 +303,7 @@ def test_an_exported_net_is_imported_without_a_word_about_its_input(place: Place
 # ---------------------------------------------------------------------- ONNX
 
 
-def test_onnx_runtime_computes_the_dense_scores_of_any_pictures(place: Place) -> None:
+def test_onnx_runtime_computes_the_dense_scores_of_any_pictures(place: ExportFolder) -> None:
     run, ours = place.train("A-LRN")
     file = place.out("net.onnx")
     main(place.params, run, file)
@@ -332,7 +332,7 @@ def test_onnx_runtime_computes_the_dense_scores_of_any_pictures(place: Place) ->
 # ---------------------------------------------------------------------- whole or not at all
 
 
-def old(place: Place, file: Path) -> dict[str, bytes]:
+def old(place: ExportFolder, file: Path) -> dict[str, bytes]:
     """An older file in the place of the new one, or none; what lies there."""
     (place.folder / "out/beside.txt").write_bytes(b"somebody's")
     if place.rng.random() < 0.5:
@@ -341,7 +341,7 @@ def old(place: Place, file: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_an_older_file_is_replaced_and_a_disk_that_fills_harms_none(ending: str, place: Place) -> None:
+def test_an_older_file_is_replaced_and_a_disk_that_fills_harms_none(ending: str, place: ExportFolder) -> None:
     run, _ = place.train("A")
     file = place.out(f"net{ending}")
     file.write_bytes(b"old")
@@ -355,7 +355,7 @@ def test_an_older_file_is_replaced_and_a_disk_that_fills_harms_none(ending: str,
     check_no_room(place, run, file, [{"sync": 0}])
 
 
-def check_no_room(place: Place, run: str, file: Path, disks: list[dict[str, Any]]) -> None:
+def check_no_room(place: ExportFolder, run: str, file: Path, disks: list[dict[str, Any]]) -> None:
     """An export to such disks fails by the file's name and changes nothing."""
     for how in disks:
         before = old(place, file)
@@ -388,14 +388,15 @@ def other_mean(found: Any) -> Any:
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
 def test_a_file_that_reads_back_as_something_else_is_not_left(
-    ending: str, place: Place, monkeypatch: pytest.MonkeyPatch
+    ending: str, place: ExportFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, _ = place.train("A")
     file = place.out(f"net{ending}")
     before = old(place, file)
     for change in (one_bit, without_a_tensor, other_mean):
         monkeypatch.setattr(
-            "stages.tools.export.load", lambda *given, change=change, **more: change(load(*given, **more))
+            "stages.tools.export.load_published",
+            lambda *given, change=change, **more: change(load_published(*given, **more)),
         )
         with pytest.raises(Failure) as failure:
             main(place.params, run, file)
@@ -418,7 +419,7 @@ SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def test_an_onnx_file_that_finds_no_room_or_computes_something_else_is_not_left(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: ExportFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, _ = place.train("shallow")
     file = place.out("net.onnx")
@@ -436,12 +437,12 @@ def test_an_onnx_file_that_finds_no_room_or_computes_something_else_is_not_left(
         assert file.name in str(failure.value) and "\n" not in str(failure.value)
 
 
-def test_an_export_that_is_cut_short_leaves_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_that_is_cut_short_leaves_nothing(place: ExportFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     run, _ = place.train("A")
     file = place.out("net.pth")
     before = old(place, file)
     for error in (KeyboardInterrupt, MemoryError):
-        monkeypatch.setattr("stages.tools.export.load", Mock(side_effect=error))
+        monkeypatch.setattr("stages.tools.export.load_published", Mock(side_effect=error))
         with pytest.raises(error):
             main(place.params, run, file)
         assert place.left == before
@@ -460,16 +461,16 @@ def readable(said: Any, code: int, *words: str) -> None:
         assert word in line, (word, line)
 
 
-def test_the_command_says_what_it_wrote(place: Place) -> None:
+def test_the_command_says_what_it_wrote(place: ExportFolder) -> None:
     run, _ = place.train("A-LRN")
     said = program(place.folder, "weights", "export", run, str(place.out("net.safetensors")))
     assert said.code == 0, said
     (line,) = said.out.splitlines()
     assert all(word in line for word in ("out/net.safetensors", run, "A-LRN", "RGB", f"{place.mean[0]:g}"))
-    assert load(Path("out/net.safetensors"), "A-LRN", place.params.active.net).mean_rgb[0] == place.mean[0]
+    assert load_published(Path("out/net.safetensors"), "A-LRN", place.params.active.net).mean_rgb[0] == place.mean[0]
 
 
-def test_another_ending_is_a_usage_error_that_names_those_there_are(place: Place) -> None:
+def test_another_ending_is_a_usage_error_that_names_those_there_are(place: ExportFolder) -> None:
     run, _ = place.train("A")
     with pytest.raises(UsageError):
         main(place.params, run, place.out("net"))
@@ -478,7 +479,7 @@ def test_another_ending_is_a_usage_error_that_names_those_there_are(place: Place
     assert place.left == {}
 
 
-def test_a_run_that_is_not_there_is_told_how_it_is_made(place: Place) -> None:
+def test_a_run_that_is_not_there_is_told_how_it_is_made(place: ExportFolder) -> None:
     place.prepared()
     file = str(place.out("net.onnx"))
     readable(program(place.folder, "weights", "export", "D-jitter", file), 1, "vgg-repro train D-jitter")
@@ -489,7 +490,7 @@ def test_a_run_that_is_not_there_is_told_how_it_is_made(place: Place) -> None:
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_a_folder_that_is_not_or_cannot_be_there_is_one_readable_line(ending: str, place: Place) -> None:
+def test_a_folder_that_is_not_or_cannot_be_there_is_one_readable_line(ending: str, place: ExportFolder) -> None:
     run, _ = place.train("A")
     readable(program(place.folder, "weights", "export", run, f"not there/net{ending}"), 1, "not there")
     assert not Path("not there").exists()
@@ -500,7 +501,7 @@ def test_a_folder_that_is_not_or_cannot_be_there_is_one_readable_line(ending: st
     assert place.left == {"file": b"no folder"} and Path(f"out/folder{ending}").is_dir()
 
 
-def test_weights_that_do_not_fit_or_are_broken_and_missing_facts_are_one_readable_line(place: Place) -> None:
+def test_weights_that_do_not_fit_or_are_broken_and_missing_facts_are_one_readable_line(place: ExportFolder) -> None:
     run, _ = place.train("A")
     file = str(place.out("net.pth"))
     place.write(fc=FC + 1)

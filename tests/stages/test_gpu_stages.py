@@ -196,5 +196,5 @@ def test_dali_runs_in_the_order_of_torchs_stream_on_its_gpu(monkeypatch: pytest.
     monkeypatch.setattr(torch.cuda, "current_stream", lambda gpu: ("stream of", gpu))
     signature = inspect.signature(Pipeline.run)
     pipe = SimpleNamespace(run=lambda *given: signature.bind(pipe, *given).arguments)
-    assert images.run(pipe, 1)["cuda_stream"] == ("stream of", 1)
-    assert "cuda_stream" not in images.run(pipe, None)
+    assert images.outputs_of(pipe, 1)["cuda_stream"] == ("stream of", 1)
+    assert "cuda_stream" not in images.outputs_of(pipe, None)

@@ -79,7 +79,7 @@ def random_net(net: str, rng: np.random.Generator, strength: float, **size: Any)
     made = blank(net, **size)
     last = made.classifier[6]
     with torch.no_grad():
-        for layer in weighted(made):
+        for layer in layers_with_weights(made):
             shape = layer.weight.shape
             half = rng.standard_normal((-(-shape[0] // 2), *shape[1:]))
             values = np.concatenate([half, 0.3 * rng.standard_normal(half.shape) - half])[: shape[0]]
@@ -90,7 +90,7 @@ def random_net(net: str, rng: np.random.Generator, strength: float, **size: Any)
     return made
 
 
-def weighted(net: nn.Module) -> list[Any]:
+def layers_with_weights(net: nn.Module) -> list[Any]:
     """Its layers with weights, first to last."""
     return [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
 

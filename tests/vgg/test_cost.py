@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from vgg.cost import forward_flops, scoring_bytes, training_bytes, training_flops, weights
+from vgg.cost import forward_flops, scoring_bytes, training_bytes, training_flops, weight_count
 from vgg.fit import TrainingSchedule, optimiser, train_loss
 from vgg.nets import NETS, VGG, LocalResponseNorm
 
@@ -93,7 +93,7 @@ def test_a_training_image_of_the_full_nets_costs_what_is_known() -> None:
             made = VGG(net, 1000)
         assert round(training_flops(made, 224) / 1e9, 1) == known
         assert training_flops(made, 224) == 3 * forward_flops(made, 224, 224)
-        assert weights(made) == sum(value.numel() for value in made.state_dict().values())
+        assert weight_count(made) == sum(value.numel() for value in made.state_dict().values())
 
 
 def kept_by(net: VGG, images: Tensor, labels: Tensor, bfloat16: bool) -> tuple[int, Tensor]:
@@ -196,7 +196,7 @@ def test_a_step_of_the_full_nets_takes_no_less_than_said_and_at_most_a_third_mor
             sgd.zero_grad()
             train_loss(scores, labels).backward()
             sgd.step()
-    real = alive.most + 4 * weights(made)
+    real = alive.most + 4 * weight_count(made)
     said = training_bytes(made, 224, 256, True, layers)
     assert said <= real <= 4 / 3 * said, (said / 1e9, real / 1e9)
 
@@ -211,7 +211,7 @@ def test_scoring_bytes_are_no_more_than_a_pass_takes_and_not_much_less(net: str,
     with torch.inference_mode(), Alive() as alive:
         images = torch.zeros(batch, 3, height, width)
         made(images)
-    real = alive.most + 4 * weights(made)
+    real = alive.most + 4 * weight_count(made)
     said = scoring_bytes(made, height, width, batch, bfloat16=False)
     assert said <= 1.001 * real, (crop, batch, height, width)
     if net != "A-LRN":
@@ -224,8 +224,10 @@ def test_scoring_bytes_grow_with_batch_and_size_and_shrink_with_bfloat16(rng: np
         made = drawn(rng, net, 64)
         height, width = (int(side) for side in rng.integers(64, 300, 2))
         base = scoring_bytes(made, height, width, 4, False)
-        assert base > 4 * weights(made)
-        assert base - 4 * weights(made) == 4 * (scoring_bytes(made, height, width, 1, False) - 4 * weights(made))
+        assert base > 4 * weight_count(made)
+        assert base - 4 * weight_count(made) == 4 * (
+            scoring_bytes(made, height, width, 1, False) - 4 * weight_count(made)
+        )
         assert (
             scoring_bytes(made, height + 32, width + 32, 4, False) > base > scoring_bytes(made, height, width, 4, True)
         )

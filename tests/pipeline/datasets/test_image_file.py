@@ -42,7 +42,7 @@ Levels = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
-class Made:
+class ExpectedImage:
     """An image that a test made, and what is to come of it."""
 
     encoded: bytes
@@ -110,88 +110,92 @@ def eight_bits(levels: Levels) -> Pixels:
     return found if found.ndim == 3 else np.repeat(found[:, :, None], 3, 2)
 
 
-def kept(encoded: bytes) -> Made:
+def kept(encoded: bytes) -> ExpectedImage:
     """Stays as it is, and Pillow says how it looks."""
-    return Made(encoded, decoded(encoded))
+    return ExpectedImage(encoded, decoded(encoded))
 
 
-def as_made(picture: Image.Image, kind: str, converted: str = "", **how: Any) -> Made:
+def as_made(picture: Image.Image, kind: str, converted: str = "", **how: Any) -> ExpectedImage:
     """A kind that loses nothing, so that the picture itself says how it looks."""
     pixels = on_white(picture) if picture.has_transparency_data else np.asarray(picture.convert("RGB"))
-    return Made(saved(picture, kind, **how), pixels, converted)
+    return ExpectedImage(saved(picture, kind, **how), pixels, converted)
 
 
-def jpeg_kind(mode: str = "RGB", **how: Any) -> Callable[[Random], Made]:
+def jpeg_kind(mode: str = "RGB", **how: Any) -> Callable[[Random], ExpectedImage]:
     return lambda random: kept(saved(scene(random).convert(mode), "JPEG", **how))
 
 
-def lossy(picture: Image.Image, kind: str, converted: str, **how: Any) -> Made:
+def lossy(picture: Image.Image, kind: str, converted: str, **how: Any) -> ExpectedImage:
     """A kind that loses something and is converted: Pillow's layers, put on white by hand."""
     encoded = saved(picture, kind, **how)
     with Image.open(io.BytesIO(encoded)) as again:
-        return Made(encoded, on_white(again), converted)
+        return ExpectedImage(encoded, on_white(again), converted)
 
 
-def deep_grey_png(random: Random) -> Made:
+def deep_grey_png(random: Random) -> ExpectedImage:
     levels = deep(random)
-    return Made(png_by_hand(levels, 16, 0), eight_bits(levels))
+    return ExpectedImage(png_by_hand(levels, 16, 0), eight_bits(levels))
 
 
-def deep_png(random: Random) -> Made:
+def deep_png(random: Random) -> ExpectedImage:
     levels = deep(random, 3)
-    return Made(png_by_hand(levels, 16, 2), eight_bits(levels))
+    return ExpectedImage(png_by_hand(levels, 16, 2), eight_bits(levels))
 
 
-def deep_png_with_alpha(random: Random) -> Made:
+def deep_png_with_alpha(random: Random) -> ExpectedImage:
     """Clear or opaque; Pillow keeps the upper eight bits here and rounds nothing, so a level apart."""
     levels = deep(random, 4)
     levels[:, :, 3] = np.where(levels[:, :, 3] < 32768, 0, 65535)
     wanted = np.where(levels[:, :, 3:] > 0, eight_bits(levels[:, :, :3]), 255).astype(np.uint8)
-    return Made(png_by_hand(levels, 16, 6), wanted, "PNG with transparency", 1)
+    return ExpectedImage(png_by_hand(levels, 16, 6), wanted, "PNG with transparency", 1)
 
 
-def deep_grey_png_with_a_clear_level(random: Random) -> Made:
+def deep_grey_png_with_a_clear_level(random: Random) -> ExpectedImage:
     levels = deep(random)
     clear = int(levels[5, 5])
     wanted = np.where((levels == clear)[:, :, None], 255, eight_bits(levels)).astype(np.uint8)
-    return Made(png_by_hand(levels, 16, 0, chunk(b"tRNS", struct.pack(">H", clear))), wanted, "PNG with transparency")
+    return ExpectedImage(
+        png_by_hand(levels, 16, 0, chunk(b"tRNS", struct.pack(">H", clear))), wanted, "PNG with transparency"
+    )
 
 
-def png_with_a_clear_colour(random: Random) -> Made:
+def png_with_a_clear_colour(random: Random) -> ExpectedImage:
     levels = np.asarray(scene(random)).copy()
     clear = levels[5, 5].astype(int)
     wanted = np.where((levels == clear).all(2, keepdims=True), 255, levels).astype(np.uint8)
-    return Made(png_by_hand(levels, 8, 2, chunk(b"tRNS", struct.pack(">HHH", *clear))), wanted, "PNG with transparency")
+    return ExpectedImage(
+        png_by_hand(levels, 8, 2, chunk(b"tRNS", struct.pack(">HHH", *clear))), wanted, "PNG with transparency"
+    )
 
 
-def palette_png_with_opacities(random: Random) -> Made:
+def palette_png_with_opacities(random: Random) -> ExpectedImage:
     opacities = random.integers(0, 256, 16).astype(np.uint8)
     picture = scene(random).quantize(16)
     colours, numbers = np.array(picture.getpalette()).reshape(-1, 3), np.asarray(picture)
     layer = np.concatenate([colours[numbers], opacities[numbers][:, :, None]], 2).astype(np.uint8)
     encoded = saved(picture, "PNG", transparency=opacities.tobytes())
-    return Made(encoded, on_white(Image.fromarray(layer)), "PNG with transparency")
+    return ExpectedImage(encoded, on_white(Image.fromarray(layer)), "PNG with transparency")
 
 
-def gif_with_a_clear_colour(random: Random) -> Made:
+def gif_with_a_clear_colour(random: Random) -> ExpectedImage:
     picture = scene(random).quantize(16)
     clear = np.asarray(picture) == 3
     wanted = np.where(clear[:, :, None], 255, np.asarray(picture.convert("RGB"))).astype(np.uint8)
-    return Made(saved(picture, "GIF", transparency=3), wanted, "GIF")
+    return ExpectedImage(saved(picture, "GIF", transparency=3), wanted, "GIF")
 
 
-def deep_tiff(random: Random) -> Made:
+def deep_tiff(random: Random) -> ExpectedImage:
     levels = deep(random)
-    return Made(saved(Image.fromarray(levels.astype(np.uint16)), "TIFF"), eight_bits(levels), "TIFF")
+    return ExpectedImage(saved(Image.fromarray(levels.astype(np.uint16)), "TIFF"), eight_bits(levels), "TIFF")
 
 
-def deep_pgm(random: Random) -> Made:
+def deep_pgm(random: Random) -> ExpectedImage:
     levels = deep(random)
     head = f"P5\n{levels.shape[1]} {levels.shape[0]}\n65535\n".encode()
-    return Made(head + levels.astype(">u2").tobytes(), eight_bits(levels), "PPM")
+    return ExpectedImage(head + levels.astype(">u2").tobytes(), eight_bits(levels), "PPM")
 
 
-KINDS: dict[str, Callable[[Random], Made]] = {
+KINDS: dict[str, Callable[[Random], ExpectedImage]] = {
     "jpeg": jpeg_kind(),
     "jpeg-progressive": jpeg_kind(progressive=True),
     "jpeg-grey": jpeg_kind("L"),

@@ -21,7 +21,7 @@ from pipeline.datasets import prepare as module
 from pipeline.datasets.colour_stats import Colours, moments
 from pipeline.datasets.dataset_key import shards_key
 from pipeline.datasets.facts import Facts, Statistics, read_facts
-from pipeline.datasets.manifest import COLUMNS, identity
+from pipeline.datasets.manifest import COLUMNS, manifest_hash
 from pipeline.datasets.prepare import is_whole, prepare
 from pipeline.datasets.shards import Shards, ShardWriter, index_name, shard_name
 from pipeline.datasets.sources.base import SPLITS
@@ -113,7 +113,7 @@ def source(given: FakeSource, monkeypatch: pytest.MonkeyPatch) -> FakeSource:
     return given
 
 
-class Made(NamedTuple):
+class PreparedPhotographs(NamedTuple):
     """The photographs, prepared: to be read only."""
 
     params: Params
@@ -123,7 +123,7 @@ class Made(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def made(given: FakeSource, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(given: FakeSource, tmp_path_factory: pytest.TempPathFactory) -> PreparedPhotographs:
     """Prepared once."""
     home = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
@@ -135,7 +135,7 @@ def made(given: FakeSource, tmp_path_factory: pytest.TempPathFactory) -> Made:
         assert read_facts(params.profile) == facts and isinstance(facts, Facts)
         assert CLASSIFICATION.shards_record.read_text().split()[0] == folder.name
         assert CLASSIFICATION.manifest.read_bytes() == (folder / "manifest.csv").read_bytes()
-        return Made(params, facts, folder, rows())
+        return PreparedPhotographs(params, facts, folder, rows())
 
 
 # What is stored
@@ -153,7 +153,7 @@ def test_the_digits_are_prepared(tmp_path: Path) -> None:
     assert stored(folder, "val")[:5] == [item.encoded for item in items_of(source, "val", 5)]
 
 
-def test_shards_hold_what_their_index_says(made: Made, given: FakeSource) -> None:
+def test_shards_hold_what_their_index_says(made: PreparedPhotographs, given: FakeSource) -> None:
     for split in SPLITS:
         shards = Shards(made.folder, split)
         with np.load(made.folder / index_name(split)) as index:
@@ -165,7 +165,7 @@ def test_shards_hold_what_their_index_says(made: Made, given: FakeSource) -> Non
 
 
 def test_training_images_above_the_largest_scale_become_it_as_pil_makes_them_and_others_keep_their_bytes(
-    made: Made, given: FakeSource
+    made: PreparedPhotographs, given: FakeSource
 ) -> None:
     smaller = 0
     for item, kept in zip(given.given["train"], stored(made.folder, "train"), strict=True):
@@ -212,7 +212,7 @@ def test_rescaled_images_have_the_quality_and_chroma_asked_for(
     assert checked
 
 
-def test_all_boxes_of_an_image_are_scaled_with_it(made: Made, given: FakeSource) -> None:
+def test_all_boxes_of_an_image_are_scaled_with_it(made: PreparedPhotographs, given: FakeSource) -> None:
     for split in SPLITS:
         shards = Shards(made.folder, split)
         for number, (item, height, width) in enumerate(
@@ -224,7 +224,9 @@ def test_all_boxes_of_an_image_are_scaled_with_it(made: Made, given: FakeSource)
                 assert np.allclose(box, np.multiply(wanted, [width / old[1], height / old[0]] * 2), rtol=1e-6, atol=0)
 
 
-def test_the_manifest_has_a_row_an_image_with_the_hash_of_its_source(made: Made, given: FakeSource) -> None:
+def test_the_manifest_has_a_row_an_image_with_the_hash_of_its_source(
+    made: PreparedPhotographs, given: FakeSource
+) -> None:
     items = [(split, item) for split in SPLITS for item in given.given[split]]
     sizes = [size(one) for split in SPLITS for one in stored(made.folder, split)]
     for row, (split, item), (height, width) in zip(made.rows.values(), items, sizes, strict=True):
@@ -235,7 +237,7 @@ def test_the_manifest_has_a_row_an_image_with_the_hash_of_its_source(made: Made,
             "changed": "rescaled" if smaller else "", "small": "yes" if min(size(item.encoded)) < 96 else "",
             "warning": "", "left_out": "",
         }  # fmt: skip
-    assert made.facts.manifest == identity(made.folder / "manifest.csv", made.facts.stored)
+    assert made.facts.manifest == manifest_hash(made.folder / "manifest.csv", made.facts.stored)
 
 
 def test_the_manifests_identity_changes_with_what_an_image_is_and_with_nothing_else(
@@ -249,11 +251,11 @@ def test_the_manifests_identity_changes_with_what_an_image_is_and_with_nothing_e
     for column, name in enumerate(COLUMNS):
         changed = [*cells[:column], "7" if name != "left_out" else "a reason", *cells[column + 1 :]]
         path.write_text("\n".join([*lines[:number], ",".join(changed), *lines[number + 1 :]]) + "\n")
-        same = identity(path, prepared.facts.stored) == prepared.facts.manifest
+        same = manifest_hash(path, prepared.facts.stored) == prepared.facts.manifest
         assert same == (name in ("changed", "small", "warning") or changed == cells), (name, number)
     path.write_text("\n".join([*lines, *("train,more,0,,,0,,,,,a reason",)]) + "\n")
-    assert identity(path, prepared.facts.stored) == prepared.facts.manifest
-    assert identity(path, {**prepared.facts.stored, "quality": 1}) != prepared.facts.manifest
+    assert manifest_hash(path, prepared.facts.stored) == prepared.facts.manifest
+    assert manifest_hash(path, {**prepared.facts.stored, "quality": 1}) != prepared.facts.manifest
 
 
 def test_shards_have_so_many_images_each(source: FakeSource, tmp_path: Path, rng: np.random.Generator) -> None:
@@ -307,7 +309,7 @@ def test_with_rescale_none_every_byte_is_kept_and_colours_are_the_training_image
     assert np.allclose(facts.covariance, covariance, rtol=1e-12, atol=1e-12 * mean.max() ** 2)
 
 
-def test_colours_are_those_of_the_images_as_stored(made: Made) -> None:
+def test_colours_are_those_of_the_images_as_stored(made: PreparedPhotographs) -> None:
     mean, covariance = exact_colours([decoded(one) for one in stored(made.folder, "train")])
     # they are taken before the rescaled ones become JPEGs, at quality 95: which moves a mean by less than a quarter of
     # a grey level, and smooths grain away: 2 in the squares, of some thousands
@@ -342,7 +344,7 @@ def test_no_digit_of_the_colours_depends_on_a_library_of_linear_algebra(
     assert colours.facts() == {"mean_rgb": mean, "covariance": covariance}
 
 
-def test_the_facts_say_where_the_images_are_from(made: Made, given: FakeSource) -> None:
+def test_the_facts_say_where_the_images_are_from(made: PreparedPhotographs, given: FakeSource) -> None:
     assert (made.facts.source, made.facts.about, made.facts.comparable) == ("given", given.about, False)
     assert (made.facts.train, made.facts.val, made.facts.classes) == (LIMIT, VAL, ["one", "two"])
     facts = made.facts
@@ -352,7 +354,9 @@ def test_the_facts_say_where_the_images_are_from(made: Made, given: FakeSource) 
 # Once
 
 
-def test_prepared_twice_the_bytes_are_the_same(made: Made, params: Params, source: FakeSource, folder: Path) -> None:
+def test_prepared_twice_the_bytes_are_the_same(
+    made: PreparedPhotographs, params: Params, source: FakeSource, folder: Path
+) -> None:
     assert prepare(params) == made.facts
     assert hashes_in(folder) == hashes_in(made.folder)
 

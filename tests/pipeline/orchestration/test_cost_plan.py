@@ -31,7 +31,7 @@ from pipeline.errors import Failure, UsageError
 from pipeline.experiment.grid import scales_of
 from pipeline.experiment.params import Params
 from pipeline.experiment.validation import parse
-from pipeline.orchestration.cost_plan import Cost, CostPlan, Images, count_images
+from pipeline.orchestration.cost_plan import Cost, CostPlan, ImageCounts, count_images
 from pipeline.orchestration.cost_plan import plan as planned
 from pipeline.orchestration.dvc_graph import StageForecast
 from pipeline.system.progress import duration
@@ -232,7 +232,7 @@ def random_plan(rng: np.random.Generator) -> tuple[CostPlan, dict[str, float]]:
         for kind in ("train", "dense")
     }  # fmt: skip
     seconds = {cost.stage: float(rng.integers(0, 50)) for kind in costs.values() for cost in kind}
-    images = Images(1, 1, 1, {1.0: 1}, True, 0)
+    images = ImageCounts(1, 1, 1, {1.0: 1}, True, 0)
     return CostPlan("p", forecasts, images, costs["train"], costs["dense"], {"D": 1}), seconds
 
 

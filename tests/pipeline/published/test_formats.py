@@ -27,8 +27,8 @@ import torch
 
 from pipeline.errors import Failure
 from pipeline.experiment.validation import load as params
-from pipeline.published import ConvertedWeights, InputOverride, load, matconvnet, read_net
-from pipeline.published.conversion import fit
+from pipeline.published import ConvertedWeights, InputOverride, load_published, matconvnet, read_net
+from pipeline.published.conversion import matched_weights
 from tests.support import ROOT, foreign_files
 from tests.support.cases import case
 from tests.support.foreign_files import CLASSES, FC, SIDE, Pixels
@@ -231,7 +231,7 @@ def permuted(theirs: Theirs, order: Sequence[int]) -> Theirs:
 def refused(path: Path, *said: str, net: str = "D", given: InputOverride | None = None, size: Any = SIZE) -> str:
     """The text of the Failure, which names the file and has every one of the patterns `said` in it."""
     with pytest.raises(Failure) as caught:
-        load(path, net, size, given or InputOverride())
+        load_published(path, net, size, given or InputOverride())
     text = str(caught.value)
     assert path.name in text, text
     for pattern in said:
@@ -277,7 +277,7 @@ def test_outputs_equal_torchvisions_whatever_the_files_name(
                 theirs = theirs.to(torch.bfloat16 if "bfloat16" in writer else torch.float16).float()
             path = tmp_path / f"vgg 11.{rng.choice(['caffemodel', 'mat', 'pth', 'safetensors', 'h5', 'zip', 'JPEG'])}"
             write(path, writer, theirs)
-            imported = load(path, net, SIZE)
+            imported = load_published(path, net, SIZE)
             assert (imported.kind, imported.classes) == (kind, ())
             check_outputs(imported, net, theirs, rng)
 
@@ -288,7 +288,7 @@ def test_every_net_of_the_grid_is_read(writer: str, tmp_path: Path, rng: np.rand
         with case(net):
             theirs = drawn(net, kind_of(writer), rng, classes=int(rng.integers(2, 30)))
             write(tmp_path / "published", writer, theirs)
-            check_outputs(load(tmp_path / "published", net, SIZE), net, theirs, rng)
+            check_outputs(load_published(tmp_path / "published", net, SIZE), net, theirs, rng)
 
 
 def test_a_safetensors_header_may_be_of_any_length(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -302,7 +302,7 @@ def test_a_safetensors_header_may_be_of_any_length(tmp_path: Path, rng: np.rando
         assert new >= length
         path = tmp_path / f"{new}.bin"
         path.write_bytes(struct.pack("<Q", new) + file[8 : 8 + length].ljust(new) + file[8 + length :])
-        assert load(path, "A", NARROW).kind == "torchvision"
+        assert load_published(path, "A", NARROW).kind == "torchvision"
 
 
 def test_a_caffemodel_needs_no_name(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -311,7 +311,7 @@ def test_a_caffemodel_needs_no_name(tmp_path: Path, rng: np.random.Generator) ->
         content = foreign_files.caffemodel(layers, layout, title=None)
         assert content[0] == first
         (tmp_path / "published").write_bytes(content)
-        assert load(tmp_path / "published", "A", NARROW).kind == "caffe"
+        assert load_published(tmp_path / "published", "A", NARROW).kind == "caffe"
 
 
 @pytest.mark.parametrize("form", ["vector", "pixel", "image"])
@@ -322,7 +322,7 @@ def test_matconvnets_average_image_is_the_mean(form: str, here: None, tmp_path: 
     mean = tuple(image.reshape(-1, 3).mean(0, dtype=np.float64))
     net = drawn("A", "matconvnet", rng)
     matlab(old=old, image=image)(tmp_path / "net.mat", net)
-    imported = load(tmp_path / "net.mat", "A", SIZE)
+    imported = load_published(tmp_path / "net.mat", "A", SIZE)
     assert imported.mean_rgb == pytest.approx(mean, rel=1e-5)  # float32 sums of 50,176 pixels
     check_outputs(imported, "A", net, rng, ("RGB", 255.0, mean, ONE))
 
@@ -333,12 +333,12 @@ def test_matconvnets_classes_are_put_in_the_order_of_their_ids(
 ) -> None:
     net, names = drawn("A", "matconvnet", rng), ids(rng)
     matlab(old=old, names=names)(tmp_path / "net.mat", net)
-    imported = load(tmp_path / "net.mat", "A", SIZE)
+    imported = load_published(tmp_path / "net.mat", "A", SIZE)
     assert imported.classes == tuple(sorted(names))
     check_outputs(imported, "A", permuted(net, np.argsort(names)), rng)
     names[int(rng.integers(CLASSES))] = "background"  # no WordNet ids: they stay as they are
     matlab(old=old, names=names)(tmp_path / "net.mat", net)
-    imported = load(tmp_path / "net.mat", "A", SIZE)
+    imported = load_published(tmp_path / "net.mat", "A", SIZE)
     assert imported.classes == ()
     check_outputs(imported, "A", net, rng)
 
@@ -357,7 +357,7 @@ def test_given_channels_range_mean_and_deviation_override_the_kinds(
     net = foreign_files.random_net("A", rng, 1)
     write(tmp_path / "published", writer, net)
     given = InputOverride(channels=channels, range=top, mean=mean, deviation=deviation)
-    imported = load(tmp_path / "published", "A", SIZE, given)
+    imported = load_published(tmp_path / "published", "A", SIZE, given)
     turn = -1 if channels == "BGR" else 1
     assert imported.mean_rgb == pytest.approx([255 / top * value for value in mean][::turn], rel=1e-6)
     check_outputs(imported, "A", net, rng, (channels, top, mean, deviation))
@@ -370,10 +370,12 @@ def test_what_is_not_given_stays_the_kinds(tmp_path: Path, rng: np.random.Genera
         mean = tuple(float(value) for value in rng.uniform(0.3, 0.6, 3) * top)
         net = drawn("A", kind, rng)
         write(tmp_path / "published", writer, net)
-        imported = load(tmp_path / "published", "A", SIZE, InputOverride(mean=mean))
+        imported = load_published(tmp_path / "published", "A", SIZE, InputOverride(mean=mean))
         check_outputs(imported, "A", net, rng, (CONVENTIONS[kind][0], top, mean, CONVENTIONS[kind][3]))
     caffe()(tmp_path / "published", net)
-    check_outputs(load(tmp_path / "published", "A", SIZE, InputOverride(channels="RGB")), "A", net, rng, MATCONVNETS)
+    check_outputs(
+        load_published(tmp_path / "published", "A", SIZE, InputOverride(channels="RGB")), "A", net, rng, MATCONVNETS
+    )
 
 
 def test_our_own_names_need_a_convention(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -383,7 +385,7 @@ def test_our_own_names_need_a_convention(tmp_path: Path, rng: np.random.Generato
     refused(path, net="A")
     for how in (CAFFES, MATCONVNETS):
         given = InputOverride(channels=how[0], range=how[1], mean=how[2], deviation=how[3])
-        imported = load(path, "A", SIZE, given)
+        imported = load_published(path, "A", SIZE, given)
         assert imported.kind == "vgg-repro"
         check_outputs(imported, "A", net, rng, how)
 
@@ -404,7 +406,7 @@ def test_a_map_orders_the_outputs(numbers: bool, here: None, tmp_path: Path, rng
     matlab(names=ids(rng))(tmp_path / "net.mat", net)
     words = [f"{key}\tthing, n01440764" for key in keys]
     given = write_map(tmp_path / "words.txt", words if rng.integers(2) else keys, str(rng.choice(["", "\n"])))
-    imported = load(tmp_path / "net.mat", "A", SIZE, given)
+    imported = load_published(tmp_path / "net.mat", "A", SIZE, given)
     assert imported.classes == (() if numbers else tuple(sorted(keys)))
     order = np.argsort([int(key) for key in keys] if numbers else keys)
     check_outputs(imported, "A", permuted(net, order), rng)
@@ -419,7 +421,7 @@ def test_outputs_that_are_no_class_are_dropped(numbers: bool, tmp_path: Path, rn
     keys = [str(n) for n in rng.permutation(len(left))] if numbers else ids(rng, len(left))
     where = dict(zip(left, keys, strict=True))
     given = write_map(tmp_path / "map.txt", (where.get(place, "- background") for place in range(CLASSES)))
-    imported = load(tmp_path / "published", "A", SIZE, given)
+    imported = load_published(tmp_path / "published", "A", SIZE, given)
     assert imported.weights["fc3.weight"].shape == (len(left), FC, 1, 1)
     assert imported.classes == (() if numbers else tuple(sorted(keys)))
     order = sorted(left, key=lambda place: int(where[place]) if numbers else where[place])
@@ -444,7 +446,7 @@ def test_a_bad_map_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
         ("all -", ["-"] * CLASSES, ""),
     ):
         with case(trouble), pytest.raises(Failure, match=rf"map\.txt(?s:.*){said}"):
-            load(tmp_path / "published", "A", NARROW, write_map(tmp_path / "map.txt", lines))
+            load_published(tmp_path / "published", "A", NARROW, write_map(tmp_path / "map.txt", lines))
 
 
 def test_a_map_that_is_no_text_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -454,7 +456,7 @@ def test_a_map_that_is_no_text_is_refused(tmp_path: Path, rng: np.random.Generat
         if content:
             path.write_bytes(content)
         with case(what), pytest.raises(Failure, match=r"map\.txt"):
-            load(tmp_path / "published", "A", NARROW, InputOverride(class_map=path))
+            load_published(tmp_path / "published", "A", NARROW, InputOverride(class_map=path))
 
 
 # ---------------------------------------------------------------------- nets that do not fit
@@ -497,7 +499,7 @@ def test_what_does_not_fit_is_named_as_the_file_has_it(
         ("a layer too many", tensors | extra, [r"\bconv6_1\b"]),
     ):  # fmt: skip
         with case(what), pytest.raises(Failure) as caught:
-            fit(replace(found, tensors=changed), "D", SIZE)
+            matched_weights(replace(found, tensors=changed), "D", SIZE)
         text = str(caught.value)
         assert path.name in text and all(re.search(one, text.replace(str(path), "")) for one in said), (what, text)
 
@@ -597,7 +599,7 @@ def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
 def attempted(path: Path) -> dict[str, np.ndarray] | None:
     """The weights of a damaged file of a narrow net A, None for a Failure; anything else is raised."""
     try:
-        return load(path, "A", NARROW).weights
+        return load_published(path, "A", NARROW).weights
     except Failure as failure:
         text = str(failure)
     assert path.name in text, text
@@ -627,7 +629,7 @@ def test_a_file_cut_short_is_refused(writer: str, tmp_path: Path, rng: np.random
         layout, how = ("new" if "new" in writer else "V1"), ("loose" if "loose" in writer else "packed")
         path.write_bytes(foreign_files.caffemodel(foreign_files.layers(net), layout, how=how, bare=True))
     content = path.read_bytes()
-    load(path, "A", NARROW)
+    load_published(path, "A", NARROW)
     ends = {1, 7, 8, len(content) - 1, *(int(end) for end in rng.integers(1, len(content), SHORT[writer]))}
     ends |= {int(end) for end in rng.integers(1, 600, SHORT[writer])}  # in whatever head it has
     for end in sorted(ends) if kind_of(writer) != "matconvnet" else rng.choice(sorted(ends), SHORT[writer]):
@@ -640,7 +642,7 @@ def test_bytes_behind_the_end_or_before_the_beginning_do_no_harm(tmp_path: Path,
     path = tmp_path / "published"
     for writer in ("torchvision safetensors", "torchvision zip"):
         write(path, writer, drawn("A", kind_of(writer), rng, width=1 / 32, fc=5))
-        content, wanted = path.read_bytes(), load(path, "A", NARROW).weights
+        content, wanted = path.read_bytes(), load_published(path, "A", NARROW).weights
         for changed in (content + rng.bytes(40), rng.bytes(16) + content, content + content):
             path.write_bytes(changed)
             with case(writer):
@@ -659,7 +661,7 @@ def test_flipped_bytes_outside_the_values_are_survived(writer: str, tmp_path: Pa
     net = drawn("A", kind_of(writer), rng, width=1 / 32, fc=5, classes=3)
     path = tmp_path / "published"
     write(path, writer, net)
-    content, wanted = path.read_bytes(), load(path, "A", NARROW).weights
+    content, wanted = path.read_bytes(), load_published(path, "A", NARROW).weights
     outside = np.ones(len(content), bool)
     for array in (array for pair in foreign_files.layers(net).values() for array in pair):
         if (place := content.find(array.tobytes())) >= 0:
@@ -726,7 +728,9 @@ def test_a_blob_whose_shape_lies_is_refused(layout: str, tmp_path: Path, rng: np
         weights
     )
     (tmp_path / "published").write_bytes(rest + layer("conv2_1", 4, [ones, second]))
-    assert np.array_equal(load(tmp_path / "published", "A", NARROW).weights["conv2_1.weight"], weights), "one by one"
+    assert np.array_equal(load_published(tmp_path / "published", "A", NARROW).weights["conv2_1.weight"], weights), (
+        "one by one"
+    )
     for shape in ((4, 2, 3, 4), (2**40, 2**40, 2**40, 2**40), (2**64 - 4, 2, 3, 3), (0, 0, 0, 0)):
         dims = foreign_files.message(7, foreign_files.message(1, *map(foreign_files.varint, shape)))
         old = b"".join(foreign_files.number(field, size) for field, size in enumerate(shape, 1))
@@ -866,9 +870,9 @@ CHILD = r"""
 import re, resource, sys, zlib
 from pathlib import Path
 import numpy as np
-from pipeline.published import load
+from pipeline.published import load_published
 from pipeline.experiment.validation import load as params
-made = load(Path(sys.argv[1]), "D", params(Path("params.yaml")).profiles["paper"].net)
+made = load_published(Path(sys.argv[1]), "D", params(Path("params.yaml")).profiles["paper"].net)
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 if (status := Path("/proc/self/status")).exists():  # Linux counts the parent's memory before exec in ru_maxrss
     peak = max(peak, int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]))

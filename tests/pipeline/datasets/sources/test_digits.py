@@ -20,8 +20,7 @@ from sklearn.datasets import load_digits
 from pipeline.datasets.sources import digits, fingerprint, open_source
 from pipeline.datasets.sources.base import SPLITS
 from pipeline.datasets.sources.digits import Digits
-from pipeline.experiment.params import Data
-from pipeline.experiment.params import Digits as Drawing
+from pipeline.experiment.params import Data, DigitsParams
 from pipeline.experiment.validation import load
 from tests.support import ROOT
 from tests.support.fake_source import Item, items_of
@@ -36,7 +35,7 @@ print(hashed(items_of(source(seed={seed}), "val", 60)))
 
 def source(ratio: float = 3 / 7, limit: int | None = None, **changes: Any) -> Digits:
     """The digits of params.yaml with other parameters."""
-    return Digits(Drawing(**{**PROFILE.data.digits.model_dump(), **changes}), limit, ratio)
+    return Digits(DigitsParams(**{**PROFILE.data.digits.model_dump(), **changes}), limit, ratio)
 
 
 def hashed(items: list[Item]) -> str:
@@ -226,7 +225,7 @@ def test_the_fingerprint_changes_with_every_parameter(change: dict[str, Any]) ->
 
 def test_the_fingerprint_has_all_parameters_that_digits_have_and_no_other_sources() -> None:
     before = fingerprint(PROFILE)
-    assert set(Drawing.model_fields) <= set(before), "a new parameter is in it, too"
+    assert set(DigitsParams.model_fields) <= set(before), "a new parameter is in it, too"
     assert set(Data.model_fields) == {"source", "limit", "digits", "path", "val_share"}, "does a new one matter?"
     changes: dict[str, tuple[Any, bool]] = {"limit": (40, True), "path": ("a", False), "val_share": (0.3, False)}
     for name, (value, matters) in changes.items():

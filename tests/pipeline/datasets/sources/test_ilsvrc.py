@@ -47,7 +47,7 @@ from tests.support.ilsvrc_files import (
     TRAIN,
     VAL,
     Box,
-    Picture,
+    IlsvrcImage,
     StandIn,
     in_this_process,
     label_of,
@@ -114,7 +114,7 @@ LAYOUTS: dict[str, Callable[[StandIn, Path], Path]] = {
 }
 
 
-def same_boxes(found: tuple[Box, ...], picture: Picture) -> bool:
+def same_boxes(found: tuple[Box, ...], picture: IlsvrcImage) -> bool:
     return any(
         len(found) == len(wanted) and np.allclose(found, wanted, atol=0.01) if wanted else not found
         for wanted in picture.boxes
@@ -252,11 +252,13 @@ def many(random: Random, classes: int, each: int) -> StandIn:
     """A stand-in of very many files that are no images at all, which a listing does not see."""
     wnids = [f"n{1_500_000 + 7 * number:08d}" for number in range(classes)]
     train = [
-        Picture(f"{wnid}_{number}", label, b"x", (1, 1), None, "plain")
+        IlsvrcImage(f"{wnid}_{number}", label, b"x", (1, 1), None, "plain")
         for label, wnid in enumerate(wnids)
         for number in range(each)
     ]
-    val = [Picture(f"ILSVRC2012_val_{number:08d}", 0, b"x", (1, 1), None, "plain") for number in range(1, classes + 1)]
+    val = [
+        IlsvrcImage(f"ILSVRC2012_val_{number:08d}", 0, b"x", (1, 1), None, "plain") for number in range(1, classes + 1)
+    ]
     ids = {wnid: classes - label for label, wnid in enumerate(wnids)}
     return StandIn(random, wnids, {wnid: wnid for wnid in wnids}, ids, train, val)
 
