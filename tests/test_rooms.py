@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -105,3 +106,27 @@ def test_the_trades_of_the_pipeline_import_one_way() -> None:
 def test_every_folder_of_the_pipeline_is_a_trade() -> None:
     folders = {path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")}
     assert folders == set(TRADES)
+
+
+FILES = {
+    path.relative_to(ROOT): ast.parse(path.read_text())
+    for folder in (*MAY_IMPORT, "benchmarks", "tests")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+}
+
+
+def test_a_class_has_a_name_of_its_own() -> None:
+    places: dict[str, list[str]] = {}
+    for path, tree in FILES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(f"{path}:{node.lineno}")
+    assert {name: lines for name, lines in places.items() if len(lines) > 1} == {}
+
+
+def test_test_modules_share_through_support_alone() -> None:
+    wrong = {}
+    for path, tree in FILES.items():
+        modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        wrong[str(path)] = [name for name in sorted(modules) if re.match(r"tests\.(?!support\b)", name)]
+    assert {path: modules for path, modules in wrong.items() if modules} == {}

@@ -29,7 +29,7 @@ from reports.check_page import check_page
 from reports.terminal import terminal
 from tests.support import ROOT, clones
 from tests.support.images import jpeg, run_seed
-from tests.whole.test_full_disk import Said, program
+from tests.support.program import Outcome, program
 from vgg.errors import Error
 from vgg.initialise import randomise
 from vgg.nets import VGG
@@ -346,7 +346,7 @@ class Desk:
         self.colours, self.wrong, self.folder = world.colours, world.wrong, folder
         shutil.copytree(world.folder, folder)
 
-    def run(self, *words: str) -> Said:
+    def run(self, *words: str) -> Outcome:
         """The program."""
         return program(self.folder, *words)
 
@@ -355,7 +355,7 @@ class Desk:
         said = self.run("weights", "import", run, str(file), *options, "--direct")
         assert said.code == 0, said
 
-    def check(self, run: str, *options: str) -> Said:
+    def check(self, run: str, *options: str) -> Outcome:
         """What is said of it."""
         return self.run("weights", "check", run, *options, "--direct")
 

@@ -33,7 +33,8 @@ from stages import imported as published
 from stages.common import save_tensors, weights_of
 from stages.tools.export import main
 from tests.support import ROOT, foreign_files
-from tests.whole.test_full_disk import FULL, Disk, program
+from tests.support.disk import FULL, Disk
+from tests.support.program import program
 from vgg.nets import VGG
 
 WIDTH, FC, CLASSES = Fraction(1, 8), 32, 7

@@ -19,9 +19,9 @@ from stages.common import SPARE, device, posteriors_at, save_tensors, weights_of
 from stages.distributed import processes
 from stages.tools import measure
 from stages.trainer import Trainer
+from tests.support.batches import RECIPE
+from tests.support.batches import small as small_net
 from tests.support.images import repository_params
-from tests.vgg.test_fit import RECIPE
-from tests.vgg.test_fit import small as small_net
 from vgg import images, stream
 from vgg.fit import State, optimiser
 from vgg.images import Decoder

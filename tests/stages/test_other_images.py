@@ -18,9 +18,9 @@ from reports.pages import render
 from stages import prepare, score, table, train
 from stages import random as random_weights
 from stages.tools import data
-from tests.stages.test_train import tiny
 from tests.support import ROOT
 from tests.support.ilsvrc_files import TRAIN, make
+from tests.support.training import tiny
 
 OUT = Path("reports")
 

@@ -25,26 +25,12 @@ from pipeline.system.atomic_files import sha256
 from pipeline.system.locks import alone
 from stages import prepare, train, trainer
 from stages import random as random_weights
-from tests.support import ROOT
 from tests.support.clones import held, patience, wait_for
+from tests.support.training import hang_up_as_usual, tiny
 from vgg.fit import State
 
 PROGRAM = [sys.executable, "-c", "from cli.main import main; main()", "train", "A-256", "--direct"]
 WEIGHTS = Path("weights/trained/A-256.pt")
-
-
-def tiny(folder: Path, **changes: object) -> Params:
-    """Parameters of a run of 3 epochs of 6 steps, written to `folder`."""
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    mini = values["profiles"]["mini"]
-    mini["data"]["limit"] = 64  # fewer lack a class
-    mini["net"] |= {"size_ratio": "2/7", "width_ratio": "1/16", "fc": 16, "dropout": 0.5}
-    mini["prepare"]["device"] = mini["score"]["device"] = "cpu"  # whose bits are the same each time
-    mini["train"] |= {"batch": 10, "tail": 1, "device": "cpu", **changes}
-    mini["recipes"]["scratch"] |= {"epochs": 3, "first_drop": 0}
-    path = folder / "params.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return load(path)
 
 
 @pytest.fixture
@@ -116,11 +102,6 @@ def endless() -> None:
 def wait_for_checkpoint() -> None:
     """Return as soon as there is a checkpoint."""
     wait_for(lambda: list(Path("checkpoints").glob("*/last.pt")), 600)
-
-
-def hang_up_as_usual() -> None:
-    """Let SIGHUP do what it does, even if these tests themselves run under nohup."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def test_killed_outright_it_goes_on_from_its_checkpoint(params: Params, capsys: pytest.CaptureFixture[str]) -> None:

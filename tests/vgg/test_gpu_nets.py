@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.vgg.test_fit import CLASSES, CROP, NORMALISE, RECIPE
-from tests.vgg.test_fit import batch as cpu_batch
+from tests.support.batches import CLASSES, CROP, NORMALISE, RECIPE
+from tests.support.batches import batch as cpu_batch
 from vgg import fit
 from vgg.distributed import ALONE, Ranks, data_parallel
 from vgg.fit import CPU, Clock, StepConfig, gradients, momenta, optimiser, train_loss
@@ -33,7 +33,7 @@ from vgg.score import AHEAD, MODES, Scorer
 from vgg.stream import Batch
 
 META, GPU = torch.device("meta"), torch.device("cuda", 1)
-IMAGES = 4  # of a batch of test_fit's
+IMAGES = 4  # of a batch
 
 
 def small(net: str, seed: int, where: torch.device = CPU) -> VGG:

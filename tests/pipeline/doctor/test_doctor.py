@@ -21,9 +21,8 @@ import yaml
 from typer.testing import CliRunner
 
 from cli.doctor import doctor
-from pipeline import doctor as health
 from pipeline.datasets.sources import SOURCES
-from pipeline.doctor import data, gpu, machine, probes, software, tracking
+from pipeline.doctor import data, findings, gpu, machine, probes, software, tracking
 from pipeline.doctor.base import GIB, DoctorContext, Finding
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
@@ -189,12 +188,12 @@ def test_broken_surroundings_are_explained(quick: Path, what: str) -> None:
 def test_in_another_folder_the_way_to_the_root_is_said(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (quick / "below").mkdir()
     monkeypatch.chdir(quick / "below")
-    assert next(health.findings()).fix == f"cd '{quick}'"
+    assert next(findings()).fix == f"cd '{quick}'"
 
 
 def test_a_check_that_ends_unexpectedly_is_a_failure(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: 1 // 0)
-    found = {one.what: one for one in health.findings()}
+    found = {one.what: one for one in findings()}
     assert found["memory"].state == "failure"
     assert "ZeroDivisionError" in found["memory"].says and "test_doctor.py" in found["memory"].says
     assert found["disk"].state == "ok", "the others are made all the same"
