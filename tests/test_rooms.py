@@ -56,7 +56,7 @@ def test_help_imports_nothing_heavy() -> None:
 def code_runners(tree: ast.Module) -> Iterator[str]:
     """Yield the calls that may run what they read: torch.load of more than weights, pickles, shells."""
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-        name, options = ast.unparse(call.func), {one.arg: ast.unparse(one.value) for one in call.keywords}
+        name, options = ast.unparse(call.func), {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         if (
             (name == "torch.load" and options.get("weights_only") != "True")
             or options.get("allow_pickle", "False") != "False"
@@ -67,8 +67,8 @@ def code_runners(tree: ast.Module) -> Iterator[str]:
 
 
 def test_no_file_is_unpickled_as_code() -> None:
-    found = {str(path): [*code_runners(tree)] for path, tree in TREES.items()}
-    assert {path: calls for path, calls in found.items() if calls} == {}
+    calls_of = {str(path): [*code_runners(tree)] for path, tree in TREES.items()}
+    assert {path: calls for path, calls in calls_of.items() if calls} == {}
     assert [str(path) for path, tree in TREES.items() if imported(tree) & PICKLES] == []
 
 

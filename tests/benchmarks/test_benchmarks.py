@@ -46,11 +46,11 @@ pytestmark = pytest.mark.slow
 )
 def test_a_smoke_run_goes_through_the_whole_script(words: str, patterns: list[str]) -> None:
     script, *more = words.split()
-    code, said = forks.call(Path.cwd(), [str(BENCHMARKS / script), *more, "--smoke"], os.environ)
-    assert code == 0, said
-    assert "Smoke run: " in said
+    code, output = forks.call(Path.cwd(), [str(BENCHMARKS / script), *more, "--smoke"], os.environ)
+    assert code == 0, output
+    assert "Smoke run: " in output
     for pattern in patterns:
-        assert re.search(pattern, said, re.MULTILINE), f"no {pattern} in\n{said}"
+        assert re.search(pattern, output, re.MULTILINE), f"no {pattern} in\n{output}"
 
 
 @pytest.fixture
@@ -88,5 +88,5 @@ def test_the_check_of_numbers_finds_what_is_wrong(
         return right(model, batch, normalise, how)
 
     monkeypatch.setattr(numerics, "gradients", wrong)
-    found = numerics.check_precisions(numerics.cases(size)[:1], size)
-    assert {line.partition(" in ")[0].partition(", ")[2] for line in found if "float32" in line} == broken, found
+    problems = numerics.check_precisions(numerics.cases(size)[:1], size)
+    assert {line.partition(" in ")[0].partition(", ")[2] for line in problems if "float32" in line} == broken, problems

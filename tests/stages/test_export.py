@@ -75,11 +75,11 @@ def lively(net: str, rng: np.random.Generator, crop: int, width: float = float(W
     return made
 
 
-def agree(found: np.ndarray, wanted: np.ndarray) -> None:
+def agree(scores: np.ndarray, wanted: np.ndarray) -> None:
     """Scores equal but for the order of sums; and they are such that another net's would not."""
-    assert found.shape == wanted.shape
+    assert scores.shape == wanted.shape
     largest = np.abs(wanted).max()
-    assert np.abs(found - wanted).max() <= TOLERANCE * largest
+    assert np.abs(scores - wanted).max() <= TOLERANCE * largest
     assert np.ptp(wanted) > 0.1 * largest
 
 
@@ -142,8 +142,8 @@ class ExportFolder:
     @property
     def left(self) -> dict[str, bytes]:
         """All that lies where files are exported to, hidden files too."""
-        found = (path for path in sorted((self.folder / "out").rglob("*")) if path.is_file())
-        return {str(path.relative_to(self.folder / "out")): path.read_bytes() for path in found}
+        files = (path for path in sorted((self.folder / "out").rglob("*")) if path.is_file())
+        return {str(path.relative_to(self.folder / "out")): path.read_bytes() for path in files}
 
     def out(self, name: str) -> Path:
         """A file to export to."""
@@ -161,7 +161,7 @@ def place(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPa
 def metadata(file: Path) -> dict[str, str]:
     """What stands beside a file's tensors."""
     if file.suffix == ".onnx":
-        return {one.key: one.value for one in onnx.load(str(file)).metadata_props}
+        return {entry.key: entry.value for entry in onnx.load(str(file)).metadata_props}
     if file.suffix == ".safetensors":
         with safe_open(file, "pt") as opened:
             return opened.metadata()
@@ -170,8 +170,8 @@ def metadata(file: Path) -> dict[str, str]:
 
 def note(file: Path) -> dict[str, Any]:
     """Of that, what was put there for people and programs."""
-    (found,) = (json.loads(value) for key, value in metadata(file).items() if "vgg" in key)
-    return found
+    (values,) = (json.loads(value) for key, value in metadata(file).items() if "vgg" in key)
+    return values
 
 
 def tensors(file: Path) -> dict[str, Tensor]:
@@ -181,10 +181,10 @@ def tensors(file: Path) -> dict[str, Tensor]:
     return dict(torch.load(file, weights_only=True))
 
 
-def same_bits(found: Any, wanted: Tensor) -> bool:
+def same_bits(values: Any, wanted: Tensor) -> bool:
     """Whether two arrays of float32 are of the same shape and bits."""
-    one, other = np.asarray(found), wanted.numpy()
-    return one.dtype == np.float32 and one.shape == other.shape and one.tobytes() == other.tobytes()
+    ours, theirs = np.asarray(values), wanted.numpy()
+    return ours.dtype == np.float32 and ours.shape == theirs.shape and ours.tobytes() == theirs.tobytes()
 
 
 # ---------------------------------------------------------------------- torchvision's state dict
@@ -244,10 +244,10 @@ def test_an_import_gives_back_every_bit_and_the_input(ending: str, origin: str, 
     save_tensors(other, {"net": net, "weights": weights_of(lively(net, place.rng, place.crop)), "input": {}})
     file = place.out(f"net{ending}")
     main(place.params, run, file)
-    found = load_published(file, net, place.params.active.net)
-    assert set(found.weights) == set(values["weights"])
+    imported = load_published(file, net, place.params.active.net)
+    assert set(imported.weights) == set(values["weights"])
     for name, value in values["weights"].items():
-        assert same_bits(found.weights[name], value), name
+        assert same_bits(imported.weights[name], value), name
     if origin == "trained":
         mean, deviation = place.mean, [place.scale] * 3
     else:
@@ -255,10 +255,10 @@ def test_an_import_gives_back_every_bit_and_the_input(ending: str, origin: str, 
         assert (
             len(set(deviation)) == 3 and not CLASSIFICATION.facts("mini").exists()
         )  # no training set has anything to do with it
-    assert found.convention.channels == "RGB"
-    assert found.mean_rgb == pytest.approx(mean, rel=1e-12)
-    assert found.deviation_rgb == pytest.approx(deviation, rel=1e-12)
-    assert found.classes == ()
+    assert imported.convention.channels == "RGB"
+    assert imported.mean_rgb == pytest.approx(mean, rel=1e-12)
+    assert imported.deviation_rgb == pytest.approx(deviation, rel=1e-12)
+    assert imported.classes == ()
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
@@ -269,8 +269,8 @@ def test_a_mean_with_all_its_digits_is_written_and_comes_back(ending: str, place
         place.mean = mean
         run, _ = place.train("shallow")
         main(place.params, run, place.out(f"net{ending}"))
-        found = load_published(Path(f"out/net{ending}"), "shallow", place.params.active.net)
-        assert found.mean_rgb == pytest.approx(mean, rel=1e-12)
+        imported = load_published(Path(f"out/net{ending}"), "shallow", place.params.active.net)
+        assert imported.mean_rgb == pytest.approx(mean, rel=1e-12)
 
 
 @pytest.mark.parametrize("origin", ["trained", "published"])
@@ -279,15 +279,15 @@ def test_each_file_says_its_run_and_its_input(ending: str, origin: str, place: E
     run = place.train("A")[0] if origin == "trained" else place.publish("A")
     file = place.out(f"net{ending}")
     main(place.params, run, file)
-    said = note(file)
-    assert (said["run"], said["net"]) == (run, "A")
-    assert (said["input"]["channels"], said["input"]["range"]) == ("RGB", 255)
+    values = note(file)
+    assert (values["run"], values["net"]) == (run, "A")
+    assert (values["input"]["channels"], values["input"]["range"]) == ("RGB", 255)
     if origin == "trained":
-        assert (said["input"]["mean"], said["input"]["deviation"]) == (place.mean, [place.scale] * 3)
+        assert (values["input"]["mean"], values["input"]["deviation"]) == (place.mean, [place.scale] * 3)
     else:
         taken = torch.load(weights(run, "published"), weights_only=True)["input"]
-        assert (said["input"]["mean"], said["input"]["deviation"]) == (taken["mean_rgb"], taken["deviation_rgb"])
-        assert "published.pth" in json.dumps(said)  # where it is from
+        assert (values["input"]["mean"], values["input"]["deviation"]) == (taken["mean_rgb"], taken["deviation_rgb"])
+        assert "published.pth" in json.dumps(values)  # where it is from
 
 
 def test_an_exported_net_is_imported_without_a_word_about_its_input(place: ExportFolder) -> None:
@@ -295,10 +295,10 @@ def test_an_exported_net_is_imported_without_a_word_about_its_input(place: Expor
     file = place.folder / place.out("net.safetensors")
     main(place.params, run, file)
     published.main(place.write("published", {run: {"file": str(file)}}), run)
-    found = torch.load(weights(run, "published"), weights_only=True)
-    assert all(same_bits(found["weights"][name], value) for name, value in ours.state_dict().items())
-    assert found["input"]["mean_rgb"] == pytest.approx(place.mean, rel=1e-12)
-    assert found["input"]["deviation_rgb"] == pytest.approx([place.scale] * 3, rel=1e-12)
+    stored = torch.load(weights(run, "published"), weights_only=True)
+    assert all(same_bits(stored["weights"][name], value) for name, value in ours.state_dict().items())
+    assert stored["input"]["mean_rgb"] == pytest.approx(place.mean, rel=1e-12)
+    assert stored["input"]["deviation_rgb"] == pytest.approx([place.scale] * 3, rel=1e-12)
 
 
 # ---------------------------------------------------------------------- ONNX
@@ -309,25 +309,29 @@ def test_onnx_runtime_computes_the_dense_scores_of_any_pictures(place: ExportFol
     file = place.out("net.onnx")
     main(place.params, run, file)
     assert set(place.left) == {"net.onnx"}  # one file
-    said = note(file)
-    assert (said["run"], said["input"]["mean"], said["input"]["deviation"]) == (run, place.mean, [place.scale] * 3)
+    values = note(file)
+    assert (values["run"], values["input"]["mean"], values["input"]["deviation"]) == (
+        run,
+        place.mean,
+        [place.scale] * 3,
+    )
     onnx.checker.check_model(onnx.load(str(file), load_external_data=False), full_check=True)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    (given,), (wanted,) = session.get_inputs(), session.get_outputs()
-    assert given.shape[1] == 3 and not any(isinstance(side, int) for side in (*given.shape[::2], given.shape[3]))
+    (input_,), (wanted,) = session.get_inputs(), session.get_outputs()
+    assert input_.shape[1] == 3 and not any(isinstance(side, int) for side in (*input_.shape[::2], input_.shape[3]))
     crop, room = place.crop, place.rng.integers(1, 150, 6).tolist()
     shapes = [(1, 0, 0), (4, 0, 0), (1, room[0], room[1]), (3, room[2], 32 + room[3]), (2, 0, room[4]), (5, room[5], 0)]
     for count, height, width in shapes:
         pictures = torch.from_numpy(place.rng.standard_normal((count, 3, crop + height, crop + width), np.float32))
-        (found,) = session.run([wanted.name], {given.name: pictures.numpy()})
-        assert found.shape[:2] == (count, CLASSES)
-        agree(found, scores(ours, pictures))
+        (outputs,) = session.run([wanted.name], {input_.name: pictures.numpy()})
+        assert outputs.shape[:2] == (count, CLASSES)
+        agree(outputs, scores(ours, pictures))
     main(place.params, run, place.out("net.pth"))
     reference = theirs("A-LRN", crop)
     reference.load_state_dict(tensors(Path("out/net.pth")))
     pictures = torch.from_numpy(place.rng.standard_normal((2, 3, crop, crop), np.float32))
-    (found,) = session.run(None, {given.name: pictures.numpy()})
-    agree(found.reshape(2, CLASSES), scores(reference, pictures))
+    (outputs,) = session.run(None, {input_.name: pictures.numpy()})
+    agree(outputs.reshape(2, CLASSES), scores(reference, pictures))
 
 
 # ---------------------------------------------------------------------- whole or not at all
@@ -350,7 +354,7 @@ def test_an_older_file_is_replaced_and_a_disk_that_fills_harms_none(ending: str,
         main(place.params, run, file)
     whole = file.read_bytes()
     assert note(file)["run"] == run and set(place.left) == {file.name}
-    assert sum(one.bytes for one in disk.opened) >= len(whole)
+    assert sum(opened.bytes for opened in disk.opened) >= len(whole)
     file.unlink()
     check_no_room(place, run, file, [{"full": (0, room)} for room in place.rng.integers(len(whole), size=2).tolist()])
     check_no_room(place, run, file, [{"sync": 0}])
@@ -368,23 +372,23 @@ def check_no_room(place: ExportFolder, run: str, file: Path, disks: list[dict[st
         file.unlink(missing_ok=True)
 
 
-def one_bit(found: Any) -> Any:
+def one_bit(imported: Any) -> Any:
     """The same but for the last bit of one weight."""
     name = "conv5_1.weight"
-    values = found.weights[name].copy()
+    values = imported.weights[name].copy()
     values.reshape(-1)[-1] = np.nextafter(values.reshape(-1)[-1], np.float32(9))
-    return replace(found, weights={**found.weights, name: values})
+    return replace(imported, weights={**imported.weights, name: values})
 
 
-def without_a_tensor(found: Any) -> Any:
+def without_a_tensor(imported: Any) -> Any:
     """The same without a bias."""
-    return replace(found, weights={name: value for name, value in found.weights.items() if name != "fc2.bias"})
+    return replace(imported, weights={name: value for name, value in imported.weights.items() if name != "fc2.bias"})
 
 
-def other_mean(found: Any) -> Any:
+def other_mean(imported: Any) -> Any:
     """The same with another mean."""
-    red, green, blue = found.convention.mean
-    return replace(found, convention=replace(found.convention, mean=(blue + 1, green, red)))
+    red, green, blue = imported.convention.mean
+    return replace(imported, convention=replace(imported.convention, mean=(blue + 1, green, red)))
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
@@ -405,11 +409,11 @@ def test_a_file_that_reads_back_as_something_else_is_not_left(
         assert file.name in str(failure.value) and "\n" not in str(failure.value)
 
 
-def off(found: np.ndarray) -> np.ndarray:
+def off(scores: np.ndarray) -> np.ndarray:
     """One score off by a thousandth of the largest."""
-    found = found.copy()
-    found.reshape(-1)[-1] += 1e-3 * np.abs(found).max()
-    return found
+    scores = scores.copy()
+    scores.reshape(-1)[-1] += 1e-3 * np.abs(scores).max()
+    return scores
 
 
 SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -452,11 +456,11 @@ def test_an_export_that_is_cut_short_leaves_nothing(place: ExportFolder, monkeyp
 # ---------------------------------------------------------------------- what people get wrong
 
 
-def readable(said: Any, code: int, *words: str) -> None:
+def readable(outcome: Any, code: int, *words: str) -> None:
     """The program ended with that code and one line, which has the words."""
-    assert said.code == code, said
-    assert "Traceback" not in said.error
-    (line,) = said.error.splitlines()
+    assert outcome.code == code, outcome
+    assert "Traceback" not in outcome.error
+    (line,) = outcome.error.splitlines()
     assert line.startswith("vgg-repro: ") and "unexpected" not in line, line
     for word in words:
         assert word in line, (word, line)
@@ -464,9 +468,9 @@ def readable(said: Any, code: int, *words: str) -> None:
 
 def test_the_command_says_what_it_wrote(place: ExportFolder) -> None:
     run, _ = place.train("A-LRN")
-    said = program(place.folder, "weights", "export", run, str(place.out("net.safetensors")))
-    assert said.code == 0, said
-    (line,) = said.out.splitlines()
+    outcome = program(place.folder, "weights", "export", run, str(place.out("net.safetensors")))
+    assert outcome.code == 0, outcome
+    (line,) = outcome.out.splitlines()
     assert all(word in line for word in ("out/net.safetensors", run, "A-LRN", "RGB", f"{place.mean[0]:g}"))
     assert load_published(Path("out/net.safetensors"), "A-LRN", place.params.active.net).mean_rgb[0] == place.mean[0]
 

@@ -46,9 +46,9 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
 def undisturbed(params: Params) -> str:
     """The hash of the finished weights of a run that nobody disturbs."""
     train.main(params, "A-256")
-    found = sha256(WEIGHTS)
+    digest = sha256(WEIGHTS)
     WEIGHTS.unlink()
-    return found
+    return digest
 
 
 def test_a_run_is_deterministic_and_leaves_no_checkpoint(params: Params) -> None:
@@ -87,9 +87,9 @@ def test_ctrl_c_says_where_it_stopped_and_ends_with_130(params: Params) -> None:
     with subprocess.Popen(PROGRAM, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as child:
         wait_for_checkpoint()
         child.send_signal(signal.SIGINT)
-        _, said = child.communicate(timeout=patience(60))
+        _, message = child.communicate(timeout=patience(60))
     assert child.returncode == 130
-    assert "A-256 stopped at step" in said
+    assert "A-256 stopped at step" in message
 
 
 def endless() -> None:
@@ -135,8 +135,8 @@ def check_saved_when_it_stopped() -> None:
     """The checkpoint is of the step after which training says that it stopped."""
     import torch
 
-    (said,), (saved,) = Path("checkpoints").glob("*/progress.json"), Path("checkpoints").glob("*/last.pt")
-    assert torch.load(saved, weights_only=True)["state"]["step"] == json.loads(said.read_text())["step"]
+    (progress,), (checkpoint,) = Path("checkpoints").glob("*/progress.json"), Path("checkpoints").glob("*/last.pt")
+    assert torch.load(checkpoint, weights_only=True)["state"]["step"] == json.loads(progress.read_text())["step"]
 
 
 def test_under_nohup_it_outlives_its_terminal(params: Params) -> None:

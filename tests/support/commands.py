@@ -92,10 +92,10 @@ def proc_file(pid: int, what: str) -> bytes:
         return b""
 
 
-def until(what: str, found: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """What `found` returns, as soon as it is true; the test fails after so many seconds."""
+def until(what: str, condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    """What `condition` returns, as soon as it is true; the test fails after so many seconds."""
     deadline = time.monotonic() + seconds
-    while not (value := found()):
+    while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
         time.sleep(0.05)
     return value

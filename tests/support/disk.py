@@ -79,7 +79,7 @@ class Disk:
         if self.sync is not None and self.syncs > self.sync:
             if self.failed is None:
                 name = self.name(os.readlink(f"/proc/self/fd/{number}"))
-                self.failed = max(i for i, one in enumerate(self.opened) if one.name == name)
+                self.failed = max(i for i, opened in enumerate(self.opened) if opened.name == name)
             raise OSError(errno.ENOSPC, FULL)
         self.real_sync(number)
 

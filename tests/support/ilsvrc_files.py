@@ -74,9 +74,9 @@ def label_of(encoded: bytes, kind: str = "plain") -> int:
     """The class that an image's pixels say; a grey one's by its lightness, for classes below ten."""
     with Image.open(io.BytesIO(encoded)) as picture:
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
-    found = (np.median(pixels, 0) - DARKEST) / STEP
-    digits = np.rint(found).astype(int)
-    assert np.abs(found - digits).max() < 0.4, f"no class has the colour {np.median(pixels, 0)}"
+    label = (np.median(pixels, 0) - DARKEST) / STEP
+    digits = np.rint(label).astype(int)
+    assert np.abs(label - digits).max() < 0.4, f"no class has the colour {np.median(pixels, 0)}"
     if kind == "grey":
         assert len(set(digits)) == 1, f"not grey: {np.median(pixels, 0)}"
         return int(digits[0])
@@ -173,7 +173,7 @@ def annotation(random: Random, story: str, name: str, width: int, height: int) -
         return left, top, left + wide, top + high
 
     left, top, right, bottom = inside()
-    said = width, height
+    measured = width, height
     boxes: list[tuple[int, int, int, int]] = [(left, top, right, bottom)]
     if story == "several":
         boxes += [inside() for _ in range(int(random.integers(1, 3)))]
@@ -186,12 +186,12 @@ def annotation(random: Random, story: str, name: str, width: int, height: int) -
         boxes.append((left, top, left, bottom))
     elif story == "another size":  # the boxes are in it
         ratio = int(random.integers(2, 4))
-        said = width * ratio, height * (ratio + 1)
+        measured = width * ratio, height * (ratio + 1)
         boxes = [
             (left * ratio, top * (ratio + 1), right * ratio, bottom * (ratio + 1)),
-            (0, 0, 12 * ratio, said[1] // 9),
+            (0, 0, 12 * ratio, measured[1] // 9),
         ]
-    return Annotation(tuple(boxes), *said, "%s" if random.integers(2) else name)
+    return Annotation(tuple(boxes), *measured, "%s" if random.integers(2) else name)
 
 
 def painted(random: Random, label: int, width: int, height: int, boxes: Iterable[Box]) -> NDArray[np.uint8]:
@@ -401,7 +401,7 @@ def meta_mat(ids: dict[str, int], words: dict[str, str], counts: dict[str, int],
         return np.array([[float(value)]])
 
     rows = []
-    for wnid, id in sorted(ids.items(), key=lambda one: one[1]):
+    for wnid, id in sorted(ids.items(), key=lambda pair: pair[1]):
         gloss = f"what is called {words[wnid]}"
         rows.append((number(id), wnid, words[wnid], gloss, number(0), np.zeros((1, 0)), number(0),
                      number(counts[wnid])))  # fmt: skip

@@ -38,9 +38,9 @@ def content(path: Path) -> str:
 
 def whole_shards(folder: Path) -> dict[str, int]:
     """The shards under `folder` that are whole, in a data set or on the way to one: each one's time of writing."""
-    found = {}
+    shards = {}
     for path in sorted(folder.glob("data/shards/*/*.bin")):
         split, number = path.stem.split("-")
         if path.parent.suffix != ".partial" or read_part(path.parent, split, int(number)) is not None:
-            found[path.name] = path.stat().st_mtime_ns
-    return found
+            shards[path.name] = path.stat().st_mtime_ns
+    return shards

@@ -104,8 +104,8 @@ def test_the_loss_is_multinomial_logistic_regression(rng: np.random.Generator) -
 
 
 def test_an_epochs_row_holds_its_mean_loss_and_what_validation_said(seed: int) -> None:
-    found = iter([(70.0, 30.0), (60.0, 20.0), (65.0, 25.0)])
-    state, losses = train(small(seed), seed, steps=4, validate=lambda: next(found))
+    errors = iter([(70.0, 30.0), (60.0, 20.0), (65.0, 25.0)])
+    state, losses = train(small(seed), seed, steps=4, validate=lambda: next(errors))
     assert [(row.step, row.epoch, row.top1, row.topk) for row in state.rows] == [
         (4, 0, 70.0, 30.0),
         (8, 1, 60.0, 20.0),

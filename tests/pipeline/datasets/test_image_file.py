@@ -106,8 +106,8 @@ def deep(random: Random, *channels: int) -> Levels:
 
 def eight_bits(levels: Levels) -> Pixels:
     """Sixteen bits to RGB of eight: 65535 is 255 times 257."""
-    found = np.rint(levels / 257).astype(np.uint8)
-    return found if found.ndim == 3 else np.repeat(found[:, :, None], 3, 2)
+    pixels = np.rint(levels / 257).astype(np.uint8)
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2)
 
 
 def kept(encoded: bytes) -> ExpectedImage:
@@ -246,8 +246,8 @@ def decoder() -> Decoder:
 
 def seen_by_dali(decoder: Decoder, encoded: bytes) -> Pixels:
     """DALI's pixels."""
-    (found,) = decoder([np.frombuffer(encoded, np.uint8)])
-    return found.copy()
+    (pixels,) = decoder([np.frombuffer(encoded, np.uint8)])
+    return pixels.copy()
 
 
 def refused(encoded: bytes, max_aspect: float = MAX_ASPECT, distrust: bool = False) -> str:
@@ -277,11 +277,11 @@ def test_it_is_kept_or_converted_without_loss_and_dali_sees_its_pixels(decoder: 
             with case(kind):
                 picture = look(made.encoded, MAX_ASPECT, distrust=distrust)
                 assert (picture.height, picture.width) == made.pixels.shape[:2]
-                said = picture.turn, picture.converted, libjpegs_warning(made.encoded)
-                assert said == (AS_IT_IS, made.converted, "")
+                facts = picture.turn, picture.converted, libjpegs_warning(made.encoded)
+                assert facts == (AS_IT_IS, made.converted, "")
                 assert (picture.encoded == made.encoded) == (not made.converted), "no other bytes unless converted"
-                found = seen_by_dali(decoder, picture.encoded)
-                assert np.abs(found.astype(int) - made.pixels).max() <= made.apart
+                pixels = seen_by_dali(decoder, picture.encoded)
+                assert np.abs(pixels.astype(int) - made.pixels).max() <= made.apart
                 if made.converted:
                     with Image.open(io.BytesIO(picture.encoded)) as again:
                         assert (again.format, again.mode) == ("PNG", "RGB")
@@ -293,15 +293,15 @@ def test_recoded_by_pillow_it_looks_the_same(decoder: Decoder, rng: Random) -> N
         made = make(rng)
         apart = 1 if kind == "png-16" else made.apart  # Pillow keeps the upper eight bits and rounds nothing
         with case(kind):
-            found = seen_by_dali(decoder, recoded(made.encoded))
-            assert np.abs(found.astype(int) - made.pixels).max() <= apart
+            pixels = seen_by_dali(decoder, recoded(made.encoded))
+            assert np.abs(pixels.astype(int) - made.pixels).max() <= apart
 
 
 def test_transparency_that_hides_nothing_still_shows_every_colour(decoder: Decoder, rng: Random) -> None:
     picture = scene(rng)
     for kind in ("WEBP", "PNG"):
-        found = look(saved(picture.convert("RGBA"), kind, lossless=True), MAX_ASPECT)
-        assert np.array_equal(seen_by_dali(decoder, found.encoded), np.asarray(picture)), kind
+        kept = look(saved(picture.convert("RGBA"), kind, lossless=True), MAX_ASPECT)
+        assert np.array_equal(seen_by_dali(decoder, kept.encoded), np.asarray(picture)), kind
 
 
 def test_a_jpeg_encoded_here_has_its_quality_and_chroma_and_decodes_alike(decoder: Decoder, rng: Random) -> None:
@@ -333,20 +333,20 @@ def test_made_upright_it_is_what_pillow_makes_of_it(kind: str, decoder: Decoder,
     for orientation in range(1, 9):
         encoded = oriented(scene(rng), kind, orientation)
         picture = look(encoded, MAX_ASPECT)
-        found = seen_by_dali(decoder, picture.encoded)
-        assert found.shape == (picture.height, picture.width, 3)
-        with Image.open(io.BytesIO(encoded)) as given:
-            wanted = np.asarray(ImageOps.exif_transpose(given))
-        assert np.array_equal(turned(found, picture.turn), wanted), orientation
+        pixels = seen_by_dali(decoder, picture.encoded)
+        assert pixels.shape == (picture.height, picture.width, 3)
+        with Image.open(io.BytesIO(encoded)) as image:
+            wanted = np.asarray(ImageOps.exif_transpose(image))
+        assert np.array_equal(turned(pixels, picture.turn), wanted), orientation
         assert look(encoded, MAX_ASPECT, upright=False).turn == AS_IT_IS
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_a_transparent_one_is_turned_like_any_other(kind: str, rng: Random) -> None:
     orientation, picture = int(rng.integers(2, 9)), veiled(rng)
-    found = look(oriented(picture, kind, orientation), MAX_ASPECT)
-    assert (found.turn, found.height, found.width) == (TURNS[orientation], picture.height, picture.width)
-    assert found.converted
+    looked = look(oriented(picture, kind, orientation), MAX_ASPECT)
+    assert (looked.turn, looked.height, looked.width) == (TURNS[orientation], picture.height, picture.width)
+    assert looked.converted
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -359,10 +359,10 @@ def test_pixels_and_boxes_are_turned_together(orientation: int, rng: Random) -> 
     pixels[top:bottom, left:right] = 255
     picture, turn = Image.fromarray(pixels), TURNS.get(orientation, AS_IT_IS)
     picture.getexif()[ORIENTATION] = orientation
-    found = turned(pixels, turn)
-    assert np.array_equal(found, np.asarray(ImageOps.exif_transpose(picture)))
-    assert found.flags.c_contiguous
-    rows, columns = np.nonzero((found == 255).all(2))
+    upright = turned(pixels, turn)
+    assert np.array_equal(upright, np.asarray(ImageOps.exif_transpose(picture)))
+    assert upright.flags.c_contiguous
+    rows, columns = np.nonzero((upright == 255).all(2))
     wanted = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
     assert turned_box((left, top, right, bottom), height, width, turn) == wanted
 
@@ -526,9 +526,9 @@ def test_a_jpeg_with_bytes_too_many_is_kept_and_libjpeg_warns_of_it(decoder: Dec
     longer = encoded[:-2] + bytes(count) + encoded[-2:]
     picture = look(longer, MAX_ASPECT, distrust=True)
     assert picture.encoded == longer
-    said = re.fullmatch(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9", libjpegs_warning(longer))
-    assert said
-    assert count - 8 <= int(said[1]) <= count, "its buffer of eight bytes may have swallowed some"
+    warning = re.fullmatch(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9", libjpegs_warning(longer))
+    assert warning
+    assert count - 8 <= int(warning[1]) <= count, "its buffer of eight bytes may have swallowed some"
     assert np.array_equal(seen_by_dali(decoder, picture.encoded), decoded(encoded))
 
 
@@ -542,7 +542,7 @@ def test_a_jpeg_with_something_behind_its_end_is_as_good_as_without(decoder: Dec
 
 def test_libjpeg_is_asked_of_jpegs_only(rng: Random) -> None:
     others = [make(rng).encoded for kind, make in KINDS.items() if not kind.startswith("jpeg")]
-    assert [libjpegs_warning(one) for one in (b"", b"\0", *others)] == [""] * (len(others) + 2)
+    assert [libjpegs_warning(encoded) for encoded in (b"", b"\0", *others)] == [""] * (len(others) + 2)
 
 
 def test_any_other_kind_cut_short_is_refused(rng: Random) -> None:
@@ -579,14 +579,14 @@ def test_a_png_whose_data_is_harmed_is_refused(kind: str, rng: Random) -> None:
 
 def warned(images: Iterable[bytes]) -> list[str]:
     """Python's warnings while images are looked at."""
-    with warnings.catch_warnings(record=True) as found:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for encoded in images:
             try:
                 look(encoded, MAX_ASPECT)
             except Unreadable:
                 continue
-    return [str(one.message) for one in found]
+    return [str(warning.message) for warning in caught]
 
 
 def test_pillows_warnings_of_many_pixels_reach_nobody(monkeypatch: pytest.MonkeyPatch, rng: Random) -> None:

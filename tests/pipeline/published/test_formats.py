@@ -194,10 +194,10 @@ def ours(imported: ConvertedWeights, net: str, pixels: Pixels) -> torch.Tensor:
     return foreign_files.run(made, pixels, "RGB", 255.0, imported.mean_rgb, imported.deviation_rgb).flatten(1)
 
 
-def apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
+def apart(outputs: torch.Tensor, wanted: torch.Tensor) -> float:
     """The largest difference relative to the largest output; each output must depend on the picture."""
     assert (wanted[0] - wanted[1]).abs().max() > 0.01 * wanted.abs().max(), "these weights lost the signal"
-    return float((found - wanted).abs().max() / wanted.abs().max())
+    return float((outputs - wanted).abs().max() / wanted.abs().max())
 
 
 def check_outputs(
@@ -214,8 +214,8 @@ def check_outputs(
 def ids(rng: np.random.Generator, count: int = CLASSES) -> list[str]:
     """Distinct WordNet ids in random order."""
     numbers = rng.choice(90_000_000, count, replace=False)
-    found = [f"n{number:08d}" for number in numbers]
-    return found if found != sorted(found) else found[::-1]
+    words = [f"n{number:08d}" for number in numbers]
+    return words if words != sorted(words) else words[::-1]
 
 
 def permuted(theirs: Theirs, order: Sequence[int]) -> Theirs:
@@ -228,19 +228,19 @@ def permuted(theirs: Theirs, order: Sequence[int]) -> Theirs:
     return made
 
 
-def refused(path: Path, *said: str, net: str = "D", given: InputOverride | None = None, size: Any = SIZE) -> str:
-    """The text of the Failure, which names the file and has every one of the patterns `said` in it."""
+def refused(path: Path, *patterns: str, net: str = "D", override: InputOverride | None = None, size: Any = SIZE) -> str:
+    """The text of the Failure, which names the file and has every one of the patterns `patterns` in it."""
     with pytest.raises(Failure) as caught:
-        load_published(path, net, size, given or InputOverride())
+        load_published(path, net, size, override or InputOverride())
     text = str(caught.value)
     assert path.name in text, text
-    for pattern in said:
+    for pattern in patterns:
         assert re.search(pattern, text.replace(str(path), "")), f"no {pattern} in: {text}"
     return text
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
+def read_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """MATLAB's files are read in this process: what is damaged may end it, and nothing else needs another."""
     monkeypatch.setattr(matconvnet, "run_tasks", lambda work, files, *_: [work(file, False) for file in files])
 
@@ -315,7 +315,9 @@ def test_a_caffemodel_needs_no_name(tmp_path: Path, rng: np.random.Generator) ->
 
 
 @pytest.mark.parametrize("form", ["vector", "pixel", "image"])
-def test_matconvnets_average_image_is_the_mean(form: str, here: None, tmp_path: Path, rng: np.random.Generator) -> None:
+def test_matconvnets_average_image_is_the_mean(
+    form: str, read_in_this_process: None, tmp_path: Path, rng: np.random.Generator
+) -> None:
     old = form == "vector"
     image = rng.uniform(80, 160, {"vector": (3, 1), "pixel": (1, 1, 3), "image": (SIDE, SIDE, 3)}[form])
     image = (image + rng.uniform(-40, 40, 3) if form == "image" else image).astype(np.float32)
@@ -329,7 +331,7 @@ def test_matconvnets_average_image_is_the_mean(form: str, here: None, tmp_path: 
 
 @pytest.mark.parametrize("old", [False, True], ids=["meta", "top level"])
 def test_matconvnets_classes_are_put_in_the_order_of_their_ids(
-    old: bool, here: None, tmp_path: Path, rng: np.random.Generator
+    old: bool, read_in_this_process: None, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     net, names = drawn("A", "matconvnet", rng), ids(rng)
     matlab(old=old, names=names)(tmp_path / "net.mat", net)
@@ -356,8 +358,8 @@ def test_given_channels_range_mean_and_deviation_override_the_kinds(
     deviation = tuple(float(value) for value in rng.uniform(0.1, 0.4, 3) * top)
     net = foreign_files.random_net("A", rng, 1)
     write(tmp_path / "published", writer, net)
-    given = InputOverride(channels=channels, range=top, mean=mean, deviation=deviation)
-    imported = load_published(tmp_path / "published", "A", SIZE, given)
+    override = InputOverride(channels=channels, range=top, mean=mean, deviation=deviation)
+    imported = load_published(tmp_path / "published", "A", SIZE, override)
     turn = -1 if channels == "BGR" else 1
     assert imported.mean_rgb == pytest.approx([255 / top * value for value in mean][::turn], rel=1e-6)
     check_outputs(imported, "A", net, rng, (channels, top, mean, deviation))
@@ -384,8 +386,8 @@ def test_our_own_names_need_a_convention(tmp_path: Path, rng: np.random.Generato
     path.write_bytes(foreign_files.safetensors_file(foreign_files.with_our_names(foreign_files.layers(net))))
     refused(path, net="A")
     for how in (CAFFES, MATCONVNETS):
-        given = InputOverride(channels=how[0], range=how[1], mean=how[2], deviation=how[3])
-        imported = load_published(path, "A", SIZE, given)
+        override = InputOverride(channels=how[0], range=how[1], mean=how[2], deviation=how[3])
+        imported = load_published(path, "A", SIZE, override)
         assert imported.kind == "vgg-repro"
         check_outputs(imported, "A", net, rng, how)
 
@@ -400,13 +402,15 @@ def write_map(path: Path, lines: Iterable[str], ending: str = "\n") -> InputOver
 
 
 @pytest.mark.parametrize("numbers", [False, True], ids=["ids", "numbers"])
-def test_a_map_orders_the_outputs(numbers: bool, here: None, tmp_path: Path, rng: np.random.Generator) -> None:
+def test_a_map_orders_the_outputs(
+    numbers: bool, read_in_this_process: None, tmp_path: Path, rng: np.random.Generator
+) -> None:
     """Also those of a file that says their classes itself; words behind the first are for people."""
     net, keys = drawn("A", "matconvnet", rng), [str(n) for n in rng.permutation(CLASSES)] if numbers else ids(rng)
     matlab(names=ids(rng))(tmp_path / "net.mat", net)
     words = [f"{key}\tthing, n01440764" for key in keys]
-    given = write_map(tmp_path / "words.txt", words if rng.integers(2) else keys, str(rng.choice(["", "\n"])))
-    imported = load_published(tmp_path / "net.mat", "A", SIZE, given)
+    override = write_map(tmp_path / "words.txt", words if rng.integers(2) else keys, str(rng.choice(["", "\n"])))
+    imported = load_published(tmp_path / "net.mat", "A", SIZE, override)
     assert imported.classes == (() if numbers else tuple(sorted(keys)))
     order = np.argsort([int(key) for key in keys] if numbers else keys)
     check_outputs(imported, "A", permuted(net, order), rng)
@@ -420,8 +424,8 @@ def test_outputs_that_are_no_class_are_dropped(numbers: bool, tmp_path: Path, rn
     left = [place for place in range(CLASSES) if place not in dropped]
     keys = [str(n) for n in rng.permutation(len(left))] if numbers else ids(rng, len(left))
     where = dict(zip(left, keys, strict=True))
-    given = write_map(tmp_path / "map.txt", (where.get(place, "- background") for place in range(CLASSES)))
-    imported = load_published(tmp_path / "published", "A", SIZE, given)
+    override = write_map(tmp_path / "map.txt", (where.get(place, "- background") for place in range(CLASSES)))
+    imported = load_published(tmp_path / "published", "A", SIZE, override)
     assert imported.weights["fc3.weight"].shape == (len(left), FC, 1, 1)
     assert imported.classes == (() if numbers else tuple(sorted(keys)))
     order = sorted(left, key=lambda place: int(where[place]) if numbers else where[place])
@@ -431,10 +435,10 @@ def test_outputs_that_are_no_class_are_dropped(numbers: bool, tmp_path: Path, rn
 def test_a_bad_map_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
     caffe()(tmp_path / "published", drawn("A", "caffe", rng, width=1 / 32, fc=5))
     names, numbers = ids(rng), [str(number) for number in rng.permutation(CLASSES)]
-    place, other = (int(one) for one in rng.choice(CLASSES, 2, replace=False))
+    place, other = (int(output) for output in rng.choice(CLASSES, 2, replace=False))
     put = lambda lines, word: [*lines[:place], word, *lines[place + 1 :]]
     line = rf"\b{place + 1}\b"
-    for trouble, lines, said in (
+    for trouble, lines, message in (
         ("short", names[1:], rf"\b{CLASSES - 1} lines\b.*\b{CLASSES}\b"),
         ("long", [*numbers, str(CLASSES)], rf"\b{CLASSES + 1} lines\b.*\b{CLASSES}\b"),
         ("twice", put(names, names[other]), names[other]),
@@ -445,7 +449,7 @@ def test_a_bad_map_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
         ("empty", [], ""),
         ("all -", ["-"] * CLASSES, ""),
     ):
-        with case(trouble), pytest.raises(Failure, match=rf"map\.txt(?s:.*){said}"):
+        with case(trouble), pytest.raises(Failure, match=rf"map\.txt(?s:.*){message}"):
             load_published(tmp_path / "published", "A", NARROW, write_map(tmp_path / "map.txt", lines))
 
 
@@ -477,12 +481,12 @@ def numbers(shape: Sequence[int]) -> str:
 
 @pytest.mark.parametrize("writer", [writer for writer in FEW if "legacy" not in writer])
 def test_what_does_not_fit_is_named_as_the_file_has_it(
-    writer: str, here: None, tmp_path: Path, rng: np.random.Generator
+    writer: str, read_in_this_process: None, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     path = tmp_path / "published"
     write(path, writer, drawn("D", kind_of(writer), rng))
-    found = read_net(path)
-    tensors = dict(found.tensors)
+    raw = read_net(path)
+    tensors = dict(raw.tensors)
     layers = [name.removesuffix(".weight") for name in tensors if name.endswith(".weight")]
     # not a block's last convolution in PyTorch, where the numbers behind it would be those of another net as well
     middle, some = f"{layers[5]}.weight", str(rng.choice(list(tensors)))
@@ -490,7 +494,7 @@ def test_what_does_not_fit_is_named_as_the_file_has_it(
     broken = np.full_like(tensors[some], 1)
     broken.reshape(-1)[-1] = float(rng.choice(["nan", "inf", "-inf"]))
     extra = {f"conv6_1.{part}": tensors[f"{layers[5]}.{part}"] for part in ("weight", "bias")}
-    for what, changed, said in (
+    for what, changed, patterns in (
         *((f"no {one}", {k: v for k, v in tensors.items() if not k.startswith(f"{one}.")}, [rf"{re.escape(one)}\b"])
           for one in (layers[0], layers[5], layers[-1])),
         ("no bias", {k: v for k, v in tensors.items() if k != f"{layers[5]}.bias"}, [re.escape(layers[5]), "bias"]),
@@ -499,16 +503,16 @@ def test_what_does_not_fit_is_named_as_the_file_has_it(
         ("a layer too many", tensors | extra, [r"\bconv6_1\b"]),
     ):  # fmt: skip
         with case(what), pytest.raises(Failure) as caught:
-            matched_weights(replace(found, tensors=changed), "D", SIZE)
+            matched_weights(replace(raw, tensors=changed), "D", SIZE)
         text = str(caught.value)
-        assert path.name in text and all(re.search(one, text.replace(str(path), "")) for one in said), (what, text)
+        assert path.name in text and all(re.search(one, text.replace(str(path), "")) for one in patterns), (what, text)
 
 
 def test_tensors_that_hold_no_weights_or_are_too_many_are_named(tmp_path: Path, rng: np.random.Generator) -> None:
     state, seventh = dict(drawn("D", "torchvision", rng).state_dict()), "features.7.weight"
     huge = state[seventh].double()
     huge[3, 2, 1, 0] = 1e300
-    for what, changed, said in (
+    for what, changed, patterns in (
         *((dtype, {seventh: state[seventh].to(dtype)}, r"features\.7\b") for dtype in (torch.int64, torch.complex64)),
         ("too large for float32", {seventh: huge}, r"features\.7\b"),
         ("one too many", {"features.40.weight": torch.zeros(4)}, r"features\.40\b"),
@@ -517,13 +521,13 @@ def test_tensors_that_hold_no_weights_or_are_too_many_are_named(tmp_path: Path, 
         for file in (foreign_files.torch_file, foreign_files.safetensors_file):
             (tmp_path / "published").write_bytes(file(state | changed))
             with case(what):
-                refused(tmp_path / "published", said)
+                refused(tmp_path / "published", patterns)
 
 
 def test_a_layer_that_comes_twice_is_named(tmp_path: Path, rng: np.random.Generator) -> None:
     layers = foreign_files.layers(drawn("D", "caffe", rng))
     for layout, again in (("V1", foreign_files.v1_layer), ("new", foreign_files.new_layer)):
-        blobs = [foreign_files.blob(one, layout == "new") for one in layers["conv3_2"]]
+        blobs = [foreign_files.blob(values, layout == "new") for values in layers["conv3_2"]]
         (tmp_path / "published").write_bytes(foreign_files.caffemodel(layers, layout) + again("conv3_2", 4, blobs))
         refused(tmp_path / "published", r"\bconv3_2\b")
 
@@ -608,10 +612,10 @@ def attempted(path: Path) -> dict[str, np.ndarray] | None:
 
 def survives(path: Path, wanted: dict[str, np.ndarray]) -> bool:
     """Whether a damaged file was read: its weights are then those of the whole one."""
-    if (found := attempted(path)) is None:
+    if (weights := attempted(path)) is None:
         return False
-    assert found.keys() == wanted.keys()
-    for name, value in found.items():
+    assert weights.keys() == wanted.keys()
+    for name, value in weights.items():
         assert np.array_equal(value, wanted[name]), name
     return True
 
@@ -674,8 +678,8 @@ def test_flipped_bytes_outside_the_values_are_survived(writer: str, tmp_path: Pa
         with case(f"byte {place}"):
             if kind_of(writer) == "caffe":
                 read += survives(path, wanted)
-            elif (found := attempted(path)) is not None:
-                assert {name: one.shape for name, one in found.items()} == {k: v.shape for k, v in wanted.items()}
+            elif (weights := attempted(path)) is not None:
+                assert {name: one.shape for name, one in weights.items()} == {k: v.shape for k, v in wanted.items()}
     assert read < FLIPS[writer]
 
 
@@ -686,7 +690,7 @@ def matlab_with(**content: object) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_mat_of_other_things_is_refused(here: None, tmp_path: Path, rng: np.random.Generator) -> None:
+def test_a_mat_of_other_things_is_refused(read_in_this_process: None, tmp_path: Path, rng: np.random.Generator) -> None:
     net = drawn("A", "matconvnet", rng, width=1 / 32, fc=5)
     texts, conv = (foreign_files.matconvnet_layers(foreign_files.layers(net)) for _ in range(2))
     texts[0, 0]["weights"] = foreign_files.cell("not", "numbers")
@@ -741,15 +745,15 @@ def test_a_blob_whose_shape_lies_is_refused(layout: str, tmp_path: Path, rng: np
 
 def test_a_safetensors_header_that_lies_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
     file = foreign_files.safetensors_file(foreign_files.random_net("A", rng, 1, width=1 / 32, fc=5).state_dict())
-    one, path = "features.3.weight", tmp_path / "published"
-    changed = lambda key, value: foreign_files.with_header(file, lambda header: header[one].update({key: value}))
+    name, path = "features.3.weight", tmp_path / "published"
+    changed = lambda key, value: foreign_files.with_header(file, lambda header: header[name].update({key: value}))
     deep = b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
     for what, content in {
         "outside": changed("data_offsets", [2**62, 2**62 + 288]),
         "negative": changed("data_offsets", [-288, 0]),
         "overlap": changed("data_offsets", [4, 292]),
-        "no offsets": foreign_files.with_header(file, lambda header: header[one].pop("data_offsets")),
-        "no dict": foreign_files.with_header(file, lambda header: header.update({one: [1, 2]})),
+        "no offsets": foreign_files.with_header(file, lambda header: header[name].pop("data_offsets")),
+        "no dict": foreign_files.with_header(file, lambda header: header.update({name: [1, 2]})),
         "huge shape": changed("shape", [2**40, 2**40, 3, 3]),
         "unknown type": changed("dtype", "F31"),
         "bytes behind": file + bytes(8),
@@ -768,13 +772,13 @@ def test_a_tensor_that_leads_outside_its_storage_is_refused(
     legacy: bool, function: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     state = foreign_files.random_net("A", rng, 1, width=1 / 32, fc=5).state_dict()
-    path, one = tmp_path / "published", "features.3.weight"
+    path, name = tmp_path / "published", "features.3.weight"
     lies: list[dict[str, object]] = [
         {"offset": 1}, {"offset": -1}, {"stride": (2**40, 9, 3, 1)}, {"stride": (-18, 9, 3, 1)}, {"offset": "0"},
         {"size": (4, 2, 3, 4)}, {"size": (2**40, 2**40, 3, 3), "stride": (0, 0, 0, 0)}, {"size": None},
     ]  # fmt: skip
     for lie in lies:
-        changed = {**state, one: foreign_files.Rebuilt(state[one], function, **lie)}
+        changed = {**state, name: foreign_files.Rebuilt(state[name], function, **lie)}
         path.write_bytes(foreign_files.torch_file(changed, legacy))
         with case(lie):
             refused(path, net="A", size=NARROW)
@@ -826,14 +830,14 @@ def test_a_file_that_would_run_code_is_refused_and_not_run(
         "a whole module": foreign_files.random_net("A", rng, 1, width=1 / 32, fc=5),
     }
     for what, content in contents.items():
-        said, protocol = r"(?i)\bcode\b", int(rng.integers(6))
+        message, protocol = r"(?i)\bcode\b", int(rng.integers(6))
         if container == "bare":
             path.write_bytes(pickle.dumps(content, protocol))
-            said = said if protocol > 1 else ""  # older ones have no mark that tells them from any other text
+            message = message if protocol > 1 else ""  # older ones have no mark that tells them from any other text
         else:
             path.write_bytes(foreign_files.torch_file(content, container == "legacy"))
         with case(what):
-            refused(path, said, net="A", size=NARROW)
+            refused(path, message, net="A", size=NARROW)
             assert not mark.exists()
 
 
@@ -917,6 +921,6 @@ def test_the_published_size_takes_less_than_3_gib(tmp_path: Path, rng: np.random
     peak, count = map(int, first.split())
     assert count == 138_357_544
     for line in rest:
-        name, found = line.split()
-        assert int(found) == sums[name], name
+        name, checksum = line.split()
+        assert int(checksum) == sums[name], name
     assert peak < 3 * 1024**2, f"{peak / 1024**2:.2f} GiB"  # ru_maxrss is in KiB; the weights are 0.52 GiB

@@ -63,8 +63,8 @@ def top1(mean: np.ndarray, labels: np.ndarray) -> float:
 
 def row_of(values: dict[str, Any], **label: str) -> dict[str, Any]:
     """The row of a table with this label."""
-    (found,) = [row for row in values["rows"] if label.items() <= row["label"].items()]
-    return found
+    (matching,) = [row for row in values["rows"] if label.items() <= row["label"].items()]
+    return matching
 
 
 def test_each_table_averages_what_its_rows_name(params: Params) -> None:
@@ -93,9 +93,9 @@ def test_a_rows_mean_is_numpys_bit_for_bit(params: Params) -> None:
     labels = np.random.default_rng().integers(0, CLASSES, IMAGES)
     for row in grid.rows("table6", params):
         arrays = [array for need in row.needs() for array in write_scores(params, *need, labels).values()]
-        mean, found = average(row, Scores(params, FACTS))
+        mean, checksums = average(row, Scores(params, FACTS))
         np.testing.assert_array_equal(mean, np.mean([array.astype(np.float64) for array in arrays], 0))
-        np.testing.assert_array_equal(found, labels)
+        np.testing.assert_array_equal(checksums, labels)
 
 
 def test_a_table_has_one_sum_and_one_array_in_memory_at_a_time(params: Params) -> None:
