@@ -70,7 +70,7 @@ class Case:
 
 
 @dataclass
-class Found:
+class CaseOutputs:
     """What one precision makes of a case, or the truth; all on the CPU in float64 but the posteriors."""
 
     scores: Tensor
@@ -134,7 +134,7 @@ def check_precisions(found: list[Case], size: Size) -> list[str]:
     broken = []
     for one in found:
         truth = computed(one, None, CPU)
-        off = {precision: errors(computed(one, precision, size.device), truth) for precision in precisions}
+        off = {precision: relative_errors(computed(one, precision, size.device), truth) for precision in precisions}
         for what, limits in LIMITS.items():
             row = [(precision, off[precision][what], limits[precision]) for precision in precisions]
             cells = " | ".join(f"{error:.1e} | {limit:.0e}" for _, error, limit in row)
@@ -151,7 +151,7 @@ def precisions_of(size: Size) -> list[str]:
     return ["float32", "bfloat16"] if size.smoke else ["float32", "tf32", "bfloat16"]
 
 
-def computed(one: Case, precision: str | None, device: torch.device) -> Found:
+def computed(one: Case, precision: str | None, device: torch.device) -> CaseOutputs:
     """All there is to compare, in a precision or, with none, in float64."""
     use(precision or "float32")
     net, normalise, how = placed(one, precision, device)
@@ -163,7 +163,7 @@ def computed(one: Case, precision: str | None, device: torch.device) -> Found:
     scorer = Scorer(placed(one, precision, device)[0], normalise, net_crop(one), device, how.bfloat16)
     whole = [Rescaled(one.whole.to(device), np.arange(len(one.whole)))]
     modes = {mode: torch.from_numpy(scorer.posteriors(whole, len(one.whole), views)) for mode, views in VIEWS.items()}
-    return Found(scores.double().cpu(), loss.cpu(), update, modes)
+    return CaseOutputs(scores.double().cpu(), loss.cpu(), update, modes)
 
 
 def placed(one: Case, precision: str | None, device: torch.device) -> tuple[VGG, Callable[..., Tensor], StepConfig]:
@@ -195,26 +195,26 @@ def updated(
     }
 
 
-def errors(found: Found, truth: Found) -> dict[str, float]:
+def relative_errors(found: CaseOutputs, truth: CaseOutputs) -> dict[str, float]:
     """Relative errors by what they are of."""
-    modes = {mode: error(found.modes[mode], truth.modes[mode]) for mode in VIEWS}
+    modes = {mode: relative_error(found.modes[mode], truth.modes[mode]) for mode in VIEWS}
     return {
-        "scores": error(found.scores, truth.scores),
-        "loss": error(found.loss, truth.loss),
+        "scores": relative_error(found.scores, truth.scores),
+        "loss": relative_error(found.loss, truth.loss),
         "update": update_error(found.update, truth.update),
-        "update, worst layer": max(error(found.update[name], truth.update[name]) for name in truth.update),
+        "update, worst layer": max(relative_error(found.update[name], truth.update[name]) for name in truth.update),
         **modes,
     }
 
 
-def error(found: Tensor, truth: Tensor) -> float:
+def relative_error(found: Tensor, truth: Tensor) -> float:
     """The norm of the difference over that of the truth."""
     return float((found.double() - truth.double()).norm() / truth.double().norm())
 
 
 def update_error(found: dict[str, Tensor], truth: dict[str, Tensor]) -> float:
     """That of all weights together."""
-    return error(*(torch.cat([one[name].flatten() for name in truth]) for one in (found, truth)))
+    return relative_error(*(torch.cat([one[name].flatten() for name in truth]) for one in (found, truth)))
 
 
 # Compiled, and in parts

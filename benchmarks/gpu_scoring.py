@@ -71,7 +71,7 @@ def main() -> None:
     given = arguments.parse_args()
     size = begin(given.smoke, rounds=given.rounds)
     expected = {precision: trained(precision, size) for precision in given.precisions}
-    found = [row for precision in given.precisions for row in rows(precision, given.search, size)]
+    found = [row for precision in given.precisions for row in scoring_rows(precision, given.search, size)]
     for row in found:
         choose(row, size)
     for _ in range(size.rounds):
@@ -91,7 +91,7 @@ def trained(precision: str, size: Size) -> float:
     return reached
 
 
-def rows(precision: str, search: bool, size: Size) -> Iterator[Row]:
+def scoring_rows(precision: str, search: bool, size: Size) -> Iterator[Row]:
     """All ways of scoring in one precision, by one net."""
     normalise = Normalise(MEAN, SHIFT, 58.0).to(size.device)
     scorer = Scorer(initial("D", size), normalise, size.crop, size.device, precision == "bfloat16")

@@ -377,7 +377,7 @@ def print_stream(ours: Contestant, size: Size) -> None:
     print_stream_row("one batch on the device", "", ours, repeat(ours.batch), size)
     for name, gpu in ways.items():
         batches = training_stream(images, StreamConfig(0, size.batch, size.crop, SCALES), threads=threads, gpu=gpu)
-        print_stream_row(name, f"{alone(batches, size):,.0f}", ours, batches, size)
+        print_stream_row(name, f"{stream_rate(batches, size):,.0f}", ours, batches, size)
     print(flush=True)
 
 
@@ -388,7 +388,7 @@ def print_stream_row(name: str, alone: str, ours: Ours, batches: Iterator[Batch]
     print(f"| {name} | {alone} | {rate:,.0f} | {waited:.1f} % |", flush=True)
 
 
-def alone(batches: Iterator[Batch], size: Size) -> float:
+def stream_rate(batches: Iterator[Batch], size: Size) -> float:
     """Images a second of the stream when nobody trains, each batch brought to the device."""
     take = lambda count: [batch.pixels.to(size.device).sum() for batch in islice(batches, count)]
     take(3)  # what it has in store

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import chain, cycle, islice, repeat
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 from pipeline.datasets.facts import Statistics, read_statistics  # noqa: E402
 from pipeline.datasets.shards import Shards  # noqa: E402
 from pipeline.experiment.params import Params  # noqa: E402
-from pipeline.experiment.paths import shards  # noqa: E402
+from pipeline.experiment.paths import CLASSIFICATION  # noqa: E402
 from pipeline.experiment.validation import load  # noqa: E402
 from stages.common import normaliser  # noqa: E402
 from tests.support.images import jpeg, photograph  # noqa: E402
@@ -120,8 +120,8 @@ def time_prepare(rounds: int, processes: int) -> None:
     print("| prepare | images a second | images a CPU-second |\n|:--|--:|--:|")
     for name, times in rows:
         walls, cpus = zip(*times, strict=True)
-        print(f"| {name} | {images / statistics.median(walls):.0f} | {images / statistics.median(cpus):.0f} |")
-    wall, cpu = (statistics.median(b[k] / a[k] for a, b in zip(ours, theirs, strict=True)) for k in (0, 1))
+        print(f"| {name} | {images / median(walls):.0f} | {images / median(cpus):.0f} |")
+    wall, cpu = (median(b[k] / a[k] for a, b in zip(ours, theirs, strict=True)) for k in (0, 1))
     print(f"\nprepare over the loop: {wall:.2f} by wall, {cpu:.2f} by CPU-seconds\n")
 
 
@@ -146,9 +146,9 @@ def time_loading(params: Params, statistics: Statistics, steps: int, rounds: int
                 rates[name].append(rate)
     print("| training batches | images a CPU-second | of the bare decode rate |\n|:--|--:|--:|")
     for name, found in rates.items():
-        share = statistics.median(a / b for a, b in zip(found, rates[BARE], strict=True))
-        print(f"| {name} | {statistics.median(found):.0f} | {share:.0%} |")
-    ratio = statistics.median(a / b for a, b in zip(rates[OURS], rates[THEIRS], strict=True))
+        share = median(a / b for a, b in zip(found, rates[BARE], strict=True))
+        print(f"| {name} | {median(found):.0f} | {share:.0%} |")
+    ratio = median(a / b for a, b in zip(rates[OURS], rates[THEIRS], strict=True))
     print(f"\nratio: {ratio:.2f}")
 
 
@@ -160,7 +160,7 @@ def exhaust(batches: Iterator[object], steps: int) -> None:
 def our_batches(params: Params, statistics: Statistics) -> Iterator[Tensor]:
     """Batches (64, 3, 224, 224) as training has them, float32 with the mean subtracted and the colours shifted."""
     normalise = normaliser(params, statistics)
-    images = Shards(shards(), "train")
+    images = Shards(CLASSIFICATION.shards, "train")
     for batch in training_stream(images, StreamConfig(0, BATCH, CROP, SCALES)):
         yield normalise(batch.pixels, batch.colour)
 

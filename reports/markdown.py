@@ -41,7 +41,7 @@ def markdown(blocks: Iterable[Block]) -> str:
     return "\n".join(f"{text}\n" if text else "" for text in texts)
 
 
-def grid(table: Table, write: Callable[[Text], str]) -> str:
+def pipe_table(table: Table, write: Callable[[Text], str]) -> str:
     """Return a table in Markdown's pipes; `write` converts each heading and cell to text."""
     headings = [write(column.heading) for column in table.columns]
     rows = [[write(cell) for cell in row] for row in table.rows]
@@ -58,7 +58,7 @@ def _block(block: Block) -> str:
         case Bullets(items):
             return "\n".join(f"- {_line(item)}" for item in items)
         case Table():
-            return grid(block, _cell)
+            return pipe_table(block, _cell)
         case Figure():
             return _figure(block)
         case Callout(text):

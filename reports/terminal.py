@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from reports.markdown import grid
+from reports.markdown import pipe_table
 from reports.page import Paragraph, Preformatted, Table, plain_text
 
 TerminalBlock = Paragraph | Table | Preformatted
@@ -20,6 +20,6 @@ def _block(block: TerminalBlock) -> str:
         case Paragraph(text):
             return plain_text(text)
         case Table():
-            return grid(block, plain_text)
+            return pipe_table(block, plain_text)
         case Preformatted(text):
             return text

@@ -12,7 +12,7 @@ from pipeline.errors import Failure
 from pipeline.experiment.params import Import, Params
 from pipeline.experiment.paths import CLASSIFICATION, record, weights
 from pipeline.experiment.targets import check_imported
-from pipeline.published import ConvertedWeights, InputOverride, load
+from pipeline.published import ConvertedWeights, InputOverride, load_published
 from pipeline.published.class_map import is_as_given
 from pipeline.published.known_files import hashes, recognised
 from pipeline.system.atomic_files import sha256, write_json
@@ -23,7 +23,7 @@ from stages.common import save_tensors
 
 def main(params: Params, name: str) -> None:
     """Import the run `name` from its file in `imports`. Raise Failure, with the reason, if the file does not fit."""
-    converted = read(params, name)
+    converted = read_published(params, name)
     net, file = params.runs[name].net, Path(params.imports[name].file)
     values = {key: torch.from_numpy(value) for key, value in converted.weights.items()}
     net_input = {"mean_rgb": [*converted.mean_rgb], "std_rgb": [*converted.std_rgb]}
@@ -39,10 +39,10 @@ def main(params: Params, name: str) -> None:
     print(f"{name}: net {net} of {origin['outputs']:,} classes ({converted.kind}), {plain_text(published_net(origin))}")
 
 
-def read(params: Params, name: str) -> ConvertedWeights:
+def read_published(params: Params, name: str) -> ConvertedWeights:
     """Return the published net of the run `name`, from its file in `imports`."""
     row = check_imported(params, name)
-    return load(Path(row.file), params.runs[name].net, params.active.net, input_override(row))
+    return load_published(Path(row.file), params.runs[name].net, params.active.net, input_override(row))
 
 
 def input_override(row: Import) -> InputOverride:

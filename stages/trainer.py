@@ -24,7 +24,7 @@ from stages.common import build, check_trained_on, load_tensors, normaliser, ope
 from vgg.distributed import Ranks, data_parallel
 from vgg.errors import error, top_k
 from vgg.fit import Callbacks, State, StepConfig, TrainingSchedule, fit, momenta, optimiser, stalled
-from vgg.gpu import compiled, parts_that_fit, ran_out
+from vgg.gpu import compiled, gpu_memory_ran_out, parts_that_fit
 from vgg.images import rescaled_batches
 from vgg.initialise import randomise, warm_start
 from vgg.score import Scorer, centre
@@ -129,7 +129,7 @@ class Trainer:
         except FloatingPointError as reason:
             raise Failure(f"{self.name}: {reason}. {_ADVICE}") from None
         except RuntimeError as error:
-            if not ran_out(error):
+            if not gpu_memory_ran_out(error):
                 raise
             raise Failure(f"{self.name}: {_NO_ROOM}") from None
 

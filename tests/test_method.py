@@ -62,7 +62,7 @@ STEPS = {
 def meaning(node: object) -> object:
     """A syntax tree as plain values, without comments, layout, docstrings and what only some Pythons have."""
     if isinstance(node, list):
-        return [meaning(one) for one in node]
+        return [meaning(child) for child in node]
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = {name: value for name, value in ast.iter_fields(node) if value not in (None, [])}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ def test_help_imports_nothing_heavy() -> None:
 def code_runners(tree: ast.Module) -> Iterator[str]:
     """Yield the calls that may run what they read: torch.load of more than weights, pickles, shells."""
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-        name, options = ast.unparse(call.func), {one.arg: ast.unparse(one.value) for one in call.keywords}
+        name, options = ast.unparse(call.func), {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         if (
             (name == "torch.load" and options.get("weights_only") != "True")
             or options.get("allow_pickle", "False") != "False"
@@ -66,8 +67,8 @@ def code_runners(tree: ast.Module) -> Iterator[str]:
 
 
 def test_no_file_is_unpickled_as_code() -> None:
-    found = {str(path): [*code_runners(tree)] for path, tree in TREES.items()}
-    assert {path: calls for path, calls in found.items() if calls} == {}
+    calls_of = {str(path): [*code_runners(tree)] for path, tree in TREES.items()}
+    assert {path: calls for path, calls in calls_of.items() if calls} == {}
     assert [str(path) for path, tree in TREES.items() if imported(tree) & PICKLES] == []
 
 
@@ -105,3 +106,27 @@ def test_the_trades_of_the_pipeline_import_one_way() -> None:
 def test_every_folder_of_the_pipeline_is_a_trade() -> None:
     folders = {path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")}
     assert folders == set(TRADES)
+
+
+FILES = {
+    path.relative_to(ROOT): ast.parse(path.read_text())
+    for folder in (*MAY_IMPORT, "benchmarks", "tests")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+}
+
+
+def test_a_class_has_a_name_of_its_own() -> None:
+    places: dict[str, list[str]] = {}
+    for path, tree in FILES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(f"{path}:{node.lineno}")
+    assert {name: lines for name, lines in places.items() if len(lines) > 1} == {}
+
+
+def test_test_modules_share_through_support_alone() -> None:
+    wrong = {}
+    for path, tree in FILES.items():
+        modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        wrong[str(path)] = [name for name in sorted(modules) if re.match(r"tests\.(?!support\b)", name)]
+    assert {path: modules for path, modules in wrong.items() if modules} == {}

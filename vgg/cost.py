@@ -38,7 +38,7 @@ def training_flops(net: VGG, crop: int, layers: str = "all") -> int:
     return forward + BACKWARD * (forward if layers == "all" else fc)
 
 
-def weights(net: VGG, layers: str = "all") -> int:
+def weight_count(net: VGG, layers: str = "all") -> int:
     """Return the number of weights and biases of all `layers` or, with "fc", of the FC layers only."""
     return sum(weight.numel() for name, weight in net.named_parameters() if layers == "all" or name.startswith("fc"))
 
@@ -53,12 +53,12 @@ def training_bytes(net: VGG, crop: int, batch: int, bfloat16: bool, layers: str 
     for name, layer, values in _maps(net, crop, crop):
         if layers == "all" or name in TRAINED_ALONE:
             maps += values * _kept(layer, number)
-    trained = weights(net, layers)
+    trained = weight_count(net, layers)
     alive = 0 if layers == "all" else _widest(net, crop, crop, bfloat16)  # maps of the layers that are not trained
     rounded = (
         2 * bfloat16 * sum(weight.numel() for name, weight in net.named_parameters() if not name.startswith("fc3"))
     )
-    return 4 * (weights(net) + GROWN * trained) + rounded + batch * (maps + alive)
+    return 4 * (weight_count(net) + GROWN * trained) + rounded + batch * (maps + alive)
 
 
 def _kept(layer: nn.Module, number: int) -> int:
@@ -78,7 +78,7 @@ def _kept(layer: nn.Module, number: int) -> int:
 
 def scoring_bytes(net: VGG, height: int, width: int, batch: int, bfloat16: bool) -> int:
     """Return the bytes a forward pass of `batch` images of `height` x `width` pixels needs: weights and two maps."""
-    return 4 * weights(net) + batch * _widest(net, height, width, bfloat16)
+    return 4 * weight_count(net) + batch * _widest(net, height, width, bfloat16)
 
 
 def _widest(net: VGG, height: int, width: int, bfloat16: bool) -> int:

@@ -27,7 +27,7 @@ def parts_that_fit(net: VGG, images: int, crop: int, bfloat16: bool) -> int:
             _step(net, *_random(net, together, crop, device), bfloat16)
             break
         except RuntimeError as error:
-            if together == 1 or not ran_out(error):
+            if together == 1 or not gpu_memory_ran_out(error):
                 raise
         finally:
             net.zero_grad()
@@ -78,6 +78,6 @@ def _step(model: nn.Module, x: Tensor, keys: Tensor, labels: Tensor, bfloat16: b
         torch.cuda.synchronize(x.device)
 
 
-def ran_out(error: RuntimeError) -> bool:
+def gpu_memory_ran_out(error: RuntimeError) -> bool:
     """Return True if the error means that GPU memory has run out; cuDNN has its own message for it."""
     return isinstance(error, torch.OutOfMemoryError) or "unable to find an engine" in str(error)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # prepare's processes avoid torch, whose import takes longer 
     from torch import Tensor
 
 T = TypeVar("T")
-Encoded = NDArray[np.uint8]
+ByteArray = NDArray[np.uint8]
 PIXELS = 2**26  # decoded at a time: 200 MB, so that large photographs fit into memory too
 
 
@@ -29,7 +29,7 @@ class Images(Protocol):
     @property
     def labels(self) -> Ints: ...
     def __len__(self) -> int: ...
-    def __getitem__(self, image: int, /) -> Encoded: ...
+    def __getitem__(self, image: int, /) -> ByteArray: ...
 
 
 class Rescaled(NamedTuple):
@@ -75,7 +75,7 @@ def _equal_shapes(heights: Ints, widths: Ints, pixels: Ints, batch: int) -> Iter
             first = last
 
 
-Sample = tuple[list[Encoded], Ints, Ints]  # encoded images and the heights and widths (N,) to rescale them to
+Sample = tuple[list[ByteArray], Ints, Ints]  # encoded images and the heights and widths (N,) to rescale them to
 
 
 def rescale(samples: Iterable[Sample], batch: int, threads: int = 1, gpu: int | None = None) -> Iterator[Any]:
@@ -87,13 +87,13 @@ def rescale(samples: Iterable[Sample], batch: int, threads: int = 1, gpu: int | 
     pipe = _pipeline(((encoded, *_sides(height, width)) for encoded, height, width in samples), batch, threads, gpu)
     while True:
         try:
-            (pixels,) = run(pipe, gpu)
+            (pixels,) = outputs_of(pipe, gpu)
         except StopIteration:
             return
         yield pixels
 
 
-def run(pipe: Any, gpu: int | None) -> Any:
+def outputs_of(pipe: Any, gpu: int | None) -> Any:
     """Return DALI's next outputs. Work that torch's stream does on them waits until they are ready."""
     if gpu is None:
         return pipe.run()
@@ -123,7 +123,7 @@ class Decoder:
         self._pipes: dict[bool, Any] = {}
         self._pixels: dict[bool, Any] = {}  # DALI's buffers; the returned arrays are views of them
 
-    def __call__(self, encoded: list[Encoded], sizes: Ints | None = None) -> list[NDArray[np.uint8]]:
+    def __call__(self, encoded: list[ByteArray], sizes: Ints | None = None) -> list[NDArray[np.uint8]]:
         """Return the images' RGB, (height, width, 3) each, rescaled to `sizes` (N, 2) of height and width if given.
 
         The arrays are valid until the next call of the same kind. Raise RuntimeError if DALI cannot decode an image;

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vgg.distributed import ALONE, Ranks
 from vgg.draws import Ints
-from vgg.gpu import ran_out
+from vgg.gpu import gpu_memory_ran_out
 from vgg.images import Rescaled
 from vgg.nets import VGG
 
@@ -108,7 +108,7 @@ class Scorer:
             try:
                 return torch.cat([self._of_views(part, views) for part in torch.split(pixels, together)])
             except RuntimeError as error:
-                if together == 1 or not ran_out(error):
+                if together == 1 or not gpu_memory_ran_out(error):
                     raise
             self.room = together // 2 * size
             torch.cuda.empty_cache()

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from vgg.draws import Draws, Ints, draw, epoch_words, order
-from vgg.images import Images, ahead, decoding, rescaling, run
+from vgg.images import Images, ahead, decoding, outputs_of, rescaling
 
 
 class Batch(NamedTuple):
@@ -81,7 +81,7 @@ def training_stream(
     pipe = _pipeline(samples, size, plan.crop, threads, gpu)
     labels = torch.from_numpy(images.labels)
     while True:
-        (pixels,) = run(pipe, gpu)
+        (pixels,) = outputs_of(pipe, gpu)
         ids, draws = waiting.popleft()
         yield Batch(
             from_dlpack(pixels.as_tensor()).permute(0, 3, 1, 2),

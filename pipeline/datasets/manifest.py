@@ -14,12 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.colour_stats import Colours
-from pipeline.datasets.shard_worker import Task
+from pipeline.datasets.shard_worker import ShardTask
 from pipeline.datasets.shards import Columns, read_part, subset, write_index
 from pipeline.datasets.sources.base import SPLITS, Listing, Split
 from pipeline.system.atomic_files import whole_csv
 
-IMAGE = ("split", "id", "class", "height", "width", "bytes", "sha256")  # an image's identity; the size is as stored
+IMAGE = (
+    "split",
+    "id",
+    "class",
+    "height",
+    "width",
+    "bytes",
+    "sha256",
+)  # an image's manifest_hash; the size is as stored
 COLUMNS = (*IMAGE, "changed", "small", "warning", "skipped")
 IN_VAL_TOO = "the same image is in val"
 
@@ -54,7 +62,7 @@ class Joined:
                 self.colours.add(first, second)
 
 
-def identity(manifest: Path, stored: Mapping[str, Any]) -> str:
+def manifest_hash(manifest: Path, stored: Mapping[str, Any]) -> str:
     """Return a hash of the manifest's entries for kept images, and of the parameters that they are `stored` with.
 
     Skipped images and decoder warnings do not change it, so no run needs to be trained again because of them. It covers
@@ -87,7 +95,7 @@ def _lines(manifest: Path) -> Iterator[list[str]]:
             yield row
 
 
-def join(folder: Path, tasks: Sequence[Task], listing: Listing, drop_shared: bool) -> Joined:
+def join_parts(folder: Path, tasks: Sequence[ShardTask], listing: Listing, drop_shared: bool) -> Joined:
     """Write each split's index and the manifest from the shards' parts; `drop_shared` drops val's images from train."""
     joined = Joined()
     with whole_csv(folder / "manifest.csv") as manifest:
@@ -103,7 +111,7 @@ def join(folder: Path, tasks: Sequence[Task], listing: Listing, drop_shared: boo
     return joined
 
 
-def _parts(folder: Path, tasks: Iterable[Task], split: Split) -> Iterator[Columns]:
+def _parts(folder: Path, tasks: Iterable[ShardTask], split: Split) -> Iterator[Columns]:
     """Yield the parts of a split's shards, in the order of `tasks`."""
     for task in tasks:
         if task.split == split:

@@ -18,8 +18,8 @@ from typing import Any
 
 from pipeline.datasets.dataset_key import request_hash, shards_key
 from pipeline.datasets.facts import Facts, read
-from pipeline.datasets.manifest import Joined, identity, join
-from pipeline.datasets.shard_worker import Task, Work, is_unreadable, make_shard
+from pipeline.datasets.manifest import Joined, join_parts, manifest_hash
+from pipeline.datasets.shard_worker import ShardSettings, ShardTask, is_unreadable, make_shard
 from pipeline.datasets.shards import Columns, Shards, part_name, read_part
 from pipeline.datasets.sources import open_source
 from pipeline.datasets.sources.base import SPLITS, Listing, Source, Split
@@ -68,7 +68,7 @@ def is_whole(folder: Path) -> bool:
         facts = read_prepared(folder)
         for split in facts.splits:
             Shards(folder, split)
-        return identity(folder / "manifest.csv", facts.stored) == facts.manifest
+        return manifest_hash(folder / "manifest.csv", facts.stored) == facts.manifest
     except (Failure, OSError, TypeError, ValueError, KeyError, csv.Error):
         return False
 
@@ -125,8 +125,8 @@ def _write(params: Params, data_set: DataSet, source: Source, listing: Listing, 
     wanted, net = params.active.prepare, params.active.net
     largest = net.pixels(params.largest_scale)
     tasks = _tasks(listing, wanted.shard_images)
-    _make_shards(Work(source, folder, wanted, largest, net.crop), tasks, listing, data_set.skipped)
-    joined = join(folder, tasks, listing, wanted.shared == "drop")
+    _make_shards(ShardSettings(source, folder, wanted, largest, net.crop), tasks, listing, data_set.skipped)
+    joined = join_parts(folder, tasks, listing, wanted.shared == "drop")
     try:
         _check_joined(listing, joined, data_set.manifest)
     except Failure:
@@ -136,7 +136,7 @@ def _write(params: Params, data_set: DataSet, source: Source, listing: Listing, 
     write_json(folder / "facts.json", _facts(source, listing, joined, stored, folder / "manifest.csv").as_dict())
 
 
-def _tasks(listing: Listing, images: int) -> list[Task]:
+def _tasks(listing: Listing, images: int) -> list[ShardTask]:
     """Return the shards to make, of at most `images` images each. Validation is first, because it is smaller.
 
     Small splits have smaller shards: SHARDS_AT_LEAST of them, so that several processes share the work, unless that
@@ -147,11 +147,11 @@ def _tasks(listing: Listing, images: int) -> list[Task]:
         entries = listing.entries[split]
         each = min(images, max(TINY, -(-len(entries) // SHARDS_AT_LEAST)))
         parts = [entries[first : first + each] for first in range(0, len(entries), each)]
-        tasks += [Task(split, number, part) for number, part in enumerate(parts)]
+        tasks += [ShardTask(split, number, part) for number, part in enumerate(parts)]
     return tasks
 
 
-def _make_shards(work: Work, tasks: list[Task], listing: Listing, skipped: Path) -> None:
+def _make_shards(work: ShardSettings, tasks: list[ShardTask], listing: Listing, skipped: Path) -> None:
     """Make the shards that are missing. Raise Failure if too many images are unreadable."""
     total = sum(len(entries) for entries in listing.entries.values())
     missing, unreadable = [], list[tuple[str, str]]()
@@ -183,7 +183,7 @@ def _unreadable(part: Columns) -> list[tuple[str, str]]:
     return [(id, reason) for id, reason in reasons if is_unreadable(reason)]
 
 
-def _forget_unreadable(folder: Path, tasks: list[Task]) -> None:
+def _forget_unreadable(folder: Path, tasks: list[ShardTask]) -> None:
     """Delete the parts of shards that have images of no bytes, so that these are made again.
 
     Their disk may have been unavailable for a while, with nothing wrong with the images.
@@ -255,6 +255,6 @@ def _facts(source: Source, listing: Listing, joined: Joined, stored: dict[str, A
         rescaled=joined.rescaled,
         **joined.colours.facts(),
         stored=stored,
-        manifest=identity(manifest, stored),
+        manifest=manifest_hash(manifest, stored),
         wnids=list(listing.wnids),
     )

@@ -40,7 +40,7 @@ NO_BOXES = np.zeros((0, 4))
 
 
 @dataclass(frozen=True)
-class Work:
+class ShardSettings:
     """The settings common to all shards of a data set. Lengths are in this profile's pixels."""
 
     source: Source
@@ -50,7 +50,7 @@ class Work:
     crop: int
 
 
-class Task(NamedTuple):
+class ShardTask(NamedTuple):
     """A shard to make."""
 
     split: Split
@@ -74,7 +74,7 @@ class Candidate(NamedTuple):
     reason: str  # why it is unusable; empty if it is usable
 
 
-def make_shard(work: Work, task: Task, distrust: bool = False) -> Done:
+def make_shard(work: ShardSettings, task: ShardTask, distrust: bool = False) -> Done:
     """Write one shard and its part. With `distrust`, DALI gets only images that Pillow decoded whole. Raise OSError."""
     decoder = Decoder(BATCH, gpu_of(work.params.device, task.number))
     with CapturedStderr() as stderr, ShardWriter(work.folder, task.split, task.number) as writer:
@@ -89,7 +89,7 @@ def is_unreadable(reason: str) -> bool:
     return reason not in ("", OTHER_FILE)
 
 
-def _candidates(work: Work, entries: Sequence[Entry], distrust: bool) -> Iterator[Candidate]:
+def _candidates(work: ShardSettings, entries: Sequence[Entry], distrust: bool) -> Iterator[Candidate]:
     """Yield each entry's image, read and checked."""
     for entry in entries:
         with noticed(f"reading {entry.id}"):
@@ -97,7 +97,7 @@ def _candidates(work: Work, entries: Sequence[Entry], distrust: bool) -> Iterato
         yield candidate
 
 
-def _candidate(work: Work, entry: Entry, distrust: bool) -> Candidate:
+def _candidate(work: ShardSettings, entry: Entry, distrust: bool) -> Candidate:
     """Return an entry's image, read and checked, or the reason why it is unusable."""
     source = Encoded(b"")
     try:
@@ -125,7 +125,7 @@ def _groups(candidates: Iterator[Candidate]) -> Iterator[list[Candidate]]:
 
 
 def _rows(
-    work: Work, split: Split, group: list[Candidate], decoder: Decoder, stderr: CapturedStderr
+    work: ShardSettings, split: Split, group: list[Candidate], decoder: Decoder, stderr: CapturedStderr
 ) -> Iterator[tuple[ImageRecord, bytes]]:
     """Yield each candidate's row and its bytes as stored, which are empty if it is skipped."""
     pictures = [candidate.picture for candidate in group if candidate.picture]
@@ -202,7 +202,7 @@ def _pixels(pictures: list[Picture], sizes: NDArray[np.int64], decoder: Decoder)
 
 
 def _stored(
-    work: Work, split: Split, candidate: Candidate, picture: Picture, pixels: NDArray[np.uint8]
+    work: ShardSettings, split: Split, candidate: Candidate, picture: Picture, pixels: NDArray[np.uint8]
 ) -> tuple[ImageRecord, bytes]:
     """Return the row and the stored bytes of an image that is kept."""
     smaller = pixels.shape[:2] != (picture.height, picture.width)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline.doctor import data, gpu, machine, software, tracking
-from pipeline.doctor.base import INSTALL, DoctorContext, Finding, restored
+from pipeline.doctor.base import INSTALL, DoctorContext, Finding, restore_command
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import PARAMS
@@ -44,6 +44,6 @@ def _params() -> tuple[Params | None, Finding]:
     try:
         params = load()
     except Failure as problem:
-        fix = f"git diff {PARAMS}    # and edit it at that place" if PARAMS.exists() else restored(PARAMS)
+        fix = f"git diff {PARAMS}    # and edit it at that place" if PARAMS.exists() else restore_command(PARAMS)
         return None, Finding("params.yaml", "failure", str(problem), fix)
     return params, Finding("params.yaml", "ok", f"valid, profile {params.profile}, {len(params.runs)} runs")

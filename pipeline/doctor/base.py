@@ -68,7 +68,7 @@ def quoted(path: Path | str) -> str:
     return shlex.quote(str(path))
 
 
-def restored(path: Path) -> str:
+def restore_command(path: Path) -> str:
     """Return the command that restores `path` as committed or, below the repository's root, that goes there."""
     root = next((folder for folder in Path().absolute().parents if (folder / PARAMS).exists()), None)
     return f"cd {quoted(root)}" if root and not PARAMS.exists() else f"git checkout HEAD -- {path}"

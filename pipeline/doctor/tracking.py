@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.doctor.base import DoctorContext, Finding, restored
+from pipeline.doctor.base import DoctorContext, Finding, restore_command
 from pipeline.results.provenance import commit
 
 GRAPH, DONE = Path("dvc.yaml"), Path("dvc.lock")
@@ -30,9 +30,9 @@ def repository(context: DoctorContext) -> Iterator[Finding]:
             stages = len(repo.index.graph)
     except DvcException as reason:
         broken = next((file for file in (DONE, GRAPH) if str(file) in str(reason)), Path(".dvc"))
-        yield Finding("dvc", "failure", str(reason).strip(), restored(broken))
+        yield Finding("dvc", "failure", str(reason).strip(), restore_command(broken))
     else:
-        empty = Finding("dvc", "failure", f"there is no {GRAPH} with stages here", restored(GRAPH))
+        empty = Finding("dvc", "failure", f"there is no {GRAPH} with stages here", restore_command(GRAPH))
         yield Finding("dvc", "ok", f"{stages} stages, in {repo.root_dir}") if stages else empty
 
 

@@ -40,7 +40,7 @@ Processes = Literal["auto"] | Few  # auto: one per GPU
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # half of a Philox key
 PositiveFloat = Annotated[float, Field(gt=0)]
 Proportion = Annotated[float, Field(ge=0, lt=1)]
-Pixels = Annotated[tuple[Positive, Positive], BeforeValidator(_tuple)]
+PixelRange = Annotated[tuple[Positive, Positive], BeforeValidator(_tuple)]
 Part = Annotated[float, Field(gt=0, le=1)]
 Parts = Annotated[tuple[Part, Part], BeforeValidator(_tuple)]
 Ratio = Annotated[Fraction, BeforeValidator(_fraction), Field(gt=0, le=1)]
@@ -59,7 +59,7 @@ class Run(Block):
     """A row of the grid: a net trained from given initial weights at one scale S or a range of scales."""
 
     net: NetName
-    scale: Positive | Pixels
+    scale: Positive | PixelRange
     init: str
     recipe: RecipeName
     layers: Literal["all", "fc"] = "all"
@@ -82,11 +82,11 @@ class Import(Block):
     class_map_sha256: str | None = None
 
 
-class Digits(Block):
+class DigitsParams(Block):
     """The drawing parameters of source `digits`; lengths are in the paper's pixels."""
 
     seed: Seed
-    canvas: Pixels
+    canvas: PixelRange
     digit: Parts
     spread: Proportion
     texture: Annotated[float, Field(ge=0)]
@@ -99,7 +99,7 @@ class Data(Block):
     path: str | None
     limit: Positive | None
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.2  # for images without val/
-    digits: Digits | None = None  # for source digits
+    digits: DigitsParams | None = None  # for source digits
 
 
 class Prepare(Block):

@@ -17,7 +17,7 @@ from pipeline.experiment.params import (
     RANDOM,
     Block,
     Data,
-    Digits,
+    DigitsParams,
     Import,
     Method,
     Net,
@@ -86,8 +86,8 @@ def _is_branch(part: str) -> bool:
 
 
 BLOCKS: dict[str, type[Block]] = {
-    "method": Method, "runs": Run, "imports": Import, "data": Data, "digits": Digits, "prepare": Prepare, "net": Net,
-    "train": Train, "recipes": Recipe, "score": Score, "profiles": Profile,
+    "method": Method, "runs": Run, "imports": Import, "data": Data, "digits": DigitsParams, "prepare": Prepare,
+    "net": Net, "train": Train, "recipes": Recipe, "score": Score, "profiles": Profile,
 }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ REFERENCE = "D"  # the net whose speed is given in images per second
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageCounts:
     """The numbers of images, and the aspect ratios of the validation images."""
 
     train: int
@@ -67,7 +67,7 @@ class CostPlan:
 
     profile: str
     forecasts: Sequence[StageForecast]
-    images: Images
+    images: ImageCounts
     training: Sequence[Cost]
     scoring: Sequence[Cost]
     nets: Mapping[str, int]  # FLOPs of one training image, by net
@@ -129,14 +129,14 @@ def plan(params: Params, forecasts: Sequence[StageForecast]) -> CostPlan:
     )
 
 
-def count_images(params: Params) -> Images:
+def count_images(params: Params) -> ImageCounts:
     """Return the counts of the prepared images, or those known for the source. Raise Failure if there are neither."""
     data = params.active.data
     if CLASSIFICATION.facts(params.profile).exists() and (facts := read_facts(params.profile)).source == data.source:
         shapes, size = _shapes()
         train, val = (min(count, data.limit or count) for count in (facts.train, facts.val))
         counted = (train, val) == (facts.train, facts.val)
-        return Images(train, val, len(facts.classes), shapes, counted, size)
+        return ImageCounts(train, val, len(facts.classes), shapes, counted, size)
     counts = source_class(data.source).known
     if counts is None:
         raise Failure("nobody has counted these images yet; do that with: vgg-repro prepare")
@@ -144,7 +144,7 @@ def count_images(params: Params) -> Images:
     if "train" not in params.active.splits:
         train, size = 0, int(size * val / (train + val))
     train, val = (min(count, data.limit or count) for count in (train, val))
-    return Images(train, val, classes, {SHAPE: val}, False, size)
+    return ImageCounts(train, val, classes, {SHAPE: val}, False, size)
 
 
 def _shapes() -> tuple[dict[float, int], int]:
@@ -162,8 +162,8 @@ def _mode(stage: str) -> str:
     return stage.partition("@")[0]
 
 
-def _training(params: Params, images: Images, forecast: StageForecast) -> Cost:
-    from vgg.cost import training_bytes, training_flops, weights
+def _training(params: Params, images: ImageCounts, forecast: StageForecast) -> Cost:
+    from vgg.cost import training_bytes, training_flops, weight_count
 
     name = forecast.stage.partition("@")[2]
     run, profile = params.runs[name], params.active
@@ -175,10 +175,12 @@ def _training(params: Params, images: Images, forecast: StageForecast) -> Cost:
     checks = recipe.epochs * images.val * _forward(net, run.net, images.classes, net.crop, net.crop)
     flops = steps * train.batch * training_flops(built, net.crop, run.layers) + checks
     memory = training_bytes(built, net.crop, train.batch, train.precision == "bfloat16", run.layers)
-    return Cost(forecast.stage, name, steps * train.batch, steps, flops, memory, 4 * weights(built), forecast.needs)
+    return Cost(
+        forecast.stage, name, steps * train.batch, steps, flops, memory, 4 * weight_count(built), forecast.needs
+    )
 
 
-def _scoring(params: Params, images: Images, forecast: StageForecast) -> Cost:
+def _scoring(params: Params, images: ImageCounts, forecast: StageForecast) -> Cost:
     from vgg.cost import scoring_bytes
 
     name = forecast.stage.partition("@")[2]

@@ -46,7 +46,7 @@ class Lines:
         print(line, flush=True)
 
 
-class Table(Lines):
+class LiveTable(Lines):
     """A table below the lines that is redrawn when something changes and removed at the end."""
 
     every = "1"
@@ -96,4 +96,4 @@ def drawing(rows: Sequence[ViewRow], foot: str) -> Any:
 def view(named: bool) -> Lines:
     """Return a table on a terminal that can move its cursor, else lines."""
     moves = sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
-    return Table(named) if moves else Lines(named)
+    return LiveTable(named) if moves else Lines(named)

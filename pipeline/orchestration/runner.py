@@ -96,7 +96,7 @@ def foreseen(targets: Sequence[str], params: Params) -> tuple[Needs, list[str]]:
     return {forecast.stage: forecast.needs for forecast in stage_forecasts}, list(cheap)
 
 
-def repro(stages: Sequence[str]) -> list[str]:
+def repro_command(stages: Sequence[str]) -> list[str]:
     """Return the command that has DVC bring stages up to date, one after the other, and nothing before them."""
     return [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *stages]
 
@@ -161,7 +161,7 @@ class Walk:
     whole: ResourceShare
     view: Lines
     cheap: Sequence[str] = ()  # stages that a single DVC handles first, all at once
-    command: Callable[[Sequence[str]], list[str]] = repro
+    command: Callable[[Sequence[str]], list[str]] = repro_command
     done: set[str] = field(default_factory=set)
     failed: dict[str, Sequence[str]] = field(default_factory=dict)  # stage to its last lines
     running: list[Child] = field(default_factory=list)

@@ -12,9 +12,9 @@ import numpy as np
 from pipeline.datasets.sources.base import WNID
 from pipeline.errors import Failure
 from pipeline.experiment.params import Net
-from pipeline.published.class_map import order, read_map
+from pipeline.published.class_map import class_order, read_map
 from pipeline.published.convention import ConvertedWeights, InputOverride, RawWeights
-from pipeline.published.conversion import fit, reversed_input
+from pipeline.published.conversion import matched_weights, reversed_input
 
 __all__ = ["ConvertedWeights", "InputOverride", "load", "read_net"]
 HEAD = 520  # bytes that identify a file's kind
@@ -28,13 +28,13 @@ PICKLE = 0x80  # the first byte of a pickle since Python 2.3
 LAST = "fc3"
 
 
-def load(file: Path, net: str, size: Net, override: InputOverride = InputOverride()) -> ConvertedWeights:  # noqa: B008 - immutable
+def load_published(file: Path, net: str, size: Net, override: InputOverride = InputOverride()) -> ConvertedWeights:  # noqa: B008 - immutable
     """Return the published net in `file` as `net` at the profile's `size`, with RGB input and our order of classes.
 
     Raise Failure, naming the file and its layers, if it is damaged, no net, another net, or would run code.
     """
     raw = read_net(file)
-    weights = fit(raw, net, size)
+    weights = matched_weights(raw, net, size)
     convention = override.over(raw.convention)
     if convention is None:
         raise Failure(f"{file} does not say what input its net takes: give its --mean, and --channels, --range, --std")
@@ -54,7 +54,7 @@ def _reorder_outputs(raw: RawWeights, weights: dict[str, Any], override: InputOv
     elif words and len(words) != outputs:
         raise Failure(f"{raw.file} lists {len(words)} classes, and its net has {outputs} outputs")
     if words:
-        permutation = order(words, origin)
+        permutation = class_order(words, origin)
         for part in ("weight", "bias"):
             weights[f"{LAST}.{part}"] = np.ascontiguousarray(weights[f"{LAST}.{part}"][permutation])
     return tuple(sorted(word for word in words if WNID.fullmatch(word)))

@@ -35,7 +35,7 @@ def read_map(path: Path, outputs: int) -> list[str]:
     return words
 
 
-def order(words: list[str], origin: str) -> list[int]:
+def class_order(words: list[str], origin: str) -> list[int]:
     """Return the outputs of class 0, 1, ... `words` are numbers, or WordNet ids, which are sorted as ILSVRC does.
 
     Raise Failure, naming the `origin` of the words, if a class is repeated or missing, or if ids and numbers are mixed.

@@ -15,7 +15,7 @@ from pipeline.published.layer_names import FCS, names
 Shape = tuple[int, ...]
 
 
-def fit(raw: RawWeights, net: str, size: Net) -> dict[str, NDArray[np.float32]]:
+def matched_weights(raw: RawWeights, net: str, size: Net) -> dict[str, NDArray[np.float32]]:
     """Return the weights of `net` at the profile's `size`, with the number of classes of the file's net.
 
     Raise Failure, with the file's names of layers, if it is another net or a layer is missing, extra, misshapen or

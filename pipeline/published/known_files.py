@@ -14,7 +14,7 @@ BLOCK = 2**20  # bytes read at a time
 PYTORCHS = re.compile(r"-([0-9a-f]{8,})\.pth$")  # PyTorch's file names end with the first digits of their SHA-256
 
 
-class Known(NamedTuple):
+class KnownFile(NamedTuple):
     """A published file, identified by its hash."""
 
     algorithm: str
@@ -34,23 +34,23 @@ def hashes(file: Path) -> dict[str, str]:
     return {name: digest.hexdigest() for name, digest in digests.items()}
 
 
-def recognised(digests: dict[str, str]) -> Known | None:
+def recognised(digests: dict[str, str]) -> KnownFile | None:
     """Return the listed file with these hashes, or None."""
     return next((known for known in all_known() if digests[known.algorithm].startswith(known.hash)), None)
 
 
-def all_known() -> Iterator[Known]:
+def all_known() -> Iterator[KnownFile]:
     """Yield all listed files: those of known_files.csv, and torchvision's own."""
     with LIST.open(newline="") as file:
-        yield from (Known(**row) for row in csv.DictReader(file))
+        yield from (KnownFile(**row) for row in csv.DictReader(file))
     yield from _torchvisions()
 
 
-def _torchvisions() -> Iterator[Known]:
+def _torchvisions() -> Iterator[KnownFile]:
     from torchvision.models import get_model_weights
 
     for net, model in (("A", "vgg11"), ("B", "vgg13"), ("D", "vgg16"), ("E", "vgg19")):
         for weights in get_model_weights(model):
             name = weights.url.rpartition("/")[2]
             if digits := PYTORCHS.search(name):
-                yield Known("sha256", digits[1], net, f"torchvision's {name}", "torchvision's list of its weights")
+                yield KnownFile("sha256", digits[1], net, f"torchvision's {name}", "torchvision's list of its weights")

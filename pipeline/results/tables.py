@@ -17,7 +17,7 @@ from vgg.errors import error, top_k
 PRINTED_NETS = [net for net in NETS if net != "shallow"]
 
 
-def table(name: str, params: Params, facts: Facts | None) -> dict[str, Any]:
+def table_values(name: str, params: Params, facts: Facts | None) -> dict[str, Any]:
     """Return the values of table `name`. Raise Failure if `facts` is None, which only Tables 1 and 2 accept."""
     head = {"table": name, "profile": params.profile}
     if name == "table1":

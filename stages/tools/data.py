@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.facts import PREPARE, Facts, read_facts
-from pipeline.datasets.manifest import identity
+from pipeline.datasets.manifest import manifest_hash
 from pipeline.datasets.manifest_summary import read_manifest, summarise
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
@@ -26,7 +26,7 @@ CROPS = 32
 def main(params: Params, out: Path) -> str:
     """Write data.md and its image under `out`/PROFILE; return the text. Raise Failure if nothing is prepared."""
     facts, manifest = read_facts(params.profile), read_manifest()
-    if identity(CLASSIFICATION.manifest, facts.stored) != facts.manifest:
+    if manifest_hash(CLASSIFICATION.manifest, facts.stored) != facts.manifest:
         raise Failure(
             f"{CLASSIFICATION.manifest} is not of the images that were prepared last; make it again with: {PREPARE}"
         )

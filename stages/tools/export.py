@@ -21,7 +21,7 @@ from pipeline.errors import Failure, UsageError
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import WEIGHTS, weights
 from pipeline.experiment.validation import nearest
-from pipeline.published import load
+from pipeline.published import load_published
 from pipeline.published.layer_names import FCS, names
 from pipeline.published.pytorch import OURS
 from pipeline.system.atomic_files import whole
@@ -112,7 +112,7 @@ def _safetensors(params: Params, net: VGG, note: dict[str, Any], file: Path) -> 
 
 def _compare(params: Params, net: VGG, note: dict[str, Any], file: Path) -> None:
     """Raise Failure if an import of the file does not give the net, bit for bit, and its input."""
-    back, values = load(file, note["net"], params.active.net), net.state_dict()
+    back, values = load_published(file, note["net"], params.active.net), net.state_dict()
     same = back.convention.as_dict() == note["input"] and set(back.weights) == set(values)
     if not same or any(not np.array_equal(back.weights[name], value.numpy()) for name, value in values.items()):
         raise Failure(f"what is read back from {file} is not what was written: the disk?")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,20 @@ from tests.support import ROOT, forks
 
 BENCHMARKS = ROOT / "benchmarks"
 pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("script", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.name)
+def test_every_benchmark_finds_what_it_imports(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    runpy.run_path(str(script), run_name="imported")
+
+
+@pytest.mark.exhaustive
+def test_the_loading_benchmark_runs(tmp_path: Path) -> None:
+    few = ["--images", "128", "--steps", "1", "--rounds", "1"]
+    code, output = forks.call(tmp_path, [str(BENCHMARKS / "loading.py"), *few], os.environ)
+    assert code == 0, output
+    assert re.search(r"\| our stream \| \d+ \|", output)
 
 
 @pytest.mark.parametrize(
@@ -46,11 +61,11 @@ pytestmark = pytest.mark.slow
 )
 def test_a_smoke_run_goes_through_the_whole_script(words: str, patterns: list[str]) -> None:
     script, *more = words.split()
-    code, said = forks.call(Path.cwd(), [str(BENCHMARKS / script), *more, "--smoke"], os.environ)
-    assert code == 0, said
-    assert "Smoke run: " in said
+    code, output = forks.call(Path.cwd(), [str(BENCHMARKS / script), *more, "--smoke"], os.environ)
+    assert code == 0, output
+    assert "Smoke run: " in output
     for pattern in patterns:
-        assert re.search(pattern, said, re.MULTILINE), f"no {pattern} in\n{said}"
+        assert re.search(pattern, output, re.MULTILINE), f"no {pattern} in\n{output}"
 
 
 @pytest.fixture
@@ -88,5 +103,5 @@ def test_the_check_of_numbers_finds_what_is_wrong(
         return right(model, batch, normalise, how)
 
     monkeypatch.setattr(numerics, "gradients", wrong)
-    found = numerics.check_precisions(numerics.cases(size)[:1], size)
-    assert {line.partition(" in ")[0].partition(", ")[2] for line in found if "float32" in line} == broken, found
+    problems = numerics.check_precisions(numerics.cases(size)[:1], size)
+    assert {line.partition(" in ")[0].partition(", ")[2] for line in problems if "float32" in line} == broken, problems

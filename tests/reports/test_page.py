@@ -42,8 +42,8 @@ def read(text: str, kind: str) -> list[tuple[str, str]]:
 
 def words(rng: np.random.Generator) -> str:
     """Words that look like markup, none at either end a space, which Markdown drops."""
-    found = "".join(rng.choice(HARD, rng.integers(1, 12)))
-    return " ".join(found.split()) or "a"
+    text = "".join(rng.choice(HARD, rng.integers(1, 12)))
+    return " ".join(text.split()) or "a"
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ def test_any_words_are_read_back_as_they_are(rng: np.random.Generator) -> None:
             "th": [Table(left(text), (("x",),))],
         }
         for kind, page in blocks.items():
-            found = read(markdown(page), kind)
-            assert "".join(content for _, content in found) == text, (kind, text)
-            assert {name for name, _ in found} <= {"text", "text_special"}, (kind, text)
+            tokens = read(markdown(page), kind)
+            assert "".join(content for _, content in tokens) == text, (kind, text)
+            assert {name for name, _ in tokens} <= {"text", "text_special"}, (kind, text)
         for page in ([Bullets((text, "x"))], [Callout(text), Paragraph("x")]):
             assert [content for _, content in read(markdown(page), "paragraph")] == [text, "x"]
 

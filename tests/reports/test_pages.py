@@ -48,10 +48,10 @@ def test_the_index_traces_its_numbers(clone: Path) -> None:
 def test_rendering_twice_gives_the_same_bytes(clone: Path) -> None:
     for place in ("one", "two"):
         render("mini", clone / place)
-    one, two = (
+    first, second = (
         {path.name: path.read_bytes() for path in (clone / place / "mini").iterdir()} for place in ("one", "two")
     )
-    assert one == two
+    assert first == second
 
 
 def test_what_is_missing_is_left_out(clone: Path) -> None:

@@ -29,7 +29,7 @@ from reports.check_page import check_page
 from reports.terminal import terminal
 from tests.support import ROOT, clones
 from tests.support.images import jpeg, run_seed
-from tests.whole.test_full_disk import Said, program
+from tests.support.program import Outcome, program
 from vgg.errors import Error
 from vgg.initialise import randomise
 from vgg.nets import VGG
@@ -83,13 +83,13 @@ def test_a_std_of_one_is_the_authors_and_any_other_torchvisions() -> None:
 
 def interval(wrong: int, images: int) -> Error:
     """SciPy's Wilson interval, in per cent."""
-    found = binomtest(wrong, images).proportion_ci(0.95, "wilson")
-    return Error(100 * wrong / images, 100 * found.low, 100 * found.high, wrong, images)
+    bounds = binomtest(wrong, images).proportion_ci(0.95, "wilson")
+    return Error(100 * wrong / images, 100 * bounds.low, 100 * bounds.high, wrong, images)
 
 
-def check_text(found: Sequence[Checked], images: str = "") -> str:
+def check_text(nets: Sequence[Checked], images: str = "") -> str:
     """What a terminal shows."""
-    return terminal(check_page(found, images))
+    return terminal(check_page(nets, images))
 
 
 def rows(*pairs: tuple[float, float]) -> list[dict[str, str]]:
@@ -107,14 +107,14 @@ def checked(top1: Error, top5: Error, *pairs: tuple[float, float], **more: Any) 
     return Checked(top1=top1, top5=top5, figures=rows(*pairs), **values)
 
 
-def reaches(found: Error, low: float, high: float) -> bool:
+def reaches(error: Error, low: float, high: float) -> bool:
     """Whether SciPy's interval reaches to within half a point of the range."""
-    return found.high >= low - 0.5 and found.low <= high + 0.5
+    return error.high >= low - 0.5 and error.low <= high + 0.5
 
 
-def is_clear(found: Error, low: float, high: float) -> bool:
+def is_clear(error: Error, low: float, high: float) -> bool:
     """Whether that does not hang on the last digit."""
-    return min(abs(found.high - low + 0.5), abs(found.low - high - 0.5)) > 1e-9
+    return min(abs(error.high - low + 0.5), abs(error.low - high - 0.5)) > 1e-9
 
 
 def test_a_net_agrees_if_its_interval_reaches_to_half_a_point_of_the_figures(rng: np.random.Generator) -> None:
@@ -133,16 +133,16 @@ def test_a_net_agrees_if_its_interval_reaches_to_half_a_point_of_the_figures(rng
             *(round(images * at / 100) + i for at in (low1, high1) for i in range(-8, 9)),
         }
         for wrong in sorted(around & set(range(images + 1))):
-            found = interval(wrong, images)
-            if is_clear(found, low1, high1):
-                one = checked(found, right5, *pairs)
-                assert one.agrees == reaches(found, low1, high1), (wrong, images, pairs)
-                assert ("MISSES" in check_text([one])) == (not one.agrees)
-                assert one.agrees or (one.miss("top1") > 0) == (found.error > high1)
-                both.add((one.agrees, found.error > high1))
-            if is_clear(found, low5, high5):
-                one = checked(right1, found, *pairs)
-                assert one.agrees == reaches(found, low5, high5), (wrong, images, pairs)
+            error = interval(wrong, images)
+            if is_clear(error, low1, high1):
+                net = checked(error, right5, *pairs)
+                assert net.agrees == reaches(error, low1, high1), (wrong, images, pairs)
+                assert ("MISSES" in check_text([net])) == (not net.agrees)
+                assert net.agrees or (net.miss("top1") > 0) == (error.error > high1)
+                both.add((net.agrees, error.error > high1))
+            if is_clear(error, low5, high5):
+                net = checked(right1, error, *pairs)
+                assert net.agrees == reaches(error, low5, high5), (wrong, images, pairs)
     assert both == set(product((True, False), repeat=2))  # too good as well as too bad
 
 
@@ -153,8 +153,8 @@ def test_the_table_has_the_errors_the_figures_and_where_they_are_from(rng: np.ra
     first, second = (line for line in text.splitlines() if line.startswith("| D-jitter"))
     assert all(part in first for part in ("centre crop", "256", "1,000", "28.7", "28.5 to 29.0", "9.9", "agrees"))
     assert all(part in second for part in ("dense", "384", "40.0", "25.6", "8.1", "MISSES"))
-    for found in (top1, top5):
-        assert f"{found.error:.1f} ({found.low:.1f} to {found.high:.1f})" in first
+    for error in (top1, top5):
+        assert f"{error.error:.1f} ({error.low:.1f} to {error.high:.1f})" in first
     assert "source 0" in text and "source 1" in text
     assert "photographs of my own" in check_text([checked(top1, top5, (28.7, 9.9))], "photographs of my own")
 
@@ -165,8 +165,8 @@ def meaning(text: str) -> str:
 
 
 def test_nothing_is_explained_of_a_net_that_agrees() -> None:
-    one = checked(interval(287, 1000), interval(99, 1000), (28.7, 9.9), square=True, sure=0.99)
-    assert meaning(check_text([one])) == ""
+    net = checked(interval(287, 1000), interval(99, 1000), (28.7, 9.9), square=True, sure=0.99)
+    assert meaning(check_text([net])) == ""
 
 
 def test_a_net_that_is_sure_and_wrong_nearly_always_has_another_order_of_classes(rng: np.random.Generator) -> None:
@@ -183,9 +183,9 @@ def test_another_input_that_does_better_is_named(rng: np.random.Generator) -> No
     wrong, five = interval(450, 500), interval(400, 500)
     trials = [Trial("--one", interval(440, 500)), Trial("--better 3", interval(145, 500)), Trial("-x", wrong)]
     trials = [trials[i] for i in rng.permutation(3)]
-    said = meaning(check_text([checked(wrong, five, (28.5, 9.9), trials=trials)]))
-    assert "--better 3" in said and "29.0 %" in said and "500 images" in said
-    assert "--one" not in said and "-x" not in said and "--class-map" not in said
+    text = meaning(check_text([checked(wrong, five, (28.5, 9.9), trials=trials)]))
+    assert "--better 3" in text and "29.0 %" in text and "500 images" in text
+    assert "--one" not in text and "-x" not in text and "--class-map" not in text
     same = [Trial("--one", interval(449, 500))]
     assert "import it again" not in meaning(check_text([checked(wrong, five, (28.5, 9.9), trials=same)]))
 
@@ -205,24 +205,24 @@ def test_squares_of_one_size_are_named() -> None:
 
 def test_a_small_miss_may_be_the_filter_of_resizing_and_a_large_one_is_not_put_down_to_it() -> None:
     for points in (-1.5, -0.9, 0.9, 1.5):
-        said = missed_by(points)
-        assert "filter" in said and f"{abs(points):.1f}" in said
-        assert ("high" in said) == (points > 0) and ("low" in said) == (points < 0)
+        text = missed_by(points)
+        assert "filter" in text and f"{abs(points):.1f}" in text
+        assert ("high" in text) == (points > 0) and ("low" in text) == (points < 0)
     for points in (-25, -12, 12, 30):
-        said = missed_by(points)
-        assert said and "filter" not in said and "so little" not in said
+        text = missed_by(points)
+        assert text and "filter" not in text and "so little" not in text
 
 
 def test_a_net_that_is_too_good_is_not_put_down_to_what_makes_nets_worse() -> None:
-    said = meaning(check_text([checked(interval(200, 1000), interval(99, 1000), (28.5, 9.9), square=True)]))
-    assert said and "costs about 3 points" not in said
+    text = meaning(check_text([checked(interval(200, 1000), interval(99, 1000), (28.5, 9.9), square=True)]))
+    assert text and "costs about 3 points" not in text
 
 
 def test_a_dense_miss_tells_what_the_other_order_of_soft_max_comes_to() -> None:
     wrong, right = interval(300, 1000), interval(81, 1000)
     trial = Trial("score.mean: after_softmax", interval(120, 500))
-    said = meaning(check_text([checked(wrong, right, (25.6, 8.1), mode="dense", scale=384, trials=[trial])]))
-    assert "after_softmax" in said and "24.0 %" in said and "500 images" in said
+    text = meaning(check_text([checked(wrong, right, (25.6, 8.1), mode="dense", scale=384, trials=[trial])]))
+    assert "after_softmax" in text and "24.0 %" in text and "500 images" in text
 
 
 # ---------------------------------------------------------------------- nets that recognise colours
@@ -240,17 +240,17 @@ NO_CLASS_ORDER = ("order of classes", "--class-map")
 
 def palette(rng: np.random.Generator) -> Colours:
     """The classes' colours (CLASSES, 3), well apart; beside each, at 2n and 2n + 1, is the one with red for blue."""
-    found: list[NDArray[np.float64]] = []
+    colours: list[NDArray[np.float64]] = []
     tries = 0
-    while len(found) < CLASSES:
+    while len(colours) < CLASSES:
         tries += 1
         if tries > 5000:
-            found, tries = [], 0
+            colours, tries = [], 0
         colour = rng.uniform(25, 230, 3).round()
-        far = all(np.linalg.norm(one - other) > 38 for one in (colour, colour[::-1]) for other in found)
+        far = all(np.linalg.norm(one - other) > 38 for one in (colour, colour[::-1]) for other in colours)
         if abs(colour[0] - colour[2]) > 60 and far:
-            found += [colour, colour[::-1]]
-    return np.array(found)
+            colours += [colour, colour[::-1]]
+    return np.array(colours)
 
 
 def mislabelled(rng: np.random.Generator, colours: Colours, near: int, far: int) -> tuple[list[int], list[int]]:
@@ -320,8 +320,8 @@ def make_world(root: Path, rng: np.random.Generator, near: int, far: int, shapes
     profile["net"] |= {"size_ratio": f"{CROP}/224", "width_ratio": WIDTH, "fc": FC}
     profile["score"] |= {"threads": 1, "device": "cpu"}
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    said = program(folder, "prepare", "--direct")
-    assert said.code == 0, said
+    outcome = program(folder, "prepare", "--direct")
+    assert outcome.code == 0, outcome
     return World(folder, colours, wrong)
 
 
@@ -347,16 +347,16 @@ class Desk:
         self.colours, self.wrong, self.folder = world.colours, world.wrong, folder
         shutil.copytree(world.folder, folder)
 
-    def run(self, *words: str) -> Said:
+    def run(self, *words: str) -> Outcome:
         """The program."""
         return program(self.folder, *words)
 
     def place(self, run: str, file: Path, *options: str) -> None:
         """Import a net."""
-        said = self.run("weights", "import", run, str(file), *options, "--direct")
-        assert said.code == 0, said
+        outcome = self.run("weights", "import", run, str(file), *options, "--direct")
+        assert outcome.code == 0, outcome
 
-    def check(self, run: str, *options: str) -> Said:
+    def check(self, run: str, *options: str) -> Outcome:
         """What is said of it."""
         return self.run("weights", "check", run, *options, "--direct")
 
@@ -421,30 +421,30 @@ def options(convention: Convention) -> list[str]:
 
 def mending(text: str) -> list[str]:
     """The options of an import that a text names, behind its table."""
-    (found,) = set(re.findall(r"((?:--(?:input|channels|range|mean|std) \S+ ?)+)", meaning(text)))
-    return shlex.split(found)
+    (options,) = set(re.findall(r"((?:--(?:input|channels|range|mean|std) \S+ ?)+)", meaning(text)))
+    return shlex.split(options)
 
 
 def test_a_right_net_agrees(desk: Desk) -> None:
     desk.place("D-384", by_our_names(recogniser("D", desk.colours, CAFFE), desk.folder / "net"), *options(CAFFE))
-    said = desk.check("D-384")
-    assert said.code == 0, said
-    lines = [line for line in said.out.splitlines() if line.startswith("| D-384")]
+    outcome = desk.check("D-384")
+    assert outcome.code == 0, outcome
+    lines = [line for line in outcome.out.splitlines() if line.startswith("| D-384")]
     assert len(lines) == 2 and all(line.split("|")[-2].strip() == "agrees" for line in lines)
     one, five = interval(NEAR + FAR, IMAGES), interval(FAR, IMAGES)
     for line in lines:
         assert f"{one.error:.1f} ({one.low:.1f} to {one.high:.1f})" in line
         assert f"{five.error:.1f} ({five.low:.1f} to {five.high:.1f})" in line
-    assert meaning(said.out) == ""
-    assert "The published figures are of ILSVRC-2012" in said.out  # these images are not those
+    assert meaning(outcome.out) == ""
+    assert "The published figures are of ILSVRC-2012" in outcome.out  # these images are not those
 
 
 def test_torchvisions_net_is_compared_with_torchvisions_figures(desk: Desk) -> None:
     desk.place("A-256", by_torchvisions_names(recogniser("A", desk.colours, TORCH), desk.folder / "net"))
-    said = desk.check("A-256")
-    assert said.code == 0, said
-    (line,) = (line for line in said.out.splitlines() if line.startswith("| A-256"))
-    assert "centre crop" in line and "31.0" in line and "11.4" in line and "torchvision" in said.out
+    outcome = desk.check("A-256")
+    assert outcome.code == 0, outcome
+    (line,) = (line for line in outcome.out.splitlines() if line.startswith("| A-256"))
+    assert "centre crop" in line and "31.0" in line and "11.4" in line and "torchvision" in outcome.out
 
 
 @pytest.mark.parametrize(
@@ -462,13 +462,13 @@ def test_another_input_is_found_on_some_images_called_nothing_else_and_mended(
     monkeypatch.setattr(stages.tools.check, "TRIED", 40)
     file = write(recogniser("D", desk.colours, own), desk.folder / "net")
     desk.place("D-384", file, *taken)
-    said = desk.check("D-384")
-    assert said.code == 1 and "MISSES" in said.out and "another input" in meaning(said.out), said
+    outcome = desk.check("D-384")
+    assert outcome.code == 1 and "MISSES" in outcome.out and "another input" in meaning(outcome.out), outcome
     others = (*NO_CLASS_ORDER, "recognises nothing", "than those tried", "no other usual input")
-    assert [word for word in others if word in meaning(said.out)] == [], meaning(said.out)
-    assert "on 40 images" in meaning(said.out) and re.search(rf"\| +{IMAGES} \|", said.out)
-    assert mending(said.out)[:2] == ["--channels", own[0]]
-    desk.place("D-384", file, *mending(said.out))
+    assert [word for word in others if word in meaning(outcome.out)] == [], meaning(outcome.out)
+    assert "on 40 images" in meaning(outcome.out) and re.search(rf"\| +{IMAGES} \|", outcome.out)
+    assert mending(outcome.out)[:2] == ["--channels", own[0]]
+    desk.place("D-384", file, *mending(outcome.out))
     again = desk.check("D-384")
     assert again.code == 0 and "MISSES" not in again.out, again
 
@@ -477,19 +477,19 @@ def permutation(rng: np.random.Generator) -> list[int]:
     """Another order of the classes, in which one stands where it did, as by chance; no two are just red for blue."""
     classes = np.arange(CLASSES)
     while True:
-        found = rng.permutation(classes)
-        if (found == classes).sum() == 1 and not (found == classes ^ 1).any():
-            return found.tolist()
+        order = rng.permutation(classes)
+        if (order == classes).sum() == 1 and not (order == classes ^ 1).any():
+            return order.tolist()
 
 
 def test_permuted_outputs_are_called_so_and_a_class_map_mends_them(desk: Desk, rng: np.random.Generator) -> None:
     outputs = permutation(rng)
     file = by_our_names(recogniser("D", desk.colours, CAFFE, outputs), desk.folder / "net")
     desk.place("D-384", file, *options(CAFFE))
-    said = desk.check("D-384")
-    assert said.code == 1, said
-    assert all(word in meaning(said.out) for word in NO_CLASS_ORDER) and "another input" not in said.out
-    (desk.folder / "map.txt").write_text("".join(f"{one}\n" for one in outputs))
+    outcome = desk.check("D-384")
+    assert outcome.code == 1, outcome
+    assert all(word in meaning(outcome.out) for word in NO_CLASS_ORDER) and "another input" not in outcome.out
+    (desk.folder / "map.txt").write_text("".join(f"{output}\n" for output in outputs))
     desk.place("D-384", file, *options(CAFFE), "--class-map", str(desk.folder / "map.txt"))
     assert desk.check("D-384").code == 0
 
@@ -499,27 +499,27 @@ def test_random_weights_are_called_something_else(kind: str, desk: Desk, seed: i
     net = VGG("D", CLASSES, CROP, 1 / 8, FC)
     randomise(net, kind, 0.01, None, seed)
     desk.place("D-384", by_our_names(net, desk.folder / "net"), *options(CAFFE))
-    said = desk.check("D-384")
-    assert said.code == 1 and meaning(said.out), said
-    assert not any(word in meaning(said.out) for word in NO_CLASS_ORDER), meaning(said.out)
+    outcome = desk.check("D-384")
+    assert outcome.code == 1 and meaning(outcome.out), outcome
+    assert not any(word in meaning(outcome.out) for word in NO_CLASS_ORDER), meaning(outcome.out)
 
 
 def test_images_that_were_squared_before_are_recognised(worlds: dict[str, World], tmp_path: Path) -> None:
     for name in ("squares", "worse"):
         desk = Desk(worlds[name], tmp_path / name)
         desk.place("D-384", by_our_names(recogniser("D", desk.colours, CAFFE), desk.folder / "net"), *options(CAFFE))
-        said = desk.check("D-384")
-        assert said.code == 1, said
-        assert ("squares of one size" in meaning(said.out)) == (name == "squares")
-        assert "another input" not in said.out and not any(word in said.out for word in NO_CLASS_ORDER)
+        outcome = desk.check("D-384")
+        assert outcome.code == 1, outcome
+        assert ("squares of one size" in meaning(outcome.out)) == (name == "squares")
+        assert "another input" not in outcome.out and not any(word in outcome.out for word in NO_CLASS_ORDER)
 
 
 def test_a_dense_miss_tries_the_other_order_of_soft_max(worlds: dict[str, World], tmp_path: Path) -> None:
     desk = Desk(worlds["worse"], tmp_path / "desk")
     desk.place("D-384", by_our_names(recogniser("D", desk.colours, CAFFE), desk.folder / "net"), *options(CAFFE))
-    said = desk.check("D-384")
-    assert said.code == 1, said
-    (told,) = (line for line in meaning(said.out).splitlines() if "softmax" in line)
+    outcome = desk.check("D-384")
+    assert outcome.code == 1, outcome
+    (told,) = (line for line in meaning(outcome.out).splitlines() if "softmax" in line)
     assert told.startswith("D-384, dense: ")  # a centre crop has one cell
     assert "after_softmax" in told and "before_softmax" not in told
 
@@ -567,35 +567,35 @@ def test_as_many_images_as_asked_for_are_looked_at(
     params = parse(Path("params.yaml").read_bytes(), Path("params.yaml"))
     ids = Shards(CLASSIFICATION.shards, "val").ids
     for count in (int(rng.integers(20, IMAGES)), IMAGES + 7):
-        for found in stages.tools.check.main(params, ["D-384"], count):
+        for net in stages.tools.check.main(params, ["D-384"], count):
             places = np.linspace(0, IMAGES - 1, min(count, IMAGES)).round().astype(int)  # a folder's come by class
             wrong = sum(desk.wrong[ids[place]] for place in places)
-            assert (found.top1.wrong, found.top1.images, found.top5.images) == (wrong, *[min(count, IMAGES)] * 2)
+            assert (net.top1.wrong, net.top1.images, net.top5.images) == (wrong, *[min(count, IMAGES)] * 2)
 
 
 def test_a_net_of_which_nothing_is_published_is_not_passed_over_in_silence(desk: Desk) -> None:
     desk.place("C-256", by_our_names(VGG("C", CLASSES, CROP, 1 / 8, FC), desk.folder / "c"), *options(CAFFE))
-    said = desk.check("C-256")
-    (line,) = said.error.splitlines()
-    assert said.code == 1 and line.startswith("vgg-repro: ") and "C-256" in line and "unexpected" not in line
+    outcome = desk.check("C-256")
+    (line,) = outcome.error.splitlines()
+    assert outcome.code == 1 and line.startswith("vgg-repro: ") and "C-256" in line and "unexpected" not in line
     desk.place("D-384", by_our_names(recogniser("D", desk.colours, CAFFE), desk.folder / "d"), *options(CAFFE))
-    said = desk.run("weights", "check", "--direct")
-    assert "C-256" in said.out + said.error, said
+    outcome = desk.run("weights", "check", "--direct")
+    assert "C-256" in outcome.out + outcome.error, outcome
 
 
 def test_a_wrong_use_ends_with_2_and_says_what_is_right(desk: Desk) -> None:
-    said = desk.run("weights", "check", "--direct")
-    assert said.code == 2 and "vgg-repro weights import" in said.error, said
-    said = desk.check("D-384")
-    assert said.code == 2 and "vgg-repro weights import D-384" in said.error, said
+    outcome = desk.run("weights", "check", "--direct")
+    assert outcome.code == 2 and "vgg-repro weights import" in outcome.error, outcome
+    outcome = desk.check("D-384")
+    assert outcome.code == 2 and "vgg-repro weights import D-384" in outcome.error, outcome
     assert desk.check("D-348").code == 2
     desk.place("D-384", by_our_names(recogniser("D", desk.colours, CAFFE), desk.folder / "net"), *options(CAFFE))
     for count in ("0", "-5", "many"):
         assert desk.check("D-384", "--images", count).code == 2
     values = yaml.safe_load((desk.folder / "params.yaml").read_text())
     (desk.folder / "params.yaml").write_text(yaml.safe_dump({**values, "profile": "mini", "weights": "trained"}))
-    said = desk.check("D-384")
-    assert said.code == 2 and "weights: published" in said.error, said
+    outcome = desk.check("D-384")
+    assert outcome.code == 2 and "weights: published" in outcome.error, outcome
 
 
 @pytest.mark.slow

@@ -38,11 +38,11 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Gener
     (folder / "empty.jpg").touch()
     (folder / "also empty.jpg").touch()
     (folder / "page.jpg").write_text("<html>")
-    found = repository_params(
+    parameters = repository_params(
         tmp_path, data={"source": "imagefolder", "path": "images"}, prepare={"processes": 1, "shard_images": 20}
     )
-    prepare(found)
-    return found
+    prepare(parameters)
+    return parameters
 
 
 def test_the_page_counts_what_the_folder_holds(params: Params) -> None:

@@ -26,9 +26,9 @@ from stages import distributed, prepare, score, train
 from stages import random as random_weights
 from stages.distributed import launch, processes, team
 from stages.trainer import Trainer
-from tests.stages.test_train import hang_up_as_usual, tiny
 from tests.support import ROOT, forks
 from tests.support.clones import patience, wait_for
+from tests.support.training import hang_up_as_usual, tiny
 from vgg.fit import State
 
 WEIGHTS = Path("weights/trained/A-256.pt")

@@ -28,12 +28,13 @@ from pipeline.errors import Failure, UsageError
 from pipeline.experiment.params import NETS, Params
 from pipeline.experiment.paths import CLASSIFICATION, weights
 from pipeline.experiment.validation import parse
-from pipeline.published import load
+from pipeline.published import load_published
 from stages import imported as published
 from stages.common import save_tensors, weights_of
 from stages.tools.export import main
 from tests.support import ROOT, foreign_files
-from tests.whole.test_full_disk import FULL, Disk, program
+from tests.support.disk import FULL, Disk
+from tests.support.program import program
 from vgg.nets import VGG
 
 WIDTH, FC, CLASSES = Fraction(1, 8), 32, 7
@@ -74,11 +75,11 @@ def lively(net: str, rng: np.random.Generator, crop: int, width: float = float(W
     return made
 
 
-def agree(found: np.ndarray, wanted: np.ndarray) -> None:
+def agree(scores: np.ndarray, wanted: np.ndarray) -> None:
     """Scores equal but for the order of sums; and they are such that another net's would not."""
-    assert found.shape == wanted.shape
+    assert scores.shape == wanted.shape
     largest = np.abs(wanted).max()
-    assert np.abs(found - wanted).max() <= TOLERANCE * largest
+    assert np.abs(scores - wanted).max() <= TOLERANCE * largest
     assert np.ptp(wanted) > 0.1 * largest
 
 
@@ -91,7 +92,7 @@ def scores(net: nn.Module, pictures: Tensor) -> np.ndarray:
 # ---------------------------------------------------------------------- runs to export
 
 
-class Place:
+class ExportFolder:
     """A folder with parameters and runs' nets, and a crop of `crop` pixels."""
 
     def __init__(self, folder: Path, rng: np.random.Generator) -> None:
@@ -141,8 +142,8 @@ class Place:
     @property
     def left(self) -> dict[str, bytes]:
         """All that lies where files are exported to, hidden files too."""
-        found = (path for path in sorted((self.folder / "out").rglob("*")) if path.is_file())
-        return {str(path.relative_to(self.folder / "out")): path.read_bytes() for path in found}
+        files = (path for path in sorted((self.folder / "out").rglob("*")) if path.is_file())
+        return {str(path.relative_to(self.folder / "out")): path.read_bytes() for path in files}
 
     def out(self, name: str) -> Path:
         """A file to export to."""
@@ -151,16 +152,16 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> ExportFolder:
     """A folder to work in."""
     monkeypatch.chdir(tmp_path)
-    return Place(tmp_path, rng)
+    return ExportFolder(tmp_path, rng)
 
 
 def metadata(file: Path) -> dict[str, str]:
     """What stands beside a file's tensors."""
     if file.suffix == ".onnx":
-        return {one.key: one.value for one in onnx.load(str(file)).metadata_props}
+        return {entry.key: entry.value for entry in onnx.load(str(file)).metadata_props}
     if file.suffix == ".safetensors":
         with safe_open(file, "pt") as opened:
             return opened.metadata()
@@ -169,8 +170,8 @@ def metadata(file: Path) -> dict[str, str]:
 
 def note(file: Path) -> dict[str, Any]:
     """Of that, what was put there for people and programs."""
-    (found,) = (json.loads(value) for key, value in metadata(file).items() if "vgg" in key)
-    return found
+    (values,) = (json.loads(value) for key, value in metadata(file).items() if "vgg" in key)
+    return values
 
 
 def tensors(file: Path) -> dict[str, Tensor]:
@@ -180,17 +181,17 @@ def tensors(file: Path) -> dict[str, Tensor]:
     return dict(torch.load(file, weights_only=True))
 
 
-def same_bits(found: Any, wanted: Tensor) -> bool:
+def same_bits(values: Any, wanted: Tensor) -> bool:
     """Whether two arrays of float32 are of the same shape and bits."""
-    one, other = np.asarray(found), wanted.numpy()
-    return one.dtype == np.float32 and one.shape == other.shape and one.tobytes() == other.tobytes()
+    ours, theirs = np.asarray(values), wanted.numpy()
+    return ours.dtype == np.float32 and ours.shape == theirs.shape and ours.tobytes() == theirs.tobytes()
 
 
 # ---------------------------------------------------------------------- torchvision's state dict
 
 
 @pytest.mark.parametrize("net", ["A-LRN", "C", "E"])
-def test_torchvisions_code_computes_the_same_from_the_state_dict(net: str, place: Place) -> None:
+def test_torchvisions_code_computes_the_same_from_the_state_dict(net: str, place: ExportFolder) -> None:
     run, ours = place.train(net)
     file = place.out("net.pth")
     main(place.params, run, file)
@@ -210,7 +211,7 @@ def test_torchvisions_code_computes_the_same_from_the_state_dict(net: str, place
     assert set(state) == set(tensor) and all(same_bits(tensor[name], value) for name, value in state.items())
 
 
-def test_torchvisions_model_loads_a_full_net_strictly(place: Place) -> None:
+def test_torchvisions_model_loads_a_full_net_strictly(place: ExportFolder) -> None:
     place.write(size_ratio=1, width_ratio=1, fc=64)
     place.prepared()
     ours = lively("A", place.rng, 224, 1.0, 64)
@@ -231,7 +232,7 @@ def test_torchvisions_model_loads_a_full_net_strictly(place: Place) -> None:
 
 @pytest.mark.parametrize("origin", ["trained", "published"])
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_an_import_gives_back_every_bit_and_the_input(ending: str, origin: str, place: Place) -> None:
+def test_an_import_gives_back_every_bit_and_the_input(ending: str, origin: str, place: ExportFolder) -> None:
     net = str(place.rng.choice(NETS))
     run = place.train(net)[0] if origin == "trained" else place.publish(net)
     path = weights(run, origin)
@@ -243,10 +244,10 @@ def test_an_import_gives_back_every_bit_and_the_input(ending: str, origin: str, 
     save_tensors(other, {"net": net, "weights": weights_of(lively(net, place.rng, place.crop)), "input": {}})
     file = place.out(f"net{ending}")
     main(place.params, run, file)
-    found = load(file, net, place.params.active.net)
-    assert set(found.weights) == set(values["weights"])
+    imported = load_published(file, net, place.params.active.net)
+    assert set(imported.weights) == set(values["weights"])
     for name, value in values["weights"].items():
-        assert same_bits(found.weights[name], value), name
+        assert same_bits(imported.weights[name], value), name
     if origin == "trained":
         mean, std = place.mean, [place.scale] * 3
     else:
@@ -254,85 +255,89 @@ def test_an_import_gives_back_every_bit_and_the_input(ending: str, origin: str, 
         assert (
             len(set(std)) == 3 and not CLASSIFICATION.facts("mini").exists()
         )  # no training set has anything to do with it
-    assert found.convention.channels == "RGB"
-    assert found.mean_rgb == pytest.approx(mean, rel=1e-12)
-    assert found.std_rgb == pytest.approx(std, rel=1e-12)
-    assert found.classes == ()
+    assert imported.convention.channels == "RGB"
+    assert imported.mean_rgb == pytest.approx(mean, rel=1e-12)
+    assert imported.std_rgb == pytest.approx(std, rel=1e-12)
+    assert imported.classes == ()
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_a_mean_with_all_its_digits_is_written_and_comes_back(ending: str, place: Place) -> None:
+def test_a_mean_with_all_its_digits_is_written_and_comes_back(ending: str, place: ExportFolder) -> None:
     levels = (float(level) for level in place.rng.uniform(60, 190, 10_000))
     awkward = [level for level in levels if level * 255 / 255 != level]
     for mean in (awkward[:3], awkward[3:6]):
         place.mean = mean
         run, _ = place.train("shallow")
         main(place.params, run, place.out(f"net{ending}"))
-        found = load(Path(f"out/net{ending}"), "shallow", place.params.active.net)
-        assert found.mean_rgb == pytest.approx(mean, rel=1e-12)
+        imported = load_published(Path(f"out/net{ending}"), "shallow", place.params.active.net)
+        assert imported.mean_rgb == pytest.approx(mean, rel=1e-12)
 
 
 @pytest.mark.parametrize("origin", ["trained", "published"])
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_each_file_says_its_run_and_its_input(ending: str, origin: str, place: Place) -> None:
+def test_each_file_says_its_run_and_its_input(ending: str, origin: str, place: ExportFolder) -> None:
     run = place.train("A")[0] if origin == "trained" else place.publish("A")
     file = place.out(f"net{ending}")
     main(place.params, run, file)
-    said = note(file)
-    assert (said["run"], said["net"]) == (run, "A")
-    assert (said["input"]["channels"], said["input"]["range"]) == ("RGB", 255)
+    values = note(file)
+    assert (values["run"], values["net"]) == (run, "A")
+    assert (values["input"]["channels"], values["input"]["range"]) == ("RGB", 255)
     if origin == "trained":
-        assert (said["input"]["mean"], said["input"]["std"]) == (place.mean, [place.scale] * 3)
+        assert (values["input"]["mean"], values["input"]["std"]) == (place.mean, [place.scale] * 3)
     else:
         taken = torch.load(weights(run, "published"), weights_only=True)["input"]
-        assert (said["input"]["mean"], said["input"]["std"]) == (taken["mean_rgb"], taken["std_rgb"])
-        assert "published.pth" in json.dumps(said)  # where it is from
+        assert (values["input"]["mean"], values["input"]["std"]) == (taken["mean_rgb"], taken["std_rgb"])
+        assert "published.pth" in json.dumps(values)  # where it is from
 
 
-def test_an_exported_net_is_imported_without_a_word_about_its_input(place: Place) -> None:
+def test_an_exported_net_is_imported_without_a_word_about_its_input(place: ExportFolder) -> None:
     run, ours = place.train("shallow")
     file = place.folder / place.out("net.safetensors")
     main(place.params, run, file)
     published.main(place.write("published", {run: {"file": str(file)}}), run)
-    found = torch.load(weights(run, "published"), weights_only=True)
-    assert all(same_bits(found["weights"][name], value) for name, value in ours.state_dict().items())
-    assert found["input"]["mean_rgb"] == pytest.approx(place.mean, rel=1e-12)
-    assert found["input"]["std_rgb"] == pytest.approx([place.scale] * 3, rel=1e-12)
+    stored = torch.load(weights(run, "published"), weights_only=True)
+    assert all(same_bits(stored["weights"][name], value) for name, value in ours.state_dict().items())
+    assert stored["input"]["mean_rgb"] == pytest.approx(place.mean, rel=1e-12)
+    assert stored["input"]["std_rgb"] == pytest.approx([place.scale] * 3, rel=1e-12)
 
 
 # ---------------------------------------------------------------------- ONNX
 
 
-def test_onnx_runtime_computes_the_dense_scores_of_any_pictures(place: Place) -> None:
+def test_onnx_runtime_computes_the_dense_scores_of_any_pictures(place: ExportFolder) -> None:
     run, ours = place.train("A-LRN")
     file = place.out("net.onnx")
     main(place.params, run, file)
     assert set(place.left) == {"net.onnx"}  # one file
-    said = note(file)
-    assert (said["run"], said["input"]["mean"], said["input"]["std"]) == (run, place.mean, [place.scale] * 3)
+    values = note(file)
+    assert (values["run"], values["input"]["mean"], values["input"]["std"]) == (
+        run,
+        place.mean,
+        [place.scale] * 3,
+    )
     onnx.checker.check_model(onnx.load(str(file), load_external_data=False), full_check=True)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    (given,), (wanted,) = session.get_inputs(), session.get_outputs()
-    assert given.shape[1] == 3 and not any(isinstance(side, int) for side in (*given.shape[::2], given.shape[3]))
+    (input_,), (wanted,) = session.get_inputs(), session.get_outputs()
+    assert input_.shape[1] == 3 and not any(isinstance(side, int) for side in (*input_.shape[::2], input_.shape[3]))
     crop, room = place.crop, place.rng.integers(1, 150, 6).tolist()
     shapes = [(1, 0, 0), (4, 0, 0), (1, room[0], room[1]), (3, room[2], 32 + room[3]), (2, 0, room[4]), (5, room[5], 0)]
     for count, height, width in shapes:
         pictures = torch.from_numpy(place.rng.standard_normal((count, 3, crop + height, crop + width), np.float32))
-        (found,) = session.run([wanted.name], {given.name: pictures.numpy()})
-        assert found.shape[:2] == (count, CLASSES)
-        agree(found, scores(ours, pictures))
+        (outputs,) = session.run([wanted.name], {input_.name: pictures.numpy()})
+        assert outputs.shape[:2] == (count, CLASSES)
+        agree(outputs, scores(ours, pictures))
     main(place.params, run, place.out("net.pth"))
     reference = theirs("A-LRN", crop)
     reference.load_state_dict(tensors(Path("out/net.pth")))
     pictures = torch.from_numpy(place.rng.standard_normal((2, 3, crop, crop), np.float32))
-    (found,) = session.run(None, {given.name: pictures.numpy()})
-    agree(found.reshape(2, CLASSES), scores(reference, pictures))
+    (outputs,) = session.run(None, {input_.name: pictures.numpy()})
+    agree(outputs.reshape(2, CLASSES), scores(reference, pictures))
 
 
 # ---------------------------------------------------------------------- whole or not at all
 
 
-def old(place: Place, file: Path) -> dict[str, bytes]:
+def old(place: ExportFolder, file: Path) -> dict[str, bytes]:
     """An older file in the place of the new one, or none; what lies there."""
     (place.folder / "out/beside.txt").write_bytes(b"somebody's")
     if place.rng.random() < 0.5:
@@ -341,7 +346,7 @@ def old(place: Place, file: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_an_older_file_is_replaced_and_a_disk_that_fills_harms_none(ending: str, place: Place) -> None:
+def test_an_older_file_is_replaced_and_a_disk_that_fills_harms_none(ending: str, place: ExportFolder) -> None:
     run, _ = place.train("A")
     file = place.out(f"net{ending}")
     file.write_bytes(b"old")
@@ -349,13 +354,13 @@ def test_an_older_file_is_replaced_and_a_disk_that_fills_harms_none(ending: str,
         main(place.params, run, file)
     whole = file.read_bytes()
     assert note(file)["run"] == run and set(place.left) == {file.name}
-    assert sum(one.bytes for one in disk.opened) >= len(whole)
+    assert sum(opened.bytes for opened in disk.opened) >= len(whole)
     file.unlink()
     check_no_room(place, run, file, [{"full": (0, room)} for room in place.rng.integers(len(whole), size=2).tolist()])
     check_no_room(place, run, file, [{"sync": 0}])
 
 
-def check_no_room(place: Place, run: str, file: Path, disks: list[dict[str, Any]]) -> None:
+def check_no_room(place: ExportFolder, run: str, file: Path, disks: list[dict[str, Any]]) -> None:
     """An export to such disks fails by the file's name and changes nothing."""
     for how in disks:
         before = old(place, file)
@@ -367,35 +372,36 @@ def check_no_room(place: Place, run: str, file: Path, disks: list[dict[str, Any]
         file.unlink(missing_ok=True)
 
 
-def one_bit(found: Any) -> Any:
+def one_bit(imported: Any) -> Any:
     """The same but for the last bit of one weight."""
     name = "conv5_1.weight"
-    values = found.weights[name].copy()
+    values = imported.weights[name].copy()
     values.reshape(-1)[-1] = np.nextafter(values.reshape(-1)[-1], np.float32(9))
-    return replace(found, weights={**found.weights, name: values})
+    return replace(imported, weights={**imported.weights, name: values})
 
 
-def without_a_tensor(found: Any) -> Any:
+def without_a_tensor(imported: Any) -> Any:
     """The same without a bias."""
-    return replace(found, weights={name: value for name, value in found.weights.items() if name != "fc2.bias"})
+    return replace(imported, weights={name: value for name, value in imported.weights.items() if name != "fc2.bias"})
 
 
-def other_mean(found: Any) -> Any:
+def other_mean(imported: Any) -> Any:
     """The same with another mean."""
-    red, green, blue = found.convention.mean
-    return replace(found, convention=replace(found.convention, mean=(blue + 1, green, red)))
+    red, green, blue = imported.convention.mean
+    return replace(imported, convention=replace(imported.convention, mean=(blue + 1, green, red)))
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
 def test_a_file_that_reads_back_as_something_else_is_not_left(
-    ending: str, place: Place, monkeypatch: pytest.MonkeyPatch
+    ending: str, place: ExportFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, _ = place.train("A")
     file = place.out(f"net{ending}")
     before = old(place, file)
     for change in (one_bit, without_a_tensor, other_mean):
         monkeypatch.setattr(
-            "stages.tools.export.load", lambda *given, change=change, **more: change(load(*given, **more))
+            "stages.tools.export.load_published",
+            lambda *given, change=change, **more: change(load_published(*given, **more)),
         )
         with pytest.raises(Failure) as failure:
             main(place.params, run, file)
@@ -403,11 +409,11 @@ def test_a_file_that_reads_back_as_something_else_is_not_left(
         assert file.name in str(failure.value) and "\n" not in str(failure.value)
 
 
-def off(found: np.ndarray) -> np.ndarray:
+def off(scores: np.ndarray) -> np.ndarray:
     """One score off by a thousandth of the largest."""
-    found = found.copy()
-    found.reshape(-1)[-1] += 1e-3 * np.abs(found).max()
-    return found
+    scores = scores.copy()
+    scores.reshape(-1)[-1] += 1e-3 * np.abs(scores).max()
+    return scores
 
 
 SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -418,7 +424,7 @@ SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def test_an_onnx_file_that_finds_no_room_or_computes_something_else_is_not_left(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: ExportFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, _ = place.train("shallow")
     file = place.out("net.onnx")
@@ -436,12 +442,12 @@ def test_an_onnx_file_that_finds_no_room_or_computes_something_else_is_not_left(
         assert file.name in str(failure.value) and "\n" not in str(failure.value)
 
 
-def test_an_export_that_is_cut_short_leaves_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_that_is_cut_short_leaves_nothing(place: ExportFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     run, _ = place.train("A")
     file = place.out("net.pth")
     before = old(place, file)
     for error in (KeyboardInterrupt, MemoryError):
-        monkeypatch.setattr("stages.tools.export.load", Mock(side_effect=error))
+        monkeypatch.setattr("stages.tools.export.load_published", Mock(side_effect=error))
         with pytest.raises(error):
             main(place.params, run, file)
         assert place.left == before
@@ -450,26 +456,26 @@ def test_an_export_that_is_cut_short_leaves_nothing(place: Place, monkeypatch: p
 # ---------------------------------------------------------------------- what people get wrong
 
 
-def readable(said: Any, code: int, *words: str) -> None:
+def readable(outcome: Any, code: int, *words: str) -> None:
     """The program ended with that code and one line, which has the words."""
-    assert said.code == code, said
-    assert "Traceback" not in said.error
-    (line,) = said.error.splitlines()
+    assert outcome.code == code, outcome
+    assert "Traceback" not in outcome.error
+    (line,) = outcome.error.splitlines()
     assert line.startswith("vgg-repro: ") and "unexpected" not in line, line
     for word in words:
         assert word in line, (word, line)
 
 
-def test_the_command_says_what_it_wrote(place: Place) -> None:
+def test_the_command_says_what_it_wrote(place: ExportFolder) -> None:
     run, _ = place.train("A-LRN")
-    said = program(place.folder, "weights", "export", run, str(place.out("net.safetensors")))
-    assert said.code == 0, said
-    (line,) = said.out.splitlines()
+    outcome = program(place.folder, "weights", "export", run, str(place.out("net.safetensors")))
+    assert outcome.code == 0, outcome
+    (line,) = outcome.out.splitlines()
     assert all(word in line for word in ("out/net.safetensors", run, "A-LRN", "RGB", f"{place.mean[0]:g}"))
-    assert load(Path("out/net.safetensors"), "A-LRN", place.params.active.net).mean_rgb[0] == place.mean[0]
+    assert load_published(Path("out/net.safetensors"), "A-LRN", place.params.active.net).mean_rgb[0] == place.mean[0]
 
 
-def test_another_ending_is_a_usage_error_that_names_those_there_are(place: Place) -> None:
+def test_another_ending_is_a_usage_error_that_names_those_there_are(place: ExportFolder) -> None:
     run, _ = place.train("A")
     with pytest.raises(UsageError):
         main(place.params, run, place.out("net"))
@@ -478,7 +484,7 @@ def test_another_ending_is_a_usage_error_that_names_those_there_are(place: Place
     assert place.left == {}
 
 
-def test_a_run_that_is_not_there_is_told_how_it_is_made(place: Place) -> None:
+def test_a_run_that_is_not_there_is_told_how_it_is_made(place: ExportFolder) -> None:
     place.prepared()
     file = str(place.out("net.onnx"))
     readable(program(place.folder, "weights", "export", "D-jitter", file), 1, "vgg-repro train D-jitter")
@@ -489,7 +495,7 @@ def test_a_run_that_is_not_there_is_told_how_it_is_made(place: Place) -> None:
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_a_folder_that_is_not_or_cannot_be_there_is_one_readable_line(ending: str, place: Place) -> None:
+def test_a_folder_that_is_not_or_cannot_be_there_is_one_readable_line(ending: str, place: ExportFolder) -> None:
     run, _ = place.train("A")
     readable(program(place.folder, "weights", "export", run, f"not there/net{ending}"), 1, "not there")
     assert not Path("not there").exists()
@@ -500,7 +506,7 @@ def test_a_folder_that_is_not_or_cannot_be_there_is_one_readable_line(ending: st
     assert place.left == {"file": b"no folder"} and Path(f"out/folder{ending}").is_dir()
 
 
-def test_weights_that_do_not_fit_or_are_broken_and_missing_facts_are_one_readable_line(place: Place) -> None:
+def test_weights_that_do_not_fit_or_are_broken_and_missing_facts_are_one_readable_line(place: ExportFolder) -> None:
     run, _ = place.train("A")
     file = str(place.out("net.pth"))
     place.write(fc=FC + 1)

@@ -19,9 +19,9 @@ from stages.common import SPARE, device, posteriors_at, save_tensors, weights_of
 from stages.distributed import processes
 from stages.tools import measure
 from stages.trainer import Trainer
+from tests.support.batches import RECIPE
+from tests.support.batches import small as small_net
 from tests.support.images import repository_params
-from tests.vgg.test_fit import RECIPE
-from tests.vgg.test_fit import small as small_net
 from vgg import images, stream
 from vgg.fit import State, optimiser
 from vgg.images import Decoder
@@ -37,7 +37,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: told.there)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: told.count)
     monkeypatch.setattr(torch.cuda, "set_device", lambda where: setattr(told, "current", where))
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *said: setattr(told, "share", said))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *share: setattr(told, "share", share))
     monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace())
     monkeypatch.setattr(torch.backends, "cudnn", SimpleNamespace())
     has_gpu.cache_clear()
@@ -90,20 +90,22 @@ def test_each_process_tries_its_own_share_and_all_take_the_most_parts_that_any_n
 ) -> None:
     """A batch of 10 in 4 processes is at most 3 images each."""
     asked: dict[str, tuple[Any, ...]] = {}
-    monkeypatch.setattr(trainer, "data_parallel", lambda *given: asked.setdefault("together", given) and "model")
-    monkeypatch.setattr(trainer, "parts_that_fit", lambda *given: asked.setdefault("fit", given) and 2)
-    monkeypatch.setattr(trainer, "compiled", lambda *given: asked.setdefault("compiled", given)[0])
+    monkeypatch.setattr(
+        trainer, "data_parallel", lambda *arguments: asked.setdefault("together", arguments) and "model"
+    )
+    monkeypatch.setattr(trainer, "parts_that_fit", lambda *arguments: asked.setdefault("fit", arguments) and 2)
+    monkeypatch.setattr(trainer, "compiled", lambda *arguments: asked.setdefault("compiled", arguments)[0])
     ranks = SimpleNamespace(rank=1, size=4, maximum=lambda value, where: max(value, most))
     params = repository_params(tmp_path, train={"batch": 10, "precision": "float32"})
-    one: Any = SimpleNamespace(net="net", name="A-256", where=GPU, ranks=ranks, params=params)
-    assert Trainer._model(one) == ("model", parts)
+    fake_trainer: Any = SimpleNamespace(net="net", name="A-256", where=GPU, ranks=ranks, params=params)
+    assert Trainer._model(fake_trainer) == ("model", parts)
     crop = params.active.net.crop
     together, compiled = ("net", GPU, ranks), ("model", "net", each, crop, False, ranks, print)
     assert asked == {"together": together, "fit": ("net", 3, crop, False), "compiled": compiled}
     assert f"10 images do not fit at once: in {parts} parts" in capsys.readouterr().out
     asked.clear()
-    one.where = CPU
-    assert Trainer._model(one) == ("model", 1) and asked == {"together": ("net", CPU, ranks)}
+    fake_trainer.where = CPU
+    assert Trainer._model(fake_trainer) == ("model", 1) and asked == {"together": ("net", CPU, ranks)}
 
 
 @pytest.mark.parametrize("where", [CPU, GPU])
@@ -114,23 +116,25 @@ def test_a_run_goes_on_by_the_sums_of_its_device_wherever_its_checkpoint_is_from
     sgd = optimiser(net, RECIPE)
     sgd.param_groups[0]["fused"] = where == CPU
     saved = {"weights": weights_of(net), "momentum": sgd.state_dict(), "state": State(step=7).as_dict()}
-    one: Any = SimpleNamespace(net=net, sgd=sgd, where=where, name="A-256", folder=tmp_path, steps=6, recipe=RECIPE)
-    one.checkpoint = tmp_path / "last.pt"
-    save_tensors(one.checkpoint, saved)
-    Trainer._resume(one)
-    assert one.state.step == 7 and [group["fused"] for group in sgd.param_groups] == [where == GPU]
+    fake_trainer: Any = SimpleNamespace(
+        net=net, sgd=sgd, where=where, name="A-256", folder=tmp_path, steps=6, recipe=RECIPE
+    )
+    fake_trainer.checkpoint = tmp_path / "last.pt"
+    save_tensors(fake_trainer.checkpoint, saved)
+    Trainer._resume(fake_trainer)
+    assert fake_trainer.state.step == 7 and [group["fused"] for group in sgd.param_groups] == [where == GPU]
 
 
 def test_whole_images_are_decoded_where_they_are_scored_and_cudnn_may_choose_where_all_shapes_are_one(
     cuda: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, flags = list[Any](), list[bool]()
-    monkeypatch.setattr(common, "rescaled_batches", lambda *given: asked.append(given[4:]) or iter([]))
+    monkeypatch.setattr(common, "rescaled_batches", lambda *arguments: asked.append(arguments[4:]) or iter([]))
     scorer: Any = SimpleNamespace(device=GPU, ranks=SimpleNamespace(rank=0, size=1))
     scorer.posteriors = lambda *_: flags.append(torch.backends.cudnn.benchmark) or "posteriors"
     for mode in ("centre", "dense", "crops"):
-        found: Any = posteriors_at(repository_params(tmp_path), scorer, [], mode, 256, None)  # type: ignore[arg-type]
-        assert found == "posteriors"
+        scores: Any = posteriors_at(repository_params(tmp_path), scorer, [], mode, 256, None)  # type: ignore[arg-type]
+        assert scores == "posteriors"
     assert flags == [True, False, True] and asked == [(1, 0, 1)] * 3
 
 
@@ -195,6 +199,6 @@ def test_dali_runs_in_the_order_of_torchs_stream_on_its_gpu(monkeypatch: pytest.
 
     monkeypatch.setattr(torch.cuda, "current_stream", lambda gpu: ("stream of", gpu))
     signature = inspect.signature(Pipeline.run)
-    pipe = SimpleNamespace(run=lambda *given: signature.bind(pipe, *given).arguments)
-    assert images.run(pipe, 1)["cuda_stream"] == ("stream of", 1)
-    assert "cuda_stream" not in images.run(pipe, None)
+    pipe = SimpleNamespace(run=lambda *arguments: signature.bind(pipe, *arguments).arguments)
+    assert images.outputs_of(pipe, 1)["cuda_stream"] == ("stream of", 1)
+    assert "cuda_stream" not in images.outputs_of(pipe, None)

@@ -18,9 +18,9 @@ from reports.pages import render
 from stages import prepare, score, table, train
 from stages import random as random_weights
 from stages.tools import data
-from tests.stages.test_train import tiny
 from tests.support import ROOT
 from tests.support.ilsvrc_files import TRAIN, make
+from tests.support.training import tiny
 
 OUT = Path("reports")
 
@@ -74,8 +74,8 @@ def test_weights_of_other_images_are_neither_scored_nor_begun_from(trained: Para
         train.main(changed, "B-256")
     train.main(changed, "A-256")
     score.main(changed, "A-256", "dense")
-    said = json.loads(Path("reports/mini/scores/dense-A-256.json").read_text())
-    assert said["data"] == json.loads(CLASSIFICATION.facts("mini").read_text())["manifest"]
+    errors = json.loads(Path("reports/mini/scores/dense-A-256.json").read_text())
+    assert errors["data"] == json.loads(CLASSIFICATION.facts("mini").read_text())["manifest"]
 
 
 def test_a_report_of_other_images_shows_no_run(trained: Params, tmp_path: Path) -> None:
@@ -163,5 +163,5 @@ def test_a_profile_is_chosen_with_its_path_and_nothing_else_changes(
     _write("paper", None, archives)
     assert (load().profile, load().active.data.path) == ("paper", str(archives))
     _write("mini", None, None)
-    changed = [one for one in Path("params.yaml").read_text().splitlines() if one not in before.splitlines()]
+    changed = [line for line in Path("params.yaml").read_text().splitlines() if line not in before.splitlines()]
     assert len(changed) == 1 and changed[0].strip().startswith(f"path: {archives}")

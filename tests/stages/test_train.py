@@ -26,27 +26,12 @@ from pipeline.system.atomic_files import sha256
 from pipeline.system.locks import alone
 from stages import prepare, train, trainer
 from stages import random as random_weights
-from tests.support import ROOT
 from tests.support.clones import held, patience, wait_for
+from tests.support.training import hang_up_as_usual, tiny
 from vgg.fit import State
 
 PROGRAM = [sys.executable, "-c", "from cli.main import main; main()", "train", "A-256", "--direct"]
 WEIGHTS = Path("weights/trained/A-256.pt")
-
-
-def tiny(folder: Path, **changes: object) -> Params:
-    """Parameters of a run of 3 epochs of 6 steps, written to `folder`."""
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    mini = values["profiles"]["mini"]
-    mini["data"]["limit"] = 64  # fewer lack a class
-    mini["net"] |= {"size_ratio": "2/7", "width_ratio": "1/16", "fc": 16, "dropout": 0.5}
-    mini["prepare"]["device"] = mini["score"]["device"] = "cpu"  # whose bits are the same each time
-    mini["prepare"]["processes"] = 1
-    mini["train"] |= {"batch": 10, "tail": 1, "device": "cpu", **changes}
-    mini["recipes"]["scratch"] |= {"epochs": 3, "first_drop": 0}
-    path = folder / "params.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return load(path)
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +57,9 @@ def params(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def undisturbed(params: Params) -> str:
     """The hash of the finished weights of a run that nobody disturbs."""
     train.main(params, "A-256")
-    found = sha256(WEIGHTS)
+    digest = sha256(WEIGHTS)
     WEIGHTS.unlink()
-    return found
+    return digest
 
 
 def test_a_run_is_deterministic_and_leaves_no_checkpoint(params: Params) -> None:
@@ -113,9 +98,9 @@ def test_ctrl_c_says_where_it_stopped_and_ends_with_130(params: Params) -> None:
     with subprocess.Popen(PROGRAM, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as child:
         wait_for_checkpoint()
         child.send_signal(signal.SIGINT)
-        _, said = child.communicate(timeout=patience(60))
+        _, message = child.communicate(timeout=patience(60))
     assert child.returncode == 130
-    assert "A-256 stopped at step" in said
+    assert "A-256 stopped at step" in message
 
 
 def endless() -> None:
@@ -128,11 +113,6 @@ def endless() -> None:
 def wait_for_checkpoint() -> None:
     """Return as soon as there is a checkpoint."""
     wait_for(lambda: list(Path("checkpoints").glob("*/last.pt")), 600)
-
-
-def hang_up_as_usual() -> None:
-    """Let SIGHUP do what it does, even if these tests themselves run under nohup."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.mark.exhaustive  # as in tests/whole/test_kills.py
@@ -167,8 +147,8 @@ def check_saved_when_it_stopped() -> None:
     """The checkpoint is of the step after which training says that it stopped."""
     import torch
 
-    (said,), (saved,) = Path("checkpoints").glob("*/progress.json"), Path("checkpoints").glob("*/last.pt")
-    assert torch.load(saved, weights_only=True)["state"]["step"] == json.loads(said.read_text())["step"]
+    (progress,), (checkpoint,) = Path("checkpoints").glob("*/progress.json"), Path("checkpoints").glob("*/last.pt")
+    assert torch.load(checkpoint, weights_only=True)["state"]["step"] == json.loads(progress.read_text())["step"]
 
 
 def test_under_nohup_it_outlives_its_terminal(params: Params) -> None:

@@ -22,12 +22,12 @@ def call(folder: Path, *words: str, **environment: str) -> str:
     """Run a command, with more environment variables, and return what it prints; its failure is the test's."""
     environment = {**_environment(), **environment}
     if words[0] in ("dvc", "vgg-repro"):
-        code, said = forks.call(folder, words, environment)
+        code, output = forks.call(folder, words, environment)
     else:
         done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        code, said = done.returncode, done.stdout + done.stderr
-    assert code == 0, said
-    return said
+        code, output = done.returncode, done.stdout + done.stderr
+    assert code == 0, output
+    return output
 
 
 def begin(folder: Path, *words: str) -> subprocess.Popen[bytes]:
@@ -50,10 +50,10 @@ def at_work(folder: Path) -> list[int]:
     return [process.pid for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(folder.resolve())]
 
 
-def wait_for(found: Callable[[], object], seconds: float) -> None:
-    """Until `found` is true; a failure if that takes too long."""
+def wait_for(condition: Callable[[], object], seconds: float) -> None:
+    """Until `condition` is true; a failure if that takes too long."""
     end = time.monotonic() + patience(seconds)
-    while not found():
+    while not condition():
         assert time.monotonic() < end, "it takes too long; a slow machine may need TEST_PATIENCE=10"
         time.sleep(0.02)
 

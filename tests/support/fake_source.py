@@ -158,9 +158,9 @@ def rows() -> dict[tuple[str, str], dict[str, str]]:
     """The manifest's rows by split and id; each is there once."""
     with CLASSIFICATION.manifest.open(newline="") as file:
         read = list(csv.DictReader(file))
-    found = {(row["split"], row["id"]): row for row in read}
-    assert len(found) == len(read)
-    return found
+    by_id = {(row["split"], row["id"]): row for row in read}
+    assert len(by_id) == len(read)
+    return by_id
 
 
 def stored(folder: Path, split: str) -> list[bytes]:

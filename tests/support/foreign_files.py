@@ -79,7 +79,7 @@ def random_net(net: str, rng: np.random.Generator, strength: float, **size: Any)
     made = blank(net, **size)
     last = made.classifier[6]
     with torch.no_grad():
-        for layer in weighted(made):
+        for layer in layers_with_weights(made):
             shape = layer.weight.shape
             half = rng.standard_normal((-(-shape[0] // 2), *shape[1:]))
             values = np.concatenate([half, 0.3 * rng.standard_normal(half.shape) - half])[: shape[0]]
@@ -90,24 +90,24 @@ def random_net(net: str, rng: np.random.Generator, strength: float, **size: Any)
     return made
 
 
-def weighted(net: nn.Module) -> list[Any]:
+def layers_with_weights(net: nn.Module) -> list[Any]:
     """Its layers with weights, first to last."""
     return [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
 
 
 def layers(net: theirs.VGG) -> Layers:
     """The weights by the names of Caffe's VGG: conv1_1 ... conv5_3, fc6, fc7, fc8."""
-    found: Layers = {}
+    tensors: Layers = {}
     block, index = 1, 0
     for part in net.features:
         if isinstance(part, nn.MaxPool2d):
             block, index = block + 1, 0
         elif isinstance(part, nn.Conv2d):
             index += 1
-            found[f"conv{block}_{index}"] = values(part)
+            tensors[f"conv{block}_{index}"] = values(part)
     for number, place in ((6, 0), (7, 3), (8, 6)):
-        found[f"fc{number}"] = values(net.classifier[place])
-    return found
+        tensors[f"fc{number}"] = values(net.classifier[place])
+    return tensors
 
 
 def values(layer: Any) -> tuple[Array, Array]:
@@ -189,7 +189,7 @@ def v1_layer(name: str, kind: int, blobs: Iterable[bytes] = (), bottom: str = "d
     rates = b"".join(varint(7 << 3 | 5) + struct.pack("<f", rate) for rate in (1, 2)) if blobs else b""
     settings = message(10, number(1, 64), number(3, 1)) if kind == CONVOLUTION else b""
     heads = message(2, bottom.encode()), message(3, name.encode()), message(4, name.encode()), number(5, kind)
-    return message(2, *heads, *(message(6, one) for one in blobs), rates, settings)
+    return message(2, *heads, *(message(6, values) for values in blobs), rates, settings)
 
 
 def new_layer(name: str, kind: int, blobs: Iterable[bytes] = (), bottom: str = "data") -> bytes:
@@ -197,7 +197,7 @@ def new_layer(name: str, kind: int, blobs: Iterable[bytes] = (), bottom: str = "
     heads = message(1, name.encode()), message(2, CAMEL[kind].encode()), message(3, bottom.encode())
     rate = message(6, varint(3 << 3 | 5) + struct.pack("<f", 1)) if blobs else b""
     settings = message(106, number(1, 64), number(3, 1)) if kind == CONVOLUTION else b""
-    return message(100, *heads, message(4, name.encode()), rate, *(message(7, one) for one in blobs), settings)
+    return message(100, *heads, message(4, name.encode()), rate, *(message(7, values) for values in blobs), settings)
 
 
 def caffemodel(
@@ -250,17 +250,17 @@ def cell(*items: object) -> NDArray[np.object_]:
 
 def matconvnet_layers(net: Layers, old: bool = False) -> NDArray[np.object_]:
     """A SimpleNN's layers; `old`: with the fields filters and biases."""
-    found: list[dict[str, object]] = []
+    dicts: list[dict[str, object]] = []
     before = ""
     for name, (weights, biases) in net.items():
         if before[:5] != name[:5] and before.startswith("conv"):
-            found.append(_pool(f"pool{before[4]}"))
+            dicts.append(_pool(f"pool{before[4]}"))
         four = as_convolution(name, weights) if name.startswith("fc") else weights
-        found.append(_convolution(name, np.ascontiguousarray(four.transpose(2, 3, 1, 0)), biases, old))
+        dicts.append(_convolution(name, np.ascontiguousarray(four.transpose(2, 3, 1, 0)), biases, old))
         if name != "fc8":
-            found.append({"type": "relu", "name": "relu" + name.removeprefix("conv").removeprefix("fc")})
+            dicts.append({"type": "relu", "name": "relu" + name.removeprefix("conv").removeprefix("fc")})
         before = name
-    return cell(*found, {"type": "softmax", "name": "prob"})
+    return cell(*dicts, {"type": "softmax", "name": "prob"})
 
 
 def _pool(name: str) -> dict[str, object]:

@@ -74,9 +74,9 @@ def label_of(encoded: bytes, kind: str = "plain") -> int:
     """The class that an image's pixels say; a grey one's by its lightness, for classes below ten."""
     with Image.open(io.BytesIO(encoded)) as picture:
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
-    found = (np.median(pixels, 0) - DARKEST) / STEP
-    digits = np.rint(found).astype(int)
-    assert np.abs(found - digits).max() < 0.4, f"no class has the colour {np.median(pixels, 0)}"
+    label = (np.median(pixels, 0) - DARKEST) / STEP
+    digits = np.rint(label).astype(int)
+    assert np.abs(label - digits).max() < 0.4, f"no class has the colour {np.median(pixels, 0)}"
     if kind == "grey":
         assert len(set(digits)) == 1, f"not grey: {np.median(pixels, 0)}"
         return int(digits[0])
@@ -140,7 +140,7 @@ def in_this_process(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(devkit, "run_tasks", lambda work, tasks, *_: (work(task, False) for task in tasks), raising=False)
 
 
-class Picture(NamedTuple):
+class IlsvrcImage(NamedTuple):
     """An image and the truth about it."""
 
     id: str
@@ -173,7 +173,7 @@ def annotation(random: Random, story: str, name: str, width: int, height: int) -
         return left, top, left + wide, top + high
 
     left, top, right, bottom = inside()
-    said = width, height
+    measured = width, height
     boxes: list[tuple[int, int, int, int]] = [(left, top, right, bottom)]
     if story == "several":
         boxes += [inside() for _ in range(int(random.integers(1, 3)))]
@@ -186,12 +186,12 @@ def annotation(random: Random, story: str, name: str, width: int, height: int) -
         boxes.append((left, top, left, bottom))
     elif story == "another size":  # the boxes are in it
         ratio = int(random.integers(2, 4))
-        said = width * ratio, height * (ratio + 1)
+        measured = width * ratio, height * (ratio + 1)
         boxes = [
             (left * ratio, top * (ratio + 1), right * ratio, bottom * (ratio + 1)),
-            (0, 0, 12 * ratio, said[1] // 9),
+            (0, 0, 12 * ratio, measured[1] // 9),
         ]
-    return Annotation(tuple(boxes), *said, "%s" if random.integers(2) else name)
+    return Annotation(tuple(boxes), *measured, "%s" if random.integers(2) else name)
 
 
 def painted(random: Random, label: int, width: int, height: int, boxes: Iterable[Box]) -> NDArray[np.uint8]:
@@ -221,7 +221,7 @@ def encoded(random: Random, pixels: NDArray[np.uint8], label: int, kind: str) ->
     return buffer.getvalue() + (random.bytes(int(random.integers(1, 999))) if kind == "junk" else b"")
 
 
-def make_picture(random: Random, id: str, label: int, kind: str, story: str, sides: tuple[int, int]) -> Picture:
+def make_picture(random: Random, id: str, label: int, kind: str, story: str, sides: tuple[int, int]) -> IlsvrcImage:
     """One image; an `exif 6` is wider than high."""
     width, height = (int(side) for side in random.integers(*sides, 2))
     if kind == "exif 6":
@@ -229,7 +229,7 @@ def make_picture(random: Random, id: str, label: int, kind: str, story: str, sid
     about = annotation(random, story, id, width, height)
     boxes = about.expected((width, height), True) if about else ()
     pixels = painted(random, label, width, height, boxes)
-    return Picture(id, label, encoded(random, pixels, label, kind), (width, height), about, kind)
+    return IlsvrcImage(id, label, encoded(random, pixels, label, kind), (width, height), about, kind)
 
 
 # Archives
@@ -282,16 +282,16 @@ class StandIn:
     wnids: list[str]  # in order
     words: dict[str, str]
     ids: dict[str, int]  # ILSVRC2012_ID by WNID
-    train: list[Picture]
-    val: list[Picture]
+    train: list[IlsvrcImage]
+    val: list[IlsvrcImage]
     format: str = "gnu"
 
     @property
-    def images(self) -> dict[str, list[Picture]]:
+    def images(self) -> dict[str, list[IlsvrcImage]]:
         """By split."""
         return {"train": self.train, "val": self.val}
 
-    def of_class(self, wnid: str) -> list[Picture]:
+    def of_class(self, wnid: str) -> list[IlsvrcImage]:
         """A class's training images."""
         return [picture for picture in self.train if picture.id.startswith(wnid)]
 
@@ -401,7 +401,7 @@ def meta_mat(ids: dict[str, int], words: dict[str, str], counts: dict[str, int],
         return np.array([[float(value)]])
 
     rows = []
-    for wnid, id in sorted(ids.items(), key=lambda one: one[1]):
+    for wnid, id in sorted(ids.items(), key=lambda pair: pair[1]):
         gloss = f"what is called {words[wnid]}"
         rows.append((number(id), wnid, words[wnid], gloss, number(0), np.zeros((1, 0)), number(0),
                      number(counts[wnid])))  # fmt: skip
@@ -480,12 +480,12 @@ def make_all(random: Random, classes: int = 1000) -> StandIn:
     wnids = sorted(f"n{number:08d}" for number in numbers)
     words = {wnid: f"thing {label}, Res {label}" for label, wnid in enumerate(wnids)}
     train = [
-        Picture(f"{wnid}_{number}", label, tile(label), (8, 8), None, "plain")
+        IlsvrcImage(f"{wnid}_{number}", label, tile(label), (8, 8), None, "plain")
         for label, wnid in enumerate(wnids)
         for number in sorted(random.choice(99999, int(random.integers(1, 3)), replace=False).tolist(), key=str)
     ]
     val = [
-        Picture(f"ILSVRC2012_val_{number:08d}", int(label), tile(int(label)), (8, 8), None, "plain")
+        IlsvrcImage(f"ILSVRC2012_val_{number:08d}", int(label), tile(int(label)), (8, 8), None, "plain")
         for number, label in enumerate(random.permutation(classes), 1)
     ]
     return StandIn(random, wnids, words, shuffled_ids(random, wnids), train, val)

@@ -57,10 +57,10 @@ class Pictures:
     """Encoded images in memory, as vgg.images.Images has them."""
 
     def __init__(self, encoded: Sequence[bytes], labels: Sequence[int]) -> None:
-        sizes = np.array([size(one) for one in encoded])
+        sizes = np.array([size(data) for data in encoded])
         self.heights, self.widths = sizes[:, 0], sizes[:, 1]
         self.labels = np.asarray(labels, np.int64)
-        self.encoded = [np.frombuffer(one, np.uint8) for one in encoded]
+        self.encoded = [np.frombuffer(data, np.uint8) for data in encoded]
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -71,7 +71,7 @@ class Pictures:
 
 def photographs(random: np.random.Generator, sizes: Iterable[tuple[int, int]], things: int = 6) -> Pictures:
     """A photograph of each size (height, width), with random labels."""
-    encoded = [jpeg(photograph(random, *one, things), int(random.integers(75, 97))) for one in sizes]
+    encoded = [jpeg(photograph(random, *sides, things), int(random.integers(75, 97))) for sides in sizes]
     return Pictures(encoded, random.integers(0, 1000, len(encoded)).tolist())
 
 
@@ -95,19 +95,19 @@ def resized(encoded: bytes | Pixels, height: int, width: int) -> Pixels:
 
 def rim(height: int, width: int) -> NDArray[np.bool_]:
     """Where an image's outermost pixels are, (height, width)."""
-    found = np.ones((height, width), bool)
-    found[1:-1, 1:-1] = False
-    return found
+    mask = np.ones((height, width), bool)
+    mask[1:-1, 1:-1] = False
+    return mask
 
 
-def check_grey_levels(found: Pixels, wanted: Pixels, at_rim: NDArray[np.bool_], what: str) -> None:
-    """`found` differs from `wanted` by no more than two good resamplers do."""
-    assert found.shape == wanted.shape, what
-    apart = np.abs(found.astype(np.int64) - wanted.astype(np.int64)).max(2)
+def check_grey_levels(pixels: Pixels, wanted: Pixels, at_rim: NDArray[np.bool_], what: str) -> None:
+    """`pixels` differ from `wanted` by no more than two good resamplers do."""
+    assert pixels.shape == wanted.shape, what
+    apart = np.abs(pixels.astype(np.int64) - wanted.astype(np.int64)).max(2)
     inside, outside = apart[~at_rim].max(initial=0), apart[at_rim].max(initial=0)
     assert inside <= GREY_LEVELS, f"{what}: {inside} grey levels apart"
     assert outside <= GREY_LEVELS_AT_THE_RIM, f"{what}: {outside} grey levels apart at the rim"
-    mean = np.abs(found.astype(np.int64) - wanted.astype(np.int64)).mean()
+    mean = np.abs(pixels.astype(np.int64) - wanted.astype(np.int64)).mean()
     assert mean < GREY_LEVELS_ON_AVERAGE, f"{what}: {mean:.3f} grey levels apart on average"
 
 

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from vgg.cost import forward_flops, scoring_bytes, training_bytes, training_flops, weights
+from vgg.cost import forward_flops, scoring_bytes, training_bytes, training_flops, weight_count
 from vgg.fit import TrainingSchedule, optimiser, train_loss
 from vgg.nets import NETS, VGG, LocalResponseNorm
 
@@ -73,7 +73,7 @@ def test_training_flops_are_torchs_but_for_what_need_not_be_computed(net: str, r
         optimiser(made, PLAIN, layers)  # which takes part in training, and which not
         images = torch.zeros(int(rng.integers(1, 4)), 3, crop, crop)
         first = "conv1_1" if layers == "all" else "fc1"  # torch gives its input no gradient
-        spared = {name for name, one in made.named_children() if isinstance(one, LocalResponseNorm)} & {"lrn1"}
+        spared = {name for name, layer in made.named_children() if isinstance(layer, LocalResponseNorm)} & {"lrn1"}
         spared = {first} | (spared if layers == "all" else set())  # LRN's band is not learnt
         saved = sum(flops_of(made, name, crop) for name in spared)
         assert training_flops(made, crop, layers) == counted(made, images, backward=True) + saved, (crop, layers)
@@ -93,7 +93,7 @@ def test_a_training_image_of_the_full_nets_costs_what_is_known() -> None:
             made = VGG(net, 1000)
         assert round(training_flops(made, 224) / 1e9, 1) == known
         assert training_flops(made, 224) == 3 * forward_flops(made, 224, 224)
-        assert weights(made) == sum(value.numel() for value in made.state_dict().values())
+        assert weight_count(made) == sum(value.numel() for value in made.state_dict().values())
 
 
 def kept_by(net: VGG, images: Tensor, labels: Tensor, bfloat16: bool) -> tuple[int, Tensor]:
@@ -101,14 +101,14 @@ def kept_by(net: VGG, images: Tensor, labels: Tensor, bfloat16: bool) -> tuple[i
 
     What autograd saves, and the images, which the training loop holds.
     """
-    own = {one.untyped_storage().data_ptr() for one in net.parameters()}
+    own = {weight.untyped_storage().data_ptr() for weight in net.parameters()}
     held = images.untyped_storage()
-    found: dict[int, Any] = {held.data_ptr(): held}  # holds the storages, so that no address comes twice
+    storages: dict[int, Any] = {held.data_ptr(): held}  # holds the storages, so that no address comes twice
 
     def keep(saved: Tensor) -> Tensor:
         storage = saved.untyped_storage()
         if storage.data_ptr() not in own:
-            found[storage.data_ptr()] = storage
+            storages[storage.data_ptr()] = storage
         return saved
 
     net.train()
@@ -116,12 +116,12 @@ def kept_by(net: VGG, images: Tensor, labels: Tensor, bfloat16: bool) -> tuple[i
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             scores = net(images, torch.arange(2 * len(images)).reshape(-1, 2))
         loss = train_loss(scores, labels)
-    return sum(storage.nbytes() for storage in found.values()), loss
+    return sum(storage.nbytes() for storage in storages.values()), loss
 
 
 def size(tensors: Any) -> int:
     """Bytes of all."""
-    return sum(one.numel() * one.element_size() for one in tensors)
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
@@ -137,7 +137,7 @@ def test_training_bytes_are_what_a_step_keeps(net: str, bfloat16: bool, rng: np.
     loss.backward()
     sgd.step()
     parameters = list(made.parameters())
-    gradients = [one.grad for one in parameters if one.grad is not None]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     momentum = [state["momentum_buffer"] for state in sgd.state.values()]
     real = size(parameters) + size(gradients) + size(momentum) + saved
     assert training_bytes(made, crop, batch, bfloat16) == pytest.approx(real, rel=0.05), (crop, batch, wide)
@@ -153,8 +153,8 @@ def test_the_activations_part_of_training_bytes_holds_alone(net: str, bfloat16: 
     few, many = (
         kept_by(made, torch.zeros(n, 3, crop, crop), torch.zeros(n, dtype=torch.int64), bfloat16)[0] for n in (2, 6)
     )
-    said = training_bytes(made, crop, 6, bfloat16) - training_bytes(made, crop, 2, bfloat16)
-    assert said == pytest.approx(many - few, rel=0.05), crop
+    estimate = training_bytes(made, crop, 6, bfloat16) - training_bytes(made, crop, 2, bfloat16)
+    assert estimate == pytest.approx(many - few, rel=0.05), crop
 
 
 class Alive(TorchDispatchMode):
@@ -167,9 +167,9 @@ class Alive(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        for one in tree_leaves(out):
-            if isinstance(one, Tensor):
-                storage = one.untyped_storage()
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                storage = leaf.untyped_storage()
                 if storage._cdata not in self.known:
                     self.known.add(storage._cdata)
                     self.now += storage.nbytes()
@@ -196,9 +196,9 @@ def test_a_step_of_the_full_nets_takes_no_less_than_said_and_at_most_a_third_mor
             sgd.zero_grad()
             train_loss(scores, labels).backward()
             sgd.step()
-    real = alive.most + 4 * weights(made)
-    said = training_bytes(made, 224, 256, True, layers)
-    assert said <= real <= 4 / 3 * said, (said / 1e9, real / 1e9)
+    real = alive.most + 4 * weight_count(made)
+    estimate = training_bytes(made, 224, 256, True, layers)
+    assert estimate <= real <= 4 / 3 * estimate, (estimate / 1e9, real / 1e9)
 
 
 @pytest.mark.usefixtures("unreal")
@@ -211,11 +211,16 @@ def test_scoring_bytes_are_no_more_than_a_pass_takes_and_not_much_less(net: str,
     with torch.inference_mode(), Alive() as alive:
         images = torch.zeros(batch, 3, height, width)
         made(images)
-    real = alive.most + 4 * weights(made)
-    said = scoring_bytes(made, height, width, batch, bfloat16=False)
-    assert said <= 1.001 * real, (crop, batch, height, width)
+    real = alive.most + 4 * weight_count(made)
+    estimate = scoring_bytes(made, height, width, batch, bfloat16=False)
+    assert estimate <= 1.001 * real, (crop, batch, height, width)
     if net != "A-LRN":
-        assert said > 0.9 * (real - size([images])), (crop, batch, height, width)  # which whoever scores holds anyway
+        assert estimate > 0.9 * (real - size([images])), (
+            crop,
+            batch,
+            height,
+            width,
+        )  # which whoever scores holds anyway
 
 
 @pytest.mark.usefixtures("unreal")
@@ -224,8 +229,10 @@ def test_scoring_bytes_grow_with_batch_and_size_and_shrink_with_bfloat16(rng: np
         made = drawn(rng, net, 64)
         height, width = (int(side) for side in rng.integers(64, 300, 2))
         base = scoring_bytes(made, height, width, 4, False)
-        assert base > 4 * weights(made)
-        assert base - 4 * weights(made) == 4 * (scoring_bytes(made, height, width, 1, False) - 4 * weights(made))
+        assert base > 4 * weight_count(made)
+        assert base - 4 * weight_count(made) == 4 * (
+            scoring_bytes(made, height, width, 1, False) - 4 * weight_count(made)
+        )
         assert (
             scoring_bytes(made, height + 32, width + 32, 4, False) > base > scoring_bytes(made, height, width, 4, True)
         )

@@ -49,7 +49,7 @@ def test_the_order_is_a_permutation_of_all_images(rng: np.random.Generator, key:
 
 def test_the_order_differs_by_epoch_and_by_seed_and_is_the_same_again(key: int) -> None:
     orders = [order(epoch_words(k, e, 200)) for k, e in ((key, 0), (key, 1), (key ^ 1, 0), (key ^ 1, 1))]
-    assert len({tuple(one) for one in orders}) == 4, key
+    assert len({tuple(permutation) for permutation in orders}) == 4, key
     assert np.array_equal(order(epoch_words(key, 0, 200)), orders[0]), key
 
 
@@ -60,8 +60,8 @@ def test_no_image_has_a_favourite_place_in_the_order(key: int) -> None:
 
 
 def test_every_scale_of_the_range_is_drawn_and_none_outside(rng: np.random.Generator, key: int) -> None:
-    found = drawn(rng, key)
-    counts = np.bincount(np.minimum(found.height, found.width), minlength=513)
+    draws = drawn(rng, key)
+    counts = np.bincount(np.minimum(draws.height, draws.width), minlength=513)
     assert counts[:256].sum() == 0, key
     assert len(counts) == 513, key
     expected = IMAGES / 257  # 77.8 a scale, std 8.8; six of them
@@ -69,8 +69,8 @@ def test_every_scale_of_the_range_is_drawn_and_none_outside(rng: np.random.Gener
 
 
 def test_crops_lie_inside_and_reach_every_edge(rng: np.random.Generator, key: int) -> None:
-    found = drawn(rng, key)
-    for corner, side in ((found.top, found.height), (found.left, found.width)):
+    draws = drawn(rng, key)
+    for corner, side in ((draws.top, draws.height), (draws.left, draws.width)):
         assert (corner >= 0).all(), key
         assert (corner + CROP <= side).all(), key
         assert (corner == 0).any(), key
@@ -78,8 +78,8 @@ def test_crops_lie_inside_and_reach_every_edge(rng: np.random.Generator, key: in
 
 
 def test_crops_are_uniform_over_their_places(rng: np.random.Generator, key: int) -> None:
-    found = drawn(rng, key)
-    for corner, side in ((found.top, found.height), (found.left, found.width)):
+    draws = drawn(rng, key)
+    for corner, side in ((draws.top, draws.height), (draws.left, draws.width)):
         share = corner / (side - CROP)  # mean 1/2, std at most 0.4 / sqrt(20000) = 0.003
         assert abs(share.mean() - 0.5) < 6 * 0.003, key
 
@@ -116,9 +116,9 @@ def test_the_draws_of_an_image_are_independent_of_each_other(rng: np.random.Gene
 @pytest.mark.parametrize(("word", "scale", "corner"), [(0, 256, 0), (2**64 - 1, 512, 288)])
 def test_the_extreme_words_give_the_extreme_draws(word: int, scale: int, corner: int) -> None:
     words = np.full((1, WORDS), word, np.uint64)
-    found = draw(words, np.array([700]), np.array([700]), SCALES, CROP)
-    assert (found.height[0], found.width[0], found.top[0], found.left[0]) == (scale, scale, corner, corner)
-    assert np.isfinite(found.colour).all()
+    draws = draw(words, np.array([700]), np.array([700]), SCALES, CROP)
+    assert (draws.height[0], draws.width[0], draws.top[0], draws.left[0]) == (scale, scale, corner, corner)
+    assert np.isfinite(draws.colour).all()
 
 
 def test_the_smallest_side_becomes_exactly_the_scale_and_the_other_is_rounded(rng: np.random.Generator) -> None:

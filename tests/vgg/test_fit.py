@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.batches import CLASSES, IMAGES, NORMALISE, RECIPE, batch, small
 from vgg.fit import (
     Callbacks,
     EpochRecord,
@@ -28,36 +29,11 @@ from vgg.fit import (
     stalled,
     train_loss,
 )
-from vgg.initialise import randomise, weighted
+from vgg.initialise import weighted
 from vgg.nets import VGG
-from vgg.normalise import Normalise
 from vgg.stream import Batch
 
-CROP, CLASSES, IMAGES = 32, 5, 4
-NORMALISE = Normalise(torch.tensor([120.0, 110.0, 100.0]), torch.tensor([[9.0, 9, 9], [3, 0, -3], [1, -2, 1]]), 60.0)
-RECIPE = TrainingSchedule(0.002, epochs=3, momentum=0.9, weight_decay=5e-4, drops=3, patience=99, first_drop=0, tail=0)
 NOTHING: Callable[..., None] = lambda *_: None
-
-
-def small(seed: int, dropout: float = 0.5) -> VGG:
-    """A narrow net A with biases, since weight decay falls on them too."""
-    net = VGG("A", CLASSES, crop=CROP, width=1 / 16, fc=16, dropout=dropout)
-    randomise(net, "he", 0.01, None, seed)
-    for name, layer in weighted(net).items():
-        torch.nn.init.normal_(layer.bias, 0, 0.1, generator=torch.Generator().manual_seed(seed + len(name)))
-    return net
-
-
-def batch(seed: int, step: int) -> Batch:
-    """The batch of a step: a function of the two numbers, as the stream's is."""
-    random = np.random.default_rng([seed, step])
-    return Batch(
-        torch.from_numpy(random.integers(0, 256, (IMAGES, 3, CROP, CROP), np.uint8)),
-        torch.from_numpy(random.integers(0, CLASSES, IMAGES)),
-        torch.from_numpy(random.standard_normal((IMAGES, 3), np.float32)),
-        torch.from_numpy(random.integers(-(2**63), 2**63, (IMAGES, 2))),
-        np.arange(IMAGES),
-    )
 
 
 def stream(seed: int, step: int = 0, one: bool = False) -> Iterator[Batch]:
@@ -128,8 +104,8 @@ def test_the_loss_is_multinomial_logistic_regression(rng: np.random.Generator) -
 
 
 def test_an_epochs_row_holds_its_mean_loss_and_what_validation_said(seed: int) -> None:
-    found = iter([(70.0, 30.0), (60.0, 20.0), (65.0, 25.0)])
-    state, losses = train(small(seed), seed, steps=4, validate=lambda: next(found))
+    errors = iter([(70.0, 30.0), (60.0, 20.0), (65.0, 25.0)])
+    state, losses = train(small(seed), seed, steps=4, validate=lambda: next(errors))
     assert [(row.step, row.epoch, row.top1, row.topk) for row in state.rows] == [
         (4, 0, 70.0, 30.0),
         (8, 1, 60.0, 20.0),

@@ -40,10 +40,10 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[st
     from torch._inductor.runtime import triton_helpers
     from torch._inductor.runtime.hints import DeviceProperties
 
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
 
     def keep(self: AsyncCompile, name: str, source: str, **more: Any) -> Unrun:
-        found[name] = source
+        sources[name] = source
         return Unrun()
 
     monkeypatch.setattr(AsyncCompile, "triton", keep)
@@ -58,7 +58,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[st
         torch._inductor.config.patch(cpu_backend="triton", fx_graph_cache=False),
         torch._functorch.config.patch(enable_autograd_cache=False),
     ):
-        yield found
+        yield sources
     torch.compiler.reset()
 
 
@@ -69,7 +69,7 @@ def refused(written: dict[str, str]) -> dict[str, str]:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    said = {}
+    reasons = {}
     for name, source in written.items():
         kernel = getattr(PyCodeCache.load(source), name)
         about = kernel._create_compile_meta(kernel.configs[0])
@@ -79,8 +79,8 @@ def refused(written: dict[str, str]) -> dict[str, str]:
             made = triton.compile(code, target=GPUTarget("cuda", 90, 32), options=options)
             assert made.asm["cubin"], name
         except triton.CompilationError as error:
-            said[name] = str(error)
-    return said
+            reasons[name] = str(error)
+    return reasons
 
 
 def test_dropouts_masks_compile_for_an_h100(written: dict[str, str], rng: np.random.Generator) -> None:

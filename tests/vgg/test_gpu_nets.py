@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.vgg.test_fit import CLASSES, CROP, NORMALISE, RECIPE
-from tests.vgg.test_fit import batch as cpu_batch
+from tests.support.batches import CLASSES, CROP, NORMALISE, RECIPE
+from tests.support.batches import batch as cpu_batch
 from vgg import fit
 from vgg.distributed import ALONE, Ranks, data_parallel
 from vgg.fit import CPU, Clock, StepConfig, gradients, momenta, optimiser, train_loss
@@ -33,7 +33,7 @@ from vgg.score import AHEAD, VIEWS, Scorer
 from vgg.stream import Batch
 
 META, GPU = torch.device("meta"), torch.device("cuda", 1)
-IMAGES = 4  # of a batch of test_fit's
+IMAGES = 4  # of a batch
 
 
 def small(net: str, seed: int, where: torch.device = CPU) -> VGG:
@@ -58,10 +58,10 @@ class Compiled(nn.Module):
 
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
         self.shapes.append(x.shape)
-        found: Tensor = self._orig_mod(x, keys)
+        scores: Tensor = self._orig_mod(x, keys)
         if self.fails:
             raise self.fails
-        return found
+        return scores
 
 
 # A step
@@ -141,7 +141,7 @@ def test_what_is_tried_before_training_leaves_the_exchange_of_gradients_as_it_wa
 ) -> None:
     """Both trials, the first of them on the net behind the exchange's back."""
     monkeypatch.setattr(torch, "compile", lambda model, **_: Compiled(model))
-    found, batch = list[list[Tensor | None]](), cpu_batch(seed, 0)
+    runs, batch = list[list[Tensor | None]](), cpu_batch(seed, 0)
     for exchanging in (False, True):
         net = small("A-LRN", seed)
         model = data_parallel(net, CPU, Ranks(0, 2)) if exchanging else net
@@ -154,8 +154,8 @@ def test_what_is_tried_before_training_leaves_the_exchange_of_gradients_as_it_wa
         for _ in range(2):
             net.zero_grad()
             gradients(model.train(), batch, NORMALISE, StepConfig(IMAGES, parts=2))
-        found.append([weight.grad for weight in net.parameters()])
-    assert same(*found)
+        runs.append([weight.grad for weight in net.parameters()])
+    assert same(*runs)
 
 
 def test_a_net_of_several_processes_is_on_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,14 +193,14 @@ def test_an_epochs_clock_waits_for_the_gpu_once_at_its_end(monkeypatch: pytest.M
 def test_a_net_on_a_gpu_begins_from_weights_on_the_cpu(seed: int) -> None:
     made = small("D", seed, META)
     warm_start(made, small("A", seed).state_dict(), same_net=False)
-    assert {one.device for one in made.state_dict().values()} == {META}
+    assert {value.device for value in made.state_dict().values()} == {META}
 
 
 def test_the_optimiser_is_fused_on_a_gpu_and_its_velocities_are_there(seed: int) -> None:
     with FakeTensorMode(), GPU:
         sgd = optimiser(VGG("A", CLASSES, CROP, 1 / 16, 16), RECIPE)
         assert [group["fused"] for group in sgd.param_groups] == [True]
-        assert {one.device for one in momenta(sgd)} == {GPU}
+        assert {velocity.device for velocity in momenta(sgd)} == {GPU}
     assert [group["fused"] for group in optimiser(small("A", seed), RECIPE).param_groups] == [False]
 
 
@@ -259,11 +259,11 @@ def cramped(monkeypatch: pytest.MonkeyPatch, most: float, error: RuntimeError = 
 
     def forward(self: VGG, x: Tensor, keys: Tensor | None = None) -> Tensor:
         sizes.append(len(x))
-        found = real(self, x, keys)
+        scores = real(self, x, keys)
         if len(x) > most:
-            failed.extend(weakref.ref(tensor) for tensor in (x, found))
+            failed.extend(weakref.ref(tensor) for tensor in (x, scores))
             raise type(error)(*error.args)  # a new one: the traceback of the old one would keep memory
-        return found
+        return scores
 
     def empty_cache() -> None:
         assert [tensor for tensor in failed if tensor() is not None] == []
@@ -334,14 +334,14 @@ class Others(Ranks):
 
 
 def test_what_compiles_is_taken_for_the_shape_that_training_has(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    asked, said = list[dict[str, Any]](), list[str]()
+    asked, messages = list[dict[str, Any]](), list[str]()
     monkeypatch.setattr(torch, "compile", lambda model, **how: asked.append(how) or Compiled(model))
     net = small("A-LRN", seed)
     before = [value.clone() for value in net.state_dict().values()]
-    made = compiled(net, net, 3, CROP, True, Others(0, 2), said.append)
+    made = compiled(net, net, 3, CROP, True, Others(0, 2), messages.append)
     assert isinstance(made, Compiled) and made._orig_mod is net
-    assert made.shapes == [(3, 3, CROP, CROP)] and asked == [{"dynamic": False}] and said == []
-    assert all(one.grad is None for one in net.parameters()) and same([*net.state_dict().values()], before)
+    assert made.shapes == [(3, 3, CROP, CROP)] and asked == [{"dynamic": False}] and messages == []
+    assert all(parameter.grad is None for parameter in net.parameters()) and same([*net.state_dict().values()], before)
 
 
 def fails_at_once(model: nn.Module, **_: Any) -> nn.Module:
@@ -358,28 +358,28 @@ def fails_at_once(model: nn.Module, **_: Any) -> nn.Module:
 def test_where_compiling_fails_training_goes_on_without_and_says_why(
     fake: Callable[..., nn.Module], largest: int, named: str, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    said, resets, net = list[str](), list[bool](), small("A", seed)
+    messages, resets, net = list[str](), list[bool](), small("A", seed)
     monkeypatch.setattr(torch, "compile", fake)
     monkeypatch.setattr(torch.compiler, "reset", lambda: resets.append(True))
     monkeypatch.setattr(Others, "largest", largest)
-    assert compiled(net, net, 3, CROP, False, Others(0, 2), said.append) is net
-    (line,) = said
+    assert compiled(net, net, 3, CROP, False, Others(0, 2), messages.append) is net
+    (line,) = messages
     assert line.endswith(named) and "without" in line and "\n" not in line
-    assert resets and all(one.grad is None for one in net.parameters())
+    assert resets and all(parameter.grad is None for parameter in net.parameters())
 
 
 def test_a_net_is_traced_whole_and_its_gradients_are_the_same(seed: int) -> None:
     """fullgraph refuses any break."""
     torch.compiler.reset()
     pixels, labels, colour, keys, _ = cpu_batch(seed, 0)
-    x, found = NORMALISE(pixels, colour), list[list[Tensor]]()
+    x, runs = NORMALISE(pixels, colour), list[list[Tensor]]()
     for trace in (False, True):
         made: Any = small("A-LRN", seed).train()
         model = torch.compile(made, backend="aot_eager", fullgraph=True, dynamic=False) if trace else made
         train_loss(model(x, keys), labels).backward()
-        found.append([weight.grad for weight in made.parameters()])
+        runs.append([weight.grad for weight in made.parameters()])
     torch.compiler.reset()
-    for one, other in zip(*found, strict=True):
+    for one, other in zip(*runs, strict=True):
         # the same kernels, but for operators taken apart, whose products round once more: 1e-7 a layer
         assert (one - other).norm() <= 1e-5 * one.norm()
         assert one.norm() > 0

@@ -28,7 +28,7 @@ def mixed(rng: np.random.Generator) -> Pictures:
 @pytest.mark.parametrize(("batch", "threads"), [(1, 1), (4, 1), (64, 2)])
 def test_each_image_comes_exactly_once(batch: int, threads: int, rng: np.random.Generator, seed: int) -> None:
     images = mixed(rng)
-    ids = [one.ids for one in rescaled_batches(images, 96, batch, threads)]
+    ids = [rescaled.ids for rescaled in rescaled_batches(images, 96, batch, threads)]
     assert max(map(len, ids)) <= batch, seed
     assert sorted(np.concatenate(ids).tolist()) == list(range(len(images))), seed
 
@@ -36,9 +36,9 @@ def test_each_image_comes_exactly_once(batch: int, threads: int, rng: np.random.
 def test_equal_shapes_come_together_in_batches_as_full_as_can_be(rng: np.random.Generator, seed: int) -> None:
     images = mixed(rng)
     shapes = list(zip(*(side.tolist() for side in rescaled(images.heights, images.widths, 96)), strict=True))
-    found = [tuple(one.pixels.shape[2:]) for one in rescaled_batches(images, 96, 4)]
-    assert sorted(found) == sorted(s for s in set(shapes) for _ in range(-(-shapes.count(s) // 4))), seed
-    assert found.count((96, 128)) >= 3, "90x120 and 180x240 agree at 96x128: nine images, three batches"
+    batch_shapes = [tuple(batch.pixels.shape[2:]) for batch in rescaled_batches(images, 96, 4)]
+    assert sorted(batch_shapes) == sorted(s for s in set(shapes) for _ in range(-(-shapes.count(s) // 4))), seed
+    assert batch_shapes.count((96, 128)) >= 3, "90x120 and 180x240 agree at 96x128: nine images, three batches"
 
 
 def test_every_batch_has_its_images_shapes_unpadded(rng: np.random.Generator, seed: int) -> None:
@@ -64,7 +64,7 @@ def test_pixels_are_pils(scale: int, rng: np.random.Generator, seed: int) -> Non
 
 def by_id(batches: Iterable[Rescaled]) -> dict[int, torch.Tensor]:
     """Each image's pixels, kept."""
-    return {i: one for batch in batches for i, one in zip(batch.ids.tolist(), batch.pixels.clone(), strict=True)}
+    return {i: pixels for batch in batches for i, pixels in zip(batch.ids.tolist(), batch.pixels.clone(), strict=True)}
 
 
 def test_threads_and_batch_change_no_bit(rng: np.random.Generator, seed: int) -> None:
@@ -86,19 +86,19 @@ def test_a_batch_is_channels_last_and_no_copy(rng: np.random.Generator, monkeypa
 
 def rescaled_to(encoded: list[bytes], heights: list[int], widths: list[int]) -> list[np.ndarray]:
     """One sample through rescale()."""
-    sample = [np.frombuffer(one, np.uint8) for one in encoded], np.array(heights), np.array(widths)
-    (found,) = ([np.array(pixels.at(i)) for i in range(len(encoded))] for pixels in rescale([sample], len(encoded)))
-    return found
+    sample = [np.frombuffer(data, np.uint8) for data in encoded], np.array(heights), np.array(widths)
+    (images,) = ([np.array(pixels.at(i)) for i in range(len(encoded))] for pixels in rescale([sample], len(encoded)))
+    return images
 
 
 def test_an_image_asked_for_as_it_is_keeps_its_bits_beside_others_that_do_not(rng: np.random.Generator) -> None:
-    sizes = [tuple(one) for one in rng.integers(40, 400, (6, 2)).tolist()]
-    encoded = [jpeg(photograph(rng, *one)) for one in sizes]
+    sizes = [tuple(size) for size in rng.integers(40, 400, (6, 2)).tolist()]
+    encoded = [jpeg(photograph(rng, *size)) for size in sizes]
     sizes[0] = (sizes[0][0] + 7, sizes[0][1])
-    found = rescaled_to(encoded, *map(list, zip(*sizes, strict=True)))
-    assert found[0].shape[:2] == sizes[0]
-    for one, source in zip(found[1:], encoded[1:], strict=True):
-        assert np.array_equal(one, decoded(source)), sizes
+    images = rescaled_to(encoded, *map(list, zip(*sizes, strict=True)))
+    assert images[0].shape[:2] == sizes[0]
+    for image, source in zip(images[1:], encoded[1:], strict=True):
+        assert np.array_equal(image, decoded(source)), sizes
 
 
 @pytest.mark.parametrize("how", ["PNG", "WEBP", "BMP", "TIFF", "grey", "CMYK", "progressive"])
@@ -107,8 +107,8 @@ def test_other_formats_decode_as_pil_does(how: str, rng: np.random.Generator, se
     mode = {"grey": "L", "CMYK": "CMYK"}.get(how, "RGB")
     kind = how if how.isupper() and mode == "RGB" else "JPEG"
     picture.convert(mode).save(buffer, kind, **({"progressive": True} if how == "progressive" else {}))
-    (found,) = rescaled_to([buffer.getvalue()], [130], [170])
-    assert np.array_equal(found, decoded(buffer.getvalue())), seed
+    (image,) = rescaled_to([buffer.getvalue()], [130], [170])
+    assert np.array_equal(image, decoded(buffer.getvalue())), seed
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
@@ -117,23 +117,23 @@ def test_an_exif_orientation_turns_nothing(orientation: int, rng: np.random.Gene
     exif, buffer = Image.Exif(), io.BytesIO()
     exif[0x0112] = orientation
     Image.fromarray(photograph(rng, 130, 170)).save(buffer, "JPEG", exif=exif)
-    (found,) = rescaled_to([buffer.getvalue()], [130], [170])
-    assert np.array_equal(found, decoded(buffer.getvalue())), seed
+    (image,) = rescaled_to([buffer.getvalue()], [130], [170])
+    assert np.array_equal(image, decoded(buffer.getvalue())), seed
 
 
 def test_samples_come_back_in_their_order_and_end(rng: np.random.Generator, seed: int) -> None:
     encoded = [jpeg(photograph(rng, 40, 40 + i)) for i in range(9)]
-    samples = [([np.frombuffer(one, np.uint8)], np.array([40]), np.array([40 + i])) for i, one in enumerate(encoded)]
-    found = [np.array(pixels.at(0)) for pixels in rescale(iter(samples), 1)]
-    assert [one.shape[1] for one in found] == list(range(40, 49))
-    assert all(np.array_equal(one, decoded(source)) for one, source in zip(found, encoded, strict=True)), seed
+    samples = [([np.frombuffer(data, np.uint8)], np.array([40]), np.array([40 + i])) for i, data in enumerate(encoded)]
+    images = [np.array(pixels.at(0)) for pixels in rescale(iter(samples), 1)]
+    assert [image.shape[1] for image in images] == list(range(40, 49))
+    assert all(np.array_equal(image, decoded(source)) for image, source in zip(images, encoded, strict=True)), seed
 
 
 def test_few_large_images_are_decoded_at_a_time(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     sides = rng.integers(30, 120, 40)
-    found = photographs(rng, [(int(side), int(side)) for side in sides])  # of one shape once they are rescaled
+    images = photographs(rng, [(int(side), int(side)) for side in sides])  # of one shape once they are rescaled
     monkeypatch.setattr(module, "PIXELS", 20_000)
-    batches = [ids for _, ids in rescaled_batches(found, 64, 16)]
+    batches = [ids for _, ids in rescaled_batches(images, 64, 16)]
     assert sorted(np.concatenate(batches).tolist()) == list(range(40))
     assert max(map(len, batches)) > 1 and any(len(ids) < 16 for ids in batches[:-1])
     assert all(len(ids) == 1 or (sides[ids] ** 2).sum() <= 20_000 for ids in batches)
@@ -148,10 +148,10 @@ def test_samples_read_ahead_are_the_same_and_so_is_a_failure(rng: np.random.Gene
         raise RuntimeError("damaged")
 
     for gpu in (0, None):
-        found = ahead(broken(), gpu)
-        assert [next(found) for _ in wanted] == wanted
+        samples = ahead(broken(), gpu)
+        assert [next(samples) for _ in wanted] == wanted
         with pytest.raises(RuntimeError, match="damaged"):
-            next(found)
+            next(samples)
 
 
 def test_one_sample_is_read_while_another_is_worked_on() -> None:
@@ -162,7 +162,7 @@ def test_one_sample_is_read_while_another_is_worked_on() -> None:
         begun.set()
         yield 1
 
-    found = ahead(source(), gpu=0)
-    assert next(found) == 0
+    samples = ahead(source(), gpu=0)
+    assert next(samples) == 0
     assert begun.wait(600)
-    assert list(found) == [1]
+    assert list(samples) == [1]

@@ -138,36 +138,36 @@ def test_the_layers_taken_from_a_are_its_first_four_and_the_fc_layers() -> None:
 @pytest.mark.parametrize("name", ["B", "C", "D", "E"])
 def test_a_warm_start_from_a_copies_seven_layers_and_leaves_the_rest(name: str, rng: np.random.Generator) -> None:
     net = small(name)
-    given, before = noise(small("A"), rng), values(net)
-    assert warm_start(net, given, same_net=False) == COPIED
+    initial, before = noise(small("A"), rng), values(net)
+    assert warm_start(net, initial, same_net=False) == COPIED
     for key, value in net.state_dict().items():
-        assert torch.equal(value, (given if key.split(".")[0] in COPIED else before)[key]), key
-    assert all(not torch.equal(given[key], before[key]) for key in given if key in before)
+        assert torch.equal(value, (initial if key.split(".")[0] in COPIED else before)[key]), key
+    assert all(not torch.equal(initial[key], before[key]) for key in initial if key in before)
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_a_warm_start_from_the_same_net_copies_everything(name: str, rng: np.random.Generator) -> None:
     net = small(name)
-    given = noise(net, rng)
-    assert warm_start(net, given, same_net=True) == list(weighted(net))
-    assert all(torch.equal(value, given[key]) for key, value in net.state_dict().items())
+    initial = noise(net, rng)
+    assert warm_start(net, initial, same_net=True) == list(weighted(net))
+    assert all(torch.equal(value, initial[key]) for key, value in net.state_dict().items())
 
 
 def test_a_warm_start_copies_and_does_not_share(rng: np.random.Generator) -> None:
     net = small("A")
-    given = noise(net, rng)
-    warm_start(net, given, same_net=True)
-    given["fc3.bias"].zero_()
+    initial = noise(net, rng)
+    warm_start(net, initial, same_net=True)
+    initial["fc3.bias"].zero_()
     assert net.fc3.bias.all()
 
 
 @pytest.mark.parametrize("part", ["weight", "bias"])
 @pytest.mark.parametrize("layer", COPIED)
 def test_a_missing_layer_is_refused(layer: str, part: str, rng: np.random.Generator) -> None:
-    given = noise(small("A"), rng)
-    del given[f"{layer}.{part}"]
+    initial = noise(small("A"), rng)
+    del initial[f"{layer}.{part}"]
     with pytest.raises(ValueError, match=rf"have no {layer}\.{part}"):
-        warm_start(small("B"), given, same_net=False)
+        warm_start(small("B"), initial, same_net=False)
 
 
 @pytest.mark.parametrize(("classes", "fc", "layer"), [(8, 8, "fc3"), (7, 9, "fc1")])

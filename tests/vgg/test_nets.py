@@ -220,8 +220,8 @@ def test_masks_are_those_of_plain_integers(rng: np.random.Generator) -> None:
         return word ^ (word >> 16)
 
     keys = rng.integers(-(2**63), 2**63, 20)
-    found = masks(torch.from_numpy(keys), 300)
-    for key, row in zip(map(int, keys), found.tolist(), strict=True):
+    bits = masks(torch.from_numpy(keys), 300)
+    for key, row in zip(map(int, keys), bits.tolist(), strict=True):
         low, high = key % 2**32, key // 2**32 % 2**32
         assert row == [mixed(mixed(low ^ (channel * 0x9E3779B9 % 2**32)) ^ high) for channel in range(300)]
 
@@ -232,9 +232,9 @@ def test_masks_are_the_same_with_the_step_written_as_a_positive_number(
     """Triton compiles no 2654435769 * x: what is written, and must stay, is that less 2**32."""
     assert -(2**31) <= nets._STEP < 2**31
     keys = torch.from_numpy(rng.integers(-(2**63), 2**63, 1000))
-    found = masks(keys, 4096)
+    bits = masks(keys, 4096)
     monkeypatch.setattr(nets, "_STEP", 0x9E3779B9)
-    assert torch.equal(masks(keys, 4096), found)
+    assert torch.equal(masks(keys, 4096), bits)
 
 
 def test_masks_are_uniform_and_independent(rng: np.random.Generator) -> None:

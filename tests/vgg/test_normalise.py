@@ -93,12 +93,12 @@ def test_components_are_the_covariances_eigenvectors_scaled(kind: str, power: fl
 def test_components_do_not_depend_on_the_signs_that_a_library_gives_eigenvectors(
     kind: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    matrix, eigh, found = covariance(rng), np.linalg.eigh, []
+    matrix, eigh, components = covariance(rng), np.linalg.eigh, []
     for signs in itertools.product((1, -1), repeat=3):
         monkeypatch.setattr(np.linalg, "eigh", lambda m, signs=signs: (eigh(m)[0], eigh(m)[1] * signs))
-        found.append(colour_components(matrix, kind))
-    assert all(torch.equal(one, found[0]) for one in found)
-    for component in found[0]:  # the sign itself: the largest is positive
+        components.append(colour_components(matrix, kind))
+    assert all(torch.equal(other, components[0]) for other in components)
+    for component in components[0]:  # the sign itself: the largest is positive
         assert component[component.abs().argmax()] > 0
 
 

@@ -135,10 +135,10 @@ def test_the_two_means_and_the_three_modes_differ(seed: int, rng: np.random.Gene
     made, images = small("A", seed), pictures(rng, [(160, 224)], 4)
     kinds = [("dense", "before_softmax"), ("dense", "after_softmax"), ("crops", "before_softmax")]
     kinds += [("centre", "before_softmax")]
-    found = [scorer(made, mean).posteriors(batched(images, rng), 4, VIEWS[mode]) for mode, mean in kinds]
-    for i, one in enumerate(found):
-        for other in found[:i]:
-            assert np.abs(one - other).max() > 1e-4  # ten times the tolerance above
+    posteriors = [scorer(made, mean).posteriors(batched(images, rng), 4, VIEWS[mode]) for mode, mean in kinds]
+    for i, first in enumerate(posteriors):
+        for other in posteriors[:i]:
+            assert np.abs(first - other).max() > 1e-4  # ten times the tolerance above
 
 
 def test_every_image_gets_its_row_whatever_its_batch(seed: int, rng: np.random.Generator) -> None:

@@ -42,17 +42,18 @@ def batches(small: Pictures, plan: StreamConfig) -> list[Batch]:
 def taken(count: int, images: Pictures, plan: StreamConfig, *where: int, **how: Any) -> list[Batch]:
     """The stream's next `count` batches, kept."""
     return [
-        one._replace(pixels=one.pixels.clone()) for one in islice(training_stream(images, plan, *where, **how), count)
+        batch._replace(pixels=batch.pixels.clone())
+        for batch in islice(training_stream(images, plan, *where, **how), count)
     ]
 
 
-def check_equal(found: list[Batch], wanted: list[Batch], what: object) -> None:
+def check_equal(batches: list[Batch], wanted: list[Batch], what: object) -> None:
     """Two runs of the stream are the same, to the bit."""
-    assert len(found) == len(wanted)
-    for step, (one, other) in enumerate(zip(found, wanted, strict=True)):
-        assert np.array_equal(one.ids, other.ids), (what, step)
+    assert len(batches) == len(wanted)
+    for step, (batch, other) in enumerate(zip(batches, wanted, strict=True)):
+        assert np.array_equal(batch.ids, other.ids), (what, step)
         for name in ("pixels", "labels", "colour", "keys"):
-            assert torch.equal(getattr(one, name), getattr(other, name)), (what, step, name)
+            assert torch.equal(getattr(batch, name), getattr(other, name)), (what, step, name)
 
 
 def joined(parts: list[Batch]) -> Batch:
@@ -97,8 +98,8 @@ def test_a_step_far_away_is_where_its_epoch_puts_it(small: Pictures, plan: Strea
 def test_the_batch_size_changes_no_image(small: Pictures, plan: StreamConfig, batches: list[Batch]) -> None:
     other = StreamConfig(plan.seed, 14, plan.crop, plan.scales)
     pair = [torch.cat([one.pixels for one in batches[i : i + 2]]) for i in (0, 2)]
-    for found, wanted in zip(taken(2, small, other), pair, strict=True):
-        assert torch.equal(found.pixels, wanted), plan
+    for batch, wanted in zip(taken(2, small, other), pair, strict=True):
+        assert torch.equal(batch.pixels, wanted), plan
 
 
 def test_another_seed_gives_another_stream(small: Pictures, plan: StreamConfig, batches: list[Batch]) -> None:
@@ -117,7 +118,7 @@ def test_an_epoch_visits_each_image_once_at_most(epoch: int, batches: list[Batch
 
 
 def test_epochs_have_orders_of_their_own(batches: list[Batch], plan: StreamConfig) -> None:
-    first, second = (np.concatenate([one.ids for one in batches[i : i + STEPS]]) for i in (0, STEPS))
+    first, second = (np.concatenate([batch.ids for batch in batches[i : i + STEPS]]) for i in (0, STEPS))
     assert not np.array_equal(first, second), plan
 
 
@@ -182,9 +183,9 @@ def check_against_pil(images: Pictures, plan: StreamConfig, epoch: int, batch: B
         top, left, flip = int(drawn.top[place]), int(drawn.left[place]), -1 if drawn.flip[place] else 1
         crop = np.s_[top : top + plan.crop, left : left + plan.crop]
         wanted, at_rim = (one[crop][:, ::flip] for one in (resized(images[image], *size), rim(*size)))
-        found = batch.pixels[place].permute(1, 2, 0).numpy()
+        pixels = batch.pixels[place].permute(1, 2, 0).numpy()
         name = f"{what}, image {image} of {images.heights[image]}x{images.widths[image]} at {size}"
-        check_grey_levels(found, wanted, at_rim, name)
+        check_grey_levels(pixels, wanted, at_rim, name)
 
 
 @pytest.mark.parametrize("orientation", [3, 6])

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import errno
-import hashlib
-import io
-import json
 import os
-import platform
-import re
 import resource
 import shutil
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -28,19 +20,18 @@ import torch
 import yaml
 
 import stages.tools.data
-from cli.main import main
-from pipeline.datasets.shards import read_part
 from pipeline.errors import Failure
-from pipeline.system.atomic_files import sha256
 from stages.common import save_tensors
 from tests.support import ROOT
 from tests.support.cases import case
+from tests.support.disk import FULL, Disk, Opened
 from tests.support.images import run_seed
+from tests.support.program import Outcome, program
+from tests.support.trees import content, tree, whole_shards
 
 PROGRAM = str(Path(sys.executable).parent / "vgg-repro")
-FULL, LARGE = os.strerror(errno.ENOSPC), os.strerror(errno.EFBIG)
 LIMIT, SHARD, EPOCHS, STEPS = 64, 16, 2, 8
-SPEEDS = {"images_per_second", "waited"}
+LARGE = os.strerror(errno.EFBIG)
 COMMANDS = {  # in the order in which each finds what it needs
     "prepare": ("prepare", "--direct"),
     "weights": ("weights", "random", "A", "--direct"),
@@ -68,115 +59,10 @@ FILES = {  # what each command opens for writing, locks aside
 # A disk of a given size
 
 
-class Opened(NamedTuple):
-    """A file opened for writing: the place it is meant for, and the bytes written, those written twice included."""
-
-    name: str
-    bytes: int
-
-
-class Disk:
-    """What is written under a folder, as it would be on a disk that is full from some byte or some sync on.
-
-    `full` is the number of a file, in the order of opening, and how many of its bytes find room; `sync` the number of
-    the sync that fails. Both count from 0.
-    """
-
-    def __init__(self, folder: Path, full: tuple[int, int] | None = None, sync: int | None = None) -> None:
-        self.folder, self.full, self.sync = str(folder), full, sync
-        self.opened: list[Opened] = []
-        self.syncs = 0
-        self.failed: int | None = None  # the number of the file in which it filled
-
-    def __enter__(self) -> Disk:
-        self.patch = pytest.MonkeyPatch()
-        self.real_open, self.real_sync = io.open, os.fsync
-        self.patch.setattr(io, "open", self._open)
-        self.patch.setattr(os, "fsync", self._sync)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.patch.undo()
-
-    def name(self, path: str) -> str:
-        """The place that a file beside it is meant for, relative to the folder."""
-        beside = rf"\.([^/]+)\.{re.escape(platform.node())}\.\d+\.partial$"
-        return re.sub(beside, r"\1", os.path.relpath(os.path.abspath(path), self.folder))
-
-    def room(self, number: int, wanted: int) -> int:
-        """How many bytes of those wanted the file may write. OSError if it is none."""
-        if self.full and self.full[0] == number:
-            wanted = min(wanted, self.full[1] - self.opened[number].bytes)
-        if self.failed is not None or wanted <= 0:
-            self.failed = number if self.failed is None else self.failed
-            raise OSError(errno.ENOSPC, FULL)
-        self.opened[number] = self.opened[number]._replace(bytes=self.opened[number].bytes + wanted)
-        return wanted
-
-    def _open(self, file: Any, mode: str = "r", buffering: int = -1, *text: Any, **more: Any) -> IO[Any]:
-        path = os.path.abspath(file) if not isinstance(file, int) else ""
-        if not set(mode) & set("wax+") or not path.startswith(self.folder):
-            return self.real_open(file, mode, buffering, *text, **more)
-        self.opened.append(Opened(self.name(path), 0))
-        raw = Raw(path, mode.replace("b", "").replace("t", ""), self, len(self.opened) - 1)
-        if buffering == 0:
-            return raw
-        binary = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
-        return binary if "b" in mode else io.TextIOWrapper(binary, "utf-8", newline="")
-
-    def _sync(self, number: int) -> None:
-        if stat.S_ISDIR(os.fstat(number).st_mode):  # of names, not of a file's bytes
-            return
-        self.syncs += 1
-        if self.sync is not None and self.syncs > self.sync:
-            if self.failed is None:
-                name = self.name(os.readlink(f"/proc/self/fd/{number}"))
-                self.failed = max(i for i, one in enumerate(self.opened) if one.name == name)
-            raise OSError(errno.ENOSPC, FULL)
-        self.real_sync(number)
-
-
-class Raw(io.FileIO):
-    """A file that asks its disk for room."""
-
-    def __init__(self, path: str, mode: str, disk: Disk, number: int) -> None:
-        super().__init__(path, mode)
-        self.disk, self.number = disk, number
-
-    def write(self, data: Any, /) -> int:
-        view = memoryview(data).cast("B")
-        return super().write(view[: self.disk.room(self.number, len(view))]) if len(view) else 0
-
-
 # The program, and what it leaves
 
 
-class Said(NamedTuple):
-    """How the program ended."""
-
-    code: int
-    out: str
-    error: str
-
-
-def program(folder: Path, *words: str) -> Said:
-    """The program in this process, in `folder`."""
-    out, error = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["vgg-repro", *words])
-        for name in ("DVC_STAGE", "VGG_REPRO_SHARDS"):
-            patch.delenv(name, raising=False)
-        try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-                main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return Said(code, out.getvalue(), error.getvalue())
-
-
-def limited(folder: Path, limit: int, *words: str) -> Said:
+def limited(folder: Path, limit: int, *words: str) -> Outcome:
     """The program in a process of its own, and its children, that can write no file beyond `limit` bytes."""
     environment = {k: v for k, v in os.environ.items() if k not in ("DVC_STAGE", "VGG_REPRO_SHARDS")}
 
@@ -185,7 +71,7 @@ def limited(folder: Path, limit: int, *words: str) -> Said:
 
     done = subprocess.run([PROGRAM, *words], cwd=folder, env=environment, capture_output=True, text=True,
                           check=False, preexec_fn=hold)  # fmt: skip
-    return Said(done.returncode, done.stdout, done.stderr)
+    return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 @contextlib.contextmanager
@@ -197,38 +83,6 @@ def no_more_than(limit: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def tree(folder: Path) -> dict[str, str]:
-    """What lies in `folder`, a hash a file; without locks, and without times, rates and where results come from."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not fnmatch(path.name, "*lock"))
-    return {str(path.relative_to(folder)): content(path) for path in files}
-
-
-def content(path: Path) -> str:
-    """A hash of what is in a file, times, rates and where results come from aside."""
-    if path.parent.name == "runs" and path.suffix == ".csv":
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        assert rows and all(row.keys() > SPEEDS for row in rows), path
-        text = json.dumps([{key: value for key, value in row.items() if key not in SPEEDS} for row in rows])
-    elif "reports" in path.parts and path.suffix == ".json":
-        values = json.loads(path.read_text())
-        values.pop("provenance", None)
-        text = json.dumps(values)
-    else:
-        return sha256(path)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def whole_shards(folder: Path) -> dict[str, int]:
-    """The shards under `folder` that are whole, in a data set or on the way to one: each one's time of writing."""
-    found = {}
-    for path in sorted(folder.glob("data/shards/*/*.bin")):
-        split, number = path.stem.split("-")
-        if path.parent.suffix != ".partial" or read_part(path.parent, split, int(number)) is not None:
-            found[path.name] = path.stat().st_mtime_ns
-    return found
 
 
 @dataclass
@@ -283,7 +137,7 @@ def write_params(folder: Path, seed: int, **prepare: object) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
 
 
-def check_message(said: Said, name: str, reason: str) -> None:
+def check_message(said: Outcome, name: str, reason: str) -> None:
     """The program ended with 1 and one line that names the file, or its folder, and the reason."""
     assert said.code == 1, said
     assert "Traceback" not in said.error + said.out
@@ -313,7 +167,7 @@ def check_left(folder: Path, made: Made, command: str, failed: int, old: dict[st
         assert set(whole_shards(folder)) == parts
 
 
-def check_goes_on(folder: Path, made: Made, command: str) -> Said:
+def check_goes_on(folder: Path, made: Made, command: str) -> Outcome:
     """With room, the same command ends where an undisturbed one ends; whole shards are not written again."""
     shards, partial = whole_shards(folder), list(folder.glob("data/shards/*.partial"))
     said = program(folder, *COMMANDS[command])

@@ -7,11 +7,8 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import yaml
 
@@ -29,13 +25,12 @@ from pipeline.experiment.validation import load
 from pipeline.system.atomic_files import sha256
 from pipeline.system.locks import alone
 from tests.support import ROOT
-from tests.support.clones import call, held, patience, tiny_clone
+from tests.support.clones import call, held, tiny_clone
+from tests.support.commands import BIN, MarkedCommand, processes, until
 from tests.support.images import run_seed
-from tests.whole.test_full_disk import tree, whole_shards
+from tests.support.trees import tree, whole_shards
 
 pytestmark = pytest.mark.slow
-BIN = Path(sys.executable).parent
-MARK = "VGG_REPRO_TEST_MARK"  # in the environment of what a test starts, and of all that comes from it
 LIMIT, SHARD, EPOCHS, BATCH = 120, 16, 3, 8
 STEPS = LIMIT // BATCH * EPOCHS
 COMMANDS = {
@@ -46,103 +41,23 @@ COMMANDS = {
 KILLS = int(os.environ.get("KILLS", "4"))
 SHARES = {command: len(range(first, KILLS, len(COMMANDS))) for first, command in enumerate(COMMANDS)}
 WEIGHTS = "weights/trained/A-256.pt"
-PATIENCE = patience(120)  # seconds for anything that takes a few
 
 
 # Processes
 
 
-class Run:
-    """A command in a process group of its own; all that comes from it bears a mark. Its words are in `said`."""
-
-    def __init__(self, folder: Path, *words: str, **environment: str) -> None:
-        self.folder, self.mark = folder, uuid.uuid4().hex
-        self.log = folder.parent / f"{self.mark}.log"
-        inherited = {k: v for k, v in os.environ.items() if k not in ("DVC_STAGE", "VGG_REPRO_SHARDS")}
-        path = f"{BIN}{os.pathsep}{inherited['PATH']}"
-        with self.log.open("wb") as log:
-            self.child = subprocess.Popen(
-                words, cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
-                env={**inherited, "PATH": path, MARK: self.mark, **environment},
-            )  # fmt: skip
-
-    @property
-    def said(self) -> str:
-        """All that it and its children have printed."""
-        return self.log.read_text(errors="replace")
-
-    def ends(self, seconds: float) -> bool:
-        """Whether it ends within so many seconds; returns as soon as it does."""
-        try:
-            self.child.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def finish(self) -> str:
-        """Wait for a good end; what it said."""
-        assert self.ends(PATIENCE), f"still running after {PATIENCE:.0f} s:\n{self.said}"
-        assert self.child.returncode == 0, self.said
-        return self.said
-
-    def kill(self, group: bool) -> bool:
-        """SIGKILL to the process or to its whole group; whether that came before its end."""
-        (os.killpg if group else os.kill)(self.child.pid, signal.SIGKILL)
-        return self.child.wait() == -signal.SIGKILL
-
-    def relatives(self) -> list[int]:
-        """Every living process that bears its mark."""
-        return [pid for pid in processes() if f"{MARK}={self.mark}".encode() in read(pid, "environ").split(b"\0")]
-
-    def leaves_nothing(self) -> None:
-        """Killed, it takes all that came from it along."""
-        until("all that came from a killed process to end", lambda: not self.relatives())
-
-    def clear(self) -> None:
-        """End all that still runs, and wait for it: DVC takes a process that is ending for one at work."""
-        killed = []
-        for pid in self.relatives():
-            with suppress(psutil.NoSuchProcess):
-                killed.append(psutil.Process(pid))
-                killed[-1].kill()
-        self.child.wait()
-        psutil.wait_procs(killed, patience(60))
-
-
 @pytest.fixture
-def start() -> Iterator[Callable[..., Run]]:
+def start() -> Iterator[Callable[..., MarkedCommand]]:
     """Starts commands; none outlives the test."""
-    runs: list[Run] = []
+    runs: list[MarkedCommand] = []
 
-    def begin(folder: Path, *words: str, **environment: str) -> Run:
-        runs.append(Run(folder, *words, **environment))
+    def begin(folder: Path, *words: str, **environment: str) -> MarkedCommand:
+        runs.append(MarkedCommand(folder, *words, **environment))
         return runs[-1]
 
     yield begin
     for run in runs:
         run.clear()
-
-
-def processes() -> list[int]:
-    """All processes there are."""
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-
-
-def read(pid: int, what: str) -> bytes:
-    """A file of /proc/PID; empty if the process is gone, or only waits to be reaped."""
-    try:
-        return Path(f"/proc/{pid}/{what}").read_bytes()
-    except OSError:
-        return b""
-
-
-def until(what: str, found: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """What `found` returns, as soon as it is true; the test fails after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
-        time.sleep(0.05)
-    return value
 
 
 def holders(folder: Path) -> set[int]:
@@ -212,7 +127,11 @@ def write_params(path: Path, seed: int) -> None:
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("command", COMMANDS)
 def test_killed_at_random_moments_it_ends_in_the_same_bytes(
-    command: str, undisturbed: Undisturbed, start: Callable[..., Run], tmp_path: Path, rng: np.random.Generator
+    command: str,
+    undisturbed: Undisturbed,
+    start: Callable[..., MarkedCommand],
+    tmp_path: Path,
+    rng: np.random.Generator,
 ) -> None:
     if not SHARES[command]:
         pytest.skip(f"KILLS={KILLS} leaves none for {command}")
@@ -222,7 +141,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(
     seconds = time.monotonic() - started
     for attempt in range(10 * SHARES[command]):  # as a rule each hits; one that misses counts for nothing
         folder = undisturbed.copy(command, tmp_path / str(attempt))
-        before: list[Run] = []
+        before: list[MarkedCommand] = []
         while True:
             shards, run = whole_shards(folder), start(folder, *COMMANDS[command])
             for one in before:
@@ -264,7 +183,7 @@ def differences(found: dict[str, str], wanted: dict[str, str]) -> dict[str, str]
     [pytest.param(False, id="the process"), pytest.param(True, id="its group", marks=pytest.mark.exhaustive)],
 )
 def test_a_killed_prepare_goes_on_from_its_whole_shards_and_leaves_no_process(
-    group: bool, undisturbed: Undisturbed, start: Callable[..., Run], tmp_path: Path, rng: np.random.Generator
+    group: bool, undisturbed: Undisturbed, start: Callable[..., MarkedCommand], tmp_path: Path, rng: np.random.Generator
 ) -> None:
     folder = undisturbed.copy("prepare", tmp_path / "copy")
     wanted = int(rng.integers(1, 11))  # of 16
@@ -285,7 +204,7 @@ def test_a_killed_prepare_goes_on_from_its_whole_shards_and_leaves_no_process(
 
 
 def test_a_train_killed_while_it_writes_leaves_whole_weights_or_none(
-    undisturbed: Undisturbed, start: Callable[..., Run], tmp_path: Path, rng: np.random.Generator
+    undisturbed: Undisturbed, start: Callable[..., MarkedCommand], tmp_path: Path, rng: np.random.Generator
 ) -> None:
     folder = undisturbed.copy("train", tmp_path / "copy")
     moment = int(rng.integers(1, EPOCHS + 2))  # a checkpoint, or after the last one the weights
@@ -310,7 +229,7 @@ def test_a_train_killed_while_it_writes_leaves_whole_weights_or_none(
     ],
 )
 def test_of_two_at_once_the_second_says_who_is_at_work(
-    command: str, file: str, work: str, undisturbed: Undisturbed, start: Callable[..., Run], tmp_path: Path
+    command: str, file: str, work: str, undisturbed: Undisturbed, start: Callable[..., MarkedCommand], tmp_path: Path
 ) -> None:
     folder = undisturbed.copy(command, tmp_path / "copy")
     first = start(folder, str(held(tmp_path, f"names.count({file!r}) == 1 and names[-1] == {file!r}")),
@@ -377,7 +296,7 @@ def clone(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.mark.parametrize("waits", [False, True], ids=["its trainer runs", "its trainer is held up"])
 def test_dvc_killed_while_it_trains_and_started_again_at_once(
-    waits: bool, clone: Path, undisturbed: Undisturbed, start: Callable[..., Run], tmp_path: Path
+    waits: bool, clone: Path, undisturbed: Undisturbed, start: Callable[..., MarkedCommand], tmp_path: Path
 ) -> None:
     folder = shutil.copytree(clone, tmp_path / "clone", symlinks=True)
     shards = {"VGG_REPRO_SHARDS": str(undisturbed.shards)}

@@ -27,11 +27,12 @@ from pipeline.datasets.shards import Shards
 from tests.support import ROOT
 from tests.support.cases import case
 from tests.support.clones import call, executed, tiny_clone
+from tests.support.commands import MarkedCommand, until
+from tests.support.disk import FULL, Disk
 from tests.support.foreign_files import Layers, State, caffemodel, features, safetensors_file, torch_file
 from tests.support.ilsvrc_files import DEVKIT, TRAIN, VAL, WORDS, StandIn, make
 from tests.support.images import run_seed
-from tests.whole.test_full_disk import FULL, Disk, Said, program
-from tests.whole.test_kills import Run, until
+from tests.support.program import Outcome, program
 from vgg.images import rescaled_batches
 
 Random = np.random.Generator
@@ -104,13 +105,13 @@ def images(prepared: Path, tmp_path: Path) -> Path:
     return shutil.copytree(prepared, tmp_path / "images")
 
 
-def done(said: Said) -> Said:
+def done(said: Outcome) -> Outcome:
     """A good end."""
     assert said.code == 0, said
     return said
 
 
-def refused(said: Said, *words: str, code: int = 1) -> str:
+def refused(said: Outcome, *words: str, code: int = 1) -> str:
     """One readable line that has these words in it."""
     assert said.code == code, said
     lines = said.error.splitlines()
@@ -121,7 +122,7 @@ def refused(said: Said, *words: str, code: int = 1) -> str:
     return lines[0]
 
 
-def import_(folder: Path, run: str, *words: object) -> Said:
+def import_(folder: Path, run: str, *words: object) -> Outcome:
     """`weights import` here and now."""
     return program(folder, "weights", "import", run, *map(str, words), "--direct")
 
@@ -884,7 +885,7 @@ def test_dvc_says_which_net_is_of_other_classes_and_goes_on_once_it_is_right(
 
     file.write_bytes(caffemodel(random_net(rng, "D-jitter")))
     command = ("vgg-repro", "weights", "import", "D-jitter", str(file))
-    run = Run(folder, *command)
+    run = MarkedCommand(folder, *command)
     until("DVC to begin", lambda: "Running stage 'import@D-jitter'" in run.said)
     with suppress(ProcessLookupError):  # it was quick
         run.kill(bool(rng.integers(2)))

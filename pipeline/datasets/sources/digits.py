@@ -20,8 +20,7 @@ from PIL import Image
 
 from pipeline.datasets.sources.base import SPLITS, Box, Encoded, Entry, Known, Listing, Source, Split
 from pipeline.errors import UsageError
-from pipeline.experiment.params import Digits as Drawing
-from pipeline.experiment.params import Profile
+from pipeline.experiment.params import DigitsParams, Profile
 
 VERSION = 1  # raise it when the same parameters draw different images
 SHAPES = ((1, 1), (9, 8), (8, 9), (5, 4), (4, 5))  # width to height
@@ -38,7 +37,7 @@ class Digits(Source):
     downloads = False
     known = Known(1343, 454, 10)
 
-    def __init__(self, drawing: Drawing, limit: int | None, size_ratio: Fraction) -> None:
+    def __init__(self, drawing: DigitsParams, limit: int | None, size_ratio: Fraction) -> None:
         self.drawing, self.limit, self.size_ratio = drawing, limit, size_ratio
 
     @classmethod

@@ -42,7 +42,7 @@ Levels = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
-class Made:
+class ExpectedImage:
     """An image that a test made, and what is to come of it."""
 
     encoded: bytes
@@ -106,92 +106,96 @@ def deep(random: Random, *channels: int) -> Levels:
 
 def eight_bits(levels: Levels) -> Pixels:
     """Sixteen bits to RGB of eight: 65535 is 255 times 257."""
-    found = np.rint(levels / 257).astype(np.uint8)
-    return found if found.ndim == 3 else np.repeat(found[:, :, None], 3, 2)
+    pixels = np.rint(levels / 257).astype(np.uint8)
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2)
 
 
-def kept(encoded: bytes) -> Made:
+def kept(encoded: bytes) -> ExpectedImage:
     """Stays as it is, and Pillow says how it looks."""
-    return Made(encoded, decoded(encoded))
+    return ExpectedImage(encoded, decoded(encoded))
 
 
-def as_made(picture: Image.Image, kind: str, converted: str = "", **how: Any) -> Made:
+def as_made(picture: Image.Image, kind: str, converted: str = "", **how: Any) -> ExpectedImage:
     """A kind that loses nothing, so that the picture itself says how it looks."""
     pixels = on_white(picture) if picture.has_transparency_data else np.asarray(picture.convert("RGB"))
-    return Made(saved(picture, kind, **how), pixels, converted)
+    return ExpectedImage(saved(picture, kind, **how), pixels, converted)
 
 
-def jpeg_kind(mode: str = "RGB", **how: Any) -> Callable[[Random], Made]:
+def jpeg_kind(mode: str = "RGB", **how: Any) -> Callable[[Random], ExpectedImage]:
     return lambda random: kept(saved(scene(random).convert(mode), "JPEG", **how))
 
 
-def lossy(picture: Image.Image, kind: str, converted: str, **how: Any) -> Made:
+def lossy(picture: Image.Image, kind: str, converted: str, **how: Any) -> ExpectedImage:
     """A kind that loses something and is converted: Pillow's layers, put on white by hand."""
     encoded = saved(picture, kind, **how)
     with Image.open(io.BytesIO(encoded)) as again:
-        return Made(encoded, on_white(again), converted)
+        return ExpectedImage(encoded, on_white(again), converted)
 
 
-def deep_grey_png(random: Random) -> Made:
+def deep_grey_png(random: Random) -> ExpectedImage:
     levels = deep(random)
-    return Made(png_by_hand(levels, 16, 0), eight_bits(levels))
+    return ExpectedImage(png_by_hand(levels, 16, 0), eight_bits(levels))
 
 
-def deep_png(random: Random) -> Made:
+def deep_png(random: Random) -> ExpectedImage:
     levels = deep(random, 3)
-    return Made(png_by_hand(levels, 16, 2), eight_bits(levels))
+    return ExpectedImage(png_by_hand(levels, 16, 2), eight_bits(levels))
 
 
-def deep_png_with_alpha(random: Random) -> Made:
+def deep_png_with_alpha(random: Random) -> ExpectedImage:
     """Clear or opaque; Pillow keeps the upper eight bits here and rounds nothing, so a level apart."""
     levels = deep(random, 4)
     levels[:, :, 3] = np.where(levels[:, :, 3] < 32768, 0, 65535)
     wanted = np.where(levels[:, :, 3:] > 0, eight_bits(levels[:, :, :3]), 255).astype(np.uint8)
-    return Made(png_by_hand(levels, 16, 6), wanted, "PNG with transparency", 1)
+    return ExpectedImage(png_by_hand(levels, 16, 6), wanted, "PNG with transparency", 1)
 
 
-def deep_grey_png_with_a_clear_level(random: Random) -> Made:
+def deep_grey_png_with_a_clear_level(random: Random) -> ExpectedImage:
     levels = deep(random)
     clear = int(levels[5, 5])
     wanted = np.where((levels == clear)[:, :, None], 255, eight_bits(levels)).astype(np.uint8)
-    return Made(png_by_hand(levels, 16, 0, chunk(b"tRNS", struct.pack(">H", clear))), wanted, "PNG with transparency")
+    return ExpectedImage(
+        png_by_hand(levels, 16, 0, chunk(b"tRNS", struct.pack(">H", clear))), wanted, "PNG with transparency"
+    )
 
 
-def png_with_a_clear_colour(random: Random) -> Made:
+def png_with_a_clear_colour(random: Random) -> ExpectedImage:
     levels = np.asarray(scene(random)).copy()
     clear = levels[5, 5].astype(int)
     wanted = np.where((levels == clear).all(2, keepdims=True), 255, levels).astype(np.uint8)
-    return Made(png_by_hand(levels, 8, 2, chunk(b"tRNS", struct.pack(">HHH", *clear))), wanted, "PNG with transparency")
+    return ExpectedImage(
+        png_by_hand(levels, 8, 2, chunk(b"tRNS", struct.pack(">HHH", *clear))), wanted, "PNG with transparency"
+    )
 
 
-def palette_png_with_opacities(random: Random) -> Made:
+def palette_png_with_opacities(random: Random) -> ExpectedImage:
     opacities = random.integers(0, 256, 16).astype(np.uint8)
     picture = scene(random).quantize(16)
     colours, numbers = np.array(picture.getpalette()).reshape(-1, 3), np.asarray(picture)
     layer = np.concatenate([colours[numbers], opacities[numbers][:, :, None]], 2).astype(np.uint8)
     encoded = saved(picture, "PNG", transparency=opacities.tobytes())
-    return Made(encoded, on_white(Image.fromarray(layer)), "PNG with transparency")
+    return ExpectedImage(encoded, on_white(Image.fromarray(layer)), "PNG with transparency")
 
 
-def gif_with_a_clear_colour(random: Random) -> Made:
+def gif_with_a_clear_colour(random: Random) -> ExpectedImage:
     picture = scene(random).quantize(16)
     clear = np.asarray(picture) == 3
     wanted = np.where(clear[:, :, None], 255, np.asarray(picture.convert("RGB"))).astype(np.uint8)
-    return Made(saved(picture, "GIF", transparency=3), wanted, "GIF")
+    return ExpectedImage(saved(picture, "GIF", transparency=3), wanted, "GIF")
 
 
-def deep_tiff(random: Random) -> Made:
+def deep_tiff(random: Random) -> ExpectedImage:
     levels = deep(random)
-    return Made(saved(Image.fromarray(levels.astype(np.uint16)), "TIFF"), eight_bits(levels), "TIFF")
+    return ExpectedImage(saved(Image.fromarray(levels.astype(np.uint16)), "TIFF"), eight_bits(levels), "TIFF")
 
 
-def deep_pgm(random: Random) -> Made:
+def deep_pgm(random: Random) -> ExpectedImage:
     levels = deep(random)
     head = f"P5\n{levels.shape[1]} {levels.shape[0]}\n65535\n".encode()
-    return Made(head + levels.astype(">u2").tobytes(), eight_bits(levels), "PPM")
+    return ExpectedImage(head + levels.astype(">u2").tobytes(), eight_bits(levels), "PPM")
 
 
-KINDS: dict[str, Callable[[Random], Made]] = {
+KINDS: dict[str, Callable[[Random], ExpectedImage]] = {
     "jpeg": jpeg_kind(),
     "jpeg-progressive": jpeg_kind(progressive=True),
     "jpeg-grey": jpeg_kind("L"),
@@ -242,8 +246,8 @@ def decoder() -> Decoder:
 
 def seen_by_dali(decoder: Decoder, encoded: bytes) -> Pixels:
     """DALI's pixels."""
-    (found,) = decoder([np.frombuffer(encoded, np.uint8)])
-    return found.copy()
+    (pixels,) = decoder([np.frombuffer(encoded, np.uint8)])
+    return pixels.copy()
 
 
 def refused(encoded: bytes, max_aspect: float = MAX_ASPECT, distrust: bool = False) -> str:
@@ -273,11 +277,11 @@ def test_it_is_kept_or_converted_without_loss_and_dali_sees_its_pixels(decoder: 
             with case(kind):
                 picture = look(made.encoded, MAX_ASPECT, distrust=distrust)
                 assert (picture.height, picture.width) == made.pixels.shape[:2]
-                said = picture.turn, picture.converted, libjpegs_warning(made.encoded)
-                assert said == (AS_IT_IS, made.converted, "")
+                facts = picture.turn, picture.converted, libjpegs_warning(made.encoded)
+                assert facts == (AS_IT_IS, made.converted, "")
                 assert (picture.encoded == made.encoded) == (not made.converted), "no other bytes unless converted"
-                found = seen_by_dali(decoder, picture.encoded)
-                assert np.abs(found.astype(int) - made.pixels).max() <= made.apart
+                pixels = seen_by_dali(decoder, picture.encoded)
+                assert np.abs(pixels.astype(int) - made.pixels).max() <= made.apart
                 if made.converted:
                     with Image.open(io.BytesIO(picture.encoded)) as again:
                         assert (again.format, again.mode) == ("PNG", "RGB")
@@ -289,15 +293,15 @@ def test_recoded_by_pillow_it_looks_the_same(decoder: Decoder, rng: Random) -> N
         made = make(rng)
         apart = 1 if kind == "png-16" else made.apart  # Pillow keeps the upper eight bits and rounds nothing
         with case(kind):
-            found = seen_by_dali(decoder, recoded(made.encoded))
-            assert np.abs(found.astype(int) - made.pixels).max() <= apart
+            pixels = seen_by_dali(decoder, recoded(made.encoded))
+            assert np.abs(pixels.astype(int) - made.pixels).max() <= apart
 
 
 def test_transparency_that_hides_nothing_still_shows_every_colour(decoder: Decoder, rng: Random) -> None:
     picture = scene(rng)
     for kind in ("WEBP", "PNG"):
-        found = look(saved(picture.convert("RGBA"), kind, lossless=True), MAX_ASPECT)
-        assert np.array_equal(seen_by_dali(decoder, found.encoded), np.asarray(picture)), kind
+        kept = look(saved(picture.convert("RGBA"), kind, lossless=True), MAX_ASPECT)
+        assert np.array_equal(seen_by_dali(decoder, kept.encoded), np.asarray(picture)), kind
 
 
 def test_a_jpeg_encoded_here_has_its_quality_and_chroma_and_decodes_alike(decoder: Decoder, rng: Random) -> None:
@@ -329,20 +333,20 @@ def test_made_upright_it_is_what_pillow_makes_of_it(kind: str, decoder: Decoder,
     for orientation in range(1, 9):
         encoded = oriented(scene(rng), kind, orientation)
         picture = look(encoded, MAX_ASPECT)
-        found = seen_by_dali(decoder, picture.encoded)
-        assert found.shape == (picture.height, picture.width, 3)
-        with Image.open(io.BytesIO(encoded)) as given:
-            wanted = np.asarray(ImageOps.exif_transpose(given))
-        assert np.array_equal(turned(found, picture.turn), wanted), orientation
+        pixels = seen_by_dali(decoder, picture.encoded)
+        assert pixels.shape == (picture.height, picture.width, 3)
+        with Image.open(io.BytesIO(encoded)) as image:
+            wanted = np.asarray(ImageOps.exif_transpose(image))
+        assert np.array_equal(turned(pixels, picture.turn), wanted), orientation
         assert look(encoded, MAX_ASPECT, upright=False).turn == AS_IT_IS
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_a_transparent_one_is_turned_like_any_other(kind: str, rng: Random) -> None:
     orientation, picture = int(rng.integers(2, 9)), veiled(rng)
-    found = look(oriented(picture, kind, orientation), MAX_ASPECT)
-    assert (found.turn, found.height, found.width) == (TURNS[orientation], picture.height, picture.width)
-    assert found.converted
+    looked = look(oriented(picture, kind, orientation), MAX_ASPECT)
+    assert (looked.turn, looked.height, looked.width) == (TURNS[orientation], picture.height, picture.width)
+    assert looked.converted
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -355,10 +359,10 @@ def test_pixels_and_boxes_are_turned_together(orientation: int, rng: Random) -> 
     pixels[top:bottom, left:right] = 255
     picture, turn = Image.fromarray(pixels), TURNS.get(orientation, AS_IT_IS)
     picture.getexif()[ORIENTATION] = orientation
-    found = turned(pixels, turn)
-    assert np.array_equal(found, np.asarray(ImageOps.exif_transpose(picture)))
-    assert found.flags.c_contiguous
-    rows, columns = np.nonzero((found == 255).all(2))
+    upright = turned(pixels, turn)
+    assert np.array_equal(upright, np.asarray(ImageOps.exif_transpose(picture)))
+    assert upright.flags.c_contiguous
+    rows, columns = np.nonzero((upright == 255).all(2))
     wanted = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
     assert turned_box((left, top, right, bottom), height, width, turn) == wanted
 
@@ -522,9 +526,9 @@ def test_a_jpeg_with_bytes_too_many_is_kept_and_libjpeg_warns_of_it(decoder: Dec
     longer = encoded[:-2] + bytes(count) + encoded[-2:]
     picture = look(longer, MAX_ASPECT, distrust=True)
     assert picture.encoded == longer
-    said = re.fullmatch(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9", libjpegs_warning(longer))
-    assert said
-    assert count - 8 <= int(said[1]) <= count, "its buffer of eight bytes may have swallowed some"
+    warning = re.fullmatch(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9", libjpegs_warning(longer))
+    assert warning
+    assert count - 8 <= int(warning[1]) <= count, "its buffer of eight bytes may have swallowed some"
     assert np.array_equal(seen_by_dali(decoder, picture.encoded), decoded(encoded))
 
 
@@ -538,7 +542,7 @@ def test_a_jpeg_with_something_behind_its_end_is_as_good_as_without(decoder: Dec
 
 def test_libjpeg_is_asked_of_jpegs_only(rng: Random) -> None:
     others = [make(rng).encoded for kind, make in KINDS.items() if not kind.startswith("jpeg")]
-    assert [libjpegs_warning(one) for one in (b"", b"\0", *others)] == [""] * (len(others) + 2)
+    assert [libjpegs_warning(encoded) for encoded in (b"", b"\0", *others)] == [""] * (len(others) + 2)
 
 
 def test_any_other_kind_cut_short_is_refused(rng: Random) -> None:
@@ -575,14 +579,14 @@ def test_a_png_whose_data_is_harmed_is_refused(kind: str, rng: Random) -> None:
 
 def warned(images: Iterable[bytes]) -> list[str]:
     """Python's warnings while images are looked at."""
-    with warnings.catch_warnings(record=True) as found:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for encoded in images:
             try:
                 look(encoded, MAX_ASPECT)
             except Unreadable:
                 continue
-    return [str(one.message) for one in found]
+    return [str(warning.message) for warning in caught]
 
 
 def test_pillows_warnings_of_many_pixels_reach_nobody(monkeypatch: pytest.MonkeyPatch, rng: Random) -> None:

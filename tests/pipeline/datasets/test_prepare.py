@@ -21,7 +21,7 @@ from pipeline.datasets import prepare as module
 from pipeline.datasets.colour_stats import Colours, moments
 from pipeline.datasets.dataset_key import shards_key
 from pipeline.datasets.facts import Facts, Statistics, read_facts
-from pipeline.datasets.manifest import COLUMNS, identity
+from pipeline.datasets.manifest import COLUMNS, manifest_hash
 from pipeline.datasets.prepare import is_whole, prepare
 from pipeline.datasets.shards import Shards, ShardWriter, index_name, shard_name
 from pipeline.datasets.sources.base import SPLITS
@@ -75,7 +75,7 @@ def some_items(random: np.random.Generator, split: str, count: int) -> list[Item
 
 
 @pytest.fixture(scope="module")
-def given() -> FakeSource:
+def fake() -> FakeSource:
     """A source of photographs."""
     random = np.random.default_rng(run_seed())
     return FakeSource(some_items(random, "train", LIMIT), some_items(random, "val", VAL))
@@ -107,13 +107,13 @@ def folder(params: Params) -> Path:
 
 
 @pytest.fixture
-def source(given: FakeSource, monkeypatch: pytest.MonkeyPatch) -> FakeSource:
+def source(fake: FakeSource, monkeypatch: pytest.MonkeyPatch) -> FakeSource:
     """The photographs in the digits' place."""
-    monkeypatch.setattr(module, "open_source", lambda _: given)
-    return given
+    monkeypatch.setattr(module, "open_source", lambda _: fake)
+    return fake
 
 
-class Made(NamedTuple):
+class PreparedPhotographs(NamedTuple):
     """The photographs, prepared: to be read only."""
 
     params: Params
@@ -123,19 +123,19 @@ class Made(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def made(given: FakeSource, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(fake: FakeSource, tmp_path_factory: pytest.TempPathFactory) -> PreparedPhotographs:
     """Prepared once."""
     home = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         patch.setenv("VGG_REPRO_SHARDS", str(home / "shards"))
-        patch.setattr(module, "open_source", lambda _: given)
+        patch.setattr(module, "open_source", lambda _: fake)
         params = chosen(home, data={"limit": LIMIT})
         facts, folder = prepare(params), shards_root() / shards_key(params)
         assert read_facts(params.profile) == facts and isinstance(facts, Facts)
         assert CLASSIFICATION.shards_record.read_text().split()[0] == folder.name
         assert CLASSIFICATION.manifest.read_bytes() == (folder / "manifest.csv").read_bytes()
-        return Made(params, facts, folder, rows())
+        return PreparedPhotographs(params, facts, folder, rows())
 
 
 # What is stored
@@ -153,22 +153,24 @@ def test_the_digits_are_prepared(tmp_path: Path) -> None:
     assert stored(folder, "val")[:5] == [item.encoded for item in items_of(source, "val", 5)]
 
 
-def test_shards_hold_what_their_index_says(made: Made, given: FakeSource) -> None:
+def test_shards_hold_what_their_index_says(made: PreparedPhotographs, fake: FakeSource) -> None:
     for split in SPLITS:
         shards = Shards(made.folder, split)
         with np.load(made.folder / index_name(split)) as index:
             hashes = [row.tobytes() for row in index["hash"]]
-        assert hashes == [hashlib.sha256(one).digest() for one in stored(made.folder, split)]
-        assert [*zip(shards.heights, shards.widths, strict=True)] == [size(one) for one in stored(made.folder, split)]
-        assert shards.ids == [item.id for item in given.given[split]]
-        assert shards.labels.tolist() == [item.label for item in given.given[split]]
+        assert hashes == [hashlib.sha256(encoded).digest() for encoded in stored(made.folder, split)]
+        assert [*zip(shards.heights, shards.widths, strict=True)] == [
+            size(encoded) for encoded in stored(made.folder, split)
+        ]
+        assert shards.ids == [item.id for item in fake.given[split]]
+        assert shards.labels.tolist() == [item.label for item in fake.given[split]]
 
 
 def test_training_images_above_the_largest_scale_become_it_as_pil_makes_them_and_others_keep_their_bytes(
-    made: Made, given: FakeSource
+    made: PreparedPhotographs, fake: FakeSource
 ) -> None:
     smaller = 0
-    for item, kept in zip(given.given["train"], stored(made.folder, "train"), strict=True):
+    for item, kept in zip(fake.given["train"], stored(made.folder, "train"), strict=True):
         height, width = size(item.encoded)
         if min(height, width) <= LARGEST:
             assert kept == item.encoded, item.id
@@ -182,7 +184,7 @@ def test_training_images_above_the_largest_scale_become_it_as_pil_makes_them_and
             # a grey level's rounding before JPEG: up to 0.92 in 300 draws; a shift by a pixel is over 3
             assert apart < 1.5, (item.id, apart)
     assert made.facts.rescaled == smaller > 0
-    assert stored(made.folder, "val") == [item.encoded for item in given.given["val"]]
+    assert stored(made.folder, "val") == [item.encoded for item in fake.given["val"]]
 
 
 def jpeg_of(pixels: Pixels, params: Params) -> bytes:
@@ -212,11 +214,11 @@ def test_rescaled_images_have_the_quality_and_chroma_asked_for(
     assert checked
 
 
-def test_all_boxes_of_an_image_are_scaled_with_it(made: Made, given: FakeSource) -> None:
+def test_all_boxes_of_an_image_are_scaled_with_it(made: PreparedPhotographs, fake: FakeSource) -> None:
     for split in SPLITS:
         shards = Shards(made.folder, split)
         for number, (item, height, width) in enumerate(
-            zip(given.given[split], shards.heights, shards.widths, strict=True)
+            zip(fake.given[split], shards.heights, shards.widths, strict=True)
         ):
             old, boxes = size(item.encoded), shards.boxes_of(number)
             assert boxes.shape == (len(item.boxes), 4), item.id
@@ -224,9 +226,11 @@ def test_all_boxes_of_an_image_are_scaled_with_it(made: Made, given: FakeSource)
                 assert np.allclose(box, np.multiply(wanted, [width / old[1], height / old[0]] * 2), rtol=1e-6, atol=0)
 
 
-def test_the_manifest_has_a_row_an_image_with_the_hash_of_its_source(made: Made, given: FakeSource) -> None:
-    items = [(split, item) for split in SPLITS for item in given.given[split]]
-    sizes = [size(one) for split in SPLITS for one in stored(made.folder, split)]
+def test_the_manifest_has_a_row_an_image_with_the_hash_of_its_source(
+    made: PreparedPhotographs, fake: FakeSource
+) -> None:
+    items = [(split, item) for split in SPLITS for item in fake.given[split]]
+    sizes = [size(encoded) for split in SPLITS for encoded in stored(made.folder, split)]
     for row, (split, item), (height, width) in zip(made.rows.values(), items, sizes, strict=True):
         smaller = size(item.encoded) != (height, width)
         assert row == {
@@ -235,7 +239,7 @@ def test_the_manifest_has_a_row_an_image_with_the_hash_of_its_source(made: Made,
             "changed": "rescaled" if smaller else "", "small": "yes" if min(size(item.encoded)) < 96 else "",
             "warning": "", "skipped": "",
         }  # fmt: skip
-    assert made.facts.manifest == identity(made.folder / "manifest.csv", made.facts.stored)
+    assert made.facts.manifest == manifest_hash(made.folder / "manifest.csv", made.facts.stored)
 
 
 def test_the_manifests_identity_changes_with_what_an_image_is_and_with_nothing_else(
@@ -249,19 +253,19 @@ def test_the_manifests_identity_changes_with_what_an_image_is_and_with_nothing_e
     for column, name in enumerate(COLUMNS):
         changed = [*cells[:column], "7" if name != "skipped" else "a reason", *cells[column + 1 :]]
         path.write_text("\n".join([*lines[:number], ",".join(changed), *lines[number + 1 :]]) + "\n")
-        same = identity(path, prepared.facts.stored) == prepared.facts.manifest
+        same = manifest_hash(path, prepared.facts.stored) == prepared.facts.manifest
         assert same == (name in ("changed", "small", "warning") or changed == cells), (name, number)
     path.write_text("\n".join([*lines, *("train,more,0,,,0,,,,,a reason",)]) + "\n")
-    assert identity(path, prepared.facts.stored) == prepared.facts.manifest
-    assert identity(path, {**prepared.facts.stored, "quality": 1}) != prepared.facts.manifest
+    assert manifest_hash(path, prepared.facts.stored) == prepared.facts.manifest
+    assert manifest_hash(path, {**prepared.facts.stored, "quality": 1}) != prepared.facts.manifest
 
 
 def test_the_manifests_identity_is_the_same_in_every_version(tmp_path: Path) -> None:
     """A new column or a renamed one must not train the nets again; this hash is the first version's."""
     kept = [f"train,a/one.jpg,0,300,400,5,{'1a' * 32},rescaled,,,", f"val,two,1,64,80,7,{'2b' * 32},,yes,,"]
     (tmp_path / "manifest.csv").write_text("\n".join([",".join(COLUMNS), *kept, "train,b,0,,,9,,,,,no image"]) + "\n")
-    found = identity(tmp_path / "manifest.csv", {"rescale": "train", "quality": 95})
-    assert found == "b7cb9343587249e758843829775600ea394add77b3cc03ab48b479ada963ef8e"
+    digest = manifest_hash(tmp_path / "manifest.csv", {"rescale": "train", "quality": 95})
+    assert digest == "b7cb9343587249e758843829775600ea394add77b3cc03ab48b479ada963ef8e"
 
 
 def test_shards_have_so_many_images_each(source: FakeSource, tmp_path: Path, rng: np.random.Generator) -> None:
@@ -297,7 +301,7 @@ def exact_colours(images: list[Pixels]) -> tuple[np.ndarray, np.ndarray]:
             for j in range(3):
                 second[i][j] += Fraction(int(flat[:, i] @ flat[:, j]), len(flat)) / len(images)
     covariance = [[float(second[i][j] - first[i] * first[j]) for j in range(3)] for i in range(3)]
-    return np.array([float(one) for one in first]), np.array(covariance)
+    return np.array([float(value) for value in first]), np.array(covariance)
 
 
 def test_with_rescale_none_every_byte_is_kept_and_colours_are_the_training_images(
@@ -315,8 +319,8 @@ def test_with_rescale_none_every_byte_is_kept_and_colours_are_the_training_image
     assert np.allclose(facts.covariance, covariance, rtol=1e-12, atol=1e-12 * mean.max() ** 2)
 
 
-def test_colours_are_those_of_the_images_as_stored(made: Made) -> None:
-    mean, covariance = exact_colours([decoded(one) for one in stored(made.folder, "train")])
+def test_colours_are_those_of_the_images_as_stored(made: PreparedPhotographs) -> None:
+    mean, covariance = exact_colours([decoded(encoded) for encoded in stored(made.folder, "train")])
     # they are taken before the rescaled ones become JPEGs, at quality 95: which moves a mean by less than a quarter of
     # a grey level, and smooths grain away: 2 in the squares, of some thousands
     assert np.abs(np.array(made.facts.mean_rgb) - mean).max() < 0.25
@@ -345,13 +349,13 @@ def test_no_digit_of_the_colours_depends_on_a_library_of_linear_algebra(
             means[i] += sum(pixel[i] for pixel in flat) * 3 / (3 * len(flat))
             for j in range(3):
                 squares[i][j] += sum(pixel[i] * pixel[j] for pixel in flat) * 3 / (3 * len(flat))
-    mean = [one / 5 for one in means]
+    mean = [value / 5 for value in means]
     covariance = [[squares[i][j] / 5 - mean[i] * mean[j] for j in range(3)] for i in range(3)]
     assert colours.facts() == {"mean_rgb": mean, "covariance": covariance}
 
 
-def test_the_facts_say_where_the_images_are_from(made: Made, given: FakeSource) -> None:
-    assert (made.facts.source, made.facts.about, made.facts.comparable) == ("given", given.about, False)
+def test_the_facts_say_where_the_images_are_from(made: PreparedPhotographs, fake: FakeSource) -> None:
+    assert (made.facts.source, made.facts.about, made.facts.comparable) == ("given", fake.about, False)
     assert (made.facts.train, made.facts.val, made.facts.classes) == (LIMIT, VAL, ["one", "two"])
     facts = made.facts
     assert facts.statistics == Statistics(2, LIMIT, VAL, facts.mean_rgb, facts.covariance, facts.manifest)
@@ -360,7 +364,9 @@ def test_the_facts_say_where_the_images_are_from(made: Made, given: FakeSource) 
 # Once
 
 
-def test_prepared_twice_the_bytes_are_the_same(made: Made, params: Params, source: FakeSource, folder: Path) -> None:
+def test_prepared_twice_the_bytes_are_the_same(
+    made: PreparedPhotographs, params: Params, source: FakeSource, folder: Path
+) -> None:
     assert prepare(params) == made.facts
     assert hashes_in(folder) == hashes_in(made.folder)
 

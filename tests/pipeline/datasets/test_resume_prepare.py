@@ -39,7 +39,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
 
 
 @pytest.fixture
-def given(rng: Random) -> FakeSource:
+def fake(rng: Random) -> FakeSource:
     """A source of small photographs, among them two of no use, and one of val in train."""
     train, val = small_items(rng, "train", TRAIN - 3), small_items(rng, "val", VAL)
     more = [("bad", b"no image"), ("away", None), ("shared", val[0].encoded)]
@@ -61,24 +61,24 @@ def shards_of(source: FakeSource) -> list[tuple[str, int, list[str]]]:
 
 
 def test_any_number_of_processes_and_any_order_make_the_same_bytes(
-    workplace: Workplace, given: FakeSource, rng: Random
+    workplace: Workplace, fake: FakeSource, rng: Random
 ) -> None:
-    one = workplace.prepare(given, prepare=SHARDS)
-    wanted = one.facts, hashes_in(one.folder), one.rows
+    single = workplace.prepare(fake, prepare=SHARDS)
+    wanted = single.facts, hashes_in(single.folder), single.rows
     for processes in (2, 3):
-        found = workplace.prepare(given, prepare={**SHARDS, "processes": processes})
-        assert (found.facts, hashes_in(found.folder), found.rows) == wanted, processes
+        prepared = workplace.prepare(fake, prepare={**SHARDS, "processes": processes})
+        assert (prepared.facts, hashes_in(prepared.folder), prepared.rows) == wanted, processes
         assert not active_children()
 
     def shuffled(work: Callable[[Any, bool], Any], tasks: list[Any], *_: object) -> Iterator[Any]:
         return (work(tasks[i], False) for i in rng.permutation(len(tasks)))
 
     workplace.patch.setattr(module, "run_tasks", shuffled)
-    found = workplace.prepare(given, prepare=SHARDS)
-    assert (found.facts, hashes_in(found.folder), found.rows) == wanted
+    prepared = workplace.prepare(fake, prepare=SHARDS)
+    assert (prepared.facts, hashes_in(prepared.folder), prepared.rows) == wanted
 
 
-def test_there_are_as_many_processes_as_asked_for_or_one_a_core(workplace: Workplace, given: FakeSource) -> None:
+def test_there_are_as_many_processes_as_asked_for_or_one_a_core(workplace: Workplace, fake: FakeSource) -> None:
     asked: list[int] = []
 
     def watched(work: Callable[[Any, bool], Any], tasks: list[Any], processes: int, _: str) -> Iterator[Any]:
@@ -88,7 +88,7 @@ def test_there_are_as_many_processes_as_asked_for_or_one_a_core(workplace: Workp
     workplace.patch.setattr(module, "run_tasks", watched)
     workplace.patch.setattr(os, "sched_getaffinity", lambda _: set(range(17)))
     for processes in (1, 5, None):
-        workplace.prepare(given, prepare={"processes": processes})
+        workplace.prepare(fake, prepare={"processes": processes})
     assert asked == [1, 5, 17]
 
 
@@ -97,43 +97,43 @@ def test_there_are_as_many_processes_as_asked_for_or_one_a_core(workplace: Workp
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("killed")], ids=repr)
 def test_a_stopped_preparation_goes_on_from_its_whole_shards(
-    error: BaseException, workplace: Workplace, given: FakeSource, rng: Random, capsys: pytest.CaptureFixture[str]
+    error: BaseException, workplace: Workplace, fake: FakeSource, rng: Random, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    undisturbed = workplace.prepare(given, prepare=SHARDS)
+    undisturbed = workplace.prepare(fake, prepare=SHARDS)
     reads = int(rng.integers(1, TRAIN + VAL))
     expected = Interrupted if isinstance(error, KeyboardInterrupt) else RuntimeError
     with pytest.raises(expected, match=r"the same command goes on from the last whole shard|killed"):
-        workplace.prepare(Stopping(given, reads, error), prepare=SHARDS)
-    shards = shards_of(given)
+        workplace.prepare(Stopping(fake, reads, error), prepare=SHARDS)
+    shards = shards_of(fake)
     ends = np.cumsum([len(ids) for _, _, ids in shards])
     done = int((ends <= reads).sum())
     before = files_in(workplace.partial)
     names = {name(*shard[:2]) for shard in shards[:done] for name in (shard_name, part_name)}
     assert set(before) == names, "half a shard takes no room"
     capsys.readouterr()
-    given.reads.clear()
-    found = workplace.prepare(given, again=True, prepare=SHARDS)
-    assert given.reads == [id for _, _, ids in shards[done:] for id in ids], reads
-    said = f"{ends[done - 1] if done else 0} images of {TRAIN + VAL} are in whole shards already"
-    assert (said in capsys.readouterr().out) == (done > 0)
-    after = files_in(found.folder)
+    fake.reads.clear()
+    prepared = workplace.prepare(fake, again=True, prepare=SHARDS)
+    assert fake.reads == [id for _, _, ids in shards[done:] for id in ids], reads
+    message = f"{ends[done - 1] if done else 0} images of {TRAIN + VAL} are in whole shards already"
+    assert (message in capsys.readouterr().out) == (done > 0)
+    after = files_in(prepared.folder)
     assert {name: after[name] for name in before if name in after} == {
         name: file for name, file in before.items() if name.endswith(".bin")
     }
-    assert hashes_in(found.folder) == hashes_in(undisturbed.folder)
-    assert (found.facts, found.rows) == (undisturbed.facts, undisturbed.rows)
-    assert not list(found.folder.parent.glob("*.partial"))
+    assert hashes_in(prepared.folder) == hashes_in(undisturbed.folder)
+    assert (prepared.facts, prepared.rows) == (undisturbed.facts, undisturbed.rows)
+    assert not list(prepared.folder.parent.glob("*.partial"))
 
 
-def test_what_one_process_began_several_end(workplace: Workplace, given: FakeSource, rng: Random) -> None:
-    undisturbed = workplace.prepare(given, prepare=SHARDS)
+def test_what_one_process_began_several_end(workplace: Workplace, fake: FakeSource, rng: Random) -> None:
+    undisturbed = workplace.prepare(fake, prepare=SHARDS)
     with pytest.raises(Interrupted):
-        workplace.prepare(Stopping(given, int(rng.integers(4, TRAIN)), KeyboardInterrupt()), prepare=SHARDS)
+        workplace.prepare(Stopping(fake, int(rng.integers(4, TRAIN)), KeyboardInterrupt()), prepare=SHARDS)
     before = files_in(workplace.partial)
-    found = workplace.prepare(given, again=True, prepare={**SHARDS, "processes": 2, "max_unreadable": 0.5})
-    after = files_in(found.folder)
+    prepared = workplace.prepare(fake, again=True, prepare={**SHARDS, "processes": 2, "max_unreadable": 0.5})
+    after = files_in(prepared.folder)
     assert all(after[name] == before[name] for name in before if name.endswith(".bin"))
-    assert hashes_in(found.folder) == hashes_in(undisturbed.folder)
+    assert hashes_in(prepared.folder) == hashes_in(undisturbed.folder)
 
 
 def compression_unknown(data: bytes) -> bytes:
@@ -160,13 +160,13 @@ HARMS: dict[str, tuple[str, Callable[[bytes], bytes] | None]] = {
 
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_damaged_shard_of_a_stopped_preparation_is_made_again(
-    harm: str, workplace: Workplace, given: FakeSource, rng: Random
+    harm: str, workplace: Workplace, fake: FakeSource, rng: Random
 ) -> None:
-    undisturbed = workplace.prepare(given, prepare=SHARDS)
+    undisturbed = workplace.prepare(fake, prepare=SHARDS)
     last = TRAIN + VAL - 2
     with pytest.raises(Interrupted):
-        workplace.prepare(Stopping(given, last, KeyboardInterrupt()), prepare=SHARDS)
-    shards = shards_of(given)
+        workplace.prepare(Stopping(fake, last, KeyboardInterrupt()), prepare=SHARDS)
+    shards = shards_of(fake)
     split, number, ids = shards[int(rng.integers(len(shards) - 1))]
     ending, change = HARMS[harm]
     path = workplace.partial / f"{split}-{number:05d}.{ending}"
@@ -174,15 +174,15 @@ def test_a_damaged_shard_of_a_stopped_preparation_is_made_again(
     path.unlink()
     if change is not None:
         path.write_bytes(change(data))
-    given.reads.clear()
-    found = workplace.prepare(given, again=True, prepare=SHARDS)
-    assert given.reads == [*ids, *shards[-1][2]], path.name
-    assert hashes_in(found.folder) == hashes_in(undisturbed.folder)
-    assert found.rows == undisturbed.rows
+    fake.reads.clear()
+    prepared = workplace.prepare(fake, again=True, prepare=SHARDS)
+    assert fake.reads == [*ids, *shards[-1][2]], path.name
+    assert hashes_in(prepared.folder) == hashes_in(undisturbed.folder)
+    assert prepared.rows == undisturbed.rows
 
 
-def test_what_was_stopped_while_it_was_joined_is_joined_again(workplace: Workplace, given: FakeSource) -> None:
-    undisturbed = workplace.prepare(given, prepare=SHARDS)
+def test_what_was_stopped_while_it_was_joined_is_joined_again(workplace: Workplace, fake: FakeSource) -> None:
+    undisturbed = workplace.prepare(fake, prepare=SHARDS)
 
     def killed(*_: object) -> None:
         raise RuntimeError("killed")
@@ -190,28 +190,28 @@ def test_what_was_stopped_while_it_was_joined_is_joined_again(workplace: Workpla
     with workplace.patch.context() as patch:
         patch.setattr(module, "write_json", killed)
         with pytest.raises(RuntimeError, match="killed"):
-            workplace.prepare(given, prepare=SHARDS)
+            workplace.prepare(fake, prepare=SHARDS)
     assert (workplace.partial / "train.index.npz").exists()
-    given.reads.clear()
-    found = workplace.prepare(given, again=True, prepare=SHARDS)
-    assert given.reads == []
-    assert hashes_in(found.folder) == hashes_in(undisturbed.folder)
-    assert found.rows == undisturbed.rows
+    fake.reads.clear()
+    prepared = workplace.prepare(fake, again=True, prepare=SHARDS)
+    assert fake.reads == []
+    assert hashes_in(prepared.folder) == hashes_in(undisturbed.folder)
+    assert prepared.rows == undisturbed.rows
 
 
 def test_a_damaged_folder_gives_way_to_the_shards_that_are_left_beside_it(
-    workplace: Workplace, given: FakeSource
+    workplace: Workplace, fake: FakeSource
 ) -> None:
     """Who deleted a file of a data set and was stopped as it was made again finds both folders there."""
-    undisturbed = workplace.prepare(given, prepare=SHARDS)
+    undisturbed = workplace.prepare(fake, prepare=SHARDS)
     wanted = hashes_in(undisturbed.folder)
     (undisturbed.folder / "facts.json").unlink()
     with pytest.raises(Interrupted):
-        workplace.prepare(Stopping(given, 2 * SHARD, KeyboardInterrupt()), again=True, prepare=SHARDS)
+        workplace.prepare(Stopping(fake, 2 * SHARD, KeyboardInterrupt()), again=True, prepare=SHARDS)
     undisturbed.folder.mkdir(exist_ok=True)
     shutil.copy(workplace.partial / shard_name("val", 0), undisturbed.folder)
-    found = workplace.prepare(given, again=True, prepare=SHARDS)
-    assert hashes_in(found.folder) == wanted
+    prepared = workplace.prepare(fake, again=True, prepare=SHARDS)
+    assert hashes_in(prepared.folder) == wanted
 
 
 # Deaths
@@ -219,36 +219,36 @@ def test_a_damaged_folder_gives_way_to_the_shards_that_are_left_beside_it(
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_process_that_dies_once_is_survived(
-    killed: bool, workplace: Workplace, given: FakeSource, rng: Random, tmp_path: Path
+    killed: bool, workplace: Workplace, fake: FakeSource, rng: Random, tmp_path: Path
 ) -> None:
-    undisturbed = workplace.prepare(given, prepare=SHARDS)
-    victim = str(rng.choice([item.id for items in given.given.values() for item in items]))
+    undisturbed = workplace.prepare(fake, prepare=SHARDS)
+    victim = str(rng.choice([item.id for items in fake.given.values() for item in items]))
     flag = tmp_path / "died"
-    found = workplace.prepare(Deadly(given, victim, flag, 1, killed), prepare={**SHARDS, "processes": 2})
+    prepared = workplace.prepare(Deadly(fake, victim, flag, 1, killed), prepare={**SHARDS, "processes": 2})
     assert deaths(flag) == 1
-    assert hashes_in(found.folder) == hashes_in(undisturbed.folder)
-    assert (found.facts, found.rows) == (undisturbed.facts, undisturbed.rows)
+    assert hashes_in(prepared.folder) == hashes_in(undisturbed.folder)
+    assert (prepared.facts, prepared.rows) == (undisturbed.facts, undisturbed.rows)
     assert not active_children()
 
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_process_that_dies_each_time_is_a_failure_that_says_so_and_keeps_whole_shards(
-    killed: bool, workplace: Workplace, given: FakeSource, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    killed: bool, workplace: Workplace, fake: FakeSource, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    undisturbed = workplace.prepare(given, prepare=SHARDS)
-    victim = given.given["train"][-1].id  # in the last shard, which is begun when others are whole
+    undisturbed = workplace.prepare(fake, prepare=SHARDS)
+    victim = fake.given["train"][-1].id  # in the last shard, which is begun when others are whole
     flag = tmp_path / "died"
     why = r"SIGKILL\. .*memory.*dmesg.*prepare\.processes" if killed else r"exit code 134\n.*\n  free\(\): invalid size"
     with pytest.raises(Failure, match=rf"a process that was preparing images died, twice: .*{why}"):
-        workplace.prepare(Deadly(given, victim, flag, 99, killed), prepare={**SHARDS, "processes": 2})
+        workplace.prepare(Deadly(fake, victim, flag, 99, killed), prepare={**SHARDS, "processes": 2})
     assert deaths(flag) == 2
     assert not active_children()
-    said = capfd.readouterr()
-    assert "Traceback" not in said.err + said.out, said
+    output = capfd.readouterr()
+    assert "Traceback" not in output.err + output.out, output
     before = files_in(workplace.partial)
-    made = [shard_name(*shard[:2]) for shard in shards_of(given) if read_part(workplace.partial, *shard[:2])]
+    made = [shard_name(*shard[:2]) for shard in shards_of(fake) if read_part(workplace.partial, *shard[:2])]
     assert made, before
-    found = workplace.prepare(given, again=True, prepare=SHARDS)
-    after = files_in(found.folder)
+    prepared = workplace.prepare(fake, again=True, prepare=SHARDS)
+    after = files_in(prepared.folder)
     assert [after[name] for name in made] == [before[name] for name in made]
-    assert hashes_in(found.folder) == hashes_in(undisturbed.folder)
+    assert hashes_in(prepared.folder) == hashes_in(undisturbed.folder)

@@ -51,7 +51,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
 
 
 @pytest.fixture
-def given(rng: Random) -> FakeSource:
+def fake(rng: Random) -> FakeSource:
     """A source of small photographs."""
     return FakeSource(small_items(rng, "train", TRAIN), small_items(rng, "val", VAL))
 
@@ -63,12 +63,12 @@ def in_format(kind: str, random: Random, height: int = 90, width: int = 110, **o
     return buffer.getvalue()
 
 
-def with_more(given: FakeSource, split: Split, more: dict[str, bytes | None], random: Random) -> FakeSource:
+def with_more(fake: FakeSource, split: Split, more: dict[str, bytes | None], random: Random) -> FakeSource:
     """The source with more images, by their ids, of random classes and in random places."""
-    items = list(given.given[split])
+    items = list(fake.given[split])
     for id, encoded in more.items():
         items.insert(int(random.integers(len(items) + 1)), Item(id, int(random.integers(2)), encoded))
-    return FakeSource(**{**given.given, split: items}, skipped=given.skipped)
+    return FakeSource(**{**fake.given, split: items}, skipped=fake.skipped)
 
 
 def animated(random: Random) -> bytes:
@@ -98,19 +98,19 @@ BAD: dict[str, tuple[Callable[[Random], bytes | None], str]] = {
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_what_is_skipped_is_named_with_its_reason_and_changes_nothing_else(
-    split: Split, workplace: Workplace, given: FakeSource, rng: Random, monkeypatch: pytest.MonkeyPatch
+    split: Split, workplace: Workplace, fake: FakeSource, rng: Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TINY", 100)  # so that all are in one shard
-    wanted = workplace.prepare(given)
+    wanted = workplace.prepare(fake)
     before = hashes_in(wanted.folder)
     bad = {kind: make(rng) for kind, (make, _) in BAD.items()}
-    found = workplace.prepare(with_more(given, split, bad, rng))
-    assert found.facts == wanted.facts
-    after = hashes_in(found.folder)
+    prepared = workplace.prepare(with_more(fake, split, bad, rng))
+    assert prepared.facts == wanted.facts
+    after = hashes_in(prepared.folder)
     assert {name for name in after if after[name] != before.get(name)} == {"manifest.csv"}
-    assert {key: row for key, row in found.rows.items() if key[1] not in BAD} == wanted.rows
+    assert {key: row for key, row in prepared.rows.items() if key[1] not in BAD} == wanted.rows
     for kind, (_, reason) in BAD.items():
-        row = found.rows[split, kind]
+        row = prepared.rows[split, kind]
         assert re.fullmatch(reason, row["skipped"]), (kind, row)
         assert (row["height"], row["width"], row["changed"]) == ("", "", ""), row
         assert row["bytes"] == str(len(bad[kind] or b"")), row
@@ -118,44 +118,44 @@ def test_what_is_skipped_is_named_with_its_reason_and_changes_nothing_else(
 
 
 def test_one_bad_file_more_changes_what_is_said_of_a_plain_data_set_and_not_what_training_depends_on(
-    workplace: Workplace, given: FakeSource, rng: Random, monkeypatch: pytest.MonkeyPatch
+    workplace: Workplace, fake: FakeSource, rng: Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TINY", 100)
     monkeypatch.setattr(FakeSource, "comparable", True)
-    plain = workplace.prepare(given).facts
+    plain = workplace.prepare(fake).facts
     before = CLASSIFICATION.statistics.read_bytes()
-    found = workplace.prepare(with_more(given, "val", {"page": b"<html>404</html>"}, rng)).facts
-    assert plain.comparable and not found.comparable and "1 images are skipped" in found.about
+    facts = workplace.prepare(with_more(fake, "val", {"page": b"<html>404</html>"}, rng)).facts
+    assert plain.comparable and not facts.comparable and "1 images are skipped" in facts.about
     assert CLASSIFICATION.statistics.read_bytes() == before
 
 
 def test_an_image_whose_end_is_missing_is_skipped_or_kept_with_a_warning(
-    workplace: Workplace, given: FakeSource, rng: Random
+    workplace: Workplace, fake: FakeSource, rng: Random
 ) -> None:
     """DALI decides, and libjpeg says what there is to say."""
     cut = in_format("JPEG", rng, 120, 130)
     cut = cut[: int(rng.integers(len(cut) // 2, len(cut) - 50))]
-    found = workplace.prepare(with_more(given, "train", {"cut": cut}, rng))
-    row = found.rows["train", "cut"]
+    prepared = workplace.prepare(with_more(fake, "train", {"cut": cut}, rng))
+    row = prepared.rows["train", "cut"]
     assert bool(row["skipped"]) != bool(row["warning"]), row
-    assert (cut in stored(found.folder, "train")) == bool(row["warning"]), row
+    assert (cut in stored(prepared.folder, "train")) == bool(row["warning"]), row
 
 
-def test_what_the_listing_leaves_out_is_in_the_manifest_too(workplace: Workplace, given: FakeSource) -> None:
-    wanted = workplace.prepare(given)
-    given.skipped = [Skipped("train", f"train/one/.{number}", "hidden") for number in range(50)]
-    given.skipped.append(Skipped("val", "val/notes, old.txt", 'a file beside the classes\' "folders"'))
-    found = workplace.prepare(given, prepare={"max_unreadable": 0.0})  # they are no images, and never too many
-    assert found.facts == wanted.facts
-    assert found.rows["train", "train/one/.7"]["skipped"] == "hidden"
-    assert found.rows["val", "val/notes, old.txt"] == dict.fromkeys(found.rows["train", "train/one/.7"], "") | {
+def test_what_the_listing_leaves_out_is_in_the_manifest_too(workplace: Workplace, fake: FakeSource) -> None:
+    wanted = workplace.prepare(fake)
+    fake.skipped = [Skipped("train", f"train/one/.{number}", "hidden") for number in range(50)]
+    fake.skipped.append(Skipped("val", "val/notes, old.txt", 'a file beside the classes\' "folders"'))
+    prepared = workplace.prepare(fake, prepare={"max_unreadable": 0.0})  # they are no images, and never too many
+    assert prepared.facts == wanted.facts
+    assert prepared.rows["train", "train/one/.7"]["skipped"] == "hidden"
+    assert prepared.rows["val", "val/notes, old.txt"] == dict.fromkeys(prepared.rows["train", "train/one/.7"], "") | {
         "split": "val", "id": "val/notes, old.txt", "skipped": 'a file beside the classes\' "folders"'
     }  # fmt: skip
     assert tally(CLASSIFICATION.manifest)[0] == 51
 
 
 def test_dali_never_sees_what_is_no_image(
-    workplace: Workplace, given: FakeSource, rng: Random, monkeypatch: pytest.MonkeyPatch
+    workplace: Workplace, fake: FakeSource, rng: Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kinds = [kind for kind in BAD if kind != "jpeg-head"]  # whose head may be that of a JPEG, and DALI says no to it
     bad = {kind: BAD[kind][0](rng) for kind in kinds}
@@ -167,20 +167,22 @@ def test_dali_never_sees_what_is_no_image(
         return decode(decoder, encoded, *rest)
 
     monkeypatch.setattr(shard_worker.Decoder, "__call__", watched)
-    workplace.prepare(with_more(given, "train", bad, rng))
-    assert set(seen) == {item.encoded for split in SPLITS for item in given.given[split]}
+    workplace.prepare(with_more(fake, "train", bad, rng))
+    assert set(seen) == {item.encoded for split in SPLITS for item in fake.given[split]}
 
 
 def test_a_shard_of_which_nothing_is_left_is_read_like_any_other(
-    workplace: Workplace, given: FakeSource, rng: Random
+    workplace: Workplace, fake: FakeSource, rng: Random
 ) -> None:
     nothing = [Item(f"bad {i}", 0, rng.bytes(40)) for i in range(4)]
     for place in (0, 4, TRAIN):
-        train = [*given.given["train"][:place], *nothing, *given.given["train"][place:]]
-        found = workplace.prepare(FakeSource(train, given.given["val"]), prepare={"shard_images": 2, "rescale": "none"})
-        assert is_whole(found.folder)
-        assert stored(found.folder, "train") == [item.encoded for item in given.given["train"]]
-        assert [path.stat().st_size for path in found.folder.glob("train-*.bin")].count(0) == 2
+        train = [*fake.given["train"][:place], *nothing, *fake.given["train"][place:]]
+        prepared = workplace.prepare(
+            FakeSource(train, fake.given["val"]), prepare={"shard_images": 2, "rescale": "none"}
+        )
+        assert is_whole(prepared.folder)
+        assert stored(prepared.folder, "train") == [item.encoded for item in fake.given["train"]]
+        assert [path.stat().st_size for path in prepared.folder.glob("train-*.bin")].count(0) == 2
 
 
 # Too many
@@ -188,16 +190,16 @@ def test_a_shard_of_which_nothing_is_left_is_read_like_any_other(
 
 @pytest.mark.parametrize("share", [0.0, 0.25])
 def test_too_many_unreadable_images_stop_it_with_names_and_one_fewer_does_not(
-    share: float, workplace: Workplace, given: FakeSource, rng: Random
+    share: float, workplace: Workplace, fake: FakeSource, rng: Random
 ) -> None:
     total = 60
     limit = max(10, int(total * share))
     good = small_items(rng, "train", total - limit - VAL)
-    ten = with_more(FakeSource(good, given.given["val"]), "train", {f"bad {i}": None for i in range(limit)}, rng)
-    found = workplace.prepare(ten, prepare={"max_unreadable": share})
-    assert found.facts.train == len(good)
+    ten = with_more(FakeSource(good, fake.given["val"]), "train", {f"bad {i}": None for i in range(limit)}, rng)
+    prepared = workplace.prepare(ten, prepare={"max_unreadable": share})
+    assert prepared.facts.train == len(good)
     assert tally(CLASSIFICATION.manifest)[0] == limit
-    one_more = FakeSource([item for item in ten.given["train"] if item is not good[-1]], given.given["val"])
+    one_more = FakeSource([item for item in ten.given["train"] if item is not good[-1]], fake.given["val"])
     one_more = with_more(one_more, "train", {"one more": None}, rng)
     with pytest.raises(Failure) as caught:
         workplace.prepare(one_more, prepare={"max_unreadable": share})
@@ -210,59 +212,59 @@ def test_too_many_unreadable_images_stop_it_with_names_and_one_fewer_does_not(
 
 
 def test_it_stops_as_soon_as_there_are_too_many_and_goes_on_when_more_are_allowed(
-    workplace: Workplace, given: FakeSource, rng: Random
+    workplace: Workplace, fake: FakeSource, rng: Random
 ) -> None:
     bad = [Item(f"bad {i}", 0, rng.bytes(99)) for i in range(14)]
-    source = FakeSource([*bad, *given.given["train"]], given.given["val"])
+    source = FakeSource([*bad, *fake.given["train"]], fake.given["val"])
     with pytest.raises(Failure, match="12 of 32 images cannot be used"):
         workplace.prepare(source, prepare={"shard_images": 2})
-    assert source.reads == [item.id for item in [*given.given["val"], *bad[:12]]]
+    assert source.reads == [item.id for item in [*fake.given["val"], *bad[:12]]]
     source.reads.clear()
-    found = workplace.prepare(source, again=True, prepare={"shard_images": 2, "max_unreadable": 0.5})
-    assert source.reads == [item.id for item in [*bad[12:], *given.given["train"]]]
-    assert found.facts.train == TRAIN
+    prepared = workplace.prepare(source, again=True, prepare={"shard_images": 2, "max_unreadable": 0.5})
+    assert source.reads == [item.id for item in [*bad[12:], *fake.given["train"]]]
+    assert prepared.facts.train == TRAIN
 
 
 def test_images_that_could_not_be_read_are_tried_again_by_the_same_command(
-    workplace: Workplace, given: FakeSource, rng: Random
+    workplace: Workplace, fake: FakeSource, rng: Random
 ) -> None:
     """A disk that was away for a while, say: nothing about the files has changed, and they can be read now."""
-    away = [item._replace(encoded=None) for item in given.given["train"]]
+    away = [item._replace(encoded=None) for item in fake.given["train"]]
     with pytest.raises(Failure, match="12 of 18 images cannot be used"):
-        workplace.prepare(FakeSource(away, given.given["val"]))
-    found = workplace.prepare(given, again=True)
-    assert found.facts.train == TRAIN
+        workplace.prepare(FakeSource(away, fake.given["val"]))
+    prepared = workplace.prepare(fake, again=True)
+    assert prepared.facts.train == TRAIN
 
 
 # Too little
 
 
 def test_a_class_of_which_no_training_image_is_left_is_a_failure_and_the_manifest_says_why(
-    workplace: Workplace, given: FakeSource, rng: Random
+    workplace: Workplace, fake: FakeSource, rng: Random
 ) -> None:
-    train = [item._replace(encoded=rng.bytes(99)) if item.label else item for item in given.given["train"]]
+    train = [item._replace(encoded=rng.bytes(99)) if item.label else item for item in fake.given["train"]]
     with pytest.raises(Failure, match=r"no training image is left of two: data/classification/manifest\.csv"):
-        workplace.prepare(FakeSource(train, given.given["val"]))
+        workplace.prepare(FakeSource(train, fake.given["val"]))
     assert {row["skipped"] for row in rows().values() if row["split"] == "train"} == {"", "no image"}
 
 
-def test_a_split_without_an_image_is_a_failure(workplace: Workplace, given: FakeSource, rng: Random) -> None:
+def test_a_split_without_an_image_is_a_failure(workplace: Workplace, fake: FakeSource, rng: Random) -> None:
     for val in ([], [Item("val/0", 0, rng.bytes(99))]):
         with pytest.raises(Failure, match="there is no validation image"):
-            workplace.prepare(FakeSource(given.given["train"], val))
+            workplace.prepare(FakeSource(fake.given["train"], val))
     with pytest.raises(Failure, match="no training image is left of one, two"):  # all of a few fall to validation
-        workplace.prepare(FakeSource([], given.given["val"]))
+        workplace.prepare(FakeSource([], fake.given["val"]))
 
 
 # In both splits
 
 
 def test_training_images_that_are_in_val_too_are_dropped_or_kept(
-    workplace: Workplace, given: FakeSource, rng: Random
+    workplace: Workplace, fake: FakeSource, rng: Random
 ) -> None:
-    both = {f"shared {i}": given.given["val"][i].encoded for i in (0, 2, 3)}
-    source = with_more(given, "train", both, rng)
-    without = workplace.prepare(given)
+    both = {f"shared {i}": fake.given["val"][i].encoded for i in (0, 2, 3)}
+    source = with_more(fake, "train", both, rng)
+    without = workplace.prepare(fake)
     images = {split: stored(without.folder, split) for split in SPLITS}
     dropped = workplace.prepare(source)
     assert dropped.facts == without.facts, "counts and colours too"
@@ -289,9 +291,9 @@ def small(encoded: bytes, row: dict[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def test_what_is_twice_in_one_split_stays(workplace: Workplace, given: FakeSource, rng: Random) -> None:
-    twice = with_more(given, "train", {"again": given.given["train"][0].encoded}, rng)
-    twice = with_more(twice, "val", {"again": given.given["val"][0].encoded}, rng)
+def test_what_is_twice_in_one_split_stays(workplace: Workplace, fake: FakeSource, rng: Random) -> None:
+    twice = with_more(fake, "train", {"again": fake.given["train"][0].encoded}, rng)
+    twice = with_more(twice, "val", {"again": fake.given["val"][0].encoded}, rng)
     facts = workplace.prepare(twice).facts
     assert (facts.train, facts.val) == (TRAIN + 1, VAL + 1)
 
@@ -301,7 +303,7 @@ def test_what_is_twice_in_one_split_stays(workplace: Workplace, given: FakeSourc
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_an_image_that_only_pillow_decodes_is_converted_without_loss_and_said_to_be(
-    split: Split, workplace: Workplace, given: FakeSource, rng: Random, monkeypatch: pytest.MonkeyPatch
+    split: Split, workplace: Workplace, fake: FakeSource, rng: Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd, decode = in_format("JPEG", rng), shard_worker.Decoder.__call__
 
@@ -312,40 +314,40 @@ def test_an_image_that_only_pillow_decodes_is_converted_without_loss_and_said_to
         return decode(self, encoded, sizes)
 
     monkeypatch.setattr(shard_worker.Decoder, "__call__", stumble)
-    found = workplace.prepare(with_more(given, split, {"odd": odd}, rng), prepare={"rescale": "none"})
-    row = found.rows[split, "odd"]
+    prepared = workplace.prepare(with_more(fake, split, {"odd": odd}, rng), prepare={"rescale": "none"})
+    row = prepared.rows[split, "odd"]
     assert (row["changed"], row["skipped"]) == ("converted from what DALI cannot decode", "")
-    kept = stored(found.folder, split)[Shards(found.folder, split).ids.index("odd")]
+    kept = stored(prepared.folder, split)[Shards(prepared.folder, split).ids.index("odd")]
     assert kept.startswith(b"\x89PNG")
     assert np.array_equal(decoded(kept), decoded(odd))
 
 
 def test_plain_formats_keep_their_bytes_and_odd_ones_are_converted_without_loss(
-    workplace: Workplace, given: FakeSource, rng: Random
+    workplace: Workplace, fake: FakeSource, rng: Random
 ) -> None:
     more = {kind: in_format(kind, rng) for kind in ("PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")}
-    found = workplace.prepare(with_more(given, "val", more, rng))
-    images = dict(zip(Shards(found.folder, "val").ids, stored(found.folder, "val"), strict=True))
+    prepared = workplace.prepare(with_more(fake, "val", more, rng))
+    images = dict(zip(Shards(prepared.folder, "val").ids, stored(prepared.folder, "val"), strict=True))
     for kind, picture in more.items():
         if kind in ("PNG", "WEBP"):
-            assert (images[kind], found.rows["val", kind]["changed"]) == (picture, "")
+            assert (images[kind], prepared.rows["val", kind]["changed"]) == (picture, "")
         else:
-            assert found.rows["val", kind]["changed"] == f"converted from {kind}"
+            assert prepared.rows["val", kind]["changed"] == f"converted from {kind}"
             assert images[kind].startswith(b"\x89PNG") and np.array_equal(decoded(images[kind]), decoded(picture))
 
 
 def test_large_training_images_of_other_formats_become_smaller_like_any(
-    workplace: Workplace, given: FakeSource, rng: Random
+    workplace: Workplace, fake: FakeSource, rng: Random
 ) -> None:
     more = {kind: in_format(kind, rng, 200, 240) for kind in ("PNG", "WEBP", "BMP")}
-    found = workplace.prepare(with_more(given, "train", more, rng))
-    ids, images = Shards(found.folder, "train").ids, stored(found.folder, "train")
+    prepared = workplace.prepare(with_more(fake, "train", more, rng))
+    ids, images = Shards(prepared.folder, "train").ids, stored(prepared.folder, "train")
     for kind, picture in more.items():
         kept = images[ids.index(kind)]
         assert size(kept) == (LARGEST, 175)
         wanted = decoded(jpeg_of(resized(picture, *size(kept))))
         assert np.abs(decoded(kept).astype(int) - wanted).mean() < APART, kind
-    changed = [found.rows["train", kind]["changed"] for kind in more]
+    changed = [prepared.rows["train", kind]["changed"] for kind in more]
     assert changed == ["rescaled", "rescaled", "converted from BMP, rescaled"]
 
 
@@ -356,30 +358,30 @@ def jpeg_of(pixels: Pixels) -> bytes:
     return buffer.getvalue()
 
 
-def test_images_below_the_crop_are_marked_small(workplace: Workplace, given: FakeSource, rng: Random) -> None:
+def test_images_below_the_crop_are_marked_small(workplace: Workplace, fake: FakeSource, rng: Random) -> None:
     sides = {"below": (CROP - 1, 300), "at": (CROP, 300), "upright": (300, CROP - 1), "large": (LARGEST + 30, 200)}
     for split in SPLITS:
         more = {id: jpeg(photograph(rng, *side)) for id, side in sides.items()}
-        found = workplace.prepare(with_more(given, split, more, rng))
-        marked = {id: found.rows[split, id]["small"] for id in sides}
+        prepared = workplace.prepare(with_more(fake, split, more, rng))
+        marked = {id: prepared.rows[split, id]["small"] for id in sides}
         assert marked == {"below": "yes", "at": "", "upright": "yes", "large": ""}
-        assert tally(CLASSIFICATION.manifest).small == Counter(row["small"] for row in found.rows.values())["yes"]
+        assert tally(CLASSIFICATION.manifest).small == Counter(row["small"] for row in prepared.rows.values())["yes"]
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_what_libjpeg_warns_of_keeps_its_bytes_and_has_the_warning_in_its_row(
-    split: Split, workplace: Workplace, given: FakeSource, rng: Random, capfd: pytest.CaptureFixture[str]
+    split: Split, workplace: Workplace, fake: FakeSource, rng: Random, capfd: pytest.CaptureFixture[str]
 ) -> None:
     whole = in_format("JPEG", rng)
     odd = whole[:-2] + bytes(range(1, 41)) + whole[-2:]
-    found = workplace.prepare(with_more(given, split, {"odd": odd}, rng))
-    assert odd in stored(found.folder, split)
-    row = found.rows[split, "odd"]
+    prepared = workplace.prepare(with_more(fake, split, {"odd": odd}, rng))
+    assert odd in stored(prepared.folder, split)
+    row = prepared.rows[split, "odd"]
     assert re.search(r"\d extraneous bytes before marker 0xd9", row["warning"]), (
         row
     )  # it swallows up to eight of the 40
     assert (row["changed"], row["skipped"]) == ("", "")
-    assert [id for (_, id), row in found.rows.items() if row["warning"]] == ["odd"]
+    assert [id for (_, id), row in prepared.rows.items() if row["warning"]] == ["odd"]
     assert tally(CLASSIFICATION.manifest).warning == 1
     assert capfd.readouterr().err == "", "the row says it, with the image's name"
 
@@ -404,10 +406,10 @@ def oriented(orientation: int) -> Image.Exif:
 
 
 def test_images_are_made_upright_as_pillow_does_it_and_their_boxes_too(
-    workplace: Workplace, given: FakeSource, rng: Random
+    workplace: Workplace, fake: FakeSource, rng: Random
 ) -> None:
     shapes = {("val", "large"): (170, 231), ("train", "large"): (231, 170), ("train", "less"): (80, 101)}
-    images = {split: list(given.given[split]) for split in SPLITS}
+    images = {split: list(fake.given[split]) for split in SPLITS}
     pixels = {}
     for orientation in range(1, 9):
         for (split, name), (height, width) in shapes.items():
@@ -416,15 +418,15 @@ def test_images_are_made_upright_as_pillow_does_it_and_their_boxes_too(
             encoded, boxes = io.BytesIO(), ((9, 20, width // 2, height // 2 + 14),) * (name == "large")
             Image.fromarray(pixels[key]).save(encoded, "PNG", exif=oriented(orientation))
             images[split].insert(int(rng.integers(5)), Item(key[1], 0, encoded.getvalue(), boxes))
-    found = workplace.prepare(FakeSource(images["train"], images["val"]))
+    prepared = workplace.prepare(FakeSource(images["train"], images["val"]))
     for (split, id), before in pixels.items():
         with case((split, id)):
-            check_upright(found, split, id, before)
+            check_upright(prepared, split, id, before)
 
 
-def check_upright(found: Prepared, split: Split, id: str, before: Pixels) -> None:
+def check_upright(prepared: Prepared, split: Split, id: str, before: Pixels) -> None:
     """An image lies upright in its shard, and its box if it has one around what it was around."""
-    shards, orientation = Shards(found.folder, split), int(id[-1])
+    shards, orientation = Shards(prepared.folder, split), int(id[-1])
     place = shards.ids.index(id)
     kept, upright = decoded(shards[place]), turned(before, orientation)
     smaller = "rescaled" if split == "train" and id.startswith("large") else ""
@@ -435,7 +437,7 @@ def check_upright(found: Prepared, split: Split, id: str, before: Pixels) -> Non
         wanted = upright if orientation == 1 else decoded(jpeg_of(upright))  # a PNG's pixels are exact
         assert np.array_equal(kept, wanted)
     changed = ", ".join(filter(None, ["turned" * (orientation > 1), smaller]))
-    row = found.rows[split, id]
+    row = prepared.rows[split, id]
     assert (row["changed"], row["height"], row["width"]) == (changed, *map(str, kept.shape[:2]))
     if id.startswith("less"):
         assert shards.boxes_of(place).shape == (0, 4)
@@ -456,13 +458,13 @@ def resized_pixels(pixels: Pixels) -> Pixels:
 
 
 def test_other_formats_are_made_upright_too_unless_that_is_switched_off(
-    workplace: Workplace, given: FakeSource, rng: Random
+    workplace: Workplace, fake: FakeSource, rng: Random
 ) -> None:
     more = {
         kind: in_format(kind, rng, 60, 90, exif=oriented(int(rng.choice([3, 6])))) for kind in ("JPEG", "WEBP", "TIFF")
     }
-    found = workplace.prepare(with_more(given, "val", more, rng))
-    images = dict(zip(Shards(found.folder, "val").ids, stored(found.folder, "val"), strict=True))
+    prepared = workplace.prepare(with_more(fake, "val", more, rng))
+    images = dict(zip(Shards(prepared.folder, "val").ids, stored(prepared.folder, "val"), strict=True))
     for kind, encoded in more.items():
         kept = decoded(images[kind])
         with Image.open(io.BytesIO(encoded)) as picture:
@@ -473,19 +475,21 @@ def test_other_formats_are_made_upright_too_unless_that_is_switched_off(
 
     del more["TIFF"]  # which is converted in any case
     for split in SPLITS:
-        source = with_more(given, split, more, rng)
-        found = workplace.prepare(source, prepare={"upright": False, "rescale": "none"})
-        assert stored(found.folder, split) == [item.encoded for item in source.given[split]]
-        assert not any(row["changed"] for row in found.rows.values())
-        assert all((found.rows[split, id]["height"], found.rows[split, id]["width"]) == ("60", "90") for id in more)
+        source = with_more(fake, split, more, rng)
+        prepared = workplace.prepare(source, prepare={"upright": False, "rescale": "none"})
+        assert stored(prepared.folder, split) == [item.encoded for item in source.given[split]]
+        assert not any(row["changed"] for row in prepared.rows.values())
+        assert all(
+            (prepared.rows[split, id]["height"], prepared.rows[split, id]["width"]) == ("60", "90") for id in more
+        )
 
 
 def test_other_pixels_make_other_facts_so_that_nets_are_trained_anew(
-    workplace: Workplace, given: FakeSource, rng: Random
+    workplace: Workplace, fake: FakeSource, rng: Random
 ) -> None:
     """Upside down or encoded otherwise, an image has the same size, source and colours; a net sees another one."""
     more = {"turned": in_format("JPEG", rng, 60, 90, exif=oriented(3)), "large": in_format("JPEG", rng, 160, 180)}
-    source = with_more(given, "train", more, rng)
+    source = with_more(fake, "train", more, rng)
     one = workplace.prepare(source)
     for change in ({"upright": False}, {"quality": 30}, {"chroma": "4:2:0"}):
         other = workplace.prepare(source, prepare=change)
@@ -495,25 +499,25 @@ def test_other_pixels_make_other_facts_so_that_nets_are_trained_anew(
 
 @pytest.mark.parametrize("name", ["notes.txt", "list.CSV", "labels.json", "index.html", "thumbs.db", "setup.yaml"])
 def test_a_file_that_is_no_image_is_skipped_and_counts_for_none(
-    name: str, workplace: Workplace, given: FakeSource, rng: Random
+    name: str, workplace: Workplace, fake: FakeSource, rng: Random
 ) -> None:
     """Neither when it is made nor when a preparation goes on; one that is named like an image counts."""
-    wanted = workplace.prepare(given)
+    wanted = workplace.prepare(fake)
     others: dict[str, bytes | None] = {
         f"one/{i} {name}": [b"remember the milk", b"", b"<html>"][i % 3] for i in range(30)
     }
-    found = workplace.prepare(with_more(given, "train", others, rng), prepare={"max_unreadable": 0.0})
-    assert found.facts == wanted.facts
-    assert {row["skipped"] for key, row in found.rows.items() if key[1] in others} == {OTHER_FILE}
+    prepared = workplace.prepare(with_more(fake, "train", others, rng), prepare={"max_unreadable": 0.0})
+    assert prepared.facts == wanted.facts
+    assert {row["skipped"] for key, row in prepared.rows.items() if key[1] in others} == {OTHER_FILE}
 
     pages: dict[str, bytes | None] = {f"{i}{rng.choice(['.jpg', '.PNG', '', '.heic'])}": b"<html>" for i in range(11)}
-    source = with_more(with_more(given, "train", others, rng), "train", pages, rng)
+    source = with_more(with_more(fake, "train", others, rng), "train", pages, rng)
     for again in (False, True):
         with pytest.raises(Failure, match=f"11 of {TRAIN + VAL + 41} images cannot be used"):
             workplace.prepare(source, again=again, prepare={"shard_images": 2, "max_unreadable": 0.0})
 
 
-def test_an_image_counts_whatever_its_name(workplace: Workplace, given: FakeSource, rng: Random) -> None:
+def test_an_image_counts_whatever_its_name(workplace: Workplace, fake: FakeSource, rng: Random) -> None:
     cut: dict[str, bytes | None] = {f"{i}.txt": in_format("PNG", rng)[:5000] for i in range(11)}
     with pytest.raises(Failure, match=r"11 of .* images cannot be used"):
-        workplace.prepare(with_more(given, "train", cut, rng), prepare={"max_unreadable": 0.0})
+        workplace.prepare(with_more(fake, "train", cut, rng), prepare={"max_unreadable": 0.0})

@@ -21,9 +21,8 @@ import yaml
 from typer.testing import CliRunner
 
 from cli.doctor import doctor
-from pipeline import doctor as health
 from pipeline.datasets.sources import SOURCES
-from pipeline.doctor import data, gpu, machine, probes, software, tracking
+from pipeline.doctor import data, findings, gpu, machine, probes, software, tracking
 from pipeline.doctor.base import GIB, DoctorContext, Finding
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
@@ -189,15 +188,15 @@ def test_broken_surroundings_are_explained(quick: Path, what: str) -> None:
 def test_in_another_folder_the_way_to_the_root_is_said(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (quick / "below").mkdir()
     monkeypatch.chdir(quick / "below")
-    assert next(health.findings()).fix == f"cd '{quick}'"
+    assert next(findings()).fix == f"cd '{quick}'"
 
 
 def test_a_check_that_ends_unexpectedly_is_a_failure(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: 1 // 0)
-    found = {one.what: one for one in health.findings()}
-    assert found["memory"].state == "failure"
-    assert "ZeroDivisionError" in found["memory"].says and "test_doctor.py" in found["memory"].says
-    assert found["disk"].state == "ok", "the others are made all the same"
+    by_check = {finding.what: finding for finding in findings()}
+    assert by_check["memory"].state == "failure"
+    assert "ZeroDivisionError" in by_check["memory"].says and "test_doctor.py" in by_check["memory"].says
+    assert by_check["disk"].state == "ok", "the others are made all the same"
 
 
 # what is installed
@@ -377,8 +376,8 @@ def test_what_is_needed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_folder_that_cannot_be_written(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    found = {finding.fix: finding.state for finding in machine.disk(context(load()))}
-    assert found[f"sudo chown \"$USER\" '{quick}'"] == "failure"
+    states = {finding.fix: finding.state for finding in machine.disk(context(load()))}
+    assert states[f"sudo chown \"$USER\" '{quick}'"] == "failure"
 
 
 # git, DVC and its cache

@@ -124,9 +124,9 @@ def test_published_d_and_e_are_enough_for_table_5_and_for_rows_of_3_4_6_and_7(pa
 
 
 def test_with_one_net_tables_are_made_of_its_rows_alone(params: Params) -> None:
-    one = with_published(params, "E-jitter")
+    published = with_published(params, "E-jitter")
     # no fusion of two, and Table 7's single net
-    assert targets.in_part(one) == ["table3", "table4", "table5", "table7"]
+    assert targets.in_part(published) == ["table3", "table4", "table5", "table7"]
     assert targets.in_part(with_published(params)) == []
     assert targets.everything(with_published(params)) == ["prepare", "table1", "table2"]
 

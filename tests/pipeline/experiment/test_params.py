@@ -43,7 +43,7 @@ def test_all_that_shapes_a_result_is_tracked(stage: str, block: str, model: type
     """
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     prefix = f"profiles.${{profile}}.{block}."
-    listed = [one.removeprefix(prefix) for one in stages[stage]["do"]["params"] if one.startswith(prefix)]
+    listed = [key.removeprefix(prefix) for key in stages[stage]["do"]["params"] if key.startswith(prefix)]
     without = {"mean"} if stage in ("crops", "centre") else set()
     assert sorted(listed) == sorted(set(model.model_fields) - set(ROUNDING) - without)
 

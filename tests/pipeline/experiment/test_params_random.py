@@ -94,12 +94,15 @@ def test_random_edits_of_values_are_right_or_explained(tmp_path: Path, rng: np.r
     for number in range(EDITS):
         values, done = edited(rng)
         try:
-            said = read(tmp_path / f"{number}.yaml", yaml.safe_dump(values, sort_keys=False))
+            message = read(tmp_path / f"{number}.yaml", yaml.safe_dump(values, sort_keys=False))
         except Exception as error:
             pytest.fail(f"{type(error).__name__} after {done}: {error}")
-        if said:
+        if message:
             wrong += 1
-            assert all(line.startswith(str(tmp_path / f"{number}.yaml")) for line in said.splitlines()), (done, said)
+            assert all(line.startswith(str(tmp_path / f"{number}.yaml")) for line in message.splitlines()), (
+                done,
+                message,
+            )
     assert wrong > EDITS / 4, "most edits do harm"
 
 
@@ -158,8 +161,8 @@ def test_a_value_out_of_range_is_named_with_its_place(tmp_path: Path) -> None:
     ):
         values = copy.deepcopy(VALUES)
         values["profiles"][VALUES["profile"]][block][key] = value
-        said = read(tmp_path / "params.yaml", yaml.safe_dump(values))
-        assert f"profiles.{VALUES['profile']}.{block}.{key} is {value!r}" in said
+        message = read(tmp_path / "params.yaml", yaml.safe_dump(values))
+        assert f"profiles.{VALUES['profile']}.{block}.{key} is {value!r}" in message
 
 
 def test_a_misspelt_key_is_named_with_the_nearest_right_one(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -172,6 +175,6 @@ def test_a_misspelt_key_is_named_with_the_nearest_right_one(tmp_path: Path, rng:
             values = copy.deepcopy(VALUES)
             inside = values["profiles"][VALUES["profile"]][block]
             inside[key[:at] + key[at + 1 :]] = inside.pop(key)
-            said = read(tmp_path / f"{block}-{key}.yaml", yaml.safe_dump(values))
-            assert f"profiles.{VALUES['profile']}.{block}.{key[:at] + key[at + 1 :]} is no key here" in said
-            assert f"Did you mean {key}?" in said, said
+            message = read(tmp_path / f"{block}-{key}.yaml", yaml.safe_dump(values))
+            assert f"profiles.{VALUES['profile']}.{block}.{key[:at] + key[at + 1 :]} is no key here" in message
+            assert f"Did you mean {key}?" in message, message

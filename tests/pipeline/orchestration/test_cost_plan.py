@@ -31,7 +31,7 @@ from pipeline.errors import Failure, UsageError
 from pipeline.experiment.modes import scales_of
 from pipeline.experiment.params import Params
 from pipeline.experiment.validation import parse
-from pipeline.orchestration.cost_plan import Cost, CostPlan, Images, count_images
+from pipeline.orchestration.cost_plan import Cost, CostPlan, ImageCounts, count_images
 from pipeline.orchestration.cost_plan import plan as planned
 from pipeline.orchestration.dvc_graph import StageForecast
 from pipeline.orchestration.speed import Speed
@@ -50,13 +50,13 @@ PREFIXES = {prefix: 1000**power for power, prefix in enumerate(["", "k", "M", "G
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def given(profile: str = "mini", **changes: Mapping[str, Any]) -> Params:
+def params_with(profile: str = "mini", **changes: Mapping[str, Any]) -> Params:
     """The repository's parameters with another profile, and keys of its blocks changed."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["profile"] = profile
@@ -102,7 +102,7 @@ def facts(folder: Path, params: Params, train: int, val: int, classes: int, sour
     path.write_text(json.dumps(values))
 
 
-def test_images_iterations_and_arithmetic_of_random_parameters(here: Path, rng: np.random.Generator) -> None:
+def test_images_iterations_and_arithmetic_of_random_parameters(empty_folder: Path, rng: np.random.Generator) -> None:
     for profile in PROFILES:
         train, val, classes, batch = (
             int(rng.integers(low, high)) for low, high in ((300, 10**6), (1, 10**5), (2, 2000), (1, 300))
@@ -111,19 +111,19 @@ def test_images_iterations_and_arithmetic_of_random_parameters(here: Path, rng: 
         net = {"size_ratio": str(Fraction(int(rng.integers(2, 8)), 7)), "width_ratio": f"1/{rng.integers(1, 40)}",
                "fc": int(rng.integers(2, 5000))}  # fmt: skip
         recipes = {name: {"learning_rate": 0.01, "epochs": number} for name, number in epochs.items()}
-        params = given(profile, net=net, train={"batch": batch}, recipes=recipes)
-        facts(here, params, train, val, classes)
-        found = planned(params, all_run(params))
+        params = params_with(profile, net=net, train={"batch": batch}, recipes=recipes)
+        facts(empty_folder, params, train, val, classes)
+        plan = planned(params, all_run(params))
         size = params.active.net
         crop, shape = size.crop, (classes, size.crop, float(size.width_ratio), size.fc)
-        assert (found.images.train, found.images.val, found.images.classes, found.images.counted) == (
+        assert (plan.images.train, plan.images.val, plan.images.classes, plan.images.counted) == (
             train,
             val,
             classes,
             True,
         )
-        assert [cost.name for cost in found.training] == list(params.runs)
-        for cost in found.training:
+        assert [cost.name for cost in plan.training] == list(params.runs)
+        for cost in plan.training:
             run = params.runs[cost.name]
             steps = train // batch * epochs[run.recipe]
             once = forward(run.net, *shape, crop, crop)
@@ -131,7 +131,7 @@ def test_images_iterations_and_arithmetic_of_random_parameters(here: Path, rng: 
             way_back = 2 * (once if run.layers == "all" else fc)
             assert (cost.iterations, cost.images) == (steps, steps * batch), cost
             assert cost.flops == steps * batch * (once + way_back) + epochs[run.recipe] * val * once, cost
-        for cost in found.scoring:
+        for cost in plan.scoring:
             mode = cost.stage.partition("@")[0]
             scales = scales_of(params.runs[cost.name], mode)
             assert (cost.images, cost.iterations) == (val * len(scales), val * len(scales) * VIEWS[mode]), cost
@@ -145,74 +145,76 @@ def fc_flops(net: str, classes: int, crop: int, width: float, fc: int) -> int:
     return 2 * (last * (crop // 32) ** 2 * fc + fc * fc + fc * classes)
 
 
-def test_dense_scoring_has_the_images_own_shapes(here: Path, rng: np.random.Generator) -> None:
+def test_dense_scoring_has_the_images_own_shapes(empty_folder: Path, rng: np.random.Generator) -> None:
     """Images twice as long as high cost twice: the shapes are weighed by how many images have them."""
     from pipeline.orchestration import cost_plan as module
 
-    params = given("imagenette")
-    facts(here, params, 1000, 100, 10)
+    params = params_with("imagenette")
+    facts(empty_folder, params, 1000, 100, 10)
     counts = rng.integers(1, 50, 3)
     shapes = {1.0: int(counts[0]), 1.5: int(counts[1]), 2.0: int(counts[2])}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_shapes", lambda: (shapes, 5))
-        found = planned(params, [forecast("dense@D-384", [])])
-    assert found.images.bytes == 5
-    (cost,) = found.scoring
+        plan = planned(params, [forecast("dense@D-384", [])])
+    assert plan.images.bytes == 5
+    (cost,) = plan.scoring
     flops = [2 * 100 * count / sum(shapes.values()) * forward("D", 10, 224, 1.0, 4096, q, round(q * ratio))
              for q in (352, 384, 416) for ratio, count in shapes.items()]  # fmt: skip
     assert cost.flops == pytest.approx(sum(flops), rel=1e-9)
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_images_are_known_before_anything_is_prepared(source: str, here: Path, rng: np.random.Generator) -> None:
+def test_images_are_known_before_anything_is_prepared(
+    source: str, empty_folder: Path, rng: np.random.Generator
+) -> None:
     train, val, classes = SOURCES[source]
     for limit in (None, int(rng.integers(classes, val)), int(rng.integers(val, train)), 10**8):
-        found = count_images(given("imagenette", data={"source": source, "limit": limit}))
-        assert (found.train, found.val) == (min(train, limit or train), min(val, limit or val))
-        assert (found.classes, found.counted) == (classes, False)
+        counts = count_images(params_with("imagenette", data={"source": source, "limit": limit}))
+        assert (counts.train, counts.val) == (min(train, limit or train), min(val, limit or val))
+        assert (counts.classes, counts.counted) == (classes, False)
 
 
-def test_the_digits_known_are_those_that_are_drawn(here: Path, rng: np.random.Generator) -> None:
+def test_the_digits_known_are_those_that_are_drawn(empty_folder: Path, rng: np.random.Generator) -> None:
     for limit in (None, int(rng.integers(20, 400)), int(rng.integers(455, 1300))):
-        params = given("mini", data={"limit": limit})
+        params = params_with("mini", data={"limit": limit})
         listing = open_source(params.active).listing()
-        found = count_images(params)
-        assert (found.train, found.val) == (len(listing.entries["train"]), len(listing.entries["val"]))
-        assert found.classes == len(listing.classes)
+        counts = count_images(params)
+        assert (counts.train, counts.val) == (len(listing.entries["train"]), len(listing.entries["val"]))
+        assert counts.classes == len(listing.classes)
 
 
-def test_images_of_another_source_count_for_nothing(here: Path) -> None:
-    params = given("mini", data={"source": "imagenette"})
-    facts(here, params, 11, 12, 13, source="digits")
+def test_images_of_another_source_count_for_nothing(empty_folder: Path) -> None:
+    params = params_with("mini", data={"source": "imagenette"})
+    facts(empty_folder, params, 11, 12, 13, source="digits")
     assert count_images(params).train == 9_469
-    facts(here, params, 11, 12, 13)
+    facts(empty_folder, params, 11, 12, 13)
     assert count_images(params).train == 11
 
 
-def test_a_lowered_limit_counts_though_more_are_prepared(here: Path, rng: np.random.Generator) -> None:
+def test_a_lowered_limit_counts_though_more_are_prepared(empty_folder: Path, rng: np.random.Generator) -> None:
     """Preparation would run again then: the run's images are those that are asked for."""
     limit = int(rng.integers(20, 400))
-    params = given("mini", data={"limit": limit})
-    facts(here, params, 1343, 454, 10)
-    found = count_images(params)
-    assert (found.train, found.val) == (limit, limit)
-    assert not found.counted
+    params = params_with("mini", data={"limit": limit})
+    facts(empty_folder, params, 1343, 454, 10)
+    counts = count_images(params)
+    assert (counts.train, counts.val) == (limit, limit)
+    assert not counts.counted
 
 
-def test_own_images_that_nobody_has_counted_are_to_be_prepared(here: Path) -> None:
-    params = given("mini", data={"source": "imagefolder", "path": "somewhere"})
+def test_own_images_that_nobody_has_counted_are_to_be_prepared(empty_folder: Path) -> None:
+    params = params_with("mini", data={"source": "imagefolder", "path": "somewhere"})
     with pytest.raises(Failure, match="vgg-repro prepare"):
         planned(params, all_run(params))
-    facts(here, params, 70, 30, 2)
+    facts(empty_folder, params, 70, 30, 2)
     assert planned(params, all_run(params)).images.train == 70
 
 
-def test_only_what_would_run_costs(here: Path, rng: np.random.Generator) -> None:
-    params = given("paper")
-    forecasts = [one._replace(what=str(rng.choice(["done", "cached", "run"]))) for one in all_run(params)]
-    found = planned(params, forecasts)
-    costs = {cost.stage for cost in (*found.training, *found.scoring)}
-    assert costs == {one.stage for one in forecasts if one.what == "run"}
+def test_only_what_would_run_costs(empty_folder: Path, rng: np.random.Generator) -> None:
+    params = params_with("paper")
+    forecasts = [forecast._replace(what=str(rng.choice(["done", "cached", "run"]))) for forecast in all_run(params)]
+    plan = planned(params, forecasts)
+    costs = {cost.stage for cost in (*plan.training, *plan.scoring)}
+    assert costs == {forecast.stage for forecast in forecasts if forecast.what == "run"}
 
 
 # What waits for what
@@ -228,23 +230,26 @@ def random_plan(rng: np.random.Generator) -> tuple[CostPlan, dict[str, float]]:
         names.append(f"{kind}@{number}")
         forecasts.append(forecast(names[-1], needs, str(rng.choice(["done", "cached", "run"], p=[0.2, 0.2, 0.6]))))
     costs = {
-        kind: [Cost(one.stage, one.stage.partition("@")[2], 1, 1, 1, 1, 1, one.needs)
-               for one in forecasts if one.what == "run" and one.stage.startswith(kind)]
+        kind: [Cost(stage.stage, stage.stage.partition("@")[2], 1, 1, 1, 1, 1, stage.needs)
+               for stage in forecasts if stage.what == "run" and stage.stage.startswith(kind)]
         for kind in ("train", "dense")
     }  # fmt: skip
     seconds = {cost.stage: float(rng.integers(0, 50)) for kind in costs.values() for cost in kind}
-    images = Images(1, 1, 1, {1.0: 1}, True, 0)
+    images = ImageCounts(1, 1, 1, {1.0: 1}, True, 0)
     return CostPlan("p", forecasts, images, costs["train"], costs["dense"], {"D": 1}), seconds
 
 
 def paths(forecasts: Sequence[StageForecast]) -> list[list[str]]:
     """All chains of stages, each needing the one before."""
-    found: list[list[str]] = []
+    chains: list[list[str]] = []
     ending: dict[str, list[list[str]]] = {}
-    for one in forecasts:
-        ending[one.stage] = [[one.stage], *([*path, one.stage] for need in one.needs for path in ending[need])]
-        found += ending[one.stage]
-    return found
+    for forecast in forecasts:
+        ending[forecast.stage] = [
+            [forecast.stage],
+            *([*path, forecast.stage] for need in forecast.needs for path in ending[need]),
+        ]
+        chains += ending[forecast.stage]
+    return chains
 
 
 def test_the_chain_is_the_longest_of_all(rng: np.random.Generator) -> None:
@@ -308,68 +313,68 @@ def test_numbers_with_prefixes_are_right_and_short(rng: np.random.Generator) -> 
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_sums_in_the_text_are_those_of_the_parts(profile: str, here: Path, rng: np.random.Generator) -> None:
-    params = given(profile)
-    forecasts = [one._replace(what=str(rng.choice(["done", "run"], p=[0.3, 0.7]))) for one in all_run(params)]
+def test_sums_in_the_text_are_those_of_the_parts(profile: str, empty_folder: Path, rng: np.random.Generator) -> None:
+    params = params_with(profile)
+    forecasts = [forecast._replace(what=str(rng.choice(["done", "run"], p=[0.3, 0.7]))) for forecast in all_run(params)]
     forecasts[0], forecasts[-1] = forecasts[0]._replace(what="run"), forecasts[-1]._replace(what="run")
-    found = planned(params, forecasts)
+    plan = planned(params, forecasts)
     rate = float(rng.uniform(1, 5000))
-    speed = Speed(dict.fromkeys(found.nets, rate * found.nets["D"]), rate * found.nets["D"], "A test.")
-    times = speed.times(found, {name: run.net for name, run in params.runs.items()})
+    speed = Speed(dict.fromkeys(plan.nets, rate * plan.nets["D"]), rate * plan.nets["D"], "A test.")
+    times = speed.times(plan, {name: run.net for name, run in params.runs.items()})
     seconds = times.stages
-    text = terminal(plan_page(found, [], times, "The note."))
+    text = terminal(plan_page(plan, [], times, "The note."))
     rows = {"training": table(text, "to train"), "scoring": table(text, "to score")}
-    for name, costs in (("training", found.training), ("scoring", found.scoring)):
+    for name, costs in (("training", plan.training), ("scoring", plan.scoring)):
         assert [row["arithmetic"] for row in rows[name]] == [si(cost.flops, "FLOP") for cost in costs]
-        assert [row["time"] for row in rows[name]] == [
-            duration(cost.flops / (rate * found.nets["D"])) for cost in costs
-        ]
+        assert [row["time"] for row in rows[name]] == [duration(cost.flops / (rate * plan.nets["D"])) for cost in costs]
         total, time = re.search(rf"^{name} +([^,]*), (.*)$", text, re.M).groups()  # type: ignore[union-attr]
         assert value(total) == pytest.approx(sum(value(row["arithmetic"]) for row in rows[name]), rel=0.011)
         assert time == duration(sum(seconds[cost.stage] for cost in costs))
     assert f"\none by one    {duration(sum(seconds.values()))}\n" in text
-    chain = found.chain(seconds)
+    chain = plan.chain(seconds)
     assert f"\nside by side  {duration(sum(seconds[name] for name in chain))} at the least: {', '.join(chain)}" in text
-    weights = sum(cost.disk for cost in found.training)
+    weights = sum(cost.disk for cost in plan.training)
     assert f"{si(weights, 'B')} of trained weights" in text
     memory = max(value(row["memory a batch"]) for part in rows.values() for row in part)
-    said = re.search(r"^memory +(.*?) for the largest", text, re.M).group(1)  # type: ignore[union-attr]
-    assert value(said) == memory
+    amount = re.search(r"^memory +(.*?) for the largest", text, re.M).group(1)  # type: ignore[union-attr]
+    assert value(amount) == memory
     assert text.endswith("The note.\n")
-    for one in forecasts:
-        assert bool(re.search(rf"^run +{re.escape(one.stage)} +a test wants it$", text, re.M)) == (one.what == "run")
+    for forecast in forecasts:
+        assert bool(re.search(rf"^run +{re.escape(forecast.stage)} +a test wants it$", text, re.M)) == (
+            forecast.what == "run"
+        )
 
 
-def test_disk_is_what_the_files_have(here: Path, rng: np.random.Generator) -> None:
+def test_disk_is_what_the_files_have(empty_folder: Path, rng: np.random.Generator) -> None:
     """Weights, scores and a checkpoint of a real, small net, as the stages write them."""
     from stages.common import build, save_tensors, weights_of
     from vgg.fit import TrainingSchedule, optimiser
 
-    params = given("mini", net={"size_ratio": "2/7", "fc": int(rng.integers(16, 300))})
-    facts(here, params, 100, 50, 10)
+    params = params_with("mini", net={"size_ratio": "2/7", "fc": int(rng.integers(16, 300))})
+    facts(empty_folder, params, 100, 50, 10)
     name = str(rng.choice(["A-256", "D-256", "E-256"]))
-    found = planned(params, [forecast(f"train@{name}", []), forecast(f"dense@{name}", [])])
+    plan = planned(params, [forecast(f"train@{name}", []), forecast(f"dense@{name}", [])])
     net = build(params, params.runs[name].net, 10)
     sgd = optimiser(net, TrainingSchedule(0.01, 1, 0.9, 0.0005, 3, 3, 0, 0))
     net.eval()(torch.zeros(2, 3, 64, 64)).sum().backward()
     sgd.step()
-    save_tensors(here / "weights.pt", {"net": "A", "weights": weights_of(net)})
-    save_tensors(here / "last.pt", {"weights": weights_of(net), "momentum": sgd.state_dict(), "state": {}})
+    save_tensors(empty_folder / "weights.pt", {"net": "A", "weights": weights_of(net)})
+    save_tensors(empty_folder / "last.pt", {"weights": weights_of(net), "momentum": sgd.state_dict(), "state": {}})
     scores = {q: np.zeros((50, 10), np.float32) for q in ("1", "2", "3")}
-    np.savez(here / "scores.npz", **scores)
-    text = terminal(plan_page(found, [], None, ""))
+    np.savez(empty_folder / "scores.npz", **scores)
+    text = terminal(plan_page(plan, [], None, ""))
     kept = {what: value(re.search(rf"([\d.]+ \S+) (of )?{what}", text).group(1))  # type: ignore[union-attr]
             for what in ("trained weights", "scores", "checkpoint")}  # fmt: skip
     # a zip file's headers: a few hundred bytes a tensor or array
-    assert kept["trained weights"] == pytest.approx((here / "weights.pt").stat().st_size, rel=0.03)
-    assert kept["scores"] == pytest.approx((here / "scores.npz").stat().st_size, rel=0.2)
-    assert kept["checkpoint"] == pytest.approx((here / "last.pt").stat().st_size, rel=0.05)
+    assert kept["trained weights"] == pytest.approx((empty_folder / "weights.pt").stat().st_size, rel=0.03)
+    assert kept["scores"] == pytest.approx((empty_folder / "scores.npz").stat().st_size, rel=0.2)
+    assert kept["checkpoint"] == pytest.approx((empty_folder / "last.pt").stat().st_size, rel=0.05)
 
 
-def test_nothing_to_do_costs_nothing(here: Path) -> None:
-    params = given("mini")
-    found = planned(params, [one._replace(what="done") for one in all_run(params)])
-    text = terminal(plan_page(found, ["table4"], None, "The note."))
+def test_nothing_to_do_costs_nothing(empty_folder: Path) -> None:
+    params = params_with("mini")
+    plan = planned(params, [forecast._replace(what="done") for forecast in all_run(params)])
+    text = terminal(plan_page(plan, ["table4"], None, "The note."))
     assert text.count("\n") == 1 and "The note" not in text
     assert "table4" in text and "0 to run" in text
 
@@ -454,9 +459,9 @@ def test_a_tables_plan_has_what_the_table_needs(clone: Path) -> None:
 
 
 def test_wrong_names_are_a_wrong_use(clone: Path) -> None:
-    for word, said in (("0", "There are 1"), ("9", "not there yet"), ("tabel5", "tabel5"), ("train@D-348", "D-348")):
+    for word, message in (("0", "There are 1"), ("9", "not there yet"), ("tabel5", "tabel5"), ("train@D-348", "D-348")):
         error = ask(clone, word).exception
-        assert isinstance(error, UsageError) and said in str(error), (word, error)
+        assert isinstance(error, UsageError) and message in str(error), (word, error)
         assert error.code == 2
     for words in (["--images-per-second", "0"], ["--images-per-second", "-3"], ["--images-per-second", "fast"]):
         assert ask(clone, "table1", *words).exit_code == 2
@@ -500,10 +505,10 @@ def test_measuring_says_images_a_second_and_has_times(clone: Path, monkeypatch: 
     done = ask(clone, "train@A-256", "--measure")
     assert done.exit_code == 0, (done.output, done.exception)
     assert files(clone) == before
-    said = re.search(r"images a second in training, (.*): A ([\d.e+]+)\.", done.output)
-    assert said and "random pixels" in said.group(1)
+    speeds = re.search(r"images a second in training, (.*): A ([\d.e+]+)\.", done.output)
+    assert speeds and "random pixels" in speeds.group(1)
     (row,) = table(done.output, "to train")
-    rate = float(said.group(2))
+    rate = float(speeds.group(2))
     assert rate > 1
     flops = value(row["arithmetic"])
     once = forward("A", 10, 64, 1 / 32, 16, 64, 64)

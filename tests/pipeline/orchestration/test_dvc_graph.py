@@ -63,7 +63,7 @@ class Change(NamedTuple):
     stages: set[str]
 
 
-class Place:
+class StandInClone:
     """A tiny clone whose stages a stand-in runs."""
 
     def __init__(self, folder: Path, random: np.random.Generator) -> None:
@@ -184,16 +184,16 @@ def dependants(key: str, values: Any) -> Iterable[str]:
     return found[block] | (random if (block, last) == ("train", "seed") else set())
 
 
-Edit = Callable[[Place], Change | None]
+Edit = Callable[[StandInClone], Change | None]
 
 
-def pick(place: Place, among: Iterable[Any]) -> Any:
+def pick(place: StandInClone, among: Iterable[Any]) -> Any:
     """One of them."""
     listed = list(among)
     return listed[int(place.random.integers(len(listed)))]
 
 
-def a_run(place: Place) -> Change:
+def a_run(place: StandInClone) -> Change:
     """Its layers or its scale."""
     values = place.values()
     name = pick(place, place.runs)
@@ -203,14 +203,14 @@ def a_run(place: Place) -> Change:
     return place.set(f"runs.{name}.scale", lambda: pick(place, (256, 288, 384, 416)))
 
 
-def an_init(place: Place) -> Change:
+def an_init(place: StandInClone) -> Change:
     """The run that another begins from."""
     name, inits = pick(place, [("D-jitter-fc", ("D-384", "D-jitter")), ("D-384", ("D-256", "A-256")),
                                ("E-jitter", ("E-384", "E-256"))])  # fmt: skip
     return place.set(f"runs.{name}.init", lambda: pick(place, (*inits, "A-256")))
 
 
-def a_recipe(place: Place) -> Change:
+def a_recipe(place: StandInClone) -> Change:
     """Its rate or its length."""
     recipe, key = pick(place, place.recipes), pick(place, ("learning_rate", "epochs"))
     draw = {"learning_rate": lambda: float(place.random.integers(1, 10**6)) / 10**7,
@@ -218,15 +218,15 @@ def a_recipe(place: Place) -> Change:
     return place.set(f"profiles.mini.recipes.{recipe}.{key}", draw[key])
 
 
-def the_seed(place: Place) -> Change:
+def the_seed(place: StandInClone) -> Change:
     return place.set("profiles.mini.train.seed", lambda: int(place.random.integers(1, 10**9)))
 
 
-def the_scores_mean(place: Place) -> Change:
+def the_scores_mean(place: StandInClone) -> Change:
     return place.set("profiles.mini.score.mean", lambda: pick(place, ("before_softmax", "after_softmax")))
 
 
-def a_size(place: Place) -> Change:
+def a_size(place: StandInClone) -> Change:
     """Of the profile."""
     draws: dict[str, Callable[[], Any]] = {
         "net.fc": lambda: int(place.random.integers(17, 999)),
@@ -241,55 +241,55 @@ def a_size(place: Place) -> Change:
     return place.set(f"profiles.mini.{key}", draws[key])
 
 
-def a_method(place: Place) -> Change:
+def a_method(place: StandInClone) -> Change:
     step = pick(place, ("prepare", "train", "score", "table"))
     return place.set(f"method.{step}", lambda: int(place.random.integers(3, 10**6)))
 
 
-def back_to_an_earlier_text(place: Place) -> None:
+def back_to_an_earlier_text(place: StandInClone) -> None:
     (place.root / "params.yaml").write_text(pick(place, place.texts))
 
 
-def the_profile(place: Place) -> None:
+def the_profile(place: StandInClone) -> None:
     values = place.values()
     values["profile"] = {"mini": "other", "other": "mini"}[values["profile"]]
     place.write(values)
 
 
-def a_new_run(place: Place) -> None:
+def a_new_run(place: StandInClone) -> None:
     values = place.values()
     values["runs"][f"A-{place.random.integers(10**9)}"] = {**values["runs"]["A-256"], "scale": 320}
     place.write(values)
 
 
-def made(place: Place, pattern: str) -> list[Path]:
+def made(place: StandInClone, pattern: str) -> list[Path]:
     """The files that stages made."""
     return sorted(path for path in place.root.glob(pattern) if path.is_file())
 
 
-def some(place: Place, *patterns: str) -> list[Path]:
+def some(place: StandInClone, *patterns: str) -> list[Path]:
     """One of the files that stages made; none where edits before this one have taken them all."""
     found = [path for pattern in patterns for path in made(place, pattern)]
     return [pick(place, found)] if found else []
 
 
-def a_lost_file(place: Place) -> None:
+def a_lost_file(place: StandInClone) -> None:
     for path in some(place, "weights/trained/*", "scores/*", "reports/*/*/*.json"):
         path.unlink()
 
 
-def lost_weights(place: Place) -> None:
+def lost_weights(place: StandInClone) -> None:
     for path in some(place, "weights/trained/*"):
         path.unlink()
 
 
-def overwritten_weights(place: Place) -> None:
+def overwritten_weights(place: StandInClone) -> None:
     for path in some(place, "weights/trained/*"):
         path.unlink()
         path.write_text(f"what --direct made: {place.random.integers(10**9)}")
 
 
-def a_file_lost_here_and_in_the_cache(place: Place) -> None:
+def a_file_lost_here_and_in_the_cache(place: StandInClone) -> None:
     for path in some(place, "weights/trained/*", "scores/*"):
         for copy in made(place, ".dvc/cache/files/md5/*/*"):
             if copy.read_bytes() == path.read_bytes():
@@ -297,12 +297,12 @@ def a_file_lost_here_and_in_the_cache(place: Place) -> None:
         path.unlink()
 
 
-def a_lost_object(place: Place) -> None:
+def a_lost_object(place: StandInClone) -> None:
     for path in some(place, ".dvc/cache/files/md5/*/*"):
         path.unlink()
 
 
-def the_lost_run_cache(place: Place) -> None:
+def the_lost_run_cache(place: StandInClone) -> None:
     """As in a clone that had `dvc pull`: outputs in the cache, and nothing of how they were made."""
     shutil.rmtree(place.root / ".dvc/cache/runs", ignore_errors=True)
     for path in [*made(place, "weights/trained/*"), *made(place, "scores/*")]:
@@ -310,20 +310,20 @@ def the_lost_run_cache(place: Place) -> None:
             path.unlink()
 
 
-def the_lost_lock_file(place: Place) -> None:
+def the_lost_lock_file(place: StandInClone) -> None:
     (place.root / "dvc.lock").unlink(missing_ok=True)
 
 
-def a_printed_table(place: Place) -> None:
+def a_printed_table(place: StandInClone) -> None:
     path = pick(place, [place.root / f"pipeline/experiment/printed/table{number}.csv" for number in range(2, 8)])
     path.write_text(f"{path.read_text()}\n")
 
 
-def the_lost_fingerprint(place: Place) -> None:
+def the_lost_fingerprint(place: StandInClone) -> None:
     (place.root / "data/classification/fingerprint.json").unlink(missing_ok=True)
 
 
-def nothing(place: Place) -> None:
+def nothing(place: StandInClone) -> None:
     pass
 
 
@@ -336,9 +336,9 @@ MORE: list[Edit] = [an_init, the_profile, a_new_run, a_lost_file, overwritten_we
 SMALL = ("dense@B-256", "table2")  # what the quick tests ask for: seven stages
 
 
-def begun(folder: Path, targets: Sequence[str]) -> Place:
+def begun(folder: Path, targets: Sequence[str]) -> StandInClone:
     """A place where `targets` have been made once."""
-    made = Place(folder, np.random.default_rng(run_seed()))
+    made = StandInClone(folder, np.random.default_rng(run_seed()))
     with pytest.MonkeyPatch.context() as patch:
         said = made.forecasts(targets, patch)
         assert {forecast.why for forecast in said if forecast.what == "done"} == set()
@@ -349,7 +349,7 @@ def begun(folder: Path, targets: Sequence[str]) -> Place:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def small(tmp_path_factory: pytest.TempPathFactory) -> StandInClone:
     """A place where a run has been trained and scored."""
     made = begun(tmp_path_factory.mktemp("graph"), SMALL)
     made.runs, made.recipes = ["A-256", "B-256"], ["scratch", "warm"]
@@ -357,7 +357,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def large(tmp_path_factory: pytest.TempPathFactory) -> StandInClone:
     """A place where everything has been made."""
     return begun(tmp_path_factory.mktemp("graph"), [])
 
@@ -374,7 +374,9 @@ def compare(said: Sequence[StageForecast], did: Did, edit: str) -> None:
     assert not wrong, f"{edit}: " + "; ".join(wrong)
 
 
-def step(place: Place, edit: Edit, targets: Sequence[str], patch: pytest.MonkeyPatch, fresh: bool = False) -> Did:
+def step(
+    place: StandInClone, edit: Edit, targets: Sequence[str], patch: pytest.MonkeyPatch, fresh: bool = False
+) -> Did:
     """Change something, ask, and have DVC do it; `fresh`: what `targets` need was up to date before."""
     change = edit(place)
     what = f"{edit.__name__} {change or ''} {list(targets)}"
@@ -399,13 +401,13 @@ def check_reasons(said: Sequence[StageForecast], change: Change, what: str) -> N
 
 
 def test_what_was_made_is_up_to_date_and_a_change_does_what_was_said(
-    small: Place, monkeypatch: pytest.MonkeyPatch
+    small: StandInClone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert {forecast.what for forecast in small.forecasts(SMALL, monkeypatch)} == {"done"}
     step(small, pick(small, [*ASKED, lost_weights]), SMALL, monkeypatch, fresh=True)
 
 
-def test_a_changed_value_is_named_with_what_it_was_and_is(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_value_is_named_with_what_it_was_and_is(small: StandInClone, monkeypatch: pytest.MonkeyPatch) -> None:
     text = small.text()
     small.repro(SMALL, monkeypatch)
     for edit in (a_run, a_recipe, the_seed, the_scores_mean, a_size, a_method):
@@ -417,7 +419,7 @@ def test_a_changed_value_is_named_with_what_it_was_and_is(small: Place, monkeypa
             (small.root / "params.yaml").write_text(text)
 
 
-def test_a_changed_source_is_told_with_what_has_changed(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_source_is_told_with_what_has_changed(small: StandInClone, monkeypatch: pytest.MonkeyPatch) -> None:
     text = small.text()
     small.repro(SMALL, monkeypatch)
     small.set("profiles.mini.data.digits.seed", 77)
@@ -429,7 +431,7 @@ def test_a_changed_source_is_told_with_what_has_changed(small: Place, monkeypatc
     assert "data/classification/fingerprint.json has changed" in second.why
 
 
-def test_what_was_made_with_another_profile_is_cached(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_made_with_another_profile_is_cached(small: StandInClone, monkeypatch: pytest.MonkeyPatch) -> None:
     """DVC's lock file knows the stages with the profile of their last run alone, and so not all of their inputs."""
     text = small.text()
     try:
@@ -443,7 +445,7 @@ def test_what_was_made_with_another_profile_is_cached(small: Place, monkeypatch:
         (small.root / "params.yaml").write_text(text)
 
 
-class Clock:
+class FakeTime:
     """Takes the place of `time`: a sleep takes none, and does the next of some things."""
 
     def __init__(self, *steps: Callable[[], object]) -> None:
@@ -463,7 +465,7 @@ class Clock:
 class Writer:
     """A DVC that writes dvc.lock, in place and under its own lock, and stops half-way."""
 
-    def __init__(self, place: Place, half: Callable[[str], str]) -> None:
+    def __init__(self, place: StandInClone, half: Callable[[str], str]) -> None:
         self.file, self.lock = place.root / "dvc.lock", place.root / ".dvc/tmp/lock"
         self.whole = self.file.read_text()
         self.part = half(self.whole)
@@ -492,7 +494,7 @@ HALVES: dict[str, Callable[[str], str]] = {
 
 
 @pytest.fixture(params=HALVES)
-def writer(request: pytest.FixtureRequest, small: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writer]:
+def writer(request: pytest.FixtureRequest, small: StandInClone, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writer]:
     """Of a lock file by which all is done; whole again in the end."""
     small.repro(SMALL, monkeypatch)
     made = Writer(small, HALVES[request.param])
@@ -501,9 +503,9 @@ def writer(request: pytest.FixtureRequest, small: Place, monkeypatch: pytest.Mon
     made.end()
 
 
-def test_half_a_lock_file_is_waited_for(writer: Writer, small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_a_lock_file_is_waited_for(writer: Writer, small: StandInClone, monkeypatch: pytest.MonkeyPatch) -> None:
     """DVC writes it in place: the half of it that is there is at times no YAML, and at times a shorter one."""
-    clock = Clock(*[lambda: None] * 20, writer.write, lambda: None, writer.end)
+    clock = FakeTime(*[lambda: None] * 20, writer.write, lambda: None, writer.end)
     monkeypatch.setattr(dvc_graph, "time", clock)
     writer.begin()
     assert {forecast.what for forecast in small.forecasts(SMALL, monkeypatch)} == {"done"}
@@ -511,7 +513,7 @@ def test_half_a_lock_file_is_waited_for(writer: Writer, small: Place, monkeypatc
 
 
 def test_a_lock_file_that_is_written_while_it_is_read_is_read_again(
-    writer: Writer, small: Place, monkeypatch: pytest.MonkeyPatch
+    writer: Writer, small: StandInClone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, steps = dvc_graph._ordered, [writer.begin, lambda: None]
 
@@ -520,12 +522,12 @@ def test_a_lock_file_that_is_written_while_it_is_read_is_read_again(
         return read(*words)
 
     monkeypatch.setattr(dvc_graph, "_ordered", ordered)
-    monkeypatch.setattr(dvc_graph, "time", Clock(lambda: None, writer.write, writer.end))
+    monkeypatch.setattr(dvc_graph, "time", FakeTime(lambda: None, writer.write, writer.end))
     assert {forecast.what for forecast in small.forecasts(SMALL, monkeypatch)} == {"done"}
     assert not steps
 
 
-def test_a_lock_file_that_never_stands_still_is_a_failure(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_file_that_never_stands_still_is_a_failure(small: StandInClone, monkeypatch: pytest.MonkeyPatch) -> None:
     small.repro(SMALL, monkeypatch)
     read, lock = dvc_graph._ordered, small.root / "dvc.lock"
 
@@ -540,13 +542,13 @@ def test_a_lock_file_that_never_stands_still_is_a_failure(small: Place, monkeypa
 
 
 def test_a_dvc_that_holds_its_lock_and_writes_nothing_is_not_waited_for(
-    small: Place, monkeypatch: pytest.MonkeyPatch
+    small: StandInClone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `dvc pull`, for hours; the time counts from the last change of the lock file."""
     small.repro(SMALL, monkeypatch)
     lock = small.root / "dvc.lock"
     waits = round(dvc_graph.STILL / dvc_graph.PAUSE)
-    clock = Clock(*[lambda: None] * (waits // 2), lambda: os.utime(lock, ns=(0, lock.stat().st_mtime_ns + 1)))
+    clock = FakeTime(*[lambda: None] * (waits // 2), lambda: os.utime(lock, ns=(0, lock.stat().st_mtime_ns + 1)))
     monkeypatch.setattr(dvc_graph, "time", clock)
     held = LockFile(str(small.root / ".dvc/tmp/lock"))
     try:
@@ -556,7 +558,9 @@ def test_a_dvc_that_holds_its_lock_and_writes_nothing_is_not_waited_for(
     assert clock.now == pytest.approx(1.5 * dvc_graph.STILL, rel=0.05)
 
 
-def test_a_broken_lock_file_that_nobody_writes_is_a_wrong_use(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_lock_file_that_nobody_writes_is_a_wrong_use(
+    small: StandInClone, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small.repro(SMALL, monkeypatch)
     whole = (small.root / "dvc.lock").read_text()
     (small.root / "dvc.lock").write_text(HALVES["up to the middle of a line"](whole) + "\n'")
@@ -567,14 +571,16 @@ def test_a_broken_lock_file_that_nobody_writes_is_a_wrong_use(small: Place, monk
         (small.root / "dvc.lock").write_text(whole)
 
 
-def test_an_unknown_target_is_a_wrong_use(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_target_is_a_wrong_use(small: StandInClone, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="tabel5"):
         small.forecasts(["tabel5"], monkeypatch)
     with pytest.raises(UsageError, match="train@D-348"):
         small.forecasts(["table2", "train@D-348"], monkeypatch)
 
 
-def test_stages_stand_behind_what_they_need_in_the_files_order(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stages_stand_behind_what_they_need_in_the_files_order(
+    small: StandInClone, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = small.forecasts(SMALL, monkeypatch)
     seen: set[str] = set()
     for forecast in said:
@@ -595,7 +601,7 @@ def tree(folder: Path) -> dict[str, tuple[int, int, int]]:
     return found
 
 
-def test_nothing_is_written_and_no_lock_is_taken(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_written_and_no_lock_is_taken(small: StandInClone, monkeypatch: pytest.MonkeyPatch) -> None:
     from dvc import lock, rwlock
 
     def refuse(*_: object, **__: object) -> None:
@@ -617,7 +623,7 @@ def test_nothing_is_written_and_no_lock_is_taken(small: Place, monkeypatch: pyte
     small.repro(SMALL, monkeypatch)
 
 
-def test_it_is_told_while_dvc_is_at_work(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_told_while_dvc_is_at_work(small: StandInClone, monkeypatch: pytest.MonkeyPatch) -> None:
     """DVC holds its lock, and a stage's files, while the stage runs."""
     small.set("profiles.mini.score.mean", f"{pick(small, ('before', 'after'))}_softmax")
     small.set("profiles.mini.score.batch", int(small.random.integers(65, 10**6)))
@@ -641,7 +647,7 @@ def test_it_is_told_while_dvc_is_at_work(small: Place, monkeypatch: pytest.Monke
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(EDITS))
 def test_after_any_one_change_the_plan_is_what_dvc_then_does(
-    number: int, large: Place, monkeypatch: pytest.MonkeyPatch
+    number: int, large: StandInClone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large.repro([], monkeypatch)
     step(large, pick(large, ASKED + MORE), [], monkeypatch, fresh=True)
@@ -650,7 +656,7 @@ def test_after_any_one_change_the_plan_is_what_dvc_then_does(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(EDITS))
 def test_after_many_changes_the_plan_is_what_dvc_then_does(
-    number: int, large: Place, monkeypatch: pytest.MonkeyPatch
+    number: int, large: StandInClone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Several at once, and parts of the graph, so that the others lag behind."""
     for _ in range(int(large.random.integers(0, 3))):

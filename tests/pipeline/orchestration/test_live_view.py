@@ -62,17 +62,17 @@ class Screen:
         cut = text.rfind("\x1b")
         end = len(text) if cut < 0 or CONTROL.match(text, cut) else cut
         text, self.begun = text[:end], text[end:]
-        for found in CONTROL.finditer(text):
-            if found[2]:
-                self._control(found[1], found[2])
-            elif found[0] == "\r":
+        for control in CONTROL.finditer(text):
+            if control[2]:
+                self._control(control[1], control[2])
+            elif control[0] == "\r":
                 self.column = 0
-            elif found[0] == "\n":
+            elif control[0] == "\n":
                 self.row += 1
                 self.rows += [""] * (self.row + 1 - len(self.rows))
             else:
                 line = self.rows[self.row].ljust(self.column)
-                self.rows[self.row] = line[: self.column] + found[0] + line[self.column + 1 :]
+                self.rows[self.row] = line[: self.column] + control[0] + line[self.column + 1 :]
                 self.column += 1
 
     def _control(self, number: str, what: str) -> None:
@@ -119,8 +119,8 @@ def shown(terminal: str, folder: Path) -> tuple[list[str], Screen, int]:
     while some := printed(handle, end):
         screen.feed(some.decode())
         seen.append(screen.text)
-        for name, found in SEEN.items():
-            if found(screen.text):
+        for name, pattern in SEEN.items():
+            if pattern(screen.text):
                 (folder / name).touch()
     os.close(handle)
     return seen, screen, os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])

@@ -563,7 +563,7 @@ def test_what_dvc_has_is_foreseen(project: Path, monkeypatch: pytest.MonkeyPatch
         graph, cheap = foreseen([], params)
         assert graph == needs([])
         if cheap:
-            assert executed(call(project, *runner.repro(cheap))) == set()
+            assert executed(call(project, *runner.repro_command(cheap))) == set()
         call(project, "dvc", "repro")
         return set(cheap)
 

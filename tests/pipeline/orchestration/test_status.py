@@ -60,8 +60,8 @@ def a_run(rng: np.random.Generator, **changes: object) -> Running:
     steps, epochs = int(rng.integers(2, 5000)), int(rng.integers(2, 74))
     at = int(rng.integers(steps, steps * epochs - 1))
     loss, error, left = rng.uniform(0, 7), rng.uniform(0, 100), rng.uniform(1, 1e6)
-    found = Running("A-256", "", at, steps, epochs, loss, error, left, 1, "a machine", time.time() - 10 * SILENT)
-    return replace(found, **changes)
+    running = Running("A-256", "", at, steps, epochs, loss, error, left, 1, "a machine", time.time() - 10 * SILENT)
+    return replace(running, **changes)
 
 
 @pytest.fixture
@@ -73,10 +73,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_is_told_is_found_again(folder: Path, rng: np.random.Generator) -> None:
     params = repository_params(folder)
-    said = a_run(rng, asked=asked(params, "A-256"))
-    tell(checkpoints("A-256", "key"), said)
-    assert list(all_running(params)) == [(said, False)]
-    now = replace(said, said=time.time())
+    running = a_run(rng, asked=asked(params, "A-256"))
+    tell(checkpoints("A-256", "key"), running)
+    assert list(all_running(params)) == [(running, False)]
+    now = replace(running, said=time.time())
     tell(checkpoints("A-256", "key"), now)
     assert list(all_running(params)) == [(now, True)], "it has just said so"
 
@@ -104,8 +104,8 @@ def test_a_run_whose_lock_is_held_trains_however_silent_it_is(folder: Path, rng:
 @pytest.mark.parametrize("change", ["the row", "the recipe", "the net", "the method"])
 def test_a_checkpoint_of_other_parameters_is_nobodys(change: str, folder: Path, rng: np.random.Generator) -> None:
     params = repository_params(folder)
-    said = a_run(rng, asked=asked(params, "A-256"))
-    tell(checkpoints("A-256", "key"), said)
+    running = a_run(rng, asked=asked(params, "A-256"))
+    tell(checkpoints("A-256", "key"), running)
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     profile = values["profiles"][values["profile"]]
     block, key = {
@@ -130,15 +130,15 @@ def test_what_is_half_written_or_of_no_run_is_passed_over(folder: Path, rng: np.
         path.parent.mkdir(parents=True)
         path.write_text(text)
     write_json(checkpoints("Z", "key") / NAME, {**asdict(good), "run": "Z"})
-    assert [one.run for one, _ in all_running(params)] == ["D-384"]
+    assert [running.run for running, _ in all_running(params)] == ["D-384"]
 
 
 def test_of_two_checkpoints_the_later_counts(folder: Path, rng: np.random.Generator) -> None:
     params = repository_params(folder)
     times = rng.permutation([10.0, 20.0, 30.0])
-    for number, said in enumerate(times):
-        tell(checkpoints("A-256", str(number)), a_run(rng, asked=asked(params, "A-256"), said=float(said)))
-    assert [one.said for one, _ in all_running(params)] == [30.0]
+    for number, moment in enumerate(times):
+        tell(checkpoints("A-256", str(number)), a_run(rng, asked=asked(params, "A-256"), said=float(moment)))
+    assert [running.said for running, _ in all_running(params)] == [30.0]
 
 
 def kept(run: str, key: str, size: int = 1000) -> Path:
@@ -157,9 +157,9 @@ def test_checkpoints_that_no_run_goes_on_from_are_listed_with_their_size(folder:
     kept("D-jitter", other)  # which its run may come to again
     (folder / "checkpoints/A-256.log").write_text("no checkpoint")
     with alone(used / LOCK, "training"):
-        found = old_checkpoints({"A-256": goes_on, "B-256": checkpoints("B-256", key), "D-jitter": None})
-    assert [(one.run, one.folder) for one in found] == [("A-256", old[0]), ("a-run-of-old", old[1])]
-    text = text_of(Status("mini", "trained", None, False, "", [], {}, found))
+        old_ones = old_checkpoints({"A-256": goes_on, "B-256": checkpoints("B-256", key), "D-jitter": None})
+    assert [(one.run, one.folder) for one in old_ones] == [("A-256", old[0]), ("a-run-of-old", old[1])]
+    text = text_of(Status("mini", "trained", None, False, "", [], {}, old_ones))
     assert f"- {old[0]} (3.0 MB)\n- {old[1]} (0.3 GB)" in text
     assert "heckpoint" not in text_of(Status("mini", "trained", None, False, "", [], {}))
 
@@ -175,7 +175,7 @@ def test_a_run_goes_on_from_the_checkpoint_of_what_it_needs_once_that_is_up_to_d
     kept("gone", "b" * 12)
     for what in ("done", "cached", "run"):
         stages = (("prepare", "done", ()), ("random@A", what, ()), ("train@A-256", "run", ("prepare", "random@A")))
-        forecast = {stage: StageForecast(stage, frozenset(needs), one, "") for stage, one, needs in stages}
+        forecast = {stage: StageForecast(stage, frozenset(needs), state, "") for stage, state, needs in stages}
         assert _going_on(params, forecast) == {"A-256": goes_on if what == "done" else None}
     assert _going_on(params, {}) == {}, "a profile that trains nothing has no run that goes on"
 
@@ -192,12 +192,12 @@ def test_a_full_disk_does_not_end_training(folder: Path, rng: np.random.Generato
 
 
 def test_where_a_run_stands_in_words(rng: np.random.Generator) -> None:
-    said = a_run(rng, step=12 * 100 + 50, steps=100, epochs=74, top1=45.21, loss=2.5, left=3 * 3600.0)
-    one = RunStatus("A-256", "training", "", said, None, {}, ())
-    assert _state(one) == "epoch 13 of 74, error 45.2 %, loss 2.500, at most 3 h 00 min left"
-    assert _state(replace(one, state="stopped")).startswith("stopped in epoch 13 of 74, error 45.2 %")
-    early = replace(said, top1=None, left=None, loss=None, step=3)
-    assert _state(replace(one, running=early)) == "epoch 1 of 74"
+    running = a_run(rng, step=12 * 100 + 50, steps=100, epochs=74, top1=45.21, loss=2.5, left=3 * 3600.0)
+    status = RunStatus("A-256", "training", "", running, None, {}, ())
+    assert _state(status) == "epoch 13 of 74, error 45.2 %, loss 2.500, at most 3 h 00 min left"
+    assert _state(replace(status, state="stopped")).startswith("stopped in epoch 13 of 74, error 45.2 %")
+    early = replace(running, top1=None, left=None, loss=None, step=3)
+    assert _state(replace(status, running=early)) == "epoch 1 of 74"
     assert _state(RunStatus("D-384", "waits", "D-256", None, 7.25, {}, ())) == "waits for D-256; last time 7.2 %"
     assert _state(RunStatus("D-384", "trained", "", None, 7.25, {}, ())) == "trained, error 7.2 %"
 
@@ -223,22 +223,22 @@ def test_the_whole_way_of_a_run(tmp_path: Path) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     trains = begin(folder, "vgg-repro", "train", "A-256")
     try:
-        said = ""
+        words = ""
 
         def has_begun() -> bool:
-            nonlocal said
-            said = row(call(folder, "vgg-repro", "status"), "A-256")[1]
-            assert trains.poll() is None, said
-            return said.startswith("epoch")
+            nonlocal words
+            words = row(call(folder, "vgg-repro", "status"), "A-256")[1]
+            assert trains.poll() is None, words
+            return words.startswith("epoch")
 
         wait_for(lambda: any(folder.glob("checkpoints/*/progress.json")) or trains.poll() is not None, 900)
         wait_for(has_begun, 900)  # a shared machine may stand still for minutes
-        assert "of 100000" in said and "left" in said and "error" in said
+        assert "of 100000" in words and "left" in words and "error" in words
     finally:
         trains.send_signal(signal.SIGTERM)
         trains.wait()
-    said = row(call(folder, "vgg-repro", "status"), "A-256")[1]
-    assert said.startswith("stopped in epoch") and "of 100000" in said
+    words = row(call(folder, "vgg-repro", "status"), "A-256")[1]
+    assert words.startswith("stopped in epoch") and "of 100000" in words
 
     params["profiles"]["mini"]["recipes"]["scratch"]["epochs"] = 1
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
@@ -269,7 +269,7 @@ def test_a_broken_result_is_named_with_the_command_that_makes_it_again(path: str
 def test_whoever_prepares_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = shards_root() / "key.lock"
     with alone(lock, "preparing"):
-        found = holder(lock)
-    assert holder(lock) is None and found is not None and str(os.getpid()) in found
-    text = terminal(status_page(Status("mini", "trained", None, False, found, [], {})))
-    assert f"being prepared by {found.rstrip(',')}." in text
+        process = holder(lock)
+    assert holder(lock) is None and process is not None and str(os.getpid()) in process
+    text = terminal(status_page(Status("mini", "trained", None, False, process, [], {})))
+    assert f"being prepared by {process.rstrip(',')}." in text

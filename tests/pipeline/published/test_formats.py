@@ -27,8 +27,8 @@ import torch
 
 from pipeline.errors import Failure
 from pipeline.experiment.validation import load as params
-from pipeline.published import ConvertedWeights, InputOverride, load, matconvnet, read_net
-from pipeline.published.conversion import fit
+from pipeline.published import ConvertedWeights, InputOverride, load_published, matconvnet, read_net
+from pipeline.published.conversion import matched_weights
 from tests.support import ROOT, foreign_files
 from tests.support.cases import case
 from tests.support.foreign_files import CLASSES, FC, SIDE, Pixels
@@ -194,10 +194,10 @@ def ours(imported: ConvertedWeights, net: str, pixels: Pixels) -> torch.Tensor:
     return foreign_files.run(made, pixels, "RGB", 255.0, imported.mean_rgb, imported.std_rgb).flatten(1)
 
 
-def apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
+def apart(outputs: torch.Tensor, wanted: torch.Tensor) -> float:
     """The largest difference relative to the largest output; each output must depend on the picture."""
     assert (wanted[0] - wanted[1]).abs().max() > 0.01 * wanted.abs().max(), "these weights lost the signal"
-    return float((found - wanted).abs().max() / wanted.abs().max())
+    return float((outputs - wanted).abs().max() / wanted.abs().max())
 
 
 def check_outputs(
@@ -214,8 +214,8 @@ def check_outputs(
 def ids(rng: np.random.Generator, count: int = CLASSES) -> list[str]:
     """Distinct WordNet ids in random order."""
     numbers = rng.choice(90_000_000, count, replace=False)
-    found = [f"n{number:08d}" for number in numbers]
-    return found if found != sorted(found) else found[::-1]
+    words = [f"n{number:08d}" for number in numbers]
+    return words if words != sorted(words) else words[::-1]
 
 
 def permuted(theirs: Theirs, order: Sequence[int]) -> Theirs:
@@ -228,19 +228,19 @@ def permuted(theirs: Theirs, order: Sequence[int]) -> Theirs:
     return made
 
 
-def refused(path: Path, *said: str, net: str = "D", given: InputOverride | None = None, size: Any = SIZE) -> str:
-    """The text of the Failure, which names the file and has every one of the patterns `said` in it."""
+def refused(path: Path, *patterns: str, net: str = "D", override: InputOverride | None = None, size: Any = SIZE) -> str:
+    """The text of the Failure, which names the file and has every one of the patterns `patterns` in it."""
     with pytest.raises(Failure) as caught:
-        load(path, net, size, given or InputOverride())
+        load_published(path, net, size, override or InputOverride())
     text = str(caught.value)
     assert path.name in text, text
-    for pattern in said:
+    for pattern in patterns:
         assert re.search(pattern, text.replace(str(path), "")), f"no {pattern} in: {text}"
     return text
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
+def read_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """MATLAB's files are read in this process: what is damaged may end it, and nothing else needs another."""
     monkeypatch.setattr(matconvnet, "run_tasks", lambda work, files, *_: [work(file, False) for file in files])
 
@@ -277,7 +277,7 @@ def test_outputs_equal_torchvisions_whatever_the_files_name(
                 theirs = theirs.to(torch.bfloat16 if "bfloat16" in writer else torch.float16).float()
             path = tmp_path / f"vgg 11.{rng.choice(['caffemodel', 'mat', 'pth', 'safetensors', 'h5', 'zip', 'JPEG'])}"
             write(path, writer, theirs)
-            imported = load(path, net, SIZE)
+            imported = load_published(path, net, SIZE)
             assert (imported.kind, imported.classes) == (kind, ())
             check_outputs(imported, net, theirs, rng)
 
@@ -288,7 +288,7 @@ def test_every_net_of_the_grid_is_read(writer: str, tmp_path: Path, rng: np.rand
         with case(net):
             theirs = drawn(net, kind_of(writer), rng, classes=int(rng.integers(2, 30)))
             write(tmp_path / "published", writer, theirs)
-            check_outputs(load(tmp_path / "published", net, SIZE), net, theirs, rng)
+            check_outputs(load_published(tmp_path / "published", net, SIZE), net, theirs, rng)
 
 
 def test_a_safetensors_header_may_be_of_any_length(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -302,7 +302,7 @@ def test_a_safetensors_header_may_be_of_any_length(tmp_path: Path, rng: np.rando
         assert new >= length
         path = tmp_path / f"{new}.bin"
         path.write_bytes(struct.pack("<Q", new) + file[8 : 8 + length].ljust(new) + file[8 + length :])
-        assert load(path, "A", NARROW).kind == "torchvision"
+        assert load_published(path, "A", NARROW).kind == "torchvision"
 
 
 def test_a_caffemodel_needs_no_name(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -311,34 +311,36 @@ def test_a_caffemodel_needs_no_name(tmp_path: Path, rng: np.random.Generator) ->
         content = foreign_files.caffemodel(layers, layout, title=None)
         assert content[0] == first
         (tmp_path / "published").write_bytes(content)
-        assert load(tmp_path / "published", "A", NARROW).kind == "caffe"
+        assert load_published(tmp_path / "published", "A", NARROW).kind == "caffe"
 
 
 @pytest.mark.parametrize("form", ["vector", "pixel", "image"])
-def test_matconvnets_average_image_is_the_mean(form: str, here: None, tmp_path: Path, rng: np.random.Generator) -> None:
+def test_matconvnets_average_image_is_the_mean(
+    form: str, read_in_this_process: None, tmp_path: Path, rng: np.random.Generator
+) -> None:
     old = form == "vector"
     image = rng.uniform(80, 160, {"vector": (3, 1), "pixel": (1, 1, 3), "image": (SIDE, SIDE, 3)}[form])
     image = (image + rng.uniform(-40, 40, 3) if form == "image" else image).astype(np.float32)
     mean = tuple(image.reshape(-1, 3).mean(0, dtype=np.float64))
     net = drawn("A", "matconvnet", rng)
     matlab(old=old, image=image)(tmp_path / "net.mat", net)
-    imported = load(tmp_path / "net.mat", "A", SIZE)
+    imported = load_published(tmp_path / "net.mat", "A", SIZE)
     assert imported.mean_rgb == pytest.approx(mean, rel=1e-5)  # float32 sums of 50,176 pixels
     check_outputs(imported, "A", net, rng, ("RGB", 255.0, mean, ONE))
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["meta", "top level"])
 def test_matconvnets_classes_are_put_in_the_order_of_their_ids(
-    old: bool, here: None, tmp_path: Path, rng: np.random.Generator
+    old: bool, read_in_this_process: None, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     net, names = drawn("A", "matconvnet", rng), ids(rng)
     matlab(old=old, names=names)(tmp_path / "net.mat", net)
-    imported = load(tmp_path / "net.mat", "A", SIZE)
+    imported = load_published(tmp_path / "net.mat", "A", SIZE)
     assert imported.classes == tuple(sorted(names))
     check_outputs(imported, "A", permuted(net, np.argsort(names)), rng)
     names[int(rng.integers(CLASSES))] = "background"  # no WordNet ids: they stay as they are
     matlab(old=old, names=names)(tmp_path / "net.mat", net)
-    imported = load(tmp_path / "net.mat", "A", SIZE)
+    imported = load_published(tmp_path / "net.mat", "A", SIZE)
     assert imported.classes == ()
     check_outputs(imported, "A", net, rng)
 
@@ -356,8 +358,8 @@ def test_given_channels_range_mean_and_std_override_the_kinds(
     std = tuple(float(value) for value in rng.uniform(0.1, 0.4, 3) * top)
     net = foreign_files.random_net("A", rng, 1)
     write(tmp_path / "published", writer, net)
-    given = InputOverride(channels=channels, range=top, mean=mean, std=std)
-    imported = load(tmp_path / "published", "A", SIZE, given)
+    override = InputOverride(channels=channels, range=top, mean=mean, std=std)
+    imported = load_published(tmp_path / "published", "A", SIZE, override)
     turn = -1 if channels == "BGR" else 1
     assert imported.mean_rgb == pytest.approx([255 / top * value for value in mean][::turn], rel=1e-6)
     check_outputs(imported, "A", net, rng, (channels, top, mean, std))
@@ -370,10 +372,12 @@ def test_what_is_not_given_stays_the_kinds(tmp_path: Path, rng: np.random.Genera
         mean = tuple(float(value) for value in rng.uniform(0.3, 0.6, 3) * top)
         net = drawn("A", kind, rng)
         write(tmp_path / "published", writer, net)
-        imported = load(tmp_path / "published", "A", SIZE, InputOverride(mean=mean))
+        imported = load_published(tmp_path / "published", "A", SIZE, InputOverride(mean=mean))
         check_outputs(imported, "A", net, rng, (CONVENTIONS[kind][0], top, mean, CONVENTIONS[kind][3]))
     caffe()(tmp_path / "published", net)
-    check_outputs(load(tmp_path / "published", "A", SIZE, InputOverride(channels="RGB")), "A", net, rng, MATCONVNETS)
+    check_outputs(
+        load_published(tmp_path / "published", "A", SIZE, InputOverride(channels="RGB")), "A", net, rng, MATCONVNETS
+    )
 
 
 def test_our_own_names_need_a_convention(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -382,8 +386,8 @@ def test_our_own_names_need_a_convention(tmp_path: Path, rng: np.random.Generato
     path.write_bytes(foreign_files.safetensors_file(foreign_files.with_our_names(foreign_files.layers(net))))
     refused(path, net="A")
     for how in (CAFFES, MATCONVNETS):
-        given = InputOverride(channels=how[0], range=how[1], mean=how[2], std=how[3])
-        imported = load(path, "A", SIZE, given)
+        override = InputOverride(channels=how[0], range=how[1], mean=how[2], std=how[3])
+        imported = load_published(path, "A", SIZE, override)
         assert imported.kind == "vgg-repro"
         check_outputs(imported, "A", net, rng, how)
 
@@ -398,13 +402,15 @@ def write_map(path: Path, lines: Iterable[str], ending: str = "\n") -> InputOver
 
 
 @pytest.mark.parametrize("numbers", [False, True], ids=["ids", "numbers"])
-def test_a_map_orders_the_outputs(numbers: bool, here: None, tmp_path: Path, rng: np.random.Generator) -> None:
+def test_a_map_orders_the_outputs(
+    numbers: bool, read_in_this_process: None, tmp_path: Path, rng: np.random.Generator
+) -> None:
     """Also those of a file that says their classes itself; words behind the first are for people."""
     net, keys = drawn("A", "matconvnet", rng), [str(n) for n in rng.permutation(CLASSES)] if numbers else ids(rng)
     matlab(names=ids(rng))(tmp_path / "net.mat", net)
     words = [f"{key}\tthing, n01440764" for key in keys]
-    given = write_map(tmp_path / "words.txt", words if rng.integers(2) else keys, str(rng.choice(["", "\n"])))
-    imported = load(tmp_path / "net.mat", "A", SIZE, given)
+    override = write_map(tmp_path / "words.txt", words if rng.integers(2) else keys, str(rng.choice(["", "\n"])))
+    imported = load_published(tmp_path / "net.mat", "A", SIZE, override)
     assert imported.classes == (() if numbers else tuple(sorted(keys)))
     order = np.argsort([int(key) for key in keys] if numbers else keys)
     check_outputs(imported, "A", permuted(net, order), rng)
@@ -418,8 +424,8 @@ def test_outputs_that_are_no_class_are_dropped(numbers: bool, tmp_path: Path, rn
     left = [place for place in range(CLASSES) if place not in dropped]
     keys = [str(n) for n in rng.permutation(len(left))] if numbers else ids(rng, len(left))
     where = dict(zip(left, keys, strict=True))
-    given = write_map(tmp_path / "map.txt", (where.get(place, "- background") for place in range(CLASSES)))
-    imported = load(tmp_path / "published", "A", SIZE, given)
+    override = write_map(tmp_path / "map.txt", (where.get(place, "- background") for place in range(CLASSES)))
+    imported = load_published(tmp_path / "published", "A", SIZE, override)
     assert imported.weights["fc3.weight"].shape == (len(left), FC, 1, 1)
     assert imported.classes == (() if numbers else tuple(sorted(keys)))
     order = sorted(left, key=lambda place: int(where[place]) if numbers else where[place])
@@ -429,10 +435,10 @@ def test_outputs_that_are_no_class_are_dropped(numbers: bool, tmp_path: Path, rn
 def test_a_bad_map_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
     caffe()(tmp_path / "published", drawn("A", "caffe", rng, width=1 / 32, fc=5))
     names, numbers = ids(rng), [str(number) for number in rng.permutation(CLASSES)]
-    place, other = (int(one) for one in rng.choice(CLASSES, 2, replace=False))
+    place, other = (int(output) for output in rng.choice(CLASSES, 2, replace=False))
     put = lambda lines, word: [*lines[:place], word, *lines[place + 1 :]]
     line = rf"\b{place + 1}\b"
-    for trouble, lines, said in (
+    for trouble, lines, message in (
         ("short", names[1:], rf"\b{CLASSES - 1} lines\b.*\b{CLASSES}\b"),
         ("long", [*numbers, str(CLASSES)], rf"\b{CLASSES + 1} lines\b.*\b{CLASSES}\b"),
         ("twice", put(names, names[other]), names[other]),
@@ -443,8 +449,8 @@ def test_a_bad_map_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
         ("empty", [], ""),
         ("all -", ["-"] * CLASSES, ""),
     ):
-        with case(trouble), pytest.raises(Failure, match=rf"map\.txt(?s:.*){said}"):
-            load(tmp_path / "published", "A", NARROW, write_map(tmp_path / "map.txt", lines))
+        with case(trouble), pytest.raises(Failure, match=rf"map\.txt(?s:.*){message}"):
+            load_published(tmp_path / "published", "A", NARROW, write_map(tmp_path / "map.txt", lines))
 
 
 def test_a_map_that_is_no_text_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -454,7 +460,7 @@ def test_a_map_that_is_no_text_is_refused(tmp_path: Path, rng: np.random.Generat
         if content:
             path.write_bytes(content)
         with case(what), pytest.raises(Failure, match=r"map\.txt"):
-            load(tmp_path / "published", "A", NARROW, InputOverride(class_map=path))
+            load_published(tmp_path / "published", "A", NARROW, InputOverride(class_map=path))
 
 
 # ---------------------------------------------------------------------- nets that do not fit
@@ -475,12 +481,12 @@ def numbers(shape: Sequence[int]) -> str:
 
 @pytest.mark.parametrize("writer", [writer for writer in FEW if "legacy" not in writer])
 def test_what_does_not_fit_is_named_as_the_file_has_it(
-    writer: str, here: None, tmp_path: Path, rng: np.random.Generator
+    writer: str, read_in_this_process: None, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     path = tmp_path / "published"
     write(path, writer, drawn("D", kind_of(writer), rng))
-    found = read_net(path)
-    tensors = dict(found.tensors)
+    raw = read_net(path)
+    tensors = dict(raw.tensors)
     layers = [name.removesuffix(".weight") for name in tensors if name.endswith(".weight")]
     # not a block's last convolution in PyTorch, where the numbers behind it would be those of another net as well
     middle, some = f"{layers[5]}.weight", str(rng.choice(list(tensors)))
@@ -488,7 +494,7 @@ def test_what_does_not_fit_is_named_as_the_file_has_it(
     broken = np.full_like(tensors[some], 1)
     broken.reshape(-1)[-1] = float(rng.choice(["nan", "inf", "-inf"]))
     extra = {f"conv6_1.{part}": tensors[f"{layers[5]}.{part}"] for part in ("weight", "bias")}
-    for what, changed, said in (
+    for what, changed, patterns in (
         *((f"no {one}", {k: v for k, v in tensors.items() if not k.startswith(f"{one}.")}, [rf"{re.escape(one)}\b"])
           for one in (layers[0], layers[5], layers[-1])),
         ("no bias", {k: v for k, v in tensors.items() if k != f"{layers[5]}.bias"}, [re.escape(layers[5]), "bias"]),
@@ -497,16 +503,16 @@ def test_what_does_not_fit_is_named_as_the_file_has_it(
         ("a layer too many", tensors | extra, [r"\bconv6_1\b"]),
     ):  # fmt: skip
         with case(what), pytest.raises(Failure) as caught:
-            fit(replace(found, tensors=changed), "D", SIZE)
+            matched_weights(replace(raw, tensors=changed), "D", SIZE)
         text = str(caught.value)
-        assert path.name in text and all(re.search(one, text.replace(str(path), "")) for one in said), (what, text)
+        assert path.name in text and all(re.search(one, text.replace(str(path), "")) for one in patterns), (what, text)
 
 
 def test_tensors_that_hold_no_weights_or_are_too_many_are_named(tmp_path: Path, rng: np.random.Generator) -> None:
     state, seventh = dict(drawn("D", "torchvision", rng).state_dict()), "features.7.weight"
     huge = state[seventh].double()
     huge[3, 2, 1, 0] = 1e300
-    for what, changed, said in (
+    for what, changed, patterns in (
         *((dtype, {seventh: state[seventh].to(dtype)}, r"features\.7\b") for dtype in (torch.int64, torch.complex64)),
         ("too large for float32", {seventh: huge}, r"features\.7\b"),
         ("one too many", {"features.40.weight": torch.zeros(4)}, r"features\.40\b"),
@@ -515,13 +521,13 @@ def test_tensors_that_hold_no_weights_or_are_too_many_are_named(tmp_path: Path, 
         for file in (foreign_files.torch_file, foreign_files.safetensors_file):
             (tmp_path / "published").write_bytes(file(state | changed))
             with case(what):
-                refused(tmp_path / "published", said)
+                refused(tmp_path / "published", patterns)
 
 
 def test_a_layer_that_comes_twice_is_named(tmp_path: Path, rng: np.random.Generator) -> None:
     layers = foreign_files.layers(drawn("D", "caffe", rng))
     for layout, again in (("V1", foreign_files.v1_layer), ("new", foreign_files.new_layer)):
-        blobs = [foreign_files.blob(one, layout == "new") for one in layers["conv3_2"]]
+        blobs = [foreign_files.blob(values, layout == "new") for values in layers["conv3_2"]]
         (tmp_path / "published").write_bytes(foreign_files.caffemodel(layers, layout) + again("conv3_2", 4, blobs))
         refused(tmp_path / "published", r"\bconv3_2\b")
 
@@ -597,7 +603,7 @@ def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
 def attempted(path: Path) -> dict[str, np.ndarray] | None:
     """The weights of a damaged file of a narrow net A, None for a Failure; anything else is raised."""
     try:
-        return load(path, "A", NARROW).weights
+        return load_published(path, "A", NARROW).weights
     except Failure as failure:
         text = str(failure)
     assert path.name in text, text
@@ -606,10 +612,10 @@ def attempted(path: Path) -> dict[str, np.ndarray] | None:
 
 def survives(path: Path, wanted: dict[str, np.ndarray]) -> bool:
     """Whether a damaged file was read: its weights are then those of the whole one."""
-    if (found := attempted(path)) is None:
+    if (weights := attempted(path)) is None:
         return False
-    assert found.keys() == wanted.keys()
-    for name, value in found.items():
+    assert weights.keys() == wanted.keys()
+    for name, value in weights.items():
         assert np.array_equal(value, wanted[name]), name
     return True
 
@@ -627,7 +633,7 @@ def test_a_file_cut_short_is_refused(writer: str, tmp_path: Path, rng: np.random
         layout, how = ("new" if "new" in writer else "V1"), ("loose" if "loose" in writer else "packed")
         path.write_bytes(foreign_files.caffemodel(foreign_files.layers(net), layout, how=how, bare=True))
     content = path.read_bytes()
-    load(path, "A", NARROW)
+    load_published(path, "A", NARROW)
     ends = {1, 7, 8, len(content) - 1, *(int(end) for end in rng.integers(1, len(content), SHORT[writer]))}
     ends |= {int(end) for end in rng.integers(1, 600, SHORT[writer])}  # in whatever head it has
     for end in sorted(ends) if kind_of(writer) != "matconvnet" else rng.choice(sorted(ends), SHORT[writer]):
@@ -640,7 +646,7 @@ def test_bytes_behind_the_end_or_before_the_beginning_do_no_harm(tmp_path: Path,
     path = tmp_path / "published"
     for writer in ("torchvision safetensors", "torchvision zip"):
         write(path, writer, drawn("A", kind_of(writer), rng, width=1 / 32, fc=5))
-        content, wanted = path.read_bytes(), load(path, "A", NARROW).weights
+        content, wanted = path.read_bytes(), load_published(path, "A", NARROW).weights
         for changed in (content + rng.bytes(40), rng.bytes(16) + content, content + content):
             path.write_bytes(changed)
             with case(writer):
@@ -659,7 +665,7 @@ def test_flipped_bytes_outside_the_values_are_survived(writer: str, tmp_path: Pa
     net = drawn("A", kind_of(writer), rng, width=1 / 32, fc=5, classes=3)
     path = tmp_path / "published"
     write(path, writer, net)
-    content, wanted = path.read_bytes(), load(path, "A", NARROW).weights
+    content, wanted = path.read_bytes(), load_published(path, "A", NARROW).weights
     outside = np.ones(len(content), bool)
     for array in (array for pair in foreign_files.layers(net).values() for array in pair):
         if (place := content.find(array.tobytes())) >= 0:
@@ -672,8 +678,8 @@ def test_flipped_bytes_outside_the_values_are_survived(writer: str, tmp_path: Pa
         with case(f"byte {place}"):
             if kind_of(writer) == "caffe":
                 read += survives(path, wanted)
-            elif (found := attempted(path)) is not None:
-                assert {name: one.shape for name, one in found.items()} == {k: v.shape for k, v in wanted.items()}
+            elif (weights := attempted(path)) is not None:
+                assert {name: one.shape for name, one in weights.items()} == {k: v.shape for k, v in wanted.items()}
     assert read < FLIPS[writer]
 
 
@@ -684,7 +690,7 @@ def matlab_with(**content: object) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_mat_of_other_things_is_refused(here: None, tmp_path: Path, rng: np.random.Generator) -> None:
+def test_a_mat_of_other_things_is_refused(read_in_this_process: None, tmp_path: Path, rng: np.random.Generator) -> None:
     net = drawn("A", "matconvnet", rng, width=1 / 32, fc=5)
     texts, conv = (foreign_files.matconvnet_layers(foreign_files.layers(net)) for _ in range(2))
     texts[0, 0]["weights"] = foreign_files.cell("not", "numbers")
@@ -726,7 +732,9 @@ def test_a_blob_whose_shape_lies_is_refused(layout: str, tmp_path: Path, rng: np
         weights
     )
     (tmp_path / "published").write_bytes(rest + layer("conv2_1", 4, [ones, second]))
-    assert np.array_equal(load(tmp_path / "published", "A", NARROW).weights["conv2_1.weight"], weights), "one by one"
+    assert np.array_equal(load_published(tmp_path / "published", "A", NARROW).weights["conv2_1.weight"], weights), (
+        "one by one"
+    )
     for shape in ((4, 2, 3, 4), (2**40, 2**40, 2**40, 2**40), (2**64 - 4, 2, 3, 3), (0, 0, 0, 0)):
         dims = foreign_files.message(7, foreign_files.message(1, *map(foreign_files.varint, shape)))
         old = b"".join(foreign_files.number(field, size) for field, size in enumerate(shape, 1))
@@ -737,15 +745,15 @@ def test_a_blob_whose_shape_lies_is_refused(layout: str, tmp_path: Path, rng: np
 
 def test_a_safetensors_header_that_lies_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
     file = foreign_files.safetensors_file(foreign_files.random_net("A", rng, 1, width=1 / 32, fc=5).state_dict())
-    one, path = "features.3.weight", tmp_path / "published"
-    changed = lambda key, value: foreign_files.with_header(file, lambda header: header[one].update({key: value}))
+    name, path = "features.3.weight", tmp_path / "published"
+    changed = lambda key, value: foreign_files.with_header(file, lambda header: header[name].update({key: value}))
     deep = b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
     for what, content in {
         "outside": changed("data_offsets", [2**62, 2**62 + 288]),
         "negative": changed("data_offsets", [-288, 0]),
         "overlap": changed("data_offsets", [4, 292]),
-        "no offsets": foreign_files.with_header(file, lambda header: header[one].pop("data_offsets")),
-        "no dict": foreign_files.with_header(file, lambda header: header.update({one: [1, 2]})),
+        "no offsets": foreign_files.with_header(file, lambda header: header[name].pop("data_offsets")),
+        "no dict": foreign_files.with_header(file, lambda header: header.update({name: [1, 2]})),
         "huge shape": changed("shape", [2**40, 2**40, 3, 3]),
         "unknown type": changed("dtype", "F31"),
         "bytes behind": file + bytes(8),
@@ -764,13 +772,13 @@ def test_a_tensor_that_leads_outside_its_storage_is_refused(
     legacy: bool, function: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     state = foreign_files.random_net("A", rng, 1, width=1 / 32, fc=5).state_dict()
-    path, one = tmp_path / "published", "features.3.weight"
+    path, name = tmp_path / "published", "features.3.weight"
     lies: list[dict[str, object]] = [
         {"offset": 1}, {"offset": -1}, {"stride": (2**40, 9, 3, 1)}, {"stride": (-18, 9, 3, 1)}, {"offset": "0"},
         {"size": (4, 2, 3, 4)}, {"size": (2**40, 2**40, 3, 3), "stride": (0, 0, 0, 0)}, {"size": None},
     ]  # fmt: skip
     for lie in lies:
-        changed = {**state, one: foreign_files.Rebuilt(state[one], function, **lie)}
+        changed = {**state, name: foreign_files.Rebuilt(state[name], function, **lie)}
         path.write_bytes(foreign_files.torch_file(changed, legacy))
         with case(lie):
             refused(path, net="A", size=NARROW)
@@ -822,14 +830,14 @@ def test_a_file_that_would_run_code_is_refused_and_not_run(
         "a whole module": foreign_files.random_net("A", rng, 1, width=1 / 32, fc=5),
     }
     for what, content in contents.items():
-        said, protocol = r"(?i)\bcode\b", int(rng.integers(6))
+        message, protocol = r"(?i)\bcode\b", int(rng.integers(6))
         if container == "bare":
             path.write_bytes(pickle.dumps(content, protocol))
-            said = said if protocol > 1 else ""  # older ones have no mark that tells them from any other text
+            message = message if protocol > 1 else ""  # older ones have no mark that tells them from any other text
         else:
             path.write_bytes(foreign_files.torch_file(content, container == "legacy"))
         with case(what):
-            refused(path, said, net="A", size=NARROW)
+            refused(path, message, net="A", size=NARROW)
             assert not mark.exists()
 
 
@@ -866,9 +874,9 @@ CHILD = r"""
 import re, resource, sys, zlib
 from pathlib import Path
 import numpy as np
-from pipeline.published import load
+from pipeline.published import load_published
 from pipeline.experiment.validation import load as params
-made = load(Path(sys.argv[1]), "D", params(Path("params.yaml")).profiles["paper"].net)
+made = load_published(Path(sys.argv[1]), "D", params(Path("params.yaml")).profiles["paper"].net)
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 if (status := Path("/proc/self/status")).exists():  # Linux counts the parent's memory before exec in ru_maxrss
     peak = max(peak, int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]))
@@ -913,6 +921,6 @@ def test_the_published_size_takes_less_than_3_gib(tmp_path: Path, rng: np.random
     peak, count = map(int, first.split())
     assert count == 138_357_544
     for line in rest:
-        name, found = line.split()
-        assert int(found) == sums[name], name
+        name, checksum = line.split()
+        assert int(checksum) == sums[name], name
     assert peak < 3 * 1024**2, f"{peak / 1024**2:.2f} GiB"  # ru_maxrss is in KiB; the weights are 0.52 GiB

@@ -15,13 +15,13 @@ DIGITS = {"sha256": 64, "sha1": 40}
 
 
 def test_every_file_on_the_list_has_a_source_and_a_hash_of_its_kind() -> None:
-    for one in known_files.all_known():
-        assert one.source and one.what and one.net in ("A", "B", "D", "E")
-        assert re.fullmatch(r"[0-9a-f]+", one.hash) and 8 <= len(one.hash) <= DIGITS[one.algorithm]
+    for known in known_files.all_known():
+        assert known.source and known.what and known.net in ("A", "B", "D", "E")
+        assert re.fullmatch(r"[0-9a-f]+", known.hash) and 8 <= len(known.hash) <= DIGITS[known.algorithm]
 
 
 def test_torchvisions_names_are_on_it() -> None:
-    names = {one.what: (one.net, one.hash) for one in known_files.all_known()}
+    names = {known.what: (known.net, known.hash) for known in known_files.all_known()}
     assert names["torchvision's vgg16-397923af.pth"] == ("D", "397923af")
     assert {net for net, _ in names.values()} == {"A", "B", "D", "E"}
 
@@ -34,16 +34,16 @@ def test_a_file_is_hashed_as_hashlib_does(tmp_path: Path, rng: np.random.Generat
 
 
 def test_a_file_is_recognised_by_its_hash_alone() -> None:
-    for one in known_files.all_known():
-        rest = "0" * (DIGITS[one.algorithm] - len(one.hash))
+    for known in known_files.all_known():
+        rest = "0" * (DIGITS[known.algorithm] - len(known.hash))
         others = {name: "f" * digits for name, digits in DIGITS.items()}
         assert known_files.recognised(others) is None
-        assert known_files.recognised(others | {one.algorithm: one.hash + rest}) == one
+        assert known_files.recognised(others | {known.algorithm: known.hash + rest}) == known
 
 
 @pytest.mark.parametrize("algorithm", DIGITS)
 def test_a_hash_that_differs_in_its_last_listed_digit_is_another_file(algorithm: str) -> None:
-    one = next(one for one in known_files.all_known() if one.algorithm == algorithm)
-    changed = one.hash[:-1] + ("0" if one.hash[-1] != "0" else "1")
-    found = {name: "f" * digits for name, digits in DIGITS.items()}
-    assert known_files.recognised(found | {algorithm: changed.ljust(DIGITS[algorithm], "e")}) is None
+    known = next(known for known in known_files.all_known() if known.algorithm == algorithm)
+    changed = known.hash[:-1] + ("0" if known.hash[-1] != "0" else "1")
+    digests = {name: "f" * digits for name, digits in DIGITS.items()}
+    assert known_files.recognised(digests | {algorithm: changed.ljust(DIGITS[algorithm], "e")}) is None

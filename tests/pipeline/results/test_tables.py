@@ -19,7 +19,7 @@ from pipeline.experiment.params import Params
 from pipeline.experiment.paths import errors, posteriors
 from pipeline.experiment.validation import load
 from pipeline.results.scores import Scores, average
-from pipeline.results.tables import table
+from pipeline.results.tables import table_values
 from pipeline.system.atomic_files import write_json
 from reports.markdown import markdown
 from reports.table_pages import table_section
@@ -64,8 +64,8 @@ def top1(mean: np.ndarray, labels: np.ndarray) -> float:
 
 def row_of(values: dict[str, Any], **label: str) -> dict[str, Any]:
     """The row of a table with this label."""
-    (found,) = [row for row in values["rows"] if label.items() <= row["label"].items()]
-    return found
+    (matching,) = [row for row in values["rows"] if label.items() <= row["label"].items()]
+    return matching
 
 
 def test_each_table_averages_what_its_rows_name(params: Params) -> None:
@@ -76,7 +76,7 @@ def test_each_table_averages_what_its_rows_name(params: Params) -> None:
     crops = {run: list(arrays.values()) for (run, mode), arrays in scores.items() if mode == "crops"}
 
     def ours(name: str, **label: str) -> float:
-        return float(row_of(table(name, params, FACTS), **label)["ours"]["top1"]["error"])
+        return float(row_of(table_values(name, params, FACTS), **label)["ours"]["top1"]["error"])
 
     assert ours("table3", net="C", S="256-512") == pytest.approx(top1(scores["C-jitter", "dense"]["384"], labels))
     assert ours("table3", net="A") == pytest.approx(top1(scores["A-256", "dense"]["256"], labels))
@@ -94,9 +94,9 @@ def test_a_rows_mean_is_numpys_bit_for_bit(params: Params) -> None:
     labels = np.random.default_rng().integers(0, CLASSES, IMAGES)
     for row in paper_tables.rows("table6", params):
         arrays = [array for need in row.needs() for array in write_scores(params, *need, labels).values()]
-        mean, found = average(row, Scores(params, FACTS))
+        mean, checksums = average(row, Scores(params, FACTS))
         np.testing.assert_array_equal(mean, np.mean([array.astype(np.float64) for array in arrays], 0))
-        np.testing.assert_array_equal(found, labels)
+        np.testing.assert_array_equal(checksums, labels)
 
 
 def test_a_table_has_one_sum_and_one_array_in_memory_at_a_time(params: Params) -> None:
@@ -106,7 +106,7 @@ def test_a_table_has_one_sum_and_one_array_in_memory_at_a_time(params: Params) -
     facts = replace(FACTS, classes=[str(number) for number in range(classes)], val=len(labels))
     tracemalloc.start()
     try:
-        values = table("table6", params, facts)
+        values = table_values("table6", params, facts)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -117,24 +117,24 @@ def test_a_table_has_one_sum_and_one_array_in_memory_at_a_time(params: Params) -
 def test_a_row_without_scores_says_not_run_and_the_command(params: Params) -> None:
     labels = np.zeros(IMAGES, np.int64)
     write_scores(params, "A-256", "dense", labels)
-    values = table("table3", params, FACTS)
+    values = table_values("table3", params, FACTS)
     assert row_of(values, net="A")["ours"] is not None
     assert row_of(values, net="E", S="384")["ours"] is None
     text = table_text(values)
     assert "not run: `vgg-repro score dense E-384`" in text
-    assert "and 6 more" in table_text(table("table7", params, FACTS))
+    assert "and 6 more" in table_text(table_values("table7", params, FACTS))
 
 
 def test_every_table_renders_with_nothing_run(params: Params) -> None:
     for name in paper_tables.TITLES:
-        text = table_text(table(name, params, FACTS))
+        text = table_text(table_values(name, params, FACTS))
         widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
         assert len(widths) == 1, name
 
 
 def test_numbers_of_other_data_are_marked_and_not_compared(params: Params) -> None:
     write_scores(params, "A-256", "dense", np.zeros(IMAGES, np.int64))
-    text = table_text(table("table3", params, FACTS))
+    text = table_text(table_values("table3", params, FACTS))
     assert "Not comparable" in text
     assert "ours − paper" not in text
 
@@ -143,14 +143,14 @@ def test_scores_of_other_images_count_as_not_run(params: Params) -> None:
     labels = np.random.default_rng().integers(0, CLASSES, IMAGES)
     write_scores(params, "A-256", "dense", labels, "other images")
     write_scores(params, "B-256", "dense", labels)
-    values = table("table3", params, FACTS)
+    values = table_values("table3", params, FACTS)
     assert row_of(values, net="A")["missing"] == ["vgg-repro score dense A-256"]
     assert row_of(values, net="B")["ours"] is not None
 
 
 def test_on_the_papers_data_and_size_the_difference_is_shown(params: Params) -> None:
     write_scores(params, "A-256", "dense", np.zeros(IMAGES, np.int64))
-    values = table("table3", params, FACTS)
+    values = table_values("table3", params, FACTS)
     error = row_of(values, net="A")["ours"]["top1"]["error"]
     text = table_text({**values, "comparable": True})
     assert "ours − paper" in text
@@ -159,7 +159,7 @@ def test_on_the_papers_data_and_size_the_difference_is_shown(params: Params) -> 
 
 
 def test_the_test_column_is_the_papers_and_says_why(params: Params) -> None:
-    text = table_text(table("table6", params, FACTS))
+    text = table_text(table_values("table6", params, FACTS))
     assert "paper top-5, test" in text
     assert "hidden" in text
 
@@ -169,25 +169,25 @@ def test_scores_without_a_test_scale_are_named(params: Params) -> None:
     arrays.pop("256")
     np.savez(posteriors("A-256", "dense"), **arrays, labels=np.zeros(IMAGES, np.int64), weights=np.array("hash"))
     with pytest.raises(Failure, match="vgg-repro score dense A-256"):
-        table("table3", params, FACTS)
+        table_values("table3", params, FACTS)
 
 
 def test_scores_of_different_images_are_not_averaged(params: Params) -> None:
     write_scores(params, "D-jitter", "dense", np.zeros(IMAGES, np.int64))
     write_scores(params, "E-jitter", "dense", np.zeros(IMAGES + 1, np.int64))
     with pytest.raises(Failure, match="D-jitter, E-jitter are of different images"):
-        table("table6", params, FACTS)
+        table_values("table6", params, FACTS)
 
 
 def test_broken_or_foreign_scores_are_named(params: Params) -> None:
     write_scores(params, "A-256", "dense", np.zeros(IMAGES, np.int64))
     posteriors("A-256", "dense").write_bytes(b"rubbish")
     with pytest.raises(Failure, match="vgg-repro score dense A-256"):
-        table("table3", params, FACTS)
+        table_values("table3", params, FACTS)
 
 
 def test_table2_counts_the_modules(params: Params) -> None:
-    rows = {row["net"]: row for row in table("table2", params, None)["rows"]}
+    rows = {row["net"]: row for row in table_values("table2", params, None)["rows"]}
     for row in rows.values():
         if row["paper_millions"] is not None:
             assert round(row["parameters"] / 1e6) == row["paper_millions"]
@@ -195,7 +195,7 @@ def test_table2_counts_the_modules(params: Params) -> None:
 
 
 def test_table1_has_the_papers_columns(params: Params) -> None:
-    text = table_text(table("table1", params, None))
+    text = table_text(table_values("table1", params, None))
     assert text.count("maxpool") == 5 * 6
     assert "C (16 layers)" in text
     assert "conv1-512" in text

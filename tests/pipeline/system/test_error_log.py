@@ -42,9 +42,9 @@ def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *
 def test_the_message_names_the_file_with_the_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = ended(monkeypatch, capsys, "train", "A 256")
+    message = ended(monkeypatch, capsys, "train", "A 256")
     (log,) = LOGS.iterdir()
-    assert said == f"vgg-repro: unexpected KeyError: 'a key \\udcff' (traceback: {log})\n"
+    assert message == f"vgg-repro: unexpected KeyError: 'a key \\udcff' (traceback: {log})\n"
     assert log.name.startswith(f"error-{time.strftime('%Y')}") and log.name.endswith(f"-{os.getpid()}.log")
     text = log.read_text()
     assert "in some_command" in text and "vgg-repro train 'A 256'" in text and f"process {os.getpid()}" in text

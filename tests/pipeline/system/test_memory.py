@@ -57,7 +57,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
 
 
 @pytest.fixture
-def given(rng: Random) -> FakeSource:
+def fake(rng: Random) -> FakeSource:
     """A source of small photographs, of which the last of train is a PNG, which Pillow decodes."""
     train, val = small_items(rng, "train", 6), small_items(rng, "val", 4)
     buffer = io.BytesIO()
@@ -82,41 +82,41 @@ def raising(error: Exception) -> Callable[..., NoReturn]:
 
 @CROWDED
 def test_memory_that_runs_out_as_pillow_decodes_stops_preparation(
-    error: Exception, room: bool, workplace: Workplace, given: FakeSource, without_room: Any
+    error: Exception, room: bool, workplace: Workplace, fake: FakeSource, without_room: Any
 ) -> None:
     without_room(room)
     workplace.patch.setattr(PngImageFile, "load", raising(error))
     with pytest.raises(NoMemory, match=r"memory ran out while reading a png.*prepare\.processes"):
-        workplace.prepare(given)
+        workplace.prepare(fake)
 
 
 @CROWDED
 def test_memory_that_runs_out_as_dali_decodes_stops_preparation(
-    error: Exception, room: bool, workplace: Workplace, given: FakeSource, without_room: Any
+    error: Exception, room: bool, workplace: Workplace, fake: FakeSource, without_room: Any
 ) -> None:
     """Neither is an image converted by Pillow that DALI could not decode for want of memory."""
     without_room(room)
     workplace.patch.setattr(Decoder, "__call__", raising(RuntimeError(str(error) or "std::bad_alloc")))
     with pytest.raises(NoMemory, match=r"memory ran out while decoding val/000.*prepare\.processes"):
-        workplace.prepare(given)
+        workplace.prepare(fake)
 
 
 @pytest.mark.parametrize("error", SAID[:2], ids=repr)
 @pytest.mark.parametrize("processes", [1, 2])
 def test_memory_that_runs_out_as_a_source_reads_stops_preparation(
-    error: Exception, processes: int, workplace: Workplace, given: FakeSource
+    error: Exception, processes: int, workplace: Workplace, fake: FakeSource
 ) -> None:
     with pytest.raises(NoMemory, match=r"memory ran out while reading .*prepare\.processes"):
-        workplace.prepare(Stopping(given, 2, error), prepare={"processes": processes})
+        workplace.prepare(Stopping(fake, 2, error), prepare={"processes": processes})
 
 
 @pytest.mark.parametrize("error", AMBIGUOUS, ids=repr)
 def test_where_there_is_room_a_broken_image_is_one(
-    error: Exception, workplace: Workplace, given: FakeSource, without_room: Any
+    error: Exception, workplace: Workplace, fake: FakeSource, without_room: Any
 ) -> None:
     without_room(True)
     workplace.patch.setattr(PngImageFile, "load", raising(error))
-    assert workplace.prepare(given).rows["train", "a png"]["skipped"] == f"it does not decode: {error}"
+    assert workplace.prepare(fake).rows["train", "a png"]["skipped"] == f"it does not decode: {error}"
 
 
 # what raises it, and what of a good JPEG is found out by that

@@ -89,8 +89,8 @@ def carry(load: object, size: int, task: int, again: bool) -> int:
 
 def test_every_result_comes_once_though_processes_die() -> None:
     for processes in (2, 3):
-        found = list(run_tasks(some_die, list(range(TASKS)), processes, "working"))
-        assert sorted(found) == [task * task for task in range(TASKS)]
+        results = list(run_tasks(some_die, list(range(TASKS)), processes, "working"))
+        assert sorted(results) == [task * task for task in range(TASKS)]
         assert not active_children()
 
 

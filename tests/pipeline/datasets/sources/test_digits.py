@@ -20,8 +20,7 @@ from sklearn.datasets import load_digits
 from pipeline.datasets.sources import digits, fingerprint, open_source
 from pipeline.datasets.sources.base import SPLITS
 from pipeline.datasets.sources.digits import Digits
-from pipeline.experiment.params import Data
-from pipeline.experiment.params import Digits as Drawing
+from pipeline.experiment.params import Data, DigitsParams
 from pipeline.experiment.validation import load
 from tests.support import ROOT
 from tests.support.fake_source import Item, items_of
@@ -36,7 +35,7 @@ print(hashed(items_of(source(seed={seed}), "val", 60)))
 
 def source(ratio: float = 3 / 7, limit: int | None = None, **changes: Any) -> Digits:
     """The digits of params.yaml with other parameters."""
-    return Digits(Drawing(**{**PROFILE.data.digits.model_dump(), **changes}), limit, ratio)
+    return Digits(DigitsParams(**{**PROFILE.data.digits.model_dump(), **changes}), limit, ratio)
 
 
 def hashed(items: list[Item]) -> str:
@@ -143,12 +142,12 @@ def test_images_are_jpegs_with_sides_of_the_canvas(drawn: dict[str, list[Item]])
 
 def test_sizes_shapes_and_colours_vary(drawn: dict[str, list[Item]]) -> None:
     pixels = [decoded(item.encoded) for item in drawn["val"]]
-    heights, widths = np.array([one.shape[:2] for one in pixels]).T
+    heights, widths = np.array([image.shape[:2] for image in pixels]).T
     assert len(set(heights)) > 50
     assert len(set(widths)) > 50
     wanted = {8 / 9, 4 / 5, 1.0, 9 / 8, 5 / 4}
     assert {min(wanted, key=lambda shape: abs(shape - ratio)) for ratio in widths / heights} == wanted
-    corners = np.array([one[:8, :8].mean((0, 1)) for one in pixels])
+    corners = np.array([image[:8, :8].mean((0, 1)) for image in pixels])
     assert corners.std(0).min() > 10, "papers: uniform over 60 grey levels, std 17"
 
 
@@ -191,7 +190,7 @@ def test_the_box_is_drawn_around_the_ink(seed: int) -> None:
 def test_the_pixels_are_the_digit_with_the_label(seed: int) -> None:
     """The ink, made small again, correlates with scikit-learn's 8x8 digit."""
     images = load_digits().images
-    found = []
+    labels = []
     for item in items_of(source(seed=seed, texture=0.0), "val", 60):
         grey = 255 - np.asarray(
             Image.open(io.BytesIO(item.encoded)).convert("L").crop(item.boxes[0]).resize((16, 16)), float
@@ -201,8 +200,8 @@ def test_the_pixels_are_the_digit_with_the_label(seed: int) -> None:
         rows, columns = np.flatnonzero((digit > 5).any(1)), np.flatnonzero((digit > 5).any(0))
         cut = digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
         wanted = np.asarray(Image.fromarray(cut).resize((16, 16), Image.Resampling.BICUBIC))
-        found.append(np.corrcoef(grey.ravel(), wanted.ravel())[0, 1])
-    assert np.median(found) > 0.7, (seed, found)  # chance is near 0
+        labels.append(np.corrcoef(grey.ravel(), wanted.ravel())[0, 1])
+    assert np.median(labels) > 0.7, (seed, labels)  # chance is near 0
 
 
 def test_the_size_ratio_shrinks_the_pictures(seed: int) -> None:
@@ -226,7 +225,7 @@ def test_the_fingerprint_changes_with_every_parameter(change: dict[str, Any]) ->
 
 def test_the_fingerprint_has_all_parameters_that_digits_have_and_no_other_sources() -> None:
     before = fingerprint(PROFILE)
-    assert set(Drawing.model_fields) <= set(before), "a new parameter is in it, too"
+    assert set(DigitsParams.model_fields) <= set(before), "a new parameter is in it, too"
     assert set(Data.model_fields) == {"source", "limit", "digits", "path", "val_share"}, "does a new one matter?"
     changes: dict[str, tuple[Any, bool]] = {"limit": (40, True), "path": ("a", False), "val_share": (0.3, False)}
     for name, (value, matters) in changes.items():

@@ -76,22 +76,22 @@ def params_for(tmp_path: Path, root: Path | None) -> Params:
 
 def test_images_labels_and_classes_are_torchvisions(imagenette: Path) -> None:
     source = Imagenette(imagenette, None)
-    found = source.listing()
-    assert not found.skipped
-    assert found.classes == [WNIDS[wnid] for wnid in sorted(WNIDS)]
+    listing = source.listing()
+    assert not listing.skipped
+    assert listing.classes == [WNIDS[wnid] for wnid in sorted(WNIDS)]
     for split in SPLITS:
         theirs = datasets.Imagenette(imagenette, split)
-        assert found.classes == [names[0] for names in theirs.classes]
-        for entry, (image, label) in zip(found.entries[split], theirs, strict=True):
+        assert listing.classes == [names[0] for names in theirs.classes]
+        for entry, (image, label) in zip(listing.entries[split], theirs, strict=True):
             assert entry.label == label
             assert np.array_equal(decoded(source.read(entry).data), np.asarray(image))
     assert len(pickle.dumps(source)) < 500
 
 
 def test_a_limit_takes_some_images_of_all_classes(imagenette: Path) -> None:
-    found = Imagenette(imagenette, 4).listing()
-    assert [len(found.entries[split]) for split in SPLITS] == [4, 4]
-    assert len(found.classes) == 3
+    listing = Imagenette(imagenette, 4).listing()
+    assert [len(listing.entries[split]) for split in SPLITS] == [4, 4]
+    assert len(listing.classes) == 3
 
 
 @pytest.mark.parametrize("lost", ["train/n01440764", "train", "val"])
@@ -185,11 +185,11 @@ def check_said(published: Published, reason: str = "") -> None:
     """The data set cannot be had, and what to fetch by hand and where to put it is said."""
     with pytest.raises(Failure) as caught:
         fingerprint(published.root)
-    said = str(caught.value)
-    assert said.startswith("imagenette could not be downloaded ("), said
-    assert reason in said
-    assert f"Fetch {address()} elsewhere and unpack it in {published.root}" in said
-    assert f"so that {published.place} is there; then do this again" in said
+    message = str(caught.value)
+    assert message.startswith("imagenette could not be downloaded ("), message
+    assert reason in message
+    assert f"Fetch {address()} elsewhere and unpack it in {published.root}" in message
+    assert f"so that {published.place} is there; then do this again" in message
     assert not published.place.exists(), "nothing that looks whole"
 
 

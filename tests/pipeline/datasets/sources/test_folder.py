@@ -260,12 +260,12 @@ def check_untidy(untidy: Untidy, facts: Facts, params: Params) -> None:
 
 def check_stored(source: bytes, stored: bytes, id: str) -> None:
     """The image is stored upright; with its bytes, or with its pixels, or as a JPEG if it was turned."""
-    with Image.open(io.BytesIO(source)) as given:
-        turned = given.getexif().get(0x0112, 1) != 1
-        upright = ImageOps.exif_transpose(given)
+    with Image.open(io.BytesIO(source)) as opened:
+        turned = opened.getexif().get(0x0112, 1) != 1
+        upright = ImageOps.exif_transpose(opened)
         layer = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
         wanted = np.asarray(layer)[:, :, :3]
-    if given.format == "JPEG" and not turned:
+    if opened.format == "JPEG" and not turned:
         assert stored == source, id
     assert decoded(stored).shape == wanted.shape, id
     apart = np.abs(decoded(stored).astype(int) - wanted)
@@ -339,9 +339,9 @@ def test_what_val_has_too_stays_in_train_if_asked_for(root: Path, tmp_path: Path
 
 
 def test_no_id_and_no_path_leads_out_of_the_folder(untidy: Untidy) -> None:
-    found = listed(untidy.root)
+    listing = listed(untidy.root)
     for split in SPLITS:
-        for entry in found.entries[split]:
+        for entry in listing.entries[split]:
             assert (untidy.root / entry.where).resolve().is_relative_to(untidy.root.resolve()), entry
             assert entry.id.startswith(f"{split}/") and ".." not in entry.id.split("/"), entry
             assert entry.id.isprintable(), entry
@@ -352,11 +352,11 @@ def test_nothing_beside_regular_files_of_the_folder_is_opened(untidy: Untidy, mo
     read = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda self: opened.add(os.fspath(self)) or read(self))
     source = ImageFolder(untidy.root, 0.2, None)
-    found = source.listing()
+    listing = source.listing()
     for split in SPLITS:
-        for entry in found.entries[split]:
+        for entry in listing.entries[split]:
             source.read(entry)
-    assert len(opened) == sum(map(len, found.entries.values())) > 50
+    assert len(opened) == sum(map(len, listing.entries.values())) > 50
     assert all(Path(name).is_file() and "secret" not in os.path.realpath(name) for name in opened)
 
 
@@ -401,11 +401,11 @@ def test_what_is_no_data_set_is_one_clear_failure(tmp_path: Path, rng: Random) -
 
 
 def test_fewer_than_two_classes_are_a_failure(tmp_path: Path, rng: Random) -> None:
-    for name, found in (("", "no class"), ("only", "only the class only"), ("on\nly", r"only the class on\\nly")):
-        root = tidy(tmp_path / f"of {found}", rng, (name,) if name else (), each=1)
+    for name, message in (("", "no class"), ("only", "only the class only"), ("on\nly", r"only the class on\\nly")):
+        root = tidy(tmp_path / f"of {message}", rng, (name,) if name else (), each=1)
         (root / "train" / "empty").mkdir(parents=True)
         put(root / "train" / "hidden things only" / ".DS_Store", b"")
-        with pytest.raises(Failure, match=rf"train has {found}: images lie in train/CLASS/, in two classes at least"):
+        with pytest.raises(Failure, match=rf"train has {message}: images lie in train/CLASS/, in two classes at least"):
             listed(root)
 
 
@@ -428,7 +428,7 @@ def test_a_link_among_the_classes_that_leads_nowhere_is_skipped(root: Path, rng:
     for where, target in links.items():
         (root / where).symlink_to(target)
     fingerprint(root)
-    assert {one.id for one in listed(root).skipped} == set(links)
+    assert {skipped.id for skipped in listed(root).skipped} == set(links)
 
 
 def test_a_class_may_be_a_link_within_the_folder(root: Path, rng: Random) -> None:
@@ -437,10 +437,10 @@ def test_a_class_may_be_a_link_within_the_folder(root: Path, rng: Random) -> Non
         (root / split / "a").rename(root / f"of {split}")
         (root / split / "a").symlink_to(f"../of {split}")
         (root / split / "b").symlink_to("../of train")
-    found = listed(root)
-    assert found.classes == ["a", "b"]
-    assert [len(found.entries[split]) for split in SPLITS] == [6, 6]
-    assert not found.skipped
+    listing = listed(root)
+    assert listing.classes == ["a", "b"]
+    assert [len(listing.entries[split]) for split in SPLITS] == [6, 6]
+    assert not listing.skipped
 
 
 def test_the_folder_itself_may_be_a_link(root: Path, tmp_path: Path, rng: Random) -> None:
@@ -488,9 +488,11 @@ def test_a_folder_that_may_not_be_looked_into_is_a_failure_or_its_files_are_name
             try:
                 with root_has_no_privilege(), case((where, oct(mode))):
                     asks = (lambda: fingerprint(root)), (lambda: listed(root)), (lambda: prepare(params))
-                    said = [failure(ask) for ask in asks]
-                    assert all(root.name in text and "could not be written" not in text for text in said if text), said
-                    denied = said[2] or any(row["skipped"] == "permission denied" for row in manifest())
+                    messages = [failure(ask) for ask in asks]
+                    assert all(root.name in text and "could not be written" not in text for text in messages if text), (
+                        messages
+                    )
+                    denied = messages[2] or any(row["skipped"] == "permission denied" for row in manifest())
                     assert denied or (where, mode) == (".", 0o111)
             finally:
                 (root / where).chmod(0o755)
@@ -522,13 +524,13 @@ def test_a_file_that_cannot_be_read_is_skipped_and_a_disk_that_cannot_stops(
 ) -> None:
     source = ImageFolder(tidy(root, rng), 0.2, None)
     entry = source.listing().entries["train"][0]
-    for reason, kind, said in (
+    for reason, kind, message in (
         (FileNotFoundError(2, "No such file or directory"), Unreadable, "no such file or directory"),
         (PermissionError(13, "Permission denied"), Unreadable, "permission denied"),
         (OSError(5, "Input/output error"), Failure, "could not be read: Input/output error"),
     ):
         monkeypatch.setattr(Path, "read_bytes", Mock(side_effect=reason))
-        with pytest.raises(kind, match=said):
+        with pytest.raises(kind, match=message):
             source.read(entry)
 
 
@@ -557,9 +559,9 @@ def test_classes_are_in_the_order_of_torchvisions(root: Path, rng: Random) -> No
         put(root / "train" / name / "0.jpg", b"")
         put(root / "val" / name / "0.jpg", b"")
     theirs = datasets.ImageFolder(root / "train")
-    found = listed(root)
-    assert found.classes == theirs.classes
-    assert [(root / one.where, one.label) for one in found.entries["train"]] == [
+    listing = listed(root)
+    assert listing.classes == theirs.classes
+    assert [(root / entry.where, entry.label) for entry in listing.entries["train"]] == [
         (Path(path), label) for path, label in theirs.samples
     ]
 
@@ -571,10 +573,10 @@ def test_images_and_classes_have_names_of_their_own(root: Path, tmp_path: Path, 
         for label in names:
             for name in names:
                 put(root / split / label / name, b"")
-    found = listed(root)
-    assert len(set(found.classes)) == len(found.classes) == len(names)
+    listing = listed(root)
+    assert len(set(listing.classes)) == len(listing.classes) == len(names)
     for split in SPLITS:
-        ids = [entry.id for entry in found.entries[split]]
+        ids = [entry.id for entry in listing.entries[split]]
         assert len(ids) == len(names) ** 2
         assert len(set(ids)) == len(ids), [id for id, count in Counter(ids).items() if count > 1]
 
@@ -598,21 +600,21 @@ def many(root: Path, random: Random, classes: int, each: int) -> Path:
 
 def sides(root: Path, val_share: float) -> dict[bytes, Split]:
     """Where each content comes to lie."""
-    found: dict[bytes, Split] = {}
+    splits: dict[bytes, Split] = {}
     for split, entries in listed(root, val_share).entries.items():
         for entry in entries:
-            assert found.setdefault((root / entry.where).read_bytes(), split) == split, "a duplicate straddles"
-    return found
+            assert splits.setdefault((root / entry.where).read_bytes(), split) == split, "a duplicate straddles"
+    return splits
 
 
 def test_about_val_share_of_each_class_goes_to_val(root: Path, rng: Random) -> None:
     share, each = float(rng.uniform(0.1, 0.9)), 300
-    found = listed(many(root, rng, 3, each), share)
+    listing = listed(many(root, rng, 3, each), share)
     for label in range(3):
-        count = sum(entry.label == label for entry in found.entries["val"])
+        count = sum(entry.label == label for entry in listing.entries["val"])
         # six standard deviations of a binomial: once in 10^8
         assert abs(count - share * each) < 6 * math.sqrt(each * share * (1 - share)), share
-    both = [entry.where for split in SPLITS for entry in found.entries[split]]
+    both = [entry.where for split in SPLITS for entry in listing.entries[split]]
     assert len(set(both)) == len(both) == 3 * each
     assert all(where.startswith("train/") for where in both)
 
@@ -661,19 +663,19 @@ def test_what_is_skipped_of_a_train_that_is_split_is_named_once(root: Path, rng:
     many(root, rng, 2, 20)
     for number in range(20):
         put(root / "train" / "class 0" / f".{number}", rng.bytes(9))
-    found = listed(root, 0.5)
-    assert [(one.split, one.reason) for one in found.skipped] == [("train", "hidden")] * 20
-    assert len({one.id for one in found.skipped}) == 20
+    listing = listed(root, 0.5)
+    assert [(skipped.split, skipped.reason) for skipped in listing.skipped] == [("train", "hidden")] * 20
+    assert len({skipped.id for skipped in listing.skipped}) == 20
 
 
 # Limit
 
 
 def test_a_limit_takes_from_all_classes(root: Path, rng: Random) -> None:
-    found = listed(many(root, rng, 3, 80), 0.5, 60).entries
+    entries = listed(many(root, rng, 3, 80), 0.5, 60).entries
     for split in SPLITS:
-        assert len(found[split]) == 60
-        counts = Counter(entry.label for entry in found[split])
+        assert len(entries[split]) == 60
+        counts = Counter(entry.label for entry in entries[split])
         # 60 of about 120, 40 of each class: 20 +- 2.6; six standard deviations
         assert all(abs(counts[label] - 20) < 16 for label in range(3)), counts
 
@@ -751,9 +753,9 @@ def test_the_fingerprint_stays_as_the_folder_moves(root: Path, tmp_path: Path, r
 
 def test_the_fingerprint_counts_files_and_bytes(root: Path, rng: Random) -> None:
     tidy(root, rng)
-    found = fingerprint(root)
-    assert found["files"] == 12
-    assert found["bytes"] == sum(path.stat().st_size for path in root.rglob("*.jpg"))
+    values = fingerprint(root)
+    assert values["files"] == 12
+    assert values["bytes"] == sum(path.stat().st_size for path in root.rglob("*.jpg"))
 
 
 def test_the_fingerprint_reads_no_file(untidy: Untidy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -767,8 +769,8 @@ def test_the_fingerprint_reads_no_file(untidy: Untidy, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch, root_has_no_privilege():
         for where in (builtins, io, os):
             patch.setattr(where, "open", never)
-        found = fingerprint(untidy.root)
-    assert found["files"] > 50
+        before = fingerprint(untidy.root)
+    assert before["files"] > 50
 
 
 def test_the_profiles_fingerprint_has_what_shapes_the_listing(root: Path, tmp_path: Path, rng: Random) -> None:

@@ -47,7 +47,7 @@ from tests.support.ilsvrc_files import (
     TRAIN,
     VAL,
     Box,
-    Picture,
+    IlsvrcImage,
     StandIn,
     in_this_process,
     label_of,
@@ -74,8 +74,8 @@ def source(root: Path, limit: int | None = None) -> Any:
 
 
 def listed(root: Path, limit: int | None = None) -> Listing:
-    found: Listing = source(root, limit).listing()
-    return found
+    listing: Listing = source(root, limit).listing()
+    return listing
 
 
 @pytest.fixture(autouse=True)
@@ -114,19 +114,19 @@ LAYOUTS: dict[str, Callable[[StandIn, Path], Path]] = {
 }
 
 
-def same_boxes(found: tuple[Box, ...], picture: Picture) -> bool:
+def same_boxes(boxes: tuple[Box, ...], picture: IlsvrcImage) -> bool:
     return any(
-        len(found) == len(wanted) and np.allclose(found, wanted, atol=0.01) if wanted else not found
+        len(boxes) == len(wanted) and np.allclose(boxes, wanted, atol=0.01) if wanted else not boxes
         for wanted in picture.boxes
     )
 
 
-def check_listing(made: StandIn, root: Path, found: Listing, boxes: bool = True) -> None:
+def check_listing(made: StandIn, root: Path, listing: Listing, boxes: bool = True) -> None:
     """All that a listing says is the truth about the stand-in, and each image that is read is the one it should be."""
     reader = source(root)
-    assert [one.reason for one in found.skipped] == []
+    assert [skipped.reason for skipped in listing.skipped] == []
     for split, pictures in made.images.items():
-        entries = found.entries[split]  # type: ignore[index]
+        entries = listing.entries[split]  # type: ignore[index]
         assert [entry.id for entry in entries] == [picture.id for picture in pictures], split
         assert [entry.label for entry in entries] == [picture.label for picture in pictures], split
         for entry, picture in zip(entries, pictures, strict=True):
@@ -146,12 +146,12 @@ def test_the_archives_are_listed_in_order_and_the_pixels_bear_it_out(format: str
     made = make(rng, format=format)
     assert list(made.ids) != sorted(made.ids, key=made.ids.__getitem__), "ILSVRC2012_ID's is another order"
     root = made.archives(tmp_path / "root")
-    found = listed(root)
-    check_listing(made, root, found)
-    assert found.classes == [NAMES[wnid] for wnid in made.wnids]
+    listing = listed(root)
+    check_listing(made, root, listing)
+    assert listing.classes == [NAMES[wnid] for wnid in made.wnids]
     kinds = {picture.kind for picture in made.train}
     assert kinds == {"png", "cmyk", "grey", "exif 6", "junk", "plain"}, "all oddities are in it"
-    ids = {entry.id for entry in found.entries["train"]}
+    ids = {entry.id for entry in listing.entries["train"]}
     assert {PNG, CMYK} <= ids
 
 
@@ -161,16 +161,16 @@ def test_every_layout_is_the_same_data_set_and_plain_with_the_published_numbers(
 ) -> None:
     as_published(stand_in)
     root = LAYOUTS[layout](stand_in, tmp_path / "root")
-    found = listed(root)
-    check_listing(stand_in, root, found)
+    listing = listed(root)
+    check_listing(stand_in, root, listing)
     no_devkit = layout == "tree, val in classes"
-    assert found.classes == (stand_in.wnids if no_devkit else [NAMES[wnid] for wnid in stand_in.wnids])
-    assert no_devkit or said_of(found) == ""
+    assert listing.classes == (stand_in.wnids if no_devkit else [NAMES[wnid] for wnid in stand_in.wnids])
+    assert no_devkit or said_of(listing) == ""
 
 
 def test_the_order_is_torchvisions(stand_in: StandIn, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torchvision unpacks the same archives; who uses its nets, or Caffe's, expects its numbers."""
-    found = listed(root)
+    listing = listed(root)
     sums = {key: (name, hashlib.md5((root / name).read_bytes(), usedforsecurity=False).hexdigest())
             for key, (name, _) in imagenet.ARCHIVE_META.items()}  # fmt: skip
     monkeypatch.setattr(imagenet, "ARCHIVE_META", sums)
@@ -178,22 +178,22 @@ def test_the_order_is_torchvisions(stand_in: StandIn, root: Path, monkeypatch: p
         theirs = imagenet.ImageNet(root, split)
         assert theirs.wnids == stand_in.wnids
         wanted = sorted((label, Path(path).stem) for path, label in theirs.samples)
-        assert sorted((entry.label, entry.id) for entry in found.entries[split]) == wanted
-    assert [name.split(" (n0")[0] for name in found.classes] == [names[0] for names in theirs.classes]
+        assert sorted((entry.label, entry.id) for entry in listing.entries[split]) == wanted
+    assert [name.split(" (n0")[0] for name in listing.classes] == [names[0] for names in theirs.classes]
 
 
 def test_a_split_whose_box_archive_is_missing_has_no_boxes(root: Path) -> None:
     for gone, having in ((BOXES_TRAIN, ["val"]), (BOXES_VAL, [])):
         (root / gone).unlink()
-        found = listed(root)
-        there = {split: [source(root).read(entry).boxes for entry in found.entries[split]] for split in SPLITS}
+        listing = listed(root)
+        there = {split: [source(root).read(entry).boxes for entry in listing.entries[split]] for split in SPLITS}
         assert [split for split, boxes in there.items() if any(boxes)] == having
 
 
 def test_boxes_lie_inside_their_image_around_what_is_painted_there(stand_in: StandIn, root: Path) -> None:
-    found, seen = listed(root), Counter[str]()
+    listing, seen = listed(root), Counter[str]()
     for split in SPLITS:
-        for entry, picture in zip(found.entries[split], stand_in.images[split], strict=True):
+        for entry, picture in zip(listing.entries[split], stand_in.images[split], strict=True):
             width, height = picture.size
             for left, top, right, bottom in source(root).read(entry).boxes:
                 assert 0 <= left < right <= width and 0 <= top < bottom <= height, picture
@@ -215,11 +215,11 @@ def test_a_thousand_classes_have_the_numbers_of_their_wordnet_ids(rng: Random, t
     made = make_all(rng)
     assert len(made.wnids) == 1000
     root = made.archives(tmp_path / "root", [TRAIN, VAL, DEVKIT])
-    found = listed(root)
-    assert sorted({entry.label for entry in found.entries["train"]}) == list(range(1000))
-    assert found.classes == [f"thing {label}" for label in range(1000)]
+    listing = listed(root)
+    assert sorted({entry.label for entry in listing.entries["train"]}) == list(range(1000))
+    assert listing.classes == [f"thing {label}" for label in range(1000)]
     for split, pictures in made.images.items():
-        there = [(entry.id, entry.label) for entry in found.entries[split]]  # type: ignore[index]
+        there = [(entry.id, entry.label) for entry in listing.entries[split]]  # type: ignore[index]
         assert there == [(picture.id, picture.label) for picture in pictures]
 
 
@@ -227,13 +227,13 @@ def test_a_thousand_classes_have_the_numbers_of_their_wordnet_ids(rng: Random, t
 
 
 def test_entries_are_a_sequence_and_travel_small(stand_in: StandIn, root: Path) -> None:
-    found = listed(root)
-    assert found.bytes == sum(len(picture.data) for picture in stand_in.train + stand_in.val)
+    listing = listed(root)
+    assert listing.bytes == sum(len(picture.data) for picture in stand_in.train + stand_in.val)
     for split in SPLITS:
-        entries = found.entries[split]
+        entries = listing.entries[split]
         everything = list(entries)
         assert len(entries) == len(everything) == len(stand_in.images[split])
-        assert all(isinstance(one, Entry) for one in everything)
+        assert all(isinstance(entry, Entry) for entry in everything)
         assert list(entries[3:9]) == everything[3:9]
         assert list(entries[:]) == everything and list(entries[len(everything) :]) == []
         assert len(entries[5:]) == len(everything) - 5
@@ -244,7 +244,7 @@ def test_entries_are_a_sequence_and_travel_small(stand_in: StandIn, root: Path) 
         assert len(pickle.dumps(entries[4:7])) < 4000
     sent = pickle.dumps(source(root))
     assert len(sent) < 500
-    last = found.entries["train"][-1]
+    last = listing.entries["train"][-1]
     assert pickle.loads(sent).read(last) == source(root).read(last)
 
 
@@ -252,11 +252,13 @@ def many(random: Random, classes: int, each: int) -> StandIn:
     """A stand-in of very many files that are no images at all, which a listing does not see."""
     wnids = [f"n{1_500_000 + 7 * number:08d}" for number in range(classes)]
     train = [
-        Picture(f"{wnid}_{number}", label, b"x", (1, 1), None, "plain")
+        IlsvrcImage(f"{wnid}_{number}", label, b"x", (1, 1), None, "plain")
         for label, wnid in enumerate(wnids)
         for number in range(each)
     ]
-    val = [Picture(f"ILSVRC2012_val_{number:08d}", 0, b"x", (1, 1), None, "plain") for number in range(1, classes + 1)]
+    val = [
+        IlsvrcImage(f"ILSVRC2012_val_{number:08d}", 0, b"x", (1, 1), None, "plain") for number in range(1, classes + 1)
+    ]
     ids = {wnid: classes - label for label, wnid in enumerate(wnids)}
     return StandIn(random, wnids, {wnid: wnid for wnid in wnids}, ids, train, val)
 
@@ -267,11 +269,11 @@ def measured(small: Path, large: Path) -> tuple[float, float]:
     try:
         first = listed(small)
         base = tracemalloc.get_traced_memory()[0]
-        found = listed(large)
+        listing = listed(large)
         kept, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    more = len(found.entries["train"]) - len(first.entries["train"])
+    more = len(listing.entries["train"]) - len(first.entries["train"])
     assert more == 3900
     return (kept - base) / more, (peak - base) / more
 
@@ -295,21 +297,23 @@ def bytes_read() -> int:
 def test_each_images_bytes_are_read_once(rng: Random, tmp_path: Path) -> None:
     made = make(rng, each=(3, 5), val=7)
     for pictures in (made.train, made.val):
-        pictures[:] = [one._replace(data=one.data + rng.bytes(400_000)) for one in pictures]  # junk after the end
+        pictures[:] = [
+            picture._replace(data=picture.data + rng.bytes(400_000)) for picture in pictures
+        ]  # junk after the end
     root = made.archives(tmp_path / "root")
     small = make(rng, each=(2, 3), val=7).archives(tmp_path / "small")
     listed(small)  # what is imported
     before = bytes_read()
     listed(small)
     whatever = bytes_read() - before  # also by a process that it may start and wait for
-    total = sum(len(one.data) for one in made.train + made.val)
+    total = sum(len(picture.data) for picture in made.train + made.val)
     before = bytes_read()
-    found = listed(root)
+    images = listed(root)
     listing = bytes_read() - before - whatever
     assert listing < total / 10, f"listing reads {listing} bytes, of {total} that the images have"
     reader, before = source(root), bytes_read()
     for split in SPLITS:
-        for entry in found.entries[split]:
+        for entry in images.entries[split]:
             reader.read(entry)
     reading = bytes_read() - before
     assert reading < 1.1 * total, f"reading reads {reading} bytes for {total}"
@@ -321,20 +325,20 @@ def test_each_images_bytes_are_read_once(rng: Random, tmp_path: Path) -> None:
 # The audit
 
 
-def said_of(found: Listing) -> str:
-    assert not isinstance(found.departures, str)
-    return "\n".join(found.departures)
+def said_of(listing: Listing) -> str:
+    assert not isinstance(listing.departures, str)
+    return "\n".join(listing.departures)
 
 
 def numbers_in(text: str) -> set[int]:
-    return {int(one.replace(",", "")) for one in re.findall(r"\d[\d,]*", text)}
+    return {int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", text)}
 
 
 def test_a_stand_in_is_not_plain_and_the_counts_say_why(stand_in: StandIn, root: Path) -> None:
-    said = numbers_in(said_of(listed(root)))
-    assert {len(stand_in.train), 1_281_167} <= said, said
-    assert {len(stand_in.val), 50_000} <= said
-    assert {7, 1000} <= said
+    numbers = numbers_in(said_of(listed(root)))
+    assert {len(stand_in.train), 1_281_167} <= numbers, numbers
+    assert {len(stand_in.val), 50_000} <= numbers
+    assert {7, 1000} <= numbers
 
 
 @pytest.fixture
@@ -371,12 +375,12 @@ def test_the_audit_finds_one_image_missing_or_too_many(
     if change in ("one too many", "one class's for another's"):
         stand_in.train.append(extra._replace(id=f"{other}_{10**6}"))
         named = {other} | ({wnid} if change.startswith("one class") else set())
-    found = listed(stand_in.archives(tmp_path / "root", DEVKIT=kit))
-    said = said_of(found)
-    assert said
-    assert all(one in said or NAMES[one] in said for one in named), said
+    listing = listed(stand_in.archives(tmp_path / "root", DEVKIT=kit))
+    message = said_of(listing)
+    assert message
+    assert all(one in message or NAMES[one] in message for one in named), message
     if change == "val missing":
-        assert {len(stand_in.val), len(stand_in.val) + 1} <= numbers_in(said), said
+        assert {len(stand_in.val), len(stand_in.val) + 1} <= numbers_in(message), message
 
 
 def test_a_limit_is_a_departure_and_takes_as_many_of_each_class(
@@ -394,9 +398,9 @@ def test_a_limit_is_a_departure_and_takes_as_many_of_each_class(
         assert len(entries) == limit and len(each) == 7 and max(each.values()) - min(each.values()) <= 1
         kept = {entry.id for entry in entries}
         assert [entry.id for entry in whole.entries[split] if entry.id in kept] == [entry.id for entry in entries]
-        assert [(one.id, one.label) for one in tree.entries[split]] == [(one.id, one.label) for one in entries]
+        assert [(item.id, item.label) for item in tree.entries[split]] == [(item.id, item.label) for item in entries]
     chosen = {entry.id for split in SPLITS for entry in some.entries[split]}
-    assert some.bytes == sum(len(one.data) for one in stand_in.train + stand_in.val if one.id in chosen)
+    assert some.bytes == sum(len(item.data) for item in stand_in.train + stand_in.val if item.id in chosen)
 
 
 def test_a_limit_beyond_what_there_is_takes_all_and_one_below_the_classes_is_a_failure(
@@ -489,8 +493,8 @@ def test_the_fingerprint_of_nothing_is_a_failure(tmp_path: Path) -> None:
 def missing(tmp_path: Path, root: Path | None) -> str:
     from pipeline.datasets import sources
 
-    found: str = sources.missing(params_for(tmp_path, root).active)
-    return found
+    message: str = sources.missing(params_for(tmp_path, root).active)
+    return message
 
 
 def test_what_is_missing_is_said_in_a_sentence(
@@ -506,9 +510,9 @@ def test_what_is_missing_is_said_in_a_sentence(
     for place in (empty, tmp_path / "none", tmp_path / "params-0.yaml"):
         assert str(place) in missing(tmp_path, place)
     for name in (TRAIN, VAL, DEVKIT):
-        there = stand_in.archives(tmp_path / f"without {name}", [one for one in ARCHIVES if one != name])
-        said = missing(tmp_path, there)
-        assert name in said, said
+        there = stand_in.archives(tmp_path / f"without {name}", [archive for archive in ARCHIVES if archive != name])
+        message = missing(tmp_path, there)
+        assert name in message, message
         with pytest.raises(Failure, match=re.escape(name)):
             listed(there)
 
@@ -538,12 +542,12 @@ def test_what_does_not_belong_into_a_tree_is_skipped_by_name(stand_in: StandIn, 
     (folder / f"{stand_in.wnids[2]}_77777777.JPEG").symlink_to(outside)
     (root / "train" / "notes").mkdir()
     (root / "val" / "ILSVRC2012_val_00049998.JPEG").write_bytes(stand_in.val[0].data)
-    found = listed(root)
-    said = " ".join(f"{one.id} {one.reason}" for one in found.skipped)
+    listing = listed(root)
+    message = " ".join(f"{skipped.id} {skipped.reason}" for skipped in listing.skipped)
     for name in ("readme.txt", "stray.txt", f"{stand_in.wnids[3]}_7", "77777777", "ILSVRC2012_val_00049998"):
-        assert name in said, name
+        assert name in message, name
     for split, pictures in stand_in.images.items():
-        assert [entry.id for entry in found.entries[split]] == [picture.id for picture in pictures]  # type: ignore[index]
+        assert [entry.id for entry in listing.entries[split]] == [picture.id for picture in pictures]  # type: ignore[index]
 
 
 @pytest.mark.parametrize("devkit", ["none", "folder"])
@@ -555,14 +559,14 @@ def test_a_validation_image_that_lies_in_two_classes_is_not_taken_twice(
     other = stand_in.wnids[(picture.label + 1) % len(stand_in.wnids)]
     shutil.copy(root / "val" / stand_in.wnids[picture.label] / f"{picture.id}.JPEG", root / "val" / other)
     try:
-        found = listed(root)
+        listing = listed(root)
     except Failure as failure:
-        said = str(failure)
+        message = str(failure)
     else:
-        said = " ".join([*(f"{one.id} {one.reason}" for one in found.skipped), *found.departures])
-        ids = [entry.id for entry in found.entries["val"]]
+        message = " ".join([*(f"{skipped.id} {skipped.reason}" for skipped in listing.skipped), *listing.departures])
+        ids = [entry.id for entry in listing.entries["val"]]
         assert len(ids) == len(set(ids))
-    assert picture.id in said
+    assert picture.id in message
 
 
 @pytest.mark.parametrize("what", ["train", "val", "a class"])
@@ -573,15 +577,15 @@ def test_links_to_folders_elsewhere_are_followed_or_said(what: str, stand_in: St
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
     try:
-        found = listed(root)
+        listing = listed(root)
     except Failure as failure:
-        said = str(failure)
+        message = str(failure)
     else:
-        said = " ".join(f"{one.id} {one.reason}" for one in found.skipped)
-        if not said:
-            check_listing(stand_in, root, found)
+        message = " ".join(f"{skipped.id} {skipped.reason}" for skipped in listing.skipped)
+        if not message:
+            check_listing(stand_in, root, listing)
             return
-    assert path.name in said and "link" in said, said
+    assert path.name in message and "link" in message, message
 
 
 # Prepared
@@ -646,25 +650,25 @@ def test_prepared_images_carry_their_class_and_boxes(
 def test_archives_and_tree_become_the_same_data_set(
     stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = {}
+    prepared = {}
     for number, layout in enumerate(("archives", "tree, val in classes, devkit")):
         place(tmp_path, monkeypatch, f"shards-{number}")
         params = params_for(tmp_path, LAYOUTS[layout](stand_in, tmp_path / f"root-{number}"))
         module.prepare(params)
         files = {name: hashed for name, hashed in hashes_in(folder_of(params)).items() if name != "facts.json"}
-        found[layout] = files, CLASSIFICATION.statistics.read_bytes(), CLASSIFICATION.manifest.read_bytes()
-    for layout, one in found.items():
-        assert one == found["archives"], layout
+        prepared[layout] = files, CLASSIFICATION.statistics.read_bytes(), CLASSIFICATION.manifest.read_bytes()
+    for layout, result in prepared.items():
+        assert result == prepared["archives"], layout
 
 
 def test_two_processes_make_the_bytes_of_one(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = []
+    trees = []
     for processes in (1, 2):
         place(tmp_path, monkeypatch, f"shards-{processes}")
         params = params_for(tmp_path, root, processes=processes)
         facts = module.prepare(params)
-        found.append((facts, hashes_in(folder_of(params)), rows()))
-    assert found[0] == found[1]
+        trees.append((facts, hashes_in(folder_of(params)), rows()))
+    assert trees[0] == trees[1]
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, reads: int) -> list[str]:
@@ -707,8 +711,8 @@ def test_too_small_a_disk_is_refused_before_anything_is_written(
     params = params_for(tmp_path, root)
     with pytest.raises(Failure) as caught:
         module.prepare(params)
-    said = str(caught.value)
-    assert len(re.findall(NUMBER, said)) >= 2, f"how much is needed, and how much is free: {said}"
+    message = str(caught.value)
+    assert len(re.findall(NUMBER, message)) >= 2, f"how much is needed, and how much is free: {message}"
     assert not seen
     after = {path.name for path in tmp_path.rglob("*") if path.is_file()} - before
     assert all(name.startswith("params-") or name.endswith(".lock") for name in after), after
@@ -724,10 +728,12 @@ def test_the_room_that_is_needed_is_said_before_starting(
         stop_after(patch, 0)
         with pytest.raises(Interrupted):
             module.prepare(params_for(tmp_path, root))
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert room.asked
-    assert len(re.findall(NUMBER, said.out + said.err)) >= 2, said
-    assert re.search(r"123(?:\.\d+)?\s?GB|11[45](?:\.\d+)?\s?GiB", said.out + said.err), f"how much is free: {said}"
+    assert len(re.findall(NUMBER, output.out + output.err)) >= 2, output
+    assert re.search(r"123(?:\.\d+)?\s?GB|11[45](?:\.\d+)?\s?GiB", output.out + output.err), (
+        f"how much is free: {output}"
+    )
 
 
 def test_what_is_done_already_needs_no_more_room(
@@ -768,8 +774,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StandIn]:
 @pytest.mark.slow
 def test_the_archives_become_a_table(clone: tuple[Path, StandIn]) -> None:
     folder, made = clone
-    said = call(folder, "vgg-repro", "prepare")
-    assert re.search(NUMBER, said), "the room that is needed"
+    output = call(folder, "vgg-repro", "prepare")
+    assert re.search(NUMBER, output), "the room that is needed"
     facts = Facts(**json.loads((folder / "reports/mini/data/classification.json").read_text()))
     assert (facts.train, facts.val) == (len(made.train), len(made.val))
     assert not facts.comparable and "not a plain ILSVRC-2012" in facts.about
@@ -806,8 +812,8 @@ def test_a_prepare_that_is_killed_goes_on_and_ends_in_the_same_bytes(
             assert run.wait() == -signal.SIGKILL
             wait_for(lambda here=here: not at_work(here), 60)
             (here / "held").unlink()
-        said = call(here, "vgg-repro", "prepare", "--direct")
-        assert ("are in whole shards already" in said) == (kills > 0)
+        output = call(here, "vgg-repro", "prepare", "--direct")
+        assert ("are in whole shards already" in output) == (kills > 0)
         (shards,) = (path for path in here.glob("data/shards/*") if path.is_dir())
         found.append((shards.name, hashes_in(shards)))
     assert found[0] == found[1]

@@ -48,8 +48,8 @@ def source(root: Path) -> Any:
 
 
 def listed(root: Path) -> Listing:
-    found: Listing = source(root).listing()
-    return found
+    listing: Listing = source(root).listing()
+    return listing
 
 
 @pytest.fixture(autouse=True)
@@ -73,8 +73,8 @@ def root(made: StandIn, tmp_path: Path) -> Path:
 
 def everything(root: Path) -> list[tuple[str, int, bytes, Any]]:
     """All that a listing leads to."""
-    found, reader = listed(root), source(root)
-    entries = [entry for split in SPLITS for entry in found.entries[split]]
+    listing, reader = listed(root), source(root)
+    entries = [entry for split in SPLITS for entry in listing.entries[split]]
     return [(entry.id, entry.label, *reader.read(entry)) for entry in entries]
 
 
@@ -83,17 +83,17 @@ def tried(root: Path) -> Listing | str:
     try:
         return listed(root)
     except Failure as failure:
-        said = str(failure)
-    assert said.isprintable(), repr(said)
-    return said
+        message = str(failure)
+    assert message.isprintable(), repr(message)
+    return message
 
 
 def refused(root: Path) -> str:
     """What is said instead of a listing."""
-    found = tried(root)
-    if isinstance(found, str):
-        return found
-    pytest.fail(f"taken, with {sum(len(found.entries[split]) for split in SPLITS)} images")
+    listing = tried(root)
+    if isinstance(listing, str):
+        return listing
+    pytest.fail(f"taken, with {sum(len(listing.entries[split]) for split in SPLITS)} images")
 
 
 def read(reader: Any, entry: Any) -> bytes | str:
@@ -197,8 +197,8 @@ def check_hostile(kind: str, where: str, made: StandIn, root: Path, rng: Random)
     members.insert(int(rng.integers(len(members) + 1)), (info, data))
     put(made, root, where, members, "pax" if kind.startswith("pax") else "gnu")
     with case((kind, where)):
-        said = refused(root)
-        assert ARCHIVE[where] in said and Path(name).name in said, said
+        message = refused(root)
+        assert ARCHIVE[where] in message and Path(name).name in message, message
 
 
 @pytest.mark.parametrize("where", ["inner", "train boxes"])  # a tar in a tar, and a compressed one
@@ -219,8 +219,8 @@ def test_a_hostile_member_of_any_archive_is_refused_by_name(where: str, made: St
     }.items():
         put(made, root, where, members_of(made, where) + members)
         with case(what):
-            said = refused(root)
-            assert ARCHIVE[where] in said and what in said
+            message = refused(root)
+            assert ARCHIVE[where] in message and what in message
 
 
 def test_the_good_folders_pass(made: StandIn, root: Path) -> None:
@@ -264,18 +264,18 @@ STRANGE: dict[str, tuple[str, Callable[[StandIn], Member]]] = {
 def test_what_does_not_belong_there_is_skipped_with_a_reason_or_refused(made: StandIn, root: Path, rng: Random) -> None:
     wanted = [(picture.id, picture.label) for pictures in (made.train, made.val) for picture in pictures]
     for kind, (where, strange) in STRANGE.items():
-        before, members, one = (root / ARCHIVE[where]).read_bytes(), members_of(made, where), strange(made)
-        members.insert(int(rng.integers(len(members) + 1)), one)
+        before, members, member = (root / ARCHIVE[where]).read_bytes(), members_of(made, where), strange(made)
+        members.insert(int(rng.integers(len(members) + 1)), member)
         put(made, root, where, members)
-        name = Path(one[0].name).name.split(".")[0].strip("\n٣") or "DS_Store"
-        found = tried(root)
+        name = Path(member[0].name).name.split(".")[0].strip("\n٣") or "DS_Store"
+        listing = tried(root)
         with case(kind):
-            if isinstance(found, str):
-                assert ARCHIVE[where] in found and name in found
+            if isinstance(listing, str):
+                assert ARCHIVE[where] in listing and name in listing
             else:
-                assert any(name in one.id and one.reason for one in found.skipped), found.skipped
-                assert all(one.id.isprintable() for one in found.skipped)
-                assert [(entry.id, entry.label) for split in SPLITS for entry in found.entries[split]] == wanted
+                assert any(name in one.id and one.reason for one in listing.skipped), listing.skipped
+                assert all(one.id.isprintable() for one in listing.skipped)
+                assert [(entry.id, entry.label) for split in SPLITS for entry in listing.entries[split]] == wanted
         (root / ARCHIVE[where]).write_bytes(before)
 
 
@@ -293,9 +293,9 @@ def test_a_name_that_comes_twice_is_not_taken_in_silence(where: str, made: Stand
     for one in again:
         put(made, root, where, [one, *members] if rng.integers(2) else [*members, one])
         with case(one[0].name):
-            found = listed(root)
-            assert any(stem in one.id for one in found.skipped), "once is enough"
-            ids = [entry.id for split in SPLITS for entry in found.entries[split]]
+            listing = listed(root)
+            assert any(stem in one.id for one in listing.skipped), "once is enough"
+            ids = [entry.id for split in SPLITS for entry in listing.entries[split]]
             assert len(ids) == len(set(ids))
 
 
@@ -308,13 +308,13 @@ def test_a_class_whose_tar_is_none_is_named(made: StandIn, root: Path, rng: Rand
     }.items():  # fmt: skip
         members = [member(info.name, data if info.name == f"{wnid}.tar" else old) for info, old in made.train_members()]
         put(made, root, "outer", members)
-        found = tried(root)
+        listing = tried(root)
         with case(kind):
-            if isinstance(found, str):
-                assert TRAIN in found and wnid in found
+            if isinstance(listing, str):
+                assert TRAIN in listing and wnid in listing
             else:
                 assert kind in ("zeros", "empty"), "no tar at all is no empty class"
-                assert any(wnid in text for text in found.departures)
+                assert any(wnid in text for text in listing.departures)
 
 
 def test_an_archive_that_is_none_is_named(made: StandIn, root: Path, rng: Random) -> None:
@@ -330,11 +330,11 @@ def test_an_archive_that_is_none_is_named(made: StandIn, root: Path, rng: Random
 def test_an_archive_that_is_a_tar_of_something_else_is_no_data_set(root: Path) -> None:
     for name in (VAL, TRAIN):
         (root / name).write_bytes(pack([member("a/readme.txt", b"hello")]))
-        found = tried(root)
-        if isinstance(found, str):
-            assert name == TRAIN and name in found
+        listing = tried(root)
+        if isinstance(listing, str):
+            assert name == TRAIN and name in listing
         else:
-            assert not found.entries["val"] and any("readme" in one.id for one in found.skipped)
+            assert not listing.entries["val"] and any("readme" in skipped.id for skipped in listing.skipped)
 
 
 # Cut short
@@ -343,15 +343,19 @@ def test_an_archive_that_is_a_tar_of_something_else_is_no_data_set(root: Path) -
 def where_members_lie(data: bytes) -> list[tuple[str, int, int, int]]:
     """A tar's files: the name, and where the header, the data and what follows begin."""
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        return [(one.name, one.offset, one.offset_data, one.offset_data + one.size) for one in archive if one.isfile()]
+        return [
+            (member.name, member.offset, member.offset_data, member.offset_data + member.size)
+            for member in archive
+            if member.isfile()
+        ]
 
 
-def says_where(said: str, names: list[str], size: int) -> bool:
+def says_where(message: str, names: list[str], size: int) -> bool:
     """Whether a message has the place of the damage: a byte, or a member's name."""
-    said = said.replace(",", "").replace("'", "")
-    if any(Path(name).name.split(".")[0] in said for name in names):
+    message = message.replace(",", "").replace("'", "")
+    if any(Path(name).name.split(".")[0] in message for name in names):
         return True
-    return any(int(found) <= size for found in re.findall(r"byte (\d+)", said))
+    return any(int(offset) <= size for offset in re.findall(r"byte (\d+)", message))
 
 
 CUTS = ("in the last one's data", "in a header", "between members", "anywhere", "to nothing", "a byte")
@@ -375,13 +379,13 @@ def cut_of(data: bytes, kind: str, rng: Random) -> int:
 def test_a_truncated_archive_says_which_and_where(where: str, made: StandIn, root: Path, rng: Random) -> None:
     path = root / ARCHIVE[where]
     whole = path.read_bytes()
-    names = [one[0] for one in where_members_lie(whole)]
+    names = [member[0] for member in where_members_lie(whole)]
     for kind in (*CUTS, *CUTS):
         cut = cut_of(whole, kind, rng)
         path.write_bytes(whole[:cut])
-        said = refused(root)
-        assert ARCHIVE[where] in said, (kind, cut, said)
-        assert not cut or says_where(said, names, len(whole)), (kind, cut, said)
+        message = refused(root)
+        assert ARCHIVE[where] in message, (kind, cut, message)
+        assert not cut or says_where(message, names, len(whole)), (kind, cut, message)
 
 
 def test_an_archive_cut_after_its_last_member_is_not_whole(root: Path) -> None:
@@ -406,13 +410,13 @@ def test_a_truncated_tar_of_a_class_says_which_and_where(made: StandIn, root: Pa
     for kind in (kind for kind in (*CUTS, *CUTS) if kind != "to nothing"):
         cut = cut_of(whole, kind, rng) or 1
         put_bytes(made, root, "inner", whole[:cut])
-        found = tried(root)
+        listing = tried(root)
         with case((kind, cut)):
-            if isinstance(found, str):
-                assert TRAIN in found and wnid in found and says_where(found, [wnid], len(whole))
+            if isinstance(listing, str):
+                assert TRAIN in listing and wnid in listing and says_where(listing, [wnid], len(whole))
             else:
                 assert kind == "between members" or cut % BLOCK == 0, "half an image is in it"
-                assert any(wnid in text for text in found.departures)
+                assert any(wnid in text for text in listing.departures)
 
 
 @pytest.mark.parametrize("where", ["devkit", "val boxes"])
@@ -433,18 +437,18 @@ def test_a_truncated_gzip_says_which(where: str, root: Path, rng: Random) -> Non
 def test_an_archive_that_is_cut_after_it_was_listed_gives_no_half_images(
     where: str, made: StandIn, root: Path, rng: Random
 ) -> None:
-    found, reader, path = listed(root), source(root), root / ARCHIVE[where]
+    listing, reader, path = listed(root), source(root), root / ARCHIVE[where]
     cut = int(rng.integers(len(path.read_bytes()) // 2))  # the rest is not all padding
     with path.open("r+b") as file:
         file.truncate(cut)
     split = "val" if where == "val" else "train"
-    said = list[str]()
-    for entry, picture in zip(found.entries[split], made.images[split], strict=True):  # type: ignore[index]
+    messages = list[str]()
+    for entry, picture in zip(listing.entries[split], made.images[split], strict=True):  # type: ignore[index]
         found_data = read(reader, entry)
         assert found_data == picture.data or isinstance(found_data, str), "the whole image or none"
         if isinstance(found_data, str):
-            said.append(found_data)
-    assert said and all(ARCHIVE[where] in one for one in said), said
+            messages.append(found_data)
+    assert messages and all(ARCHIVE[where] in message for message in messages), messages
 
 
 # Damage in the middle
@@ -461,10 +465,10 @@ def test_damage_to_a_header_says_where(where: str, made: StandIn, root: Path, rn
         place = int(rng.choice([*range(148), *range(156, BLOCK)]))  # a bit of the sum itself may mean the same
         data[header + place] ^= 1 << int(rng.integers(8))
         put_bytes(made, root, where, bytes(data))
-        said = refused(root)
-        assert ARCHIVE[where] in said, place
-        assert where != "inner" or made.wnids[1] in said
-        assert says_where(said, [one[0] for one in lie], len(whole)), said
+        message = refused(root)
+        assert ARCHIVE[where] in message, place
+        assert where != "inner" or made.wnids[1] in message
+        assert says_where(message, [member[0] for member in lie], len(whole)), message
 
 
 @pytest.mark.parametrize("where", ["outer", "inner", "val"])
@@ -478,8 +482,11 @@ def test_zeros_in_the_middle_are_no_end(where: str, made: StandIn, root: Path, r
         lost = min(blocks * BLOCK, lie[-1][1] - header)
         data[header : header + lost] = bytes(lost)
         put_bytes(made, root, where, bytes(data))
-        said = refused(root)
-        assert ARCHIVE[where] in said and says_where(said, [one[0] for one in lie], len(whole)), (blocks, said)
+        message = refused(root)
+        assert ARCHIVE[where] in message and says_where(message, [member[0] for member in lie], len(whole)), (
+            blocks,
+            message,
+        )
 
 
 @pytest.mark.parametrize("where", ["outer", "val"])
@@ -487,7 +494,7 @@ def test_a_size_that_leads_astray_is_no_endless_walk(where: str, made: StandIn, 
     """A header with a good sum and a size that is negative, or larger than anything."""
     for size in (-BLOCK, -1, 2**62, 2**80):
         members = members_of(made, where)
-        files = [one for one in members if one[0].isfile()]
+        files = [member for member in members if member[0].isfile()]
         info = files[int(rng.integers(len(files)))][0]
         whole = bytearray(pack(members))
         header = next(lies[1] for lies in where_members_lie(bytes(whole)) if lies[0] == info.name)
@@ -521,9 +528,9 @@ def test_a_flipped_bit_in_a_gzip_changes_nothing_or_is_said(name: str, root: Pat
 
 def with_devkit(made: StandIn, root: Path, **parts: bytes) -> str:
     (root / DEVKIT).write_bytes(zipped(pack(made.devkit_members(**parts))))
-    said = refused(root)
-    assert DEVKIT in said or DEVKIT_FOLDER in said, said
-    return said
+    message = refused(root)
+    assert DEVKIT in message or DEVKIT_FOLDER in message, message
+    return message
 
 
 def test_a_ground_truth_that_does_not_fit_is_said(made: StandIn, root: Path) -> None:
@@ -538,11 +545,11 @@ def test_a_ground_truth_of_another_length_leaves_no_image_with_a_guess(made: Sta
     wanted = [(picture.id, picture.label) for picture in made.val]
     for kept in (lines[:-1], [*lines, b"1\n"], []):
         (root / DEVKIT).write_bytes(zipped(pack(made.devkit_members(truth=b"".join(kept)))))
-        found = tried(root)
-        if isinstance(found, str):
+        listing = tried(root)
+        if isinstance(listing, str):
             continue
-        assert [(one.id, one.label) for one in found.entries["val"]] == wanted[: len(kept)]
-        assert len(kept) > len(wanted) or any(made.val[-1].id in one.id for one in found.skipped)
+        assert [(entry.id, entry.label) for entry in listing.entries["val"]] == wanted[: len(kept)]
+        assert len(kept) > len(wanted) or any(made.val[-1].id in one.id for one in listing.skipped)
 
 
 def test_a_table_of_classes_that_is_none_is_said(made: StandIn, root: Path) -> None:
@@ -573,7 +580,7 @@ def test_a_damaged_table_of_classes_is_no_other_error(made: StandIn, root: Path,
 
 def test_a_devkit_without_a_file_names_it(made: StandIn, root: Path) -> None:
     for gone in (META, TRUTH):
-        members = [one for one in made.devkit_members() if one[0].name != gone]
+        members = [member for member in made.devkit_members() if member[0].name != gone]
         (root / DEVKIT).write_bytes(zipped(pack(members)))
         assert Path(gone).name in refused(root)
 
@@ -595,15 +602,15 @@ def test_a_table_of_classes_that_contradicts_itself_is_said(change: str, made: S
         assert meta.count(one.encode()) == 1
         meta = meta.replace(one.encode(), new.ljust(9)[:9].encode())
     (root / DEVKIT).write_bytes(zipped(pack(made.devkit_members(meta=meta))))
-    found = tried(root)
-    if isinstance(found, str):
-        assert DEVKIT in found or one in found or other in found
+    listing = tried(root)
+    if isinstance(listing, str):
+        assert DEVKIT in listing or one in listing or other in listing
         return
-    said = " ".join([*found.departures, *(f"{one.id} {one.reason}" for one in found.skipped)])
-    assert change == "a gap" or one in said, "a class is gone, and nobody says so"
+    message = " ".join([*listing.departures, *(f"{one.id} {one.reason}" for one in listing.skipped)])
+    assert change == "a gap" or one in message, "a class is gone, and nobody says so"
     wanted = [(picture.id, picture.label) for picture in made.train]
     if change == "a gap":
-        assert [(entry.id, entry.label) for entry in found.entries["train"]] == wanted
+        assert [(entry.id, entry.label) for entry in listing.entries["train"]] == wanted
 
 
 # Boxes
@@ -620,7 +627,7 @@ LAUGHS = (
 )
 
 
-def said(tag: str, value: bytes) -> Callable[[bytes], bytes]:
+def element(tag: str, value: bytes) -> Callable[[bytes], bytes]:
     """Another value in the first such element."""
     return lambda good: re.sub(rb"<%s>[^<]*" % tag.encode(), b"<%s>" % tag.encode() + value, good, count=1)
 
@@ -631,22 +638,22 @@ STRANGE_XML: dict[str, Callable[[bytes], bytes]] = {
     "cut": lambda good: good[: len(good) * 2 // 3],
     "noise": lambda good: bytes(255 - one for one in good),
     "no boxes": lambda _: b"<annotation/>",
-    "size 0": said("width", b"0"),
+    "size 0": element("width", b"0"),
     "no size": lambda good: re.sub(rb"<size>.*</size>", b"", good, flags=re.S),
-    "an empty size": said("height", b""),
-    "a negative size": said("height", b"-5"),
-    "words": said("xmin", b"left"),
-    "no number": said("xmin", b""),
-    "nan": said("xmin", b"nan"),
-    "infinite": said("xmax", b"inf"),
-    "infinitely small": said("xmin", b"-inf"),
-    "a size of nan": said("width", b"nan"),
-    "huge": said("xmax", b"9" * 400),
-    "longer than int takes": said("xmax", b"9" * 5000),
-    "fractions": said("xmin", b"1.5"),
+    "an empty size": element("height", b""),
+    "a negative size": element("height", b"-5"),
+    "words": element("xmin", b"left"),
+    "no number": element("xmin", b""),
+    "nan": element("xmin", b"nan"),
+    "infinite": element("xmax", b"inf"),
+    "infinitely small": element("xmin", b"-inf"),
+    "a size of nan": element("width", b"nan"),
+    "huge": element("xmax", b"9" * 400),
+    "longer than int takes": element("xmax", b"9" * 5000),
+    "fractions": element("xmin", b"1.5"),
     "no corner": lambda good: re.sub(rb"<ymin>-?\d+</ymin>", b"", good),
-    "an entity": lambda good: entity("/proc/sys/kernel/pid_max") + said("xmin", b"&x;")(good),
-    "a billion laughs": lambda good: LAUGHS + said("xmin", b"&a9;")(good),
+    "an entity": lambda good: entity("/proc/sys/kernel/pid_max") + element("xmin", b"&x;")(good),
+    "a billion laughs": lambda good: LAUGHS + element("xmin", b"&a9;")(good),
     "deep": lambda _: b"<a>" * 50_000,
     "deep and whole": lambda _: b"<a>" * 50_000 + b"</a>" * 50_000,
     "another encoding": lambda good: b'<?xml version="1.0" encoding="utf-16"?>' + good,
@@ -656,7 +663,7 @@ WITHOUT_BOXES = {"empty", "no xml", "noise", "no boxes", "an entity", "deep", "d
 
 
 def test_strange_annotations_are_boxes_inside_the_image_or_a_failure(made: StandIn, root: Path) -> None:
-    picture = next(one for one in made.train if one.annotation and one.annotation.boxes)
+    picture = next(image for image in made.train if image.annotation and image.annotation.boxes)
     wnid = made.wnids[picture.label]
     assert picture.annotation
     good = picture.annotation.xml(wnid, wnid)
@@ -669,11 +676,11 @@ def test_strange_annotations_are_boxes_inside_the_image_or_a_failure(made: Stand
         ]
         put(made, root, "train boxes", members)
         with case(kind):
-            found = tried(root)
-            if isinstance(found, str):
-                assert BOXES_TRAIN in found and picture.id in found, found
+            listing = tried(root)
+            if isinstance(listing, str):
+                assert BOXES_TRAIN in listing and picture.id in listing, listing
                 continue
-            entry = next(one for one in found.entries["train"] if one.id == picture.id)
+            entry = next(image for image in listing.entries["train"] if image.id == picture.id)
             boxes = source(root).read(entry).boxes
             for left, top, right, bottom in boxes:
                 assert 0 <= left < right <= picture.size[0] and 0 <= top < bottom <= picture.size[1], boxes
@@ -682,7 +689,7 @@ def test_strange_annotations_are_boxes_inside_the_image_or_a_failure(made: Stand
 
 def test_boxes_of_an_image_whose_header_cannot_be_read_do_no_harm(made: StandIn, root: Path) -> None:
     """The image is skipped when it is looked at; its box needs its size before that."""
-    number = next(i for i, one in enumerate(made.train) if one.annotation and one.annotation.boxes)
+    number = next(i for i, picture in enumerate(made.train) if picture.annotation and picture.annotation.boxes)
     for data in (b"<html>404</html>", b"", made.train[number].data[:20]):
         made.train[number] = made.train[number]._replace(data=data)
         made.archives(root)
@@ -702,7 +709,7 @@ def test_random_bytes_anywhere_never_make_another_error_than_a_failure(made: Sta
             start, length = int(rng.integers(len(data))), int(rng.integers(1, 700))
             data[start : start + length] = rng.bytes(min(length, len(data) - start))
         path.write_bytes(bytes(data) if name in (TRAIN, VAL) else zipped(bytes(data)))
-        found = tried(root)
-        if not isinstance(found, str):
-            assert all(read(source(root), entry) for split in SPLITS for entry in found.entries[split])
+        listing = tried(root)
+        if not isinstance(listing, str):
+            assert all(read(source(root), entry) for split in SPLITS for entry in listing.entries[split])
         path.write_bytes(whole)

@@ -1,0 +1,32 @@
+"""A training run of some steps, for the tests of the stages."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import yaml
+
+from pipeline.experiment.params import Params
+from pipeline.experiment.validation import load
+from tests.support import ROOT
+
+
+def tiny(folder: Path, **changes: object) -> Params:
+    """Parameters of a run of 3 epochs of 6 steps, written to `folder`."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    mini = values["profiles"]["mini"]
+    mini["data"]["limit"] = 64  # fewer lack a class
+    mini["net"] |= {"size_ratio": "2/7", "width_ratio": "1/16", "fc": 16, "dropout": 0.5}
+    mini["prepare"]["device"] = mini["score"]["device"] = "cpu"  # whose bits are the same each time
+    mini["prepare"]["processes"] = 1
+    mini["train"] |= {"batch": 10, "tail": 1, "device": "cpu", **changes}
+    mini["recipes"]["scratch"] |= {"epochs": 3, "first_drop": 0}
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return load(path)
+
+
+def hang_up_as_usual() -> None:
+    """Let SIGHUP do what it does, even if these tests themselves run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
