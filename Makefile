@@ -1,9 +1,8 @@
-# Everything from a fresh clone: `make` shows the targets. PYTHON chooses the interpreter.
+# Everything from a fresh clone. `make` lists the targets. PYTHON selects the interpreter.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-TABLES := table1 table2 table3 table4 table5 table6 table7 shallow
 
 WORKERS ?= 2
 PYTEST := python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -11,20 +10,20 @@ PYTEST := python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 .PHONY: help repro test test-all lint bench bench-gpu clean
 .DEFAULT_GOAL := help
 
-help: ## Show these targets.
+help: ## List these targets.
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
-# The environment, with exactly the tested versions.
+# The virtual environment, with exactly the tested versions.
 $(VENV)/done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-repro: $(VENV)/done ## Reproduce: all runs, every evaluation, Tables 1 to 7, the report (minutes).
-	vgg-repro run $(TABLES) --jobs 2
+repro: $(VENV)/done ## Reproduce everything: all runs, all evaluations, Tables 1 to 7, the report (minutes).
+	vgg-repro run --jobs 2
 	vgg-repro report --out reports/
 
-# A bare `pytest` runs the quick ones. WORKERS=8 uses more cores.
+# Plain `pytest` runs only the quick tests. WORKERS=8 uses more cores.
 test: $(VENV)/done ## Run the tests that a contributor needs (minutes).
 	$(PYTEST) -m 'not exhaustive'
 
@@ -36,7 +35,7 @@ lint: $(VENV)/done ## Run ruff and mypy.
 	ruff format --check .
 	mypy
 
-bench: $(VENV)/done ## Measure what benchmarks/RESULTS.md reports, on this CPU.
+bench: $(VENV)/done ## Repeat the measurements of benchmarks/RESULTS.md on this CPU.
 	python benchmarks/loading.py
 	python benchmarks/prepare_scale.py
 	python benchmarks/import_nets.py
@@ -44,7 +43,7 @@ bench: $(VENV)/done ## Measure what benchmarks/RESULTS.md reports, on this CPU.
 	KILLS=30 python -m pytest -m '' tests/whole/test_kills.py
 	python benchmarks/mini.py
 
-bench-gpu: $(VENV)/done ## Check and measure this GPU.
+bench-gpu: $(VENV)/done ## Check this GPU's numerics and measure its speed.
 	python benchmarks/gpu_numerics.py
 	python benchmarks/gpu_training.py
 	python benchmarks/gpu_scoring.py

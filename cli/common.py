@@ -6,17 +6,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.system.progress import QUIET
+
 if TYPE_CHECKING:
     from pipeline.experiment.params import Params
+    from reports.page import Block
 
-QUIET = "VGG_REPRO_QUIET"  # set if the command that starts DVC shows the table itself
+CACHE = Path(".dvc/cache/files")  # DVC's usual cache, once there is anything in it
 
 
 def params() -> Params:
@@ -31,25 +34,51 @@ def params() -> Params:
 
 def complete_runs(incomplete: str) -> list[str]:
     """Return the runs whose names begin with `incomplete`."""
-    import yaml
+    from pipeline.system.yaml_text import parse_yaml
 
     try:
-        runs = yaml.safe_load(Path("params.yaml").read_text())["runs"]
-    except (OSError, KeyError, TypeError, yaml.YAMLError):
+        runs = parse_yaml(Path("params.yaml").read_text())["runs"]
+    except (OSError, KeyError, TypeError, ValueError):
         return []
     return [name for name in runs if name.startswith(incomplete)]
 
 
+def complete_targets(incomplete: str) -> list[str]:
+    """Return the tables, runs and stages whose names begin with `incomplete`."""
+    from pipeline.errors import Failure
+    from pipeline.experiment.targets import stages
+    from pipeline.experiment.validation import load
+
+    try:
+        parameters = load()
+    except Failure:
+        return []
+    return [name for name in (*stages(parameters), *parameters.runs) if name.startswith(incomplete)]
+
+
+Runs = Annotated[list[str], typer.Argument(help="Runs of params.yaml, such as D-384.", autocompletion=complete_runs)]
 Run = Annotated[str, typer.Argument(help="A run of params.yaml, such as D-384.", autocompletion=complete_runs)]
-Direct = Annotated[bool, typer.Option("--direct", help="Do the work here and now, without DVC and its cache.")]
+Direct = Annotated[bool, typer.Option("--direct", help="Do the work directly, without DVC and its cache.")]
 
 
-def through_dvc(stage: str, direct: bool, work: Callable[[], None]) -> None:
-    """Do `work` if `direct` is set or under torchrun; else have DVC bring `stage`, and all it needs, up to date."""
+def through_dvc(stages: Sequence[str], direct: bool, work: Callable[[], None]) -> None:
+    """Do `work` if `direct` is set or under torchrun; else have DVC bring `stages`, and all they need, up to date."""
     if direct or under_torchrun():
         work()
+        if Path(".dvc").exists() and os.environ.get("RANK", "0") == "0":
+            typer.echo(f"DVC does not know of this result yet. To record it: dvc commit {' '.join(stages)}")
     else:
-        repro(stage)
+        repro(*stages)
+
+
+def show(blocks: Iterable[Block], piped: Callable[[Iterable[Any]], str]) -> None:
+    """Print blocks: drawn on a terminal, and as the writer `piped` has them into a pipe or a file."""
+    from reports.terminal import draw
+
+    if sys.stdout.isatty():
+        draw(blocks)
+    else:
+        typer.echo(piped(blocks), nl=False)
 
 
 def under_torchrun() -> bool:
@@ -59,14 +88,17 @@ def under_torchrun() -> bool:
 
 def repro(*words: str, quiet: bool = False) -> None:
     """Run `dvc repro` with `words`. Raise typer.Exit with 1 if it fails, and with 130 if it was interrupted."""
-    from pipeline.errors import Interrupted
+    from pipeline.errors import Failure, Interrupted
+    from pipeline.orchestration.dvc_graph import at_work, lost_from_cache
     from pipeline.system.process_lifetime import end_with_parent, handled
 
+    if not CACHE.exists() and (lost := lost_from_cache(params())):
+        raise Failure(lost)
     programs = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"}
     if quiet:
         environment[QUIET] = "1"
-    command = [sys.executable, "-m", "dvc", "repro", *words]
+    command = [sys.executable, "-m", "dvc", "repro", *["--quiet"] * quiet, *words]
     child = subprocess.Popen(command, env=environment, preexec_fn=lambda: end_with_parent(signal.SIGTERM))
     received: list[int] = []
 
@@ -80,5 +112,7 @@ def repro(*words: str, quiet: bool = False) -> None:
         code = child.wait()
     if received:
         raise typer.Exit(Interrupted.code)
+    if code and (worker := at_work()):
+        typer.echo(f"DVC is at work here ({worker}). Wait until it is done; do not delete .dvc/tmp/rwlock.", err=True)
     if code:
         raise typer.Exit(1)

@@ -11,7 +11,7 @@ from cli.common import params
 
 
 def data(
-    out: Annotated[Path, typer.Option(help="The folder for the page; each profile has its own in it.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for the page; each profile has its own subfolder.")] = Path(
         "reports"
     ),
 ) -> None:
@@ -23,5 +23,5 @@ def data(
 
     parameters = params()
     typer.echo(main(parameters, out))
-    picture = "With a picture of training crops" if parameters.active.train else "The page"
+    picture = "The page, with an image of training crops" if parameters.active.train else "The page"
     typer.echo(f"{picture}: {out / parameters.profile / 'data.md'}")

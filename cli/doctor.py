@@ -15,9 +15,9 @@ WHAT, MARK = 14, 8  # characters per column
 
 
 def doctor() -> None:
-    """Look at packages, GPUs, memory, disks, DVC, images and parameters; say the command that fixes each failure.
+    """Check packages, GPUs, memory, disks, DVC, images and parameters; print the command that fixes each failure.
 
-    The exit code is 0 without a failure, whatever the warnings, and 1 with one.
+    The exit code is 1 if there is a failure, else 0. Warnings do not change it.
 
     Example: vgg-repro doctor
     """

@@ -19,24 +19,24 @@ def _complete_input(incomplete: str) -> list[str]:
 
 def import_(
     run: Run,
-    file: Annotated[Path | None, typer.Argument(help="The published net; its kind is told by its content.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="File of the published net; its format is detected.")] = None,
     input: Annotated[
         str | None,
         typer.Option(
-            help="Whose input it takes, where its kind is not enough: caffe, matconvnet or torchvision.",
+            help="Input convention, if the format does not determine it: caffe, matconvnet or torchvision.",
             autocompletion=_complete_input,
         ),
     ] = None,
     channels: Annotated[str | None, typer.Option(help="RGB or BGR.")] = None,
-    range: Annotated[int | None, typer.Option(help="The largest value of a pixel: 1 or 255.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Subtracted, such as 103.939,116.779,123.68.")] = None,
+    range: Annotated[int | None, typer.Option(help="Largest pixel value: 1 or 255.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Mean to subtract, such as 103.939,116.779,123.68.")] = None,
     std: Annotated[str | None, typer.Option(help="Standard deviation to divide by, such as 0.229,0.224,0.225.")] = None,
     class_map: Annotated[
-        Path | None, typer.Option(help="A line an output: its WordNet id, its class's number from 0, or - for none.")
+        Path | None, typer.Option(help="One line per output: a WordNet id, a class number from 0, or - for none.")
     ] = None,
     direct: Direct = False,
 ) -> None:
-    """Import a published net, of Caffe, MatConvNet, PyTorch or safetensors, as the weights of a run.
+    """Import a published net (Caffe, MatConvNet, PyTorch or safetensors) as the weights of a run.
 
     Example: vgg-repro weights import D-jitter VGG_ILSVRC_16_layers.caffemodel
     """
@@ -58,7 +58,7 @@ def import_(
             class_map,
         )
     elif any(option is not None for option in (input, channels, range, mean, std, class_map)):
-        raise UsageError("options say something of a FILE: name it too")
+        raise UsageError("these options describe a FILE: give the file too")
     parameters = params()
     input_override(check_imported(parameters, run))  # its class map may have changed, which DVC does not see
 
@@ -67,9 +67,9 @@ def import_(
 
         main(parameters, run)
 
-    through_dvc(f"import@{run}", direct, work)
+    through_dvc([f"import@{run}"], direct, work)
     if parameters.weights == "trained":
-        typer.echo("params.yaml has weights: trained, and trained nets are scored; for these, write weights: published")
+        typer.echo("params.yaml has weights: trained; to score the imported nets, set weights: published")
 
 
 def _write_import(run: str, file: Path, options: dict[str, Any], class_map: Path | None) -> None:
@@ -90,7 +90,7 @@ def _write_import(run: str, file: Path, options: dict[str, Any], class_map: Path
     text = with_row("imports", run, row)
     read_published(parse(text.encode(), PARAMS), run)
     write(text)
-    typer.echo(f"params.yaml: imports has {run} from {file} now")
+    typer.echo(f"params.yaml: imports.{run} is now {file}")
 
 
 def _convention(input: str | None) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _convention(input: str | None) -> dict[str, Any]:
     if input is None:
         return {}
     if input not in CONVENTIONS:
-        raise UsageError(f"--input {input} is no kind of net. {nearest(input, list(CONVENTIONS))}")
+        raise UsageError(f"unknown --input {input}. {nearest(input, list(CONVENTIONS))}")
     fields = CONVENTIONS[input].as_dict()
     return {**fields, "range": int(fields["range"])}
 
@@ -116,9 +116,7 @@ def _three_numbers(text: str | None) -> list[float] | None:
     try:
         first, second, third = map(float, text.split(","))
     except ValueError:
-        raise UsageError(
-            f"{text!r} is not three numbers with commas between them, such as 103.939,116.779,123.68"
-        ) from None
+        raise UsageError(f"{text!r} is not three numbers separated by commas, such as 103.939,116.779,123.68") from None
     return [first, second, third]
 
 
@@ -127,8 +125,8 @@ def _check_options(channels: str | None, range: int | None, std: list[float] | N
     from pipeline.errors import UsageError
 
     if channels not in (None, "RGB", "BGR"):
-        raise UsageError(f"--channels {channels} is no order of channels. There are RGB, BGR")
+        raise UsageError(f"--channels must be RGB or BGR, not {channels}")
     if range not in (None, 1, 255):
-        raise UsageError(f"--range {range} is no range of pixels. There are 1, 255")
+        raise UsageError(f"--range must be 1 or 255, not {range}")
     if std is not None and not all(number > 0 for number in std):
-        raise UsageError("--std is divided by: its three numbers are above 0")
+        raise UsageError("--std is a divisor: its three numbers must be above 0")

@@ -5,21 +5,42 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from cli import data, doctor, plan, prepare, report, run, score, stage, status, table, train, weights
+from cli import clean, data, doctor, plan, prepare, report, run, score, stage, status, table, train, weights
 from pipeline.errors import Failure
 from pipeline.system.error_log import unexpected
 
+MAKE, LOOK, CARE = "Make", "Look", "Care"  # groups of commands
+
+
+class Groups(TyperGroup):
+    """The program's commands, in groups."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands of each group under its name."""
+        shown = [(name, self.commands[name]) for name in self.list_commands(ctx) if not self.commands[name].hidden]
+        for group in (MAKE, LOOK, CARE):
+            with formatter.section(group):
+                formatter.write_dl([
+                    (name, command.get_short_help_str(60))
+                    for name, command in shown
+                    if getattr(command, "rich_help_panel", None) == group
+                ])  # fmt: skip
+
+
 app = typer.Typer(
     name="vgg-repro",
+    cls=Groups,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Reproduce Simonyan & Zisserman (2015), Very Deep Convolutional Networks, table by table.",
-    epilog="Begin with: vgg-repro prepare; dvc repro table4; vgg-repro report --out reports/",
+    epilog="First: vgg-repro run (everything, in minutes), then vgg-repro report.",
 )
 
 
@@ -34,25 +55,37 @@ def _version(asked: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
 ) -> None:
-    """Options that stand before every command; main reads --debug itself."""
+    """Options that come before every command; main reads --debug itself."""
 
 
-app.command("prepare")(prepare.prepare)
-app.command("data")(data.data)
-app.add_typer(weights.app, name="weights")
-app.command("train")(train.train)
-app.command("score")(score.score)
-app.command("table")(table.table)
-app.command("run")(run.run)
-app.command("plan")(plan.plan)
-app.command("status")(status.status)
-app.command("doctor")(doctor.doctor)
-app.command("report")(report.report)
+COMMANDS = (
+    (MAKE, "prepare", prepare.prepare, "Prepare the images"),
+    (MAKE, "train", train.train, "Train networks"),
+    (MAKE, "score", score.score, "Evaluate networks"),
+    (MAKE, "table", table.table, "Compute tables and show them"),
+    (MAKE, "run", run.run, "Run everything, several stages at a time"),
+    (LOOK, "status", status.status, "Show what is trained, scored and in tables"),
+    (LOOK, "plan", plan.plan, "Show what would run, and its cost"),
+    (LOOK, "data", data.data, "Show the prepared images"),
+    (LOOK, "report", report.report, "Write the report"),
+    (CARE, "doctor", doctor.doctor, "Check this machine"),
+    (CARE, "clean", clean.clean, "List or remove unused files"),
+)
+for group, name, command, words in COMMANDS:
+    app.command(name, rich_help_panel=group, short_help=words)(command)
+app.add_typer(weights.app, name="weights", rich_help_panel=CARE, short_help="Import, check and export weights")
 app.add_typer(stage.app, name="stage", hidden=True)
+
+
+@app.command("help", hidden=True)
+def help_(context: typer.Context) -> None:
+    """Show the help of the program."""
+    assert context.parent is not None
+    typer.echo(context.parent.get_help())
 
 
 def main() -> None:

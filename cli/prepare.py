@@ -41,7 +41,7 @@ def prepare(
     ] = None,
     path: Annotated[
         Path | None,
-        typer.Option(help="The folder of the images, train/CLASS/, or of ILSVRC-2012's archives; to params.yaml too."),
+        typer.Option(help="Folder with train/CLASS/ or with ILSVRC-2012's archives; written to params.yaml."),
     ] = None,
     direct: Direct = False,
 ) -> None:
@@ -60,7 +60,7 @@ def prepare(
 
         main(parameters)
 
-    through_dvc("prepare", direct, work)
+    through_dvc(["prepare"], direct, work)
     if not direct:
         _make_missing_shards()
 
@@ -75,7 +75,7 @@ def _write(profile: str | None, source: str | None, path: Path | None) -> None:
     parameters = params()
     name = profile or parameters.profile
     if name not in parameters.profiles:
-        raise UsageError(f"there is no profile {name}. {nearest(name, list(parameters.profiles))}")
+        raise UsageError(f"unknown profile {name}. {nearest(name, list(parameters.profiles))}")
     kind = source_class(source or parameters.profiles[name].data.source)
     values: dict[str, str | None] = {"source": source} if source is not None else {}
     if path is not None:
@@ -83,11 +83,31 @@ def _write(profile: str | None, source: str | None, path: Path | None) -> None:
     elif source is not None and kind.place == "usual":
         values["path"] = None  # the old path may be a folder of somebody's photographs
     _check(kind, parameters.profiles[name], values)
+    _look(parameters, name, values)
     if set_values(values, ("profiles", name, "data")):
         changes = ", ".join(f"{key}: {value or 'null'}" for key, value in values.items())
-        typer.echo(f"params.yaml: profile {name} has {changes} now")
+        typer.echo(f"params.yaml: profile {name} now has {changes}")
     if profile is not None:
         _activate(parameters, profile)
+
+
+def _look(parameters: Params, name: str, values: Mapping[str, str | None]) -> None:
+    """Raise UsageError if the images of profile `name` are not there: params.yaml then stays as it is."""
+    from pipeline.datasets.sources import open_source
+    from pipeline.errors import Failure, UsageError
+
+    old = parameters.profiles[name]
+    source = open_source(old.model_copy(update={"data": old.data.model_copy(update=dict(values))}))
+    if source.downloads:
+        return
+    try:
+        lacking = source.missing()
+        if not lacking and source.place == "given":  # somebody's own folder; archives take minutes to list
+            source.listing()
+    except Failure as reason:
+        lacking = str(reason)
+    if lacking:
+        raise UsageError(f"{lacking}\nparams.yaml is unchanged")
 
 
 def _activate(parameters: Params, profile: str) -> None:
@@ -97,9 +117,9 @@ def _activate(parameters: Params, profile: str) -> None:
     weights = "trained" if parameters.profiles[profile].train else "published"
     set_values({"profile": profile, "weights": weights}, ())
     if parameters.profile != profile:
-        typer.echo(f"params.yaml: profile {profile} is in force now")
+        typer.echo(f"params.yaml: active profile: {profile}")
     if parameters.weights != weights:
-        typer.echo(f"params.yaml: {weights} nets are scored now")
+        typer.echo(f"params.yaml: {weights} weights are now scored")
 
 
 def _check(kind: type[Source], profile: Profile, values: Mapping[str, str | None]) -> None:
@@ -107,7 +127,7 @@ def _check(kind: type[Source], profile: Profile, values: Mapping[str, str | None
     from pipeline.errors import UsageError
 
     if values.get("path") and kind.place == "none":
-        raise UsageError(f"source {kind.name} reads no folder: add --source imagefolder")
+        raise UsageError(f"source {kind.name} does not read a folder: add --source imagefolder")
     source = kind.of(profile.model_copy(update={"data": profile.data.model_copy(update=values)}))
     if values.get("path") and not source.downloads and (lacking := source.missing()):
         raise UsageError(lacking)

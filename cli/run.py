@@ -10,43 +10,50 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.common import params
+from cli.common import complete_targets, params
 
 if TYPE_CHECKING:
     from pipeline.experiment.params import Params
     from pipeline.orchestration.runner import Walk
 
 Jobs = Annotated[
-    int | None, typer.Option(min=1, help="How many stages run at a time; left out: one a GPU, or two without any.")
+    int | None, typer.Option(min=1, help="Number of stages at a time; default: one per GPU, or two without a GPU.")
 ]
 Gpus = Annotated[
     str | None,
     typer.Option(
         metavar="0,1,...",
-        help="The GPUs' numbers, as nvidia-smi has them; left out: all that are visible. Each job gets an equal share; "
-        "with more jobs than GPUs, several share one and its memory. Cores are shared out alike.",
+        help="GPU numbers as in nvidia-smi; default: all visible GPUs. Jobs share GPUs and cores equally; with more "
+        "jobs than GPUs, several jobs share a GPU and its memory.",
     ),
 ]
 
 
 def run(
-    targets: Annotated[list[str] | None, typer.Argument(help="Stages, such as table4; all, if none is named.")] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(help="Tables, runs or stages; default: all.", autocompletion=complete_targets),
+    ] = None,
     jobs: Jobs = None,
     gpus: Gpus = None,
 ) -> None:
-    """Do what `dvc repro` does, with independent stages side by side.
+    """Run stages as `dvc repro` does, several at a time.
 
     Example: vgg-repro run table3 table4 --jobs 2
 
     Example: vgg-repro run table4 --gpus 0,1,2,3
     """
-    from pipeline.errors import Interrupted
+    from pipeline.errors import Failure, Interrupted
     from pipeline.experiment.targets import in_part, stage_of, within_reach
+    from pipeline.orchestration.dvc_graph import lost_from_cache
     from pipeline.orchestration.runner import STOPPED
     from pipeline.system.process_lifetime import stopped_by_sigterm
 
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    parameters, named = params(), [stage_of(target) for target in targets or []]
+    parameters, named = params(), list[str]()
+    named += [stage_of(parameters, target) for target in targets or []]
+    if lost := lost_from_cache(parameters):
+        raise Failure(lost)
     try:
         with stopped_by_sigterm():
             _walk(within_reach(named, parameters), parameters, jobs, gpus).run()
@@ -57,13 +64,12 @@ def run(
             from stages.table import main
 
             main(parameters, table)
-            typer.echo(
-                f"{table}: in part, from the nets that there are (vgg-repro table {table.removeprefix('table')})"
-            )
+            typer.echo(f"{table}: partial, from the imported nets only (vgg-repro table {table.removeprefix('table')})")
 
 
 def _walk(targets: Sequence[str], parameters: Params, jobs: int | None, gpus: str | None) -> Walk:
     """Return the walk to `targets`, with the machine divided among its jobs."""
+    from pipeline.orchestration.estimate import announcement
     from pipeline.orchestration.live_view import view
     from pipeline.orchestration.resources import ResourceShare, chosen_gpus, shares, visible_gpus
     from pipeline.orchestration.runner import Walk, foreseen
@@ -72,6 +78,8 @@ def _walk(targets: Sequence[str], parameters: Params, jobs: int | None, gpus: st
     count = jobs or len(names) or 2
     if gpus is not None:
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's; CUDA's own begins with fast ones
-    graph, cheap = foreseen(targets, parameters)
+    graph, cheap, to_run = foreseen(targets, parameters)
+    if cheap or to_run:
+        typer.echo(announcement(to_run, len(graph), count))
     cores = sorted(os.sched_getaffinity(0))
     return Walk(graph, shares(count, names, cores), ResourceShare(names), view(named=count > 1), cheap)

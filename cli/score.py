@@ -1,4 +1,4 @@
-"""vgg-repro score: a run evaluated on the validation images."""
+"""vgg-repro score: runs evaluated on the validation images."""
 
 from __future__ import annotations
 
@@ -6,34 +6,45 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Direct, Run, params, through_dvc
+from cli.common import Direct, complete_runs, params, through_dvc
 from pipeline.experiment.modes import MODES
 
 
 def _complete(incomplete: str) -> list[str]:
-    return [mode for mode in MODES if mode.startswith(incomplete)]
+    return [*(mode for mode in MODES if mode.startswith(incomplete)), *complete_runs(incomplete)]
 
 
 def score(
-    mode: Annotated[str, typer.Argument(help=f"{', '.join(MODES)}.", autocompletion=_complete)],
-    run: Run,
+    words: Annotated[
+        list[str],
+        typer.Argument(help=f"A mode ({', '.join(MODES)}) and runs.", metavar="MODE RUN...", autocompletion=_complete),
+    ],
     direct: Direct = False,
 ) -> None:
-    """Score a run densely, by 50 crops a scale, or at one centre crop.
+    """Score runs densely, with 50 crops per scale, or at one centre crop.
 
-    Example: vgg-repro score dense D-384
+    Example: vgg-repro score dense D-384 E-384
     """
+    from pipeline.errors import UsageError
     from pipeline.experiment.targets import check_imported, check_mode, check_run
 
     parameters = params()
-    check_mode(parameters, mode, run, direct)
-    check_run(parameters, run)
-    if parameters.weights == "published":
-        check_imported(parameters, run)
+    others = [word for word in words if word not in parameters.runs]  # the mode may come first or last
+    mode = next((word for word in words if word in MODES), others[0] if others else words[0])
+    runs = [word for word in words if word != mode]
+    check_mode(parameters, mode)
+    if not runs:
+        raise UsageError(f"no run is given. For example: vgg-repro score {mode} D-384")
+    for run in runs:
+        check_run(parameters, run)
+        check_mode(parameters, mode, run, direct)
+        if parameters.weights == "published":
+            check_imported(parameters, run)
 
     def work() -> None:
         from stages.score import main
 
-        main(parameters, run, mode)
+        for run in runs:
+            main(parameters, run, mode)
 
-    through_dvc(f"{mode}@{run}", direct, work)
+    through_dvc([f"{mode}@{run}" for run in runs], direct, work)

@@ -6,7 +6,8 @@ import os
 
 import typer
 
-from cli.common import QUIET, params
+from cli.common import params
+from pipeline.system.progress import QUIET
 
 app = typer.Typer(no_args_is_help=True, help="Run one DVC stage's work (called by dvc.yaml).", rich_markup_mode=None)
 
@@ -21,7 +22,7 @@ def stage() -> None:
 
 @app.command("fingerprint")
 def fingerprint() -> None:
-    """Write what the source of images looks like now."""
+    """Write the current fingerprint of the image source."""
     from stages.fingerprint import main
 
     main(params())
@@ -70,10 +71,10 @@ def score(mode: str, run: str) -> None:
 @app.command("table")
 def table(name: str) -> None:
     """Compute a table, and show it unless the command that started DVC does so."""
-    from cli.table import show
+    from reports.markdown import markdown
+    from reports.table_pages import table_section
     from stages.table import main
 
-    parameters = params()
-    main(parameters, name)
+    values = main(params(), name)
     if QUIET not in os.environ:
-        show(parameters, name)
+        typer.echo(f"\n{markdown(table_section(values, {}))}")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import typer
-
-from cli.common import params
+from cli.common import params, show
 
 
 def status() -> None:
-    """Show how far each run is: prepared, training, trained, scored, in which tables. Others may be at work.
+    """Show the state of each run: training, trained, scored, in which tables. Works while other commands run.
 
     Example: vgg-repro status
     """
@@ -16,4 +14,4 @@ def status() -> None:
     from reports.status_page import status_page
     from reports.terminal import terminal
 
-    typer.echo(terminal(status_page(current_status(params()))), nl=False)
+    show(status_page(current_status(params())), terminal)

@@ -1,12 +1,12 @@
-"""vgg-repro train: one run of the grid."""
+"""vgg-repro train: runs of the grid."""
 
 from __future__ import annotations
 
-from cli.common import Direct, Run, params, through_dvc
+from cli.common import Direct, Runs, params, through_dvc
 
 
-def train(run: Run, direct: Direct = False) -> None:
-    """Train a run, and before it what it begins from. Interrupted, it goes on where it was.
+def train(runs: Runs, direct: Direct = False) -> None:
+    """Train runs, after the runs that they start from. After an interruption, the same command resumes.
 
     Under torchrun, on several machines, each process trains its part, as with --direct.
 
@@ -15,12 +15,14 @@ def train(run: Run, direct: Direct = False) -> None:
     from pipeline.experiment.targets import check_run
 
     parameters = params()
-    check_run(parameters, run)
+    for run in runs:
+        check_run(parameters, run)
     _ = parameters.active.training  # raises Failure early if the profile trains nothing
 
     def work() -> None:
         from stages.train import main
 
-        main(parameters, run)
+        for run in runs:
+            main(parameters, run)
 
-    through_dvc(f"train@{run}", direct, work)
+    through_dvc([f"train@{run}" for run in runs], direct, work)

@@ -40,14 +40,14 @@ def random(
     check_net(net)
     _ = parameters.active.training  # raises Failure early if the profile trains nothing
     if not direct and f"random-{net}" not in {run.init for run in parameters.runs.values()}:
-        raise UsageError(f"no run of params.yaml begins from random-{net}; to draw them all the same, add --direct")
+        raise UsageError(f"no run of params.yaml starts from random-{net}; to draw the weights anyway, add --direct")
 
     def work() -> None:
         from stages.random import main
 
         main(parameters, net)
 
-    through_dvc(f"random@{net}", direct, work)
+    through_dvc([f"random@{net}"], direct, work)
 
 
 app.command("import")(imports.import_)
@@ -57,14 +57,14 @@ app.command("import")(imports.import_)
 def check(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(help="Runs with published nets; all, if none is named.", autocompletion=complete_runs),
+        typer.Argument(help="Runs with published nets; default: all.", autocompletion=complete_runs),
     ] = None,
     images: Annotated[
-        int | None, typer.Option(min=20, help="The first so many validation images; else all on a GPU, 500 on a CPU.")
+        int | None, typer.Option(min=20, help="Number of validation images; default: all on a GPU, 500 on a CPU.")
     ] = None,
     direct: Direct = False,
 ) -> None:
-    """Compare published nets' errors, at the centre crop and densely, with the published ones; exit with 1 at a miss.
+    """Compare imported nets' errors, centre crop and dense, with the published ones; exit with 1 if they differ.
 
     Example: vgg-repro weights check D-jitter --images 1000
     """
@@ -75,9 +75,9 @@ def check(
     parameters = params()
     named = runs or list(parameters.imports)
     if not named:
-        raise UsageError("there is no published net yet: vgg-repro weights import D-jitter FILE")
+        raise UsageError("no published net is imported yet: vgg-repro weights import D-jitter FILE")
     if parameters.weights == "trained":
-        raise UsageError("params.yaml has weights: trained; write weights: published to score published nets")
+        raise UsageError("params.yaml has weights: trained; set weights: published to score published nets")
     for run in named:
         input_override(check_imported(parameters, run))
     if not direct:
@@ -90,9 +90,7 @@ def check(
     results, facts = main(parameters, named, images), read_facts(parameters.profile)
     typer.echo(f"\n{terminal(check_page(results, '' if facts.comparable else facts.about))}")
     if unknown := [run for run in named if run not in {result.run for result in results}]:
-        typer.echo(
-            f"Nobody has published figures for {', '.join(unknown)}; those known here are of nets A, B, D and E.\n"
-        )
+        typer.echo(f"No published errors are known for {', '.join(unknown)}, only for nets A, B, D and E.\n")
     if not all(result.agrees for result in results):
         raise typer.Exit(1)
 
@@ -100,9 +98,9 @@ def check(
 @app.command("export")
 def export(
     run: Run,
-    file: Annotated[Path, typer.Argument(help="Its ending says the format: .pth, .pt, .safetensors or .onnx.")],
+    file: Annotated[Path, typer.Argument(help="Output file, ending in .pth, .pt, .safetensors or .onnx.")],
 ) -> None:
-    """Write a run's net as torchvision's state dict, as safetensors, or as ONNX (dense, of any size of picture).
+    """Write a run's net as torchvision's state dict, as safetensors, or as ONNX (dense, for images of any size).
 
     Example: vgg-repro weights export D-256 vgg16.pth
     """

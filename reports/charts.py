@@ -61,7 +61,7 @@ CHARTS = (
     Chart(
         Figure(
             "depth.png",
-            "Error against depth, the paper's and ours",
+            "Error against depth: the paper's and our results",
             "Open circles: net C, as deep as D with 1x1 filters where D has 3x3. Training at one S is S = 256; "
             "jittered S is drawn from [256, 512].",
         ),

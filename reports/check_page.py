@@ -25,11 +25,11 @@ def check_page(checked: Sequence[Checked], images: str = "") -> Iterator[Termina
     yield Paragraph(_sources(checked))
     seen = max(result.seen for result in checked)
     yield Paragraph(
-        f"Errors in per cent with 95 % Wilson intervals. On so many images a miss of less than about {seen:.1f} points "
-        f"is not seen; {MARGIN:g} of them lie between frameworks, by decoding, resizing and rounding."
+        f"Errors in per cent with 95 % Wilson intervals. On this many images, a difference below about {seen:.1f} "
+        f"points is not detected; {MARGIN:g} of them allow for other decoding, resizing and rounding."
     )
     if images:
-        yield Paragraph(f"The published figures are of ILSVRC-2012's validation images. These here: {images}.")
+        yield Paragraph(f"The published figures are of ILSVRC-2012's validation images. The images here: {images}.")
     missed: set[str] = set()
     for result in checked:
         repeated = result.run in missed and not result.agrees
@@ -43,7 +43,7 @@ def _row(result: Checked) -> tuple[str, ...]:
     for measured, measure in ((result.top1, "top1"), (result.top5, "top5")):
         low, high = result.published(measure)
         cells += [f"{measured.error:.1f} ({measured.low:.1f} to {measured.high:.1f})", _range(low, high)]
-    return (*cells, "agrees" if result.agrees else "MISSES")
+    return (*cells, "agrees" if result.agrees else "DIFFERS")
 
 
 def _range(low: float, high: float) -> str:
@@ -61,19 +61,19 @@ def _causes(result: Checked) -> Iterator[str]:
         return
     if result.mode == "centre" and (best := result.better):
         yield (
-            f"the net takes another input. With {best.words} the error is {best.top1.error:.1f} % on "
+            f"the net expects another input. With {best.words} the error is {best.top1.error:.1f} % on "
             f"{best.top1.images} images: import it again with these options."
         )
         return
     if result.top1.error > LOST:
         if result.sure > SURE and result.named > MANY:
             yield (
-                "the net is sure of what it says and wrong: its outputs stand in another order of classes. Import it "
-                "with --class-map, and see that validation's ground truth is numbered by WordNet ids."
+                "the net is confident but wrong: its outputs are in another order of classes. Import it with "
+                "--class-map, and check that the validation ground truth is numbered by WordNet ids."
             )
         else:
             yield (
-                "the net recognises nothing. Its input is another than those tried (channel order, range, mean, "
+                "the net recognises nothing. It expects another input than those tried (channel order, range, mean, "
                 "standard deviation), or its weights are not those of a trained net."
             )
         return
@@ -85,13 +85,13 @@ def _small_miss(result: Checked) -> Iterator[str]:
     miss = result.miss("top1") or result.miss("top5")
     if miss < -WARPED:
         yield (
-            f"too low by {-miss:.1f} points. Usual causes: weights of another recipe than those published, a part of "
-            "the images or classes alone, or images that the net was trained on."
+            f"too low by {-miss:.1f} points. Usual causes: weights of another recipe than those published, only a "
+            "part of the images or classes, or images that the net was trained on."
         )
     elif result.square and miss > 0:
         yield (
-            "nearly all images are squares of one size: somebody has warped or cropped them before. Warping to a "
-            "square instead of rescaling isotropically costs about 3 points; take the archive as it was published."
+            "nearly all images are squares of one size: they have been warped or cropped. Warping to a square "
+            "instead of rescaling isotropically costs about 3 points; use the archive as it was published."
         )
     elif miss > FAR:
         tried = "; ".join(
@@ -99,18 +99,18 @@ def _small_miss(result: Checked) -> Iterator[str]:
         )
         yield (
             "far too high, and no other usual input does clearly better. Usual causes: other images or another ground "
-            "truth than those published, outputs that stand in another order for some classes, a file of other weights."
+            "truth than those published, another class order in some outputs, or a file with other weights."
         ) + f" Tried: {tried}." * bool(tried)
     elif miss > WARPED:
         yield (
             "too high by a few points. Usual causes: reversed channels (BGR for RGB), images that were warped to "
-            "squares before they came here (about 3 points), or weights that were fine-tuned for something else."
+            "squares beforehand (about 3 points), or weights that were fine-tuned for something else."
         )
     else:
         side = "high" if miss > 0 else "low"
         yield (
-            f"too {side} by {abs(miss):.1f} points. Usual causes of so little: the filter of resizing (bilinear with "
-            "antialiasing here; others used bicubic), another decoder, skipped images, or other weights than those."
+            f"too {side} by {abs(miss):.1f} points. Usual causes: the resizing filter (bilinear with antialiasing "
+            "here; others used bicubic), another decoder, skipped images, or other weights than those published."
         )
     yield from _softmax_order(result)
 
@@ -119,6 +119,6 @@ def _softmax_order(result: Checked) -> Iterator[str]:
     """Yield the errors with the other order of mean and softmax, where it was tried."""
     for trial in result.trials if result.mode == "dense" else ():
         yield (
-            f"with {trial.words} (where the score map's mean is taken) the error is {trial.top1.error:.1f} % "
+            f"with {trial.words} (when the score map is averaged) the error is {trial.top1.error:.1f} % "
             f"({trial.top1.low:.1f} to {trial.top1.high:.1f}) on {trial.top1.images} images."
         )

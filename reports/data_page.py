@@ -20,7 +20,7 @@ def data_page(profile: str, facts: Facts, manifest: ManifestSummary, crop: int) 
     """Return everything about the prepared data; `crop` is the training crop's side in pixels."""
     splits = {split: manifest.splits[split] for split in facts.splits}
     return (
-        Heading(1, ("The data of profile ", Code(profile))),
+        Heading(1, ("Data of profile ", Code(profile))),
         Paragraph(_about(facts)),
         Table((*left(""), *right(*splits)), _figures(splits.values(), crop)),
         Heading(2, "Classes"),
@@ -34,10 +34,10 @@ def data_page(profile: str, facts: Facts, manifest: ManifestSummary, crop: int) 
 def crops_section(crops: int) -> Page:
     """Return the section that shows a contact sheet of `crops` training crops."""
     return (
-        Heading(2, "As the net sees them"),
+        Heading(2, "Training crops as the net receives them"),
         Paragraph(
-            f"{crops} training crops, S drawn from the grid's range, flipped and their colours shifted as in training; "
-            "the mean is added back for the eye."
+            f"{crops} training crops with random S from the range of all runs, random flips and colour shifts, as in "
+            "training. The mean is added back for display."
         ),
         Figure(PICTURE, "Training crops"),
     )
@@ -55,10 +55,10 @@ def _about(facts: Facts) -> tuple[Inline, ...]:
 def _colours(facts: Facts) -> str:
     """Return the training images' colours as a sentence: mean RGB and standard deviation in grey levels."""
     if not facts.train:
-        return "Validation images alone: nothing is trained on them."
+        return "Validation images only: this profile does not train."
     mean, std = (", ".join(number(level) for level in levels) for levels in (facts.mean_rgb, facts.std_rgb))
     return (
-        f"Over the training images, each weighing the same, the mean RGB is {mean} and its standard deviation {std}, "
+        f"Over the training images, weighted equally, the mean RGB is {mean} and its standard deviation {std}, "
         "in grey levels."
     )
 
@@ -73,15 +73,15 @@ def _column(split: SplitSummary, crop: int) -> dict[str, str]:
     return {
         "images": f"{split.images:,}",
         "skipped": f"{split.skipped:,}",
-        "images a class": _range(split.per_class),
+        "images per class": _range(split.per_class),
         "shorter side as stored, pixels": _range(split.shorter),
         "longer side as stored, pixels": _range(split.longer),
-        "longer side to shorter": _range(split.aspect, "{:.2f}"),
-        f"smaller than the crop of {crop} pixels, to be enlarged": _count(split.small),
-        "made smaller": _count(split.rescaled),
-        "turned upright": _count(split.turned),
-        "converted from another kind": _count(split.converted),
-        "as they came, megabytes": f"{split.bytes / 1e6:,.1f}",
+        "aspect ratio, longer side to shorter": _range(split.aspect, "{:.2f}"),
+        f"smaller than the {crop}-pixel crop, upscaled for use": _count(split.small),
+        "downscaled": _count(split.rescaled),
+        "rotated or mirrored upright": _count(split.turned),
+        "converted from another format": _count(split.converted),
+        "original files, megabytes": f"{split.bytes / 1e6:,.1f}",
     }
 
 
@@ -103,17 +103,17 @@ def _classes(splits: Mapping[Split, SplitSummary], names: list[str]) -> Iterator
     if len(rows) > MANY:
         rows.sort(key=lambda row: row[1][0])
         called = "training" if "train" in splits else "validation"
-        yield Paragraph(f"The five with the fewest and the five with the most {called} images, of {len(names):,}:")
+        yield Paragraph(f"Classes with the fewest and the most {called} images, five each, of {len(names):,}:")
         rows = [*rows[:5], *rows[-5:]]
     cells = ((name, *(f"{images:,}" for images in each)) for name, each in rows)
     yield Table((*left("class"), *right(*splits)), tuple(cells))
     if without := [name for label, name in enumerate(names) if not counts[-1].get(label, 0)]:
-        yield Paragraph(f"Without a validation image: {', '.join(without[:NAMES])}{_remainder(len(without))}.")
+        yield Paragraph(f"Classes without validation images: {', '.join(without[:NAMES])}{_remainder(len(without))}.")
 
 
 def _skipped(manifest: ManifestSummary) -> Iterator[Block]:
     if not manifest.skipped:
-        yield Paragraph("Nothing.")
+        yield Paragraph("No image was skipped.")
         return
     kinds = tuple((kind, f"{count:,}") for kind, count in manifest.reasons.items())
     yield Table((*left("why"), *right("images")), kinds[:NAMES])
@@ -122,8 +122,8 @@ def _skipped(manifest: ManifestSummary) -> Iterator[Block]:
 
 def _doubtful(warned: Sequence[tuple[str, str]]) -> Iterator[Block]:
     if warned:
-        yield Heading(2, "Kept, and doubtful")
-        yield Paragraph("The decoder warns of these; their pixels may be wrong in places.")
+        yield Heading(2, "Kept with a warning")
+        yield Paragraph("The decoder warned about these images; parts of them may be wrong.")
         yield from _named(warned)
 
 
@@ -131,7 +131,7 @@ def _named(images: Sequence[tuple[str, str]]) -> Iterator[Block]:
     """Yield the first images by name, each with its text."""
     yield Bullets(tuple((Code(name), f": {text}") for name, text in images[:NAMES]))
     if len(images) > NAMES:
-        yield Paragraph((f"And {len(images) - NAMES:,} more: ", Code(str(CLASSIFICATION.manifest)), " has all."))
+        yield Paragraph((f"And {len(images) - NAMES:,} more, all listed in ", Code(str(CLASSIFICATION.manifest)), "."))
 
 
 def _remainder(count: int) -> str:

@@ -7,9 +7,8 @@ from typing import Any
 
 from pipeline.experiment.paper_tables import TITLES
 from pipeline.results.profile_results import Results
-from pipeline.system.progress import duration
 from reports.page import Block, Bullets, Code, Heading, Link, Page, Paragraph, Table, Text, left
-from reports.page_parts import comparability_warning
+from reports.page_parts import comparability_warning, outdated_warning
 from reports.phrases import NONE, number, published_net, table_label
 from reports.table_pages import table_section
 
@@ -20,14 +19,21 @@ def index_page(results: Results, charts: Iterable[Block], has_data_page: bool) -
     """Return the index; `has_data_page` says whether a page data.md of the prepared images is next to it."""
     return (
         Heading(1, ("Very Deep Convolutional Networks, reproduced: profile ", Code(results.profile))),
+        outdated_warning(results),
         comparability_warning(results),
         Bullets(tuple(_links(results, has_data_page))),
         *_others(results.others),
         *charts,
-        *(block for name in SHOWN if name in results.tables for block in table_section(results.tables[name])),
+        *_tables(results),
         Heading(2, "Where these numbers come from"),
         _provenance(results),
     )
+
+
+def _tables(results: Results) -> Iterator[Block]:
+    for name in SHOWN:
+        if name in results.tables:
+            yield from table_section(results.tables[name], results.outdated)
 
 
 def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
@@ -35,6 +41,7 @@ def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
         yield (Link(table_label(name), f"{name}.md"), f": {TITLES[name]}")
     if results.summaries:
         yield (Link("Training", "training.md"), ": every run, its error and its learning curve")
+    yield (Link("Provenance", "provenance.md"), ": commit, machine and time of every result")
     if has_data_page:
         crops = ", sizes and colours, and training crops" if results.facts["train"] else " and sizes"
         yield (Link("Data", "data.md"), f": the images, their classes{crops}")
@@ -43,8 +50,8 @@ def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
 def _others(names: Sequence[str]) -> Iterator[Block]:
     """Yield a note on the results that are skipped because other images are prepared now."""
     if names:
-        why = f"Not shown, because made from other images than those prepared now: {_summed_up(names)}. "
-        yield Paragraph((why, Code("dvc repro"), " makes them anew."))
+        why = f"Not shown, because they were computed from other images than those prepared now: {_summed_up(names)}. "
+        yield Paragraph((why, Code("dvc repro"), " computes them again."))
 
 
 def _summed_up(names: Sequence[str]) -> str:
@@ -56,7 +63,7 @@ def _summed_up(names: Sequence[str]) -> str:
 
 def _provenance(results: Results) -> Table:
     """Return a table of where the numbers come from, without unknown entries."""
-    rows = (("profile", results.profile), *_data(results), *_training(results), *_machines(results))
+    rows = (("profile", results.profile), *_data(results), *_training(results))
     return Table(left("", ""), tuple(row for row in rows if row[1] != NONE))
 
 
@@ -80,16 +87,6 @@ def _training(results: Results) -> Iterator[tuple[str, Text]]:
     yield "seed", _listed(record["seed"] for record in results.summaries.values())
     for what, group in _groups(results):
         yield f"precision, {what}", _listed(record["precision"] for record in group if "precision" in record)
-
-
-def _machines(results: Results) -> Iterator[tuple[str, Text]]:
-    """Yield code, machines and time."""
-    sources = [record["provenance"] for _, group in _groups(results) for record in group]
-    for key in ("commit", "python", "machine", "device", "processes", "threads"):
-        yield key, _listed(source[key] for source in sources if key in source)
-    yield "versions", _listed(f"{name} {version}" for source in sources for name, version in source["versions"].items())
-    if times := [f"{what} {duration(total)}" for what, total in results.seconds.items() if total]:
-        yield "time", f"{', '.join(times)}, added up over the runs"
 
 
 def _groups(results: Results) -> tuple[tuple[str, list[dict[str, Any]]], ...]:

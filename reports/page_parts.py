@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from pipeline.experiment.paper_tables import NO_DATA
 from pipeline.results.profile_results import Results
-from reports.page import Callout, Code, Inline, Link, Paragraph, Strong
+from reports.page import Callout, Code, Inline, Link, Paragraph, Strong, Text
 
+DAGGER = "†"  # marks a row that is older than params.yaml
+UP_TO_DATE: tuple[Inline, ...] = (Code("vgg-repro run"), " brings them up to date.")
 ALL_TABLES = Paragraph(Link("All tables", "README.md"))
 FULL = ("paper", "published")  # profiles whose nets, sizes and images are the paper's
 DIFFERENCES = {
@@ -21,8 +25,35 @@ def comparability_warning(results: Results, table: str = "") -> Callout:
     return Callout((Strong("These numbers are not comparable with the paper's."), " ", *_reason(results)))
 
 
+def outdated_warning(results: Results) -> Callout:
+    """Return the warning that results are older than params.yaml; it is empty if none is."""
+    if not results.outdated:
+        return Callout(())
+    reason = next(iter(results.outdated.values()))
+    counted = f" {len(results.outdated)} of {len(results.paths)} results were made with other parameters or images. "
+    return Callout((Strong("Older than params.yaml:"), counted, f"First: {reason}. ", *UP_TO_DATE))
+
+
+def is_older(table: str, scores: Sequence[str], outdated: Mapping[str, str]) -> bool:
+    """Return True if a table's row, made from `scores`, is outdated: by one of them, or by the table's own method."""
+    return bool(outdated.keys() & set(scores)) or outdated.get(table, "").startswith(f"{table}:")
+
+
+def outdated_note(stages: Sequence[str], outdated: Mapping[str, str]) -> Text:
+    """Return the note on a table whose `stages` are older than params.yaml; it is empty if none is."""
+    older = [stage for stage in stages if stage in outdated]
+    if not older:
+        return ()
+    lead = Strong(f"{DAGGER} Older than params.yaml:")
+    return (lead, " made with other parameters or images. ", f"First: {outdated[older[-1]]}. ", *UP_TO_DATE)
+
+
+def difference(profile: str) -> str:
+    """Return how a profile differs from the paper; an empty string if its nets and sizes are the paper's."""
+    return "" if profile in FULL else DIFFERENCES.get(profile, "but not with all of its images, sizes and schedule")
+
+
 def _reason(results: Results) -> tuple[Inline, ...]:
     if results.profile in FULL:
         return (f"The images: {results.facts['about']}.",)
-    difference = DIFFERENCES.get(results.profile, "not with its images, sizes and schedule together")
-    return ("The profile ", Code(results.profile), f" runs the paper's method {difference}.")
+    return ("The profile ", Code(results.profile), f" runs the paper's method {difference(results.profile)}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import Failure
@@ -15,41 +15,53 @@ from reports.index_page import index_page
 from reports.markdown import markdown
 from reports.page import Page
 from reports.page_parts import ALL_TABLES, comparability_warning
+from reports.provenance_page import PROVENANCE, is_kept, provenance_page
 from reports.table_pages import table_page
 from reports.training_page import training_page
 
 FILES = (*(f"{name}.md" for name in TITLES), "training.md", *(chart.figure.path for chart in CHARTS))
 
 
-def render(profile: str, out: Path) -> list[Path]:
-    """Write every page and chart of `profile` that its results allow to `out`/`profile`. Return the pages' paths.
+def render(profile: str, out: Path, outdated: Mapping[str, str] | None = None) -> tuple[Results, list[Path]]:
+    """Write every page and chart of `profile` that its results allow to `out`/`profile`.
 
-    Raise Failure if there are no results at all.
+    Return the results and the pages' paths.
+
+    `outdated` has the stages whose results are older than params.yaml, each with the reason. Raise Failure if there
+    are no results at all.
     """
-    results = Results(profile)
+    results = Results(profile, outdated)
     if not results.tables and not results.summaries and results.others:
-        raise Failure(f"all results of profile {profile} are of other images than those prepared now: dvc repro")
+        raise Failure(
+            f"all results of profile {profile} were computed from other images than those prepared now; "
+            "compute them again with: dvc repro"
+        )
     if not results.tables and not results.summaries:
-        raise Failure(f"there are no results of profile {profile} yet; make some with: dvc repro table1")
+        make = f"vgg-repro prepare --profile {profile}, then vgg-repro run"
+        raise Failure(f"there are no results of profile {profile} yet; make some with: {make}")
     folder = out / profile
     charts = draw_charts(results, folder)
     written = [folder / chart.figure.path for chart in charts]
     for name, page in _pages(results, charts, _has_data_page(results, folder)):
+        if name == PROVENANCE and is_kept(results, folder / f"{name}.md"):
+            continue
         written.append(folder / f"{name}.md")
         write_text(written[-1], markdown(page))
     for path in (folder / name for name in FILES):
         if path not in written and _is_ours(path):  # it shows other images
             path.unlink()
-    return [path for path in written if path.suffix == ".md"]
+    return results, [path for path in written if path.suffix == ".md"]
 
 
 def _pages(results: Results, charts: Sequence[Chart], has_data_page: bool) -> Iterator[tuple[str, Page]]:
     """Yield each page with its name, the index first."""
     yield INDEX, index_page(results, charts_on(INDEX, charts), has_data_page)
     for name, values in results.tables.items():
-        yield name, table_page(values, comparability_warning(results, name), charts_on(name, charts))
+        warning = comparability_warning(results, name)
+        yield name, table_page(values, warning, charts_on(name, charts), results.outdated)
     if results.summaries:
         yield "training", training_page(results, charts_on("training", charts))
+    yield PROVENANCE, provenance_page(results)
 
 
 def _is_ours(path: Path) -> bool:

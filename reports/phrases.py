@@ -46,8 +46,8 @@ def _maker(record: dict[str, Any]) -> tuple[Inline, ...]:
         of = (", which was imported from ", Code(before["file"])) if before else (", trained by this toolkit",)
         return (f"exported from {exported['run']}", *of)
     if file := record["known"]:
-        return (f"{file['what']} by its {file['algorithm'].upper()} ({file['source']})",)
-    return ("on no list known here",)
+        return (f"{file['what']}, identified by its {file['algorithm'].upper()} ({file['source']})",)
+    return ("not on any list of known files",)
 
 
 def input_text(convention: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from reports.phrases import NONE
 from reports.terminal import TerminalBlock
 
 UNITS = ("", "k", "M", "G", "T", "P", "E", "Z")
-AMOUNTS = ("arithmetic", "memory a batch", "disk")
+AMOUNTS = ("compute", "memory per batch", "disk")
 
 
 def plan_page(plan: CostPlan, targets: Sequence[str], times: Times | None, note: str) -> Iterator[TerminalBlock]:
@@ -26,7 +26,8 @@ def plan_page(plan: CostPlan, targets: Sequence[str], times: Times | None, note:
         yield Paragraph(_images(plan))
     if plan.training:
         yield _training(plan, times)
-        yield Preformatted(_turns(plan))
+        if turns := _turns(plan):
+            yield Preformatted(turns)
     if plan.scoring:
         yield _scoring(plan, times)
     if plan.training or plan.scoring:
@@ -56,7 +57,7 @@ def _stages(plan: CostPlan) -> str:
 
 def _images(plan: CostPlan) -> str:
     images = plan.images
-    source = "as prepared" if images.counted else "as the source is known to have; none is prepared yet"
+    source = "as prepared" if images.counted else "as known for this source; none are prepared yet"
     training = f"{images.train:,} training and " if images.train else ""
     return f"{training}{images.val:,} validation images of {images.classes} classes, {source}."
 
@@ -70,7 +71,7 @@ def _training(plan: CostPlan, times: Times | None) -> Table:
 def _scoring(plan: CostPlan, times: Times | None) -> Table:
     amounts = right("images x scales", "passes", *AMOUNTS, *["time"] * bool(times))
     rows = ((cost.name, _protocol(cost), *_counts(cost), *_amounts(cost, times)) for cost in plan.scoring)
-    return Table((*left("to score", "how"), *amounts), tuple(rows))
+    return Table((*left("to score", "protocol"), *amounts), tuple(rows))
 
 
 def _protocol(cost: Cost) -> str:
@@ -90,9 +91,9 @@ def _amounts(cost: Cost, times: Times | None) -> list[str]:
 def _turns(plan: CostPlan) -> str:
     turns = plan.waves()
     if len(turns) == 1:
-        return f"None of these runs waits for another: {', '.join(turns[0])}."
+        return f"These runs are independent of each other: {', '.join(turns[0])}." if len(turns[0]) > 1 else ""
     lines = [f"{number}. {', '.join(wave)}" for number, wave in enumerate(turns, 1)]
-    return "Runs on one line need not wait for each other:\n" + "\n".join(lines)
+    return "Runs on the same line are independent of each other:\n" + "\n".join(lines)
 
 
 def _totals(plan: CostPlan, times: Times | None) -> str:
@@ -108,8 +109,8 @@ def _sums(plan: CostPlan, times: Times | None) -> Iterator[tuple[str, str]]:
     if plan.scoring:
         yield "scoring", si(totals.scoring, "FLOP") + (f", {duration(times.scoring)}" if times else "")
     if times:
-        yield "one by one", duration(times.one_by_one)
-        yield "side by side", f"{duration(times.side_by_side)} at the least: {', '.join(times.chain)}"
+        yield "sequential", duration(times.one_by_one)
+        yield "in parallel", f"at least {duration(times.side_by_side)}: {', '.join(times.chain)}"
     shards = (
         f"{si(plan.images.bytes, 'B')} of {'prepared images' if plan.images.counted else 'images to prepare'}, "
         if plan.images.bytes
@@ -118,10 +119,10 @@ def _sums(plan: CostPlan, times: Times | None) -> Iterator[tuple[str, str]]:
     parts = (
         (totals.weights, "of trained weights"),
         (totals.scores, "of scores"),
-        (totals.checkpoint, "of checkpoint where a run trains"),
+        (totals.checkpoint, "of checkpoints during training"),
     )
     yield "disk", shards + ", ".join(f"{si(size, 'B')} {what}" for size, what in parts if size)
-    yield "memory", f"{si(totals.memory, 'B')} for the largest, on the device that computes"
+    yield "memory", f"{si(totals.memory, 'B')} for the largest stage, on the device that computes"
 
 
 def si(value: float, unit: str) -> str:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from pipeline.experiment.modes import MODES
-from pipeline.orchestration.status import RunStatus, Status
+from collections.abc import Iterator
+
+from pipeline.orchestration.status import EVALUATIONS, RunStatus, Status
 from pipeline.system.progress import duration, gigabytes
 from reports.page import Paragraph, Preformatted, Table, left
 from reports.phrases import NONE
 from reports.terminal import TerminalBlock
 
-WORDS = {"done": "done", "part": "in part", "cached": "in the cache", "run": "to do"}
+WORDS = {"done": "done", "part": "partial", "cached": "in the cache", "run": "to do"}
 
 
 def status_page(status: Status) -> tuple[TerminalBlock, ...]:
     """Return the data, one row per run, the tables, and the checkpoints that are no longer used."""
-    rows = ((run.name, _state(run), *(_score(run, mode) for mode in MODES), _tables(run)) for run in status.runs)
+    rows = ((run.name, _state(run), *_scores(run), _tables(run)) for run in status.runs)
     whose = "training" if status.weights == "trained" else "weights"
-    columns = left("run", whose, *(f"{mode}, best Q" for mode in MODES), "in tables")
+    columns = left("run", whose, *EVALUATIONS, "in tables")
     return (Paragraph(_head(status)), Table(columns, tuple(rows)), Paragraph(_done(status)), *_old(status))
 
 
@@ -28,7 +29,7 @@ def _head(status: Status) -> str:
     facts = status.facts
     training = f"{facts.train:,} training and " if facts.train else ""
     counts = f"{training}{facts.val:,} validation images of {len(facts.classes)} classes"
-    state = "prepared" if status.prepared else "to be prepared again: vgg-repro plan says why"
+    state = "prepared" if status.prepared else "to be prepared again: vgg-repro plan shows why"
     return f"Profile {status.profile}: {facts.source}, {counts}, {state}."
 
 
@@ -37,15 +38,14 @@ def _state(run: RunStatus) -> str:
         return "trained" if run.error is None else f"trained, error {run.error:.1f} %"
     if run.state in ("training", "stopped") and run.running:
         return _running(run)
-    before = "" if run.error is None else f"; last time {run.error:.1f} %"
     words = {
         "cached": "in the cache",
         "waits": f"waits for {run.after}",
         "published": "published weights",
-        "to import": "published weights, to be imported",
+        "to import": "published weights, not imported yet",
         "no net": NONE,
     }
-    return words.get(run.state, "ready") + before
+    return words.get(run.state, "ready")
 
 
 def _running(run: RunStatus) -> str:
@@ -53,17 +53,16 @@ def _running(run: RunStatus) -> str:
     progress = run.running
     error = f", error {progress.top1:.1f} %" if progress.top1 is not None else ""
     if run.state == "stopped":
-        return f"stopped in epoch {progress.epoch + 1} of {progress.epochs}{error}; goes on from its checkpoint"
+        return f"stopped in epoch {progress.epoch + 1} of {progress.epochs}{error}; resumes from its checkpoint"
     loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
     remaining = f", at most {duration(progress.left)} left" if progress.left is not None else ""
     return f"epoch {min(progress.epoch + 1, progress.epochs)} of {progress.epochs}{error}{loss}{remaining}"
 
 
-def _score(run: RunStatus, mode: str) -> str:
-    if mode not in run.scores:
-        return ""
-    error = run.scores[mode]
-    return NONE if error is None else f"{error:.1f} %"
+def _scores(run: RunStatus) -> Iterator[str]:
+    for evaluation in EVALUATIONS:
+        error = run.scores.get(evaluation, "")
+        yield f"{error:.1f} %" if isinstance(error, float) else NONE if error == "to do" else error
 
 
 def _tables(run: RunStatus) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from reports.page import (
@@ -19,32 +19,44 @@ from reports.page import (
     left,
     right,
 )
-from reports.page_parts import ALL_TABLES
+from reports.page_parts import ALL_TABLES, DAGGER, difference, is_older, outdated_note
 from reports.phrases import NONE, interval, number, published_file, table_title
 
 HEADINGS = {"net": "net", "S": "train S", "Q": "test Q", "row": "entry", "entry": "entry", "runs": "nets"}
 PAPER = {"top1_val": "paper top-1", "top5_val": "paper top-5", "top5_test": "paper top-5, test"}
 
 
-def table_page(values: dict[str, Any], warning: Callout, charts: Iterable[Block]) -> Page:
-    """Return the page of one table's values, with its charts."""
-    return (Heading(1, table_title(values["table"])), warning, *_body(values), *charts, ALL_TABLES)
+def table_page(values: dict[str, Any], warning: Callout, charts: Iterable[Block], outdated: Mapping[str, str]) -> Page:
+    """Return the page of one table's values, with its charts. Rows of the stages in `outdated` are marked."""
+    return (Heading(1, table_title(values["table"])), warning, *_body(values, outdated), *charts, ALL_TABLES)
 
 
-def table_section(values: dict[str, Any]) -> Page:
-    """Return heading, table and notes of one table's values."""
-    return (Heading(2, table_title(values["table"])), *_body(values))
+def table_section(values: dict[str, Any], outdated: Mapping[str, str]) -> Page:
+    """Return heading, table and notes of one table's values. Rows of the stages in `outdated` are marked."""
+    return (Heading(2, table_title(values["table"])), *_body(values, outdated))
 
 
-def results_table(values: dict[str, Any]) -> Table:
-    """Return one table's values as a table."""
+def results_table(values: dict[str, Any], outdated: Mapping[str, str]) -> Table:
+    """Return one table's values as a table. Rows of the stages in `outdated` are marked."""
     builders = {"table1": _configurations, "table2": _parameters}
-    return builders.get(values["table"], _errors)(values)
+    if values["table"] in builders:
+        return builders[values["table"]](values)
+    return _errors(values, outdated)
 
 
-def _body(values: dict[str, Any]) -> Iterator[Block]:
+def _stages(values: dict[str, Any]) -> list[str]:
+    """Return the stages that a table's errors come from, itself first."""
+    return [
+        values["table"],
+        *(stage for row in values.get("rows", ()) for stage in row.get("scores", ()) if row["ours"]),
+    ]
+
+
+def _body(values: dict[str, Any], outdated: Mapping[str, str]) -> Iterator[Block]:
     notes = {"table1": _configuration_notes, "table2": _parameter_notes}.get(values["table"], _error_notes)
-    yield results_table(values)
+    yield results_table(values, outdated)
+    if note := outdated_note(_stages(values), outdated):
+        yield Paragraph(note)
     yield from (Paragraph(note) for note in notes(values))
 
 
@@ -62,8 +74,8 @@ def _configurations(values: dict[str, Any]) -> Table:
 
 def _configuration_notes(values: dict[str, Any]) -> Iterator[Text]:
     yield (
-        "Rendered from the strings that the nets are built from. conv3-64 is a 3x3 convolution with 64 channels; "
-        "a ReLU follows every hidden layer, LRN stands behind the first one's."
+        "Rendered from the strings that the nets are built from. conv3-64 is a 3x3 convolution with 64 channels. "
+        "A ReLU follows every hidden layer; LRN follows the first ReLU."
     )
 
 
@@ -75,11 +87,11 @@ def _parameters(values: dict[str, Any]) -> Table:
 def _parameter_notes(values: dict[str, Any]) -> Iterator[Text]:
     yield (
         "The full nets at 1000 classes, weights and biases counted from the modules. The shallow net is "
-        "section 4.1's, which the paper's table leaves out."
+        "section 4.1's, which the paper's table does not have."
     )
 
 
-def _errors(values: dict[str, Any]) -> Table:
+def _errors(values: dict[str, Any], outdated: Mapping[str, str]) -> Table:
     first = values["rows"][0]
     labels = list(first["label"])
     paper = [key for key in first["paper"] if any(row["paper"][key] is not None for row in values["rows"])]
@@ -94,6 +106,8 @@ def _errors(values: dict[str, Any]) -> Table:
     for row in values["rows"]:
         cells = [row["label"][key] for key in labels] + [number(row["paper"][key]) for key in paper]
         cells += _ours(row)[: len(ours)]
+        if row["ours"] and is_older(values["table"], row["scores"], outdated):
+            cells[0] = f"{cells[0]} {DAGGER}"
         rows.append((*cells, *[_difference(row)] * compared, *[_whose(row)] * published))
     return Table(columns, tuple(rows))
 
@@ -139,31 +153,37 @@ def _error_notes(values: dict[str, Any]) -> Iterator[Text]:
     elif values["k"] != 5:
         yield f"With so few classes, top-5 is top-{values['k']} here."
     if not values["comparable"]:
-        lead = Strong("Not comparable with the paper's numbers:")
-        yield (lead, " images, classes, nets or schedule are not all the paper's.")
+        yield (Strong("Not comparable with the paper's numbers:"), _departure(values))
     if any(row["paper"].get("top5_test") is not None for row in values["rows"]):
-        yield "The test column is the paper's alone: the labels of ILSVRC's test images are hidden."
+        yield "The test column has only the paper's values: the labels of ILSVRC's test images are not public."
     if values["table"] == "shallow":
         yield "The paper: the shallow net's top-1 error is 7 points above B's, at the centre crop."
+
+
+def _departure(values: dict[str, Any]) -> str:
+    """Return how the images of a table and its profile differ from the paper."""
+    images = f" the data set is {values['data']} ({values['classes']:,} classes, {values['images']:,} for validation)"
+    profile = difference(values["profile"])
+    return f"{images}; the profile runs the paper's method {profile}." if profile else f"{images}."
 
 
 def _precision_notes(precision: dict[str, list[str]]) -> Iterator[Text]:
     """Yield a note on what was not computed in float32, unlike in the paper's framework."""
     parts = [f"{what} in {' and '.join(kinds)}" for what, kinds in precision.items() if set(kinds) - {"float32"}]
     if parts:
-        lead = Strong("Not in float32, in which the paper's framework computes:")
-        yield (lead, f" {', '.join(parts)}; weights, loss and soft-max are float32 here too.")
+        lead = Strong("Deviation:")
+        yield (lead, f" {', '.join(parts)} (the paper: float32); weights, loss and softmax are float32 here too.")
 
 
 def _published_notes(values: dict[str, Any]) -> Iterator[Text]:
     """Yield notes on which published weights replace trained ones, and which are missing."""
     if published := values.get("published"):
         listed = [(f"{run} is ", *published_file(record)) for run, record in published.items()]
-        after = ". They stand in their runs' rows, however they were trained."
+        after = ". They are shown in their runs' rows, however they were trained."
         yield ("Published weights: ", *join("; ", listed), after)
     if any(row["runs"] and row["ours"] is None and not row["missing"] for row in values["rows"]):
         yield (
-            "Not run: rows of nets that nobody has imported (",
+            "Not run: rows of nets that are not imported (",
             Code("vgg-repro weights import RUN FILE"),
             "). Profile ",
             Code("paper"),

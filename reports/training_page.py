@@ -6,23 +6,20 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipeline.results.profile_results import Results
-from pipeline.system.progress import duration
 from reports.page import Block, Heading, Page, Paragraph, Table, left, right
-from reports.page_parts import ALL_TABLES, comparability_warning
-from reports.phrases import NONE, interval
-
-SPEEDS = (("images_per_second", 0), ("waited", 1))  # a run's speeds, and their digits after the point
+from reports.page_parts import ALL_TABLES, DAGGER, comparability_warning, outdated_warning
+from reports.phrases import interval
 
 
 def training_page(results: Results, charts: Iterable[Block]) -> Page:
     """Return the page of all runs, with its charts."""
     notes = (
         "The centre crop is taken at the run's own Q: S, or the middle of a jittered S. "
-        "The loss is the last epoch's mean on training crops. Images a second and the share of the time that the net "
-        "waited for images are the epochs' medians."
+        "The loss is the last epoch's mean on training crops."
     )
     return (
         Heading(1, "Training"),
+        outdated_warning(results),
         comparability_warning(results),
         _runs(results),
         Paragraph(notes),
@@ -36,15 +33,14 @@ def _runs(results: Results) -> Table:
         *left("run", "S", "from"),
         *right("epochs", "drops", "loss"),
         *left("centre-crop top-1 error, %"),
-        *right("images/s", "waited, %", "time"),
     )
-    return Table(columns, tuple(_run(run, summary) for run, summary in results.summaries.items()))
+    rows = (_run(run, summary, f"train@{run}" in results.outdated) for run, summary in results.summaries.items())
+    return Table(columns, tuple(rows))
 
 
-def _run(run: str, summary: dict[str, Any]) -> tuple[str, ...]:
-    crop, source, scale = summary["centre_crop"], summary["provenance"], summary["scale"]
+def _run(run: str, summary: dict[str, Any], older: bool) -> tuple[str, ...]:
+    crop, scale = summary["centre_crop"], summary["scale"]
     best = {"error": crop["top1"], "low": crop["top1_low"], "high": crop["top1_high"]}
     scale = f"{scale[0]} to {scale[1]}" if isinstance(scale, list) else str(scale)
     schedule = [scale, summary["init"], str(summary["epochs"]), str(summary["drops"]), f"{summary['loss']:.2f}"]
-    speed = [f"{source[key]:.{digits}f}" if key in source else NONE for key, digits in SPEEDS]
-    return (run, *schedule, interval(best), *speed, duration(source["seconds"]))
+    return (f"{run} {DAGGER}" if older else run, *schedule, interval(best))

@@ -43,7 +43,7 @@ def device(choice: str, threads: int, precision: Precision) -> torch.device:
     if not gpus:
         return torch.device("cpu")
     if place >= gpus:
-        raise Failure(f"process {place + 1} of this machine has no GPU, for there are {gpus}; start one process a GPU")
+        raise Failure(f"process {place + 1} of this machine has no GPU: there are only {gpus}; start one per GPU")
     where = torch.device("cuda", place)
     torch.cuda.set_device(where)
     torch.cuda.set_per_process_memory_fraction(1 - SPARE, where)
@@ -78,9 +78,9 @@ def open_shards(params: Params, split: str, statistics: Statistics) -> Shards:
     folder = CLASSIFICATION.shards
     shards = Shards(folder, split)
     if not is_asked_for(params, CLASSIFICATION):
-        raise Failure(f"params.yaml asks for other images than those that are prepared; {MAKE_SHARDS}")
+        raise Failure(f"the prepared data set does not match params.yaml; {MAKE_SHARDS}")
     if read_prepared(folder).manifest != statistics.manifest:
-        raise Failure(f"the shards in {folder} are not of the images that were prepared last; {MAKE_SHARDS}")
+        raise Failure(f"the shards in {folder} do not hold the images that were prepared last; {MAKE_SHARDS}")
     return shards
 
 
@@ -96,13 +96,13 @@ def scorer_of(params: Params, run: str, statistics: Statistics, where: torch.dev
     try:
         net.load_state_dict(stored["weights"])
     except RuntimeError:
-        fix = "import a net of these" if published else f"make it with: {make}"
-        raise Failure(f"{file} is of {_misfit(net, stored['weights'])}; {fix}") from None
+        fix = "import a matching net" if published else f"make it with: {make}"
+        raise Failure(f"{file} has {_misfit(net, stored['weights'])}; {fix}") from None
     wnids = read_facts(params.profile).wnids if published and stored["classes"] else []
     if wnids and stored["classes"] != wnids:
         pairs = zip(stored["classes"], wnids, strict=True)
         number, (theirs, ours) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
-        raise Failure(f"class {number} of {file} is {theirs}, and that of the images is {ours}: see --class-map")
+        raise Failure(f"class {number} is {theirs} in {file} but {ours} in the images: see --class-map")
     net.to(where).to(memory_format=torch.channels_last)
     normalise = published_normaliser(**stored["input"]) if published else normaliser(params, statistics)
     return Scorer(net, normalise.to(where), size.crop, where, score.precision == "bfloat16", score.mean, ranks)
@@ -145,13 +145,13 @@ def _misfit(net: VGG, tensors: Mapping[str, Tensor]) -> str:
     wanted = {name: tuple(value.shape) for name, value in net.state_dict().items()}
     wrong = [name for name in wanted if name not in tensors or tuple(tensors[name].shape) != wanted[name]]
     if set(wrong) <= {"fc3.weight", "fc3.bias"} and "fc3.bias" in tensors:
-        return f"{len(tensors['fc3.bias'])} classes, and the images are of {wanted['fc3.bias'][0]}"
-    return "another size of net, or of other classes, than this profile's"
+        return f"{len(tensors['fc3.bias'])} classes, but the images have {wanted['fc3.bias'][0]}"
+    return "a net of another size, or with other classes, than this profile's"
 
 
 def check_trained_on(params: Params, run: str, statistics: Statistics) -> None:
     """Raise Failure if the summary of `run` shows that its weights were trained on other images than `statistics`."""
-    path = summary(params.profile, run)
+    path = summary(run)
     if not path.exists() or not weights(run).exists():
         return
     trained = read_json(path, f"vgg-repro train {run}")
@@ -173,7 +173,7 @@ def load_tensors(path: Path, make: str) -> dict[str, Any]:
     try:
         values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise Failure(f"{path} is not there; make it with: {make}") from None
+        raise Failure(f"{path} does not exist; make it with: {make}") from None
     except Exception as error:  # torch raises a dozen types for a broken file
         raise Failure(f"{path} cannot be read ({error}); make it again with: {make}") from None
     return values

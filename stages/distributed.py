@@ -102,9 +102,7 @@ def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> Non
             elastic_launch(config, _rank)(notes, work, *words)
         except SignalException:
             note = _note(Path(notes), 0)
-            raise Interrupted(
-                note["message"] if note else f"{what} stopped; the same command takes it up again"
-            ) from None
+            raise Interrupted(note["message"] if note else f"{what} stopped; the same command resumes it") from None
         except ChildFailedError as error:
             _explain(error, Path(notes), count, what)
 
@@ -143,9 +141,9 @@ def _explain(error: Any, notes: Path, count: int, what: str) -> None:
         raise Failure(with_log(f"{who}: {note['message']}", _places(notes, count))) from None
     if note:
         raise Failure(f"{who}: {note['message']}") from None
-    ending = f"was ended by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else "ended"
+    ending = f"was killed by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else "ended"
     raise Failure(
-        f"{who} (pid {failure.pid}) {ending}, and the others with it; the same command goes on from what is kept"
+        f"{who} (pid {failure.pid}) {ending}, so the others were stopped; the same command resumes from what is saved"
     ) from None
 
 

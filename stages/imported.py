@@ -35,8 +35,8 @@ def main(params: Params, name: str) -> None:
         len(read_facts(params.profile).classes) if CLASSIFICATION.facts(params.profile).exists() else origin["outputs"]
     )
     if classes != origin["outputs"]:
-        print(f"{name}: the images that are prepared are of {classes:,} classes, and these outputs do not fit them")
-    print(f"{name}: net {net} of {origin['outputs']:,} classes ({converted.kind}), {plain_text(published_net(origin))}")
+        print(f"{name}: the prepared images have {classes:,} classes, which do not match these outputs")
+    print(f"{name}: net {net}, {origin['outputs']:,} classes ({converted.kind}), {plain_text(published_net(origin))}")
 
 
 def read_published(params: Params, name: str) -> ConvertedWeights:
@@ -49,7 +49,7 @@ def input_override(row: Import) -> InputOverride:
     """Return the input that a row of `imports` gives for its file. Raise Failure if its class map has changed."""
     if not is_as_given(row):
         raise Failure(
-            f"the class map {row.class_map} is missing or has changed since it was given: import the net again with it"
+            f"the class map {row.class_map} is missing or has changed since the import: import the net again with it"
         )
     path = Path(row.class_map) if row.class_map else None
     return InputOverride(row.channels, row.range, row.mean, row.std, path)

@@ -12,13 +12,13 @@ def main(params: Params) -> None:
     """Prepare the profile's data set and print what it contains and what people should know about it."""
     facts = prepare(params)
     training = f"{facts.train} training and " if facts.train else ""
-    end = "," if facts.train else "; none for training, for this profile trains nothing"
+    end = "," if facts.train else "; none for training, because this profile does not train"
     print(f"{facts.source}: {training}{facts.val} validation images of {len(facts.classes)} classes{end}")
     if facts.train:
         mean = ", ".join(f"{level:.1f}" for level in facts.mean_rgb)
-        print(f"{facts.rescaled} made smaller, mean RGB {mean}")
+        print(f"{facts.rescaled} downscaled, mean RGB {mean}")
     skipped, doubtful, small = tally(CLASSIFICATION.manifest)
     if skipped or doubtful:
-        print(f"{skipped} skipped, {doubtful} kept with a warning: `vgg-repro data` says which and why")
+        print(f"{skipped} skipped, {doubtful} kept with a warning: `vgg-repro data` lists them with reasons")
     if small:
-        print(f"{small} smaller than the crop of {params.active.net.crop} pixels: they are enlarged")
+        print(f"{small} images are smaller than the {params.active.net.crop}-pixel crop and will be upscaled")

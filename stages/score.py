@@ -14,7 +14,7 @@ from pipeline.errors import Failure
 from pipeline.experiment.modes import scales_of
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import errors, posteriors, weights
-from pipeline.results.provenance import provenance
+from pipeline.results.provenance import record_provenance
 from pipeline.system.atomic_files import sha256, whole, write_json
 from pipeline.system.devices import in_use
 from pipeline.system.progress import Progress
@@ -52,8 +52,9 @@ def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ran
         np.savez(file, allow_pickle=False, **by_scale, labels=images.labels, weights=np.array(weights_hash))
     k = top_k(statistics.classes)
     write_json(
-        errors(params.profile, name, mode),
+        errors(name, mode),
         {
+            "profile": params.profile,
             "run": name,
             "mode": mode,
             "k": k,
@@ -63,9 +64,11 @@ def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ran
             "precision": in_use(score.precision, where.type),
             **_published(params, name),
             "data": statistics.manifest,
-            "provenance": provenance(str(where), score.threads, time.monotonic() - started, ranks.size),
+            "posteriors_sha256": sha256(posteriors(name, mode)),
         },
     )
+    seconds = time.monotonic() - started
+    record_provenance(f"{mode}@{name}", errors(name, mode), str(where), score.threads, seconds, ranks.size)
     shown = ", ".join(f"Q {scale}: {error(values, images.labels, 1).error:.1f} %" for scale, values in by_scale.items())
     print(f"{name} {mode}: top-1 error {shown}")
 

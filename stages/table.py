@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pipeline.datasets.facts import read_facts
 from pipeline.experiment.paper_tables import NO_DATA
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, table
-from pipeline.results.provenance import provenance
+from pipeline.results.metrics import write_metrics
+from pipeline.results.provenance import record_provenance
 from pipeline.results.tables import table_values
 from pipeline.system.atomic_files import write_json
 
 
-def main(params: Params, name: str) -> None:
-    """Compute table `name` from the available scores and write it."""
+def main(params: Params, name: str) -> dict[str, Any]:
+    """Compute table `name` from the available scores; write it and the metrics of all tables. Return its values."""
+    path, computed = table(params.profile, name), values(params, name)
+    write_json(path, computed)
+    record_provenance(name, path, "cpu", 1, 0.0)
+    write_metrics(params.profile)
+    return computed
+
+
+def values(params: Params, name: str) -> dict[str, Any]:
+    """Return table `name` from the available scores, and write nothing."""
     prepared = name not in NO_DATA and CLASSIFICATION.facts(params.profile).exists()
-    facts = read_facts(params.profile) if prepared else None
-    values = table_values(name, params, facts)
-    values["provenance"] = provenance("cpu", 1, 0.0)
-    write_json(table(params.profile, name), values)
+    return table_values(name, params, read_facts(params.profile) if prepared else None)

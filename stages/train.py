@@ -7,7 +7,7 @@ import io
 import shutil
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,7 +20,7 @@ from pipeline.experiment.modes import single_scale
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import checkpoints, history, summary, weights
 from pipeline.orchestration.heartbeat import LOCK, identity, old_checkpoints
-from pipeline.results.provenance import provenance
+from pipeline.results.provenance import record_provenance
 from pipeline.system.atomic_files import sha256, write_json, write_text
 from pipeline.system.devices import in_use
 from pipeline.system.locks import alone
@@ -30,9 +30,10 @@ from stages.distributed import shared
 from stages.trainer import Trainer
 from vgg.distributed import Ranks
 from vgg.errors import top_k, wilson
-from vgg.fit import EpochRecord, stalled
+from vgg.fit import stalled
 
-FLOATS = ("loss", "learning_rate", "top1", "topk", "images_per_second", "waited")  # columns rounded to six digits
+COLUMNS = ("step", "epoch", "loss", "learning_rate", "top1", "topk")  # of the history: what does not change by itself
+FLOATS = ("loss", "learning_rate", "top1", "topk")  # columns rounded to six digits
 
 
 def main(params: Params, name: str) -> None:
@@ -76,23 +77,29 @@ def _write(params: Params, name: str, statistics: Statistics, trainer: Trainer, 
     state, run = trainer.state, trainer.run
     save_tensors(weights(name), {"net": run.net, "weights": weights_of(trainer.net)})
     text = io.StringIO(newline="")
-    table = csv.DictWriter(text, [column.name for column in fields(EpochRecord)], lineterminator="\n")
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
     table.writeheader()
     table.writerows({**asdict(row), **{key: f"{getattr(row, key):.6g}" for key in FLOATS}} for row in state.rows)
-    write_text(history(params.profile, name), text.getvalue())
-    run_summary = _summary(params, name, statistics, trainer, seconds)
-    write_json(summary(params.profile, name), run_summary)
+    write_text(history(name), text.getvalue())
+    write_json(summary(name), _summary(params, name, statistics, trainer))
+    waited = round(median(row.waited for row in state.rows), 2)
+    rate = round(median(row.images_per_second for row in state.rows), 1)
+    record_provenance(
+        f"train@{name}", summary(name), str(trainer.where), params.active.training.threads, seconds,
+        trainer.ranks.size, images_per_second=rate, waited=waited,
+    )  # fmt: skip
     print(
         f"{name}: {state.step} steps, validation error {state.rows[-1].top1:.1f} % at a centre crop, "
-        f"{duration(seconds)}; the net waited {run_summary['provenance']['waited']:.0f} % of the time for images"
+        f"{duration(seconds)}; {waited:.0f} % of the time was spent waiting for images"
     )
 
 
-def _summary(params: Params, name: str, statistics: Statistics, trainer: Trainer, seconds: float) -> dict[str, Any]:
+def _summary(params: Params, name: str, statistics: Statistics, trainer: Trainer) -> dict[str, Any]:
     state, run, last = trainer.state, trainer.run, trainer.state.rows[-1]
     images = len(trainer.val_images)
     interval = wilson(round(last.top1 * images / 100), images)
     return {
+        "profile": params.profile,
         "run": name,
         **run.model_dump(mode="json"),
         "steps": state.step,
@@ -106,9 +113,4 @@ def _summary(params: Params, name: str, statistics: Statistics, trainer: Trainer
         "seed": params.active.training.seed,
         "precision": in_use(params.active.training.precision, trainer.where.type),
         "data": statistics.manifest,
-        "provenance": {
-            **provenance(str(trainer.where), params.active.training.threads, seconds, trainer.ranks.size),
-            "images_per_second": round(median(row.images_per_second for row in state.rows), 1),
-            "waited": round(median(row.waited for row in state.rows), 2),  # per cent of time waiting for images
-        },
     }  # fmt: skip

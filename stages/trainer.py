@@ -60,7 +60,7 @@ class Trainer:
         try:
             self.steps = steps_per_epoch(len(self.train_images), train.batch)
         except ValueError as reason:
-            raise Failure(f"{name} cannot be trained: {reason}; make train.batch smaller") from None
+            raise Failure(f"{name} cannot be trained: {reason}; reduce train.batch") from None
         self.stop = False
         self.saved = self.said = time.monotonic()
 
@@ -101,7 +101,7 @@ class Trainer:
         try:
             warm_start(self.net, initial["weights"], initial["net"] == self.run.net)
         except ValueError as reason:
-            raise Failure(f"{self.name} cannot begin from {self.run.init}: {reason}") from None
+            raise Failure(f"{self.name} cannot start from {self.run.init}: {reason}") from None
 
     def train(self) -> None:
         """Fit the net; on SIGINT, SIGTERM or SIGHUP write a checkpoint and raise Interrupted.
@@ -146,7 +146,7 @@ class Trainer:
         images = len(range(self.ranks.rank, train.batch, self.ranks.size))
         parts = self.ranks.maximum(parts_that_fit(self.net, images, crop, bfloat16), self.where)
         if parts > 1:
-            print(f"{self.name}: {train.batch} images do not fit at once: in {parts} parts, with the same result")
+            print(f"{self.name}: {train.batch} images do not fit at once; using {parts} parts, with the same result")
         return compiled(model, self.net, -(-images // parts), crop, bfloat16, self.ranks, print), parts
 
     def validate(self) -> tuple[float, float]:
@@ -179,7 +179,7 @@ class Trainer:
         if stop:  # before anything is printed, because the terminal may be gone
             self._tell()
             self.save()
-            raise Interrupted(f"{self.name} stopped at step {state.step}; the same command goes on from there")
+            raise Interrupted(f"{self.name} stopped at step {state.step}; the same command resumes from there")
         last = state.rows[-1] if state.rows else None
         shown = f", validation error {last.top1:.1f} %" if last else ""
         self.progress.advance(note=f"epoch {(state.step - 1) // self.steps + 1}, loss {loss:.3f}{shown}")
@@ -191,7 +191,7 @@ class Trainer:
     def _after_epoch(self, state: State) -> None:
         if stalled(state, self.classes) == STALLED:
             self.progress.say(
-                f"{self.name}: the loss has stood at ln {self.classes} = {math.log(self.classes):.2f} for {STALLED} "
+                f"{self.name}: the loss has been at ln {self.classes} = {math.log(self.classes):.2f} for {STALLED} "
                 f"epochs: the net is not learning. {_ADVICE}"
             )
         self._tell()
@@ -213,14 +213,14 @@ class Trainer:
 
 
 _ADVICE = (
-    "Try a smaller learning_rate in its recipe, or other net.init and net.input_scale: std 0.01 and glorot go with "
-    "input_scale 1 at full width, he with inputs of unit variance (docs/paper.md, Open choices)"
+    "Try a smaller learning_rate in its recipe, or another net.init and net.input_scale: std 0.01 and glorot suit "
+    "input_scale 1 at full width, he suits inputs of unit variance (docs/paper.md, Open choices)"
 )
 
 
 _NO_ROOM = (
-    "the GPU's memory has run out. Is somebody else at work on it (nvidia-smi), or are there more --jobs than GPUs? "
-    "The same command tries anew in how many parts a batch fits, and goes on from the last checkpoint"
+    "the GPU ran out of memory. Is another process using it (nvidia-smi), or are there more --jobs than GPUs? "
+    "The same command splits the batch into as many parts as needed, and resumes from the last checkpoint"
 )
 
 

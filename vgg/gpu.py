@@ -56,7 +56,7 @@ def compiled(
     net.zero_grad()
     if not ranks.maximum(int(bool(why)), device):
         return candidate
-    say(f"torch.compile does not work here, so training goes on without it, slower: {why or 'in another process'}")
+    say(f"torch.compile does not work here, so training is slower without it: {why or 'in another process'}")
     torch.compiler.reset()
     return model
 

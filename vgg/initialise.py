@@ -46,7 +46,7 @@ def _std(layer: nn.Conv2d, kind: str, std: float) -> float:
     fan_in, fan_out = layer.in_channels * area, layer.out_channels * (1 if layer.padding == (0, 0) else area)
     stds = {"normal": std, "glorot": math.sqrt(2 / (fan_in + fan_out)), "he": math.sqrt(2 / fan_in)}
     if kind not in stds:
-        raise ValueError(f"no initialisation is called {kind!r}; there are {', '.join(KINDS)}")
+        raise ValueError(f"unknown initialisation {kind!r}; available: {', '.join(KINDS)}")
     return stds[kind]
 
 

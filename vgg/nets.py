@@ -148,7 +148,7 @@ class VGG(nn.Module):
         super().__init__()
         self.classes = classes
         if crop < STRIDE:
-            raise ValueError(f"a crop of {crop} pixels leaves nothing after five 2x2 poolings; {STRIDE} is the least")
+            raise ValueError(f"a crop of {crop} pixels leaves nothing after five 2x2 poolings; the minimum is {STRIDE}")
         features: OrderedDict[str, nn.Module] = OrderedDict()
         channels = 3
         for number, block in enumerate(blocks(net), 1):

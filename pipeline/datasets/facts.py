@@ -96,4 +96,4 @@ def read(kind: type[Record], path: Path) -> Record:
     try:
         return kind(**values)
     except TypeError as error:
-        raise Failure(f"{path} does not hold what it should ({error}); make it again with: {PREPARE}") from None
+        raise Failure(f"{path} has unexpected content ({error}); make it again with: {PREPARE}") from None

@@ -82,7 +82,7 @@ def _opened(encoded: bytes) -> Iterator[Image.Image]:
         check(error, pixels)
         if isinstance(error, UnidentifiedImageError):
             raise _unknown_format(encoded) from None
-        raise Unreadable(f"it does not decode: {error}") from None
+        raise Unreadable(f"cannot be decoded: {error}") from None
 
 
 def odd_kind(image: Image.Image) -> str:
@@ -106,7 +106,7 @@ def as_png(image: Image.Image) -> bytes:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     elif image.mode in ("I", "F"):
-        raise Unreadable(f"its pixels are of Pillow's mode {image.mode}, neither eight bits nor sixteen")
+        raise Unreadable(f"unsupported pixel mode {image.mode} (Pillow): neither 8 nor 16 bits")
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
@@ -185,17 +185,17 @@ def _check_shape(image: Image.Image, max_aspect: float) -> None:
         raise Unreadable(f"longer than {max_aspect:g} times its shorter side: {image.width} x {image.height}")
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format not in JPEGS:
-        raise Unreadable(f"more than one picture: a {image.format} of {frames}")
+        raise Unreadable(f"more than one image: a {image.format} with {frames} frames")
 
 
 def _unknown_format(encoded: bytes) -> Unreadable:
     """Return an error that names the format of bytes unknown to Pillow, as far as their beginning shows it."""
     start = encoded[:512].lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<svg")):
-        return NoImage("a web page or other markup, no image")
+        return NoImage("a web page or other markup, not an image")
     if start[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
-        return Unreadable("HEIF, which is not read: save it as JPEG")
-    return NoImage("no image" if start.strip(b"\0") else "nothing but zeros")
+        return Unreadable("HEIF, which is not supported: save it as JPEG")
+    return NoImage("not an image" if start.strip(b"\0") else "only zeros")
 
 
 def is_named_otherwise(name: str) -> bool:

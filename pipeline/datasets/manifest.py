@@ -29,7 +29,7 @@ IMAGE = (
     "sha256",
 )  # an image's manifest_hash; the size is as stored
 COLUMNS = (*IMAGE, "changed", "small", "warning", "skipped")
-IN_VAL_TOO = "the same image is in val"
+IN_VAL_TOO = "the same image is also in val"
 
 
 class Tally(NamedTuple):
@@ -88,10 +88,10 @@ def _lines(manifest: Path) -> Iterator[list[str]]:
     with manifest.open(newline="") as file:
         rows = csv.reader(file)  # a DictReader takes three times as long
         if tuple(next(rows, ())) != COLUMNS:
-            raise ValueError(f"{manifest} is no manifest")
+            raise ValueError(f"{manifest} is not a manifest")
         for row in rows:
             if len(row) != len(COLUMNS):
-                raise ValueError(f"line {rows.line_num} of {manifest} is broken")
+                raise ValueError(f"line {rows.line_num} of {manifest} is malformed")
             yield row
 
 

@@ -64,7 +64,7 @@ def read_manifest() -> pd.DataFrame:
         missing = {name: [""] for name in ("class", "height", "width", "bytes")}
         return pd.read_csv(CLASSIFICATION.manifest, dtype=texts, keep_default_na=False, na_values=missing)
     except FileNotFoundError:
-        raise Failure(f"{CLASSIFICATION.manifest} is not there; make it with: {PREPARE}") from None
+        raise Failure(f"{CLASSIFICATION.manifest} does not exist; make it with: {PREPARE}") from None
 
 
 def summarise(manifest: pd.DataFrame) -> ManifestSummary:

@@ -38,7 +38,7 @@ SHARDS_AT_LEAST, TINY = 16, 16
 ON_GPU = 4  # decoding processes per GPU
 SURE = 10  # this many unreadable images never stop preparation
 ROW_BYTES = 600  # bytes per image in the manifest, the index and the part
-NO_VALIDATION = "there is no validation image: fill val/, or raise data.val_share if it is split off train/"
+NO_VALIDATION = "there are no validation images: add some to val/, or raise data.val_share if there is no val/"
 SHAPING = {"rescale", "quality", "chroma", "upright"}  # parameters that determine the stored pixels
 
 
@@ -99,11 +99,11 @@ def _make(params: Params, data_set: DataSet, folder: Path) -> None:
         raise
     except OSError as error:
         raise Failure(
-            f"the shards could not be written to {error.filename or folder}: {error.strerror or error}; with that "
-            "mended, the same command goes on from the last whole shard"
+            f"the shards could not be written to {error.filename or folder}: {error.strerror or error}; once this "
+            "is fixed, the same command resumes from the last complete shard"
         ) from error
     except KeyboardInterrupt:
-        raise Interrupted("prepare stopped; the same command goes on from the last whole shard") from None
+        raise Interrupted("prepare stopped; the same command resumes from the last complete shard") from None
 
 
 def _check_disk(listing: Listing, folder: Path) -> None:
@@ -116,8 +116,8 @@ def _check_disk(listing: Listing, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     where = f"about {gigabytes(needed)} in {folder.parent}, where {gigabytes(free)} are free"
     if needed > already_written + free:
-        raise Failure(f"{images:,} images take {where}: make room, or set VGG_REPRO_SHARDS to a folder on another disk")
-    print(f"prepare: {images:,} images take {where}", flush=True)
+        raise Failure(f"{images:,} images need {where}: make room, or set VGG_REPRO_SHARDS to a folder on another disk")
+    print(f"prepare: {images:,} images need {where}", flush=True)
 
 
 def _write(params: Params, data_set: DataSet, source: Source, listing: Listing, folder: Path) -> None:
@@ -163,7 +163,7 @@ def _make_shards(work: ShardSettings, tasks: list[ShardTask], listing: Listing, 
             unreadable += _unreadable(part)
     done = total - sum(len(task.entries) for task in missing)
     if done:
-        print(f"prepare: {done} images of {total} are in whole shards already", flush=True)
+        print(f"prepare: {done} of {total} images are already in complete shards", flush=True)
     processes = work.params.processes or _processes(work.params.device)
     try:
         _check_unreadable(unreadable, total, work.params.max_unreadable, skipped)
@@ -219,14 +219,14 @@ def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: floa
 def _check_listing(listing: Listing, splits: Sequence[Split]) -> None:
     """Raise Failure if one of the splits that are needed is empty."""
     if "train" in splits and not listing.entries["train"]:
-        raise Failure(f"no training image is left of {', '.join(listing.classes[:5])}")
+        raise Failure(f"no training images are left in {', '.join(listing.classes[:5])}")
     if not listing.entries["val"]:
         raise Failure(NO_VALIDATION)
 
 
 def _departures_text(departures: Sequence[str]) -> str:
     """Return a sentence on how a data set differs from a plain ILSVRC-2012."""
-    return f"this is not a plain ILSVRC-2012: {'; '.join(departures)}"
+    return f"this differs from the published ILSVRC-2012: {'; '.join(departures)}"
 
 
 def _check_joined(listing: Listing, joined: Joined, manifest: Path) -> None:
@@ -234,7 +234,7 @@ def _check_joined(listing: Listing, joined: Joined, manifest: Path) -> None:
     lost = {entry.label for entry in listing.entries["train"]} - set(joined.labels["train"])
     if lost:
         names = ", ".join(listing.classes[label] for label in sorted(lost)[:5])
-        raise Failure(f"no training image is left of {names}: {manifest} says why")
+        raise Failure(f"no training images are left in {names}: {manifest} lists the reasons")
     if not joined.labels["val"]:
         raise Failure(NO_VALIDATION)
 

@@ -35,7 +35,7 @@ from vgg.draws import rescaled
 from vgg.images import PIXELS, Decoder
 
 BATCH = 32  # images decoded at once
-OTHER_FILE = "no image, and not named like one"
+OTHER_FILE = "not an image, and not named like one"
 NO_BOXES = np.zeros((0, 4))
 
 
@@ -130,7 +130,7 @@ def _rows(
     """Yield each candidate's row and its bytes as stored, which are empty if it is skipped."""
     pictures = [candidate.picture for candidate in group if candidate.picture]
     limit = work.largest if split == "train" and work.params.rescale == "train" else None
-    with noticed(f"decoding {group[0].entry.id} and some images after it"):
+    with noticed(f"decoding {group[0].entry.id} and the images after it"):
         results = _decoded(pictures, _sizes(pictures, limit), decoder)
     doubt = stderr.heard() or decoder.gpu is not None  # the GPU's decoder prints no warnings
     decoded = iter(results)
@@ -180,7 +180,7 @@ def _decoded(pictures: list[Picture], sizes: NDArray[np.int64], decoder: Decoder
 def _by_pillow(picture: Picture, sizes: NDArray[np.int64], decoder: Decoder) -> Decoded:
     """Return an image that DALI cannot decode, decoded from a PNG by Pillow; without pixels if Pillow fails too."""
     try:
-        kind = picture.converted or "what DALI cannot decode"
+        kind = picture.converted or "a format that DALI cannot decode"
         plain = picture._replace(encoded=recoded(picture.encoded), converted=kind)
         return Decoded(plain, _pixels([plain], sizes, decoder)[0])
     except (Unreadable, RuntimeError) as reason:
@@ -197,7 +197,7 @@ def _pixels(pictures: list[Picture], sizes: NDArray[np.int64], decoder: Decoder)
     smaller = iter(decoder(others, sizes[~np.array(same, bool)]))
     decoded = [next(whole) if kept else next(smaller) for kept in same]
     if any(pixels.shape[:2] != tuple(size) for pixels, size in zip(decoded, sizes.tolist(), strict=True)):
-        raise RuntimeError("DALI and Pillow see different sizes")
+        raise RuntimeError("DALI and Pillow decode different sizes")
     return decoded
 
 

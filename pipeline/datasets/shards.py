@@ -22,7 +22,7 @@ from pipeline.errors import Failure
 from pipeline.system.atomic_files import whole
 
 Bytes = NDArray[np.uint8]
-MAKE_SHARDS = "make them with: vgg-repro prepare"
+MAKE_SHARDS = "make the shards with: vgg-repro prepare"
 # errors of NumPy and zipfile for an incomplete file
 BROKEN = (OSError, ValueError, KeyError, EOFError, BadZipFile, NotImplementedError, RuntimeError)
 

@@ -15,7 +15,7 @@ from pipeline.experiment.validation import load
 
 CHECKS = (
     software.packages, software.torch, software.dali, gpu.gpu, tracking.repository, tracking.cache,
-    machine.memory, machine.disk, data.images, data.shards,
+    tracking.lost_results, machine.memory, machine.disk, data.images, data.shards,
 )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def _safely(check: Callable[[DoctorContext], Iterator[Finding]], context: Doctor
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}, line {place.lineno}"
-        says = f"the check itself ended with {type(error).__name__}: {error} ({where})"
+        says = f"the check itself failed with {type(error).__name__}: {error} ({where})"
         yield Finding(check.__name__, "failure", says, INSTALL)
 
 
@@ -44,6 +44,6 @@ def _params() -> tuple[Params | None, Finding]:
     try:
         params = load()
     except Failure as problem:
-        fix = f"git diff {PARAMS}    # and edit it at that place" if PARAMS.exists() else restore_command(PARAMS)
+        fix = f"git diff {PARAMS}    # and fix it there" if PARAMS.exists() else restore_command(PARAMS)
         return None, Finding("params.yaml", "failure", str(problem), fix)
     return params, Finding("params.yaml", "ok", f"valid, profile {params.profile}, {len(params.runs)} runs")

@@ -49,7 +49,7 @@ class DoctorContext:
     def with_device(self, device: str) -> str:
         """Return the edit of params.yaml that gives all steps another device."""
         assert self.params is not None
-        return f"edit params.yaml: write device: {device} in the profile {self.params.profile}'s {', '.join(STEPS)}"
+        return f"edit params.yaml: set device: {device} in {', '.join(STEPS)} of profile {self.params.profile}"
 
 
 def size(count: float) -> str:

@@ -20,11 +20,11 @@ def images(context: DoctorContext) -> Iterator[Finding]:
     lacks = source.missing()
     if not lacks:
         place = f" in {data.path}" if data.path and source.place != "none" else ""
-        yield Finding("images", "ok", f"source {data.source}{place} is there")
+        yield Finding("images", "ok", f"source {data.source}{place} exists")
     elif source.downloads:
         yield Finding("images", "warning", lacks, PREPARE)
     else:
-        yield Finding("images", "failure", lacks, f"{PREPARE} --source {data.source} --path /WHERE/THE/IMAGES/LIE")
+        yield Finding("images", "failure", lacks, f"{PREPARE} --source {data.source} --path /PATH/TO/THE/IMAGES")
 
 
 def shards(context: DoctorContext) -> Iterator[Finding]:
@@ -38,12 +38,12 @@ def shards(context: DoctorContext) -> Iterator[Finding]:
         asked, folder = is_asked_for(context.params, CLASSIFICATION), CLASSIFICATION.shards
     except (IndexError, UnicodeDecodeError):
         fix = f"rm {CLASSIFICATION.shards_record} && {PREPARE}"
-        yield Finding("shards", "failure", f"{CLASSIFICATION.shards_record} does not say where they are", fix)
+        yield Finding("shards", "failure", f"{CLASSIFICATION.shards_record} does not name their folder", fix)
         return
     if CLASSIFICATION.shards_record.exists() and not asked:
-        says = f"others than params.yaml asks for by now; `{PREPARE}` prepares those, and so does dvc repro"
+        says = f"the prepared data set does not match params.yaml; `{PREPARE}` or dvc repro prepares it again"
     elif is_whole(folder):
-        says = f"whole, in {folder}"
+        says = f"complete, in {folder}"
     else:
-        says = f"not prepared yet, or not to the end; `{PREPARE}` does that, and so does dvc repro"
+        says = f"not prepared yet, or incomplete; `{PREPARE}` or dvc repro prepares the images"
     yield Finding("shards", "ok", says)

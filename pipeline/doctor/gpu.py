@@ -30,16 +30,14 @@ def gpu(context: DoctorContext) -> Iterator[Finding]:
         about = f"{pynvml.nvmlSystemGetDriverVersion()}, CUDA up to {cuda // 1000}.{cuda % 1000 // 10}"
     except pynvml.NVMLError_LibraryNotFound:
         fix = "docker run --gpus all --env NVIDIA_DRIVER_CAPABILITIES=compute,utility ..."
-        yield Finding(
-            "driver", "warning", "its library for questions (NVML) is not here, so little is known of it", fix
-        )
+        yield Finding("driver", "warning", "its management library (NVML) is missing, so little is known about it", fix)
         yield from _torch(context)
         return
     except pynvml.NVMLError as error:  # for example, the driver was updated and the old one is still loaded
         yield Finding("driver", _severity(context), f"NVIDIA's driver does not answer: {error}", "sudo reboot")
         return
     if cuda // 1000 < CUDA:
-        says = f"{about}: too old, torch and DALI need CUDA {CUDA} (driver {DRIVER} or newer)"
+        says = f"{about}: too old; torch and DALI need CUDA {CUDA} (driver {DRIVER} or newer)"
         fix = f"sudo apt-get install nvidia-driver-{DRIVER} && sudo reboot"
         yield Finding("driver", _severity(context), says, fix)
         return
@@ -51,10 +49,10 @@ def gpu(context: DoctorContext) -> Iterator[Finding]:
 
 def _no_gpu(context: DoctorContext) -> Finding:
     if context.device == "gpu":
-        says = "params.yaml has device: gpu, and there is no GPU with a driver"
+        says = "params.yaml has device: gpu, but there is no GPU with a driver"
         return Finding("gpu", "failure", says, context.with_device("auto"))
     if context.params and context.params.active.net.width_ratio == 1:
-        says = "CPU only, and full nets: `vgg-repro plan --measure` says how long that takes"
+        says = "CPU only, with full-size nets: `vgg-repro plan --measure` estimates the time"
         return Finding("gpu", "warning", says)
     return Finding("gpu", "ok", "CPU only: there is no GPU with a driver")
 
@@ -77,7 +75,7 @@ def _gpu_finding(number: int, handle: Any) -> Finding:
         return Finding("gpu", "warning", says, "nvidia-smi --query --display=PERFORMANCE,TEMPERATURE,POWER")
     if pids or (memory and memory.free < memory.total / 2):
         who = f" (process {', '.join(map(str, pids))})" if pids else ""
-        return Finding("gpu", "warning", f"{about}; somebody else is at work on it{who}", "nvidia-smi")
+        return Finding("gpu", "warning", f"{about}; another process uses it{who}", "nvidia-smi")
     return Finding("gpu", "ok", about)
 
 

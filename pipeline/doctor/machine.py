@@ -22,12 +22,12 @@ def memory(context: DoctorContext) -> Iterator[Finding]:
     """Check whether there is enough memory for two processes."""
     free, left = psutil.virtual_memory().available, left_in_group()
     usable = min(free, left)
-    says = f"{size(usable)} to be had" + (" under this container's or session's limit (cgroup)" if left < free else "")
+    says = f"{size(usable)} available" + (" under this container's or session's limit (cgroup)" if left < free else "")
     if usable < LEAST:
-        fix = "ps -eo rss,pid,args --sort=-rss | head    # and end what is not needed"
+        fix = "ps -eo rss,pid,args --sort=-rss | head    # and stop what is not needed"
         yield Finding("memory", "failure", f"{says}, less than {size(LEAST)}", fix)
     elif usable < ENOUGH:
-        says = f"{says}, less than {size(ENOUGH)}: rather one stage at a time"
+        says = f"{says}, less than {size(ENOUGH)}: run one stage at a time"
         yield Finding("memory", "warning", says, "vgg-repro run --jobs 1")
     else:
         yield Finding("memory", "ok", says)
@@ -89,5 +89,5 @@ def _room(folders: list[Path], need: float, why: str) -> Finding:
     if free < need:
         return Finding("disk", "failure", says, fix)
     if free < 1.25 * need + GIB:
-        return Finding("disk", "warning", f"{says}, which leaves little", fix)
+        return Finding("disk", "warning", f"{says}, which leaves little room", fix)
     return Finding("disk", "ok", says)

@@ -26,11 +26,11 @@ def probe(*words: str) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"died": f"no answer within {PATIENCE:.0f} s"}
     if done.returncode < 0:
-        return {"died": f"it was ended by {signal.Signals(-done.returncode).name}"}
+        return {"died": f"it was killed by {signal.Signals(-done.returncode).name}"}
     try:
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        return {"died": ["it said nothing", *done.stderr.strip().splitlines()][-1]}
+        return {"died": ["it printed nothing", *done.stderr.strip().splitlines()][-1]}
     return answer
 
 
@@ -66,7 +66,7 @@ def _multiply() -> None:
     for number in range(torch.cuda.device_count()):
         ones = torch.ones(64, 64, device=f"cuda:{number}")
         if float((ones @ ones).sum()) != 64**3:
-            raise ArithmeticError(f"GPU {number} multiplies wrongly")
+            raise ArithmeticError(f"GPU {number} computes wrong products")
 
 
 def dali_answer(gpu: bool) -> dict[str, Any]:

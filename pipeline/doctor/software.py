@@ -46,11 +46,11 @@ def torch(context: DoctorContext) -> Iterator[Finding]:
     if "died" in answer:
         yield Finding("torch", "failure", f"torch does not start: {answer['died']}", INSTALL_ANEW)
     elif answer["torchvision"]:
-        says = f"torchvision does not go with this torch: {answer['torchvision']}"
+        says = f"torchvision does not match this torch: {answer['torchvision']}"
         yield Finding("torch", "failure", says, INSTALL_ANEW)
     else:
         built = f"built for CUDA {answer['cuda']}" if answer["cuda"] else "built without CUDA"
-        yield Finding("torch", "ok", f"{answer['version']}, {built}; torchvision goes with it")
+        yield Finding("torch", "ok", f"{answer['version']}, {built}; torchvision matches")
 
 
 def dali(context: DoctorContext) -> Iterator[Finding]:
@@ -62,7 +62,7 @@ def dali(context: DoctorContext) -> Iterator[Finding]:
             says = f"it does not decode on the {device.upper()}: {answer['died']}"
             yield Finding("dali", "failure", says, INSTALL_ANEW)
         elif answer["apart"] > LEVELS:
-            says = f"on the {device.upper()} its pixels are {answer['apart']:.1f} grey levels from Pillow's"
+            says = f"on the {device.upper()} its pixels differ from Pillow's by {answer['apart']:.1f} grey levels"
             yield Finding("dali", "failure", says, INSTALL_ANEW)
         else:
             yield Finding("dali", "ok", f"{answer['version']} decodes on the {device.upper()} as Pillow does")

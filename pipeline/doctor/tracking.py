@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.doctor.base import DoctorContext, Finding, restore_command
+from pipeline.errors import Failure
+from pipeline.orchestration.dvc_graph import lost_from_cache
 from pipeline.results.provenance import commit
 
 GRAPH, DONE = Path("dvc.yaml"), Path("dvc.lock")
@@ -22,7 +24,7 @@ def repository(context: DoctorContext) -> Iterator[Finding]:
     git = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False)
     if git.returncode:
         fix = "git status" if Path(".git").exists() else BEGIN
-        yield Finding("git", "failure", f"results cannot name a commit: {git.stderr.strip()}", fix)
+        yield Finding("git", "failure", f"results cannot record a commit: {git.stderr.strip()}", fix)
     else:
         yield Finding("git", "ok", f"commit {commit()}")
     try:
@@ -58,6 +60,16 @@ def cache(context: DoctorContext) -> Iterator[Finding]:
     says = f"copies from {local.path}: weights and scores are stored twice"
     fix = f"dvc config cache.type {ALL}" if possible else "dvc cache dir --local /A/DISK/THAT/LINKS/cache"
     yield Finding("cache", "warning", says, fix)
+
+
+def lost_results(context: DoctorContext) -> Iterator[Finding]:
+    """Check whether results are missing in DVC's cache that are in the working folder."""
+    try:
+        lost = lost_from_cache(context.params) if context.params else ""
+    except Failure:  # the check of the repository reports it
+        return
+    if lost:
+        yield Finding("results", "failure", lost, "dvc commit")
 
 
 def cache_folder() -> Path:

@@ -1,6 +1,7 @@
 """The evaluation modes of sections 3.2 and 4.1, one row each, and the test scales Q at which they are scored.
 
-The views of an image that a mode averages over are functions in vgg/score.py, under the same names.
+A new mode is a row here, a function of its views in vgg/score.py, a list of runs in params.yaml and `Params`, and a
+stage in dvc.yaml.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Mode:
 
 MODES = {
     "dense": Mode("dense", 2, every_run=True, whole_images=True),  # an image and its flip
-    "crops": Mode("50 crops a scale", 50),
+    "crops": Mode("50 crops per scale", 50),
     "centre": Mode("centre crop", 1, scale=256),  # section 4.1 names no Q; by convention the smallest side is 256
 }
 

@@ -1,4 +1,4 @@
-"""The content of params.yaml as typed values."""
+"""The content of params.yaml as typed values. dvc.yaml names the keys of `train` and `score` one by one."""
 
 from __future__ import annotations
 
@@ -194,7 +194,10 @@ class Profile(Block):
     def training(self) -> Train:
         """Return the block `train`. Raise Failure if this profile has none."""
         if self.train is None:
-            raise Failure("the profile in force trains nothing, it scores published nets: see docs/published-nets.md")
+            raise Failure(
+                "the active profile has no `train` section: it only evaluates published weights "
+                "(docs/published-nets.md)"
+            )
         return self.train
 
     @property

@@ -11,7 +11,6 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.representer import RoundTripRepresenter
@@ -21,8 +20,7 @@ from pipeline.errors import UsageError
 from pipeline.experiment.paths import PARAMS
 from pipeline.experiment.validation import parse
 from pipeline.system.atomic_files import whole
-
-WIDTH = 10**6  # characters, so that no line is wrapped
+from pipeline.system.yaml_text import WIDTH, one_line
 
 
 class _Representer(RoundTripRepresenter):
@@ -98,13 +96,12 @@ def _cut(comment: CommentToken) -> CommentToken:
 
 
 def _quoted(values: dict[str, Any]) -> Any:
-    """Return `values` with the quotes that PyYAML needs to read them. Raise UsageError for text that is not UTF-8."""
+    """Return `values` with the quotes that they need in YAML. Raise UsageError for text that is not UTF-8."""
     try:
         json.dumps(values, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"{error.object!r} is no UTF-8, which params.yaml is") from None
-    line = yaml.safe_dump(values, default_flow_style=True, sort_keys=False, width=WIDTH, allow_unicode=True)
-    return _editor().load(line)
+        raise UsageError(f"{error.object!r} is not valid UTF-8, the encoding of params.yaml") from None
+    return _editor().load(one_line(values))
 
 
 def _editor() -> YAML:

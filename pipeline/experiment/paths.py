@@ -59,7 +59,7 @@ class DataSet:
 
     def facts(self, profile: str) -> Path:
         """Return the file with the facts that prepare found about the data set, for people."""
-        return results(profile) / "data" / f"{self.name}.json"
+        return self.folder / f"facts-{profile}.json"
 
 
 CLASSIFICATION = DataSet("classification")  # the networks are trained and scored on it
@@ -102,26 +102,43 @@ def posteriors(run: str, mode: str) -> Path:
     return Path("scores") / f"{mode}-{run}.npz"
 
 
+def summary(run: str) -> Path:
+    """Return the file with the final results of a run's training."""
+    return weights(run).with_suffix(".json")
+
+
+def history(run: str) -> Path:
+    """Return the table of a run's training, one row per epoch."""
+    return weights(run).with_suffix(".csv")
+
+
+def errors(run: str, mode: str) -> Path:
+    """Return the file of a run's errors in one mode."""
+    return posteriors(run, mode).with_suffix(".json")
+
+
+def provenance_record(stage: str) -> Path:
+    """Return the file that records where and when a stage made its result. Neither DVC nor git knows it."""
+    return Path("provenance") / f"{stage}.json"
+
+
 def results(profile: str) -> Path:
     """Return the folder of everything that is reported for a profile."""
     return REPORTS / profile
 
 
-def summary(profile: str, run: str) -> Path:
-    """Return the file with the final results of a run's training."""
-    return results(profile) / "runs" / f"{run}.json"
-
-
-def history(profile: str, run: str) -> Path:
-    """Return the table of a run's training, one row per epoch."""
-    return results(profile) / "runs" / f"{run}.csv"
-
-
-def errors(profile: str, run: str, mode: str) -> Path:
-    """Return the file of a run's errors in one mode."""
-    return results(profile) / "scores" / f"{mode}-{run}.json"
-
-
 def table(profile: str, name: str) -> Path:
     """Return the file of a computed table: table1 ... table7, shallow."""
     return results(profile) / f"{name}.json"
+
+
+def metrics(profile: str) -> Path:
+    """Return the file with the errors of all tables, for DVC's own commands."""
+    return results(profile) / "metrics.json"
+
+
+def reported(profile: str, path: Path) -> Path:
+    """Return the copy of a result that a profile's report shows, in git: of the facts, a summary, a history, errors."""
+    if path.parts[0] == "data":
+        return results(profile) / "data" / f"{path.parent.name}.json"
+    return results(profile) / {"weights": "runs", "scores": "scores"}[path.parts[0]] / path.name

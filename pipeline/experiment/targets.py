@@ -7,22 +7,32 @@ from collections.abc import Iterator, Sequence
 from pipeline.errors import UsageError
 from pipeline.experiment.modes import MODES, runs_of
 from pipeline.experiment.paper_tables import LATER, TITLES, rows
-from pipeline.experiment.params import NETS, Import, Params, Run
-from pipeline.experiment.validation import nearest
+from pipeline.experiment.params import NETS, RANDOM, Import, Params, Run
+from pipeline.experiment.validation import is_near, nearest, nearest_of
 
 
 def check_run(params: Params, run: str) -> Run:
-    """Return the row of `run`. Raise UsageError, naming the nearest run and all runs, if there is none."""
+    """Return the row of `run`. Raise UsageError, naming the nearest run, those of its net or all, if there is none."""
     if run not in params.runs:
-        raise UsageError(f"no run is called {run!r}. {nearest(run, list(params.runs))}")
+        net = run if run in NETS else run.rpartition("-")[0]
+        of_net = [f"{name} ({_scale(row)})" for name, row in params.runs.items() if row.net == net]
+        if of_net and not is_near(run, list(params.runs)):
+            raise UsageError(f"unknown run {run!r}. Runs of net {net}: {', '.join(of_net)}")
+        raise UsageError(f"unknown run {run!r}. {nearest(run, list(params.runs))}")
     return params.runs[run]
+
+
+def _scale(run: Run) -> str:
+    low, high = run.scales
+    layers = "" if run.layers == "all" else ", FC layers only"
+    return f"S = {low}{layers}" if low == high else f"S in {low} to {high}{layers}"
 
 
 def check_imported(params: Params, run: str) -> Import:
     """Return the row of `imports` for `run`. Raise UsageError, with the command that adds one, if there is none."""
     check_run(params, run)
     if run not in params.imports:
-        raise UsageError(f"{run} has no published net yet: vgg-repro weights import {run} FILE")
+        raise UsageError(f"no published net is imported for {run} yet: vgg-repro weights import {run} FILE")
     return params.imports[run]
 
 
@@ -34,8 +44,10 @@ def check_table(name: str) -> str:
     names = [title.removeprefix("table") for title in TITLES]
     if stage in LATER:
         number = stage.removeprefix("table")
-        raise UsageError(f"Table {number} is not there yet: {LATER[stage]} is not built. There are {', '.join(names)}")
-    raise UsageError(f"there is no table {name!r}. {nearest(name, names)}")
+        raise UsageError(f"Table {number}: {LATER[stage]} is not available yet. Available: {', '.join(names)}")
+    if stage.removeprefix("table").isdigit():
+        raise UsageError(f"there is no table {name!r}: the paper has Tables 1 to 12. Available: {', '.join(names)}")
+    raise UsageError(f"unknown table {name!r}. {nearest(name, names)}")
 
 
 def scored(params: Params) -> Iterator[tuple[str, str]]:
@@ -83,22 +95,45 @@ def within_reach(targets: Sequence[str], params: Params) -> list[str]:
     return list(dict.fromkeys(stages))
 
 
-def stage_of(target: str) -> str:
-    """Return the stage of a table that the user names by its number. Return any other name unchanged."""
-    return check_table(target) if target.removeprefix("table").isdigit() else target
+def stage_of(params: Params, target: str) -> str:
+    """Return the stage that the user names: a table by its number, a run for its training, or a stage.
+
+    Raise UsageError, naming the nearest, if there is no such stage or group of stages.
+    """
+    if target.removeprefix("table").isdigit():
+        return check_table(target)
+    if target in params.runs:
+        return f"train@{target}" if params.weights == "trained" else f"import@{target}"
+    group, at, _ = target.partition("@")
+    known = stages(params)
+    if target in known or (not at and any(stage.startswith(f"{group}@") for stage in known)):
+        return target
+    hint = nearest_of(target, [*known, *params.runs])
+    raise UsageError(f"unknown stage {target!r}. {hint}`dvc stage list` lists all")
+
+
+def stages(params: Params) -> list[str]:
+    """Return the names of all stages of dvc.yaml."""
+    inits = {run.init for run in params.runs.values() if run.init.startswith(RANDOM)}
+    scores = [f"{mode}@{run}" for mode in MODES for run in runs_of(params, mode)]
+    made = [f"random@{init.removeprefix(RANDOM)}" for init in sorted(inits)]
+    trained, imported = (
+        [f"{kind}@{run}" for run in runs] for kind, runs in (("train", params.runs), ("import", params.imports))
+    )
+    return ["fingerprint", "prepare", *made, *trained, *imported, *scores, *TITLES]
 
 
 def check_net(net: str) -> str:
     """Return `net`. Raise UsageError, naming the nearest net and all nets, if there is none of this name."""
     if net not in NETS:
-        raise UsageError(f"no net is called {net!r}. {nearest(net, list(NETS))}")
+        raise UsageError(f"unknown net {net!r}. {nearest(net, list(NETS))}")
     return net
 
 
-def check_mode(params: Params, mode: str, run: str, direct: bool = False) -> str:
-    """Return `mode`. Raise UsageError if there is no such mode or if the graph does not have it for this run."""
+def check_mode(params: Params, mode: str, run: str = "", direct: bool = False) -> str:
+    """Return `mode`. Raise UsageError if there is no such mode or if the graph does not have it for `run`."""
     if mode not in MODES:
-        raise UsageError(f"no mode is called {mode!r}. {nearest(mode, list(MODES))}")
+        raise UsageError(f"unknown mode {mode!r}. {nearest(mode, list(MODES))}")
     if not direct and run in params.runs and run not in runs_of(params, mode):
-        raise UsageError(f"{run} is not in the list `{mode}` of params.yaml; put it there, or add --direct")
+        raise UsageError(f"{run} is not in the list `{mode}` of params.yaml; add it there, or use --direct")
     return mode

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import UsageError
@@ -30,6 +29,7 @@ from pipeline.experiment.params import (
     Train,
 )
 from pipeline.experiment.paths import PARAMS
+from pipeline.system.yaml_text import parse_yaml
 
 
 def load(path: Path = PARAMS) -> Params:
@@ -46,8 +46,8 @@ def load(path: Path = PARAMS) -> Params:
 def parse(text: bytes, path: Path) -> Params:
     """Check the current or future content of `path`. Raise UsageError as `load` does."""
     try:
-        values = yaml.safe_load(text.decode())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or an impossible date
+        values = parse_yaml(text.decode())
+    except ValueError as error:  # not UTF-8 or not YAML
         raise UsageError(f"{path} is not YAML: {error}") from None
     try:
         params = Params.model_validate(values)
@@ -60,10 +60,19 @@ def parse(text: bytes, path: Path) -> Params:
 
 def nearest(word: str, words: Sequence[str]) -> str:
     """Return a hint for the unknown `word`: the nearest of `words`, if one is near, and all of them."""
+    return f"{nearest_of(word, words)}Available: {', '.join(words)}"
+
+
+def nearest_of(word: str, words: Sequence[str]) -> str:
+    """Return the question whether the nearest of `words` was meant; an empty string if none is near."""
     folded = {candidate.lower(): candidate for candidate in words}
     close = difflib.get_close_matches(word.lower(), folded, 1, 0.5)
-    hint = f"Did you mean {folded[close[0]]}? " if close else ""
-    return f"{hint}There are {', '.join(words)}"
+    return f"Did you mean {folded[close[0]]}? " if close else ""
+
+
+def is_near(word: str, words: Sequence[str]) -> bool:
+    """Return True if `word` is one of `words` but for a slip of the keys."""
+    return bool(difflib.get_close_matches(word.lower(), [candidate.lower() for candidate in words], 1, 0.75))
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
@@ -71,11 +80,9 @@ def _explain(error: ValidationError) -> Iterator[str]:
         keys = [str(part) for part in detail["loc"] if not _is_branch(str(part))]
         place = ".".join(keys) or "the file"
         if detail["type"] == "extra_forbidden":
-            yield f"{place} is no key here. {nearest(keys[-1], _siblings(keys[:-1]))}"
+            yield f"unknown key {place}. {nearest(keys[-1], _siblings(keys[:-1]))}"
         elif detail["type"] == "missing":
             yield f"{place} is missing"
-        elif detail["type"] == "float_type" and isinstance(detail["input"], str):
-            yield f"{place} is the text {detail['input']!r}, not a number; write 0.01, not 1e-2"
         else:
             yield f"{place} is {detail['input']!r:.60}: {detail['msg']}"
 
@@ -102,22 +109,22 @@ def _siblings(place: Sequence[str]) -> list[str]:
 def _contradictions(params: Params) -> Iterator[str]:
     """Yield a message for each value that is well formed but impossible."""
     if params.profile not in params.profiles:
-        yield f"profile is {params.profile}. {nearest(params.profile, list(params.profiles))}"
+        yield f"unknown profile {params.profile}. {nearest(params.profile, list(params.profiles))}"
         return
     if params.active.train is None and params.weights == "trained":
         yield (
-            f"weights is trained, and profile {params.profile} trains nothing: write weights: published beside "
-            f"profile: {params.profile}, or another profile"
+            f"weights: trained needs a profile with a `train` section, and profile {params.profile} has none: "
+            "set weights: published, or another profile"
         )
     for name in params.imports:
         if name not in params.runs:
-            yield f"imports names {name}, which is no run. {nearest(name, list(params.runs))}"
+            yield f"imports: unknown run {name}. {nearest(name, list(params.runs))}"
     for name in params.runs:
         yield from _bad_run(params, name)
     for mode in MODES:
         for name in runs_of(params, mode):
             if name not in params.runs:
-                yield f"{mode} names {name}, which is no run. {nearest(name, list(params.runs))}"
+                yield f"{mode}: unknown run {name}. {nearest(name, list(params.runs))}"
     for name, profile in params.profiles.items():
         yield from _bad_profile(name, profile)
 
@@ -126,24 +133,25 @@ def _bad_run(params: Params, name: str) -> Iterator[str]:
     run = params.runs[name]
     low, high = run.scales
     if any(character in name for character in "@/${} ") or name.startswith(RANDOM):
-        yield f"runs.{name}: a run's name has no @, /, $, brace or space and does not begin with {RANDOM}"
+        yield f"runs.{name}: a run's name must not contain @, /, $, a brace or a space, or start with {RANDOM}"
     if low > high:
-        yield f"runs.{name}.scale is [{low}, {high}]: the smaller comes first"
+        yield f"runs.{name}.scale is [{low}, {high}]: the smaller value must come first"
     if low - 32 * (low == high) < CROP:
-        yield f"runs.{name}.scale is {low}: its images would be smaller than the crop of {CROP} in training or testing"
+        yield f"runs.{name}.scale is {low}: images would be smaller than the {CROP}-pixel crop in training or testing"
     if params.active.train is not None and run.recipe not in params.active.recipes:
-        yield f"runs.{name}.recipe is {run.recipe}: profile {params.profile} has {', '.join(params.active.recipes)}"
+        known = ", ".join(params.active.recipes)
+        yield f"runs.{name}.recipe is {run.recipe}, but profile {params.profile} has only {known}"
     if run.init.startswith(RANDOM):
         if run.init != RANDOM + run.net:
-            yield f"runs.{name}.init is {run.init}: a net {run.net} begins from {RANDOM}{run.net} or from a run"
+            yield f"runs.{name}.init is {run.init}: a net {run.net} starts from {RANDOM}{run.net} or from a run"
     elif run.init not in params.runs:
-        yield f"runs.{name}.init is {run.init}, which is no run. {nearest(run.init, list(params.runs))}"
+        yield f"runs.{name}.init: unknown run {run.init}. {nearest(run.init, list(params.runs))}"
     elif params.runs[run.init].net not in (run.net, "A") or (
         params.runs[run.init].net != run.net and run.net not in ("B", "C", "D", "E")
     ):
-        yield f"runs.{name}.init is {run.init}: net {run.net} cannot begin from a net {params.runs[run.init].net}"
+        yield f"runs.{name}.init is {run.init}: net {run.net} cannot start from a net {params.runs[run.init].net}"
     elif name in _ancestors(params, name):
-        yield f"runs.{name}.init leads back to {name} itself"
+        yield f"runs.{name}.init is circular: it leads back to {name}"
 
 
 def _ancestors(params: Params, name: str) -> list[str]:
@@ -158,10 +166,10 @@ def _ancestors(params: Params, name: str) -> list[str]:
 
 def _bad_profile(name: str, profile: Profile) -> Iterator[str]:
     if profile.net.crop < 32:
-        yield f"profiles.{name}.net.size_ratio is {profile.net.size_ratio}: a crop of {profile.net.crop} is below 32"
+        yield f"profiles.{name}.net.size_ratio is {profile.net.size_ratio}: the crop, {profile.net.crop}, is below 32"
     if (profile.train is None) != (not profile.recipes):
-        yield f"profiles.{name} has one of train and recipes: a profile that trains has both, another neither"
+        yield f"profiles.{name} has only one of `train` and `recipes`: a profile needs both to train, or neither"
     for key in ("canvas", "digit") if profile.data.digits else ():
         low, high = getattr(profile.data.digits, key)
         if low > high:
-            yield f"profiles.{name}.data.digits.{key} is [{low}, {high}]: the smaller comes first"
+            yield f"profiles.{name}.data.digits.{key} is [{low}, {high}]: the smaller value must come first"

@@ -139,7 +139,7 @@ def count_images(params: Params) -> ImageCounts:
         return ImageCounts(train, val, len(facts.classes), shapes, counted, size)
     counts = source_class(data.source).known
     if counts is None:
-        raise Failure("nobody has counted these images yet; do that with: vgg-repro prepare")
+        raise Failure("the images have not been counted yet; count them with: vgg-repro prepare")
     train, val, classes, size = counts
     if "train" not in params.active.splits:
         train, size = 0, int(size * val / (train + val))

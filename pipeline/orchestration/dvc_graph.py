@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
+import psutil
+
 from pipeline.datasets.sources import missing, seen_from_outside
 from pipeline.errors import Failure, UsageError
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
+from pipeline.experiment.targets import everything
 from pipeline.system.atomic_files import json_text
 from pipeline.system.locks import flock_held
 
@@ -28,14 +32,16 @@ LOOKS = "fingerprint"  # the stage that DVC runs every time
 PREPARE = "prepare"
 IMPORT = "import@"
 NEVER = "never run with profile"
+MISSING = "is missing"
 NAMED = 3  # at most this many of the stages that a stage waits for are named
 LOCKFILE = Path("dvc.lock")
+IN_USE = Path(".dvc/tmp/rwlock")  # DVC's list of the files that each DVC process reads and writes
 DVCS_LOCK = Path(".dvc/tmp/lock")  # DVC holds it while it writes dvc.lock, not while a stage runs
 TRIES = 20  # attempts at reading a lock file that changes during each of them
 PAUSE, STILL = 0.1, 10.0  # seconds between checks of the lock's holder, and without a change until it is ignored
 Written = tuple[int, int, int] | None
 T = TypeVar("T")
-ALWAYS = "it runs each time"  # the reason for stages without inputs
+ALWAYS = "runs every time"  # the reason for stages without inputs
 
 
 class StageForecast(NamedTuple):
@@ -74,11 +80,79 @@ def forecasts(targets: Sequence[str], params: Params) -> list[StageForecast]:
     return _in_repo(targets, look)
 
 
+def outdated(params: Params) -> dict[str, str]:
+    """Return the stages whose recorded results were made with other parameters or inputs than now, in order.
+
+    Each comes with the stage that has changed, itself or an earlier one, and the change. A result that is only
+    missing, as in a fresh clone, is not outdated. Without DVC's folder nothing is recorded, so nothing is outdated.
+    """
+    if not Path(".dvc").is_dir():
+        return {}
+
+    def look(repo: Any, stages: list[Any]) -> dict[str, str]:
+        foresight = _Foresight(repo, params, {str(out): stage.addressing for stage in stages for out in stage.outs})
+        reasons: dict[str, str] = {}
+        for stage in stages:
+            foresight.forecast(stage)
+            own = [] if _never(stage) else [text for text in foresight.changes if not text.endswith(MISSING)]
+            after = sorted(_upstream(repo.index.graph, stage) & reasons.keys())
+            if own or after:
+                reasons[stage.addressing] = f"{stage.addressing}: {'; '.join(own)}" if own else reasons[after[0]]
+        return reasons
+
+    return _in_repo(everything(params), look)
+
+
+def lost_from_cache(params: Params) -> str:
+    """Return what has been lost from DVC's cache though it is in the working folder, and the command that puts it back.
+
+    Return an empty string if nothing has been lost. `dvc commit` takes only results that are as dvc.lock has them, and
+    refuses to go on at a stage that has changed: if there is one, the command names the other stages.
+    """
+
+    def look(repo: Any, stages: list[Any]) -> str:
+        lost = [stage for stage in stages if any(map(_is_lost, stage.outs))]
+        if not lost:
+            return ""
+        blocked = any(stage not in lost and not stage.is_callback and _has_changed(stage) for stage in stages)
+        names = "".join(f" {stage.addressing}" for stage in lost if blocked)
+        return (
+            f"the results of {len(lost)} stages are in the working folder but not in DVC's cache, and DVC would "
+            f"compute them again. Nothing has to run: dvc commit{names} puts them back (without -f, which would take "
+            "outdated results too)"
+        )
+
+    return _in_repo(everything(params), look)
+
+
+def _has_changed(stage: Any) -> bool:
+    return _never(stage) or any(part.status() for part in (*stage.deps, *stage.outs))
+
+
+def _is_lost(out: Any) -> bool:
+    in_use = out.use_cache and out.hash_info and out.changed_cache()
+    return bool(in_use and out.exists and not out.changed_checksum())
+
+
+def at_work() -> str:
+    """Return the command and process of a DVC that is at work in this repository; an empty string if there is none."""
+    try:
+        files = json.loads(IN_USE.read_text())
+    except (OSError, ValueError):
+        return ""
+    for uses in files.values():
+        for holder in (uses["write"],) if uses.get("write") else ():
+            if psutil.pid_exists(holder["pid"]):
+                return f"{holder['cmd']}, process {holder['pid']}"
+    return ""
+
+
 def _in_repo(targets: Sequence[str], look: Callable[[Any, list[Any]], T]) -> T:
     """Return `look` of DVC's repository and the stages that `targets` resolve to. Raise UsageError if DVC refuses."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)  # on a terminal it shows a bar for each file that it looks at
     try:
         with Repo() as repo:
             return look(repo, _between_writes(repo, targets))
@@ -103,7 +177,7 @@ def _between_writes(repo: Any, targets: Sequence[str]) -> list[Any]:
             if _written() == before:
                 return stages
         repo._reset()
-    raise Failure(f"{LOCKFILE} has changed {TRIES} times while it was read: ask again when less DVC is at work here")
+    raise Failure(f"{LOCKFILE} has changed {TRIES} times while it was read: try again when fewer DVC processes run")
 
 
 def _settled() -> Written:
@@ -154,9 +228,11 @@ class _Foresight:
     params: Params
     makers: Mapping[str, str]  # path to the stage that makes it
     outputs: dict[str, Any] = field(default_factory=dict)  # path to the hash that it will have; no entry if unknown
+    changes: list[str] = field(default_factory=list)  # of the inputs of the stage that was looked at last
 
     def forecast(self, stage: Any) -> tuple[What, str]:
         """Return what `dvc repro` would do with the next stage, and why."""
+        self.changes = []
         unknown = {
             self.makers[path] for path in map(str, stage.deps) if path in self.makers and path not in self.outputs
         }
@@ -201,7 +277,7 @@ class _Foresight:
             return "run", str(reason)
         self.outputs[str(CLASSIFICATION.fingerprint)] = _md5(text.encode())
         if not CLASSIFICATION.fingerprint.exists():
-            return "run", "looks whether the images have changed"
+            return "run", "checks whether the images have changed"
         previous = CLASSIFICATION.fingerprint.read_text()
         if previous == text:
             return "done", ""
@@ -224,21 +300,22 @@ class _Foresight:
             CLASSIFICATION.facts(self.params.profile): facts.as_dict(),
         }
         self.outputs |= {str(path): _md5(json_text(values).encode()) for path, values in made.items()}
-        return "; its shards are there already"
+        return "; its shards exist already"
 
     def _changed_inputs(self, stage: Any) -> list[str]:
         """Return which of a stage's command, parameters and files have changed, in words."""
-        changes = ["its command has changed"] if stage.cmd_changed else []
+        changes = self.changes = ["its command has changed"] if stage.cmd_changed else []
         for dep in sorted(stage.deps, key=lambda dep: not hasattr(dep, "params")):
             path = str(dep)
             if hasattr(dep, "params"):
                 changes += _changed_values(dep)
                 if changes and changes[-1].startswith(NEVER):
-                    return changes[-1:]  # it explains all other changes
+                    self.changes = changes[-1:]  # it explains all other changes
+                    return self.changes
             elif path in self.outputs or path not in self.makers:
                 current = self.outputs.get(path) or (dep.get_hash() if dep.exists else None)
                 if current != dep.hash_info:
-                    changes.append(f"{path} {'is missing' if current is None else 'has changed'}")
+                    changes.append(f"{path} {MISSING if current is None else 'has changed'}")
         return changes
 
     def _from_lock(self, stage: Any) -> Any:
@@ -300,13 +377,18 @@ def _changed_values(dep: Any) -> list[str]:
     """Return which parameters have changed, with their old and new values."""
     old, now = dep.hash_info.value or {}, dep.read_params()
     new = sorted(set(now) - set(old))
-    profiles = {key.split(".")[1] for key in new if key.startswith("profiles.")}
+    profiles = {_profile(key) for key in new} - {_profile(key) for key in old} - {""}
     if profiles:
         return [f"{NEVER} {', '.join(sorted(profiles))}"]
-    changes = [f"{key} is new" for key in new]
+    changes = [f"{key} is new" for key in new if ".recipes." not in key]  # the run's row has another recipe then
     for key in sorted(set(old) & set(now)):
         changes += [f"{key}{text}" for text in _differences(old[key], now[key])]
     return changes
+
+
+def _profile(key: str) -> str:
+    """Return the profile whose parameter `key` is; an empty string if it is none's."""
+    return key.split(".")[1] if key.startswith("profiles.") else ""
 
 
 def _listed(old: Any, now: Any) -> str:

@@ -21,6 +21,14 @@ class ViewRow(NamedTuple):
     said: str  # its latest line of progress
 
 
+class Foot(NamedTuple):
+    """The state of the whole walk."""
+
+    text: str
+    part: float  # of the stages that had to run, done: 0 to 1
+    left: float | None  # seconds; None if unknown
+
+
 class Lines:
     """Plain lines, each prefixed with its stage's name if several stages may be running."""
 
@@ -39,7 +47,7 @@ class Lines:
         """Print a line that stays; without a stage's name it is the walk's own."""
         self._print(f"{stage} | {text}" if self.named and stage else text)
 
-    def show(self, rows: Sequence[ViewRow], foot: str) -> None:
+    def show(self, rows: Sequence[ViewRow], foot: Foot) -> None:
         """Show what is running now."""
 
     def _print(self, line: str) -> None:
@@ -67,7 +75,7 @@ class LiveTable(Lines):
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         self.live.stop()
 
-    def show(self, rows: Sequence[ViewRow], foot: str) -> None:
+    def show(self, rows: Sequence[ViewRow], foot: Foot) -> None:
         """Show what is running now."""
         if time.monotonic() - self.drawn > self.between:
             self.live.update(drawing(rows, foot), refresh=True)
@@ -77,9 +85,10 @@ class LiveTable(Lines):
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def drawing(rows: Sequence[ViewRow], foot: str) -> Any:
-    """Return one line per stage, cut at the terminal's edge, and the foot, as rich draws them."""
+def drawing(rows: Sequence[ViewRow], foot: Foot) -> Any:
+    """Return one bar for all, then one line per stage, cut at the terminal's edge, as rich draws them."""
     from rich.console import Group
+    from rich.progress_bar import ProgressBar
     from rich.table import Table as Grid
     from rich.text import Text
 
@@ -90,7 +99,10 @@ def drawing(rows: Sequence[ViewRow], foot: str) -> Any:
     grid.add_column(no_wrap=True, ratio=1, overflow="ellipsis")
     for row in rows:
         grid.add_row(Text(row.stage, "bold"), Text(row.where), Text(duration(row.seconds)), Text(row.said))
-    return Group(grid, Text(foot))
+    left = "" if foot.left is None else f", about {duration(foot.left)} left"
+    whole = Grid.grid(expand=True)
+    whole.add_row(ProgressBar(1.0, foot.part))
+    return Group(whole, Text(f"{foot.text}{left}"), grid)
 
 
 def view(named: bool) -> Lines:

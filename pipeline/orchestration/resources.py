@@ -53,13 +53,13 @@ def chosen_gpus(text: str) -> tuple[str, ...]:
     """Return the GPUs of `--gpus 0,1`. Raise UsageError if it is no such list or names a GPU that is not there."""
     names = tuple(text.replace(" ", "").split(","))
     if not all(name.isascii() and name.isdigit() for name in names):
-        raise UsageError(f"--gpus {text}: give the GPUs' numbers with commas between them, such as --gpus 0,1")
+        raise UsageError(f"--gpus {text}: give GPU numbers separated by commas, such as --gpus 0,1")
     numbers = tuple(str(int(name)) for name in names)
     if len(set(numbers)) < len(numbers):
-        raise UsageError(f"--gpus {text}: a GPU is named twice; leave one out")
+        raise UsageError(f"--gpus {text}: a GPU is listed twice")
     count = gpus_here()
     if count == 0:
-        raise UsageError(f"--gpus {text}: there is no GPU on this machine; leave --gpus out")
+        raise UsageError(f"--gpus {text}: there is no GPU on this machine; omit --gpus")
     if count is not None and (wrong := [number for number in numbers if int(number) >= count]):
         valid = "the only one is 0" if count == 1 else f"they are 0 to {count - 1}"
         raise UsageError(f"--gpus {text}: there is no GPU {wrong[0]} on this machine; {valid}")

@@ -19,23 +19,24 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import FileIO
-from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
 from pipeline.errors import Failure, Interrupted
+from pipeline.experiment.paper_tables import TITLES, number_of
 from pipeline.experiment.params import Params
-from pipeline.orchestration.dvc_graph import ALWAYS, Needs, forecasts, needs
-from pipeline.orchestration.live_view import Lines, ViewRow
+from pipeline.orchestration.dvc_graph import ALWAYS, IN_USE, Needs, forecasts, needs
+from pipeline.orchestration.estimate import Estimate
+from pipeline.orchestration.live_view import Foot, Lines, ViewRow
 from pipeline.orchestration.resources import ResourceShare
 from pipeline.system.process_lifetime import end_with_parent, handled
-from pipeline.system.progress import EVERY, told
+from pipeline.system.progress import EVERY, QUIET, told
 
 LOOK = 0.25  # seconds between checks of the clock and of requests to stop
-STOPPED = "stopped; the same command goes on with what is left"
+STOPPED = "stopped; the same command resumes with the remaining stages"
 AGAIN = 5.0  # seconds until a stage is retried whose files another DVC is using
 BUSY = "is busy, it is being blocked by"  # DVC's message in that case; --wait-for-lock does not wait for it
 RUNS = "Running stage '"  # the beginning of DVC's line when it runs a stage
@@ -43,13 +44,12 @@ SKIPPED = (
     "didn't change, skipping",
     "is cached - skipping run, checking out outputs",
 )  # the end of DVC's line when it does not
-IN_USE = Path(".dvc/tmp/rwlock")  # DVC's list of the files that each DVC process reads and writes
 PIPE = 1 << 16  # bytes that a pipe holds, the most that an ended process can have left in it
 LAST = 8  # lines of a failed stage that are repeated at the end
 ENDING = (  # a training stage writes its checkpoint at the first two; the seconds are the time to wait
-    (signal.SIGINT, 600.0, "stopping; a second Ctrl-C does not wait for checkpoints"),
+    (signal.SIGINT, 600.0, "stopping; press Ctrl-C again to stop without waiting for checkpoints"),
     (signal.SIGTERM, 10.0, "stopping at once"),
-    (signal.SIGKILL, 2.0, "ending what is left"),
+    (signal.SIGKILL, 2.0, "killing the remaining processes"),
 )
 
 
@@ -78,22 +78,32 @@ def lone(graph: Needs) -> set[str]:
     return {stage for stage in graph if related[stage] == len(graph) - 1}
 
 
-def foreseen(targets: Sequence[str], params: Params) -> tuple[Needs, list[str]]:
-    """Return the graph that `targets` resolve to, and those of its stages, in order, that cost DVC next to nothing.
+class Foreseen(NamedTuple):
+    """A graph before a walk through it."""
 
-    These are done, cached, or run every time, and need only others of their kind. It is a forecast: DVC is still asked
-    for each. Raise UsageError as `pipeline.orchestration.dvc_graph.needs`.
+    graph: Needs
+    cheap: list[str]  # the stages, in order, that cost DVC next to nothing
+    to_run: list[tuple[str, str]]  # the stages that have work to do, each with the reason
+
+
+def foreseen(targets: Sequence[str], params: Params) -> Foreseen:
+    """Return the graph that `targets` resolve to, which of its stages cost next to nothing, and which will run.
+
+    Cheap ones are done, cached, or run every time, and need only others of their kind. It is a forecast: DVC is still
+    asked for each. Raise UsageError as `pipeline.orchestration.dvc_graph.needs`.
     """
     try:
         stage_forecasts = forecasts(targets, params)
     except OSError as reason:  # another process has removed a file while it was read
-        print(f"no forecast of what is up to date ({reason}): DVC is asked for each stage by itself", flush=True)
-        return needs(targets), []
+        print(f"could not check what is up to date ({reason}): DVC checks each stage separately", flush=True)
+        return Foreseen(needs(targets), [], [])
     cheap: dict[str, None] = {}
     for forecast in stage_forecasts:
         if (forecast.what != "run" or forecast.why == ALWAYS) and all(up in cheap for up in forecast.needs):
             cheap[forecast.stage] = None
-    return {forecast.stage: forecast.needs for forecast in stage_forecasts}, list(cheap)
+    graph = {forecast.stage: forecast.needs for forecast in stage_forecasts}
+    to_run = [(forecast.stage, forecast.why) for forecast in stage_forecasts if forecast.what == "run"]
+    return Foreseen(graph, list(cheap), [(stage, why) for stage, why in to_run if stage not in cheap])
 
 
 def repro_command(stages: Sequence[str]) -> list[str]:
@@ -167,6 +177,7 @@ class Walk:
     running: list[Child] = field(default_factory=list)
     waiting: dict[str, float] = field(default_factory=dict)  # for another DVC: stage to the time of the next try
     free: list[ResourceShare] = field(init=False)
+    estimate: Estimate = field(default_factory=Estimate)
     asked: int = 0  # number of requests to stop
     ended: int = 0  # number of signals of ENDING that were sent
     patience: float = 0.0  # time of the next signal
@@ -187,7 +198,7 @@ class Walk:
             while self._go_on():
                 self.view.show([self._row(child) for child in self.running], self._foot())
                 self._hear()
-            self.view.say("", self._foot())
+            self.view.say("", self._foot().text)
         if self.asked:
             raise Interrupted(STOPPED)
         if self.failed:
@@ -244,7 +255,7 @@ class Walk:
             self.events.register(FileIO(os.pidfd_open(child.process.pid)), EVENT_READ, child)
 
     def _environment(self, share: ResourceShare) -> Mapping[str, str]:
-        return share.environment | ({EVERY: self.view.every} if self.view.every else {})
+        return share.environment | {QUIET: "1"} | ({EVERY: self.view.every} if self.view.every else {})
 
     def _hear(self) -> None:
         """Pass on what the stages print, and finish those whose process has exited, even if another holds its pipe."""
@@ -279,14 +290,15 @@ class Walk:
 
     def _line(self, child: Child, printed: bytes) -> None:
         line = printed.decode(errors="replace").rstrip("\r").rpartition("\r")[2]
-        if not line.strip() or line.startswith(CHATTER):
+        if not line.strip() or line.startswith(CHATTER) or (self.asked and line.startswith(STOPPED_STAGE)):
             return
         child.busy = child.busy or BUSY in line
         progress = told(line) or (line if line.startswith(RUNS) or line.endswith(SKIPPED) else None)
         child.said = progress or child.said
         if not progress:
             child.last.append(line)
-        if not (progress and self.view.every) and not (child.busy and child.name in self.waiting):
+        shown = not (progress and self.view.every) and not line.endswith(SKIPPED)
+        if shown and not (child.busy and child.name in self.waiting):
             self.view.say(child.name, line)
 
     def _finish(self, child: Child) -> None:
@@ -305,6 +317,10 @@ class Walk:
         """Record an exit as done, as failed, or as to be retried because another DVC is using the stage's files."""
         if code == 0:
             self.done |= set(child.stages)
+            if child.stages is not self.cheap:
+                self.estimate.learn(child.name, time.monotonic() - child.began)
+                if child.name in TITLES:
+                    self.view.say("", f"{child.name} is ready; to show it: vgg-repro table {number_of(child.name)}")
         elif child.stages is self.cheap:  # they are started one by one now
             return
         elif child.busy and not self.asked:
@@ -346,21 +362,34 @@ class Walk:
     def _row(self, child: Child) -> ViewRow:
         return ViewRow(child.name, str(child.share), time.monotonic() - child.began, child.said)
 
-    def _foot(self) -> str:
+    def _foot(self) -> Foot:
         waiting = self.waiting.keys() - {child.name for child in self.running}
-        counts = {"running": len(self.running), "waiting for another DVC": len(waiting), "failed": len(self.failed)}
+        counts = {
+            "running": len(self.running),
+            "waiting for another DVC process": len(waiting),
+            "failed": len(self.failed),
+        }
         words = [f"{count} {what}" for what, count in counts.items() if count]
-        return ", ".join([f"{len(self.done)} of {len(self.graph)} stages done", *words])
+        text = ", ".join([f"{len(self.done)} of {len(self.graph)} stages done", *words])
+        if any(child.stages is self.cheap for child in self.running):
+            return Foot(f"{text}; checking what has to run", 0, None)
+        cheap = set(self.cheap)
+        running = {child.name: time.monotonic() - child.began for child in self.running}
+        left = [stage for stage in self.graph if stage not in self.done | self.failed.keys() | running.keys()]
+        total = len(self.graph) - len(cheap & self.done)
+        part = (total - len(left) - len(running)) / total if total else 1.0
+        return Foot(text, part, self.estimate.left(left, running, len(self.shares)))
 
     def _story(self) -> str:
         left = [stage for stage in self._order if stage not in self.done and stage not in self.failed]
         needed = f"; {len(left)} stages that need them were not run: {', '.join(left)}" if left else ""
         endings = [
-            f"{stage}, at the end:\n    " + "\n    ".join(lines) for stage, lines in self.failed.items() if lines
+            f"{stage}, last output:\n    " + "\n    ".join(lines) for stage, lines in self.failed.items() if lines
         ]
         return "\n".join([f"failed: {', '.join(sorted(self.failed))}{needed}", *endings])
 
 
+STOPPED_STAGE = "ERROR: failed to reproduce"  # DVC's line on a stage that was interrupted, which is no error
 CHATTER = (
     "Updating lock file",
     "Generating lock file",

@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.datasets.facts import Facts, read_facts, read_statistics
-from pipeline.experiment.modes import MODES
 from pipeline.experiment.paper_tables import TITLES, rows
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import CLASSIFICATION, all_checkpoints, checkpoints, errors, shards_root, summary, table
+from pipeline.experiment.paths import CLASSIFICATION, all_checkpoints, checkpoints, shards_root, summary, table
 from pipeline.experiment.targets import everything, in_part
 from pipeline.orchestration.dvc_graph import StageForecast, forecasts
 from pipeline.orchestration.heartbeat import OldCheckpoint, Running, all_running, identity, old_checkpoints
 from pipeline.system.atomic_files import read_json
 from pipeline.system.locks import holder
 
+EVALUATIONS = {  # a column of the state to the mode that it shows and the table that has its error
+    "dense, one Q": ("dense", "table3"),
+    "dense, three Q": ("dense", "table4"),
+    "50 crops, three Q": ("crops", "table5"),
+    "centre crop": ("centre", "shallow"),
+}
+Scored = Literal["scored", "to do"]
 RunState = Literal["waits", "ready", "training", "stopped", "cached", "trained", "published", "to import", "no net"]
 
 
@@ -29,8 +35,8 @@ class RunStatus:
     state: RunState
     after: str  # the run or stage that it waits for
     running: Running | None
-    error: float | None  # validation top-1 error in per cent at the end of the last training, centre crop
-    scores: Mapping[str, float | None]  # by mode, top-1 error in per cent at the run's best Q; None: not scored
+    error: float | None  # validation top-1 error in per cent at the end of its training, centre crop
+    scores: Mapping[str, float | Scored]  # by evaluation, a finished table's top-1 error in per cent, or how far it is
     tables: tuple[str, ...]  # finished tables that contain this run
 
 
@@ -58,13 +64,14 @@ def status(params: Params) -> Status:
     tables = {name: str(forecast[name].what) for name in TITLES if name in forecast}
     tables |= {name: "part" for name in in_part(params) if table(params.profile, name).exists()}
     done = {name: _runs_in(name, params) for name, what in tables.items() if what in ("done", "part")}
+    shown = {name: read_json(table(params.profile, name), f"dvc repro {name}") for name in done}
     return Status(
         params.profile,
         params.weights,
         facts,
         forecast["prepare"].what != "run",
         next(filter(None, map(holder, shards_root().glob("*.lock"))), ""),
-        [_run(params, name, forecast, running.get(name), done, facts) for name in params.runs],
+        [_run(params, name, forecast, running.get(name), done, shown) for name in params.runs],
         tables,
         old,
     )
@@ -86,11 +93,12 @@ def _run(
     forecast: Mapping[str, StageForecast],
     running: tuple[Running, bool] | None,
     done: Mapping[str, set[str]],
-    facts: Facts | None,
+    shown: Mapping[str, Any],
 ) -> RunStatus:
+    scores, tables = _scores(params, name, forecast, shown), _tables(name, done)
     if params.weights == "published":
         state = _imported(params, name, forecast)
-        return RunStatus(name, state, "", None, None, _scores(params, name, forecast), _tables(name, done))
+        return RunStatus(name, state, "", None, None, scores, tables)
     training = forecast[f"train@{name}"]
     waits = [
         stage for stage in sorted(training.needs) if forecast[stage].what == "run" and not stage.startswith("random@")
@@ -103,14 +111,11 @@ def _run(
         state = "cached"
     else:
         state = "waits" if waits else "ready"
-    path = summary(params.profile, name)
-    record = read_json(path, f"vgg-repro train {name}") if path.exists() else None
-    if record and facts and record["data"] != facts.manifest:
-        record = None  # it was trained on other images
-    return RunStatus(
-        name, state, waits[-1].rpartition("@")[2] if waits else "", running[0] if running else None,
-        record["centre_crop"]["top1"] if record else None, _scores(params, name, forecast), _tables(name, done),
-    )  # fmt: skip
+    error = None
+    if state == "trained":
+        error = read_json(summary(name), f"vgg-repro train {name}")["centre_crop"]["top1"]
+    after = waits[-1].rpartition("@")[2] if waits else ""
+    return RunStatus(name, state, after, running[0] if running else None, error, scores, tables)
 
 
 def _imported(params: Params, name: str, forecast: Mapping[str, StageForecast]) -> RunState:
@@ -120,23 +125,29 @@ def _imported(params: Params, name: str, forecast: Mapping[str, StageForecast]) 
     return "published" if forecast[f"import@{name}"].what == "done" else "to import"
 
 
-def _scores(params: Params, name: str, forecast: Mapping[str, StageForecast]) -> dict[str, float | None]:
-    """Return a run's errors by mode; None if they are not up to date."""
-    modes = [mode for mode in MODES if f"{mode}@{name}" in forecast]
-    return {mode: _score(params, name, mode) if forecast[f"{mode}@{name}"].what == "done" else None for mode in modes}
+def _scores(
+    params: Params, name: str, forecast: Mapping[str, StageForecast], shown: Mapping[str, Any]
+) -> dict[str, float | Scored]:
+    """Return a run's errors as the finished tables have them, by evaluation, and how far the others are."""
+    scores: dict[str, float | Scored] = {}
+    for evaluation, (mode, name_of_table) in EVALUATIONS.items():
+        if stage := forecast.get(f"{mode}@{name}"):
+            error = _error(shown.get(name_of_table, {"rows": ()}), stage.stage) if stage.what == "done" else None
+            scores[evaluation] = ("scored" if stage.what == "done" else "to do") if error is None else error
+    return scores
+
+
+def _error(values: Mapping[str, Any], stage: str) -> float | None:
+    """Return the top-1 error of the table's row that is made from this score alone; None if it has none."""
+    for row in values["rows"]:
+        if row["scores"] == [stage] and row["ours"]:
+            error: float = row["ours"]["top1"]["error"]
+            return error
+    return None
 
 
 def _tables(name: str, done: Mapping[str, set[str]]) -> tuple[str, ...]:
     return tuple(table for table, runs in done.items() if name in runs)
-
-
-def _score(params: Params, name: str, mode: str) -> float | None:
-    """Return the lowest top-1 error over a run's test scales; None if there is none."""
-    path = errors(params.profile, name, mode)
-    if not path.exists():
-        return None
-    values: dict[str, dict[str, float]] = read_json(path, f"vgg-repro score {mode} {name}")["errors"]
-    return min(scale["top1"] for scale in values.values())
 
 
 def _runs_in(table: str, params: Params) -> set[str]:

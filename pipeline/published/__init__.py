@@ -19,10 +19,10 @@ from pipeline.published.conversion import matched_weights, reversed_input
 __all__ = ["ConvertedWeights", "InputOverride", "load", "read_net"]
 HEAD = 520  # bytes that identify a file's kind
 STRANGERS = {  # the first bytes of other kinds of files
-    b"\x1f\x8b": "packed by gzip: unpack it first",
-    b"<": "a page of the web, not a net: the download went wrong",
-    b"version https://git-lfs": "a pointer of Git LFS, not the file itself: git lfs pull",
-    b"\x08": "an ONNX model, or one of another framework, which is not read here: take the file it was made from",
+    b"\x1f\x8b": "compressed with gzip: unpack it first",
+    b"<": "a web page, not a net: the download failed",
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself: run git lfs pull",
+    b"\x08": "a model of ONNX or another unsupported framework: use the file that it was converted from",
 }
 PICKLE = 0x80  # the first byte of a pickle since Python 2.3
 LAST = "fc3"
@@ -37,7 +37,7 @@ def load_published(file: Path, net: str, size: Net, override: InputOverride = In
     weights = matched_weights(raw, net, size)
     convention = override.over(raw.convention)
     if convention is None:
-        raise Failure(f"{file} does not say what input its net takes: give its --mean, and --channels, --range, --std")
+        raise Failure(f"{file} does not specify the input of its net: give --mean, and --channels, --range, --std")
     if convention.channels == "BGR":
         weights["conv1_1.weight"] = reversed_input(weights["conv1_1.weight"])
     classes = _reorder_outputs(raw, weights, override)
@@ -48,11 +48,11 @@ def load_published(file: Path, net: str, size: Net, override: InputOverride = In
 def _reorder_outputs(raw: RawWeights, weights: dict[str, Any], override: InputOverride) -> tuple[str, ...]:
     """Put the last layer's outputs in our order of classes, in place. Return their WordNet ids if they are known."""
     outputs = len(weights[f"{LAST}.bias"])
-    words, origin = list(raw.classes), f"{raw.file}, in its list of classes,"
+    words, origin = list(raw.classes), f"the class list of {raw.file}"
     if override.class_map is not None:
         words, origin = read_map(override.class_map, outputs), f"the class map {override.class_map}"
     elif words and len(words) != outputs:
-        raise Failure(f"{raw.file} lists {len(words)} classes, and its net has {outputs} outputs")
+        raise Failure(f"{raw.file} lists {len(words)} classes, but its net has {outputs} outputs")
     if words:
         permutation = class_order(words, origin)
         for part in ("weight", "bias"):
@@ -70,9 +70,7 @@ def read_net(file: Path) -> RawWeights:
     if not head:
         raise Failure(f"{file} is empty")
     if head.startswith(b"MATLAB 7.3") or b"\x89HDF\r\n\x1a\n" in head:
-        raise Failure(
-            f"{file} is in MATLAB's format 7.3 (HDF5), which MatConvNet's published nets are not: save it as -v7"
-        )
+        raise Failure(f"{file} is in MATLAB's format 7.3 (HDF5), which is not supported: save it in MATLAB with -v7")
     if head.startswith(b"MATLAB 5.0"):
         return read_matconvnet(file)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < file.stat().st_size:
@@ -90,7 +88,7 @@ def _head(file: Path) -> bytes:
     try:
         mode = os.stat(file).st_mode
         if not stat.S_ISREG(mode):
-            raise Failure(f"{file} is a folder, not a file" if stat.S_ISDIR(mode) else f"{file} is no regular file")
+            raise Failure(f"{file} is a folder, not a file" if stat.S_ISDIR(mode) else f"{file} is not a regular file")
         with file.open("rb") as opened:
             return opened.read(HEAD)
     except FileNotFoundError:

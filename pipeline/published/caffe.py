@@ -50,14 +50,10 @@ def read_caffe(file: Path) -> RawWeights:
                 _add_blobs(file, tensors, last, blobs)
     except Damaged as reason:
         if not last:
-            raise Failure(
-                f"{file} is no net of a kind that is known here, or a damaged Caffe model: {reason}"
-            ) from None
-        raise Failure(
-            f"{file} is a Caffe model that is cut short or damaged: behind the layer {last}, {reason}"
-        ) from None
+            raise Failure(f"{file} has an unknown format or is a damaged Caffe model: {reason}") from None
+        raise Failure(f"{file} is a truncated or damaged Caffe model: after the layer {last}, {reason}") from None
     if not tensors:
-        raise Failure(f"{file} has no layer with weights; a Caffe model's .prototxt has none, its .caffemodel does")
+        raise Failure(f"{file} has no layers with weights; use the .caffemodel, not the .prototxt")
     return RawWeights(file, "caffe", tensors, CAFFE)
 
 
@@ -81,9 +77,7 @@ def _layer(message: Field) -> tuple[str, list[Array]]:
         elif field.number == blobs_at and field.kind == LENGTH:
             blobs.append(field.data)
         elif field.number == V0 and message.number == 2 and field.kind == LENGTH:
-            raise Damaged(
-                "it has layers as Caffe wrote them before 2013 (upgrade_net_proto_binary turns them into new)"
-            )
+            raise Damaged("it has layers in Caffe's format from before 2013 (convert it with upgrade_net_proto_binary)")
     return name, [_blob(blob, name) for blob in blobs]
 
 
@@ -159,16 +153,16 @@ def _field(message: memoryview, at: int) -> tuple[Field, int]:
     tag, at = _varint(message, at)
     number, kind = tag >> 3, tag & 7
     if not number:
-        raise Damaged(f"byte {start:,} of {len(message):,} begins no field")
+        raise Damaged(f"byte {start:,} of {len(message):,} does not start a field")
     value, length = 0, {EIGHT: 8, FOUR: 4}.get(kind, 0)
     if kind == VARINT:
         value, at = _varint(message, at)
     elif kind == LENGTH:
         length, at = _varint(message, at)
     elif kind not in (EIGHT, FOUR):
-        raise Damaged(f"byte {start:,} of {len(message):,} begins a field of no known kind")
+        raise Damaged(f"byte {start:,} of {len(message):,} starts a field of unknown kind")
     if at + length > len(message):
-        raise Damaged(f"what begins at byte {start:,} should reach to byte {at + length:,} of {len(message):,}")
+        raise Damaged(f"the field at byte {start:,} should end at byte {at + length:,} of {len(message):,}")
     return Field(number, kind, value, message[at : at + length]), at + length
 
 
@@ -181,4 +175,4 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
         value |= (message[at + place] & 0x7F) << 7 * place
         if message[at + place] < 0x80:
             return value, at + place + 1
-    raise Damaged(f"byte {at:,} of {len(message):,} begins no number")
+    raise Damaged(f"byte {at:,} of {len(message):,} does not start a number")

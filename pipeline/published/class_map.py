@@ -29,9 +29,9 @@ def read_map(path: Path, outputs: int) -> list[str]:
     for number, word in enumerate(words, 1):
         if not (WNID.fullmatch(word) or (word.isdecimal() and word.isascii()) or word == NONE):
             content = f"{word!r:.40}" if word else "nothing"
-            raise Failure(f"line {number} of the class map {path} has {content}: a WordNet id, a number or - is wanted")
+            raise Failure(f"line {number} of the class map {path} has {content}: expected a WordNet id, a number or -")
     if len(words) != outputs:
-        raise Failure(f"the class map {path} has {len(words)} lines, and the net has {outputs} outputs")
+        raise Failure(f"the class map {path} has {len(words)} lines, but the net has {outputs} outputs")
     return words
 
 
@@ -52,7 +52,7 @@ def class_order(words: list[str], origin: str) -> list[int]:
     classes: list[int | str] = list(range(len(output_of))) if numbers else sorted(output_of, key=str)
     for label in classes:
         if label not in output_of:
-            raise Failure(f"{origin} has no class {label}, and {len(output_of)} classes in all")
+            raise Failure(f"{origin} has no class {label}, but {len(output_of)} classes in total")
     if not classes:
-        raise Failure(f"{origin} has no class")
+        raise Failure(f"{origin} has no classes")
     return [output_of[label] for label in classes]

@@ -57,7 +57,7 @@ class Convention:
         mean, std = (tuple(float(value) for value in values[key]) for key in ("mean", "std"))
         valid = values["channels"] in ("RGB", "BGR") and values["range"] > 0 and len(mean) == len(std) == 3
         if not valid or not all(map(isfinite, mean)) or not all(0 < value < inf for value in std):
-            raise ValueError("no input of a net")
+            raise ValueError("not a valid input of a net")
         return Convention(values["channels"], float(values["range"]), mean, std)  # type: ignore[arg-type]
 
     def as_dict(self) -> dict[str, Any]:
@@ -94,8 +94,7 @@ class InputOverride(NamedTuple):
         usual_range = usual.range if usual else GREY_LEVELS
         if self.range not in (None, usual_range) and (self.mean is None or self.std is None):
             raise Failure(
-                f"a range of {self.range:g}, not {usual_range:g}, changes what mean and standard deviation mean: "
-                "give both too"
+                f"a range of {self.range:g} instead of {usual_range:g} changes the scale of mean and std: give both too"
             )
         if usual is None:
             if self.mean is None:

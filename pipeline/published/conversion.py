@@ -48,7 +48,7 @@ def _check_names(raw: RawWeights, net: str, layer_names: Mapping[str, str]) -> N
     expected = _tensors(layer_names)
     others = [other for other in NETS if _looks_like(raw, other)]
     if others and net not in others:
-        raise Failure(f"{raw.file} holds a net {' or '.join(others)}, not a net {net}")
+        raise Failure(f"{raw.file} contains a net {' or '.join(others)}, not a net {net}")
     our_names = {theirs: ours for ours, theirs in layer_names.items()}
     for name in sorted(expected - set(raw.tensors), key=_natural):
         layer, part = name.rsplit(".", 1)
@@ -59,7 +59,7 @@ def _check_names(raw: RawWeights, net: str, layer_names: Mapping[str, str]) -> N
     if extra := sorted(set(raw.tensors) - expected, key=_natural):
         normed = any(name.endswith("running_mean") for name in extra)
         why = ": batch normalisation came after the paper" if normed else ""
-        raise Failure(f"{raw.file} has {_listed(extra)}, which net {net} has not{why}")
+        raise Failure(f"{raw.file} has {_listed(extra)}, which net {net} does not have{why}")
 
 
 def _looks_like(raw: RawWeights, net: str) -> bool:
@@ -92,7 +92,7 @@ def _outputs(raw: RawWeights, layer: str) -> int:
     """Return the number of classes. Raise Failure if the last bias is no vector."""
     shape = _without_ones(raw.tensors[f"{layer}.bias"].shape)
     if len(shape) != 1 or not shape[0]:
-        raise Failure(f"{layer}.bias in {raw.file} is of shape {_shown(raw.tensors[f'{layer}.bias'].shape)}")
+        raise Failure(f"{layer}.bias in {raw.file} has the shape {_shown(raw.tensors[f'{layer}.bias'].shape)}")
     return shape[0]
 
 
@@ -104,12 +104,12 @@ def _reshaped(raw: RawWeights, theirs: str, shape: Shape, net: str, full: bool) 
     values = raw.tensors[theirs]
     if values.shape not in set(_stored_shapes(shape, full)):
         raise Failure(
-            f"{theirs} in {raw.file} is of shape {_shown(values.shape)}, and net {net} of this profile has "
+            f"{theirs} in {raw.file} has the shape {_shown(values.shape)}, but net {net} of this profile has "
             f"{_shown(shape)}"
         )
     tensor = np.ascontiguousarray(values.reshape(shape), np.float32)
     if not np.isfinite(tensor).all():
-        raise Failure(f"{theirs} in {raw.file} has values that are no finite numbers")
+        raise Failure(f"{theirs} in {raw.file} has values that are not finite")
     return tensor
 
 

@@ -35,7 +35,7 @@ def read_matconvnet(file: Path) -> RawWeights:
         (contents,) = run_tasks(_contents, [file], 2, f"reading {file}")
     except Failure:
         raise Failure(
-            f"{file} is damaged, or this machine's memory too small for it: reading it ended a process"
+            f"{file} is damaged or too large for this machine's memory: the process that read it died"
         ) from None
     if contents.wrong:
         raise Failure(f"{file} {contents.wrong}")
@@ -51,14 +51,14 @@ def _contents(file: Path, crashed: bool) -> Contents:
     try:
         values = loadmat(str(file), appendmat=False, variable_names=VARIABLES)
         if "layers" not in values:
-            return nothing._replace(wrong="has no `layers`: it is no SimpleNN net of MatConvNet")
+            return nothing._replace(wrong="has no `layers`: it is not a SimpleNN net of MatConvNet")
         meta = _struct(values["meta"]) if "meta" in values else values
         tensors = dict(_tensors(values["layers"]))
         return Contents(tensors, _mean(meta), _classes(meta))
     except ValueError as error:
-        return nothing._replace(wrong=f"is cut short, damaged or no such net ({error})")
+        return nothing._replace(wrong=f"is truncated, damaged or not such a net ({error})")
     except Exception as error:  # scipy raises any exception for a damaged file
-        return nothing._replace(wrong=f"is cut short or damaged ({error!r:.200})")
+        return nothing._replace(wrong=f"is truncated or damaged ({error!r:.200})")
 
 
 def _tensors(layers: Array) -> Iterator[tuple[str, Array]]:
@@ -80,7 +80,7 @@ def _transposed(values: Array, part: str, name: str) -> Array:
     Raise ValueError if the values are not in floating point or have too many dimensions.
     """
     if values.dtype.kind != "f":
-        raise ValueError(f"the layer {name} holds no numbers in floating point")
+        raise ValueError(f"the layer {name} does not have floating-point weights")
     if part == "bias":
         return values.reshape(-1)
     if values.ndim > 4:
@@ -95,9 +95,9 @@ def _mean(meta: Mapping[str, Any]) -> tuple[float, float, float] | None:
     if not image.size:
         return None
     if image.size != 3 and not (image.ndim == 3 and image.shape[2] == 3):
-        raise ValueError(f"its averageImage is of shape {image.shape}")
+        raise ValueError(f"its averageImage has the shape {image.shape}")
     if not np.isfinite(image).all():
-        raise ValueError("its averageImage has values that are no finite numbers")
+        raise ValueError("its averageImage has values that are not finite")
     red, green, blue = image.reshape(-1, 3).mean(0).tolist()
     return red, green, blue
 
@@ -122,7 +122,7 @@ def _struct(value: Any) -> Mapping[str, Any]:
     """Return a structure's fields. Raise ValueError if it is none."""
     value = _unwrapped(value)
     if getattr(value, "dtype", None) is None or value.dtype.names is None or np.size(value) != 1:
-        raise ValueError("a layer, or what describes the net, is no structure")
+        raise ValueError("a layer or the net's description is not a structure")
     record = np.asarray(value).reshape(-1)[0]
     return {name: _unwrapped(record[name]) for name in value.dtype.names}
 

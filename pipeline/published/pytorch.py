@@ -36,15 +36,15 @@ def read_torch(file: Path, zipped: bool) -> RawWeights:
         note = _note(values) or note
         inside = [key for key in INSIDE if isinstance(values.get(key), Mapping)]
         if len(inside) > 1:
-            raise Failure(f"{file} holds several state dicts, {' and '.join(inside)}: save the one that is meant alone")
+            raise Failure(f"{file} contains several state dicts, {' and '.join(inside)}: save only the one to import")
         if not inside:
             break
         values = values[inside[0]]
     if not isinstance(values, Mapping) or not values:
-        raise Failure(f"{file} holds no state dict, but {type(values).__name__}")
+        raise Failure(f"{file} contains no state dict, but {type(values).__name__}")
     for name, value in values.items():
         if not isinstance(value, torch.Tensor) or not isinstance(name, str):
-            raise Failure(f"{file} holds more than tensors: {name!r:.80} is {type(value).__name__}")
+            raise Failure(f"{file} contains more than tensors: {name!r:.80} is {type(value).__name__}")
     return _raw_weights(file, values, note)
 
 
@@ -57,7 +57,7 @@ def read_safetensors(file: Path) -> RawWeights:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
             note = (opened.metadata() or {}).get(OURS)
     except Exception as error:  # the reader's own types
-        raise Failure(f"{file} is a safetensors file that is cut short or damaged ({error})") from None
+        raise Failure(f"{file} is a truncated or damaged safetensors file ({error})") from None
     return _raw_weights(file, tensors, _parsed(note))
 
 
@@ -65,7 +65,7 @@ def _check_sums(opened: IO[bytes]) -> None:
     """Raise ValueError if a member of a zip file does not match its checksum, which torch does not verify."""
     with zipfile.ZipFile(opened) as archive:
         if (member := archive.testzip()) is not None:
-            raise ValueError(f"{member} is not what its check sum says")
+            raise ValueError(f"{member} does not match its checksum")
     opened.seek(0)
 
 
@@ -73,15 +73,15 @@ def _refusal(error: str) -> str:
     """Return the reason why torch does not read a file, in our words."""
     if (match := re.search(r"GLOBAL (\S+)", error)) is not None:
         return (
-            f"would run code when it is read ({match[1]}), so it is not read; a file with tensors alone, a state dict, "
-            "does not"
+            f"would run code when it is loaded ({match[1]}), so it is not loaded; save a state dict, which contains "
+            "only tensors"
         )
     if "Unsupported operand" in error:
         return (
-            "is a pickle that may run code when it is read (one of protocol 4 or later), so it is not read; torch.save "
+            "is a pickle that may run code when it is loaded (protocol 4 or later), so it is not loaded; torch.save "
             "writes state dicts in protocol 2"
         )
-    return f"is cut short, damaged or no file of PyTorch's ({' '.join(error.split())[:200]})"
+    return f"is truncated, damaged or not a PyTorch file ({' '.join(error.split())[:200]})"
 
 
 def _note(values: Mapping[str, Any]) -> Any:
@@ -106,12 +106,12 @@ def _raw_weights(file: Path, tensors: Mapping[str, Any], note: Any) -> RawWeight
     arrays: dict[str, Array] = {}
     for name, value in tensors.items():
         if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_complex():
-            raise Failure(f"{name} in {file} is no plain tensor of numbers")
+            raise Failure(f"{name} in {file} is not a plain tensor of numbers")
         if not value.is_floating_point() and not name.endswith("num_batches_tracked"):
-            raise Failure(f"{name} in {file} holds {value.dtype}, not weights in floating point")
+            raise Failure(f"{name} in {file} has the type {value.dtype}, not floating point")
         plain = PARALLEL.sub(r"\1", name)
         if plain in arrays:
-            raise Failure(f"{file} has two tensors {plain}")
+            raise Failure(f"{file} has two tensors named {plain}")
         arrays[plain] = value.detach().float().numpy()
     kind, convention = _kind(file, arrays)
     if isinstance(note, dict):
@@ -119,7 +119,7 @@ def _raw_weights(file: Path, tensors: Mapping[str, Any], note: Any) -> RawWeight
             convention = Convention.of(note["input"])
         except (KeyError, TypeError, ValueError):
             raise Failure(
-                f"what {file} says of its net's input is not as `vgg-repro weights export` writes it: export it again"
+                f"the net input recorded in {file} is not as `vgg-repro weights export` writes it: export it again"
             ) from None
     return RawWeights(file, kind, arrays, convention, exported=note if isinstance(note, dict) else None)
 
@@ -135,8 +135,6 @@ def _kind(file: Path, names: Mapping[str, Array]) -> tuple[str, Convention | Non
     if any(name.startswith("classifier.") for name in names):
         return "torchvision", TORCHVISION
     if any(name.startswith("features.") for name in names):
-        raise Failure(
-            f"{file} has a net's features and no classifier, which this paper's nets are not complete without"
-        )
+        raise Failure(f"{file} has a net's features but no classifier, which the paper's nets need")
     some = ", ".join(list(names)[:3])
-    raise Failure(f"{file} has tensors by names that are not known here: {some}")
+    raise Failure(f"{file} has tensors with unknown names: {some}")

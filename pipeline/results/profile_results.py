@@ -1,26 +1,63 @@
-"""Everything that a report is rendered from: a profile's JSON and CSV files."""
+"""Everything that a report is rendered from: a profile's JSON and CSV files in git, and copies of DVC's into them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.facts import PREPARE
 from pipeline.experiment.paper_tables import NO_DATA, TITLES
-from pipeline.experiment.paths import CLASSIFICATION, results, table
-from pipeline.system.atomic_files import read_json
+from pipeline.experiment.params import Params
+from pipeline.experiment.paths import CLASSIFICATION, errors, history, reported, results, summary, table
+from pipeline.experiment.targets import scored
+from pipeline.results.provenance import provenance_of
+from pipeline.system.atomic_files import copy, read_json
+
+
+def collect(params: Params) -> None:
+    """Copy the active profile's facts, summaries, histories and errors to where its report reads them.
+
+    A result that is not on this machine leaves an earlier copy as it is. Copies of runs that params.yaml does not have
+    are removed.
+    """
+    profile = params.profile
+    facts = CLASSIFICATION.facts(profile)
+    made = [facts] if facts.exists() else []
+    if params.weights == "trained":
+        made += [path for run in params.runs if _is_of(profile, summary(run)) for path in (summary(run), history(run))]
+    made += [errors(*score) for score in scored(params) if _is_of(profile, errors(*score))]
+    for path in made:
+        if path.exists():
+            copy(path, reported(profile, path))
+    wanted = {reported(profile, path) for run in params.runs for path in (summary(run), history(run))}
+    wanted |= {reported(profile, errors(*score)) for score in scored(params)}
+    for folder in ("runs", "scores"):
+        for path in (results(profile) / folder).glob("*.*"):
+            if path.suffix in (".json", ".csv") and path not in wanted:
+                path.unlink()
+
+
+def _is_of(profile: str, path: Path) -> bool:
+    """Return True if there is a result at `path` and it was made with this profile."""
+    return path.exists() and read_json(path, "dvc repro").get("profile") == profile
 
 
 class Results:
-    """The results of a profile on disk that were made from the images that are prepared now."""
+    """The results of a profile on disk that were made from the images that are prepared now.
 
-    def __init__(self, profile: str) -> None:
+    `outdated` has the stages whose results were made with other parameters than now, each with the reason.
+    """
+
+    def __init__(self, profile: str, outdated: Mapping[str, str] | None = None) -> None:
         import pandas as pd
 
         self.profile = profile
-        self.facts = _json(CLASSIFICATION.facts(profile), PREPARE)
+        outdated = outdated or {}
+        self.facts = _json(reported(profile, CLASSIFICATION.facts(profile)), PREPARE)
         self.others: list[str] = []  # tables, runs and scores of other images
+        self.paths: dict[str, Path] = {}  # by stage, of the results that are shown
         folder = results(profile)
         tables = {name: table(profile, name) for name in TITLES}
         self.tables = self._of_current_images(tables, "manifest", str)
@@ -29,12 +66,19 @@ class Results:
         self.scores = list(scores.values())
         histories = ((run, folder / "runs" / f"{run}.csv") for run in self.summaries)
         self.histories = {run: pd.read_csv(path) for run, path in histories if path.exists()}
+        self.outdated = {stage: outdated[stage] for stage in outdated if stage in self.paths}  # each with the reason
 
     @property
-    def seconds(self) -> dict[str, float]:
-        """Return the seconds that training and scoring took, added up over the runs."""
-        groups = {"training": self.summaries.values(), "scoring": self.scores}
-        return {what: sum(record["provenance"]["seconds"] for record in group) for what, group in groups.items()}
+    def digest(self) -> str:
+        """Return a hash of all results that are shown."""
+        shown = hashlib.sha256()
+        for _, path in sorted(self.paths.items()):
+            shown.update(path.read_bytes())
+        return shown.hexdigest()
+
+    def provenance(self) -> dict[str, dict[str, Any] | None]:
+        """Return by stage where and how each shown result was made; None where that is not recorded."""
+        return {stage: provenance_of(stage, path) for stage, path in self.paths.items()}
 
     def _of_current_images(self, paths: dict[str, Path], key: str, stage: Callable[[str], str]) -> dict[str, Any]:
         """Return the contents of the JSON files that exist at `paths`, by name, without those of other images.
@@ -46,7 +90,9 @@ class Results:
         current = self.facts["manifest"] if self.facts else "nothing is prepared"
         others = [name for name, values in contents.items() if name not in NO_DATA and current != values.get(key)]
         self.others += others
-        return {name: values for name, values in contents.items() if name not in others}
+        shown = {name: values for name, values in contents.items() if name not in others}
+        self.paths |= {stage(name): paths[name] for name in shown}
+        return shown
 
 
 def _score_stage(name: str) -> str:

@@ -1,23 +1,32 @@
-"""The provenance of a number: commit, versions and machine."""
+"""The provenance of a result: commit, versions, machine and time, in a file that names the hash of the result.
+
+Equal results are equal bytes, so provenance is kept apart from them, where neither DVC nor git looks.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
+from pipeline.experiment.paths import provenance_record
+from pipeline.system.atomic_files import sha256, write_json
 from pipeline.system.devices import CPUINFO
 
 PACKAGES = ("torch", "nvidia-dali-cuda130", "numpy", "dvc")
-TABLES = (":(glob)reports/*.py", "pipeline/experiment/printed")  # not reports/PROFILE, which holds results
-CODE = ("vgg", "pipeline", "stages", *TABLES, "params.yaml")  # the files that numbers depend on
+CODE = ("vgg", "pipeline", "stages", "params.yaml")  # the files that numbers depend on
 
 
-def provenance(device: str, threads: int, seconds: float, processes: int = 1) -> dict[str, Any]:
-    """Return the commit, the versions, the machine and the time taken, as plain values."""
-    return {
+def record_provenance(
+    stage: str, result: Path, device: str, threads: int, seconds: float, processes: int = 1, **speeds: float
+) -> None:
+    """Write where and how `stage` made the file `result`, and further `speeds`."""
+    values = {
+        "result": sha256(result),
         "commit": commit(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
@@ -26,7 +35,18 @@ def provenance(device: str, threads: int, seconds: float, processes: int = 1) ->
         "threads": threads,
         "processes": processes,
         "seconds": round(seconds, 1),
+        **speeds,
     }
+    write_json(provenance_record(stage), values)
+
+
+def provenance_of(stage: str, result: Path) -> dict[str, Any] | None:
+    """Return the provenance of the file `result`; None if it was not recorded, as for a restored or pulled file."""
+    try:
+        record: dict[str, Any] = json.loads(provenance_record(stage).read_text())
+    except (OSError, ValueError):
+        return None
+    return record if result.exists() and record.get("result") == sha256(result) else None
 
 
 def commit() -> str:

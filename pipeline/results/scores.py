@@ -30,13 +30,17 @@ class Scores:
         self.read: dict[tuple[str, str], str] = {}  # run and mode of the files read so far, to their weights' hashes
 
     def has(self, run: str, mode: str) -> bool:
-        """Return True if the run has been scored in this mode on exactly these images."""
+        """Return True if this profile's run has been scored in this mode on exactly these images."""
         record = self._record(run, mode)
-        return bool(record and record["data"] == self.facts.manifest) and posteriors(run, mode).exists()
+        if not record or not posteriors(run, mode).exists():
+            return False
+        published = self.params.weights == "published"
+        asked = (self.params.profile, self.facts.manifest, published)
+        return (record.get("profile"), record["data"], "published" in record) == asked
 
     def _record(self, run: str, mode: str) -> Any:
         try:
-            return json.loads(errors(self.params.profile, run, mode).read_text())
+            return json.loads(errors(run, mode).read_text())
         except (OSError, ValueError):
             return None
 
@@ -57,6 +61,11 @@ class Scores:
         """Return the runs read so far, each with the hash of the scored weights."""
         return {run: weights for (run, _), weights in sorted(self.read.items())}
 
+    def hashes(self) -> dict[str, str]:
+        """Return the scores read so far, as mode@run, each with the hash of its posteriors."""
+        read = ((run, mode, self._record(run, mode) or {}) for run, mode in sorted(self.read))
+        return {f"{mode}@{run}": record["posteriors_sha256"] for run, mode, record in read}
+
     def precisions(self) -> dict[str, list[str]]:
         """Return the known precisions that the nets read so far were trained and scored in."""
         records = [self._record(*key) or {} for key in self.read]
@@ -65,7 +74,7 @@ class Scores:
 
     def _trained_in(self) -> Iterator[str]:
         for run, weights in self.weights().items():
-            path = summary(self.params.profile, run)
+            path = summary(run)
             record = read_json(path, f"vgg-repro train {run}") if path.exists() else {}
             if record.get("weights_sha256") == weights and "precision" in record:
                 yield record["precision"]
@@ -92,5 +101,5 @@ def average(row: TableRow, scores: Scores) -> tuple[NDArray[np.float64], NDArray
 def _add(total: NDArray[np.float64], array: NDArray[Any], row: TableRow) -> None:
     """Add an array to `total` in place, to free it before the next is read. Raise Failure for another shape."""
     if array.shape != total.shape:
-        raise Failure(f"the scores of {', '.join(row.runs)} are of different images; score them again")
+        raise Failure(f"the scores of {', '.join(row.runs)} were computed on different images; score them again")
     total += array

@@ -38,6 +38,7 @@ def table_values(name: str, params: Params, facts: Facts | None) -> dict[str, An
         "rows": entries,
         "seed": params.active.train.seed if params.active.train else None,
         "weights": scores.weights(),
+        "scores": scores.hashes(),
         "precision": scores.precisions(),
     }
     return values | {"published": scores.published} if scores.published else values
@@ -72,7 +73,8 @@ def _row(row: TableRow, scores: Scores) -> dict[str, Any]:
     lacking = [need for need in row.needs() if not scores.has(*need)]
     missing = [f"vgg-repro score {mode} {run}" for run, mode in lacking if (run, mode) in scores.possible]
     values: dict[str, Any] = {
-        "label": dict(row.label), "runs": list(row.runs), "paper": dict(row.paper), "ours": None, "missing": missing
+        "label": dict(row.label), "runs": list(row.runs), "scores": [f"{mode}@{run}" for run, mode in row.needs()],
+        "paper": dict(row.paper), "ours": None, "missing": missing
     }  # fmt: skip
     if row.runs and not lacking:
         mean, labels = average(row, scores)

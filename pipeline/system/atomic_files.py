@@ -171,11 +171,11 @@ def read_json(path: Path, make: str) -> Any:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise Failure(f"{path} is not there; make it with: {make}") from None
+        raise Failure(f"{path} does not exist; make it with: {make}") from None
     except OSError as error:
         raise Failure(f"{path} could not be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:  # not JSON, or not even text
-        raise Failure(f"{path} is no JSON ({error}); make it again with: {make}") from None
+        raise Failure(f"{path} is not valid JSON ({error}); make it again with: {make}") from None
 
 
 def sha256(path: Path) -> str:

@@ -32,7 +32,7 @@ def alone(lock: Path, work: str) -> Iterator[None]:
     while True:
         with _open(lock) as file:
             if not _taken(file, lock):
-                raise Failure(f"another process is {work} already: {_holder_name(file) or 'it'} holds {lock}")
+                raise Failure(f"another process is already {work}: {_holder_name(file) or 'it'} holds {lock}")
             if not _is_current(file, lock):
                 continue
             with suppress(OSError):  # on a full disk the holder stays anonymous

@@ -51,7 +51,7 @@ def noticed(what: str) -> Iterator[None]:
 
 
 ADVICE = (
-    "make prepare.processes in params.yaml smaller, or make room. The same command goes on from the last whole shard"
+    "reduce prepare.processes in params.yaml, or free memory. The same command resumes from the last complete shard"
 )
 
 

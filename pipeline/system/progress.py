@@ -10,7 +10,9 @@ from contextlib import suppress
 from types import TracebackType
 
 INTERVAL = 15.0  # seconds between plain lines
+QUIET = "VGG_REPRO_QUIET"  # set if the program that starts DVC shows the tables itself
 EVERY = "VGG_REPRO_EVERY"  # another interval, for programs that show the lines as they arrive
+NARROW = 90  # columns of a terminal below which the bar, the rate and the time left are not shown
 LINE = re.compile(r".*?: (\d+/\d+ \w+, \d+/s(?:, .*)?)")
 
 
@@ -97,12 +99,12 @@ def _interval() -> float:
 
 def _bar(unit: str):  # type: ignore[no-untyped-def]  # rich is imported only for a terminal
     from rich import progress
+    from rich.console import Console
 
-    return progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.TextColumn("{task.completed}/{task.total} " + unit),
-        progress.TextColumn("{task.fields[rate]}"),
-        progress.TimeRemainingColumn(),
-        progress.TextColumn("{task.fields[note]}"),
-    )
+    name = progress.TextColumn("{task.description}")
+    count = progress.TextColumn("{task.completed}/{task.total} " + unit)
+    note = progress.TextColumn("{task.fields[note]}")
+    if Console().width < NARROW:  # numbers and notes are worth more than the bar
+        return progress.Progress(progress.TextColumn("{task.description} {task.completed}/{task.total}"), note)
+    rate = progress.TextColumn("{task.fields[rate]}")
+    return progress.Progress(name, progress.BarColumn(), count, rate, progress.TimeRemainingColumn(), note)

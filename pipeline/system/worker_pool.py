@@ -138,23 +138,22 @@ def _job_to_repeat(worker: _Worker, stderr_folder: Path, what: str) -> _Job:
     end = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     last = _last_words(stderr_folder / str(worker.process.pid))
     if killed and job.killed:
-        raise NoMemory(f"a process that was {what} died, twice: {end}. {_KILLED}{last}")
+        raise NoMemory(f"a process that was {what} died twice: {end}. {_KILLED}{last}")
     if not killed and job.crashed:
-        raise Failure(f"a process that was {what} died, twice: {end}{last}")
+        raise Failure(f"a process that was {what} died twice: {end}{last}")
     job.killed, job.crashed = job.killed or killed, job.crashed or not killed
     return job
 
 
 _KILLED = (
-    "The kernel does that where memory runs out, and `dmesg` says so: make room, or use fewer processes "
-    "(prepare.processes)"
+    "The kernel does this when memory runs out (see `dmesg`): free memory, or use fewer processes (prepare.processes)"
 )
 
 
 def _last_words(file: Path) -> str:
     """Return the last lines that a process wrote, for a message; an empty string if it wrote nothing."""
     lines = file.read_text(errors="replace").strip().splitlines()[-LAST_WORDS:] if file.exists() else []
-    return "".join(f"\n  {line}" for line in ["Its last words:", *lines]) if lines else ""
+    return "".join(f"\n  {line}" for line in ["Its last output:", *lines]) if lines else ""
 
 
 _STDERR: list[Path] = []  # in a worker, the file of its standard error

@@ -69,7 +69,7 @@ def main(params: Params, runs: Sequence[str], count: int | None) -> list[Checked
                 checked = replace(checked, trials=trials, square=_square(images))
             results.append(checked)
     if not results:
-        raise Failure(f"nobody has published figures for {', '.join(runs)}: those known here are of nets A, B, D and E")
+        raise Failure(f"no published errors are known for {', '.join(runs)}, only for nets A, B, D and E")
     return results
 
 
@@ -90,7 +90,7 @@ def _posteriors(
 
 def _trial(params: Params, words: str, alternative: Scorer, subset: ImageSubset, missed: Checked) -> Trial:
     """Return the top-1 error of another scorer, in the protocol that missed."""
-    label = f"{missed.run}, tried otherwise,"
+    label = f"{missed.run} with other settings"
     return Trial(
         words, error(_posteriors(params, alternative, subset, missed.mode, missed.scale, label), subset.labels, 1)
     )

@@ -27,9 +27,7 @@ def main(params: Params, out: Path) -> str:
     """Write data.md and its image under `out`/PROFILE; return the text. Raise Failure if nothing is prepared."""
     facts, manifest = read_facts(params.profile), read_manifest()
     if manifest_hash(CLASSIFICATION.manifest, facts.stored) != facts.manifest:
-        raise Failure(
-            f"{CLASSIFICATION.manifest} is not of the images that were prepared last; make it again with: {PREPARE}"
-        )
+        raise Failure(f"{CLASSIFICATION.manifest} does not describe the prepared images; make it again with: {PREPARE}")
     page = data_page(params.profile, facts, summarise(manifest), params.active.net.crop)
     folder = out / params.profile
     if not facts.train:

@@ -40,11 +40,11 @@ def main(params: Params, run: str, file: Path) -> None:
     written.
     """
     if file.suffix not in WRITERS:
-        raise UsageError(f"{file} says no format by its ending. {nearest(file.suffix, list(WRITERS))}")
+        raise UsageError(f"{file}: unknown output format {file.suffix!r}. {nearest(file.suffix, list(WRITERS))}")
     if not file.parent.is_dir():
         raise Failure(f"{file} could not be written: there is no folder {file.parent}")
     if file.resolve().is_relative_to(WEIGHTS.resolve()):
-        raise UsageError(f"{file} lies among the runs' own weights: name another folder")
+        raise UsageError(f"{file} is among the runs' own weights: choose another folder")
     stored = load_tensors(weights(run, params.weights), maker(run, params.weights))
     net = _net(params, run, stored["weights"])
     note: dict[str, Any] = {"run": run, "net": params.runs[run].net, "input": _input(params, stored)}
@@ -70,8 +70,8 @@ def _net(params: Params, run: str, values: Mapping[str, Tensor]) -> VGG:
     try:
         net.load_state_dict(values)
     except RuntimeError:
-        size = f"another size of net than profile {params.profile} has"
-        raise Failure(f"{weights(run, params.weights)} is of {size}") from None
+        size = f"a net of another size than that of profile {params.profile}"
+        raise Failure(f"{weights(run, params.weights)} has {size}") from None
     return net.eval()
 
 
@@ -115,7 +115,7 @@ def _compare(params: Params, net: VGG, note: dict[str, Any], file: Path) -> None
     back, values = load_published(file, note["net"], params.active.net), net.state_dict()
     same = back.convention.as_dict() == note["input"] and set(back.weights) == set(values)
     if not same or any(not np.array_equal(back.weights[name], value.numpy()) for name, value in values.items()):
-        raise Failure(f"what is read back from {file} is not what was written: the disk?")
+        raise Failure(f"{file} does not contain what was written: check the disk")
 
 
 def _onnx(params: Params, net: VGG, note: dict[str, Any], file: Path) -> None:
@@ -133,12 +133,12 @@ def _write_onnx(net: VGG, crop: int, note: dict[str, Any], file: Path) -> None:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            net, (image,), dynamo=True, input_names=["pictures"], output_names=["scores"], dynamic_shapes=(sizes,),
+            net, (image,), dynamo=True, input_names=["images"], output_names=["scores"], dynamic_shapes=(sizes,),
             verbose=False,
         )  # fmt: skip
     model = program.model_proto if program else None
     if model is None:
-        raise Failure("torch could not turn the net into ONNX")
+        raise Failure("torch could not convert the net to ONNX")
     onnx.helper.set_model_props(model, {OURS: json.dumps(note)})
     with whole(file) as opened:
         opened.write(model.SerializeToString())
@@ -153,9 +153,9 @@ def _compare_onnx(net: VGG, crop: int, file: Path) -> None:
         image = torch.randn(1, 3, crop + height, crop + width)
         with torch.inference_mode():
             expected = net(image).numpy()
-        (scores,) = session.run(None, {"pictures": image.numpy()})
+        (scores,) = session.run(None, {"images": image.numpy()})
         if scores.shape != expected.shape or not np.abs(scores - expected).max() <= TOLERANCE * np.abs(expected).max():
-            raise Failure(f"ONNX Runtime computes other scores from {file} than torch does")
+            raise Failure(f"ONNX Runtime computes different scores from {file} than torch")
 
 
 Writer = Callable[[Params, VGG, dict[str, Any], Path], None]

@@ -11,10 +11,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from cli.common import complete_runs
+from cli.common import complete_runs, complete_targets
 from cli.main import app
-from cli.table import table
-from pipeline.errors import Failure
+from cli.table import complete_tables, show_table
+from pipeline.errors import Failure, UsageError
+from pipeline.experiment.validation import load
 from tests.support import ROOT
 
 PROGRAM = Path(sys.executable).parent / "vgg-repro"
@@ -42,10 +43,10 @@ def test_the_version_is_told() -> None:
     [
         (["train", "D-348"], "Did you mean D-384"),
         (["score", "dens", "D-384"], "Did you mean dense"),
-        (["score", "dense", "X"], "no run is called 'X'"),
-        (["weights", "random", "F"], "no net is called 'F'"),
-        (["table", "8"], "not there yet"),
-        (["table", "0"], "There are 1, 2"),
+        (["score", "dense", "X"], "unknown run 'X'"),
+        (["weights", "random", "F"], "unknown net 'F'"),
+        (["table", "8"], "not available yet"),
+        (["table", "0"], "Available: 1, 2"),
     ],
 )
 def test_wrong_names_end_with_one_message_and_code_2(words: list[str], message: str) -> None:
@@ -64,7 +65,8 @@ def test_a_failure_ends_with_one_message_and_code_1(tmp_path: Path) -> None:
     done = call("score", "dense", "D-384", "--direct", folder=tmp_path)
     assert done.returncode == 1
     assert (
-        done.stderr == "vgg-repro: data/classification/statistics.json is not there; make it with: vgg-repro prepare\n"
+        done.stderr
+        == "vgg-repro: data/classification/statistics.json does not exist; make it with: vgg-repro prepare\n"
     )
 
 
@@ -72,7 +74,7 @@ def test_a_broken_file_is_named_with_the_command_that_makes_it_again(tmp_path: P
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     facts = tmp_path / "data/classification/statistics.json"
     facts.parent.mkdir(parents=True)
-    for text, what in (("{", "is no JSON"), ("[1]", "does not hold what it should"), ("{}", "does not hold")):
+    for text, what in (("{", "is not valid JSON"), ("[1]", "has unexpected content"), ("{}", "has unexpected")):
         facts.write_text(text)
         done = call("score", "dense", "D-384", "--direct", folder=tmp_path)
         assert done.returncode == 1
@@ -85,9 +87,8 @@ def test_a_broken_table_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "reports/mini").mkdir(parents=True)
     (tmp_path / "reports/mini/table4.json").write_text("{")
-    monkeypatch.setattr("stages.table.main", lambda *_: None)
-    with pytest.raises(Failure, match=r"table4\.json is no JSON .*make it again with: vgg-repro table 4"):
-        table("4", direct=True)
+    with pytest.raises(Failure, match=r"table4\.json is not valid JSON .*make it again with: vgg-repro table 4"):
+        show_table(load(), "table4")
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
@@ -101,6 +102,49 @@ def test_an_empty_folder_is_explained(tmp_path: Path) -> None:
     assert "root of the repository" in done.stderr
 
 
+@pytest.mark.parametrize("words", ["-h", "--help", "help", ""])
+def test_the_help_fits_a_narrow_terminal_and_cuts_nothing_off(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    done = call(*words.split(), folder=tmp_path)
+    text = done.stdout + done.stderr
+    assert "Make:" in text and "Look:" in text and "Care:" in text
+    assert "..." not in text.partition("Make:")[2]
+    assert all(len(line) <= 60 for line in text.splitlines())
+
+
+def test_a_source_that_is_not_there_leaves_params_yaml_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text)
+    (tmp_path / "photographs/train").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for words in ("--profile paper", "--source imagefolder --path photographs", "--source imagefolder --path nowhere"):
+        with pytest.raises(UsageError, match=r"params\.yaml is unchanged|nowhere"):
+            app(["prepare", *words.split()], standalone_mode=False)
+        assert Path("params.yaml").read_text() == text
+
+
+def test_score_takes_the_mode_first_or_last_and_several_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr("cli.common.repro", lambda *stages: asked.append(stages))
+    for words in ("score dense D-384 E-384", "score D-384 dense", "train D-384 E-384"):
+        app(words.split(), standalone_mode=False)
+    assert asked == [("dense@D-384", "dense@E-384"), ("dense@D-384",), ("train@D-384", "train@E-384")]
+    with pytest.raises(UsageError, match="Did you mean dense"):
+        app(["score", "D-384", "dens"], standalone_mode=False)
+
+
+def test_tables_and_stages_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert complete_tables("") == ["1", "2", "3", "4", "5", "6", "7", "shallow"]
+    assert complete_targets("tab") == [f"table{number}" for number in range(1, 8)]
+    assert complete_targets("dense@D-j") == ["dense@D-jitter", "dense@D-jitter-fc"]
+
+
 def test_run_names_complete(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(ROOT)
     assert complete_runs("D-") == ["D-256", "D-384", "D-jitter", "D-jitter-fc"]
@@ -112,7 +156,7 @@ def test_a_person_is_handed_to_dvc_and_a_stage_works_itself(tmp_path: Path) -> N
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     assert "you are not inside of a DVC repository" in call("prepare", folder=tmp_path).stderr
     inside = call("stage", "score", "dense", "D-384", folder=tmp_path)
-    assert "statistics.json is not there" in inside.stderr
+    assert "statistics.json does not exist" in inside.stderr
 
 
 def test_dvc_calls_stages_and_people_do_not_see_them() -> None:

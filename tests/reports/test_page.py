@@ -49,7 +49,7 @@ def words(rng: np.random.Generator) -> str:
 @pytest.mark.parametrize(
     ("block", "text"),
     [
-        (Heading(1, ("The data of ", Code("mini"))), "# The data of `mini`"),
+        (Heading(1, ("Data of ", Code("mini"))), "# Data of `mini`"),
         (Heading(3, "Deep"), "### Deep"),
         (Paragraph("Words."), "Words."),
         (Paragraph(("See ", Link("this", "a/b.md"), ", ", Strong("now"), ".")), "See [this](a/b.md), **now**."),

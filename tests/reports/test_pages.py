@@ -24,9 +24,15 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_committed_numbers_are_enough_for_every_page(clone: Path) -> None:
     out = clone / "elsewhere"
-    written = render("mini", out)
+    _, written = render("mini", out)
     names = {path.name for path in written}
-    assert {"README.md", "training.md", "shallow.md", *(f"table{number}.md" for number in range(1, 8))} == names
+    assert {
+        "README.md",
+        "training.md",
+        "shallow.md",
+        "provenance.md",
+        *(f"table{number}.md" for number in range(1, 8)),
+    } == names
     for page in written:
         for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
             target = page.parent / link
@@ -35,13 +41,13 @@ def test_committed_numbers_are_enough_for_every_page(clone: Path) -> None:
 
 
 def test_the_head_says_that_small_runs_are_not_comparable(clone: Path) -> None:
-    head = render("mini", clone / "out")[0].read_text()[:600]
+    head = render("mini", clone / "out")[1][0].read_text()[:600]
     assert "not comparable with the paper's" in head
 
 
 def test_the_index_traces_its_numbers(clone: Path) -> None:
-    text = render("mini", clone / "out")[0].read_text()
-    for word in ("| profile", "| data", "| seed", "| commit", "| versions", "| device", "| threads", "| time"):
+    text = render("mini", clone / "out")[1][0].read_text()
+    for word in ("| profile", "| data", "| seed", "| precision"):
         assert word in text
 
 
@@ -58,7 +64,12 @@ def test_what_is_missing_is_left_out(clone: Path) -> None:
     for path in [*(clone / "reports/mini").glob("table[3-7].json"), clone / "reports/mini/shallow.json"]:
         path.unlink()
     shutil.rmtree(clone / "reports/mini/runs")
-    assert {path.name for path in render("mini", clone / "out")} == {"README.md", "table1.md", "table2.md"}
+    assert {path.name for path in render("mini", clone / "out")[1]} == {
+        "README.md",
+        "table1.md",
+        "table2.md",
+        "provenance.md",
+    }
 
 
 def test_a_page_that_is_written_no_more_goes(clone: Path) -> None:
@@ -91,7 +102,7 @@ def test_a_readers_own_files_stay(clone: Path) -> None:
 
 def test_no_results_at_all_is_a_failure_with_a_way_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Failure, match="dvc repro table1"):
+    with pytest.raises(Failure, match="vgg-repro prepare --profile mini, then vgg-repro run"):
         render("mini", tmp_path)
 
 
@@ -101,5 +112,5 @@ def test_no_results_at_all_is_a_failure_with_a_way_on(tmp_path: Path, monkeypatc
 )
 def test_a_broken_result_is_named_with_the_stage_that_makes_it_again(path: str, stage: str, clone: Path) -> None:
     (clone / f"reports/mini/{path}.json").write_text("{")
-    with pytest.raises(Failure, match=rf"{path}\.json is no JSON .* make it again with: dvc repro {stage}$"):
+    with pytest.raises(Failure, match=rf"{path}\.json is not valid JSON .* make it again with: dvc repro {stage}$"):
         render("mini", clone / "out")

@@ -137,7 +137,7 @@ def test_a_net_agrees_if_its_interval_reaches_to_half_a_point_of_the_figures(rng
             if is_clear(error, low1, high1):
                 net = checked(error, right5, *pairs)
                 assert net.agrees == reaches(error, low1, high1), (wrong, images, pairs)
-                assert ("MISSES" in check_text([net])) == (not net.agrees)
+                assert ("DIFFERS" in check_text([net])) == (not net.agrees)
                 assert net.agrees or (net.miss("top1") > 0) == (error.error > high1)
                 both.add((net.agrees, error.error > high1))
             if is_clear(error, low5, high5):
@@ -152,7 +152,7 @@ def test_the_table_has_the_errors_the_figures_and_where_they_are_from(rng: np.ra
     text = check_text([checked(top1, top5, (28.5, 9.9), (29.03, 10.12)), other])
     first, second = (line for line in text.splitlines() if line.startswith("| D-jitter"))
     assert all(part in first for part in ("centre crop", "256", "1,000", "28.7", "28.5 to 29.0", "9.9", "agrees"))
-    assert all(part in second for part in ("dense", "384", "40.0", "25.6", "8.1", "MISSES"))
+    assert all(part in second for part in ("dense", "384", "40.0", "25.6", "8.1", "DIFFERS"))
     for error in (top1, top5):
         assert f"{error.error:.1f} ({error.low:.1f} to {error.high:.1f})" in first
     assert "source 0" in text and "source 1" in text
@@ -463,14 +463,14 @@ def test_another_input_is_found_on_some_images_called_nothing_else_and_mended(
     file = write(recogniser("D", desk.colours, own), desk.folder / "net")
     desk.place("D-384", file, *taken)
     outcome = desk.check("D-384")
-    assert outcome.code == 1 and "MISSES" in outcome.out and "another input" in meaning(outcome.out), outcome
+    assert outcome.code == 1 and "DIFFERS" in outcome.out and "another input" in meaning(outcome.out), outcome
     others = (*NO_CLASS_ORDER, "recognises nothing", "than those tried", "no other usual input")
     assert [word for word in others if word in meaning(outcome.out)] == [], meaning(outcome.out)
     assert "on 40 images" in meaning(outcome.out) and re.search(rf"\| +{IMAGES} \|", outcome.out)
     assert mending(outcome.out)[:2] == ["--channels", own[0]]
     desk.place("D-384", file, *mending(outcome.out))
     again = desk.check("D-384")
-    assert again.code == 0 and "MISSES" not in again.out, again
+    assert again.code == 0 and "DIFFERS" not in again.out, again
 
 
 def permutation(rng: np.random.Generator) -> list[int]:

@@ -53,15 +53,13 @@ def test_the_page_counts_what_the_folder_holds(params: Params) -> None:
     rows = {row[0]: row[1:] for row in cells}
     assert rows["images"][:2] == ["50", "10"]
     assert rows["skipped"] == ["3", "0"]
-    assert rows["an empty file"] == ["2"] and rows["a web page or other markup, no image"] == ["1"]
+    assert rows["an empty file"] == ["2"] and rows["a web page or other markup, not an image"] == ["1"]
     assert rows["a cat"] == ["25", "5"]
     assert "été\\|dog" in text, "a class's name cannot break the table"
     sides = kept[["height", "width"]].min(axis=1)[kept["split"] == "train"]
     assert rows["shorter side as stored, pixels"][0].startswith(f"{int(sides.min())} to {int(sides.max())}, ")
     small = Counter(kept[kept["small"] == "yes"]["split"])
-    assert rows["smaller than the crop of 96 pixels, to be enlarged"] == [
-        str(small[s] or "–") for s in ("train", "val")
-    ]
+    assert rows["smaller than the 96-pixel crop, upscaled for use"] == [str(small[s] or "–") for s in ("train", "val")]
     assert all(name in text for name in ("`train/a cat/empty.jpg`", "`train/a cat/page.jpg`"))
 
 
@@ -91,5 +89,5 @@ def test_many_classes_are_summed_up_and_those_without_validation_named(params: P
     facts = read_facts(params.profile)
     many = Facts(**{**vars(facts), "classes": [*facts.classes, *(f"class {i}" for i in range(60))]})
     text = markdown(data_page(params.profile, many, summarise(read_manifest()), 96))
-    assert "The five with the fewest and the five with the most training images, of 62" in text
-    assert "Without a validation image: class 0, class 1" in text and "and 40 more" in text
+    assert "Classes with the fewest and the most training images, five each, of 62" in text
+    assert "Classes without validation images: class 0, class 1" in text and "and 40 more" in text

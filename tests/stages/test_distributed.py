@@ -101,9 +101,9 @@ def trained(params: Params) -> Result:
 def result() -> Result:
     """What the last run has left."""
     weights: dict[str, Tensor] = torch.load(WEIGHTS, weights_only=True)["weights"]
-    lines = Path("reports/mini/runs/A-256.csv").read_text().splitlines()[1:]
-    said = json.loads(Path("reports/mini/runs/A-256.json").read_text())
-    return Result(weights, [list(map(float, line.split(",")[:6])) for line in lines], said["provenance"]["processes"])
+    lines = Path("weights/trained/A-256.csv").read_text().splitlines()[1:]
+    record = json.loads(Path("provenance/train@A-256.json").read_text())
+    return Result(weights, [list(map(float, line.split(","))) for line in lines], record["processes"])
 
 
 def compare(found: Result, wanted: Result) -> None:
@@ -156,8 +156,7 @@ def test_several_machines_train_one_net(alone: Result, tmp_path: Path) -> None:
     """Two launchers, each in a clone of its own; the second has images, but neither checkpoint nor initial weights."""
     chosen()
     other = tmp_path / "other"
-    for name in ("data", "reports/mini"):
-        shutil.copytree(name, other / name)
+    shutil.copytree("data", other / "data")
     shutil.copy("params.yaml", other)
     WEIGHTS.unlink(missing_ok=True)
     meeting = ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
@@ -210,7 +209,7 @@ def test_processes_count_each_validation_image_once(alone: Result) -> None:
         score.main(chosen(count), "A-256", "dense")
         with np.load("scores/dense-A-256.npz") as file:
             found.append({name: file[name] for name in file.files})
-        assert json.loads(Path("reports/mini/scores/dense-A-256.json").read_text())["provenance"]["processes"] == count
+        assert json.loads(Path("provenance/dense@A-256.json").read_text())["processes"] == count
     one, two = found
     assert len(one["labels"]) == IMAGES and one.keys() == two.keys()
     for name, values in one.items():
@@ -316,13 +315,13 @@ def state(pid: int) -> str:
 def test_a_second_run_is_refused_and_a_process_that_dies_ends_the_first_by_name(rng: np.random.Generator) -> None:
     child, victim = begin(2), int(rng.integers(2))
     wait_for(checkpoint, 120)
-    with pytest.raises(Failure, match="another process is training A-256"):
+    with pytest.raises(Failure, match="another process is already training A-256"):
         trained(chosen(1, epochs=500))
     started = below(child.pid)
     os.kill([first(), *others(child.pid)][victim], signal.SIGKILL)
     _, said = child.communicate(timeout=patience(90))
     assert child.returncode == 1
-    assert f"train A-256: process {victim + 1} of 2" in said and "ended by SIGKILL" in said, said
+    assert f"train A-256: process {victim + 1} of 2" in said and "killed by SIGKILL" in said, said
     assert len(said.splitlines()) == 1, said
     assert checkpoint()
     wait_for(lambda: gone(started), 10)

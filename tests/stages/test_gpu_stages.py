@@ -63,7 +63,7 @@ def test_each_process_has_a_gpu_of_its_own(
 
 def test_a_process_without_a_gpu_of_its_own_says_so(cuda: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(Failure, match="process 3 of this machine has no GPU, for there are 2"):
+    with pytest.raises(Failure, match="process 3 of this machine has no GPU: there are only 2"):
         device("auto", 1, "float32")
     assert device("cpu", 1, "float32") == CPU
     assert [gpu_of("auto", number) for number in range(4)] == [0, 1, 0, 1], "shards go to GPUs by turns"
@@ -102,7 +102,7 @@ def test_each_process_tries_its_own_share_and_all_take_the_most_parts_that_any_n
     crop = params.active.net.crop
     together, compiled = ("net", GPU, ranks), ("model", "net", each, crop, False, ranks, print)
     assert asked == {"together": together, "fit": ("net", 3, crop, False), "compiled": compiled}
-    assert f"10 images do not fit at once: in {parts} parts" in capsys.readouterr().out
+    assert f"10 images do not fit at once; using {parts} parts" in capsys.readouterr().out
     asked.clear()
     fake_trainer.where = CPU
     assert Trainer._model(fake_trainer) == ("model", 1) and asked == {"together": ("net", CPU, ranks)}

@@ -14,12 +14,14 @@ from pipeline.errors import Failure, UsageError
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION
 from pipeline.experiment.validation import load
+from pipeline.results.profile_results import collect
 from reports.pages import render
 from stages import prepare, score, table, train
 from stages import random as random_weights
 from stages.tools import data
 from tests.support import ROOT
 from tests.support.ilsvrc_files import TRAIN, make
+from tests.support.images import jpeg, photograph
 from tests.support.training import tiny
 
 OUT = Path("reports")
@@ -60,7 +62,7 @@ def test_what_params_yaml_no_longer_asks_for_is_not_trained_on_scored_or_shown(t
     changed = with_seed(tmp_path, 7)
     for work in (lambda: train.main(changed, "A-256"), lambda: score.main(changed, "A-256", "dense"),
                  lambda: data.main(changed, OUT)):  # fmt: skip
-        with pytest.raises(Failure, match=r"params\.yaml asks for other images than those that are prepared"):
+        with pytest.raises(Failure, match=r"the prepared data set does not match params\.yaml"):
             work()
     score.main(with_seed(tmp_path, 0), "A-256", "dense")
 
@@ -74,25 +76,30 @@ def test_weights_of_other_images_are_neither_scored_nor_begun_from(trained: Para
         train.main(changed, "B-256")
     train.main(changed, "A-256")
     score.main(changed, "A-256", "dense")
-    errors = json.loads(Path("reports/mini/scores/dense-A-256.json").read_text())
+    errors = json.loads(Path("scores/dense-A-256.json").read_text())
     assert errors["data"] == json.loads(CLASSIFICATION.facts("mini").read_text())["manifest"]
 
 
 def test_a_report_of_other_images_shows_no_run(trained: Params, tmp_path: Path) -> None:
+    collect(trained)
     render("mini", OUT)
     assert "training.md" in (OUT / "mini" / "README.md").read_text()
     prepare.main(with_seed(tmp_path, 7))
-    with pytest.raises(Failure, match="are of other images"):
+    collect(trained)
+    with pytest.raises(Failure, match="were computed from other images"):
         render("mini", OUT)
     table.main(trained, "table1")
     render("mini", OUT)
     index = (OUT / "mini" / "README.md").read_text()
-    assert "training.md" not in index and "made from other images than those prepared now: 1 runs and scores" in index
+    assert (
+        "training.md" not in index and "computed from other images than those prepared now: 1 runs and scores" in index
+    )
     assert not (OUT / "mini" / "training.md").exists() and not (OUT / "mini" / "curves.png").exists()
 
 
-def test_a_report_without_prepared_data_shows_no_run(trained: Params) -> None:
+def test_a_report_without_facts_shows_no_run(trained: Params) -> None:
     CLASSIFICATION.facts("mini").unlink()
+    collect(trained)
     table.main(trained, "table1")
     render("mini", OUT)
     assert "A-256" not in (OUT / "mini" / "README.md").read_text()
@@ -101,17 +108,17 @@ def test_a_report_without_prepared_data_shows_no_run(trained: Params) -> None:
 def test_a_manifest_of_other_images_is_not_shown(trained: Params) -> None:
     lines = CLASSIFICATION.manifest.read_text().splitlines()
     CLASSIFICATION.manifest.write_text("\n".join(lines[:-1]) + "\n")
-    with pytest.raises(Failure, match=r"manifest\.csv is not of the images that were prepared last"):
+    with pytest.raises(Failure, match=r"manifest\.csv does not describe the prepared images"):
         data.main(trained, OUT)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((None, Path(".")), "reads no folder: add --source imagefolder"),
+        ((None, Path(".")), "does not read a folder: add --source imagefolder"),
         (("imagefolder", Path("nowhere")), "nowhere has no folder train"),
         (("imagefoldr", None), "Did you mean imagefolder"),
-        (("imagenette", Path("caf\udce9")), "is no UTF-8"),
+        (("imagenette", Path("caf\udce9")), "is not valid UTF-8"),
     ],
     ids=str,
 )
@@ -129,13 +136,15 @@ def test_a_source_that_makes_no_sense_is_not_written(
 
 
 def test_a_download_goes_to_its_own_folder_and_not_among_photographs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
     from cli.prepare import _write
 
     monkeypatch.chdir(tmp_path)
     tiny(tmp_path)
-    (tmp_path / "photographs" / "train").mkdir(parents=True)
+    for name in ("cats", "dogs"):
+        (tmp_path / "photographs/train" / name).mkdir(parents=True)
+        (tmp_path / "photographs/train" / name / "one.jpg").write_bytes(jpeg(photograph(rng, 40, 40)))
     _write(None, "imagefolder", Path("photographs"))
     assert load().active.data.path == "photographs"
     _write(None, "imagenette", None)
@@ -155,7 +164,7 @@ def test_a_profile_is_chosen_with_its_path_and_nothing_else_changes(
         (("papr", None, None), "Did you mean paper"),
         (("paper", None, Path("nowhere")), "there is no folder nowhere"),
         (("paper", None, archives / TRAIN), "is a file"),
-        (("mini", None, archives), "source digits reads no folder"),
+        (("mini", None, archives), "source digits does not read a folder"),
     ):
         with pytest.raises(UsageError, match=message):
             _write(*words)

@@ -18,13 +18,13 @@ import yaml
 from tests.support import ROOT, forks
 
 
-def call(folder: Path, *words: str, **environment: str) -> str:
+def call(folder: Path, *words: str, **variables: str) -> str:
     """Run a command, with more environment variables, and return what it prints; its failure is the test's."""
-    environment = {**_environment(), **environment}
+    surroundings = {**environment(), **variables}
     if words[0] in ("dvc", "vgg-repro"):
-        code, output = forks.call(folder, words, environment)
+        code, output = forks.call(folder, words, surroundings)
     else:
-        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, cwd=folder, env=surroundings, capture_output=True, text=True, check=False)
         code, output = done.returncode, done.stdout + done.stderr
     assert code == 0, output
     return output
@@ -32,10 +32,11 @@ def call(folder: Path, *words: str, **environment: str) -> str:
 
 def begin(folder: Path, *words: str) -> subprocess.Popen[bytes]:
     """A command that goes on by itself."""
-    return subprocess.Popen(words, cwd=folder, env=_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(words, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Return the environment of a command in a clone."""
     kept = {k: v for k, v in os.environ.items() if k not in ("DVC_STAGE", "VGG_REPRO_SHARDS")}
     return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"}
 

@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
 from fnmatch import fnmatch
 from pathlib import Path
 
 from pipeline.datasets.shards import read_part
 from pipeline.system.atomic_files import sha256
 
-SPEEDS = {"images_per_second", "waited"}
+PROVENANCE = "provenance"
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """What lies in `folder`, a hash a file; without locks, and without times, rates and where results come from."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not fnmatch(path.name, "*lock"))
-    return {str(path.relative_to(folder)): content(path) for path in files}
-
-
-def content(path: Path) -> str:
-    """A hash of what is in a file, times, rates and where results come from aside."""
-    if path.parent.name == "runs" and path.suffix == ".csv":
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        assert rows and all(row.keys() > SPEEDS for row in rows), path
-        text = json.dumps([{key: value for key, value in row.items() if key not in SPEEDS} for row in rows])
-    elif "reports" in path.parts and path.suffix == ".json":
-        values = json.loads(path.read_text())
-        values.pop("provenance", None)
-        text = json.dumps(values)
-    else:
-        return sha256(path)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """What lies in `folder`, a hash a file; without locks, and without where and when results were made."""
+    files = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    kept = (path for path in files if not fnmatch(path.name, "*lock") and PROVENANCE not in path.parts)
+    return {str(path): sha256(folder / path) for path in kept}
 
 
 def whole_shards(folder: Path) -> dict[str, int]:

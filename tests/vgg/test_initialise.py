@@ -127,7 +127,7 @@ def test_last_std_is_the_last_layers_whatever_the_kind_and_no_other_layers(kind:
 
 
 def test_an_unknown_kind_is_refused(seed: int) -> None:
-    with pytest.raises(ValueError, match="no initialisation is called 'xavier'"):
+    with pytest.raises(ValueError, match="unknown initialisation 'xavier'"):
         randomise(small("A"), "xavier", 0.01, None, seed)
 
 

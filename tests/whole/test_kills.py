@@ -197,7 +197,7 @@ def test_a_killed_prepare_goes_on_from_its_whole_shards_and_leaves_no_process(
     shards = whole_shards(folder)
     images = sum(LIMIT % SHARD if name.endswith("-00007.bin") else SHARD for name in shards)
     said = call(folder, *COMMANDS["prepare"])
-    assert f"{images} images of {2 * LIMIT} are in whole shards already" in said
+    assert f"{images} of {2 * LIMIT} images are already in complete shards" in said
     kept = whole_shards(folder)
     assert len(shards) >= wanted and kept | shards == kept
     assert differences(tree(folder), undisturbed.after["prepare"]) == {}
@@ -238,7 +238,7 @@ def test_of_two_at_once_the_second_says_who_is_at_work(
     with pytest.raises(AssertionError) as refused:
         call(folder, *COMMANDS[command])
     said = str(refused.value)
-    assert f"another process is {work} already: process {first.child.pid} on " in said
+    assert f"another process is already {work}: process {first.child.pid} on " in said
     assert "Traceback" not in said
     (folder / "held").unlink()
     first.finish()
@@ -316,11 +316,11 @@ def test_dvc_killed_while_it_trains_and_started_again_at_once(
         until("the second DVC", lambda: most() and second.child.poll() is not None)
         if waits:
             assert second.child.returncode != 0
-            assert f"another process is training A-256 already: process {orphan} on " in second.said
+            assert f"another process is already training A-256: process {orphan} on " in second.said
             (folder / "held").unlink()
         until("the orphan to end", lambda: most() and not first.relatives())
         if second.child.returncode:
-            assert "another process is training A-256 already" in second.said
+            assert "another process is already training A-256" in second.said
             said = call(folder, "dvc", "repro", "train@A-256", **shards)
         else:
             said = second.said
@@ -328,7 +328,7 @@ def test_dvc_killed_while_it_trains_and_started_again_at_once(
     assert found, f"the orphan trained to its end:\n{said}"
     assert 0 < int(found[1]) < int(found[2]) == STEPS
     assert sha256(folder / WEIGHTS) == undisturbed.weights
-    assert json.loads((folder / "reports/mini/runs/A-256.json").read_text())["steps"] == STEPS
+    assert json.loads((folder / "weights/trained/A-256.json").read_text())["steps"] == STEPS
     assert not list(folder.glob("checkpoints/*/last.pt"))
 
 

@@ -62,10 +62,10 @@ def test_a_folder_of_photographs_becomes_the_papers_tables(
 ) -> None:
     said = call(clone, "vgg-repro", "prepare", "--source", "imagefolder", "--path", str(photographs))
     assert "3 skipped" in said
-    facts = Facts(**json.loads((clone / "reports/mini/data/classification.json").read_text()))
+    facts = Facts(**json.loads((clone / "data/classification/facts-mini.json").read_text()))
     assert (facts.source, facts.classes, facts.train + facts.val) == ("imagefolder", list(CLASSES), 60)
     page = call(clone, "vgg-repro", "data")
-    assert all(name in page for name in ("cut.jpg`: it does not decode", "page.jpg`: a web page", ".DS_Store`: hidden"))
+    assert all(name in page for name in ("cut.jpg`: cannot be decoded", "page.jpg`: a web page", ".DS_Store`: hidden"))
     assert (clone / "reports/mini" / PICTURE).stat().st_size > 10_000
     call(clone, "dvc", "repro", *rows)
     for name, count in rows.items():
@@ -93,10 +93,10 @@ def test_one_bad_file_more_trains_nothing_anew_and_one_image_more_does(
 def test_a_folder_that_was_moved_trains_nothing_anew(clone: Path, photographs: Path, tmp_path: Path) -> None:
     call(clone, "vgg-repro", "prepare", "--source", "imagefolder", "--path", str(photographs))
     call(clone, "dvc", "repro", "random@A")
-    before = (clone / "reports/mini/data/classification.json").read_bytes()
+    before = (clone / "data/classification/facts-mini.json").read_bytes()
     moved = shutil.copytree(photographs, tmp_path / "elsewhere", symlinks=True)  # times and all
     call(clone, "vgg-repro", "prepare", "--path", str(moved))
-    assert (clone / "reports/mini/data/classification.json").read_bytes() == before
+    assert (clone / "data/classification/facts-mini.json").read_bytes() == before
     assert executed(call(clone, "dvc", "repro", "random@A")) == {"fingerprint"}
     call(clone, "vgg-repro", "weights", "random", "A")
 
@@ -104,12 +104,12 @@ def test_a_folder_that_was_moved_trains_nothing_anew(clone: Path, photographs: P
 def test_the_report_shows_nothing_of_other_images(clone: Path, photographs: Path) -> None:
     call(clone, "vgg-repro", "prepare", "--source", "imagefolder", "--path", str(photographs))
     call(clone, "dvc", "repro", "table1")
-    call(clone, "vgg-repro", "table", "3", "--direct")
+    call(clone, "vgg-repro", "stage", "table", "table3")
     call(clone, "vgg-repro", "report")
     assert (clone / "reports/mini/table3.md").exists()
     call(clone, "vgg-repro", "prepare", "--source", "digits")
     call(clone, "vgg-repro", "report")
     index = (clone / "reports/mini/README.md").read_text()
     assert "(table1.md)" in index and "(table3.md)" not in index and "(data.md)" not in index
-    assert "made from other images than those prepared now: Table 3" in index
+    assert "computed from other images than those prepared now: Table 3" in index
     assert not (clone / "reports/mini/table3.md").exists()

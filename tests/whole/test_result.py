@@ -48,6 +48,5 @@ def test_the_result_is_one_data_set_and_one_set_of_weights() -> None:
             assert weights == summaries[run]["weights_sha256"]
 
 
-@pytest.mark.parametrize("name", ["table4", "table5"])
-def test_the_readme_shows_the_table_as_it_came_out(name: str) -> None:
-    assert markdown([results_table(read(name))]) in (ROOT / "README.md").read_text()
+def test_the_readme_shows_the_table_as_it_came_out() -> None:
+    assert markdown([results_table(read("table4"), {})]) in (ROOT / "README.md").read_text()

@@ -25,7 +25,7 @@ SOURCES: dict[str, type[Source]] = {
 def source_class(name: str) -> type[Source]:
     """Return the source's class. Raise UsageError, naming the nearest source and all others, if there is none."""
     if name not in SOURCES:
-        raise UsageError(f"data.source is {name}, and there is no such source. {nearest(name, list(SOURCES))}")
+        raise UsageError(f"data.source: unknown source {name}. {nearest(name, list(SOURCES))}")
     return SOURCES[name]
 
 

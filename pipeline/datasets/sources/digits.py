@@ -44,7 +44,7 @@ class Digits(Source):
     def of(cls, profile: Profile) -> Digits:
         """Return the digits as the profile describes them. Raise UsageError if it has no parameters for them."""
         if profile.data.digits is None:
-            raise UsageError("data.digits is missing: source digits needs to know how to draw them")
+            raise UsageError("data.digits is missing: source digits needs its drawing parameters")
         return cls(profile.data.digits, profile.data.limit, profile.net.size_ratio)
 
     def missing(self) -> str:

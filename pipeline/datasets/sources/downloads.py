@@ -45,7 +45,7 @@ class Imagenette(Source):
     def missing(self) -> str:
         """Return what is missing, and that `prepare` downloads it."""
         there = (self.root / FOLDER).is_dir()
-        return "" if there else f"{self.name} is not in {self.root} yet; this downloads it: vgg-repro prepare"
+        return "" if there else f"{self.name} is not in {self.root} yet; download it with: vgg-repro prepare"
 
     def fingerprint(self) -> dict[str, Any]:
         """Return a hash of all files' names, sizes and times. See `fingerprint`."""
@@ -56,12 +56,12 @@ class Imagenette(Source):
         from torchvision.datasets import Imagenette as Torchvision
 
         if not (self._folder.root / "val").is_dir():
-            raise Failure(f"{self._folder.root} is not Imagenette as it is published: it has no folder val")
+            raise Failure(f"{self._folder.root} is not the published Imagenette: it has no folder val")
         listing = self._folder.listing()
         try:
             names = dict(zip(*_wnids_and_names(Torchvision(self.root, "train")), strict=True))
         except (KeyError, OSError) as error:
-            raise Failure(f"{self._folder.root} is not Imagenette as it is published: {error}") from None
+            raise Failure(f"{self._folder.root} is not the published Imagenette: {error}") from None
         return listing._replace(classes=[names.get(wnid, wnid) for wnid in listing.classes], wnids=listing.classes)
 
     def read(self, entry: Entry) -> Encoded:
@@ -95,5 +95,5 @@ def _download(root: Path) -> None:
         reason = getattr(error, "reason", None) or error
         raise Failure(
             f"imagenette could not be downloaded ({reason}). Fetch {address} elsewhere and unpack it in {root}, so "
-            f"that {root / FOLDER} is there; then do this again"
+            f"that {root / FOLDER} exists; then run this command again"
         ) from None

@@ -23,7 +23,7 @@ from pipeline.experiment.params import Profile
 from pipeline.system.atomic_files import digest
 
 HIDDEN_ONE = "hidden"
-BESIDE = "a file beside the classes' folders"
+BESIDE = "a file outside the class folders"
 HIDDEN = ("__MACOSX", "Thumbs.db", "desktop.ini")  # files of operating systems; names with a leading dot are hidden too
 
 
@@ -46,7 +46,7 @@ class ImageFolder(Source):
     splits: tuple[Split, ...] = SPLITS  # the splits that are read; without train, the classes are val's folders
 
     name = "imagefolder"
-    about = "a folder of images of one's own"
+    about = "a folder of the user's own images"
     comparable = False
     place = "given"
     downloads = False
@@ -57,14 +57,14 @@ class ImageFolder(Source):
         """Return the folder that the profile names. Raise UsageError if it names none."""
         data = profile.data
         if not data.path:
-            raise UsageError("data.path is missing: source imagefolder needs its folder (vgg-repro prepare --path ...)")
+            raise UsageError("data.path is missing: source imagefolder needs a folder (vgg-repro prepare --path ...)")
         return cls(root_of(data), data.val_share, data.limit, profile.splits)
 
     def missing(self) -> str:
         """Return which folder is missing, or an empty string."""
         first = self.splits[0]
         exists = (self.root / first).is_dir()
-        return "" if exists else f"{self.root} has no folder {first}: images lie in train/CLASS/ and val/CLASS/"
+        return "" if exists else f"{self.root} has no folder {first}: images must be in train/CLASS/ and val/CLASS/"
 
     def fingerprint(self) -> dict[str, Any]:
         """Return its parameters and a hash of all files' names, sizes and times."""
@@ -87,8 +87,8 @@ class ImageFolder(Source):
             train, val = self._split_off(train)
             if lost := set(names) - {file.label for file in train}:
                 raise Failure(
-                    f"all images of {printable(min(lost))} have fallen to validation: there are too few, or "
-                    f"data.val_share, {self.val_share:g}, is too large"
+                    f"every image of class {printable(min(lost))} was assigned to the validation split: it has too few "
+                    f"images, or data.val_share, {self.val_share:g}, is too large"
                 )
         entries: dict[Split, list[Entry]] = {
             "train": self._entries(train, names), "val": self._entries(val, names)
@@ -112,11 +112,11 @@ class ImageFolder(Source):
             inside = [file for file in files if file.label == label and file.reason != HIDDEN_ONE]
             if inside:
                 where = self.root / split / printable(label)
-                what = f"but {len(inside)} other things ({inside[0].reason}): images lie in {split}/CLASS/"
-                raise Failure(f"{where} has no image that lies directly in it, {what}")
+                what = f"but {len(inside)} other items ({inside[0].reason}): images must be in {split}/CLASS/"
+                raise Failure(f"{where} has no images directly in it, {what}")
         if len(names) < 2:
             classes = f"only the class {printable(names[0])}" if names else "no class"
-            raise Failure(f"{self.root / split} has {classes}: images lie in {split}/CLASS/, in two classes at least")
+            raise Failure(f"{self.root / split} has {classes}: images must be in {split}/CLASS/, at least two classes")
         return names
 
     def _entries(self, files: list[File], names: list[str]) -> list[Entry]:
@@ -137,7 +137,7 @@ class ImageFolder(Source):
 
     def _split_off(self, files: list[File]) -> tuple[list[File], list[File]]:
         """Return the files of train/ in two parts, for training and for validation."""
-        print(f"{self.root} has no val/: {self.val_share:g} of its {len(files)} files go to validation, by content")
+        print(f"{self.root} has no val/: {self.val_share:g} of its {len(files)} files go to validation, by a hash")
         with ThreadPoolExecutor() as pool:
             for_val = list(pool.map(self._is_for_val, files))
         parts = [
@@ -169,7 +169,7 @@ def file_bytes(path: Path) -> bytes:
 def check_limit(limit: int, classes: int) -> None:
     """Raise Failure if `limit` is less than one image per class."""
     if limit < classes:
-        raise Failure(f"data.limit is {limit}, less than one image of each of the {classes} classes")
+        raise Failure(f"data.limit is {limit}, fewer than one image for each of the {classes} classes")
 
 
 def fingerprint(root: Path, splits: Sequence[Split] = SPLITS) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def _rows(root: Path, split: str) -> Iterator[tuple[str, int, int, int]]:
             try:
                 status = item.stat() if os.path.exists(item) else item.stat(follow_symlinks=False)
             except OSError as error:
-                raise Failure(f"{folder} cannot be looked into: {error.strerror}") from None
+                raise Failure(f"{folder} cannot be listed: {error.strerror}") from None
             yield printable(f"{split}/{label}/{item.name}"), status.st_size, status.st_mtime_ns, status.st_mode
 
 
@@ -219,25 +219,25 @@ def _folders(root: Path, split: str) -> Iterator[tuple[str, Path | str]]:
     Raise Failure if a folder is missing, may not be entered, or leads out of `root`.
     """
     if not os.path.isdir(root):
-        raise Failure(f"data.path is {root}, and there is no such folder here")
+        raise Failure(f"data.path is {root}, but there is no such folder")
     place, real = root / split, root.resolve()
     if not os.path.isdir(place):
         if root.is_dir() and not os.access(root, os.X_OK):
-            raise Failure(f"{root} may not be entered")
+            raise Failure(f"{root} cannot be entered: no permission")
         if split == "val" and not os.path.lexists(place) and (root / "train").is_dir():
             return
-        raise Failure(f"{root} has no folder {split}: images lie in train/CLASS/ and val/CLASS/")
+        raise Failure(f"{root} has no folder {split}: images must be in train/CLASS/ and val/CLASS/")
     if not place.resolve().is_relative_to(real):
-        raise Failure(f"{place} is a link that leads out of {root}: name the folder that it leads to as data.path")
+        raise Failure(f"{place} is a link to a folder outside {root}: set data.path to the folder that it points to")
     for item in sorted_in(place):
         if _is_hidden(item.name):
             yield item.name, HIDDEN_ONE
         elif not os.path.exists(item) and item.is_symlink():
-            yield item.name, "a link that leads nowhere"
+            yield item.name, "a broken link"
         elif not os.path.isdir(item):
             yield item.name, BESIDE
         elif not leads_inside(item, real):
-            yield item.name, "a link that leads out of the data set's folder"
+            yield item.name, "a link to a place outside the data set's folder"
         else:
             yield item.name, place / item.name
 
@@ -248,7 +248,7 @@ def sorted_in(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as items:
             return sorted(items, key=lambda item: item.name)
     except OSError as error:
-        raise Failure(f"{folder} cannot be looked into: {error.strerror}") from None
+        raise Failure(f"{folder} cannot be listed: {error.strerror}") from None
 
 
 def why_not(file: os.DirEntry[str], root: Path) -> str:
@@ -258,12 +258,12 @@ def why_not(file: os.DirEntry[str], root: Path) -> str:
     try:
         mode = file.stat().st_mode
     except OSError:
-        return "a link that leads nowhere" if file.is_symlink() else ""  # reading it gives the reason
+        return "a broken link" if file.is_symlink() else ""  # reading it gives the reason
     if not leads_inside(file, root):
-        return "a link that leads out of the data set's folder"
+        return "a link to a place outside the data set's folder"
     if stat.S_ISDIR(mode):
         return "a folder, not an image"
-    return "" if stat.S_ISREG(mode) else "no regular file"
+    return "" if stat.S_ISREG(mode) else "not a regular file"
 
 
 def _size(file: os.DirEntry[str]) -> int:

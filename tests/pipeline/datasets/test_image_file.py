@@ -409,18 +409,18 @@ def test_rubbish_for_exif_does_no_harm(kind: str, decoder: Decoder, rng: Random)
 
 NO_IMAGES: dict[str, tuple[Callable[[Random], bytes], str]] = {
     "empty": (lambda _: b"", "an empty file"),
-    "zeros": (lambda random: bytes(int(random.integers(1, 9999))), "nothing but zeros"),
-    "random": (lambda random: b"\x01" + random.bytes(5000), "no image"),
-    "text": (lambda _: b"cat.jpg\n", "no image"),
+    "zeros": (lambda random: bytes(int(random.integers(1, 9999))), "only zeros"),
+    "random": (lambda random: b"\x01" + random.bytes(5000), "not an image"),
+    "text": (lambda _: b"cat.jpg\n", "not an image"),
     "html": (lambda _: b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "a web page or other markup"),
     "html-later": (lambda _: b"\r\n\t <HTML><head></head></HTML>", "a web page or other markup"),
     "xml": (lambda _: b'<?xml version="1.0"?><Error>AccessDenied</Error>', "a web page or other markup"),
     "svg": (lambda _: b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', "a web page or other markup"),
     "heif": (lambda _: struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"mif1heic" + bytes(99), "HEIF"),
-    "eps": (lambda random: saved(scene(random), "EPS"), "no image"),
-    "ico": (lambda random: saved(scene(random), "ICO"), "no image"),
-    "png-head": (lambda _: b"\x89PNG\r\n\x1a\n", "decode|no image"),
-    "jpeg-head": (lambda _: b"\xff\xd8\xff\xe0", "decode|no image"),
+    "eps": (lambda random: saved(scene(random), "EPS"), "not an image"),
+    "ico": (lambda random: saved(scene(random), "ICO"), "not an image"),
+    "png-head": (lambda _: b"\x89PNG\r\n\x1a\n", "decode|not an image"),
+    "jpeg-head": (lambda _: b"\xff\xd8\xff\xe0", "decode|not an image"),
     "tiff-of-floats": (lambda random: saved(scene(random).convert("F"), "TIFF"), "mode F"),
     "tiff-of-integers": (lambda random: saved(scene(random).convert("I"), "TIFF"), "mode I"),
 }
@@ -440,7 +440,7 @@ def several(random: Random, kind: str) -> bytes:
 
 def test_more_than_one_picture_is_refused(rng: Random) -> None:
     for kind in ("GIF", "PNG", "WEBP", "TIFF", *(["AVIF"] if features.check("avif") else [])):
-        assert refused(several(rng, kind)) == f"more than one picture: a {kind} of 3"
+        assert refused(several(rng, kind)) == f"more than one image: a {kind} with 3 frames"
 
 
 def test_an_eps_is_never_run(monkeypatch: pytest.MonkeyPatch, rng: Random) -> None:

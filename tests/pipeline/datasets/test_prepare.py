@@ -443,7 +443,7 @@ def test_a_second_process_at_work_is_refused_and_told_who_the_first_is(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     ) as holder:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(Failure, match=rf"another process is preparing .*\b{holder.pid}\b"):
+        with pytest.raises(Failure, match=rf"another process is already preparing .*\b{holder.pid}\b"):
             prepare(params)
         assert not folder.exists()
         holder.communicate()

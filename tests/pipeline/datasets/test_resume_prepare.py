@@ -102,7 +102,7 @@ def test_a_stopped_preparation_goes_on_from_its_whole_shards(
     undisturbed = workplace.prepare(fake, prepare=SHARDS)
     reads = int(rng.integers(1, TRAIN + VAL))
     expected = Interrupted if isinstance(error, KeyboardInterrupt) else RuntimeError
-    with pytest.raises(expected, match=r"the same command goes on from the last whole shard|killed"):
+    with pytest.raises(expected, match=r"the same command resumes from the last complete shard|killed"):
         workplace.prepare(Stopping(fake, reads, error), prepare=SHARDS)
     shards = shards_of(fake)
     ends = np.cumsum([len(ids) for _, _, ids in shards])
@@ -114,7 +114,7 @@ def test_a_stopped_preparation_goes_on_from_its_whole_shards(
     fake.reads.clear()
     prepared = workplace.prepare(fake, again=True, prepare=SHARDS)
     assert fake.reads == [id for _, _, ids in shards[done:] for id in ids], reads
-    message = f"{ends[done - 1] if done else 0} images of {TRAIN + VAL} are in whole shards already"
+    message = f"{ends[done - 1] if done else 0} of {TRAIN + VAL} images are already in complete shards"
     assert (message in capsys.readouterr().out) == (done > 0)
     after = files_in(prepared.folder)
     assert {name: after[name] for name in before if name in after} == {
@@ -239,7 +239,7 @@ def test_a_process_that_dies_each_time_is_a_failure_that_says_so_and_keeps_whole
     victim = fake.given["train"][-1].id  # in the last shard, which is begun when others are whole
     flag = tmp_path / "died"
     why = r"SIGKILL\. .*memory.*dmesg.*prepare\.processes" if killed else r"exit code 134\n.*\n  free\(\): invalid size"
-    with pytest.raises(Failure, match=rf"a process that was preparing images died, twice: .*{why}"):
+    with pytest.raises(Failure, match=rf"a process that was preparing images died twice: .*{why}"):
         workplace.prepare(Deadly(fake, victim, flag, 99, killed), prepare={**SHARDS, "processes": 2})
     assert deaths(flag) == 2
     assert not active_children()

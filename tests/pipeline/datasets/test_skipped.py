@@ -77,16 +77,16 @@ def animated(random: Random) -> bytes:
 
 
 BAD: dict[str, tuple[Callable[[Random], bytes | None], str]] = {
-    "html": (lambda _: b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "a web page .*no image"),
+    "html": (lambda _: b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "a web page .*not an image"),
     "nothing": (lambda _: b"", "an empty file"),
-    "zeros": (lambda _: bytes(5000), "nothing but zeros"),
-    "noise": (lambda random: b"\x01" + random.bytes(5000), "no image"),
+    "zeros": (lambda _: bytes(5000), "only zeros"),
+    "noise": (lambda random: b"\x01" + random.bytes(5000), "not an image"),
     "jpeg-head": (
         lambda random: in_format("JPEG", random)[: int(random.integers(4, 150))],
-        "no image|it does not decode: .+",
+        "not an image|cannot be decoded: .+",
     ),
-    "png-cut": (lambda random: in_format("PNG", random)[:5000], "it does not decode: .+"),
-    "animation": (animated, "more than one picture: a GIF of 2"),
+    "png-cut": (lambda random: in_format("PNG", random)[:5000], "cannot be decoded: .+"),
+    "animation": (animated, "more than one image: a GIF with 2 frames"),
     "thin": (lambda random: in_format("PNG", random, 1, 20), "one pixel high or wide: 20 x 1"),
     "long": (lambda random: in_format("PNG", random, 70, 2), "longer than 32 times its shorter side: 2 x 70"),
     "refused": (lambda _: None, CANNOT),
@@ -243,16 +243,16 @@ def test_a_class_of_which_no_training_image_is_left_is_a_failure_and_the_manifes
     workplace: Workplace, fake: FakeSource, rng: Random
 ) -> None:
     train = [item._replace(encoded=rng.bytes(99)) if item.label else item for item in fake.given["train"]]
-    with pytest.raises(Failure, match=r"no training image is left of two: data/classification/manifest\.csv"):
+    with pytest.raises(Failure, match=r"no training images are left in two: data/classification/manifest\.csv"):
         workplace.prepare(FakeSource(train, fake.given["val"]))
-    assert {row["skipped"] for row in rows().values() if row["split"] == "train"} == {"", "no image"}
+    assert {row["skipped"] for row in rows().values() if row["split"] == "train"} == {"", "not an image"}
 
 
 def test_a_split_without_an_image_is_a_failure(workplace: Workplace, fake: FakeSource, rng: Random) -> None:
     for val in ([], [Item("val/0", 0, rng.bytes(99))]):
-        with pytest.raises(Failure, match="there is no validation image"):
+        with pytest.raises(Failure, match="there are no validation images"):
             workplace.prepare(FakeSource(fake.given["train"], val))
-    with pytest.raises(Failure, match="no training image is left of one, two"):  # all of a few fall to validation
+    with pytest.raises(Failure, match="no training images are left in one, two"):  # all of a few fall to validation
         workplace.prepare(FakeSource([], fake.given["val"]))
 
 
@@ -316,7 +316,7 @@ def test_an_image_that_only_pillow_decodes_is_converted_without_loss_and_said_to
     monkeypatch.setattr(shard_worker.Decoder, "__call__", stumble)
     prepared = workplace.prepare(with_more(fake, split, {"odd": odd}, rng), prepare={"rescale": "none"})
     row = prepared.rows[split, "odd"]
-    assert (row["changed"], row["skipped"]) == ("converted from what DALI cannot decode", "")
+    assert (row["changed"], row["skipped"]) == ("converted from a format that DALI cannot decode", "")
     kept = stored(prepared.folder, split)[Shards(prepared.folder, split).ids.index("odd")]
     assert kept.startswith(b"\x89PNG")
     assert np.array_equal(decoded(kept), decoded(odd))

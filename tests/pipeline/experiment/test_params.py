@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.serialize import modify_yaml
 from pydantic import BaseModel
 
 from pipeline.errors import UsageError
@@ -72,24 +73,32 @@ def test_the_grid_is_the_papers() -> None:
     ("old", "new", "words"),
     [
         ("learning_rate: 0.005, epochs: 16", "learning_rte: 0.005, epochs: 16", ["learning_rte", "learning_rate"]),
-        ("momentum: 0.9", "momentum: 9e-1", ["momentum", "0.01, not 1e-2"]),
+        ("momentum: 0.9", "momentum: high", ["momentum", "valid number"]),
         ("momentum: 0.9", "momentum: 1.5", ["profiles.mini.train.momentum", "less than 1"]),
         ("profile: mini", "profile: mimi", ["mimi", "mini"]),
         ("batch: 32", "batch: -3", ["train.batch"]),
         ("batch: 32", "batch: 32.5", ["train.batch"]),
         ("init: D-256, recipe", "init: D-265, recipe", ["runs.D-384.init", "Did you mean D-256"]),
         ("D-256: {net: D, scale: 256, init: A-256", "D-256: {net: D, scale: 256, init: D-384", ["leads back"]),
-        ("C-256: {net: C, scale: 256, init: A-256", "C-256: {net: C, scale: 256, init: E-256", ["cannot begin from"]),
+        ("C-256: {net: C, scale: 256, init: A-256", "C-256: {net: C, scale: 256, init: E-256", ["cannot start from"]),
         ("C-384: {net: C, scale: 384", "C-384: {net: C, scale: 200", ["runs.C-384.scale", "crop"]),
-        ("D-jitter: {net: D, scale: [256, 512]", "D-jitter: {net: D, scale: [512, 256]", ["smaller comes first"]),
-        ("crops: [D-jitter,", "crops: [D-jiter,", ["crops names D-jiter", "Did you mean D-jitter"]),
+        (
+            "D-jitter: {net: D, scale: [256, 512]",
+            "D-jitter: {net: D, scale: [512, 256]",
+            ["smaller value must come first"],
+        ),
+        ("crops: [D-jitter,", "crops: [D-jiter,", ["crops: unknown run D-jiter", "Did you mean D-jitter"]),
         ("size_ratio: 3/7", "size_ratio: 1/8", ["size_ratio", "below 32"]),
         ("size_ratio: 3/7", "size_ratio: 3/0", ["size_ratio"]),
         ("net: shallow,", "net: shalow,", ["runs.shallow-256.net"]),
         ("texture: 10.0", "textur: 10.0", ["profiles.mini.data.digits.textur", "Did you mean texture"]),
-        ("canvas: [280, 700]", "canvas: [700, 280]", ["data.digits.canvas", "smaller comes first"]),
+        ("canvas: [280, 700]", "canvas: [700, 280]", ["data.digits.canvas", "smaller value must come first"]),
         ("shared: drop", "shared: dropp", ["profiles.mini.prepare.shared", "'drop' or 'keep'"]),
-        ("shard_images: 256", "shard_imgs: 256", ["prepare.shard_imgs is no key", "Did you mean shard_images"]),
+        (
+            "shard_images: 256",
+            "shard_imgs: 256",
+            ["unknown key profiles.mini.prepare.shard_imgs", "Did you mean shard_images"],
+        ),
         ("max_unreadable: 0.01", "max_unreadable: 1.5", ["prepare.max_unreadable", "less than or equal to 1"]),
     ],
 )
@@ -118,3 +127,19 @@ def test_every_block_is_checked_for_missing_keys(tmp_path: Path) -> None:
         )
         with pytest.raises(UsageError, match=f"profiles.mini.{block}.{key} is missing"):
             load(path)
+
+
+def test_a_number_may_have_an_exponent(tmp_path: Path) -> None:
+    assert edited(tmp_path, "learning_rate: 0.005, epochs: 16", "learning_rate: 5e-3, epochs: 16") == load(
+        ROOT / "params.yaml"
+    )
+
+
+def test_the_file_as_dvc_writes_it_means_the_same(tmp_path: Path) -> None:
+    """`dvc exp run -S` writes params.yaml anew, by YAML 1.2: without the quotes of 4:4:4, with null as nothing."""
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT)
+    with modify_yaml(str(path)) as values:
+        values["profiles"]["mini"]["train"]["seed"] = 0
+    assert 'chroma: "4:4:4"' not in path.read_text()
+    assert load(path) == load(ROOT / "params.yaml")

@@ -14,6 +14,7 @@ import yaml
 from pipeline.errors import UsageError
 from pipeline.experiment.params_file import set_values, with_row, write
 from pipeline.experiment.validation import parse
+from pipeline.system.yaml_text import parse_yaml
 from tests.support import ROOT
 
 DATA = ("profiles", "mini", "data")
@@ -50,11 +51,11 @@ def test_what_is_there_already_changes_nothing(path: Path) -> None:
 
 
 def test_a_file_in_another_layout_keeps_its_meaning(path: Path) -> None:
-    values = yaml.safe_load(path.read_text())
+    values = parse_yaml(path.read_text())
     path.write_text(yaml.safe_dump(values, sort_keys=False, indent=4))
     assert set_values({"path": "/a"}, DATA, path)
     values["profiles"]["mini"]["data"]["path"] = "/a"
-    assert yaml.safe_load(path.read_text()) == values
+    assert parse_yaml(path.read_text()) == values
 
 
 def test_any_path_is_read_back_as_it_was(path: Path, rng: np.random.Generator) -> None:
@@ -63,7 +64,7 @@ def test_any_path_is_read_back_as_it_was(path: Path, rng: np.random.Generator) -
            "~", "a\nb", "- a", "*a", "&a", "!a", "%a", "@a", "a ", "|", "...", "---", "=", "<<"]  # fmt: skip
     for value in [*odd, *("".join(rng.choice(letters, int(rng.integers(1, 12)))) for _ in range(20))]:
         set_values({"path": value}, DATA, path)
-        assert yaml.safe_load(path.read_text())["profiles"]["mini"]["data"]["path"] == value
+        assert parse_yaml(path.read_text())["profiles"]["mini"]["data"]["path"] == value
     set_values({"path": None}, DATA, path)
     assert path.read_bytes() == (ROOT / "params.yaml").read_bytes()
 
@@ -72,8 +73,8 @@ def test_any_path_is_read_back_as_it_was(path: Path, rng: np.random.Generator) -
     ("values", "message"),
     [
         ({"val_share": "2"}, r"params\.yaml: profiles\.mini\.data\.val_share"),
-        ({"place": "here"}, r"profiles\.mini\.data\.place is no key here"),
-        ({"path": "caf\udce9"}, "is no UTF-8"),
+        ({"place": "here"}, r"unknown key profiles\.mini\.data\.place"),
+        ({"path": "caf\udce9"}, "is not valid UTF-8"),
     ],
 )
 def test_what_would_be_wrong_is_refused_and_nothing_is_written(
@@ -110,7 +111,7 @@ def test_rows_are_added_and_changed_a_line_each(path: Path) -> None:
             "imports:" if line == "imports: {}" else line for line in text.splitlines()
         ]
         assert lines[at + count].startswith(f"  {name}: {{file: ")
-    assert yaml.safe_load(path.read_text())["imports"] == rows
+    assert parse_yaml(path.read_text())["imports"] == rows
 
     before = path.read_text()
     after = with_row("imports", "D-jitter", {"file": "/elsewhere"}, path)

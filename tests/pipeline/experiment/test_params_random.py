@@ -176,5 +176,5 @@ def test_a_misspelt_key_is_named_with_the_nearest_right_one(tmp_path: Path, rng:
             inside = values["profiles"][VALUES["profile"]][block]
             inside[key[:at] + key[at + 1 :]] = inside.pop(key)
             message = read(tmp_path / f"{block}-{key}.yaml", yaml.safe_dump(values))
-            assert f"profiles.{VALUES['profile']}.{block}.{key[:at] + key[at + 1 :]} is no key here" in message
+            assert f"unknown key profiles.{VALUES['profile']}.{block}.{key[:at] + key[at + 1 :]}. " in message
             assert f"Did you mean {key}?" in message, message

@@ -30,6 +30,7 @@ from pipeline.datasets.sources import open_source
 from pipeline.errors import Failure, UsageError
 from pipeline.experiment.modes import scales_of
 from pipeline.experiment.params import Params
+from pipeline.experiment.paths import CLASSIFICATION
 from pipeline.experiment.validation import parse
 from pipeline.orchestration.cost_plan import Cost, CostPlan, ImageCounts, count_images
 from pipeline.orchestration.cost_plan import plan as planned
@@ -92,7 +93,7 @@ def forward(net: str, classes: int, crop: int, width: float, fc: int, height: in
 
 def facts(folder: Path, params: Params, train: int, val: int, classes: int, source: str | None = None) -> None:
     """What a preparation would have left."""
-    path = folder / f"reports/{params.profile}/data/classification.json"
+    path = folder / CLASSIFICATION.facts(params.profile)
     path.parent.mkdir(parents=True, exist_ok=True)
     values = {
         "source": source or params.active.data.source, "about": "", "comparable": False, "rescaled": 0, "mean_rgb": [],
@@ -325,17 +326,17 @@ def test_sums_in_the_text_are_those_of_the_parts(profile: str, empty_folder: Pat
     text = terminal(plan_page(plan, [], times, "The note."))
     rows = {"training": table(text, "to train"), "scoring": table(text, "to score")}
     for name, costs in (("training", plan.training), ("scoring", plan.scoring)):
-        assert [row["arithmetic"] for row in rows[name]] == [si(cost.flops, "FLOP") for cost in costs]
+        assert [row["compute"] for row in rows[name]] == [si(cost.flops, "FLOP") for cost in costs]
         assert [row["time"] for row in rows[name]] == [duration(cost.flops / (rate * plan.nets["D"])) for cost in costs]
         total, time = re.search(rf"^{name} +([^,]*), (.*)$", text, re.M).groups()  # type: ignore[union-attr]
-        assert value(total) == pytest.approx(sum(value(row["arithmetic"]) for row in rows[name]), rel=0.011)
+        assert value(total) == pytest.approx(sum(value(row["compute"]) for row in rows[name]), rel=0.011)
         assert time == duration(sum(seconds[cost.stage] for cost in costs))
-    assert f"\none by one    {duration(sum(seconds.values()))}\n" in text
+    assert f"\nsequential   {duration(sum(seconds.values()))}\n" in text
     chain = plan.chain(seconds)
-    assert f"\nside by side  {duration(sum(seconds[name] for name in chain))} at the least: {', '.join(chain)}" in text
+    assert f"\nin parallel  at least {duration(sum(seconds[name] for name in chain))}: {', '.join(chain)}" in text
     weights = sum(cost.disk for cost in plan.training)
     assert f"{si(weights, 'B')} of trained weights" in text
-    memory = max(value(row["memory a batch"]) for part in rows.values() for row in part)
+    memory = max(value(row["memory per batch"]) for part in rows.values() for row in part)
     amount = re.search(r"^memory +(.*?) for the largest", text, re.M).group(1)  # type: ignore[union-attr]
     assert value(amount) == memory
     assert text.endswith("The note.\n")
@@ -419,10 +420,10 @@ def test_each_profile_has_a_plan_without_any_data_and_nothing_is_run(profile: st
     runs = yaml.safe_load((clone / "params.yaml").read_text())["runs"]
     assert [row["to train"] for row in table(done.output, "to train")] and len(runs) == 14
     assert sorted(row["to train"] for row in table(done.output, "to train")) == sorted(runs)
-    scores = Counter(row["how"] for row in table(done.output, "to score"))
-    assert scores == {"dense": 14, "50 crops a scale": 2, "centre crop": 2}
+    scores = Counter(row["protocol"] for row in table(done.output, "to score"))
+    assert scores == {"dense": 14, "50 crops per scale": 2, "centre crop": 2}
     assert f"Profile {profile}, everything" in done.output
-    assert "none is prepared yet" in done.output
+    assert "none are prepared yet" in done.output
 
 
 def test_the_whole_paper_costs_what_it_costs(clone: Path, rng: np.random.Generator) -> None:
@@ -436,7 +437,7 @@ def test_the_whole_paper_costs_what_it_costs(clone: Path, rng: np.random.Generat
     once = {net: forward(net, 1000, 224, 1.0, 4096, 224, 224) for net in ("A", "D", "E")}
     for net in once:
         flops = 370_296 * 256 * 3 * once[net] + 74 * 50_000 * once[net]
-        assert rows[f"{net}-256"]["arithmetic"] == si(flops, "FLOP")
+        assert rows[f"{net}-256"]["compute"] == si(flops, "FLOP")
         assert rows[f"{net}-256"]["time"] == duration(flops / (rate * 3 * once["D"]))
     assert value(re.search(r"^training +([^,]*),", done.output, re.M).group(1)) == pytest.approx(76.4e18, rel=0.01)  # type: ignore[union-attr]
     waves = re.findall(r"^(\d)\. (.*)$", done.output, re.M)
@@ -459,7 +460,12 @@ def test_a_tables_plan_has_what_the_table_needs(clone: Path) -> None:
 
 
 def test_wrong_names_are_a_wrong_use(clone: Path) -> None:
-    for word, message in (("0", "There are 1"), ("9", "not there yet"), ("tabel5", "tabel5"), ("train@D-348", "D-348")):
+    for word, message in (
+        ("0", "Available: 1"),
+        ("9", "not available yet"),
+        ("tabel5", "tabel5"),
+        ("train@D-348", "D-348"),
+    ):
         error = ask(clone, word).exception
         assert isinstance(error, UsageError) and message in str(error), (word, error)
         assert error.code == 2
@@ -470,7 +476,7 @@ def test_wrong_names_are_a_wrong_use(clone: Path) -> None:
 def test_a_table_that_is_not_there_yet_is_said_to_be_so(clone: Path) -> None:
     """As table 9 it is; its stage's name is no other thing."""
     done = ask(clone, "table9")
-    assert "not there yet" in f"{done.output} {done.exception}"
+    assert "not available yet" in f"{done.output} {done.exception}"
 
 
 def program(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -505,12 +511,12 @@ def test_measuring_says_images_a_second_and_has_times(clone: Path, monkeypatch: 
     done = ask(clone, "train@A-256", "--measure")
     assert done.exit_code == 0, (done.output, done.exception)
     assert files(clone) == before
-    speeds = re.search(r"images a second in training, (.*): A ([\d.e+]+)\.", done.output)
+    speeds = re.search(r"training images per second (.*): A ([\d.e+]+)\.", done.output)
     assert speeds and "random pixels" in speeds.group(1)
     (row,) = table(done.output, "to train")
     rate = float(speeds.group(2))
     assert rate > 1
-    flops = value(row["arithmetic"])
+    flops = value(row["compute"])
     once = forward("A", 10, 64, 1 / 32, 16, 64, 64)
     assert seconds_of(row["time"]) == pytest.approx(flops / (rate * 3 * once), abs=0.52, rel=0.02)
 
@@ -531,7 +537,7 @@ def test_measuring_reads_prepared_images_and_the_plan_counts_their_bytes(
         assert re.search(rf"\b{net} [\d.e+]+[,.]", done.output), net
     size = sum(path.stat().st_size for path in there.glob("data/shards/*/*"))
     assert f"{si(size, 'B')} of prepared images" in done.output
-    rows = {row["to score"]: value(row["arithmetic"]) for row in table(done.output, "to score")}
+    rows = {row["to score"]: value(row["compute"]) for row in table(done.output, "to score")}
     assert rows["D-384"] == pytest.approx(dense_by_hand(there, "D-384"), rel=0.03)  # shapes are known to two digits
 
 

@@ -274,7 +274,7 @@ def some(place: StandInClone, *patterns: str) -> list[Path]:
 
 
 def a_lost_file(place: StandInClone) -> None:
-    for path in some(place, "weights/trained/*", "scores/*", "reports/*/*/*.json"):
+    for path in some(place, "weights/trained/*", "scores/*", "data/classification/facts-*.json"):
         path.unlink()
 
 
@@ -439,7 +439,9 @@ def test_what_was_made_with_another_profile_is_cached(small: StandInClone, monke
             said = small.forecasts(SMALL, monkeypatch)
             compare(said, small.repro(SMALL, monkeypatch), f"visit {visit}")
             if visit > 1:
-                assert {forecast.what for forecast in said} == {"done", "cached"}  # done: fingerprint, which looks
+                runs = {forecast.stage for forecast in said if forecast.what == "run"}
+                assert all(stage.startswith("table") or stage == "shallow" for stage in runs), "tables take seconds"
+                assert "cached" in {forecast.what for forecast in said}
             the_profile(small)
     finally:
         (small.root / "params.yaml").write_text(text)

@@ -29,7 +29,7 @@ from pipeline.errors import Failure, Interrupted, UsageError
 from pipeline.experiment.validation import load
 from pipeline.orchestration import runner
 from pipeline.orchestration.dvc_graph import needs
-from pipeline.orchestration.live_view import Lines, ViewRow
+from pipeline.orchestration.live_view import Foot, Lines, ViewRow
 from pipeline.orchestration.resources import ResourceShare, chosen_gpus, shares, spans, visible_gpus
 from pipeline.orchestration.runner import Walk, foreseen, lone, longest_first
 from pipeline.system import devices
@@ -67,7 +67,7 @@ class Kept(Lines):
         self.lines: list[str] = []
         self.rows: list[Sequence[ViewRow]] = []
 
-    def show(self, rows: Sequence[ViewRow], foot: str) -> None:
+    def show(self, rows: Sequence[ViewRow], foot: Foot) -> None:
         self.rows.append(rows)
 
     def _print(self, line: str) -> None:
@@ -173,7 +173,7 @@ def test_a_failed_stage_stops_what_needs_it_and_nothing_else(place: Place, rng: 
             one.run()
         said, failed = str(caught.value), {stage for stage in bad if not upstream[stage] & bad}
         assert said.startswith(f"failed: {', '.join(sorted(failed))}")
-        assert all(f"{stage}, at the end:\n    why {stage} failed" in said for stage in failed)
+        assert all(f"{stage}, last output:\n    why {stage} failed" in said for stage in failed)
         left = {stage for stage in graph if upstream[stage] & bad}
         assert (f"{len(left)} stages that need them were not run" in said) == bool(left)
         assert all(stage in said.splitlines()[0] for stage in left)
@@ -247,9 +247,9 @@ def test_gpus_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen_gpus("0,1,2,3") == ("0", "1", "2", "3")
     assert chosen_gpus("3, 01") == ("3", "1")
     for text in ("", "0,", "0;1", "a", "-1", "0 1,x", "²"):
-        with pytest.raises(UsageError, match="give the GPUs' numbers"):
+        with pytest.raises(UsageError, match="give GPU numbers"):
             chosen_gpus(text)
-    with pytest.raises(UsageError, match="named twice"):
+    with pytest.raises(UsageError, match="listed twice"):
         chosen_gpus("1,2,01")
     with pytest.raises(UsageError, match="no GPU 4 on this machine; they are 0 to 3"):
         chosen_gpus("0,4")
@@ -288,7 +288,7 @@ def test_a_machine_without_gpus_says_so(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["vgg-repro", "run"])
     done = CliRunner().invoke(cli.main.app, ["run", "table2", "--gpus", "0"])
-    assert isinstance(done.exception, UsageError) and "leave --gpus out" in str(done.exception)
+    assert isinstance(done.exception, UsageError) and "omit --gpus" in str(done.exception)
     done = CliRunner().invoke(cli.main.app, ["run", "table2", "--jobs", "0"])
     assert done.exit_code == 2
 
@@ -398,7 +398,7 @@ def test_an_interrupt_reaches_all_and_is_waited_for(place: Place, number: signal
         place.does(stage, ASKED)
     one = place.walk({stage: frozenset() for stage in "xyz"}, 2)
     thread = ask_when(both_up(place), number)
-    with pytest.raises(Interrupted, match="the same command goes on") as caught:
+    with pytest.raises(Interrupted, match="the same command resumes") as caught:
         one.run()
     thread.join()
     assert caught.value.code == 130
@@ -560,7 +560,7 @@ def test_what_dvc_has_is_foreseen(project: Path, monkeypatch: pytest.MonkeyPatch
         (project / "given.txt").write_text(given)
         stages = PROJECT | {"right": PROJECT["right"] | {"cmd": right}}
         (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
-        graph, cheap = foreseen([], params)
+        graph, cheap, _ = foreseen([], params)
         assert graph == needs([])
         if cheap:
             assert executed(call(project, *runner.repro_command(cheap))) == set()
@@ -583,9 +583,9 @@ def test_a_file_that_goes_while_it_is_looked_at_is_no_reason_to_stop(
 
     monkeypatch.setattr(runner, "forecasts", gone)
     monkeypatch.chdir(ROOT)
-    assert foreseen(["table2"], load(ROOT / "params.yaml")) == (needs(["table2"]), [])
+    assert foreseen(["table2"], load(ROOT / "params.yaml")) == (needs(["table2"]), [], [])
     said = capsys.readouterr().out
-    assert said.startswith("no forecast") and "'weights/trained/A-256.pt'" in said and said.count("\n") == 1
+    assert said.startswith("could not check") and "'weights/trained/A-256.pt'" in said and said.count("\n") == 1
 
 
 @pytest.mark.slow

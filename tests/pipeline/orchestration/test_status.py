@@ -17,7 +17,7 @@ import yaml
 
 from pipeline.datasets.facts import Facts, read_statistics
 from pipeline.errors import Failure
-from pipeline.experiment.paths import checkpoints, shards_root, weights
+from pipeline.experiment.paths import checkpoints, shards_root, summary, weights
 from pipeline.orchestration.dvc_graph import StageForecast
 from pipeline.orchestration.heartbeat import (
     LOCK,
@@ -198,7 +198,7 @@ def test_where_a_run_stands_in_words(rng: np.random.Generator) -> None:
     assert _state(replace(status, state="stopped")).startswith("stopped in epoch 13 of 74, error 45.2 %")
     early = replace(running, top1=None, left=None, loss=None, step=3)
     assert _state(replace(status, running=early)) == "epoch 1 of 74"
-    assert _state(RunStatus("D-384", "waits", "D-256", None, 7.25, {}, ())) == "waits for D-256; last time 7.2 %"
+    assert _state(RunStatus("D-384", "waits", "D-256", None, 7.25, {}, ())) == "waits for D-256"
     assert _state(RunStatus("D-384", "trained", "", None, 7.25, {}, ())) == "trained, error 7.2 %"
 
 
@@ -245,25 +245,32 @@ def test_the_whole_way_of_a_run(tmp_path: Path) -> None:
     assert row(call(folder, "vgg-repro", "status"), "A-256")[1] == "ready", "that checkpoint is of another schedule"
     call(folder, "dvc", "repro", "shallow")
     text = call(folder, "vgg-repro", "status")
-    error = json.loads((folder / "reports/mini/runs/B-256.json").read_text())["centre_crop"]["top1"]
-    name, state, dense, crops, centre, tables = row(text, "B-256")
+    error = json.loads((folder / "weights/trained/B-256.json").read_text())["centre_crop"]["top1"]
+    name, state, one, three, crops, centre, tables = row(text, "B-256")
     assert (name, state) == ("B-256", f"trained, error {error:.1f} %")
-    assert (dense, crops, tables) == ("–", "", "shallow") and centre.endswith("%")
+    assert (one, three, crops, tables) == ("–", "–", "", "shallow") and centre.endswith("%")
     assert "done shallow" in text
 
 
-@pytest.mark.parametrize(
-    ("path", "command"),
-    [("runs/A-256.json", "vgg-repro train A-256"), ("scores/dense-A-256.json", "vgg-repro score dense A-256")],
-)
-def test_a_broken_result_is_named_with_the_command_that_makes_it_again(path: str, command: str, folder: Path) -> None:
+def test_a_broken_result_is_named_with_the_command_that_makes_it_again(folder: Path) -> None:
     params = repository_params(folder)
     forecast = {name: StageForecast(name, frozenset(), "done", "") for name in ("train@A-256", "dense@A-256")}
-    write_json(folder / "reports/mini/runs/A-256.json", {"centre_crop": {"top1": 1.0}})
-    (folder / "reports/mini" / path).parent.mkdir(parents=True, exist_ok=True)
-    (folder / "reports/mini" / path).write_text("{")
-    with pytest.raises(Failure, match=rf"{path} is no JSON .*make it again with: {command}"):
-        _run(params, "A-256", forecast, None, {}, None)
+    summary("A-256").parent.mkdir(parents=True)
+    summary("A-256").write_text("{")
+    with pytest.raises(Failure, match=r"A-256.json is not valid JSON .*make it again with: vgg-repro train A-256"):
+        _run(params, "A-256", forecast, None, {}, {})
+
+
+def test_a_run_has_the_errors_of_finished_tables_and_no_best_of_its_test_scales(folder: Path) -> None:
+    params = repository_params(folder)
+    done = ("train@D-384", "dense@D-384")
+    forecast = {name: StageForecast(name, frozenset(), "done", "") for name in done}
+    write_json(summary("D-384"), {"centre_crop": {"top1": 5.0}})
+    row = {"scores": ["dense@D-384"], "ours": {"top1": {"error": 7.5}}}
+    shown = {"table4": {"rows": [{"scores": [], "ours": None}, row]}}
+    assert _run(params, "D-384", forecast, None, {}, shown).scores == {"dense, one Q": "scored", "dense, three Q": 7.5}
+    forecast["dense@D-384"] = StageForecast("dense@D-384", frozenset(), "run", "something")
+    assert set(_run(params, "D-384", forecast, None, {}, shown).scores.values()) == {"to do"}
 
 
 def test_whoever_prepares_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A profile's results: read from its files, without those of other images, and their seconds added up."""
+"""A profile's results: read from its files, without those of other images, runs and profiles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.results.profile_results import Results
+from pipeline.experiment.paths import errors, history, summary
+from pipeline.experiment.validation import load
+from pipeline.results.profile_results import Results, collect
+from pipeline.system.atomic_files import write_json
 from tests.support import ROOT
 
 
@@ -39,11 +42,38 @@ def test_without_prepared_images_only_tables_without_images_count(folder: Path) 
     assert not results.summaries and not results.scores and not results.histories
 
 
-def test_seconds_are_those_of_all_runs_and_scores(folder: Path) -> None:
-    sums = {
-        what: sum(json.loads(path.read_text())["provenance"]["seconds"] for path in (folder / place).glob("*.json"))
-        for what, place in (("training", "runs"), ("scoring", "scores"))
-    }
-    assert Results("mini").seconds == pytest.approx(sums)
-    shutil.rmtree(folder / "scores")
-    assert Results("mini").seconds == {"training": pytest.approx(sums["training"]), "scoring": 0}
+def test_what_is_shown_has_one_hash(folder: Path) -> None:
+    before = Results("mini").digest
+    assert Results("mini").digest == before
+    path = folder / "runs/D-384.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"loss": 9.0}))
+    assert Results("mini").digest != before
+
+
+def test_a_renamed_run_leaves_nothing_behind_that_is_shown(folder: Path) -> None:
+    params = load(ROOT / "params.yaml")
+    collect(params)
+    assert "E-jitter" in Results("mini").summaries
+    fewer = {name: run for name, run in params.runs.items() if name != "E-jitter"}
+    changed = {"runs": fewer, "crops": ["D-jitter"]}
+    collect(params.model_copy(update=changed))
+    assert "E-jitter" not in Results("mini").summaries
+    assert not list(folder.rglob("*E-jitter*"))
+
+
+def test_results_of_this_profile_alone_are_collected(folder: Path) -> None:
+    params = load(ROOT / "params.yaml")
+    for profile in ("paper", "mini"):
+        write_json(summary("A-256"), {"profile": profile, "loss": 9.0})
+        write_json(errors("A-256", "dense"), {"profile": profile, "k": 9})
+        history("A-256").write_text("step,epoch\n")
+        collect(params)
+        copied = json.loads((folder / "runs/A-256.json").read_text())["loss"] == 9.0
+        assert copied == (profile == "mini")
+        assert (json.loads((folder / "scores/dense-A-256.json").read_text())["k"] == 9) == copied
+        assert ((folder / "runs/A-256.csv").read_text() == "step,epoch\n") == copied
+
+
+def test_a_run_made_with_other_parameters_is_named(folder: Path) -> None:
+    results = Results("mini", {"train@A-256": "its rate", "train@nobody": "", "table3": "after train@A-256"})
+    assert list(results.outdated.items()) == [("train@A-256", "its rate"), ("table3", "after train@A-256")]

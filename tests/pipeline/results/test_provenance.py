@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.results import provenance as module
-from pipeline.results.provenance import commit, provenance
+from pipeline.results.provenance import commit, provenance_of, record_provenance
 from tests.support.clones import call
 
 CODE = ("vgg/nets.py", "pipeline/datasets/sources/folder.py", "stages/table.py", "params.yaml",
@@ -35,7 +35,7 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-@pytest.mark.parametrize("name", [*CODE, "reports/new.py"])
+@pytest.mark.parametrize("name", CODE)
 def test_changed_code_adds_a_plus(name: str, repository: Path) -> None:
     assert len(commit()) == 12
     write(repository / name, "changed")
@@ -93,4 +93,24 @@ def test_the_processor_is_named(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     monkeypatch.setattr(platform, "processor", lambda: "")
-    assert provenance("cpu", 1, 1.0)["machine"] == f"{name}, Linux riscv64"
+    result = tmp_path / "result.json"
+    result.write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    record_provenance("a stage", result, "cpu", 1, 1.0)
+    record = provenance_of("a stage", result)
+    assert record and record["machine"] == f"{name}, Linux riscv64"
+
+
+def test_provenance_is_of_one_result_and_of_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result that was restored or pulled has none."""
+    monkeypatch.chdir(tmp_path)
+    result = tmp_path / "result.json"
+    result.write_text("{}")
+    assert provenance_of("a stage", result) is None
+    record_provenance("a stage", result, "cpu", 2, 1.234, 3, waited=4.5)
+    record = provenance_of("a stage", result)
+    assert record and (record["seconds"], record["processes"], record["waited"]) == (1.2, 3, 4.5)
+    result.write_text("[]")
+    assert provenance_of("a stage", result) is None
+    Path("provenance/a stage.json").write_text("{")
+    assert provenance_of("a stage", result) is None

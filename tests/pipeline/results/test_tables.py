@@ -48,13 +48,14 @@ def write_scores(
     path = posteriors(run, mode)
     path.parent.mkdir(exist_ok=True)
     np.savez(path, **arrays, labels=labels, weights=np.array(f"hash of {run}"))
-    write_json(errors(params.profile, run, mode), {"data": manifest})
+    record = {"profile": params.profile, "data": manifest, "posteriors_sha256": f"hash of {run}'s"}
+    write_json(errors(run, mode), record)
     return arrays
 
 
 def table_text(values: dict[str, Any]) -> str:
     """A table as `vgg-repro table` shows it."""
-    return markdown(table_section(values))
+    return markdown(table_section(values, {}))
 
 
 def top1(mean: np.ndarray, labels: np.ndarray) -> float:
@@ -161,7 +162,7 @@ def test_on_the_papers_data_and_size_the_difference_is_shown(params: Params) -> 
 def test_the_test_column_is_the_papers_and_says_why(params: Params) -> None:
     text = table_text(table_values("table6", params, FACTS))
     assert "paper top-5, test" in text
-    assert "hidden" in text
+    assert "not public" in text
 
 
 def test_scores_without_a_test_scale_are_named(params: Params) -> None:
@@ -175,7 +176,7 @@ def test_scores_without_a_test_scale_are_named(params: Params) -> None:
 def test_scores_of_different_images_are_not_averaged(params: Params) -> None:
     write_scores(params, "D-jitter", "dense", np.zeros(IMAGES, np.int64))
     write_scores(params, "E-jitter", "dense", np.zeros(IMAGES + 1, np.int64))
-    with pytest.raises(Failure, match="D-jitter, E-jitter are of different images"):
+    with pytest.raises(Failure, match="D-jitter, E-jitter were computed on different images"):
         table_values("table6", params, FACTS)
 
 

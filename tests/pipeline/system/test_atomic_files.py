@@ -196,9 +196,9 @@ def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_missing_and_a_broken_file_say_what_makes_them(path: Path) -> None:
-    with pytest.raises(Failure, match=r"nowhere\.json is not there; make it with: vgg-repro prepare"):
+    with pytest.raises(Failure, match=r"nowhere\.json does not exist; make it with: vgg-repro prepare"):
         read_json(path.with_name("nowhere.json"), "vgg-repro prepare")
-    with pytest.raises(Failure, match=r"values\.json is no JSON .*make it again with: vgg-repro prepare"):
+    with pytest.raises(Failure, match=r"values\.json is not valid JSON .*make it again with: vgg-repro prepare"):
         read_json(path, "vgg-repro prepare")
 
 

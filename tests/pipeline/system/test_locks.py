@@ -96,7 +96,7 @@ def test_a_thread_keeps_another_off(lock: Path) -> None:
         with alone(lock, "training"):
             pass
 
-    with ThreadPoolExecutor(1) as pool, alone(lock, "training"), pytest.raises(Failure, match="training already"):
+    with ThreadPoolExecutor(1) as pool, alone(lock, "training"), pytest.raises(Failure, match="already training"):
         pool.submit(start).result()
 
 

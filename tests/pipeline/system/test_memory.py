@@ -116,7 +116,7 @@ def test_where_there_is_room_a_broken_image_is_one(
 ) -> None:
     without_room(True)
     workplace.patch.setattr(PngImageFile, "load", raising(error))
-    assert workplace.prepare(fake).rows["train", "a png"]["skipped"] == f"it does not decode: {error}"
+    assert workplace.prepare(fake).rows["train", "a png"]["skipped"] == f"cannot be decoded: {error}"
 
 
 # what raises it, and what of a good JPEG is found out by that
@@ -215,6 +215,6 @@ def test_no_image_is_broken_because_memory_is_short(kind: str, rng: Random, tmp_
 
 def test_a_broken_image_is_one(rng: Random) -> None:
     encoded = jpeg(photograph(rng, 60, 80), 90)
-    with pytest.raises(Unreadable, match="does not decode"):
+    with pytest.raises(Unreadable, match="cannot be decoded"):
         look(encoded[: len(encoded) // 2], 10, distrust=True)
     assert look(encoded, 10, distrust=True).encoded == Encoded(encoded).data

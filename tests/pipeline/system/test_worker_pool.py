@@ -95,7 +95,7 @@ def test_every_result_comes_once_though_processes_die() -> None:
 
 
 def test_where_all_die_at_once_it_fails_and_nobody_is_left() -> None:
-    with pytest.raises(Failure, match="a process that was working died, twice: exit code 3"):
+    with pytest.raises(Failure, match="a process that was working died twice: exit code 3"):
         list(run_tasks(all_die, list(range(TASKS)), 3, "working"))
     assert not active_children()
 
@@ -107,13 +107,13 @@ def test_what_somebody_kills_is_done_again_as_it_was(tmp_path: Any) -> None:
 
 
 def test_what_is_killed_each_time_lacks_memory() -> None:
-    with pytest.raises(NoMemory, match=r"working died, twice: ended by SIGKILL.*memory.*prepare\.processes"):
+    with pytest.raises(NoMemory, match=r"working died twice: ended by SIGKILL.*memory.*prepare\.processes"):
         list(run_tasks(all_are_killed, list(range(TASKS)), 2, "working"))
     assert not active_children()
 
 
 def test_the_last_words_of_a_process_are_told(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(Failure, match="working died, twice: exit code 3") as raised:
+    with pytest.raises(Failure, match="working died twice: exit code 3") as raised:
         list(run_tasks(all_die_with_words, [1, 2], 2, "working"))
     assert str(raised.value).endswith("line 19\n  free(): invalid pointer �") and "line 3\n" not in str(raised.value)
     assert capfd.readouterr().err == ""
@@ -129,7 +129,7 @@ def test_an_unexpected_error_brings_its_place_along() -> None:
 def test_a_process_that_dies_at_its_start_is_not_waited_for(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     if load is LARGE:
         monkeypatch.setattr(spawn, "_python_exe", b"/bin/false")
-    with pytest.raises(Failure, match="working died, twice: exit code"):
+    with pytest.raises(Failure, match="working died twice: exit code"):
         list(run_tasks(functools.partial(carry, load, LARGE), list(range(TASKS)), 2, "working"))
     assert not active_children()
 

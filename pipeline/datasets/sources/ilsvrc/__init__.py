@@ -104,9 +104,9 @@ class Ilsvrc(Source):
 def missing(root: Path, splits: Sequence[Split] = SPLITS) -> str:
     """Return which required file is missing, or an empty string."""
     if root.is_file():
-        return f"{root} is a file: name the folder that it lies in"
+        return f"{root} is a file: give the folder that contains it"
     if not root.is_dir():
-        return f"there is no folder {root}: name the one with ILSVRC-2012's archives (vgg-repro prepare --path ...)"
+        return f"there is no folder {root}: give the one with ILSVRC-2012's archives (vgg-repro prepare --path ...)"
     for split in splits:
         if not (root / ARCHIVES[split]).exists() and not (root / split).is_dir():
             return f"{root} has neither {ARCHIVES[split]} nor a folder {split}: see docs/ilsvrc-2012.md"
@@ -124,7 +124,7 @@ def _part(archive: Path, file: Found) -> bytes:
     except OSError as error:
         raise Failure(f"{archive} could not be read: {error.strerror or error}") from None
     if len(data) < file.size:
-        raise Failure(f"{archive} is cut short: it ends inside {file.name}; fetch it again")
+        raise Failure(f"{archive} is truncated: it ends inside {file.name}; download it again")
     return data
 
 
@@ -173,7 +173,7 @@ def _training(root: Path, numbers: Mapping[str, int], skipped: list[Skipped]) ->
     boxes = _boxes(root, "train")
     for wnid, files in _groups(root, "train", skipped):
         if wnid not in numbers or numbers[wnid] in parts:
-            reason = "it comes twice" if wnid in numbers else "it is no class of ILSVRC-2012"
+            reason = "it occurs twice" if wnid in numbers else "it is not a class of ILSVRC-2012"
             skipped.append(Skipped("train", printable(wnid), reason))
             deque(files, 0)  # read through, so that a damaged archive is still noticed
             continue
@@ -199,7 +199,7 @@ def _validation(
             if wnid and numbers.get(wnid) != label:
                 wrong.append(id_of(file.name))
     labelled.sort()
-    strange = f"{len(wrong)} validation images lie in folders of other classes than their ground truth's"
+    strange = f"{len(wrong)} validation images are in folders of other classes than their ground truth's"
     images, labels = [file for file, _ in labelled], [label for _, label in labelled]
     return Compact.of(images, labels, _boxes(root, "val")), [f"{strange}, the first {wrong[0]}"] if wrong else []
 
@@ -218,9 +218,9 @@ def _accepted(
     for file in sorted(files, key=lambda file: (id_of(file.name), file.offset)):
         matched, id = NAMES[split].fullmatch(file.name), id_of(file.name)
         if not matched or (wnid and matched[1] != wnid):
-            skipped.append(Skipped(split, _display_path(file, wnid), "not a name of ILSVRC-2012's"))
+            skipped.append(Skipped(split, _display_path(file, wnid), "not a file name of ILSVRC-2012"))
         elif id in seen:
-            skipped.append(Skipped(split, _display_path(file, wnid), "its name comes twice"))
+            skipped.append(Skipped(split, _display_path(file, wnid), "its name occurs twice"))
         else:
             seen.add(id)
             accepted.append(file)

@@ -27,10 +27,10 @@ def read_boxes(archive: Path) -> Iterator[tuple[str, Fractions]]:
             continue
         try:
             if b"<!" in content:  # entity declarations, whose expansion may be unbounded
-                raise ValueError("it declares things of its own")
+                raise ValueError("it contains declarations")
             yield PurePosixPath(name).stem, tuple(_fractions(fromstring(content)))
         except (ParseError, ValueError, LookupError) as error:
-            raise Failure(f"{archive}: {printable(name)} is no annotation ({error}); fetch it again") from None
+            raise Failure(f"{archive}: {printable(name)} is not an annotation ({error}); download it again") from None
 
 
 def in_pixels(fractions: Fractions, encoded: bytes) -> tuple[Box, ...]:
@@ -54,7 +54,7 @@ def _fractions(annotation: Element) -> Iterator[Box]:
     """
     width, height = (float(_text(annotation, f"size/{side}")) for side in ("width", "height"))
     if width < 1 or height < 1:
-        raise ValueError("a size of nothing")
+        raise ValueError("its size is zero")
     for box in annotation.iterfind("object/bndbox"):
         left, top, right, bottom = (float(_text(box, corner)) for corner in CORNERS)
         left, right = (min(max(x / width, 0.0), 1.0) for x in (left, right))

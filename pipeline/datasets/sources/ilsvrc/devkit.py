@@ -49,7 +49,7 @@ def read_devkit(root: Path) -> Devkit | None:
     files = _files(where)
     for name in (META, TRUTH):
         if name not in files:
-            raise Failure(f"{where} has no {name}; fetch {ARCHIVE} again")
+            raise Failure(f"{where} has no {name}; download {ARCHIVE} again")
     name = META
     try:
         synsets = _synsets(files[META])
@@ -58,7 +58,7 @@ def read_devkit(root: Path) -> Devkit | None:
     except Exception as error:  # a broken table raises any exception
         if ran_out(error):
             raise
-        raise Failure(f"{where}: {name} is not as published ({error!r:.200}); fetch {ARCHIVE} again") from None
+        raise Failure(f"{where}: {name} is not as published ({error!r:.200}); download {ARCHIVE} again") from None
 
 
 def place(root: Path) -> Path | None:
@@ -93,7 +93,7 @@ def _synsets(meta: bytes) -> list[Synset]:
     """Return the kit's classes, sorted by WordNet id. Raise ValueError if there is none, or one is there twice."""
     (synsets,) = run_tasks(_table, [meta], 2, f"reading {META}")  # in its own process, which a broken file may crash
     if not synsets or any(len({synset[i] for synset in synsets}) < len(synsets) for i in (0, 1)):
-        raise ValueError("it has no classes, or one of them twice")
+        raise ValueError("it has no classes, or a class occurs twice")
     return sorted(synsets, key=lambda synset: synset.wnid)
 
 

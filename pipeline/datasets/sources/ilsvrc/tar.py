@@ -59,7 +59,7 @@ def compressed_members(archive: Path) -> Iterator[tuple[str, bytes]]:
                 if not _is_file(info, title):
                     continue
                 if info.size > LARGEST:
-                    raise Failure(f"{title}: {printable(info.name)} is larger than anything that belongs there")
+                    raise Failure(f"{title}: {printable(info.name)} is larger than any expected member")
                 content = tar.extractfile(info)
                 assert content is not None
                 yield _plain(info.name), content.read()
@@ -70,10 +70,10 @@ def compressed_members(archive: Path) -> Iterator[tuple[str, bytes]]:
                 or any(rest)
                 or not end
             ):
-                raise tarfile.ReadError(f"no end at byte {end:,} of what is compressed")
+                raise tarfile.ReadError(f"no end marker at byte {end:,} of the uncompressed data")
     except (*BROKEN, OSError) as error:
         check(error)
-        raise Failure(f"{title} is cut short or damaged: {error}; fetch it again") from None
+        raise Failure(f"{title} is truncated or damaged: {error}; download it again") from None
 
 
 def _opened(archive: Path) -> IO[bytes]:
@@ -120,23 +120,23 @@ def _check_end(file: Any, end: int, title: str, last: str, marked: bool, reason:
     """
     length = file.seek(0, io.SEEK_END)
     if end > length or (marked and length - end < tarfile.BLOCKSIZE) or 0 < length - end < tarfile.BLOCKSIZE:
-        raise Failure(f"{title} is cut short at byte {length:,}, after {last}; fetch it again")
+        raise Failure(f"{title} is truncated at byte {length:,}, after {last}; download it again")
     file.seek(end)
     if reason or length - end > PADDING or any(file.read(length - end)) or not end:
         suffix = f": {reason}" if reason else ""
-        raise Failure(f"{title} is damaged at byte {end:,}, after {last}{suffix}; fetch it again")
+        raise Failure(f"{title} is damaged at byte {end:,}, after {last}{suffix}; download it again")
 
 
 def _is_file(info: tarfile.TarInfo, title: str) -> bool:
     """Return whether a member is a file, not a folder. Raise Failure if it is a link, a device or leads outside."""
     name, parts = printable(info.name), info.name.split("/")
     if info.name.startswith("/") or ".." in parts:
-        raise Failure(f"{title} is refused: its member {name} leads out of the archive")
+        raise Failure(f"{title} is rejected: its member {name} points outside the archive")
     if info.isdir():
         return False
     if not info.isreg() or info.issparse():
         kind = "a sparse file" if info.issparse() else KINDS.get(info.type, "of an unknown kind")
-        raise Failure(f"{title} is refused: its member {name} is {kind}")
+        raise Failure(f"{title} is rejected: its member {name} is {kind}")
     return True
 
 

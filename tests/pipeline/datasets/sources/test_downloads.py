@@ -189,7 +189,7 @@ def check_said(published: Published, reason: str = "") -> None:
     assert message.startswith("imagenette could not be downloaded ("), message
     assert reason in message
     assert f"Fetch {address()} elsewhere and unpack it in {published.root}" in message
-    assert f"so that {published.place} is there; then do this again" in message
+    assert f"so that {published.place} exists; then run this command again" in message
     assert not published.place.exists(), "nothing that looks whole"
 
 

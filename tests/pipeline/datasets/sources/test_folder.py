@@ -189,28 +189,28 @@ def bad_ones(untidy: Untidy, random: Random, elsewhere: Path) -> None:
     dog, chat, cat = CLASSES
     untidy.leave("train", f"{dog}/nothing.jpg", "an empty file", b"")
     untidy.leave("val", f"{dog}/nothing.jpg", "an empty file", b"")
-    untidy.leave("train", f"{dog}/zeros.jpg", "nothing but zeros", bytes(999))
-    untidy.leave("train", f"{dog}/cut.jpg", "it does not decode: ", some_jpeg(random)[:-200])
-    untidy.leave("val", f"{dog}/cut.jpg", "it does not decode: ", some_jpeg(random)[:-200])
-    untidy.leave("train", f"{dog}/cut.png", "it does not decode: ", saved(picture(random), "PNG")[:-200])
-    untidy.leave("train", f"{dog}/page.jpg", "a web page or other markup, no image", HTML)
-    untidy.leave("train", f"{dog}/notes.txt", "no image", b"remember the milk")
+    untidy.leave("train", f"{dog}/zeros.jpg", "only zeros", bytes(999))
+    untidy.leave("train", f"{dog}/cut.jpg", "cannot be decoded: ", some_jpeg(random)[:-200])
+    untidy.leave("val", f"{dog}/cut.jpg", "cannot be decoded: ", some_jpeg(random)[:-200])
+    untidy.leave("train", f"{dog}/cut.png", "cannot be decoded: ", saved(picture(random), "PNG")[:-200])
+    untidy.leave("train", f"{dog}/page.jpg", "a web page or other markup, not an image", HTML)
+    untidy.leave("train", f"{dog}/notes.txt", "not an image", b"remember the milk")
     untidy.leave("train", f"{dog}/line.png", "one pixel high", saved(Image.new("RGB", (30, 1)), "PNG"))
     untidy.leave("train", f"{dog}/band.png", "longer than 32 times", saved(Image.new("RGB", (99, 3)), "PNG"))
     moving = saved(picture(random), "GIF", save_all=True, append_images=[picture(random)])
-    untidy.leave("train", f"{dog}/moving.gif", "more than one picture: a GIF of 2", moving)
+    untidy.leave("train", f"{dog}/moving.gif", "more than one image: a GIF with 2", moving)
     untidy.leave("train", f"{cat}/folder.jpg", "a folder, not an image").mkdir()
     put(untidy.root / "train" / cat / "folder.jpg" / "inside.jpg", some_jpeg(random))
-    untidy.leave("train", f"{chat}/dangling.jpg", "a link that leads nowhere").symlink_to("nothing here")
-    untidy.leave("train", f"{chat}/loop.jpg", "a link that leads nowhere").symlink_to("loop.jpg")
+    untidy.leave("train", f"{chat}/dangling.jpg", "a broken link").symlink_to("nothing here")
+    untidy.leave("train", f"{chat}/loop.jpg", "a broken link").symlink_to("loop.jpg")
     outside = put(elsewhere / "secret" / "0.jpg", some_jpeg(random))
-    away = "a link that leads out of the data set's folder"
+    away = "a link to a place outside the data set's folder"
     untidy.leave("train", f"{chat}/away.jpg", away).symlink_to(outside)
     untidy.leave("val", f"{chat}/away.jpg", away).symlink_to(outside)
     untidy.leave("train", "class elsewhere", away).symlink_to(outside.parent)
     untidy.leave("train", f"{chat}/folder elsewhere", away).symlink_to(outside.parent)
-    os.mkfifo(untidy.leave("train", f"{chat}/pipe.jpg", "no regular file"))
-    os.mkfifo(untidy.leave("val", f"{chat}/pipe.jpg", "no regular file"))
+    os.mkfifo(untidy.leave("train", f"{chat}/pipe.jpg", "not a regular file"))
+    os.mkfifo(untidy.leave("val", f"{chat}/pipe.jpg", "not a regular file"))
     for name in (".DS_Store", "._0.jpg", "Thumbs.db", "desktop.ini", ".hidden.jpg"):
         untidy.leave("train", f"{chat}/{name}", "hidden", b"\0\5\x16\7")
     for name in (".DS_Store", "Thumbs.db"):
@@ -219,14 +219,14 @@ def bad_ones(untidy: Untidy, random: Random, elsewhere: Path) -> None:
     put(untidy.root / "train" / "__MACOSX" / "._0.jpg", some_jpeg(random))
     untidy.leave("train", ".git", "hidden").mkdir()
     untidy.leave("train", "empty", "an empty folder").mkdir()
-    untidy.leave("train", "README.txt", "a file beside the classes' folders", b"hello")
-    untidy.leave("train", "loose.jpg", "a file beside the classes' folders", some_jpeg(random))
-    untidy.leave("val", "loose.jpg", "a file beside the classes' folders", some_jpeg(random))
+    untidy.leave("train", "README.txt", "a file outside the class folders", b"hello")
+    untidy.leave("train", "loose.jpg", "a file outside the class folders", some_jpeg(random))
+    untidy.leave("val", "loose.jpg", "a file outside the class folders", some_jpeg(random))
     untidy.leave("val", "wolf/0.jpg", "its class is not in train/: wolf", some_jpeg(random))
     untidy.leave("val", "empty/0.jpg", "its class is not in train/: empty", some_jpeg(random))
     twice = untidy.kept["val", f"val/{cat}/0.jpg"]
-    untidy.leave("train", f"{cat}/of val.jpg", "the same image is in val", twice)
-    untidy.leave("train", f"{dog}/of val, with another label.jpg", "the same image is in val", twice)
+    untidy.leave("train", f"{cat}/of val.jpg", "the same image is also in val", twice)
+    untidy.leave("train", f"{dog}/of val, with another label.jpg", "the same image is also in val", twice)
 
 
 @pytest.fixture
@@ -376,14 +376,14 @@ def instead(place: Path, link: str = "") -> None:
 
 
 NO_DATA_SETS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "missing": (shutil.rmtree, "data.path is .*images of mine, and there is no such folder here"),
-    "a file": (instead, "data.path is .*images of mine, and there is no such folder here"),
-    "without train": (lambda root: shutil.rmtree(root / "train"), "has no folder train: images lie in train/CLASS/"),
+    "missing": (shutil.rmtree, "data.path is .*images of mine, but there is no such folder"),
+    "a file": (instead, "data.path is .*images of mine, but there is no such folder"),
+    "without train": (lambda root: shutil.rmtree(root / "train"), "has no folder train: images must be in train/"),
     "train elsewhere": (
-        lambda root: elsewhere(root / "train"), "train is a link that leads out of .*name the folder that it leads to"
+        lambda root: elsewhere(root / "train"), "train is a link to a folder outside .*the folder that it points to"
     ),
     "train a loop": (lambda root: instead(root / "train", "train"), "has no folder train"),
-    "val elsewhere": (lambda root: elsewhere(root / "val"), "val is a link that leads out of"),
+    "val elsewhere": (lambda root: elsewhere(root / "val"), "val is a link to a folder outside"),
     "val a file": (lambda root: instead(root / "val"), "has no folder val"),
     "val nowhere": (lambda root: instead(root / "val", "nowhere"), "has no folder val"),
 }  # fmt: skip
@@ -405,20 +405,22 @@ def test_fewer_than_two_classes_are_a_failure(tmp_path: Path, rng: Random) -> No
         root = tidy(tmp_path / f"of {message}", rng, (name,) if name else (), each=1)
         (root / "train" / "empty").mkdir(parents=True)
         put(root / "train" / "hidden things only" / ".DS_Store", b"")
-        with pytest.raises(Failure, match=rf"train has {message}: images lie in train/CLASS/, in two classes at least"):
+        with pytest.raises(
+            Failure, match=rf"train has {message}: images must be in train/CLASS/, at least two classes"
+        ):
             listed(root)
 
 
 def test_a_class_without_a_usable_image_is_named(root: Path, tmp_path: Path, rng: Random) -> None:
     tidy(root, rng)
     put(root / "train" / "cats" / "page.jpg", HTML)
-    with pytest.raises(Failure, match=r"no training image is left of cats: data/classification/manifest\.csv"):
+    with pytest.raises(Failure, match=r"no training images are left in cats: data/classification/manifest\.csv"):
         prepare(params_for(tmp_path, root))
 
 
 def test_no_usable_validation_image_is_a_failure(root: Path, tmp_path: Path, rng: Random) -> None:
     put(tidy(root, rng, val=False) / "val" / "a" / "page.jpg", HTML)
-    with pytest.raises(Failure, match="there is no validation image: fill val/"):
+    with pytest.raises(Failure, match="there are no validation images: add some to val/"):
         prepare(params_for(tmp_path, root))
 
 
@@ -536,7 +538,7 @@ def test_a_file_that_cannot_be_read_is_skipped_and_a_disk_that_cannot_stops(
 
 def test_a_class_whose_images_lie_deeper_is_named(root: Path, rng: Random) -> None:
     put(tidy(root, rng) / "train" / "cats" / "2023" / "1.jpg", some_jpeg(rng))
-    with pytest.raises(Failure, match=r"train/cats has no image that lies directly in it, but 1 other"):
+    with pytest.raises(Failure, match=r"train/cats has no images directly in it, but 1 other"):
         listed(root)
     (root / "train" / "cats" / "one.jpg").write_bytes(some_jpeg(rng))
     assert "cats" in listed(root).classes
@@ -641,7 +643,7 @@ def test_a_class_of_which_all_images_fall_to_validation_is_named(root: Path, rng
     share = int.from_bytes(hashlib.sha256(data).digest()[:8]) / 2**64
     put(root / "train" / "lonely" / "one.jpg", data)
     assert "lonely" in listed(root, share / 2).classes
-    with pytest.raises(Failure, match="fallen to validation"):
+    with pytest.raises(Failure, match="assigned to the validation split"):
         listed(root, min(share + 1e-9, 1 - 1e-9))
 
 

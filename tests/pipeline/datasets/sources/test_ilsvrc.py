@@ -432,7 +432,7 @@ def test_an_image_that_cannot_be_decoded_makes_it_no_plain_one(
     facts = module.prepare(params_for(tmp_path, stand_in.archives(tmp_path / "root")))
     assert facts.train == len(stand_in.train) - 1
     assert facts.comparable is False
-    assert "not a plain ILSVRC-2012" in facts.about
+    assert "differs from the published ILSVRC-2012" in facts.about
 
 
 # Fingerprint, what is missing
@@ -621,7 +621,7 @@ def test_prepared_images_carry_their_class_and_boxes(
     assert (facts.train, facts.val) == (len(stand_in.train), len(stand_in.val)), "the known oddities pass"
     assert facts.rescaled
     assert (facts.source, facts.comparable) == ("ilsvrc2012", False)
-    assert "not a plain ILSVRC-2012" in facts.about
+    assert "differs from the published ILSVRC-2012" in facts.about
     assert str(len(stand_in.train)) in facts.about or "1,281,167" in facts.about, "with the reason"
     known = rows()
     for split, pictures in stand_in.images.items():
@@ -776,12 +776,12 @@ def test_the_archives_become_a_table(clone: tuple[Path, StandIn]) -> None:
     folder, made = clone
     output = call(folder, "vgg-repro", "prepare")
     assert re.search(NUMBER, output), "the room that is needed"
-    facts = Facts(**json.loads((folder / "reports/mini/data/classification.json").read_text()))
+    facts = Facts(**json.loads((folder / "data/classification/facts-mini.json").read_text()))
     assert (facts.train, facts.val) == (len(made.train), len(made.val))
-    assert not facts.comparable and "not a plain ILSVRC-2012" in facts.about
+    assert not facts.comparable and "differs from the published ILSVRC-2012" in facts.about
     call(folder, "dvc", "repro", "dense@A-256")
-    call(folder, "vgg-repro", "table", "3", "--direct")
-    summary = json.loads((folder / "reports/mini/runs/A-256.json").read_text())
+    call(folder, "vgg-repro", "stage", "table", "table3")
+    summary = json.loads((folder / "weights/trained/A-256.json").read_text())
     assert summary["steps"] > 0
     table = json.loads((folder / "reports/mini/table3.json").read_text())
     assert (table["data"], table["classes"], table["images"]) == ("ilsvrc2012", 7, len(made.val))
@@ -790,7 +790,7 @@ def test_the_archives_become_a_table(clone: tuple[Path, StandIn]) -> None:
     assert any(row["ours"] for row in table["rows"])
     assert executed(call(folder, "dvc", "repro", "dense@A-256")) == {"fingerprint"}
     page = call(folder, "vgg-repro", "data")
-    assert "not a plain ILSVRC-2012" in page + (folder / "reports/mini/data.md").read_text()
+    assert "differs from the published ILSVRC-2012" in page + (folder / "reports/mini/data.md").read_text()
 
 
 @pytest.mark.exhaustive  # as that of digits in tests/whole/test_kills.py
@@ -813,7 +813,7 @@ def test_a_prepare_that_is_killed_goes_on_and_ends_in_the_same_bytes(
             wait_for(lambda here=here: not at_work(here), 60)
             (here / "held").unlink()
         output = call(here, "vgg-repro", "prepare", "--direct")
-        assert ("are in whole shards already" in output) == (kills > 0)
+        assert ("are already in complete shards" in output) == (kills > 0)
         (shards,) = (path for path in here.glob("data/shards/*") if path.is_dir())
         found.append((shards.name, hashes_in(shards)))
     assert found[0] == found[1]

@@ -35,7 +35,7 @@ def test_each_source_opens_and_says_what_is_missing(tmp_path: Path, monkeypatch:
 
 def test_what_a_source_lacks_is_named_with_its_place() -> None:
     for changes, words in (
-        ({"source": "digitz"}, "data.source is digitz, and there is no such source. Did you mean digits?"),
+        ({"source": "digitz"}, "data.source: unknown source digitz. Did you mean digits?"),
         ({"source": "imagefolder"}, "data.path is missing"),
         ({"digits": None}, "data.digits is missing"),
     ):

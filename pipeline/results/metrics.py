@@ -1,0 +1,70 @@
+"""The errors of all tables as one small file of numbers, which DVC's own commands show and compare."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.experiment.paper_tables import TITLES
+from pipeline.experiment.paths import errors, metrics, table
+from pipeline.system.atomic_files import read_json, write_json
+
+DIGITS = 2  # after the point: one image of 50,000 is 0.002 %
+
+
+def write_metrics(profile: str) -> None:
+    """Write the errors of the profile's tables, without rows whose scores have changed since. One process at a time."""
+    path = metrics(profile)
+    with _in_turn(path.parent):
+        cells = {name: _cells(_read(table(profile, name), name)) for name in TITLES}
+        write_json(path, {name: rows for name, rows in cells.items() if rows})
+
+
+def _read(path: Path, name: str) -> dict[str, Any]:
+    values: dict[str, Any] = read_json(path, f"dvc repro {name}") if path.exists() else {}
+    return values
+
+
+def _is_another(score: str, posteriors: str) -> bool:
+    """Return True if mode@run has other posteriors than those of this hash. A score that is not here is not another.
+
+    In a fresh clone, and in the folder of an experiment of DVC's, tables from git are there without their scores.
+    """
+    mode, _, run = score.partition("@")
+    try:
+        return bool(json.loads(errors(run, mode).read_text())["posteriors_sha256"] != posteriors)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _cells(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table's errors in per cent: by row, then top1 and topk."""
+    cells: dict[str, Any] = {}
+    for row in values.get("rows", ()) if "scores" in values else ():
+        if row["ours"] and not any(_is_another(score, values["scores"][score]) for score in row["scores"]):
+            errors = {"top1": row["ours"]["top1"]["error"], f"top{values['k']}": row["ours"]["topk"]["error"]}
+            cells[_name(row)] = {name: round(error, DIGITS) for name, error in errors.items()}
+    return cells
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """Return a row's name: D-384, or E-jitter multi-crop & dense, or that of an entry."""
+    label = row["label"]
+    first = label.get("entry") or label.get("row") or row["runs"][0]
+    return f"{first}, {label['method']}" if "method" in label else str(first)
+
+
+@contextmanager
+def _in_turn(folder: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block for `folder`."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
