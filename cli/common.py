@@ -113,6 +113,6 @@ def repro(*words: str, quiet: bool = False) -> None:
     if received:
         raise typer.Exit(Interrupted.code)
     if code and (worker := at_work()):
-        typer.echo(f"DVC is at work here ({worker}). Wait until it is done; do not delete .dvc/tmp/rwlock.", err=True)
+        typer.echo(f"DVC is running here ({worker}). Wait until it is done; do not delete .dvc/tmp/rwlock.", err=True)
     if code:
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -118,10 +119,28 @@ def test_results_of_other_parameters_are_marked(committed: Path) -> None:
 
 def test_a_renamed_run_is_an_error_and_never_a_number(committed: Path) -> None:
     text = (committed / "params.yaml").read_text().replace("E-jitter", "E-jit")
-    (committed / "params.yaml").write_text(text)
+    values = yaml.safe_load(text)
+    values["runs"]["E-jit"]["recipe"] = "finetune"
+    (committed / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     for words in (("table", "4"), ("table", "4", "--direct"), ("plan", "table4"), ("run", "table4"), ("status",)):
         said = refused(committed, "vgg-repro", *words)
         assert "no run E-jitter" in said and "under this name" in said, words
+
+
+def test_a_table_can_be_looked_at_while_dvc_is_at_work(committed: Path) -> None:
+    """Also one that is not up to date: it is shown as it stands."""
+    changed(committed, profiles__mini__recipes__jitter__learning_rate=0.004)
+    uses = {"cmd": "dvc repro train@D-jitter", "pid": os.getpid()}
+    (committed / ".dvc/tmp/rwlock").write_text(json.dumps({"weights/trained/D-jitter.pt": {"write": uses}}))
+    text = call(committed, "vgg-repro", "table", "5")
+    assert "DVC is running (dvc repro train@D-jitter" in text and "| D †" in text and "Older than params.yaml" in text
+
+
+def test_what_is_done_without_dvc_ends_with_the_command_that_records_it(committed: Path) -> None:
+    text = call(committed, "vgg-repro", "score", "dense", "A-256", "--direct")
+    assert "dvc commit dense@A-256" in text
+    call(committed, "dvc", "commit", "--force", "dense@A-256")
+    assert "0 to run" in call(committed, "vgg-repro", "plan", "table3")
 
 
 def test_a_lost_cache_is_put_back_by_one_command(committed: Path) -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from zc.lockfile import LockFile
 from pipeline.errors import Failure, UsageError
 from pipeline.experiment.validation import parse
 from pipeline.orchestration import dvc_graph
-from pipeline.orchestration.dvc_graph import ALWAYS, StageForecast, forecasts, needs
+from pipeline.orchestration.dvc_graph import ALWAYS, IN_USE, StageForecast, _changed_values, at_work, forecasts, needs
 from tests.support.clones import TABLES, Reproduction, call, tiny_clone, wait_for
 from tests.support.images import run_seed
 
@@ -699,3 +700,34 @@ def test_the_real_stages_do_what_the_plan_says(
         whats = {forecast.what for forecast in said}
         assert number != 0 or whats == {"done"}
         assert number != 2 or "cached" in whats
+
+
+class FakeParams:
+    """Takes the place of DVC's dependency on parameters: those of the last run, and those of params.yaml now."""
+
+    def __init__(self, old: dict[str, object], now: dict[str, object]) -> None:
+        self.hash_info, self.now = SimpleNamespace(value=old), now
+
+    def read_params(self) -> dict[str, object]:
+        """The parameters now."""
+        return self.now
+
+
+def test_another_recipe_is_named_and_is_not_another_profile() -> None:
+    old = {"runs.D": {"recipe": "jitter"}, "profiles.mini.recipes.jitter": {"epochs": 1}, "profiles.mini.net": 1}
+    now = {"runs.D": {"recipe": "finetune"}, "profiles.mini.recipes.finetune": {"epochs": 2}, "profiles.mini.net": 1}
+    assert _changed_values(FakeParams(old, now)) == ["runs.D.recipe: jitter, now finetune"]
+    other = {"runs.D": {"recipe": "jitter"}, "profiles.paper.net": 1}
+    assert _changed_values(FakeParams(old, other)) == ["never run with profile paper"]
+
+
+def test_a_dvc_at_work_is_named_while_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert at_work() == ""
+    IN_USE.parent.mkdir(parents=True)
+    for pid, words in ((os.getpid(), "dvc repro train@A-256"), (2**22 + 1, "")):
+        uses = {"cmd": "dvc repro train@A-256", "pid": pid}
+        IN_USE.write_text(json.dumps({"weights": {"write": uses}, "data": {"read": [uses]}, "scores": {}}))
+        assert words in at_work() and bool(at_work()) == bool(words)
+    IN_USE.write_text("{")
+    assert at_work() == ""
