@@ -39,7 +39,7 @@ class NoImage(Unreadable):
     """An error for bytes that are not an image of any kind."""
 
 
-class Picture(NamedTuple):
+class StoredImage(NamedTuple):
     """An image that decodes."""
 
     encoded: bytes
@@ -49,7 +49,7 @@ class Picture(NamedTuple):
     converted: str  # the original format; empty if the bytes are the source's
 
 
-def look(encoded: bytes, max_aspect: float, upright: bool = True, distrust: bool = False) -> Picture:
+def look(encoded: bytes, max_aspect: float, upright: bool = True, distrust: bool = False) -> StoredImage:
     """Return a description of the image in `encoded`. Raise Unreadable, with the reason, if it is unusable.
 
     Pillow decodes the whole image, except a JPEG's data, which it decodes only with `distrust`: DALI decodes it later.
@@ -63,7 +63,7 @@ def look(encoded: bytes, max_aspect: float, upright: bool = True, distrust: bool
         turn = _turn(image) if upright else AS_IT_IS
         height, width = image.height, image.width
         kind = odd_kind(image)
-        return Picture(as_png(image) if kind else encoded, height, width, turn, kind)
+        return StoredImage(as_png(image) if kind else encoded, height, width, turn, kind)
 
 
 @contextmanager

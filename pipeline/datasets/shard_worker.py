@@ -16,7 +16,7 @@ from pipeline.datasets.colour_stats import moments
 from pipeline.datasets.image_file import (
     AS_IT_IS,
     NoImage,
-    Picture,
+    StoredImage,
     encode,
     is_named_otherwise,
     libjpegs_warning,
@@ -70,7 +70,7 @@ class Candidate(NamedTuple):
 
     entry: Entry
     source: Encoded
-    picture: Picture | None
+    image: StoredImage | None
     reason: str  # why it is unusable; empty if it is usable
 
 
@@ -102,8 +102,8 @@ def _candidate(work: ShardSettings, entry: Entry, distrust: bool) -> Candidate:
     source = Encoded(b"")
     try:
         source = work.source.read(entry)
-        picture = look(source.data, work.params.max_aspect, work.params.upright, distrust)
-        return Candidate(entry, source, picture, "")
+        image = look(source.data, work.params.max_aspect, work.params.upright, distrust)
+        return Candidate(entry, source, image, "")
     except Unreadable as reason:
         other = isinstance(reason, NoImage) and is_named_otherwise(entry.id)
         return Candidate(entry, source, None, OTHER_FILE if other else str(reason))
@@ -114,7 +114,7 @@ def _groups(candidates: Iterator[Candidate]) -> Iterator[list[Candidate]]:
     group: list[Candidate] = []
     pixels = 0
     for candidate in candidates:
-        area = candidate.picture.height * candidate.picture.width if candidate.picture else 0
+        area = candidate.image.height * candidate.image.width if candidate.image else 0
         if group and (len(group) == BATCH or pixels + area > PIXELS):
             yield group
             group, pixels = [], 0
@@ -128,29 +128,29 @@ def _rows(
     work: ShardSettings, split: Split, group: list[Candidate], decoder: Decoder, stderr: CapturedStderr
 ) -> Iterator[tuple[ImageRecord, bytes]]:
     """Yield each candidate's row and its bytes as stored, which are empty if it is skipped."""
-    pictures = [candidate.picture for candidate in group if candidate.picture]
+    images = [candidate.image for candidate in group if candidate.image]
     limit = work.largest if split == "train" and work.params.rescale == "train" else None
     with noticed(f"decoding {group[0].entry.id} and the images after it"):
-        results = _decoded(pictures, _sizes(pictures, limit), decoder)
+        results = _decoded(images, _sizes(images, limit), decoder)
     doubt = stderr.heard() or decoder.gpu is not None  # the GPU's decoder prints no warnings
     decoded = iter(results)
     for candidate in group:
-        if candidate.picture is None:
+        if candidate.image is None:
             yield _row(candidate)._replace(skipped=candidate.reason), b""
             continue
-        picture, pixels, reason = next(decoded)
+        image, pixels, reason = next(decoded)
         if pixels is None:
             yield _row(candidate)._replace(skipped=reason), b""
         else:
             with noticed(f"storing {candidate.entry.id}"):
-                row, stored = _stored(work, split, candidate, picture, pixels)
+                row, stored = _stored(work, split, candidate, image, pixels)
                 warning = libjpegs_warning(candidate.source.data) if doubt else ""
             yield row._replace(warning=warning), stored
 
 
-def _sizes(pictures: list[Picture], largest: int | None) -> NDArray[np.int64]:
+def _sizes(images: list[StoredImage], largest: int | None) -> NDArray[np.int64]:
     """Return the heights and widths to store, (N, 2). A shorter side above `largest` becomes `largest`."""
-    old = np.array([(picture.height, picture.width) for picture in pictures], np.int64).reshape(-1, 2)
+    old = np.array([(image.height, image.width) for image in images], np.int64).reshape(-1, 2)
     if largest is None or not len(old):
         return old
     return np.where(old.min(1, keepdims=True) > largest, np.stack(rescaled(old[:, 0], old[:, 1], largest), 1), old)
@@ -159,39 +159,39 @@ def _sizes(pictures: list[Picture], largest: int | None) -> NDArray[np.int64]:
 class Decoded(NamedTuple):
     """An image in the form that was decoded in the end, and its pixels, or the reason why it has none."""
 
-    picture: Picture
+    image: StoredImage
     pixels: NDArray[np.uint8] | None
     reason: str = ""
 
 
-def _decoded(pictures: list[Picture], sizes: NDArray[np.int64], decoder: Decoder) -> list[Decoded]:
+def _decoded(images: list[StoredImage], sizes: NDArray[np.int64], decoder: Decoder) -> list[Decoded]:
     """Return the images at their sizes (N, 2). If DALI fails on them, retry one by one, then fall back to Pillow."""
     try:
-        return [Decoded(*pair) for pair in zip(pictures, _pixels(pictures, sizes, decoder), strict=True)]
+        return [Decoded(*pair) for pair in zip(images, _pixels(images, sizes, decoder), strict=True)]
     except RuntimeError as error:
-        if len(pictures) > 1:
-            alone = (_decoded([picture], sizes[i : i + 1], decoder) for i, picture in enumerate(pictures))
+        if len(images) > 1:
+            alone = (_decoded([image], sizes[i : i + 1], decoder) for i, image in enumerate(images))
             return [result._replace(pixels=None if result.pixels is None else result.pixels.copy())
                     for results in alone for result in results]  # fmt: skip
-        check(error, pictures[0].height * pictures[0].width)
-    return [_by_pillow(pictures[0], sizes, decoder)]
+        check(error, images[0].height * images[0].width)
+    return [_by_pillow(images[0], sizes, decoder)]
 
 
-def _by_pillow(picture: Picture, sizes: NDArray[np.int64], decoder: Decoder) -> Decoded:
+def _by_pillow(image: StoredImage, sizes: NDArray[np.int64], decoder: Decoder) -> Decoded:
     """Return an image that DALI cannot decode, decoded from a PNG by Pillow; without pixels if Pillow fails too."""
     try:
-        kind = picture.converted or "a format that DALI cannot decode"
-        plain = picture._replace(encoded=recoded(picture.encoded), converted=kind)
+        kind = image.converted or "a format that DALI cannot decode"
+        plain = image._replace(encoded=recoded(image.encoded), converted=kind)
         return Decoded(plain, _pixels([plain], sizes, decoder)[0])
     except (Unreadable, RuntimeError) as reason:
-        check(reason, picture.height * picture.width)
-        return Decoded(picture, None, str(reason))
+        check(reason, image.height * image.width)
+        return Decoded(image, None, str(reason))
 
 
-def _pixels(pictures: list[Picture], sizes: NDArray[np.int64], decoder: Decoder) -> list[NDArray[np.uint8]]:
+def _pixels(images: list[StoredImage], sizes: NDArray[np.int64], decoder: Decoder) -> list[NDArray[np.uint8]]:
     """Return the images' pixels at their sizes (N, 2). Raise RuntimeError if DALI fails or decodes to another size."""
-    data = [np.frombuffer(picture.encoded, np.uint8) for picture in pictures]
-    same = [(p.height, p.width) == tuple(size) for p, size in zip(pictures, sizes.tolist(), strict=True)]
+    data = [np.frombuffer(image.encoded, np.uint8) for image in images]
+    same = [(p.height, p.width) == tuple(size) for p, size in zip(images, sizes.tolist(), strict=True)]
     whole = iter(decoder([encoded for encoded, kept in zip(data, same, strict=True) if kept]))
     others = [encoded for encoded, kept in zip(data, same, strict=True) if not kept]
     smaller = iter(decoder(others, sizes[~np.array(same, bool)]))
@@ -202,31 +202,31 @@ def _pixels(pictures: list[Picture], sizes: NDArray[np.int64], decoder: Decoder)
 
 
 def _stored(
-    work: ShardSettings, split: Split, candidate: Candidate, picture: Picture, pixels: NDArray[np.uint8]
+    work: ShardSettings, split: Split, candidate: Candidate, image: StoredImage, pixels: NDArray[np.uint8]
 ) -> tuple[ImageRecord, bytes]:
     """Return the row and the stored bytes of an image that is kept."""
-    smaller = pixels.shape[:2] != (picture.height, picture.width)
-    changes = [f"converted from {picture.converted}" * bool(picture.converted),
-               "turned" * (picture.turn != AS_IT_IS), "rescaled" * smaller]  # fmt: skip
-    boxes = _boxes(candidate.source.boxes, picture, pixels.shape[0], pixels.shape[1])
-    pixels = turned(pixels, picture.turn)
+    smaller = pixels.shape[:2] != (image.height, image.width)
+    changes = [f"converted from {image.converted}" * bool(image.converted),
+               "turned" * (image.turn != AS_IT_IS), "rescaled" * smaller]  # fmt: skip
+    boxes = _boxes(candidate.source.boxes, image, pixels.shape[0], pixels.shape[1])
+    pixels = turned(pixels, image.turn)
     first, second = moments(pixels) if split == "train" else (np.zeros(3), np.zeros((3, 3)))
-    reencoded = smaller or picture.turn != AS_IT_IS
-    stored = encode(pixels, work.params.quality, work.params.chroma) if reencoded else picture.encoded
+    reencoded = smaller or image.turn != AS_IT_IS
+    stored = encode(pixels, work.params.quality, work.params.chroma) if reencoded else image.encoded
     row = _row(candidate)
     row = row._replace(
         hash=row.source_hash if stored is candidate.source.data else hashlib.sha256(stored).digest(),
         height=pixels.shape[0], width=pixels.shape[1], boxes=boxes, changed=", ".join(filter(None, changes)),
-        small=min(picture.height, picture.width) < work.crop, first=first, second=second,
+        small=min(image.height, image.width) < work.crop, first=first, second=second,
     )  # fmt: skip
     return row, stored
 
 
-def _boxes(boxes: Sequence[Box], picture: Picture, height: int, width: int) -> NDArray[np.float64]:
+def _boxes(boxes: Sequence[Box], image: StoredImage, height: int, width: int) -> NDArray[np.float64]:
     """Return a source's boxes (n, 4) in the stored image: decoded to `height` x `width`, then made upright."""
-    down, across = height / picture.height, width / picture.width
+    down, across = height / image.height, width / image.width
     stored = [
-        turned_box((left * across, top * down, right * across, bottom * down), height, width, picture.turn)
+        turned_box((left * across, top * down, right * across, bottom * down), height, width, image.turn)
         for left, top, right, bottom in boxes
     ]
     return np.array(stored) if stored else NO_BOXES
