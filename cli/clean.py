@@ -44,6 +44,6 @@ def clean(
                 remove(leftover)
             typer.echo(f"  {'removed ' if chosen else ''}{leftover.path} ({gigabytes(leftover.size)})")
     if not found:
-        typer.echo("Nothing is left behind.")
+        typer.echo("There is nothing to clean up.")
     elif not named:
         typer.echo("Nothing was removed. To remove a kind or a path: vgg-repro clean NAME")

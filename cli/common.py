@@ -114,5 +114,7 @@ def repro(*words: str, quiet: bool = False) -> None:
         raise typer.Exit(Interrupted.code)
     if code and (worker := at_work()):
         typer.echo(f"DVC is running here ({worker}). Wait until it is done; do not delete .dvc/tmp/rwlock.", err=True)
+    elif code and quiet:
+        typer.echo(f"DVC failed; to see why: dvc repro {' '.join(words)}", err=True)
     if code:
         raise typer.Exit(1)

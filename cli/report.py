@@ -36,7 +36,7 @@ def report(
     results, written = render(name, out, outdated(parameters) if active else {})
     typer.echo(f"{len(written)} pages written; start with {written[0]}")
     if active:
-        typer.echo(compared_with_head(name))
+        typer.echo(compared_with_head(name, bool(results.outdated)))
     if results.outdated:
         typer.echo(plain_text(outdated_warning(results).text), err=True)
         raise typer.Exit(int(strict))

@@ -35,8 +35,13 @@ def outdated_warning(results: Results) -> Callout:
 
 
 def is_older(table: str, scores: Sequence[str], outdated: Mapping[str, str]) -> bool:
-    """Return True if a table's row, made from `scores`, is outdated: by one of them, or by the table's own method."""
-    return bool(outdated.keys() & set(scores)) or outdated.get(table, "").startswith(f"{table}:")
+    """Return True if a table's row, made from `scores` (mode@run), is outdated.
+
+    So it is if one of them is, if one has been computed again since, or if the table's own method has changed.
+    """
+    reason = outdated.get(table, "")
+    again = any(f"scores/{score.replace('@', '-', 1)}.npz has changed" in reason for score in scores)
+    return bool(outdated.keys() & set(scores)) or again or f"{table}: method.table" in reason
 
 
 def outdated_note(stages: Sequence[str], outdated: Mapping[str, str]) -> Text:

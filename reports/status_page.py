@@ -10,7 +10,13 @@ from reports.page import Paragraph, Preformatted, Table, left
 from reports.phrases import NONE
 from reports.terminal import TerminalBlock
 
-WORDS = {"done": "done", "part": "partial", "cached": "in the cache", "run": "to do"}
+WORDS = {
+    "done": "done",
+    "committed": "as committed, not computed here",
+    "part": "partial",
+    "cached": "in the cache",
+    "run": "to do",
+}
 
 
 def status_page(status: Status) -> tuple[TerminalBlock, ...]:

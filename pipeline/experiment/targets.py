@@ -108,6 +108,8 @@ def stage_of(params: Params, target: str) -> str:
     known = stages(params)
     if target in known or (not at and any(stage.startswith(f"{group}@") for stage in known)):
         return target
+    if target in NETS or target.rpartition("-")[0] in NETS:
+        check_run(params, target)
     hint = nearest_of(target, [*known, *params.runs])
     raise UsageError(f"unknown stage {target!r}. {hint}`dvc stage list` lists all")
 

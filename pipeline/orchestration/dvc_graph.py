@@ -112,12 +112,12 @@ def lost_from_cache(params: Params) -> str:
 
     def look(repo: Any, stages: list[Any]) -> str:
         lost = [stage for stage in stages if any(map(_is_lost, stage.outs))]
-        if not lost:
+        if not lost or at_work():  # a DVC at work caches a stage's outputs after it has written them
             return ""
         blocked = any(stage not in lost and not stage.is_callback and _has_changed(stage) for stage in stages)
         names = "".join(f" {stage.addressing}" for stage in lost if blocked)
         return (
-            f"the results of {len(lost)} stages are in the working folder but not in DVC's cache, and DVC would "
+            f"the results of {len(lost)} stage(s) are in the working folder but not in DVC's cache, and DVC would "
             f"compute them again. Nothing has to run: dvc commit{names} puts them back (without -f, which would take "
             "outdated results too)"
         )
@@ -140,10 +140,10 @@ def at_work() -> str:
         files = json.loads(IN_USE.read_text())
     except (OSError, ValueError):
         return ""
-    for uses in files.values():
-        for holder in (uses["write"],) if uses.get("write") else ():
-            if psutil.pid_exists(holder["pid"]):
-                return f"{holder['cmd']}, process {holder['pid']}"
+    holders = [holder for uses in files.values() for holder in (uses.get("write"), *uses.get("read", ())) if holder]
+    for holder in holders:
+        if psutil.pid_exists(holder["pid"]):
+            return f"{holder['cmd']}, process {holder['pid']}"
     return ""
 
 
@@ -370,6 +370,8 @@ def _never(stage: Any) -> bool:
 
 def _changed_outputs(stage: Any) -> list[str]:
     words = {"deleted": "is missing", "not in cache": "is not in the cache"}
+    if all(out.use_cache and not out.exists and out.changed_cache() for out in stage.outs):
+        return ["not computed here"]
     return [f"{path} {words.get(state, 'has changed')}" for out in stage.outs for path, state in out.status().items()]
 
 

@@ -17,7 +17,7 @@ def announcement(to_run: Sequence[tuple[str, str]], total: int, jobs: int) -> st
     `to_run` has each stage that has to run with the reason; `total` counts all stages.
     """
     if not to_run:
-        return f"All {total} stages are up to date or in the cache."
+        return f"Everything is up to date or in the cache ({total} stages)."
     stage, why = to_run[0]
     left = Estimate().left([name for name, _ in to_run], {}, jobs)
     time = f", about {duration(left)} by the times recorded here" if left else ""

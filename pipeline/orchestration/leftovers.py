@@ -17,7 +17,8 @@ KINDS: dict[str, str] = {
     "checkpoints": "of other parameters or images; no run resumes from them",
     "partial": "interrupted preparations; the same preparation would resume from its shards",
     "shards": "prepared images other than the current ones; another clone or profile may use them",
-    "cache": "DVC's copies of results beyond the current ones; without them, switching back computes them again",
+    "cache": "DVC's copies of results that neither params.yaml nor an experiment of DVC's needs; without them, going "
+    "back to earlier parameters computes again",
 }
 
 
@@ -66,7 +67,7 @@ def _cache() -> Iterator[Leftover]:
     from dvc.repo import Repo
 
     with Repo() as repo:
-        used = {str(info.value) for infos in repo.used_objs().values() for info in infos}
+        used = {str(info.value) for infos in repo.used_objs(all_experiments=True).values() for info in infos}
         folder = Path(repo.cache.local.path)
     files = [path for path in folder.glob("??/*") if path.is_file() and path.parent.name + path.name not in used]
     if files:
@@ -79,7 +80,7 @@ def _collect_garbage() -> None:
 
     try:
         with Repo() as repo:
-            repo.gc(workspace=True, force=True)
+            repo.gc(workspace=True, all_experiments=True, force=True)
     except DvcException as reason:
         raise Failure(f"DVC could not clean its cache: {reason}") from None
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pipeline.datasets.facts import Facts, read_facts, read_statistics
 from pipeline.experiment.paper_tables import TITLES, rows
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import CLASSIFICATION, all_checkpoints, checkpoints, shards_root, summary, table
+from pipeline.experiment.paths import CLASSIFICATION, all_checkpoints, checkpoints, errors, shards_root, summary, table
 from pipeline.experiment.targets import everything, in_part
 from pipeline.orchestration.dvc_graph import StageForecast, forecasts
 from pipeline.orchestration.heartbeat import OldCheckpoint, Running, all_running, identity, old_checkpoints
@@ -50,7 +50,7 @@ class Status:
     prepared: bool
     preparing: str  # who is preparing images now
     runs: list[RunStatus]
-    tables: Mapping[str, str]  # by stage: done, part (of a table's nets), cached or run
+    tables: Mapping[str, str]  # by stage: done, committed (in git alone), part (of a table's nets), cached or run
     old: Sequence[OldCheckpoint] = ()  # checkpoints of other parameters or data
 
 
@@ -62,6 +62,7 @@ def status(params: Params) -> Status:
     begun = all_running(params, [checkpoint.folder for checkpoint in old]) if params.active.train else ()
     running = {run.run: (run, alive) for run, alive in begun}
     tables = {name: str(forecast[name].what) for name in TITLES if name in forecast}
+    tables |= {name: "committed" for name, what in tables.items() if what == "done" and not _has_scores(forecast[name])}
     tables |= {name: "part" for name in in_part(params) if table(params.profile, name).exists()}
     done = {name: _runs_in(name, params) for name, what in tables.items() if what in ("done", "part")}
     shown = {name: read_json(table(params.profile, name), f"dvc repro {name}") for name in done}
@@ -116,6 +117,12 @@ def _run(
         error = read_json(summary(name), f"vgg-repro train {name}")["centre_crop"]["top1"]
     after = waits[-1].rpartition("@")[2] if waits else ""
     return RunStatus(name, state, after, running[0] if running else None, error, scores, tables)
+
+
+def _has_scores(forecast: StageForecast) -> bool:
+    """Return True unless a score that the table is made from is not here, so that the table is the one in git."""
+    scores = (stage.partition("@") for stage in forecast.needs if "@" in stage)
+    return all(errors(run, mode).exists() for mode, _, run in scores)
 
 
 def _imported(params: Params, name: str, forecast: Mapping[str, StageForecast]) -> RunState:

@@ -16,7 +16,7 @@ def parse_yaml(text: str) -> Any:
     try:
         return YAML(typ="safe").load(text)
     except (YAMLError, ValueError, RecursionError, AttributeError, TypeError) as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(str(error).replace('in "<unicode string>", ', "in ")) from None
 
 
 def one_line(values: dict[str, Any]) -> str:

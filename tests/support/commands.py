@@ -76,7 +76,7 @@ class MarkedCommand:
                 killed.append(psutil.Process(pid))
                 killed[-1].kill()
         self.child.wait()
-        psutil.wait_procs(killed, patience(60))
+        psutil.wait_procs(killed, patience(600))
 
 
 def processes() -> list[int]:

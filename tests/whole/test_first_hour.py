@@ -168,4 +168,4 @@ def test_what_is_left_behind_is_listed_and_removed_when_named(committed: Path) -
     call(committed, "vgg-repro", "clean", str(partial.relative_to(committed)))
     assert not partial.exists()
     assert "nothing is left behind at nonsense" in refused(committed, "vgg-repro", "clean", "nonsense")
-    assert "Nothing is left behind" in call(committed, "vgg-repro", "clean")
+    assert "There is nothing to clean up" in call(committed, "vgg-repro", "clean")

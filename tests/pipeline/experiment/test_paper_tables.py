@@ -99,6 +99,7 @@ def test_wrong_names_are_answered_with_the_nearest_and_all(params: Params) -> No
         (lambda: targets.check_run(params, "A-LRN-384"), r"Runs of net A-LRN: A-LRN-256"),
         (lambda: targets.check_run(params, "D-512"), "Runs of net D"),
         (lambda: targets.stage_of(params, "tabel4"), "Did you mean table4"),
+        (lambda: targets.stage_of(params, "D-512"), "Runs of net D"),
         (lambda: targets.stage_of(params, "train@D-348"), "Did you mean train@D-384"),
         (lambda: targets.check_table("shalow"), "Did you mean shallow"),
     ):

@@ -44,7 +44,7 @@ def test_what_was_recorded_earlier_counts_until_one_of_the_kind_has_ended() -> N
 
 
 def test_what_will_run_is_announced_with_the_reason_and_the_time() -> None:
-    assert announcement([], 7, 2) == "All 7 stages are up to date or in the cache."
+    assert announcement([], 7, 2) == "Everything is up to date or in the cache (7 stages)."
     to_run = [("prepare", "method.prepare: 2, now 3"), ("train@A-256", "after prepare")]
     said = "2 of 7 stages will run. First: prepare (method.prepare: 2, now 3)"
     assert announcement(to_run, 7, 2) == said

@@ -1,0 +1,67 @@
+"""The comparison with the committed tables: of what was computed here, and with the reason for a difference."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.experiment.paths import errors, table
+from pipeline.results.comparison import compared_with_head
+from pipeline.results.provenance import record_provenance
+from pipeline.system.atomic_files import write_json
+from tests.support.clones import call
+
+AUTHOR = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org")
+
+
+def write_table(*values: float) -> None:
+    """Write a table of as many runs, each of one score."""
+    rows: list[dict[str, Any]] = [
+        {"label": {"net": str(number)}, "scores": [f"dense@{number}"], "ours": {"top1": {"error": value}}}
+        for number, value in enumerate(values)
+    ]
+    write_json(table("mini", "table3"), {"table": "table3", "rows": [*rows, {"label": {}, "scores": [], "ours": None}]})
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with a committed table."""
+    monkeypatch.chdir(tmp_path)
+    write_table(1.0, 2.0)
+    call(tmp_path, "git", "init", "--quiet")
+    call(tmp_path, "git", "add", "--all")
+    call(tmp_path, *AUTHOR, "commit", "--quiet", "--message", "Results")
+    return tmp_path
+
+
+def computed(*runs: int) -> None:
+    """Leave what a score stage leaves here."""
+    for run in runs:
+        write_json(errors(str(run), "dense"), {})
+        record_provenance(f"dense@{run}", errors(str(run), "dense"), "cpu", 1, 1.0)
+
+
+def test_what_was_not_computed_here_is_not_compared(folder: Path) -> None:
+    assert "none of them was computed here" in compared_with_head("mini")
+    computed(1)
+    assert "all 1 errors that were computed here (of 2) are equal" in compared_with_head("mini")
+    computed(0)
+    assert "all 2 errors are equal" in compared_with_head("mini")
+    assert "none of them was computed here" in compared_with_head("paper")
+
+
+def test_a_difference_comes_with_its_size_and_the_likely_reason(folder: Path) -> None:
+    computed(0, 1)
+    write_table(1.0, 4.5)
+    assert "1 of 2 errors differ, by up to 2.5 points. The usual reason" in compared_with_head("mini")
+    assert "points. Some are older than params.yaml." in compared_with_head("mini", outdated=True)
+    assert json.loads(table("mini", "table3").read_text())["rows"][1]["ours"]["top1"]["error"] == 4.5
+
+
+def test_without_git_it_says_that_it_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_table(1.0)
+    assert "there is no git repository" in compared_with_head("mini")
