@@ -43,6 +43,11 @@ def complete_runs(incomplete: str) -> list[str]:
     return [name for name in runs if name.startswith(incomplete)]
 
 
+def complete_profiles(incomplete: str) -> list[str]:
+    """Return the profiles whose names begin with `incomplete`."""
+    return [profile for profile in params().profiles if profile.startswith(incomplete)]
+
+
 def complete_targets(incomplete: str) -> list[str]:
     """Return the tables, runs and stages whose names begin with `incomplete`."""
     from pipeline.errors import Failure

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.common import Direct, params, repro, through_dvc
+from cli.common import Direct, complete_profiles, params, repro, through_dvc
 
 if TYPE_CHECKING:
     from pipeline.datasets.sources.base import Source
@@ -21,15 +21,11 @@ def _complete_source(incomplete: str) -> list[str]:
     return [source for source in SOURCES if source.startswith(incomplete)]
 
 
-def _complete_profile(incomplete: str) -> list[str]:
-    return [profile for profile in params().profiles if profile.startswith(incomplete)]
-
-
 def prepare(
     profile: Annotated[
         str | None,
         typer.Option(
-            help="mini, imagenette, paper, published; written to params.yaml.", autocompletion=_complete_profile
+            help="mini, imagenette, paper, published; written to params.yaml.", autocompletion=complete_profiles
         ),
     ] = None,
     source: Annotated[

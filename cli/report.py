@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
-from cli.common import params
+from cli.common import complete_profiles, params
 
 
 def report(
     out: Annotated[Path, typer.Option(help="Folder for the pages; each profile has its own subfolder.")] = Path(
         "reports"
     ),
-    profile: Annotated[str | None, typer.Option(help="Profile to render; default: the active one.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Profile to render; default: the active one.", autocompletion=complete_profiles)
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a result is outdated.")] = False,
 ) -> None:
     """Render Markdown pages and charts from the results so far.

@@ -14,7 +14,8 @@ from reports.phrases import interval
 def training_page(results: Results, charts: Iterable[Block]) -> Page:
     """Return the page of all runs, with its charts."""
     notes = (
-        "The centre crop is taken at the run's own Q: S, or the middle of a jittered S. "
+        "Errors are on one centre crop of each validation image, at Q = S or, for jittered S, at the middle of its "
+        "range; dense evaluation, as in the tables, gives other errors. "
         "The loss is the last epoch's mean on training crops."
     )
     return (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -9,7 +11,7 @@ from pipeline.errors import UsageError
 from pipeline.experiment import paper_tables, targets
 from pipeline.experiment.modes import MODES, multi_scales, runs_of, single_scale
 from pipeline.experiment.params import Import, Params, Run
-from pipeline.experiment.paths import CLASSIFICATION, posteriors
+from pipeline.experiment.paths import CLASSIFICATION, history, posteriors
 from pipeline.experiment.validation import load
 from tests.support import ROOT
 
@@ -120,6 +122,15 @@ def test_another_run_under_a_tables_name_is_refused(params: Params) -> None:
     other = params.runs | {"C-384": params.runs["C-256"]}
     with pytest.raises(UsageError, match=r"runs\.C-384 differs"):
         paper_tables.rows("table3", params.model_copy(update={"runs": other}))
+
+
+def test_dvcs_charts_have_a_line_for_each_run(params: Params) -> None:
+    charts = [chart for plot in yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"] if isinstance(plot, dict)
+              for chart in plot.values()]  # fmt: skip
+    assert len(charts) == 3
+    for chart in charts:
+        assert [Path(path) for path in chart["y"]] == [history(run) for run in params.runs]
+        assert (ROOT / f".dvc/plots/{chart['template']}.json").exists()
 
 
 def test_what_people_call_a_stage_is_understood(params: Params) -> None:
