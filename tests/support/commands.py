@@ -77,6 +77,15 @@ class MarkedCommand:
                 killed[-1].kill()
         self.child.wait()
         psutil.wait_procs(killed, patience(600))
+        until("the killed processes to be reaped", lambda: not self._unreaped())
+
+    def _unreaped(self) -> list[int]:
+        """Every process of its session, also one that has ended and waits for its parent, as DVC counts it."""
+        unreaped = []
+        for pid in processes():
+            with suppress(ProcessLookupError):
+                unreaped += [pid] * (os.getsid(pid) == self.child.pid)
+        return unreaped
 
 
 def processes() -> list[int]:
