@@ -44,14 +44,15 @@ def run(
     Example: vgg-repro run table4 --gpus 0,1,2,3
     """
     from pipeline.errors import Failure, Interrupted
+    from pipeline.experiment.paper_tables import number_of
     from pipeline.experiment.targets import in_part, stage_of, within_reach
     from pipeline.orchestration.dvc_graph import lost_from_cache
     from pipeline.orchestration.runner import STOPPED
     from pipeline.system.process_lifetime import stopped_by_sigterm
 
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    parameters, named = params(), list[str]()
-    named += [stage_of(parameters, target) for target in targets or []]
+    parameters = params()
+    named = [stage_of(parameters, target) for target in targets or []]
     if lost := lost_from_cache(parameters):
         raise Failure(lost)
     try:
@@ -64,7 +65,7 @@ def run(
             from stages.table import main
 
             main(parameters, table)
-            typer.echo(f"{table}: partial, from the imported nets only (vgg-repro table {table.removeprefix('table')})")
+            typer.echo(f"{table}: partial, from the imported nets only (vgg-repro table {number_of(table)})")
 
 
 def _walk(targets: Sequence[str], parameters: Params, jobs: int | None, gpus: str | None) -> Walk:

@@ -36,43 +36,42 @@ def table(
     Example: vgg-repro table 4 5
     """
     from pipeline.experiment.targets import check_table
+    from pipeline.orchestration.dvc_graph import outdated
+    from reports.markdown import markdown
+    from reports.table_pages import table_section
 
     parameters = params()
-    for name in [check_table(number) for number in numbers]:
-        _show_one(parameters, name, direct)
+    computed = [_compute(parameters, name, direct) for name in [check_table(number) for number in numbers]]
+    older = outdated(parameters)
+    for values in computed:
+        show(table_section(values, older), markdown)
 
 
-def _show_one(parameters: Params, name: str, direct: bool) -> None:
+def _compute(parameters: Params, name: str, direct: bool) -> dict[str, Any]:
+    """Return a table's values, brought up to date by DVC unless `direct` is set or DVC is at work."""
     from pipeline.experiment.targets import lacking
     from pipeline.orchestration.dvc_graph import at_work, forecasts
     from stages.table import values
 
     if direct:
-        return _show(values(parameters, name), parameters)
+        return values(parameters, name)
     if lacking(name, parameters):
-        return _show(_from_available_nets(parameters, name), parameters)
+        return _from_available_nets(parameters, name)
     if any(forecast.what != "done" for forecast in forecasts([name], parameters)):
         if worker := at_work():
             typer.echo(f"DVC is running ({worker}): the table shows the existing scores.")
-            return _show(values(parameters, name), parameters)
+            return values(parameters, name)
         repro(name, quiet=True)
-    return show_table(parameters, name)
+    return read_computed(parameters, name)
 
 
-def show_table(parameters: Params, name: str) -> None:
-    """Show a table that has been computed."""
+def read_computed(parameters: Params, name: str) -> dict[str, Any]:
+    """Return the values of a table that has been computed. Raise Failure if they are missing or broken."""
     from pipeline.experiment.paths import table as path
     from pipeline.system.atomic_files import read_json
 
-    _show(read_json(path(parameters.profile, name), f"vgg-repro table {name.removeprefix('table')}"), parameters)
-
-
-def _show(values: dict[str, Any], parameters: Params) -> None:
-    from pipeline.orchestration.dvc_graph import outdated
-    from reports.markdown import markdown
-    from reports.table_pages import table_section
-
-    show(table_section(values, outdated(parameters)), markdown)
+    values: dict[str, Any] = read_json(path(parameters.profile, name), f"vgg-repro table {number_of(name)}")
+    return values
 
 
 def _from_available_nets(parameters: Params, name: str) -> dict[str, Any]:

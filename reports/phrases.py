@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.experiment.paper_tables import TITLES
+from pipeline.experiment.paper_tables import TITLES, number_of
 from reports.page import Code, Inline
 
 NONE = "–"
@@ -17,7 +17,7 @@ def table_title(name: str) -> str:
 
 def table_label(name: str) -> str:
     """Return the name of table `name` as it appears in a text."""
-    return "Section 4.1" if name == "shallow" else f"Table {name.removeprefix('table')}"
+    return "Section 4.1" if name == "shallow" else f"Table {number_of(name)}"
 
 
 def number(value: float | None) -> str:

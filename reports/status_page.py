@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pipeline.experiment.paper_tables import number_of
 from pipeline.orchestration.status import EVALUATIONS, RunStatus, Status
 from pipeline.system.progress import duration, gigabytes
 from reports.page import Paragraph, Preformatted, Table, left
@@ -72,11 +73,11 @@ def _scores(run: RunStatus) -> Iterator[str]:
 
 
 def _tables(run: RunStatus) -> str:
-    return " ".join(name.removeprefix("table") for name in run.tables) or NONE
+    return " ".join(number_of(name) for name in run.tables) or NONE
 
 
 def _done(status: Status) -> str:
-    listed = {word: [name.removeprefix("table") for name, what in status.tables.items() if what == key]
+    listed = {word: [number_of(name) for name, what in status.tables.items() if what == key]
               for key, word in WORDS.items()}  # fmt: skip
     return "Tables: " + "; ".join(f"{word} {', '.join(names)}" for word, names in listed.items() if names) + "."
 

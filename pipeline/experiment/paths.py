@@ -117,6 +117,12 @@ def errors(run: str, mode: str) -> Path:
     return posteriors(run, mode).with_suffix(".json")
 
 
+def errors_of(score: str) -> Path:
+    """Return the file of errors of a score stage, such as dense@D-384."""
+    mode, _, run = score.partition("@")
+    return errors(run, mode)
+
+
 def provenance_record(stage: str) -> Path:
     """Return the file that records where and when a stage made its result. Neither DVC nor git knows it."""
     return Path("provenance") / f"{stage}.json"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.errors import UsageError
 from pipeline.experiment.modes import MODES, runs_of
-from pipeline.experiment.paper_tables import LATER, TITLES, rows
+from pipeline.experiment.paper_tables import LATER, TITLES, number_of, rows
 from pipeline.experiment.params import NETS, RANDOM, Import, Params, Run
 from pipeline.experiment.validation import is_near, nearest, nearest_of
 
@@ -41,11 +41,12 @@ def check_table(name: str) -> str:
     stage = name if name == "shallow" else f"table{name.removeprefix('table')}"
     if stage in TITLES:
         return stage
-    names = [title.removeprefix("table") for title in TITLES]
+    names = [number_of(title) for title in TITLES]
     if stage in LATER:
-        number = stage.removeprefix("table")
-        raise UsageError(f"Table {number}: {LATER[stage]} is not available yet. Available: {', '.join(names)}")
-    if stage.removeprefix("table").isdigit():
+        raise UsageError(
+            f"Table {number_of(stage)}: {LATER[stage]} is not available yet. Available: {', '.join(names)}"
+        )
+    if number_of(stage).isdigit():
         raise UsageError(f"there is no table {name!r}: the paper has Tables 1 to 12. Available: {', '.join(names)}")
     raise UsageError(f"unknown table {name!r}. {nearest(name, names)}")
 
@@ -100,7 +101,7 @@ def stage_of(params: Params, target: str) -> str:
 
     Raise UsageError, naming the nearest, if there is no such stage or group of stages.
     """
-    if target.removeprefix("table").isdigit():
+    if number_of(target).isdigit():
         return check_table(target)
     if target in params.runs:
         return f"train@{target}" if params.weights == "trained" else f"import@{target}"

@@ -6,7 +6,6 @@ brought up to date by its own `dvc repro --single-item`, so that the lock file, 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -32,6 +31,7 @@ from pipeline.orchestration.dvc_graph import ALWAYS, IN_USE, Needs, forecasts, n
 from pipeline.orchestration.estimate import Estimate
 from pipeline.orchestration.live_view import Foot, Lines, ViewRow
 from pipeline.orchestration.resources import ResourceShare
+from pipeline.system.locks import in_turn
 from pipeline.system.process_lifetime import end_with_parent, handled
 from pipeline.system.progress import EVERY, QUIET, told
 
@@ -116,8 +116,7 @@ def mend_list_of_files() -> None:
 
     DVC writes it in place, under a lock of its own, and does nothing while it is broken.
     """
-    with suppress(FileNotFoundError), IN_USE.with_suffix(".lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with suppress(FileNotFoundError), in_turn(IN_USE.with_suffix(".lock")):
         try:
             json.loads(IN_USE.read_text())
         except ValueError:

@@ -10,7 +10,15 @@ from typing import Any, Literal
 from pipeline.datasets.facts import Facts, read_facts, read_statistics
 from pipeline.experiment.paper_tables import TITLES, rows
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import CLASSIFICATION, all_checkpoints, checkpoints, errors, shards_root, summary, table
+from pipeline.experiment.paths import (
+    CLASSIFICATION,
+    all_checkpoints,
+    checkpoints,
+    errors_of,
+    shards_root,
+    summary,
+    table,
+)
 from pipeline.experiment.targets import everything, in_part
 from pipeline.orchestration.dvc_graph import StageForecast, forecasts
 from pipeline.orchestration.heartbeat import OldCheckpoint, Running, all_running, identity, old_checkpoints
@@ -121,8 +129,7 @@ def _run(
 
 def _has_scores(forecast: StageForecast) -> bool:
     """Return True unless a score that the table is made from is not here, so that the table is the one in git."""
-    scores = (stage.partition("@") for stage in forecast.needs if "@" in stage)
-    return all(errors(run, mode).exists() for mode, _, run in scores)
+    return all(errors_of(stage).exists() for stage in forecast.needs if "@" in stage)
 
 
 def _imported(params: Params, name: str, forecast: Mapping[str, StageForecast]) -> RunState:

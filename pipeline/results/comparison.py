@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.experiment.paper_tables import NO_DATA, TITLES
-from pipeline.experiment.paths import errors, table
-from pipeline.results.provenance import provenance_of
-from pipeline.system.atomic_files import read_json
+from pipeline.experiment.paths import errors_of, table
+from pipeline.results.provenance import git, provenance_of
+from pipeline.results.tables import read_table
 
 Cell = tuple[str, str, str]  # table, row, measure
 
@@ -21,7 +20,7 @@ def compared_with_head(profile: str, outdated: bool = False) -> str:
 
     `outdated` says whether results are older than params.yaml, which then explains a difference.
     """
-    if not _git("rev-parse", "HEAD"):
+    if not git("rev-parse", "HEAD"):
         return "Not compared with committed results: there is no git repository or no commit here."
     now, committed = dict(_cells(_on_disk(profile), True)), dict(_cells(_in_head(profile), False))
     both = now.keys() & committed.keys()
@@ -49,13 +48,11 @@ def _cells(tables: Mapping[str, Mapping[str, Any]], computed_here: bool) -> Iter
 
 def _is_from_here(score: str) -> bool:
     """Return True if mode@run was computed on this machine, by the record of its provenance."""
-    mode, _, run = score.partition("@")
-    return provenance_of(score, errors(run, mode)) is not None
+    return provenance_of(score, errors_of(score)) is not None
 
 
 def _on_disk(profile: str) -> dict[str, Any]:
-    paths = {name: table(profile, name) for name in TITLES if name not in NO_DATA}
-    return {name: read_json(path, f"dvc repro {name}") for name, path in paths.items() if path.exists()}
+    return {name: read_table(profile, name) for name in TITLES if name not in NO_DATA}
 
 
 def _in_head(profile: str) -> dict[str, Any]:
@@ -65,15 +62,7 @@ def _in_head(profile: str) -> dict[str, Any]:
 def _committed(path: Path) -> Mapping[str, Any]:
     """Return the JSON at `path` in git's HEAD; an empty one if there is none."""
     try:
-        values: Mapping[str, Any] = json.loads(_git("show", f"HEAD:./{path}"))
+        values: Mapping[str, Any] = json.loads(git("show", f"HEAD:./{path}"))
     except ValueError:
         return {}
     return values
-
-
-def _git(*words: str) -> str:
-    """Return what git prints; an empty string if it fails or does not exist."""
-    try:
-        return subprocess.run(("git", *words), capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ""

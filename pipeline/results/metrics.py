@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.experiment.paper_tables import TITLES
-from pipeline.experiment.paths import errors, metrics, table
-from pipeline.system.atomic_files import read_json, write_json
+from pipeline.experiment.paths import errors_of, metrics
+from pipeline.results.tables import read_table
+from pipeline.system.atomic_files import write_json
+from pipeline.system.locks import in_turn
 
 DIGITS = 2  # after the point: one image of 50,000 is 0.002 %
 
@@ -20,14 +18,9 @@ DIGITS = 2  # after the point: one image of 50,000 is 0.002 %
 def write_metrics(profile: str) -> None:
     """Write the errors of the profile's tables, without rows whose scores have changed since. One process at a time."""
     path = metrics(profile)
-    with _in_turn(path.parent):
-        cells = {name: _cells(_read(table(profile, name), name)) for name in TITLES}
+    with in_turn(path.parent):
+        cells = {name: _cells(read_table(profile, name)) for name in TITLES}
         write_json(path, {name: rows for name, rows in cells.items() if rows})
-
-
-def _read(path: Path, name: str) -> dict[str, Any]:
-    values: dict[str, Any] = read_json(path, f"dvc repro {name}") if path.exists() else {}
-    return values
 
 
 def _is_another(score: str, posteriors: str) -> bool:
@@ -35,9 +28,8 @@ def _is_another(score: str, posteriors: str) -> bool:
 
     In a fresh clone, and in the folder of an experiment of DVC's, tables from git are there without their scores.
     """
-    mode, _, run = score.partition("@")
     try:
-        return bool(json.loads(errors(run, mode).read_text())["posteriors_sha256"] != posteriors)
+        return bool(json.loads(errors_of(score).read_text())["posteriors_sha256"] != posteriors)
     except (OSError, ValueError, KeyError):
         return False
 
@@ -57,14 +49,3 @@ def _name(row: Mapping[str, Any]) -> str:
     label = row["label"]
     first = label.get("entry") or label.get("row") or row["runs"][0]
     return f"{first}, {label['method']}" if "method" in label else str(first)
-
-
-@contextmanager
-def _in_turn(folder: Path) -> Iterator[None]:
-    """Wait until no other process is in such a block for `folder`."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(opened)

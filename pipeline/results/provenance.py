@@ -51,13 +51,14 @@ def provenance_of(stage: str, result: Path) -> dict[str, Any] | None:
 
 def commit() -> str:
     """Return the commit of the code, followed by a plus if files that numbers depend on have been changed since."""
-    head = _git("rev-parse", "--short=12", "HEAD")
+    head = git("rev-parse", "--short=12", "HEAD")
     if not head:
         return "unknown"
-    return head + ("+" if _git("status", "--porcelain", "--", *CODE) else "")
+    return head + ("+" if git("status", "--porcelain", "--", *CODE) else "")
 
 
-def _git(*words: str) -> str:
+def git(*words: str) -> str:
+    """Return what git prints; an empty string if it fails or does not exist."""
     return _output("git", *words)
 
 

@@ -11,7 +11,9 @@ from pipeline.datasets.facts import Facts
 from pipeline.errors import Failure
 from pipeline.experiment.paper_tables import TableRow, printed, rows
 from pipeline.experiment.params import NETS, Params
+from pipeline.experiment.paths import table
 from pipeline.results.scores import Scores, average
+from pipeline.system.atomic_files import read_json
 from vgg.errors import error, top_k
 
 PRINTED_NETS = [net for net in NETS if net != "shallow"]
@@ -42,6 +44,13 @@ def table_values(name: str, params: Params, facts: Facts | None) -> dict[str, An
         "precision": scores.precisions(),
     }
     return values | {"published": scores.published} if scores.published else values
+
+
+def read_table(profile: str, name: str) -> dict[str, Any]:
+    """Return a table's values from its JSON; an empty dict if there is none. Raise Failure if it is broken."""
+    path = table(profile, name)
+    values: dict[str, Any] = read_json(path, f"dvc repro {name}") if path.exists() else {}
+    return values
 
 
 def configurations() -> list[dict[str, Any]]:

@@ -42,6 +42,20 @@ def alone(lock: Path, work: str) -> Iterator[None]:
             return
 
 
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Hold a flock(2) lock of an existing file or folder during the block, after waiting for it.
+
+    Raise FileNotFoundError if it does not exist.
+    """
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
+
+
 def holder(lock: Path) -> str | None:
     """Return how the holder of the file `lock` describes itself, or None without a holder. Do not take the lock."""
     try:

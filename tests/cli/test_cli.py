@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from cli.common import complete_runs, complete_targets
 from cli.main import app
-from cli.table import complete_tables, show_table
+from cli.table import complete_tables, read_computed
 from pipeline.errors import Failure, UsageError
 from pipeline.experiment.validation import load
 from tests.support import ROOT
@@ -88,7 +88,7 @@ def test_a_broken_table_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "reports/mini").mkdir(parents=True)
     (tmp_path / "reports/mini/table4.json").write_text("{")
     with pytest.raises(Failure, match=r"table4\.json is not valid JSON .*make it again with: vgg-repro table 4"):
-        show_table(load(), "table4")
+        read_computed(load(), "table4")
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

@@ -17,12 +17,11 @@ from pipeline.experiment.validation import load
 from pipeline.results.profile_results import collect
 from reports.pages import render
 from stages import prepare, score, table, train
-from stages import random as random_weights
 from stages.tools import data
 from tests.support import ROOT
 from tests.support.ilsvrc_files import TRAIN, make
 from tests.support.images import jpeg, photograph
-from tests.support.training import tiny
+from tests.support.training import tiny, with_random_weights
 
 OUT = Path("reports")
 
@@ -31,13 +30,11 @@ OUT = Path("reports")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with net A trained on some digits."""
     folder = tmp_path_factory.mktemp("trained")
+    params = with_random_weights(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("VGG_REPRO_SHARDS", raising=False)
-        chosen = tiny(folder)
-        prepare.main(chosen)
-        random_weights.main(chosen, "A")
-        train.main(chosen, "A-256")
+        train.main(params, "A-256")
     return folder
 
 

@@ -24,10 +24,9 @@ from pipeline.experiment.validation import load
 from pipeline.orchestration.heartbeat import asked, identity
 from pipeline.system.atomic_files import sha256
 from pipeline.system.locks import alone
-from stages import prepare, train, trainer
-from stages import random as random_weights
+from stages import train, trainer
 from tests.support.clones import held, patience, wait_for
-from tests.support.training import hang_up_as_usual, tiny
+from tests.support.training import hang_up_as_usual, tiny, with_random_weights
 from vgg.fit import State
 
 PROGRAM = [sys.executable, "-c", "from cli.main import main; main()", "train", "A-256", "--direct"]
@@ -38,11 +37,7 @@ WEIGHTS = Path("weights/trained/A-256.pt")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tiny parameters, prepared data and random weights of A, to be copied."""
     folder = tmp_path_factory.mktemp("prepared")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        chosen = tiny(folder)
-        prepare.main(chosen)
-        random_weights.main(chosen, "A")
+    with_random_weights(folder)
     return folder
 
 

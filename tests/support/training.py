@@ -5,10 +5,13 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
 import yaml
 
 from pipeline.experiment.params import Params
 from pipeline.experiment.validation import load
+from stages import prepare
+from stages import random as random_weights
 from tests.support import ROOT
 
 
@@ -25,6 +28,17 @@ def tiny(folder: Path, **changes: object) -> Params:
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(values))
     return load(path)
+
+
+def with_random_weights(folder: Path) -> Params:
+    """Write tiny parameters to `folder`, prepare their images there and draw A's random weights; return them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("VGG_REPRO_SHARDS", raising=False)
+        params = tiny(folder)
+        prepare.main(params)
+        random_weights.main(params, "A")
+    return params
 
 
 def hang_up_as_usual() -> None:
