@@ -51,16 +51,16 @@ def _compute(parameters: Params, name: str, direct: bool) -> dict[str, Any]:
     """Return a table's values, brought up to date by DVC unless `direct` is set or DVC is at work."""
     from pipeline.experiment.targets import lacking
     from pipeline.orchestration.dvc_graph import at_work, forecasts
-    from stages.table import values
+    from stages.table import compute
 
     if direct:
-        return values(parameters, name)
+        return compute(parameters, name).values
     if lacking(name, parameters):
         return _from_available_nets(parameters, name)
     if any(forecast.what != "done" for forecast in forecasts([name], parameters)):
         if worker := at_work():
             typer.echo(f"DVC is running ({worker}): the table shows the existing scores.")
-            return values(parameters, name)
+            return compute(parameters, name).values
         repro(name, quiet=True)
     return read_computed(parameters, name)
 

@@ -1,4 +1,4 @@
-"""Stages table1 ... table7 and shallow: a table's JSON, from the available scores."""
+"""Stages table1 ... table7 and shallow: a table's values and ranks, from the available scores."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from typing import Any
 from pipeline.datasets.facts import read_facts
 from pipeline.experiment.paper_tables import NO_DATA
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import CLASSIFICATION, table
+from pipeline.experiment.paths import CLASSIFICATION, ranks, table
 from pipeline.results.metrics import write_metrics
 from pipeline.results.provenance import record_provenance
-from pipeline.results.tables import table_values
+from pipeline.results.tables import ComputedTable, compute_table
 from pipeline.system.atomic_files import write_json
 
 
 def main(params: Params, name: str) -> dict[str, Any]:
-    """Compute table `name` from the available scores; write it and the metrics of all tables. Return its values."""
-    path, computed = table(params.profile, name), values(params, name)
-    write_json(path, computed)
+    """Compute table `name` from the available scores; write it, its ranks and the metrics. Return its values."""
+    path, computed = table(params.profile, name), compute(params, name)
+    if computed.ranks:
+        computed.ranks.write(ranks(params.profile, name))
+    write_json(path, computed.values)
     record_provenance(name, path, "cpu", 1, 0.0)
     write_metrics(params.profile)
-    return computed
+    return computed.values
 
 
-def values(params: Params, name: str) -> dict[str, Any]:
+def compute(params: Params, name: str) -> ComputedTable:
     """Return table `name` from the available scores, and write nothing."""
     prepared = name not in NO_DATA and CLASSIFICATION.facts(params.profile).exists()
-    return table_values(name, params, read_facts(params.profile) if prepared else None)
+    return compute_table(name, params, read_facts(params.profile) if prepared else None)

@@ -26,8 +26,8 @@ def top_k(classes: int) -> int:
     return min(5, classes - 1)
 
 
-def wrong(posteriors: NDArray[np.floating], labels: NDArray[np.int64], k: int) -> int:
-    """Return how many of N images do not have their label among the k likeliest classes.
+def ranks(posteriors: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rank of each image's label among its classes, (N,): 0 if it is the likeliest class.
 
     `posteriors` is (N, K), `labels` (N,). Of equally likely classes the lower number comes first. Raise
     ValueError if a posterior is not finite.
@@ -37,12 +37,17 @@ def wrong(posteriors: NDArray[np.floating], labels: NDArray[np.int64], k: int) -
     of_label = np.take_along_axis(posteriors, labels[:, None], 1)  # (N, 1)
     classes = np.arange(posteriors.shape[1])
     ahead = (posteriors > of_label) | ((posteriors == of_label) & (classes < labels[:, None]))  # (N, K)
-    return int((ahead.sum(1) >= k).sum())
+    return np.asarray(ahead.sum(1))
 
 
 def error(posteriors: NDArray[np.floating], labels: NDArray[np.int64], k: int) -> Error:
     """Return the top-k error of posteriors (N, K) against labels (N,), with its interval."""
-    return wilson(wrong(posteriors, labels, k), len(labels))
+    return error_of(ranks(posteriors, labels), k)
+
+
+def error_of(ranks: NDArray[np.integer], k: int) -> Error:
+    """Return the top-k error of images whose labels have these ranks (N,), with its interval."""
+    return wilson(int((ranks >= k).sum()), len(ranks))
 
 
 def wilson(wrong: int, images: int) -> Error:

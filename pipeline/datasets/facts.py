@@ -53,6 +53,7 @@ class Facts:
     stored: dict[str, Any]  # the parameters that determine the stored pixels, including the largest S
     manifest: str  # as in the statistics
     wnids: list[str] = field(default_factory=list)  # the classes' WordNet ids, if the source has them
+    grouped: bool = False  # images whose ids are equal up to the last slash show the same thing
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -75,9 +76,9 @@ class Facts:
         write_json(data_set.facts(profile), self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, without the WordNet ids if there are none."""
+        """Return the fields as plain values, without the WordNet ids if there are none, and `grouped` if false."""
         values = asdict(self)
-        return values if self.wnids else {key: value for key, value in values.items() if key != "wnids"}
+        return {key: value for key, value in values.items() if value or key not in ("wnids", "grouped")}
 
 
 def read_facts(profile: str, data_set: DataSet = CLASSIFICATION) -> Facts:

@@ -83,6 +83,13 @@ def tally(manifest: Path) -> Tally:
     return Tally(*(counts[place] for place in places))
 
 
+def groups_of(manifest: Path) -> NDArray[np.int64]:
+    """Return the number of each validation image's group, (images,): its id up to the last slash names the group."""
+    skipped = COLUMNS.index("skipped")
+    names = [row[1].rpartition("/")[0] for row in _lines(manifest) if row[0] == "val" and not row[skipped]]
+    return np.unique(names, return_inverse=True)[1]
+
+
 def _lines(manifest: Path) -> Iterator[list[str]]:
     """Yield the rows without the heading. Raise ValueError if the file is no manifest."""
     with manifest.open(newline="") as file:

@@ -45,6 +45,11 @@ class TableRow:
     single: bool  # one test scale, else all of the run's
     paper: Mapping[str, float | None] = field(default_factory=dict)
 
+    @property
+    def key(self) -> str:
+        """Return the row's name in its table: D, 256-512, 256 384 512."""
+        return ", ".join(self.label.values())
+
     def needs(self) -> Iterator[tuple[str, str]]:
         """Yield the scores (run, mode) that the row is computed from."""
         for run in self.runs:
@@ -62,29 +67,38 @@ def number_of(table: str) -> str:
     return table.removeprefix("table")
 
 
+def printed_errors(table: str) -> dict[str, dict[str, float | None]]:
+    """Return the paper's errors of Tables 3 to 7 by the key of their row."""
+    return {", ".join(_label(row).values()): _errors(row) for row in printed(table)}
+
+
 def printed(table: str) -> list[dict[str, str]]:
     """Return the paper's printed table, one dict per row."""
     with (PRINTED / f"{table}.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
+def _label(row: Mapping[str, str]) -> dict[str, str]:
+    """Return a printed row's label: net, S, Q and the method if it is named; or its entry, nets and method."""
+    if "entry" in row:
+        return {"entry": row["entry"]}
+    if "row" in row:
+        return {"row": row["row"], "runs": row["runs"].replace(" ", ", "), "method": row["method"]}
+    method = {"method": row["method"]} if "method" in row else {}
+    return {"net": row["net"], "S": row["train_scale"], "Q": row["test_scales"], **method}
+
+
 def _by_scale(table: str, params: Params, single: bool) -> Iterator[TableRow]:
     for row in printed(table):
-        label = {"net": row["net"], "S": row["train_scale"], "Q": row["test_scales"]}
-        if "method" in row:
-            label["method"] = row["method"]
         run = find_run(params, row["net"], row["train_scale"])
-        yield TableRow(label, (run,), METHODS[row.get("method", "dense")], single, _errors(row))
+        yield TableRow(_label(row), (run,), METHODS[row.get("method", "dense")], single, _errors(row))
 
 
-def _by_name(table: str, params: Params, first: str) -> Iterator[TableRow]:
+def _by_name(table: str, params: Params) -> Iterator[TableRow]:
     for row in printed(table):
-        label = {first: row[first]}
-        if first == "row":
-            label |= {"runs": row["runs"].replace(" ", ", "), "method": row["method"]}
         runs = tuple(row["runs"].split())
         _check_named(params, runs)
-        yield TableRow(label, runs, METHODS.get(row["method"], ()), False, _errors(row))
+        yield TableRow(_label(row), runs, METHODS.get(row["method"], ()), False, _errors(row))
 
 
 def _shallow(params: Params) -> Iterator[TableRow]:
@@ -97,8 +111,8 @@ _READERS = {
     "table3": lambda params: _by_scale("table3", params, True),
     "table4": lambda params: _by_scale("table4", params, False),
     "table5": lambda params: _by_scale("table5", params, False),
-    "table6": lambda params: _by_name("table6", params, "row"),
-    "table7": lambda params: _by_name("table7", params, "entry"),
+    "table6": lambda params: _by_name("table6", params),
+    "table7": lambda params: _by_name("table7", params),
     "shallow": _shallow,
 }
 

@@ -138,6 +138,11 @@ def table(profile: str, name: str) -> Path:
     return results(profile) / f"{name}.json"
 
 
+def ranks(profile: str, name: str) -> Path:
+    """Return the file with the rank of each image's class in each row of a computed table."""
+    return results(profile) / "ranks" / f"{name}.npz"
+
+
 def metrics(profile: str) -> Path:
     """Return the file with the errors of all tables, for DVC's own commands."""
     return results(profile) / "metrics.json"

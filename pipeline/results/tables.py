@@ -5,33 +5,46 @@ A table's page needs only its JSON. A table is computed by averaging the posteri
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from pipeline.datasets.facts import Facts
+from pipeline.datasets.manifest import groups_of
 from pipeline.errors import Failure
 from pipeline.experiment.paper_tables import TableRow, printed, rows
 from pipeline.experiment.params import NETS, Params
-from pipeline.experiment.paths import table
+from pipeline.experiment.paths import CLASSIFICATION, table
+from pipeline.results.ranks import Ints, Ranks
 from pipeline.results.scores import Scores, average
 from pipeline.system.atomic_files import read_json
-from vgg.errors import error, top_k
+from vgg.errors import error_of, ranks, top_k
 
 PRINTED_NETS = [net for net in NETS if net != "shallow"]
 
 
-def table_values(name: str, params: Params, facts: Facts | None) -> dict[str, Any]:
-    """Return the values of table `name`. Raise Failure if `facts` is None, which only Tables 1 and 2 accept."""
+class ComputedTable(NamedTuple):
+    """A table's values, and the ranks of its rows that could be computed; no ranks for the tables of nets alone."""
+
+    values: dict[str, Any]
+    ranks: Ranks | None
+
+
+def compute_table(name: str, params: Params, facts: Facts | None) -> ComputedTable:
+    """Return table `name`. Raise Failure if `facts` is None, which only Tables 1 and 2 accept."""
     head = {"table": name, "profile": params.profile}
     if name == "table1":
-        return head | {"columns": configurations()}
+        return ComputedTable(head | {"columns": configurations()}, None)
     if name == "table2":
-        return head | {"rows": parameter_counts()}
+        return ComputedTable(head | {"rows": parameter_counts()}, None)
     if facts is None:
         raise Failure(f"{name} needs prepared data; make it with: vgg-repro prepare")
-    scores = Scores(params, facts)
-    entries = [_row(row, scores) for row in rows(name, params)]
+    scores, k = Scores(params, facts), top_k(len(facts.classes))
+    ranked = [(row, row_ranks(row, scores)) for row in rows(name, params)]
+    entries = [_row(row, ranks, k, scores) for row, ranks in ranked]
+    kept = {row.key: ranks for row, ranks in ranked if ranks is not None}
     values = head | {
-        "k": top_k(len(facts.classes)),
+        "k": k,
         "classes": len(facts.classes),
         "images": facts.val,
         "data": facts.source,
@@ -43,7 +56,14 @@ def table_values(name: str, params: Params, facts: Facts | None) -> dict[str, An
         "scores": scores.hashes(),
         "precision": scores.precisions(),
     }
-    return values | {"published": scores.published} if scores.published else values
+    if scores.published:
+        values["published"] = scores.published
+    return ComputedTable(values, Ranks(kept, _groups(facts), facts.manifest))
+
+
+def _groups(facts: Facts) -> Ints:
+    """Return the group of each image, (images,); an empty array if all images are independent."""
+    return groups_of(CLASSIFICATION.manifest) if facts.grouped else np.zeros(0, np.int64)
 
 
 def read_table(profile: str, name: str) -> dict[str, Any]:
@@ -77,18 +97,23 @@ def parameter_counts() -> list[dict[str, Any]]:
     return [{"net": net, "paper_millions": paper.get(net), "parameters": parameters(net)} for net in NETS]
 
 
-def _row(row: TableRow, scores: Scores) -> dict[str, Any]:
-    """Return one row's values. `ours` is None if scores are missing and for other people's rows."""
+def row_ranks(row: TableRow, scores: Scores) -> Ints | None:
+    """Return the ranks of a row's images (images,); None if a score is missing, and for other people's rows."""
+    if not row.runs or not all(scores.has(*need) for need in row.needs()):
+        return None
+    return ranks(*average(row, scores))
+
+
+def _row(row: TableRow, ranks: Ints | None, k: int, scores: Scores) -> dict[str, Any]:
+    """Return one row's values. `ours` is None if it has no ranks."""
     lacking = [need for need in row.needs() if not scores.has(*need)]
     missing = [f"vgg-repro score {mode} {run}" for run, mode in lacking if (run, mode) in scores.possible]
     values: dict[str, Any] = {
         "label": dict(row.label), "runs": list(row.runs), "scores": [f"{mode}@{run}" for run, mode in row.needs()],
         "paper": dict(row.paper), "ours": None, "missing": missing
     }  # fmt: skip
-    if row.runs and not lacking:
-        mean, labels = average(row, scores)
-        k = top_k(mean.shape[1])
-        values["ours"] = {"top1": error(mean, labels, 1)._asdict(), "topk": error(mean, labels, k)._asdict()}
+    if ranks is not None:
+        values["ours"] = {"top1": error_of(ranks, 1)._asdict(), "topk": error_of(ranks, k)._asdict()}
         if published := [run for run in row.runs if run in scores.published]:
             values["published"] = published
     return values

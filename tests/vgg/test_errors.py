@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vgg.errors import Z, error, top_k, wilson, wrong
+from vgg.errors import Z, error, ranks, top_k, wilson
 
 
 def by_sorting(posteriors: np.ndarray, labels: np.ndarray, k: int) -> int:
@@ -28,14 +28,14 @@ def test_the_error_is_that_of_a_sort(levels: int, rng: np.random.Generator) -> N
         labels = rng.integers(0, classes, images)
         for k in range(1, classes + 1):
             expected = by_sorting(posteriors, labels, k)
-            assert wrong(posteriors, labels, k) == expected, (images, classes, k)
+            assert int((ranks(posteriors, labels) >= k).sum()) == expected, (images, classes, k)
             assert error(posteriors, labels, k)[3:] == (expected, images)
             assert error(posteriors, labels, k).error == pytest.approx(100 * expected / images, rel=1e-12)
 
 
 def test_of_equal_posteriors_the_lower_class_comes_first() -> None:
     posteriors, labels = np.full((4, 4), 0.25, np.float32), np.arange(4)
-    assert [wrong(posteriors, labels, k) for k in (1, 2, 3, 4)] == [3, 2, 1, 0]
+    assert [int((ranks(posteriors, labels) >= k).sum()) for k in (1, 2, 3, 4)] == [3, 2, 1, 0]
 
 
 def test_top_5_is_5_and_leaves_a_class_to_be_missed() -> None:
@@ -45,10 +45,10 @@ def test_top_5_is_5_and_leaves_a_class_to_be_missed() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_posteriors_that_are_not_finite_are_refused(value: float, rng: np.random.Generator) -> None:
     posteriors, labels = rng.dirichlet([1] * 6, 9).astype(np.float32), rng.integers(0, 6, 9)
-    wrong(posteriors, labels, 5)
+    ranks(posteriors, labels)
     posteriors[rng.integers(9), rng.integers(6)] = value
     with pytest.raises(ValueError, match="not finite"):
-        wrong(posteriors, labels, 5)
+        ranks(posteriors, labels)
 
 
 def test_the_interval_is_scipys(rng: np.random.Generator) -> None:

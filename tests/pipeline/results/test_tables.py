@@ -19,7 +19,7 @@ from pipeline.experiment.params import Params
 from pipeline.experiment.paths import errors, posteriors
 from pipeline.experiment.validation import load
 from pipeline.results.scores import Scores, average
-from pipeline.results.tables import table_values
+from pipeline.results.tables import compute_table
 from pipeline.system.atomic_files import write_json
 from reports.markdown import markdown
 from reports.table_pages import table_section
@@ -77,7 +77,7 @@ def test_each_table_averages_what_its_rows_name(params: Params) -> None:
     crops = {run: list(arrays.values()) for (run, mode), arrays in scores.items() if mode == "crops"}
 
     def ours(name: str, **label: str) -> float:
-        return float(row_of(table_values(name, params, FACTS), **label)["ours"]["top1"]["error"])
+        return float(row_of(compute_table(name, params, FACTS).values, **label)["ours"]["top1"]["error"])
 
     assert ours("table3", net="C", S="256-512") == pytest.approx(top1(scores["C-jitter", "dense"]["384"], labels))
     assert ours("table3", net="A") == pytest.approx(top1(scores["A-256", "dense"]["256"], labels))
@@ -107,7 +107,7 @@ def test_a_table_has_one_sum_and_one_array_in_memory_at_a_time(params: Params) -
     facts = replace(FACTS, classes=[str(number) for number in range(classes)], val=len(labels))
     tracemalloc.start()
     try:
-        values = table_values("table6", params, facts)
+        values = compute_table("table6", params, facts).values
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -118,24 +118,24 @@ def test_a_table_has_one_sum_and_one_array_in_memory_at_a_time(params: Params) -
 def test_a_row_without_scores_says_not_run_and_the_command(params: Params) -> None:
     labels = np.zeros(IMAGES, np.int64)
     write_scores(params, "A-256", "dense", labels)
-    values = table_values("table3", params, FACTS)
+    values = compute_table("table3", params, FACTS).values
     assert row_of(values, net="A")["ours"] is not None
     assert row_of(values, net="E", S="384")["ours"] is None
     text = table_text(values)
     assert "not run: `vgg-repro score dense E-384`" in text
-    assert "and 6 more" in table_text(table_values("table7", params, FACTS))
+    assert "and 6 more" in table_text(compute_table("table7", params, FACTS).values)
 
 
 def test_every_table_renders_with_nothing_run(params: Params) -> None:
     for name in paper_tables.TITLES:
-        text = table_text(table_values(name, params, FACTS))
+        text = table_text(compute_table(name, params, FACTS).values)
         widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
         assert len(widths) == 1, name
 
 
 def test_numbers_of_other_data_are_marked_and_not_compared(params: Params) -> None:
     write_scores(params, "A-256", "dense", np.zeros(IMAGES, np.int64))
-    text = table_text(table_values("table3", params, FACTS))
+    text = table_text(compute_table("table3", params, FACTS).values)
     assert "Not comparable" in text
     assert "ours − paper" not in text
 
@@ -144,14 +144,14 @@ def test_scores_of_other_images_count_as_not_run(params: Params) -> None:
     labels = np.random.default_rng().integers(0, CLASSES, IMAGES)
     write_scores(params, "A-256", "dense", labels, "other images")
     write_scores(params, "B-256", "dense", labels)
-    values = table_values("table3", params, FACTS)
+    values = compute_table("table3", params, FACTS).values
     assert row_of(values, net="A")["missing"] == ["vgg-repro score dense A-256"]
     assert row_of(values, net="B")["ours"] is not None
 
 
 def test_on_the_papers_data_and_size_the_difference_is_shown(params: Params) -> None:
     write_scores(params, "A-256", "dense", np.zeros(IMAGES, np.int64))
-    values = table_values("table3", params, FACTS)
+    values = compute_table("table3", params, FACTS).values
     error = row_of(values, net="A")["ours"]["top1"]["error"]
     text = table_text({**values, "comparable": True})
     assert "ours − paper" in text
@@ -160,7 +160,7 @@ def test_on_the_papers_data_and_size_the_difference_is_shown(params: Params) -> 
 
 
 def test_the_test_column_is_the_papers_and_says_why(params: Params) -> None:
-    text = table_text(table_values("table6", params, FACTS))
+    text = table_text(compute_table("table6", params, FACTS).values)
     assert "paper top-5, test" in text
     assert "not public" in text
 
@@ -170,25 +170,25 @@ def test_scores_without_a_test_scale_are_named(params: Params) -> None:
     arrays.pop("256")
     np.savez(posteriors("A-256", "dense"), **arrays, labels=np.zeros(IMAGES, np.int64), weights=np.array("hash"))
     with pytest.raises(Failure, match="vgg-repro score dense A-256"):
-        table_values("table3", params, FACTS)
+        compute_table("table3", params, FACTS).values
 
 
 def test_scores_of_different_images_are_not_averaged(params: Params) -> None:
     write_scores(params, "D-jitter", "dense", np.zeros(IMAGES, np.int64))
     write_scores(params, "E-jitter", "dense", np.zeros(IMAGES + 1, np.int64))
     with pytest.raises(Failure, match="D-jitter, E-jitter were computed on different images"):
-        table_values("table6", params, FACTS)
+        compute_table("table6", params, FACTS).values
 
 
 def test_broken_or_foreign_scores_are_named(params: Params) -> None:
     write_scores(params, "A-256", "dense", np.zeros(IMAGES, np.int64))
     posteriors("A-256", "dense").write_bytes(b"rubbish")
     with pytest.raises(Failure, match="vgg-repro score dense A-256"):
-        table_values("table3", params, FACTS)
+        compute_table("table3", params, FACTS).values
 
 
 def test_table2_counts_the_modules(params: Params) -> None:
-    rows = {row["net"]: row for row in table_values("table2", params, None)["rows"]}
+    rows = {row["net"]: row for row in compute_table("table2", params, None).values["rows"]}
     for row in rows.values():
         if row["paper_millions"] is not None:
             assert round(row["parameters"] / 1e6) == row["paper_millions"]
@@ -196,7 +196,7 @@ def test_table2_counts_the_modules(params: Params) -> None:
 
 
 def test_table1_has_the_papers_columns(params: Params) -> None:
-    text = table_text(table_values("table1", params, None))
+    text = table_text(compute_table("table1", params, None).values)
     assert text.count("maxpool") == 5 * 6
     assert "C (16 layers)" in text
     assert "conv1-512" in text

@@ -1,0 +1,168 @@
+"""The paper's claims as data: a sentence each, and the rows of the tables whose errors it compares (section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal, NamedTuple
+
+from pipeline.experiment.paper_tables import printed_errors
+
+Kind = Literal["better", "no better", "about equal"]
+FIXED, JITTER = ("256", "384"), "256-512"  # S as printed
+SINGLE = {"256": "256", "384": "384", JITTER: "384"}  # Q as printed, by S (section 4.1)
+MULTIPLE = {"256": "224 256 288", "384": "352 384 416", JITTER: "256 384 512"}  # section 4.2
+DENSE, CROPS, BOTH = METHODS = ("dense", "multi-crop", "multi-crop & dense")
+TRIPLE = ("C", "D", "E")  # the nets that Tables 3 and 4 have at every S
+
+
+class Cell(NamedTuple):
+    """A row of a table, whose top-1 error a claim compares."""
+
+    table: str
+    row: str  # its key
+
+    @property
+    def printed(self) -> float | None:
+        """Return the paper's top-1 error; None if the paper does not print it."""
+        return printed_errors(self.table)[self.row]["top1_val"] if self.table.startswith("table") else None
+
+
+class Pair(NamedTuple):
+    """Two cells that a claim compares. The effect is the error of `first` minus that of `second`."""
+
+    first: Cell
+    second: Cell
+
+    @property
+    def printed(self) -> float | None:
+        """Return the paper's effect in points; None if the paper does not print it."""
+        first, second = self.first.printed, self.second.printed
+        return None if first is None or second is None else first - second
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper. If it has several pairs, their mean effect on the same images is tested."""
+
+    name: str
+    section: str
+    sentence: str
+    kind: Kind  # of `second`, compared with `first`
+    pairs: Sequence[Pair]
+    stated: float | None = None  # the effect in points that the text states, where no table prints it
+
+    @property
+    def paper(self) -> float | None:
+        """Return the paper's effect in points: the mean over the pairs, or the one that its text states."""
+        effects = [pair.printed for pair in self.pairs]
+        known = [effect for effect in effects if effect is not None]
+        return sum(known) / len(known) if known and len(known) == len(effects) else self.stated
+
+
+def single(net: str, scale: str) -> Cell:
+    """Return the cell of a net trained at S, tested densely at one scale (Table 3)."""
+    return Cell("table3", f"{net}, {scale}, {SINGLE[scale]}")
+
+
+def multiple(net: str, scale: str) -> Cell:
+    """Return the cell of a net trained at S, tested densely at several scales (Table 4)."""
+    return Cell("table4", f"{net}, {scale}, {MULTIPLE[scale]}")
+
+
+def by_method(net: str, method: str) -> Cell:
+    """Return the cell of a net trained with jittered S, tested at several scales by `method` (Table 5)."""
+    return Cell("table5", f"{net}, {JITTER}, {MULTIPLE[JITTER]}, {method}")
+
+
+def fused(method: str) -> Cell:
+    """Return the cell of D and E together, by `method` (Table 6)."""
+    return Cell("table6", f"post-submission, D-jitter, E-jitter, {method}")
+
+
+SUBMISSION = Cell("table6", "ILSVRC submission, D-256, D-384, D-jitter-fc, C-256, C-384, E-256, E-384, dense")
+SHALLOW, B_CENTRE = (Cell("shallow", f"{net}, 256, 256") for net in ("shallow", "B"))
+
+
+def _at_every_scale(first: str, second: str) -> list[Pair]:
+    """Return the pair of two nets at every S of Table 3."""
+    return [Pair(single(first, scale), single(second, scale)) for scale in SINGLE]
+
+
+CLAIMS = (
+    Claim(
+        "lrn", "4.1", "Local response normalisation does not improve net A.", "no better",
+        [Pair(single("A", "256"), single("A-LRN", "256"))],
+    ),
+    Claim(
+        "depth-256", "4.1", "At S = 256 the deepest net, E, has a lower error than the shallowest, A.", "better",
+        [Pair(single("A", "256"), single("E", "256"))],
+    ),
+    Claim(
+        "depth-384", "4.1", "At S = 384 the deepest net, E, has a lower error than the shallowest, C.", "better",
+        [Pair(single("C", "384"), single("E", "384"))],
+    ),
+    Claim(
+        "depth-jitter", "4.1", "With jittered S the deepest net, E, has a lower error than the shallowest, C.",
+        "better", [Pair(single("C", JITTER), single("E", JITTER))],
+    ),
+    Claim(
+        "depth-13", "4.1", "B, of 13 layers, has a lower error than A, of 11.", "better",
+        [Pair(single("A", "256"), single("B", "256"))],
+    ),
+    Claim(
+        "non-linearity", "4.1", "Extra non-linearity helps: C, B with 1x1 layers, has a lower error than B.", "better",
+        [Pair(single("B", "256"), single("C", "256"))],
+    ),
+    Claim(
+        "context", "4.1", "Spatial context matters: D, with 3x3 layers, has a lower error than C, with 1x1 layers.",
+        "better", _at_every_scale("C", "D"),
+    ),
+    Claim(
+        "saturation", "4.1", "The error saturates at 19 layers: E and D have about the same error.", "about equal",
+        _at_every_scale("D", "E"),
+    ),
+    Claim(
+        "shallow", "4.1", "B has a lower error than a shallow net with a 5x5 layer for each pair of 3x3 layers.",
+        "better", [Pair(SHALLOW, B_CENTRE)], stated=7.0,
+    ),
+    Claim(
+        "scale-384", "4.1", "Training at S = 384 gives about the same error as at S = 256.", "about equal",
+        [Pair(single(net, "256"), single(net, "384")) for net in TRIPLE],
+    ),
+    Claim(
+        "jitter", "4.1", "Training with jittered S gives a lower error than with fixed S, at one test scale.",
+        "better", [Pair(single(net, fixed), single(net, JITTER)) for net, fixed in product(TRIPLE, FIXED)],
+    ),
+    Claim(
+        "test-scales", "4.2", "Several test scales give a lower error than one.", "better",
+        [Pair(single(net, scale), multiple(net, scale)) for net, scale in [("B", "256"), *product(TRIPLE, SINGLE)]],
+    ),
+    Claim(
+        "jitter-multiple", "4.2", "Training with jittered S gives a lower error than with fixed S, at several test "
+        "scales.", "better",
+        [Pair(multiple(net, fixed), multiple(net, JITTER)) for net, fixed in product(TRIPLE, FIXED)],
+    ),
+    Claim(
+        "depth-multiple", "4.2", "The deepest nets, D and E, have a lower error than C, at several test scales.",
+        "better", [Pair(multiple("C", scale), multiple(net, scale)) for scale, net in product(SINGLE, ("D", "E"))],
+    ),
+    Claim(
+        "crops", "4.3", "Multi-crop evaluation gives a lower error than dense evaluation.", "better",
+        [Pair(by_method(net, DENSE), by_method(net, CROPS)) for net in ("D", "E")],
+    ),
+    Claim(
+        "crops-and-dense", "4.3", "Multi-crop and dense evaluation together give a lower error than either alone.",
+        "better",
+        [Pair(by_method(net, alone), by_method(net, BOTH)) for net, alone in product(("D", "E"), (DENSE, CROPS))],
+    ),
+    Claim(
+        "fusion", "4.4", "D and E together have a lower error than either alone, by every evaluation method.",
+        "better", [Pair(by_method(net, method), fused(method)) for net, method in product(("D", "E"), METHODS)],
+    ),
+    Claim(
+        "two-nets", "4.4", "The two best nets together have a lower error than the submission's seven nets.", "better",
+        [Pair(SUBMISSION, fused(DENSE))],
+    ),
+)  # fmt: skip
