@@ -39,6 +39,8 @@ def _tables(results: Results) -> Iterator[Block]:
 def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
     for name in results.tables:
         yield (Link(table_label(name), f"{name}.md"), f": {TITLES[name]}")
+    if results.seeds:
+        yield (Link("Seeds", "seeds.md"), ": mean and standard deviation over the seeds of training")
     if results.summaries:
         yield (Link("Training", "training.md"), ": every run, its error and its learning curve")
     yield (Link("Provenance", "provenance.md"), ": commit, machine and time of every result")
