@@ -105,7 +105,8 @@ def scorer_of(params: Params, run: str, statistics: Statistics, where: torch.dev
         raise Failure(f"class {number} is {theirs} in {file} but {ours} in the images: see --class-map")
     net.to(where).to(memory_format=torch.channels_last)
     normalise = published_normaliser(**stored["input"]) if published else normaliser(params, statistics)
-    return Scorer(net, normalise.to(where), size.crop, where, score.precision == "bfloat16", score.mean, ranks)
+    bfloat16 = score.precision == "bfloat16"
+    return Scorer(net, normalise.to(where), size.crop, where, bfloat16, score.mean, ranks, score.remainder)
 
 
 def posteriors_at(

@@ -214,9 +214,14 @@ Reference = Callable[..., Posteriors]
 
 
 def reference(run: str, net: Layers, taken: Input) -> Reference:
-    """What gives posteriors or scores (N, K) of RGB pixels (N, H, W, 3), in float64 by torchvision's layers."""
+    """What gives posteriors or scores (N, K) of RGB pixels (N, H, W, 3), in float64 by torchvision's layers.
+
+    The poolings keep what does not fill a window, as the profile asks for and Caffe does.
+    """
     layers = [torch.from_numpy(values).double() for pair in net.values() for values in pair]
     parts = features(NETS[run], WIDTH).double()
+    for layer in parts:
+        layer.ceil_mode = True  # has no effect on other layers than poolings
     with torch.no_grad():
         for parameter, values in zip(parts.parameters(), layers[:-6], strict=True):
             parameter.copy_(values)
