@@ -174,6 +174,7 @@ class Score(Block):
 
     mean: Literal["before_softmax", "after_softmax"]
     remainder: Literal["ceil", "even", "floor"]
+    resize: Literal["bilinear", "bicubic"]
     batch: Positive
     precision: Precision
     threads: Few
