@@ -68,6 +68,14 @@ def score(mode: str, run: str) -> None:
     main(params(), run, mode)
 
 
+@app.command("claims")
+def claims() -> None:
+    """Test the paper's claims on the tables."""
+    from stages.claims import main
+
+    main(params())
+
+
 @app.command("table")
 def table(name: str) -> None:
     """Compute a table, and show it unless the command that started DVC does so."""

@@ -123,7 +123,7 @@ def stages(params: Params) -> list[str]:
     trained, imported = (
         [f"{kind}@{run}" for run in runs] for kind, runs in (("train", params.runs), ("import", params.imports))
     )
-    return ["fingerprint", "prepare", *made, *trained, *imported, *scores, *TITLES]
+    return ["fingerprint", "prepare", *made, *trained, *imported, *scores, *TITLES, "claims"]
 
 
 def check_net(net: str) -> str:
@@ -131,6 +131,13 @@ def check_net(net: str) -> str:
     if net not in NETS:
         raise UsageError(f"unknown net {net!r}. {nearest(net, list(NETS))}")
     return net
+
+
+def check_profile(params: Params, profile: str) -> str:
+    """Return `profile`. Raise UsageError, naming the nearest profile and all profiles, if there is none."""
+    if profile not in params.profiles:
+        raise UsageError(f"unknown profile {profile!r}. {nearest(profile, list(params.profiles))}")
+    return profile
 
 
 def check_mode(params: Params, mode: str, run: str = "", direct: bool = False) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.datasets.facts import PREPARE
 from pipeline.experiment.paper_tables import NO_DATA, TITLES
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import CLASSIFICATION, errors, history, reported, results, summary, table
+from pipeline.experiment.paths import CLASSIFICATION, claims, errors, history, reported, results, summary, table
 from pipeline.experiment.targets import scored
 from pipeline.results.provenance import provenance_of
 from pipeline.system.atomic_files import copy, read_json
@@ -61,6 +61,8 @@ class Results:
         folder = results(profile)
         tables = {name: table(profile, name) for name in TITLES}
         self.tables = self._of_current_images(tables, "manifest", str)
+        ledgers = {"claims": claims(profile)}
+        self.claims = self._of_current_images(ledgers, "manifest", str).get("claims", {})
         self.summaries = self._of_current_images(_stems(folder / "runs"), "data", "train@{}".format)
         scores = self._of_current_images(_stems(folder / "scores"), "data", _score_stage)
         self.scores = list(scores.values())
