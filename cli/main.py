@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import clean, data, doctor, plan, prepare, report, run, score, stage, status, table, train, weights
+from cli import claims, clean, data, doctor, plan, prepare, report, run, score, stage, status, table, train, weights
 from pipeline.errors import Failure
 from pipeline.system.error_log import unexpected
 
@@ -69,6 +69,7 @@ COMMANDS = (
     (MAKE, "table", table.table, "Compute tables and show them"),
     (MAKE, "run", run.run, "Run everything, several stages at a time"),
     (LOOK, "status", status.status, "Show what is trained, scored and in tables"),
+    (LOOK, "claims", claims.claims, "Show which of the paper's claims hold"),
     (LOOK, "plan", plan.plan, "Show what would run, and its cost"),
     (LOOK, "data", data.data, "Show the prepared images"),
     (LOOK, "report", report.report, "Write the report"),

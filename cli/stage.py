@@ -68,6 +68,14 @@ def score(mode: str, run: str) -> None:
     main(params(), run, mode)
 
 
+@app.command("claims")
+def claims() -> None:
+    """Test the paper's claims on the tables."""
+    from stages.claims import main
+
+    main(params())
+
+
 @app.command("extra")
 def extra() -> None:
     """List the scores of the runs that the active profile adds to the grid, and remove those of others."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.experiment.paper_tables import TITLES
 from pipeline.results.profile_results import Results
+from reports.claims_page import claims_summary
 from reports.page import Block, Bullets, Code, Heading, Link, Page, Paragraph, Table, Text, left
 from reports.page_parts import comparability_warning, outdated_warning
 from reports.phrases import NONE, number, published_net, table_label
@@ -23,6 +24,7 @@ def index_page(results: Results, charts: Iterable[Block], has_data_page: bool) -
         comparability_warning(results),
         Bullets(tuple(_links(results, has_data_page))),
         *_others(results.others),
+        *(claims_summary(results.claims) if results.claims else ()),
         *charts,
         *_tables(results),
         Heading(2, "Where these numbers come from"),
@@ -37,6 +39,8 @@ def _tables(results: Results) -> Iterator[Block]:
 
 
 def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
+    if results.claims:
+        yield (Link("Claims", "claims.md"), ": which of the paper's claims hold here, and how they were tested")
     for name in results.tables:
         yield (Link(table_label(name), f"{name}.md"), f": {TITLES[name]}")
     if results.seeds:

@@ -10,6 +10,7 @@ from pipeline.experiment.paper_tables import TITLES
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
 from reports.charts import CHARTS, INDEX, Chart, charts_on, draw_charts
+from reports.claims_page import claims_page
 from reports.drawing import MADE_BY
 from reports.index_page import index_page
 from reports.markdown import markdown
@@ -20,7 +21,8 @@ from reports.seeds_page import seeds_page
 from reports.table_pages import table_page
 from reports.training_page import training_page
 
-FILES = (*(f"{name}.md" for name in (*TITLES, "seeds", "training")), *(chart.figure.path for chart in CHARTS))
+OTHERS = ("seeds", "claims", "training")  # pages besides those of the tables
+FILES = (*(f"{name}.md" for name in (*TITLES, *OTHERS)), *(chart.figure.path for chart in CHARTS))
 
 
 def render(profile: str, out: Path, outdated: Mapping[str, str] | None = None) -> tuple[Results, list[Path]]:
@@ -62,6 +64,8 @@ def _pages(results: Results, charts: Sequence[Chart], has_data_page: bool) -> It
         yield name, table_page(values, warning, charts_on(name, charts), results.outdated)
     if results.seeds:
         yield "seeds", seeds_page(results.seeds, comparability_warning(results), results.outdated)
+    if results.claims:
+        yield "claims", claims_page(results.claims, comparability_warning(results))
     if results.summaries:
         yield "training", training_page(results, charts_on("training", charts))
     yield PROVENANCE, provenance_page(results)

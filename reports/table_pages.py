@@ -117,7 +117,7 @@ def _errors(values: dict[str, Any], outdated: Mapping[str, str]) -> Table:
     )
     rows = []
     for row in values["rows"]:
-        cells = [*_label(values["table"], row).values(), *(number(row["paper"][key]) for key in paper)]
+        cells: list[Text] = [*_label(values["table"], row).values(), *(number(row["paper"][key]) for key in paper)]
         cells += _ours(row)[: len(ours)]
         if row["ours"] and is_older(values["table"], row["scores"], outdated):
             cells[0] = f"{cells[0]} {DAGGER}"

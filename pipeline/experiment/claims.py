@@ -28,6 +28,12 @@ class Cell(NamedTuple):
         """Return the paper's top-1 error; None if the paper does not print it."""
         return printed_errors(self.table)[self.row]["top1_val"] if self.table.startswith("table") else None
 
+    @property
+    def nets(self) -> tuple[str, ...]:
+        """Return what tells the cell's trained nets apart: net and S, or everything but the evaluation method."""
+        parts = self.row.split(", ")
+        return tuple(parts[:2] if self.table in ("table3", "table4", "table5") else parts[:-1])
+
 
 class Pair(NamedTuple):
     """Two cells that a claim compares. The effect is the error of `first` minus that of `second`."""
@@ -52,6 +58,11 @@ class Claim:
     kind: Kind  # of `second`, compared with `first`
     pairs: Sequence[Pair]
     stated: float | None = None  # the effect in points that the text states, where no table prints it
+
+    @property
+    def same_nets(self) -> bool:
+        """Return True if every pair compares two evaluations of the same trained nets."""
+        return all(pair.first.nets == pair.second.nets for pair in self.pairs)
 
     @property
     def paper(self) -> float | None:

@@ -151,6 +151,11 @@ def ranks(profile: str, name: str) -> Path:
     return results(profile) / "ranks" / f"{name}.npz"
 
 
+def claims(profile: str) -> Path:
+    """Return the file of the ledger: the paper's claims and their tests."""
+    return results(profile) / "claims.json"
+
+
 def metrics(profile: str) -> Path:
     """Return the file with the errors of all tables, for DVC's own commands."""
     return results(profile) / "metrics.json"

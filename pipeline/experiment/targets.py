@@ -139,7 +139,7 @@ def stages(params: Params) -> list[str]:
     made = [random_stage(init.removeprefix(RANDOM)) for init in sorted(inits)]
     trained, imported = map(train_stage, runs), (f"import@{run}" for run in params.imports)
     scores = [score_stage(run, mode) for mode in MODES for run in (*runs_of(params, mode), *added_to(params, mode))]
-    return ["fingerprint", "prepare", "extra", *made, *trained, *imported, *scores, *TITLES, "seeds"]
+    return ["fingerprint", "prepare", "extra", *made, *trained, *imported, *scores, *TITLES, "seeds", "claims"]
 
 
 def check_net(net: str) -> str:
@@ -147,6 +147,13 @@ def check_net(net: str) -> str:
     if net not in NETS:
         raise UsageError(f"unknown net {net!r}. {nearest(net, list(NETS))}")
     return net
+
+
+def check_profile(params: Params, profile: str) -> str:
+    """Return `profile`. Raise UsageError, naming the nearest profile and all profiles, if there is none."""
+    if profile not in params.profiles:
+        raise UsageError(f"unknown profile {profile!r}. {nearest(profile, list(params.profiles))}")
+    return profile
 
 
 def check_mode(params: Params, mode: str, run: str = "", direct: bool = False) -> str:

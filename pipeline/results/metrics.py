@@ -1,4 +1,4 @@
-"""The errors of all tables as one small file of numbers, which DVC's own commands show and compare."""
+"""The errors of all tables and the verdicts on the claims as one file of numbers, which DVC's own commands compare."""
 
 from __future__ import annotations
 
@@ -7,20 +7,31 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.experiment.paper_tables import TITLES
-from pipeline.experiment.paths import errors_of, metrics
+from pipeline.experiment.paths import claims, errors_of, metrics
+from pipeline.results.claims import ranks_hashes
 from pipeline.results.tables import read_table
-from pipeline.system.atomic_files import write_json
+from pipeline.system.atomic_files import read_json, write_json
 from pipeline.system.locks import in_turn
 
 DIGITS = 2  # after the point: one image of 50,000 is 0.002 %
 
 
 def write_metrics(profile: str) -> None:
-    """Write the errors of the profile's tables, without rows whose scores have changed since. One process at a time."""
+    """Write the errors of the profile's tables and the verdicts on the claims, one process at a time.
+
+    Rows whose scores have changed since are not written, and neither are verdicts on other tables.
+    """
     path = metrics(profile)
     with in_turn(path.parent):
-        cells = {name: _cells(read_table(profile, name)) for name in TITLES}
-        write_json(path, {name: rows for name, rows in cells.items() if rows})
+        values = {name: _cells(read_table(profile, name)) for name in TITLES} | {"claims": _verdicts(profile)}
+        write_json(path, {name: rows for name, rows in values.items() if rows})
+
+
+def _verdicts(profile: str) -> dict[str, int]:
+    """Return how many claims have each verdict; nothing if they were tested on other tables than now."""
+    path = claims(profile)
+    ledger = read_json(path, "dvc repro claims") if path.exists() else {}
+    return ledger["counts"] if ledger and ledger["ranks"] == ranks_hashes(profile) else {}
 
 
 def _is_another(score: str, posteriors: str) -> bool:

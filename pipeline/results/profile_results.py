@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.datasets.facts import PREPARE
 from pipeline.experiment.paper_tables import NO_DATA, TITLES
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import CLASSIFICATION, errors, history, reported, results, summary, table
+from pipeline.experiment.paths import CLASSIFICATION, claims, errors, history, reported, results, summary, table
 from pipeline.experiment.run_names import score_stage, train_stage
 from pipeline.experiment.targets import scored
 from pipeline.results.provenance import provenance_of
@@ -64,7 +64,9 @@ class Results:
         tables = {name: table(profile, name) for name in TITLES}
         computed = self._of_current_images(tables, "manifest", str)
         self.tables = {name: values for name, values in computed.items() if values.get("rows", True)}
-        self.seeds = self._of_current_images({"seeds": table(profile, "seeds")}, "manifest", str).get("seeds")
+        ledgers = {"seeds": table(profile, "seeds"), "claims": claims(profile)}
+        other = self._of_current_images(ledgers, "manifest", str)
+        self.seeds, self.claims = other.get("seeds", {}), other.get("claims", {})
         self.summaries = self._of_current_images(_stems(folder / "runs"), "data", train_stage)
         scores = self._of_current_images(_stems(folder / "scores"), "data", _score_stage)
         self.scores = list(scores.values())

@@ -52,3 +52,8 @@ def read_ranks(path: Path, make: str) -> Ranks | None:
             return Ranks(rows, arrays["groups"], str(arrays["manifest"]))
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as reason:
         raise Failure(f"{path} cannot be read ({reason}); make it again with: {make}") from None
+
+
+def seed_row(seed: int, table: str, row: str) -> str:
+    """Return the name of a table's row in the ranks of further seeds."""
+    return f"{seed}/{table}/{row}"

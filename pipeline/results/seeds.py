@@ -10,35 +10,31 @@ from pipeline.datasets.facts import Facts
 from pipeline.experiment.paper_tables import TITLES, TableRow, rows
 from pipeline.experiment.params import Params
 from pipeline.experiment.run_names import score_stage
-from pipeline.results.ranks import Ints, Ranks
+from pipeline.results.ranks import Ints, Ranks, seed_row
 from pipeline.results.scores import Scores
 from pipeline.results.tables import groups, row_ranks
 from vgg.errors import error_of, top_k
 
 
 class ComputedSeeds(NamedTuple):
-    """The values of all repeated rows, and their ranks by `ranks_key`."""
+    """The values of all repeated rows, and the ranks of further seeds; those of the first are beside its tables."""
 
     values: dict[str, Any]
     ranks: Ranks
 
 
-def ranks_key(table: str, row: str, seed: int) -> str:
-    """Return the name of the ranks of a table's row, given by its key, with a seed: table3: D, 384, 384: seed 1."""
-    return f"{table}: {row}: seed {seed}"
-
-
 def compute_seeds(params: Params, facts: Facts) -> ComputedSeeds:
     """Return the rows whose runs are all repeated per seed, from the scores that are there; none with one seed."""
     k = top_k(len(facts.classes))
-    by_seed = {seed: Scores(params, facts, seed) for seed in params.active.seeds}
+    seeds = params.active.every_seed
+    by_seed = {seed: Scores(params, facts, seed) for seed in seeds}
     entries: list[dict[str, Any]] = []
-    ranks: dict[str, Ints] = {}
+    further: dict[str, Ints] = {}
     for table, row in repeated_rows(params):
         ranked = {seed: row_ranks(row, scores) for seed, scores in by_seed.items()}
         present = {seed: values for seed, values in ranked.items() if values is not None}
         entries.append(_entry(table, row, present, k) | _stages(row, by_seed.values()))
-        ranks |= {ranks_key(table, row.key, seed): values for seed, values in present.items()}
+        further |= {seed_row(seed, table, row.key): ranks for seed, ranks in present.items() if seed != seeds[0]}
     values = {
         "profile": params.profile,
         "k": k,
@@ -46,11 +42,11 @@ def compute_seeds(params: Params, facts: Facts) -> ComputedSeeds:
         "images": facts.val,
         "data": facts.source,
         "manifest": facts.manifest,
-        "seeds": params.active.every_seed,
+        "seeds": seeds,
         "rows": entries,
         "scores": {stage: sha for scores in by_seed.values() for stage, sha in scores.hashes().items()},
     }
-    return ComputedSeeds(values, Ranks(ranks, groups(facts), facts.manifest))
+    return ComputedSeeds(values, Ranks(further, groups(facts), facts.manifest))
 
 
 def repeated_rows(params: Params) -> Iterator[tuple[str, TableRow]]:

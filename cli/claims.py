@@ -1,0 +1,28 @@
+"""vgg-repro claims: did it reproduce?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.common import complete_profiles, params, show
+
+
+def claims(
+    profile: Annotated[
+        str | None, typer.Option(help="Profile to show; default: the active one.", autocompletion=complete_profiles)
+    ] = None,
+) -> None:
+    """Test the paper's claims on the tables so far, and show each with its verdict.
+
+    Example: vgg-repro claims --profile evening
+    """
+    from pipeline.experiment.targets import check_profile
+    from reports.claims_page import claims_section
+    from reports.markdown import markdown
+    from stages.claims import current
+
+    parameters = params()
+    name = check_profile(parameters, profile or parameters.profile)
+    show(claims_section(current(parameters, name)), markdown)

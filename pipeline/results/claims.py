@@ -1,0 +1,154 @@
+"""The ledger: each claim of the paper tested on this profile's own images (sections 3.1 and 4)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.experiment.claims import CLAIMS, Cell, Claim
+from pipeline.experiment.paths import ranks
+from pipeline.results.paired_tests import (
+    Comparison,
+    Pair,
+    SeedVariance,
+    compare,
+    holm,
+    seed_variance,
+    verdict,
+    verdict_p,
+)
+from pipeline.results.ranks import Ranks, read_ranks, seed_row
+from pipeline.system.atomic_files import sha256
+
+VERDICTS = ("supported", "contradicted", "undecided", "not run")
+SEEDS = "seeds"  # the name of the ranks of further seeds
+BySeed = Mapping[int, NDArray[np.bool_]]  # (images,) True where the first guess is wrong; seed 0: that of the tables
+
+
+class Outcomes:
+    """Which images each cell got wrong, by seed, from the ranks beside a profile's tables."""
+
+    def __init__(self, files: Mapping[str, Ranks]) -> None:
+        self.files = files
+        self.extra_seeds = sorted({int(row.split("/")[0]) for row in files[SEEDS].rows}) if SEEDS in files else []
+
+    @property
+    def groups(self) -> NDArray[Any] | None:
+        """Return the group of each image (images,); None if all are independent, or if there are no ranks."""
+        return next((file.groups for file in self.files.values() if len(file.groups)), None)
+
+    @property
+    def images(self) -> int:
+        """Return the number of images; 0 if there are no ranks."""
+        return next((len(values) for file in self.files.values() for values in file.rows.values()), 0)
+
+    def of(self, cell: Cell) -> BySeed:
+        """Return the outcomes of a cell by seed; empty if it is not run with the tables' seed."""
+        first = self.files[cell.table].rows.get(cell.row) if cell.table in self.files else None
+        if first is None:
+            return {}
+        further = ((seed, self.files[SEEDS].rows.get(seed_row(seed, *cell))) for seed in self.extra_seeds)
+        return {0: first > 0, **{seed: values > 0 for seed, values in further if values is not None}}
+
+
+def read_outcomes(profile: str) -> Outcomes:
+    """Return a profile's outcomes, those of Table 3's images if others differ. Raise Failure if a file is broken."""
+    files = {name: read_ranks(path, f"dvc repro {name}") for name, path in ranks_files(profile).items()}
+    found = {name: file for name, file in files.items() if file}
+    manifest = next((file.manifest for file in found.values()), "")
+    return Outcomes({name: file for name, file in found.items() if file.manifest == manifest})
+
+
+def ranks_files(profile: str) -> dict[str, Path]:
+    """Return the files of ranks that the claims are tested on, by table."""
+    names = dict.fromkeys(cell.table for claim in CLAIMS for pair in claim.pairs for cell in pair)
+    return {name: ranks(profile, name) for name in (*names, SEEDS)}
+
+
+def ranks_hashes(profile: str) -> dict[str, str]:
+    """Return the hashes of the files of ranks that exist, by table."""
+    return {name: sha256(path) for name, path in ranks_files(profile).items() if path.exists()}
+
+
+def ledger(outcomes: Outcomes, margin: float) -> dict[str, Any]:
+    """Return all claims with their tests and verdicts; `margin` is the margin of equivalence in points."""
+    pooled = _pooled(outcomes)
+    tested = [(claim, _compared(claim, outcomes, pooled)) for claim in CLAIMS]
+    run = [(claim, comparison) for claim, comparison in tested if comparison]
+    adjusted = iter(holm([verdict_p(claim.kind, comparison, margin) for claim, comparison in run]))
+    entries = [_entry(claim, comparison, margin, adjusted, outcomes) for claim, comparison in tested]
+    return {
+        "manifest": next((file.manifest for file in outcomes.files.values()), ""),
+        "images": outcomes.images,
+        "groups": len(set(outcomes.groups.tolist())) if outcomes.groups is not None else outcomes.images,
+        "seeds": 1 + len(outcomes.extra_seeds),
+        "margin": margin,
+        "seed_std": 100 * pooled.own**0.5 if pooled else None,
+        "claims": entries,
+        "counts": _counts(entry["verdict"] for entry in entries),
+        "counts_holm": _counts(entry["verdict_holm"] for entry in entries),
+    }
+
+
+def _pooled(outcomes: Outcomes) -> SeedVariance | None:
+    """Return the variance from seed to seed of Table 3's errors, pooled over its runs; None if it is unknown."""
+    rows = outcomes.files["table3"].rows if "table3" in outcomes.files else {}
+    runs = [outcomes.of(Cell("table3", row)) for row in rows]
+    several = [np.stack([run[seed] for seed in sorted(run)]) for run in runs if len(run) > 1]
+    return seed_variance(several, outcomes.groups) if len(several) > 1 else None
+
+
+def _compared(claim: Claim, outcomes: Outcomes, pooled: SeedVariance | None) -> Comparison | None:
+    """Return the comparison of a claim's pairs of which both cells are run; None if there is none.
+
+    If a claim compares evaluations of the same nets, the variance from seed to seed is that of its own differences.
+    """
+    pairs = [pair for first, second in claim.pairs if (pair := _pair(outcomes.of(first), outcomes.of(second)))]
+    return compare(pairs, outcomes.groups, None if claim.same_nets else pooled) if pairs else None
+
+
+def _pair(first: BySeed, second: BySeed) -> Pair | None:
+    """Return both outcomes (seeds, images) at the seeds that they share; None if there are none."""
+    seeds = sorted(first.keys() & second.keys())
+    return (np.stack([first[seed] for seed in seeds]), np.stack([second[seed] for seed in seeds])) if seeds else None
+
+
+def _entry(
+    claim: Claim, comparison: Comparison | None, margin: float, adjusted: Iterable[float], outcomes: Outcomes
+) -> dict[str, Any]:
+    """Return one claim's values. `adjusted` yields the next p-value after Holm's adjustment."""
+    missing = sorted({cell.table for pair in claim.pairs for cell in pair if not outcomes.of(cell)})
+    values: dict[str, Any] = {
+        "name": claim.name, "section": claim.section, "sentence": claim.sentence, "kind": claim.kind,
+        "paper": claim.paper, "pairs": len(claim.pairs), "missing": missing,
+    }  # fmt: skip
+    if comparison is None:
+        return values | {"pairs_run": 0, "verdict": "not run", "verdict_holm": "not run"}
+    p_holm = next(iter(adjusted))
+    return values | {
+        "pairs_run": comparison.pairs,
+        "seeds": list(comparison.seeds),
+        "effect": comparison.effect,
+        "low": comparison.low,
+        "high": comparison.high,
+        "p": comparison.p,
+        "p_verdict": verdict_p(claim.kind, comparison, margin),
+        "p_holm": p_holm,
+        "gained": comparison.gained,
+        "lost": comparison.lost,
+        "smallest_visible": comparison.smallest_visible,
+        "counts": comparison.counts,
+        "verdict": verdict(claim.kind, comparison, margin),
+        "verdict_holm": verdict(claim.kind, comparison, margin, p_holm),
+    }
+
+
+def _counts(verdicts: Iterable[str]) -> dict[str, int]:
+    """Return how often each verdict occurs."""
+    counted = Counter(verdicts)
+    return {word: counted[word] for word in VERDICTS}

@@ -1,0 +1,121 @@
+"""The ledger: the paper's claims, each with its effect, interval and verdict on our images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from reports.page import Block, Callout, Code, Heading, Page, Paragraph, Strong, Table, Text, left, right
+from reports.page_parts import ALL_TABLES
+from reports.phrases import NONE
+
+MARKS = {"supported": "✔", "contradicted": "✘", "undecided": "?", "not run": NONE}
+HEADING = Heading(2, "Claims of the paper")
+
+
+def claims_page(values: dict[str, Any], warning: Callout) -> Page:
+    """Return the page of the ledger's values."""
+    return (Heading(1, "Claims of the paper"), warning, *_body(values), *_rules(values), ALL_TABLES)
+
+
+def claims_section(values: dict[str, Any]) -> Page:
+    """Return heading, ledger and rules for the terminal."""
+    return (HEADING, *_body(values), *_rules(values))
+
+
+def claims_summary(values: dict[str, Any]) -> Page:
+    """Return heading and ledger for the index."""
+    return (HEADING, *_body(values))
+
+
+def _body(values: dict[str, Any]) -> Iterator[Block]:
+    yield Paragraph(verdict_sentence(values))
+    yield claims_table(values)
+    if partial := [claim for claim in values["claims"] if 0 < claim["pairs_run"] < claim["pairs"]]:
+        parts = ", ".join(f"{claim['name']} ({claim['pairs_run']} of {claim['pairs']})" for claim in partial)
+        yield Paragraph(f"Tested on the comparisons that are run so far: {parts}.")
+
+
+def verdict_sentence(values: dict[str, Any]) -> Text:
+    """Return the verdict in one sentence."""
+    counts, claims = values["counts"], values["claims"]
+    if counts["not run"] == len(claims):
+        return ("None of the paper's claims can be tested yet: no table is computed. To compute them: ",
+                Code("dvc repro claims"))  # fmt: skip
+    words = [f"{number} {verdict}" for verdict, number in counts.items() if number]
+    holm = values["counts_holm"]
+    strict = f"{holm['supported']} supported and {holm['contradicted']} contradicted"
+    return (
+        f"Of {len(claims)} claims, ", Strong(", ".join(words)),
+        f" by these {values['images']:,} images{_seeds(values)}. Adjusted for the number of tests: {strict}.",
+    )  # fmt: skip
+
+
+def _seeds(values: dict[str, Any]) -> str:
+    return f" and up to {values['seeds']} seeds" if values["seeds"] > 1 else " and one seed"
+
+
+def claims_table(values: dict[str, Any]) -> Table:
+    """Return the ledger as a table, one row per claim."""
+    columns = (
+        *left("claim", "section"), *right("paper"), *left("ours (95 % interval)"), *right("images that changed", "p"),
+        *left("verdict"),
+    )  # fmt: skip
+    return Table(columns, tuple(_row(claim) for claim in values["claims"]))
+
+
+def _row(claim: dict[str, Any]) -> tuple[Text, ...]:
+    paper = NONE if claim["paper"] is None else f"{claim['paper']:+.1f}"
+    if claim["verdict"] == "not run":
+        missing = ", ".join(claim["missing"])
+        return (claim["sentence"], claim["section"], paper, "not run", NONE, NONE, _verdict(claim, missing))
+    ours = f"{claim['effect']:+.1f} ({claim['low']:+.1f} to {claim['high']:+.1f})"
+    changed = f"{claim['gained']:,} / {claim['lost']:,}"
+    return (claim["sentence"], claim["section"], paper, ours, changed, _p(claim["p_verdict"]), _verdict(claim))
+
+
+def _p(value: float) -> str:
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}" if value < 0.01 else f"{value:.2f}"
+
+
+def _verdict(claim: dict[str, Any], missing: str = "") -> Text:
+    word = claim["verdict"]
+    if word == "not run":
+        return (f"{MARKS[word]} not run: ", Code(f"dvc repro {missing.split(', ')[0]}"))
+    if word == "undecided":
+        return f"{MARKS[word]} undecided: visible from {claim['smallest_visible']:.1f} points"
+    if claim["verdict_holm"] != word:
+        return f"{MARKS[word]} {word}; {claim['verdict_holm']} if adjusted"
+    return (f"{MARKS[word]} ", Strong(word))
+
+
+def _rules(values: dict[str, Any]) -> Iterator[Block]:
+    """Yield how the claims are tested."""
+    if not values["images"]:
+        return
+    margin = f"{values['margin']:g}"
+    groups = values["groups"]
+    units = (
+        f"The images form {groups:,} groups that show the same thing; a group counts as one observation. "
+        if groups < values["images"] else ""
+    )  # fmt: skip
+    seeds = (
+        "Each run has one seed, so intervals count the images only, not how much a result varies from seed to seed. "
+        if values["seeds"] == 1 else
+        "Intervals count images and seeds"
+        + (f"; from seed to seed an error varies with a standard deviation of {values['seed_std']:.1f} points, pooled "
+           "over the runs of Table 3" if values["seed_std"] is not None else "") + ". "
+    )  # fmt: skip
+    yield Paragraph(
+        "Effects are differences of top-1 errors in points, in the direction of the claim; the paper's are computed "
+        "from its printed numbers. Both nets of a comparison are tested on the same images: “images that changed” are "
+        "those that only the first, or only the second, gets wrong, over all comparisons and seeds of the claim. "
+        "Several comparisons in one claim are tested by their mean. "
+    )  # fmt: skip
+    yield Paragraph(
+        f"{units}{seeds}A claim that one is better is supported or contradicted if p is at most 0.05: with one seed "
+        "the exact McNemar test, with several a t test. “Does not improve” and “about the same” are supported if the "
+        f"difference is shown to be within {margin} points, and contradicted if it is shown to be beyond. “Visible "
+        "from” is the smallest effect that would be found with a probability of 80 %. “If adjusted”: by Holm's "
+        "method for all claims together."
+    )  # fmt: skip

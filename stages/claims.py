@@ -1,0 +1,27 @@
+"""Stage claims: the paper's claims, tested on the images of this profile's tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.experiment.params import Params
+from pipeline.experiment.paths import claims
+from pipeline.results.claims import ledger, ranks_hashes, read_outcomes
+from pipeline.results.metrics import write_metrics
+from pipeline.results.provenance import record_provenance
+from pipeline.system.atomic_files import write_json
+
+
+def main(params: Params) -> dict[str, Any]:
+    """Test all claims on the ranks beside the tables; write the ledger and the metrics. Return its values."""
+    path = claims(params.profile)
+    values = current(params, params.profile) | {"ranks": ranks_hashes(params.profile)}
+    write_json(path, values)
+    record_provenance("claims", path, "cpu", 1, 0.0)
+    write_metrics(params.profile)
+    return values
+
+
+def current(params: Params, profile: str) -> dict[str, Any]:
+    """Return the ledger of the tables that a profile has now, and write nothing."""
+    return {"profile": profile, **ledger(read_outcomes(profile), params.evidence.margin)}

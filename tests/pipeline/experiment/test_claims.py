@@ -1,0 +1,70 @@
+"""The claims as data: every cell is a row of its table, and the paper's effects follow from its printed numbers."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from pipeline.experiment.claims import CLAIMS
+from pipeline.experiment.paper_tables import rows
+from pipeline.experiment.params import Params
+from pipeline.experiment.validation import load
+
+ROOT = Path(__file__).parents[3]
+CELLS = sorted({cell for claim in CLAIMS for pair in claim.pairs for cell in pair})
+
+
+@pytest.fixture
+def params() -> Params:
+    """The repository's parameters."""
+    return load(ROOT / "params.yaml")
+
+
+def test_every_cell_of_a_claim_is_a_row_of_its_table_that_we_compute(params: Params) -> None:
+    for cell in CELLS:
+        (row,) = (row for row in rows(cell.table, params) if row.key == cell.row)
+        assert row.runs, cell
+
+
+def test_rows_of_a_table_have_keys_of_their_own(params: Params) -> None:
+    for table in {cell.table for cell in CELLS} | {"table7"}:
+        keys = [row.key for row in rows(table, params)]
+        assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("name", "points"),
+    [
+        ("lrn", 29.6 - 29.7),
+        ("depth-256", 29.6 - 27.3),
+        ("context", ((28.1 - 27.0) + (28.1 - 26.8) + (27.3 - 25.6)) / 3),
+        ("jitter", (28.1 + 27.0 + 27.3 + 28.1 + 26.8 + 26.9) / 6 - (27.3 + 25.6 + 25.5) / 3),
+        ("test-scales", (28.7 - 28.2 + 28.1 - 27.7 + 28.1 - 27.8 + 27.3 - 26.3 + 27.0 - 26.6 + 26.8 - 26.5 + 25.6 - 24.8
+                         + 27.3 - 26.9 + 26.9 - 26.7 + 25.5 - 24.8) / 10),
+        ("shallow", 7.0),
+        ("fusion", (24.8 + 24.6 + 24.4) / 3 - (24.0 + 23.9 + 23.7) / 3),
+        ("two-nets", 24.7 - 24.0),
+    ],
+)  # fmt: skip
+def test_the_papers_effect_follows_from_its_printed_numbers(name: str, points: float) -> None:
+    (claim,) = (claim for claim in CLAIMS if claim.name == name)
+    assert claim.paper == pytest.approx(points)
+
+
+def test_the_paper_itself_agrees_with_the_direction_of_every_claim() -> None:
+    for claim in CLAIMS:
+        assert claim.paper is not None
+        assert claim.paper > 0 if claim.kind == "better" else claim.paper < 0.5
+
+
+def test_names_are_unique_and_claims_in_the_papers_order() -> None:
+    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
+    assert all(first.section <= second.section for first, second in pairwise(CLAIMS))
+
+
+def test_the_documentation_lists_every_claim() -> None:
+    text = (ROOT / "docs" / "paper.md").read_text()
+    for claim in CLAIMS:
+        assert f"| `{claim.name}` | {claim.section} | {claim.sentence} |" in text, claim.name
