@@ -180,20 +180,20 @@ def _smallest_step(cells: Sequence[NDArray[Any]]) -> float:
 def _score_test(
     sums: NDArray[Any], sizes: NDArray[Any], step: float, seeds: SeedVariance | None, contrast: float
 ) -> ScoreTest:
-    """Return the test of the groups' sums (G,), with as many images as would vary like these groups.
+    """Return the test of the groups' sums (G,), with the number of single images that would vary as much.
 
-    Without a difference, and with one group, each group counts as one image.
+    Without a difference, and with one group, a group counts as one image.
     """
-    images = float(sizes.sum())
-    gained, lost = float(sums.clip(0).sum()) / images, float((-sums).clip(0).sum()) / images
-    variance, independent = _cluster_variance(sums, sizes), gained + lost - (gained - lost) ** 2
-    design = images / len(sizes)
-    if len(sizes) > 1 and gained + lost > EDGE / images and independent > 0:
-        design = max(step, variance / independent * (images - 1))
+    total, number = float(sizes.sum()), len(sizes)
+    gained, lost = float(sums.clip(0).sum()) / total, float((-sums).clip(0).sum()) / total
+    variance, of_one = _cluster_variance(sums, sizes), gained + lost - (gained - lost) ** 2
+    images = float(number)
+    if number > 1 and gained + lost > EDGE / total and of_one > 0:
+        images = of_one / max(variance * (number - 1) / number, of_one * step / total)
     if seeds is None:
-        return ScoreTest(gained, lost, images / design)
-    test = ScoreTest(gained, lost, images / design, contrast * seeds.total, contrast * seeds.residual)
-    return replace(test, degrees=_degrees(test, variance, seeds.degrees, len(sizes) - 1))
+        return ScoreTest(gained, lost, images)
+    test = ScoreTest(gained, lost, images, contrast * seeds.total, contrast * seeds.residual)
+    return replace(test, degrees=_degrees(test, variance, seeds.degrees, number - 1))
 
 
 def _degrees(test: ScoreTest, variance: float, seeds: float, groups: int) -> float:
@@ -203,7 +203,7 @@ def _degrees(test: ScoreTest, variance: float, seeds: float, groups: int) -> flo
     the degrees would otherwise be too many, and intervals that should cover 95 % would cover 92 %.
     """
     spread = test.between**2 * (seeds + 2) / seeds**2 + variance**2 / max(1, groups)
-    return max(test.variance(variance) ** 2 / spread if spread else inf, min(seeds, groups), 1.0)
+    return max(test.variance(variance) ** 2 / spread if spread > EDGE**4 else inf, min(seeds, groups), 1.0)
 
 
 def _contrast(pairs: Sequence[Pair]) -> float:
@@ -230,13 +230,13 @@ def seed_variance(runs: Sequence[NDArray[Any]], groups: NDArray[Any] | None = No
     run_of = np.repeat(np.arange(len(runs)), [len(run) for run in runs])
     seed_of = np.concatenate([np.arange(len(run)) for run in runs])
     design = np.concatenate([np.eye(len(runs))[run_of], np.eye(seed_of.max() + 1)[seed_of]], 1)
-    degrees = len(outcomes) - np.linalg.matrix_rank(design)
+    degrees = float(len(outcomes) - np.linalg.matrix_rank(design))
     if not degrees:
         raise ValueError("the variance from seed to seed needs at least two runs with two seeds each")
     interaction = outcomes - design @ (np.linalg.pinv(design) @ outcomes)
     sizes, sums = _group_sums(interaction, groups)
     total = float((interaction.mean(1) ** 2).sum() / degrees)
-    return SeedVariance(total, _cluster_variance(sums, sizes) / degrees, float(degrees))
+    return SeedVariance(total, _cluster_variance(sums, sizes) / degrees, degrees)
 
 
 def pooled(variances: Sequence[SeedVariance]) -> SeedVariance:
@@ -260,9 +260,9 @@ def _flipped(cells: Sequence[NDArray[Any]], groups: NDArray[Any] | None) -> floa
 
 
 def _smallest_visible(test: ScoreTest, error: float) -> float:
-    """Return the effect found with a probability of POWER, never less than needs no image lost to be found.
+    """Return the effect that is found with a probability of POWER if as many images differ as here.
 
-    An effect is at most the share of images that differ, which bounds it from below where hardly any image differs.
+    At least as many must differ as the effect has; this bounds the effect from below where hardly any image differs.
     """
     quantiles = float(t.ppf(1 - LEVEL / 2, test.degrees) + t.ppf(POWER, test.degrees))
     return min(1.0, max(quantiles * error, quantiles**2 / test.images))
