@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 CACHE = Path(".dvc/cache/files")  # DVC's usual cache, once there is anything in it
 
 
-def params() -> Params:
-    """Return the parameters of params.yaml after checking them."""
+def params(extra: bool = True) -> Params:
+    """Return the parameters of params.yaml after checking them; without `extra`, those rows may be outdated."""
     from pipeline.datasets.sources import check_source
     from pipeline.experiment.validation import load
 
-    loaded = load()
+    loaded = load(extra=extra)
     check_source(loaded)
     return loaded
 
@@ -37,7 +37,8 @@ def complete_runs(incomplete: str) -> list[str]:
     from pipeline.system.yaml_text import parse_yaml
 
     try:
-        runs = parse_yaml(Path("params.yaml").read_text())["runs"]
+        values = parse_yaml(Path("params.yaml").read_text())
+        runs = [*values["runs"], *values["extra"]["runs"]]
     except (OSError, KeyError, TypeError, ValueError):
         return []
     return [name for name in runs if name.startswith(incomplete)]
@@ -58,7 +59,7 @@ def complete_targets(incomplete: str) -> list[str]:
         parameters = load()
     except Failure:
         return []
-    return [name for name in (*stages(parameters), *parameters.runs) if name.startswith(incomplete)]
+    return [name for name in (*stages(parameters), *parameters.all_runs) if name.startswith(incomplete)]
 
 
 Runs = Annotated[list[str], typer.Argument(help="Runs of params.yaml, such as D-384.", autocompletion=complete_runs)]

@@ -41,10 +41,10 @@ def import_(
     Example: vgg-repro weights import D-jitter VGG_ILSVRC_16_layers.caffemodel
     """
     from pipeline.errors import UsageError
-    from pipeline.experiment.targets import check_imported, check_run
+    from pipeline.experiment.targets import check_grid_run, check_imported
     from stages.imported import input_override
 
-    check_run(params(), run)
+    check_grid_run(params(), run)
     if file is not None:
         channels = channels.upper() if channels else None
         divided = _three_numbers(std)

@@ -68,10 +68,12 @@ def _write(profile: str | None, source: str | None, path: Path | None) -> None:
     from pipeline.experiment.params_file import set_values
     from pipeline.experiment.validation import nearest
 
-    parameters = params()
+    parameters = params(extra=False)
     name = profile or parameters.profile
     if name not in parameters.profiles:
         raise UsageError(f"unknown profile {name}. {nearest(name, list(parameters.profiles))}")
+    if profile == parameters.profile:  # its rows of `extra`, which need no images, may be outdated
+        _activate(parameters, profile)
     kind = source_class(source or parameters.profiles[name].data.source)
     values: dict[str, str | None] = {"source": source} if source is not None else {}
     if path is not None:
@@ -83,7 +85,7 @@ def _write(profile: str | None, source: str | None, path: Path | None) -> None:
     if set_values(values, ("profiles", name, "data")):
         changes = ", ".join(f"{key}: {value or 'null'}" for key, value in values.items())
         typer.echo(f"params.yaml: profile {name} now has {changes}")
-    if profile is not None:
+    if profile is not None and profile != parameters.profile:
         _activate(parameters, profile)
 
 
@@ -107,15 +109,20 @@ def _look(parameters: Params, name: str, values: Mapping[str, str | None]) -> No
 
 
 def _activate(parameters: Params, profile: str) -> None:
-    """Write the active profile to params.yaml, and whether it scores trained or published nets."""
-    from pipeline.experiment.params_file import set_values
+    """Write the active profile to params.yaml, whether it scores trained or published nets, and the runs that it adds.
+
+    Print what has changed.
+    """
+    from pipeline.experiment.params_file import activate
 
     weights = "trained" if parameters.profiles[profile].train else "published"
-    set_values({"profile": profile, "weights": weights}, ())
+    extra = activate(profile, weights)
     if parameters.profile != profile:
         typer.echo(f"params.yaml: active profile: {profile}")
     if parameters.weights != weights:
         typer.echo(f"params.yaml: {weights} weights are now scored")
+    if parameters.extra != extra:
+        typer.echo(f"params.yaml: {len(extra.runs)} runs of further seeds and other initial weights, in `extra`")
 
 
 def _check(kind: type[Source], profile: Profile, values: Mapping[str, str | None]) -> None:

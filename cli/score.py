@@ -26,10 +26,11 @@ def score(
     Example: vgg-repro score dense D-384 E-384
     """
     from pipeline.errors import UsageError
+    from pipeline.experiment.run_names import score_stage
     from pipeline.experiment.targets import check_imported, check_mode, check_run
 
     parameters = params()
-    others = [word for word in words if word not in parameters.runs]  # the mode may come first or last
+    others = [word for word in words if word not in parameters.all_runs]  # the mode may come first or last
     mode = next((word for word in words if word in MODES), others[0] if others else words[0])
     runs = [word for word in words if word != mode]
     check_mode(parameters, mode)
@@ -38,7 +39,7 @@ def score(
     for run in runs:
         check_run(parameters, run)
         check_mode(parameters, mode, run, direct)
-        if parameters.weights == "published":
+        if parameters.weights == "published" and run in parameters.runs:
             check_imported(parameters, run)
 
     def work() -> None:
@@ -47,4 +48,4 @@ def score(
         for run in runs:
             main(parameters, run, mode)
 
-    through_dvc([f"{mode}@{run}" for run in runs], direct, work)
+    through_dvc([score_stage(run, mode) for run in runs], direct, work)

@@ -76,6 +76,26 @@ def claims() -> None:
     main(params())
 
 
+@app.command("extra")
+def extra() -> None:
+    """List the scores of the runs that the active profile adds to the grid, and remove those of others."""
+    from stages.extra import main
+
+    main(params())
+
+
+@app.command("seeds")
+def seeds() -> None:
+    """Compute the mean and the standard deviation of the tables' rows over the seeds, and show them."""
+    from reports.markdown import markdown
+    from reports.seeds_page import seeds_section
+    from stages.seeds import main
+
+    values = main(params())
+    if QUIET not in os.environ:
+        typer.echo(f"\n{markdown(seeds_section(values, {}))}")
+
+
 @app.command("table")
 def table(name: str) -> None:
     """Compute a table, and show it unless the command that started DVC does so."""

@@ -12,6 +12,7 @@ def train(runs: Runs, direct: Direct = False) -> None:
 
     Example: vgg-repro train D-384
     """
+    from pipeline.experiment.run_names import train_stage
     from pipeline.experiment.targets import check_run
 
     parameters = params()
@@ -25,4 +26,4 @@ def train(runs: Runs, direct: Direct = False) -> None:
         for run in runs:
             main(parameters, run)
 
-    through_dvc([f"train@{run}" for run in runs], direct, work)
+    through_dvc([train_stage(run) for run in runs], direct, work)

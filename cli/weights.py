@@ -34,12 +34,14 @@ def random(
     Example: vgg-repro weights random A
     """
     from pipeline.errors import UsageError
+    from pipeline.experiment.run_names import random_stage
     from pipeline.experiment.targets import check_net
 
     parameters = params()
-    check_net(net)
+    if net not in parameters.extra.random:
+        check_net(net)
     _ = parameters.active.training  # raises Failure early if the profile trains nothing
-    if not direct and f"random-{net}" not in {run.init for run in parameters.runs.values()}:
+    if not direct and f"random-{net}" not in {run.init for run in parameters.all_runs.values()}:
         raise UsageError(f"no run of params.yaml starts from random-{net}; to draw the weights anyway, add --direct")
 
     def work() -> None:
@@ -47,7 +49,7 @@ def random(
 
         main(parameters, net)
 
-    through_dvc([f"random@{net}"], direct, work)
+    through_dvc([random_stage(net)], direct, work)
 
 
 app.command("import")(imports.import_)

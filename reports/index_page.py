@@ -43,6 +43,8 @@ def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
         yield (Link("Claims", "claims.md"), ": which of the paper's claims hold here, and how they were tested")
     for name in results.tables:
         yield (Link(table_label(name), f"{name}.md"), f": {TITLES[name]}")
+    if results.seeds:
+        yield (Link("Seeds", "seeds.md"), ": mean and standard deviation over the seeds of training")
     if results.summaries:
         yield (Link("Training", "training.md"), ": every run, its error and its learning curve")
     yield (Link("Provenance", "provenance.md"), ": commit, machine and time of every result")

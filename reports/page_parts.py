@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.experiment.paper_tables import NO_DATA
+from pipeline.experiment.paths import errors_of
 from pipeline.results.profile_results import Results
 from reports.page import Callout, Code, Inline, Link, Paragraph, Strong, Text
 
@@ -40,7 +41,8 @@ def is_older(table: str, scores: Sequence[str], outdated: Mapping[str, str]) -> 
     So it is if one of them is, if one has been computed again since, or if the table's own method has changed.
     """
     reason = outdated.get(table, "")
-    again = any(f"scores/{score.replace('@', '-', 1)}.npz has changed" in reason for score in scores)
+    files = {errors_of(score).with_suffix(".npz") for score in scores}
+    again = any(f"{path} has changed" in reason for path in files | {path.parent for path in files})
     return bool(outdated.keys() & set(scores)) or again or f"{table}: method.table" in reason
 
 

@@ -17,10 +17,12 @@ from reports.markdown import markdown
 from reports.page import Page
 from reports.page_parts import ALL_TABLES, comparability_warning
 from reports.provenance_page import PROVENANCE, is_kept, provenance_page
+from reports.seeds_page import seeds_page
 from reports.table_pages import table_page
 from reports.training_page import training_page
 
-FILES = (*(f"{name}.md" for name in TITLES), "claims.md", "training.md", *(chart.figure.path for chart in CHARTS))
+OTHERS = ("seeds", "claims", "training")  # pages besides those of the tables
+FILES = (*(f"{name}.md" for name in (*TITLES, *OTHERS)), *(chart.figure.path for chart in CHARTS))
 
 
 def render(profile: str, out: Path, outdated: Mapping[str, str] | None = None) -> tuple[Results, list[Path]]:
@@ -60,6 +62,8 @@ def _pages(results: Results, charts: Sequence[Chart], has_data_page: bool) -> It
     for name, values in results.tables.items():
         warning = comparability_warning(results, name)
         yield name, table_page(values, warning, charts_on(name, charts), results.outdated)
+    if results.seeds:
+        yield "seeds", seeds_page(results.seeds, comparability_warning(results), results.outdated)
     if results.claims:
         yield "claims", claims_page(results.claims, comparability_warning(results))
     if results.summaries:

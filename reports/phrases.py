@@ -8,6 +8,7 @@ from pipeline.experiment.paper_tables import TITLES, number_of
 from reports.page import Code, Inline
 
 NONE = "–"
+SECTIONS = {"shallow": "Section 4.1", "initialisation": "Section 3.1"}  # comparisons that are no table of the paper's
 
 
 def table_title(name: str) -> str:
@@ -17,7 +18,7 @@ def table_title(name: str) -> str:
 
 def table_label(name: str) -> str:
     """Return the name of table `name` as it appears in a text."""
-    return "Section 4.1" if name == "shallow" else f"Table {number_of(name)}"
+    return SECTIONS.get(name) or f"Table {number_of(name)}"
 
 
 def number(value: float | None) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from pipeline.experiment.modes import MODES
+from pipeline.experiment.run_names import work_of
 from pipeline.orchestration.cost_plan import Cost, CostPlan
 from pipeline.orchestration.speed import Times
 from pipeline.system.progress import duration
@@ -75,7 +76,7 @@ def _scoring(plan: CostPlan, times: Times | None) -> Table:
 
 
 def _protocol(cost: Cost) -> str:
-    return MODES[cost.stage.partition("@")[0]].protocol
+    return MODES[work_of(cost.stage)[0]].protocol
 
 
 def _counts(cost: Cost) -> tuple[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from pipeline.experiment.paper_tables import INITIAL
+from pipeline.experiment.run_names import NORMAL
 from reports.page import (
     Block,
     Callout,
@@ -22,7 +24,7 @@ from reports.page import (
 from reports.page_parts import ALL_TABLES, DAGGER, difference, is_older, outdated_note
 from reports.phrases import NONE, interval, number, published_file, table_title
 
-HEADINGS = {"net": "net", "S": "train S", "Q": "test Q", "row": "entry", "entry": "entry", "runs": "nets"}
+HEADINGS = {"S": "train S", "Q": "test Q", "row": "entry", "runs": "nets", "init": "initial weights"}
 PAPER = {"top1_val": "paper top-1", "top5_val": "paper top-5", "top5_test": "paper top-5, test"}
 
 
@@ -53,11 +55,22 @@ def _stages(values: dict[str, Any]) -> list[str]:
 
 
 def _body(values: dict[str, Any], outdated: Mapping[str, str]) -> Iterator[Block]:
+    if not values.get("rows", True):
+        yield Paragraph(_nothing(values))
+        return
     notes = {"table1": _configuration_notes, "table2": _parameter_notes}.get(values["table"], _error_notes)
     yield results_table(values, outdated)
     if note := outdated_note(_stages(values), outdated):
         yield Paragraph(note)
     yield from (Paragraph(note) for note in notes(values))
+
+
+def _nothing(values: dict[str, Any]) -> Text:
+    profile = values["profile"]
+    return (
+        *("Profile ", Code(profile), " has no such runs: it has no ", Code("initialisation"), " in params.yaml. "),
+        *("Write that block, then ", Code(f"vgg-repro prepare --profile {profile}"), "."),
+    )
 
 
 def _configurations(values: dict[str, Any]) -> Table:
@@ -93,7 +106,7 @@ def _parameter_notes(values: dict[str, Any]) -> Iterator[Text]:
 
 def _errors(values: dict[str, Any], outdated: Mapping[str, str]) -> Table:
     first = values["rows"][0]
-    labels = list(first["label"])
+    labels = list(_label(values["table"], first))
     paper = [key for key in first["paper"] if any(row["paper"][key] is not None for row in values["rows"])]
     compared, published = bool(values["comparable"] and paper), "published" in values
     ours = [f"ours top-{k}" for k in sorted({1, values["k"]})]
@@ -104,12 +117,21 @@ def _errors(values: dict[str, Any], outdated: Mapping[str, str]) -> Table:
     )
     rows = []
     for row in values["rows"]:
-        cells = [row["label"][key] for key in labels] + [number(row["paper"][key]) for key in paper]
+        cells: list[Text] = [*_label(values["table"], row).values(), *(number(row["paper"][key]) for key in paper)]
         cells += _ours(row)[: len(ours)]
         if row["ours"] and is_older(values["table"], row["scores"], outdated):
             cells[0] = f"{cells[0]} {DAGGER}"
         rows.append((*cells, *[_difference(row)] * compared, *[_whose(row)] * published))
     return Table(columns, tuple(rows))
+
+
+def _label(table: str, row: dict[str, Any]) -> dict[str, str]:
+    """Return a row's label; of `initialisation` with what section 3.1 says of the net and its initial weights."""
+    label: dict[str, str] = row["label"]
+    if table != "initialisation":
+        return label
+    stalls = label["init"] == INITIAL[NORMAL] and label["net"] != "A"
+    return {**label, "the paper": "may not train" if stalls else "trains"}
 
 
 def _ours(row: dict[str, Any]) -> list[Text]:
@@ -156,6 +178,13 @@ def _error_notes(values: dict[str, Any]) -> Iterator[Text]:
         yield (Strong("Not comparable with the paper's numbers:"), _departure(values))
     if any(row["paper"].get("top5_test") is not None for row in values["rows"]):
         yield "The test column has only the paper's values: the labels of ILSVRC's test images are not public."
+    if block := values.get("initialisation"):
+        chance = 100 * (1 - 1 / values["classes"])
+        yield (
+            "All runs are trained at S = 256 and tested at the centre crop. Normal: zero mean, standard deviation "
+            f"{block['std']:g}. Glorot: variance 2 / (fan-in + fan-out). The input is divided by "
+            f"{block['input_scale']:g}. A net that does not train has the error of chance, about {chance:.1f} %."
+        )
     if values["table"] == "shallow":
         yield "The paper: the shallow net's top-1 error is 7 points above B's, at the centre crop."
 

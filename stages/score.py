@@ -14,6 +14,7 @@ from pipeline.errors import Failure
 from pipeline.experiment.modes import scales_of
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import errors, posteriors, weights
+from pipeline.experiment.run_names import score_stage
 from pipeline.results.provenance import record_provenance
 from pipeline.system.atomic_files import sha256, whole, write_json
 from pipeline.system.devices import in_use
@@ -26,6 +27,7 @@ from vgg.errors import error, top_k
 
 def main(params: Params, name: str, mode: str) -> None:
     """Score the run `name` in `mode` on the validation images, in the number of processes that `params` set."""
+    params = params.for_run(name)
     shared(params.active.score, f"{mode} {name}", _score, params, name, mode)
 
 
@@ -68,7 +70,7 @@ def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ran
         },
     )
     seconds = time.monotonic() - started
-    record_provenance(f"{mode}@{name}", errors(name, mode), str(where), score.threads, seconds, ranks.size)
+    record_provenance(score_stage(name, mode), errors(name, mode), str(where), score.threads, seconds, ranks.size)
     shown = ", ".join(f"Q {scale}: {error(values, images.labels, 1).error:.1f} %" for scale, values in by_scale.items())
     print(f"{name} {mode}: top-1 error {shown}")
 

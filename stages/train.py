@@ -19,6 +19,7 @@ from pipeline.errors import Failure
 from pipeline.experiment.modes import single_scale
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import checkpoints, history, summary, weights
+from pipeline.experiment.run_names import train_stage
 from pipeline.orchestration.heartbeat import LOCK, identity, old_checkpoints
 from pipeline.results.provenance import record_provenance
 from pipeline.system.atomic_files import sha256, write_json, write_text
@@ -41,6 +42,7 @@ def main(params: Params, name: str) -> None:
 
     The parameters set the number of processes, which affects rounding only.
     """
+    params = params.for_run(name)
     shared(params.active.training, f"train {name}", _train, params, name)
 
 
@@ -85,7 +87,7 @@ def _write(params: Params, name: str, statistics: Statistics, trainer: Trainer, 
     waited = round(median(row.waited for row in state.rows), 2)
     rate = round(median(row.images_per_second for row in state.rows), 1)
     record_provenance(
-        f"train@{name}", summary(name), str(trainer.where), params.active.training.threads, seconds,
+        train_stage(name), summary(name), str(trainer.where), params.active.training.threads, seconds,
         trainer.ranks.size, images_per_second=rate, waited=waited,
     )  # fmt: skip
     print(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import UsageError
 from pipeline.experiment.modes import MODES
 from pipeline.experiment.paths import PRINTED
+from pipeline.experiment.run_names import FROM_A, GLOROT, NORMAL, initialised
 
 if TYPE_CHECKING:
     from pipeline.experiment.params import Params
@@ -23,6 +24,7 @@ TITLES = {
     "table6": "Multiple ConvNet fusion results",
     "table7": "Comparison with the state of the art in ILSVRC classification",
     "shallow": "A shallow net of 5x5 filters against B of 3x3",
+    "initialisation": "Initial weights of deep nets",
 }
 NO_DATA = ("table1", "table2")  # tables of the nets alone, without images
 LATER = {
@@ -32,6 +34,7 @@ LATER = {
     "table11": "other data sets (appendix B)",
     "table12": "action classification (appendix B)",
 }  # not built yet: they need stages of their own, not only a row here
+INITIAL = {NORMAL: "normal", FROM_A: "A's layers, others normal", GLOROT: "Glorot"}  # of section 3.1, as labels
 METHODS = {"dense": ("dense",), "multi-crop": ("crops",), "multi-crop & dense": ("dense", "crops")}  # as printed
 
 
@@ -58,8 +61,13 @@ class TableRow:
 
 
 def rows(table: str, params: Params) -> list[TableRow]:
-    """Return the rows of table3 ... table7 and shallow, with the matching runs of `params`."""
+    """Return the rows of table3 ... table7, shallow and initialisation, with the matching runs of `params`."""
     return list(_READERS[table](params)) if table in _READERS else []
+
+
+def tables_of(params: Params) -> list[str]:
+    """Return the tables that the active profile has: all, but `initialisation` only if the profile asks for it."""
+    return [name for name in TITLES if name in NO_DATA or rows(name, params)]
 
 
 def number_of(table: str) -> str:
@@ -107,6 +115,13 @@ def _shallow(params: Params) -> Iterator[TableRow]:
         yield TableRow(label, (find_run(params, net, "256"),), ("centre",), True)
 
 
+def _initialisation(params: Params) -> Iterator[TableRow]:
+    """Yield the rows of section 3.1's comparison; none if the active profile does not have it."""
+    block = params.active.initialisation
+    for net, initial in initialised(block.nets if block else ()):
+        yield TableRow({"net": net, "init": INITIAL[initial]}, (f"{net}-{initial}",), ("centre",), True)
+
+
 _READERS = {
     "table3": lambda params: _by_scale("table3", params, True),
     "table4": lambda params: _by_scale("table4", params, False),
@@ -114,6 +129,7 @@ _READERS = {
     "table6": lambda params: _by_name("table6", params),
     "table7": lambda params: _by_name("table7", params),
     "shallow": _shallow,
+    "initialisation": _initialisation,
 }
 
 

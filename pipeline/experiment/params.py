@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from pipeline.errors import Failure
+from pipeline.experiment.run_names import Kind
 
 NetName = Literal["A", "A-LRN", "B", "C", "D", "E", "shallow"]
 RecipeName = Literal["scratch", "warm", "finetune", "jitter"]
+InitName = Literal["normal", "glorot", "he"]
 Device = Literal["auto", "cpu", "gpu"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 Origin = Literal["trained", "published"]  # of the scored weights
@@ -70,6 +72,40 @@ class Run(Block):
         return self.scale if isinstance(self.scale, tuple) else (self.scale, self.scale)
 
 
+class Initialisation(Block):
+    """Values of a profile's `net` that a run has instead of the profile's."""
+
+    init: InitName
+    std: PositiveFloat
+    last_std: PositiveFloat | None
+    input_scale: PositiveFloat
+
+
+class ExtraWeights(Block):
+    """A row of `extra.random`: random weights of a net with a seed, and perhaps an initialisation, of their own."""
+
+    net: NetName
+    seed: Seed
+    initialisation: Initialisation | None = None  # None: the profile's
+
+
+class ExtraRun(Run):
+    """A row of `extra.runs`: a run with a seed, and perhaps an initialisation, of its own."""
+
+    seed: Seed
+    initialisation: Initialisation | None = None
+
+
+class Extra(Block):
+    """What the active profile adds to the grid (pipeline/experiment/extra_runs.py): weights, runs, scores by mode."""
+
+    random: dict[str, ExtraWeights]
+    runs: dict[str, ExtraRun]
+    dense: dict[str, Kind]
+    crops: dict[str, Kind]
+    centre: dict[str, Kind]
+
+
 class Import(Block):
     """A published net's file, and the facts that its format does not determine (vgg-repro weights import)."""
 
@@ -124,7 +160,7 @@ class Net(Block):
     width_ratio: Ratio
     fc: Positive
     dropout: Proportion
-    init: Literal["normal", "glorot", "he"]
+    init: InitName
     std: PositiveFloat
     last_std: PositiveFloat | None
     input_scale: PositiveFloat
@@ -182,6 +218,14 @@ class Score(Block):
     processes: Processes
 
 
+class InitialisationRuns(Block):
+    """Section 3.1's comparison of initial weights: the nets, and the standard deviation of the normal weights."""
+
+    nets: list[Literal["A", "B", "C", "D", "E"]]
+    std: PositiveFloat
+    input_scale: PositiveFloat
+
+
 class Profile(Block):
     """A size of the whole experiment. Without `train` it only scores published nets."""
 
@@ -191,6 +235,9 @@ class Profile(Block):
     train: Train | None = None
     recipes: dict[RecipeName, Recipe] = {}
     score: Score
+    seeds: list[Seed] = []  # of the runs in `seed_runs`, the first is train.seed; empty: train.seed alone
+    seed_runs: list[str] = []
+    initialisation: InitialisationRuns | None = None
 
     @property
     def training(self) -> Train:
@@ -201,6 +248,11 @@ class Profile(Block):
                 "(docs/published-nets.md)"
             )
         return self.train
+
+    @property
+    def every_seed(self) -> list[int]:
+        """Return the seeds, the first one first; an empty list if this profile does not train."""
+        return self.seeds or ([self.train.seed] if self.train else [])
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -229,11 +281,37 @@ class Params(Block):
     crops: list[str]
     centre: list[str]
     profiles: dict[str, Profile]
+    extra: Extra
 
     @property
     def active(self) -> Profile:
         """Return the active profile."""
         return self.profiles[self.profile]
+
+    @property
+    def all_runs(self) -> dict[str, Run]:
+        """Return the runs of the grid, and those that the active profile adds."""
+        return {**self.runs, **self.extra.runs}
+
+    def for_run(self, name: str) -> Params:
+        """Return the parameters of the run `name`: if the profile adds it, with its row, seed and initial weights."""
+        row = self.extra.runs.get(name)
+        if row is None:
+            return self
+        return self._varied(row).model_copy(update={"runs": {**self.runs, name: row}, "weights": "trained"})
+
+    def for_random(self, name: str) -> tuple[Params, str]:
+        """Return the parameters and the net of the random weights `name`: a net's own, or a row of `extra.random`."""
+        row = self.extra.random.get(name)
+        return (self, name) if row is None else (self._varied(row), row.net)
+
+    def _varied(self, row: ExtraWeights | ExtraRun) -> Params:
+        """Return the same parameters with the seed and the initial weights of `row` in the active profile."""
+        profile = self.active
+        train = profile.training.model_copy(update={"seed": row.seed})
+        values = row.initialisation.model_dump() if row.initialisation else {}
+        varied = profile.model_copy(update={"train": train, "net": profile.net.model_copy(update=values)})
+        return self.model_copy(update={"profiles": {**self.profiles, self.profile: varied}})
 
     @property
     def largest_scale(self) -> int:

@@ -17,6 +17,8 @@ from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.tokens import CommentToken
 
 from pipeline.errors import UsageError
+from pipeline.experiment.extra_runs import as_values, extra_rows
+from pipeline.experiment.params import Extra
 from pipeline.experiment.paths import PARAMS
 from pipeline.experiment.validation import parse
 from pipeline.system.atomic_files import whole
@@ -42,6 +44,22 @@ def set_values(values: Mapping[str, str | None], place: tuple[str, ...], path: P
     return True
 
 
+def activate(profile: str, weights: str, path: Path = PARAMS) -> Extra:
+    """Set the active profile, the scored weights and the rows of `extra` that the profile needs. Return these.
+
+    Raise UsageError and write nothing as `set_values` does.
+    """
+    before = path.read_bytes().decode()
+    text = _with_values(before, {"profile": profile, "weights": weights}, (), path)
+    params = parse(text.encode(), path)
+    rows = extra_rows(params)
+    if params.extra != rows:
+        text = _with_values(text, {"extra": as_values(rows)}, (), path)
+    if text != before:
+        write(text, path)
+    return rows
+
+
 def with_row(block: str, name: str, values: Mapping[str, Any], path: Path = PARAMS) -> str:
     """Return the text of params.yaml with the row `name` of a top-level block set to `values`, on one line.
 
@@ -65,14 +83,30 @@ def write(text: str, path: Path = PARAMS) -> None:
 def _edited(values: Mapping[str, Any], place: tuple[str, ...], path: Path) -> str:
     """Return the text of `path` with `values` set in the block at `place`. Raise UsageError if the file is invalid."""
     parse(path.read_bytes(), path)  # this ensures that the block exists
-    before, after, editor = path.read_bytes().decode(), StringIO(), _editor()
+    return _with_values(path.read_bytes().decode(), values, place, path)
+
+
+def _with_values(before: str, values: Mapping[str, Any], place: tuple[str, ...], path: Path) -> str:
+    """Return a text of params.yaml with `values` set in the block at `place`."""
+    after, editor = StringIO(), _editor()
     try:
         document = editor.load(before.replace("\r\n", "\n"))
     except YAMLError as error:  # ruamel.yaml is stricter: for example, it refuses duplicate keys
         raise UsageError(f"{path} is not YAML: {error}") from None
-    _update(reduce(getitem, place, document), _quoted(dict(values)))
+    quoted = _quoted(dict(values))
+    if not place:
+        _spread(quoted)
+    _update(reduce(getitem, place, document), quoted)
     editor.dump(document, after)
     return after.getvalue().replace("\n", "\r\n" if "\r\n" in before else "\n")
+
+
+def _spread(values: Any) -> None:
+    """Give each row of a block of the file's top level a line of its own."""
+    for block in values.values():
+        for rows in (block, *block.values()) if isinstance(block, Mapping) else ():
+            if rows and isinstance(rows, Mapping):
+                rows.fa.set_block_style()  # type: ignore[attr-defined]
 
 
 def _update(block: Any, values: Mapping[str, Any]) -> None:

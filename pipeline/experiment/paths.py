@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.experiment.run_names import Kind, kind_of, work_of
+
 PARAMS = Path("params.yaml")
 REPORTS = Path("reports")
 WEIGHTS = Path("weights")
+SCORES = Path("scores")
 KEY = 12  # digits of a run's key in the name of its checkpoint folder
 PRINTED = Path(__file__).parent / "printed"  # the paper's tables as CSV
 
@@ -99,7 +102,12 @@ def record(name: str) -> Path:
 
 def posteriors(run: str, mode: str) -> Path:
     """Return the file of a run's class posteriors in one mode."""
-    return Path("scores") / f"{mode}-{run}.npz"
+    return SCORES / (kind_of(run) or "") / f"{mode}-{run}.npz"
+
+
+def asked_scores(kind: Kind) -> Path:
+    """Return the list of the scores that the active profile adds to the grid's, in their folder."""
+    return SCORES / kind / "scores.txt"
 
 
 def summary(run: str) -> Path:
@@ -119,7 +127,7 @@ def errors(run: str, mode: str) -> Path:
 
 def errors_of(score: str) -> Path:
     """Return the file of errors of a score stage, such as dense@D-384."""
-    mode, _, run = score.partition("@")
+    mode, run = work_of(score)
     return errors(run, mode)
 
 

@@ -6,20 +6,29 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.errors import UsageError
 from pipeline.experiment.modes import MODES, runs_of
-from pipeline.experiment.paper_tables import LATER, TITLES, number_of, rows
+from pipeline.experiment.paper_tables import LATER, TITLES, number_of, rows, tables_of
 from pipeline.experiment.params import NETS, RANDOM, Import, Params, Run
+from pipeline.experiment.run_names import kind_of, random_stage, score_stage, train_stage
 from pipeline.experiment.validation import is_near, nearest, nearest_of
 
 
 def check_run(params: Params, run: str) -> Run:
     """Return the row of `run`. Raise UsageError, naming the nearest run, those of its net or all, if there is none."""
-    if run not in params.runs:
+    runs = params.all_runs
+    if run not in runs:
         net = run if run in NETS else run.rpartition("-")[0]
         of_net = [f"{name} ({_scale(row)})" for name, row in params.runs.items() if row.net == net]
-        if of_net and not is_near(run, list(params.runs)):
+        if of_net and not is_near(run, list(runs)):
             raise UsageError(f"unknown run {run!r}. Runs of net {net}: {', '.join(of_net)}")
-        raise UsageError(f"unknown run {run!r}. {nearest(run, list(params.runs))}")
-    return params.runs[run]
+        raise UsageError(f"unknown run {run!r}. {nearest(run, list(runs))}")
+    return runs[run]
+
+
+def check_grid_run(params: Params, run: str) -> Run:
+    """Return the row of a run of the grid. Raise UsageError as `check_run`, or if the active profile adds the run."""
+    if kind_of(run) and run in params.extra.runs:
+        raise UsageError(f"{run} is not a run of the grid: profile {params.profile} adds it, to be trained here")
+    return check_run(params, run)
 
 
 def _scale(run: Run) -> str:
@@ -30,7 +39,7 @@ def _scale(run: Run) -> str:
 
 def check_imported(params: Params, run: str) -> Import:
     """Return the row of `imports` for `run`. Raise UsageError, with the command that adds one, if there is none."""
-    check_run(params, run)
+    check_grid_run(params, run)
     if run not in params.imports:
         raise UsageError(f"no published net is imported for {run} yet: vgg-repro weights import {run} FILE")
     return params.imports[run]
@@ -38,7 +47,7 @@ def check_imported(params: Params, run: str) -> Import:
 
 def check_table(name: str) -> str:
     """Return the stage of the table that the user calls "4" or "table4". Raise UsageError if there is none."""
-    stage = name if name == "shallow" else f"table{name.removeprefix('table')}"
+    stage = name if name in TITLES else f"table{number_of(name)}"
     if stage in TITLES:
         return stage
     names = [number_of(title) for title in TITLES]
@@ -52,17 +61,24 @@ def check_table(name: str) -> str:
 
 
 def scored(params: Params) -> Iterator[tuple[str, str]]:
-    """Yield every score (run, mode) of the grid whose weights exist or can be made without a further import."""
+    """Yield every score (run, mode) whose weights exist or can be made without a further import."""
+    trained = params.weights == "trained"
     for mode in MODES:
-        yield from ((r, mode) for r in runs_of(params, mode) if params.weights == "trained" or r in params.imports)
+        yield from ((run, mode) for run in runs_of(params, mode) if trained or run in params.imports)
+        yield from ((run, mode) for run in added_to(params, mode) if trained)
+
+
+def added_to(params: Params, mode: str) -> list[str]:
+    """Return the runs of `extra` that are scored in `mode`."""
+    return list(getattr(params.extra, mode))
 
 
 def everything(params: Params) -> list[str]:
     """Return the stages to run if none is named: [] for DVC's whole graph, or those that the published nets allow."""
     if params.weights == "trained":
         return []
-    scores = sorted(f"{mode}@{run}" for run, mode in scored(params))
-    return ["prepare", *scores, *(name for name in TITLES if not lacking(name, params))]
+    scores = sorted(score_stage(*score) for score in scored(params))
+    return ["prepare", *scores, *(name for name in tables_of(params) if not lacking(name, params))]
 
 
 def lacking(table: str, params: Params) -> list[str]:
@@ -90,7 +106,7 @@ def within_reach(targets: Sequence[str], params: Params) -> list[str]:
     for target in targets:
         if target in TITLES and lacking(target, params):
             needed = {need for row in rows(target, params) for need in row.needs()} & possible
-            stages += ["prepare", *sorted(f"{mode}@{run}" for run, mode in needed)]
+            stages += ["prepare", *sorted(score_stage(*score) for score in needed)]
         else:
             stages.append(target)
     return list(dict.fromkeys(stages))
@@ -103,27 +119,27 @@ def stage_of(params: Params, target: str) -> str:
     """
     if number_of(target).isdigit():
         return check_table(target)
-    if target in params.runs:
-        return f"train@{target}" if params.weights == "trained" else f"import@{target}"
+    if target in params.all_runs:
+        published = params.weights == "published" and target in params.runs
+        return f"import@{target}" if published else train_stage(target)
     group, at, _ = target.partition("@")
     known = stages(params)
     if target in known or (not at and any(stage.startswith(f"{group}@") for stage in known)):
         return target
     if target in NETS or target.rpartition("-")[0] in NETS:
         check_run(params, target)
-    hint = nearest_of(target, [*known, *params.runs])
+    hint = nearest_of(target, [*known, *params.all_runs])
     raise UsageError(f"unknown stage {target!r}. {hint}`dvc stage list` lists all")
 
 
 def stages(params: Params) -> list[str]:
     """Return the names of all stages of dvc.yaml."""
-    inits = {run.init for run in params.runs.values() if run.init.startswith(RANDOM)}
-    scores = [f"{mode}@{run}" for mode in MODES for run in runs_of(params, mode)]
-    made = [f"random@{init.removeprefix(RANDOM)}" for init in sorted(inits)]
-    trained, imported = (
-        [f"{kind}@{run}" for run in runs] for kind, runs in (("train", params.runs), ("import", params.imports))
-    )
-    return ["fingerprint", "prepare", *made, *trained, *imported, *scores, *TITLES, "claims"]
+    runs = params.all_runs
+    inits = {run.init for run in runs.values() if run.init.startswith(RANDOM)}
+    made = [random_stage(init.removeprefix(RANDOM)) for init in sorted(inits)]
+    trained, imported = map(train_stage, runs), (f"import@{run}" for run in params.imports)
+    scores = [score_stage(run, mode) for mode in MODES for run in (*runs_of(params, mode), *added_to(params, mode))]
+    return ["fingerprint", "prepare", "extra", *made, *trained, *imported, *scores, *TITLES, "seeds", "claims"]
 
 
 def check_net(net: str) -> str:
@@ -146,4 +162,7 @@ def check_mode(params: Params, mode: str, run: str = "", direct: bool = False) -
         raise UsageError(f"unknown mode {mode!r}. {nearest(mode, list(MODES))}")
     if not direct and run in params.runs and run not in runs_of(params, mode):
         raise UsageError(f"{run} is not in the list `{mode}` of params.yaml; add it there, or use --direct")
+    if not direct and run in params.extra.runs and run not in added_to(params, mode):
+        modes = ", ".join(mode for mode in MODES if run in added_to(params, mode))
+        raise UsageError(f"{run} is scored in {modes} alone; for another mode, use --direct")
     return mode

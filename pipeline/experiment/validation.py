@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.errors import UsageError
+from pipeline.experiment.extra_runs import outdated_rows
 from pipeline.experiment.modes import MODES, runs_of
 from pipeline.experiment.params import (
     CROP,
@@ -17,7 +18,9 @@ from pipeline.experiment.params import (
     Block,
     Data,
     DigitsParams,
+    Extra,
     Import,
+    InitialisationRuns,
     Method,
     Net,
     Params,
@@ -29,17 +32,24 @@ from pipeline.experiment.params import (
     Train,
 )
 from pipeline.experiment.paths import PARAMS
+from pipeline.experiment.run_names import RESERVED, kind_of
 from pipeline.system.yaml_text import parse_yaml
 
 
-def load(path: Path = PARAMS) -> Params:
-    """Read and check `path`. Raise UsageError that says what is wrong, where, and what would be right."""
+def load(path: Path = PARAMS, extra: bool = True) -> Params:
+    """Read and check `path`. Raise UsageError that says what is wrong, where, and what would be right.
+
+    Without `extra`, the rows of that name may be other than those that the active profile needs.
+    """
     try:
-        return parse(path.read_bytes(), path)
+        params = parse(path.read_bytes(), path)
     except FileNotFoundError:
         raise UsageError(f"there is no {path} here: run this in the root of the repository") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    if extra and (problem := outdated_rows(params)):
+        raise UsageError(f"{path}: {problem}")
+    return params
 
 
 @lru_cache(8)  # keyed by the content, so a changed file is parsed again
@@ -94,7 +104,8 @@ def _is_branch(part: str) -> bool:
 
 BLOCKS: dict[str, type[Block]] = {
     "method": Method, "runs": Run, "imports": Import, "data": Data, "digits": DigitsParams, "prepare": Prepare,
-    "net": Net, "train": Train, "recipes": Recipe, "score": Score, "profiles": Profile,
+    "net": Net, "train": Train, "recipes": Recipe, "score": Score, "profiles": Profile, "extra": Extra,
+    "initialisation": InitialisationRuns,
 }  # fmt: skip
 
 
@@ -127,6 +138,37 @@ def _contradictions(params: Params) -> Iterator[str]:
                 yield f"{mode}: unknown run {name}. {nearest(name, list(params.runs))}"
     for name, profile in params.profiles.items():
         yield from _bad_profile(name, profile)
+    yield from _bad_seeds(params)
+    yield from _bad_initialisation(params)
+
+
+def _bad_seeds(params: Params) -> Iterator[str]:
+    """Yield what is wrong with the active profile's seeds, or with the runs that are repeated per seed."""
+    profile, place = params.active, f"profiles.{params.profile}"
+    if profile.seeds and (profile.train is None or profile.seeds[0] != profile.train.seed):
+        first = "but there is no `train`" if profile.train is None else f"the first must be {profile.train.seed}"
+        yield f"{place}.seeds is {profile.seeds}: {first}, the profile's train.seed"
+    if len(set(profile.seeds)) < len(profile.seeds):
+        yield f"{place}.seeds is {profile.seeds}: each seed may be there once"
+    if len(profile.seeds) > 1 and not profile.seed_runs:
+        yield f"{place}.seeds is {profile.seeds}, but {place}.seed_runs does not say which runs are repeated"
+    for name in profile.seed_runs:
+        if name not in params.runs:
+            yield f"{place}.seed_runs: unknown run {name}. {nearest(name, list(params.runs))}"
+        elif (init := params.runs[name].init) in params.runs and init not in profile.seed_runs:
+            yield f"{place}.seed_runs has {name} without {init}, from which it starts: add {init}"
+
+
+def _bad_initialisation(params: Params) -> Iterator[str]:
+    """Yield what is wrong with the active profile's runs of section 3.1's initial weights."""
+    profile, place = params.active, f"profiles.{params.profile}.initialisation"
+    if profile.initialisation is None:
+        return
+    if "A" not in profile.initialisation.nets:
+        yield f"{place}.nets must have A, whose layers the other nets start from"
+    for recipe in ("scratch", "warm"):
+        if recipe not in profile.recipes:
+            yield f"{place} needs the recipe {recipe}, which profile {params.profile} does not have"
 
 
 def _bad_run(params: Params, name: str) -> Iterator[str]:
@@ -134,6 +176,8 @@ def _bad_run(params: Params, name: str) -> Iterator[str]:
     low, high = run.scales
     if any(character in name for character in "@/${} ") or name.startswith(RANDOM):
         yield f"runs.{name}: a run's name must not contain @, /, $, a brace or a space, or start with {RANDOM}"
+    if kind_of(name):
+        yield f"runs.{name}: names that end in {RESERVED} are those of the rows of `extra`"
     if low > high:
         yield f"runs.{name}.scale is [{low}, {high}]: the smaller value must come first"
     if low - 32 * (low == high) < CROP:

@@ -17,6 +17,7 @@ from pipeline.errors import Failure
 from pipeline.experiment.modes import MODES, scales_of
 from pipeline.experiment.params import Net, Params, Profile
 from pipeline.experiment.paths import CLASSIFICATION
+from pipeline.experiment.run_names import work_of
 from pipeline.orchestration.dvc_graph import StageForecast
 
 SHAPE = 4 / 3  # assumed aspect ratio (longer side over shorter) of images that have not been measured
@@ -110,7 +111,7 @@ def plan(params: Params, forecasts: Sequence[StageForecast]) -> CostPlan:
     from vgg.cost import training_flops
 
     images, net = count_images(params), params.active.net
-    nets = {run.net for run in params.runs.values()} | {REFERENCE}
+    nets = {run.net for run in params.all_runs.values()} | {REFERENCE}
     return CostPlan(
         params.profile,
         forecasts,
@@ -118,12 +119,12 @@ def plan(params: Params, forecasts: Sequence[StageForecast]) -> CostPlan:
         [
             _training(params, images, forecast)
             for forecast in forecasts
-            if forecast.what == "run" and forecast.stage.startswith("train@")
+            if forecast.what == "run" and work_of(forecast.stage)[0] == "train"
         ],
         [
             _scoring(params, images, forecast)
             for forecast in forecasts
-            if forecast.what == "run" and _mode(forecast.stage) in MODES
+            if forecast.what == "run" and work_of(forecast.stage)[0] in MODES
         ],
         {name: training_flops(_built(net, name, images.classes), net.crop) for name in sorted(nets)},
     )
@@ -158,15 +159,11 @@ def _shapes() -> tuple[dict[float, int], int]:
     return dict(counts), sum(path.stat().st_size for path in CLASSIFICATION.shards.iterdir())
 
 
-def _mode(stage: str) -> str:
-    return stage.partition("@")[0]
-
-
 def _training(params: Params, images: ImageCounts, forecast: StageForecast) -> Cost:
     from vgg.cost import training_bytes, training_flops, weight_count
 
-    name = forecast.stage.partition("@")[2]
-    run, profile = params.runs[name], params.active
+    _, name = work_of(forecast.stage)
+    run, profile = params.all_runs[name], params.active
     net, train, recipe = profile.net, profile.training, profile.recipes[run.recipe]
     if images.train < train.batch:
         raise Failure(f"{images.train} training images are fewer than one batch of {train.batch}: see train.batch")
@@ -183,9 +180,9 @@ def _training(params: Params, images: ImageCounts, forecast: StageForecast) -> C
 def _scoring(params: Params, images: ImageCounts, forecast: StageForecast) -> Cost:
     from vgg.cost import scoring_bytes
 
-    name = forecast.stage.partition("@")[2]
-    mode, run, net = MODES[_mode(forecast.stage)], params.runs[name], params.active.net
-    scales = scales_of(run, _mode(forecast.stage))
+    work, name = work_of(forecast.stage)
+    mode, run, net = MODES[work], params.all_runs[name], params.active.net
+    scales = scales_of(run, work)
     flops = memory = 0
     total = sum(images.shapes.values())
     score = params.active.score

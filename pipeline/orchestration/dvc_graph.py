@@ -228,14 +228,15 @@ class _Foresight:
     params: Params
     makers: Mapping[str, str]  # path to the stage that makes it
     outputs: dict[str, Any] = field(default_factory=dict)  # path to the hash that it will have; no entry if unknown
+    unchanged: set[str] = field(default_factory=set)  # the stages whose outputs stay as they are
     changes: list[str] = field(default_factory=list)  # of the inputs of the stage that was looked at last
 
     def forecast(self, stage: Any) -> tuple[What, str]:
         """Return what `dvc repro` would do with the next stage, and why."""
         self.changes = []
-        unknown = {
-            self.makers[path] for path in map(str, stage.deps) if path in self.makers and path not in self.outputs
-        }
+        paths = list(map(str, stage.deps))
+        unknown = {self.makers[path] for path in paths if path in self.makers and path not in self.outputs}
+        unknown |= {self.makers[inside] for path in paths for inside in self._inside(path)} - self.unchanged
         if unknown:
             own = [] if _never(stage) else self._changed_inputs(stage)
             forecast: tuple[What, str] = "run", "; ".join([f"after {_first_names(sorted(unknown))}", *own])
@@ -247,6 +248,10 @@ class _Foresight:
             return "run", forecast[1] + self._prepared()
         return forecast
 
+    def _inside(self, folder: str) -> list[str]:
+        """Return the files that stages make in `folder`, on which a stage depends as a whole."""
+        return [path for path in self.makers if path.startswith(f"{folder}/")]
+
     def _ready(self, stage: Any) -> tuple[What, str]:
         """Return the forecast of a stage whose inputs are all known."""
         if stage.is_callback:
@@ -257,6 +262,7 @@ class _Foresight:
             self._set_outputs(stage)
             changed = _changed_outputs(stage)
             if not changed:
+                self.unchanged.add(stage.addressing)
                 return "done", ""
         cached = self._from_lock(stage) if unchanged else self._from_run_cache(stage)
         if cached is None or not cached.outs_cached():
@@ -312,6 +318,8 @@ class _Foresight:
                 if changes and changes[-1].startswith(NEVER):
                     self.changes = changes[-1:]  # it explains all other changes
                     return self.changes
+            elif any(not Path(inside).exists() for inside in self._inside(path)):
+                changes.append(f"a part of {path} {MISSING}")
             elif path in self.outputs or path not in self.makers:
                 current = self.outputs.get(path) or (dep.get_hash() if dep.exists else None)
                 if current != dep.hash_info:

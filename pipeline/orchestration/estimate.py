@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from statistics import mean
 
 from pipeline.experiment.paths import provenance_record
+from pipeline.experiment.run_names import work_of
 from pipeline.system.progress import duration
 
 
@@ -52,7 +53,7 @@ class Estimate:
 
 def _kind(stage: str) -> str:
     """Return what a stage does: train of train@D-384, table of table4."""
-    return "table" if stage.startswith("table") else stage.partition("@")[0]
+    return "table" if stage.startswith("table") else work_of(stage)[0]
 
 
 def _recorded(stage: str) -> list[float]:

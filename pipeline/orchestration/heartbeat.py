@@ -47,6 +47,7 @@ class Running:
 
 def asked(params: Params, run: str) -> str:
     """Return a hash of the parameters that a run trains with, without its images and its initial weights."""
+    params = params.for_run(run)
     profile, row = params.active, params.runs[run]
     blocks = [block.model_dump(mode="json") for block in (row, profile.net, profile.recipes[row.recipe])]
     return digest([*blocks, profile.training.shaping, params.method.train])
@@ -54,7 +55,7 @@ def asked(params: Params, run: str) -> str:
 
 def identity(params: Params, run: str, statistics: Statistics) -> str:
     """Return a hash of everything that shapes a run; a different hash has a different checkpoint."""
-    init = weights(params.runs[run].init)
+    init = weights(params.all_runs[run].init)
     return digest([asked(params, run), statistics.as_dict(), sha256(init) if init.exists() else None])
 
 
@@ -115,7 +116,7 @@ def all_running(params: Params, old: Container[Path] = ()) -> Iterator[tuple[Run
             running = Running(**read_json(path, ""))
         except (Failure, TypeError, OSError):  # it is being removed, or another version wrote it
             continue
-        if path.parent not in old and running.run in params.runs and running.asked == asked(params, running.run):
+        if path.parent not in old and running.run in params.all_runs and running.asked == asked(params, running.run):
             alive = holder(path.parent / LOCK) is not None
             if running.machine != platform.node():  # a lock is not always visible from another machine
                 alive = alive or time.time() - running.said < SILENT

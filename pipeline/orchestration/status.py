@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.datasets.facts import Facts, read_facts, read_statistics
-from pipeline.experiment.paper_tables import TITLES, rows
+from pipeline.experiment.paper_tables import rows, tables_of
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import (
     CLASSIFICATION,
@@ -19,6 +19,7 @@ from pipeline.experiment.paths import (
     summary,
     table,
 )
+from pipeline.experiment.run_names import score_stage, train_stage, work_of
 from pipeline.experiment.targets import everything, in_part
 from pipeline.orchestration.dvc_graph import StageForecast, forecasts
 from pipeline.orchestration.heartbeat import OldCheckpoint, Running, all_running, identity, old_checkpoints
@@ -57,7 +58,7 @@ class Status:
     facts: Facts | None  # of the prepared images
     prepared: bool
     preparing: str  # who is preparing images now
-    runs: list[RunStatus]
+    runs: list[RunStatus]  # of the grid, then those that the profile adds
     tables: Mapping[str, str]  # by stage: done, committed (in git alone), part (of a table's nets), cached or run
     old: Sequence[OldCheckpoint] = ()  # checkpoints of other parameters or data
 
@@ -69,7 +70,7 @@ def status(params: Params) -> Status:
     old = old_checkpoints(_going_on(params, forecast))
     begun = all_running(params, [checkpoint.folder for checkpoint in old]) if params.active.train else ()
     running = {run.run: (run, alive) for run, alive in begun}
-    tables = {name: str(forecast[name].what) for name in TITLES if name in forecast}
+    tables = {name: str(forecast[name].what) for name in tables_of(params) if name in forecast}
     tables |= {name: "committed" for name, what in tables.items() if what == "done" and not _has_scores(forecast[name])}
     tables |= {name: "part" for name in in_part(params) if table(params.profile, name).exists()}
     done = {name: _runs_in(name, params) for name, what in tables.items() if what in ("done", "part")}
@@ -80,17 +81,22 @@ def status(params: Params) -> Status:
         facts,
         forecast["prepare"].what != "run",
         next(filter(None, map(holder, shards_root().glob("*.lock"))), ""),
-        [_run(params, name, forecast, running.get(name), done, shown) for name in params.runs],
+        [_run(params, name, forecast, running.get(name), done, shown) for name in _shown(params)],
         tables,
         old,
     )
 
 
+def _shown(params: Params) -> list[str]:
+    """Return the runs of the grid and, if nets are trained, those that the profile adds."""
+    return list(params.all_runs if params.weights == "trained" else params.runs)
+
+
 def _going_on(params: Params, forecast: Mapping[str, StageForecast]) -> dict[str, Path | None]:
     """Return the folder that each run with a checkpoint resumes from; None if what the run needs is not up to date."""
     folders: dict[str, Path | None] = {}
-    for run in {run for run, _ in all_checkpoints()} & set(params.runs):
-        if training := forecast.get(f"train@{run}"):
+    for run in {run for run, _ in all_checkpoints()} & set(params.all_runs):
+        if training := forecast.get(train_stage(run)):
             ready = all(forecast[stage].what == "done" for stage in training.needs)
             folders[run] = checkpoints(run, identity(params, run, read_statistics())) if ready else None
     return folders
@@ -108,9 +114,9 @@ def _run(
     if params.weights == "published":
         state = _imported(params, name, forecast)
         return RunStatus(name, state, "", None, None, scores, tables)
-    training = forecast[f"train@{name}"]
+    training = forecast[train_stage(name)]
     waits = [
-        stage for stage in sorted(training.needs) if forecast[stage].what == "run" and not stage.startswith("random@")
+        stage for stage in sorted(training.needs) if forecast[stage].what == "run" and work_of(stage)[0] != "random"
     ]
     if training.what == "done":
         state = "trained"
@@ -145,7 +151,7 @@ def _scores(
     """Return a run's errors as the finished tables have them, by evaluation, and how far the others are."""
     scores: dict[str, float | Scored] = {}
     for evaluation, (mode, name_of_table) in EVALUATIONS.items():
-        if stage := forecast.get(f"{mode}@{name}"):
+        if stage := forecast.get(score_stage(name, mode)):
             error = _error(shown.get(name_of_table, {"rows": ()}), stage.stage) if stage.what == "done" else None
             scores[evaluation] = ("scored" if stage.what == "done" else "to do") if error is None else error
     return scores

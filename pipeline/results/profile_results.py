@@ -11,6 +11,7 @@ from pipeline.datasets.facts import PREPARE
 from pipeline.experiment.paper_tables import NO_DATA, TITLES
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, claims, errors, history, reported, results, summary, table
+from pipeline.experiment.run_names import score_stage, train_stage
 from pipeline.experiment.targets import scored
 from pipeline.results.provenance import provenance_of
 from pipeline.system.atomic_files import copy, read_json
@@ -25,13 +26,14 @@ def collect(params: Params) -> None:
     profile = params.profile
     facts = CLASSIFICATION.facts(profile)
     made = [facts] if facts.exists() else []
+    runs = params.all_runs
     if params.weights == "trained":
-        made += [path for run in params.runs if _is_of(profile, summary(run)) for path in (summary(run), history(run))]
+        made += [path for run in runs if _is_of(profile, summary(run)) for path in (summary(run), history(run))]
     made += [errors(*score) for score in scored(params) if _is_of(profile, errors(*score))]
     for path in made:
         if path.exists():
             copy(path, reported(profile, path))
-    wanted = {reported(profile, path) for run in params.runs for path in (summary(run), history(run))}
+    wanted = {reported(profile, path) for run in runs for path in (summary(run), history(run))}
     wanted |= {reported(profile, errors(*score)) for score in scored(params)}
     for folder in ("runs", "scores"):
         for path in (results(profile) / folder).glob("*.*"):
@@ -60,10 +62,12 @@ class Results:
         self.paths: dict[str, Path] = {}  # by stage, of the results that are shown
         folder = results(profile)
         tables = {name: table(profile, name) for name in TITLES}
-        self.tables = self._of_current_images(tables, "manifest", str)
-        ledgers = {"claims": claims(profile)}
-        self.claims = self._of_current_images(ledgers, "manifest", str).get("claims", {})
-        self.summaries = self._of_current_images(_stems(folder / "runs"), "data", "train@{}".format)
+        computed = self._of_current_images(tables, "manifest", str)
+        self.tables = {name: values for name, values in computed.items() if values.get("rows", True)}
+        ledgers = {"seeds": table(profile, "seeds"), "claims": claims(profile)}
+        other = self._of_current_images(ledgers, "manifest", str)
+        self.seeds, self.claims = other.get("seeds", {}), other.get("claims", {})
+        self.summaries = self._of_current_images(_stems(folder / "runs"), "data", train_stage)
         scores = self._of_current_images(_stems(folder / "scores"), "data", _score_stage)
         self.scores = list(scores.values())
         histories = ((run, folder / "runs" / f"{run}.csv") for run in self.summaries)
@@ -99,7 +103,8 @@ class Results:
 
 def _score_stage(name: str) -> str:
     """Return the stage of a score's file: dense@D-384 of dense-D-384."""
-    return name.replace("-", "@", 1)
+    mode, _, run = name.partition("-")
+    return score_stage(run, mode)
 
 
 def _stems(folder: Path) -> dict[str, Path]:

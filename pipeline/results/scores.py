@@ -16,21 +16,32 @@ from pipeline.experiment.modes import scales_of
 from pipeline.experiment.paper_tables import TableRow
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import errors, posteriors, summary
+from pipeline.experiment.run_names import score_stage, seeded
 from pipeline.experiment.targets import scored
 from pipeline.system.atomic_files import read_json
 
 
 class Scores:
-    """The posteriors on disk of the images that `facts` describes. One array at a time is in memory."""
+    """The posteriors on disk of the images that `facts` describes. One array at a time is in memory.
 
-    def __init__(self, params: Params, facts: Facts) -> None:
-        self.params, self.facts = params, facts
+    With a `seed` of the profile, a run of the grid stands for its repetition with that seed.
+    """
+
+    def __init__(self, params: Params, facts: Facts, seed: int | None = None) -> None:
+        self.params, self.facts, self.seed = params, facts, seed
         self.possible = set(scored(params))  # those whose weights exist or can be made
         self.published: dict[str, Any] = {}  # the runs with published weights read so far, to their records
         self.read: dict[tuple[str, str], str] = {}  # run and mode of the files read so far, to their weights' hashes
 
+    def of_seed(self, run: str) -> str:
+        """Return the run that is read for `run`: itself, or its repetition with this object's seed."""
+        train = self.params.active.train
+        first = self.seed is None or train is None or self.seed == train.seed
+        return run if first else seeded(run, self.seed or 0)
+
     def has(self, run: str, mode: str) -> bool:
         """Return True if this profile's run has been scored in this mode on exactly these images."""
+        run = self.of_seed(run)
         record = self._record(run, mode)
         if not record or not posteriors(run, mode).exists():
             return False
@@ -46,6 +57,7 @@ class Scores:
 
     def array(self, run: str, mode: str, name: str) -> NDArray[Any]:
         """Return a score file's `labels` (images,) or posteriors (images, K) at a Q. Raise Failure if it is broken."""
+        run = self.of_seed(run)
         path = posteriors(run, mode)
         try:
             with np.load(path) as arrays:  # lazy: only the arrays that are accessed are read
@@ -62,9 +74,9 @@ class Scores:
         return {run: weights for (run, _), weights in sorted(self.read.items())}
 
     def hashes(self) -> dict[str, str]:
-        """Return the scores read so far, as mode@run, each with the hash of its posteriors."""
-        read = ((run, mode, self._record(run, mode) or {}) for run, mode in sorted(self.read))
-        return {f"{mode}@{run}": record["posteriors_sha256"] for run, mode, record in read}
+        """Return the stages of the scores read so far, each with the hash of its posteriors."""
+        read = ((key, self._record(*key) or {}) for key in sorted(self.read))
+        return {score_stage(*key): record["posteriors_sha256"] for key, record in read}
 
     def precisions(self) -> dict[str, list[str]]:
         """Return the known precisions that the nets read so far were trained and scored in."""
@@ -89,7 +101,7 @@ def average(row: TableRow, scores: Scores) -> tuple[NDArray[np.float64], NDArray
     sources = [
         (run, mode, str(scale))
         for run, mode in row.needs()
-        for scale in scales_of(scores.params.runs[run], mode, row.single)
+        for scale in scales_of(scores.params.all_runs[run], mode, row.single)
     ]
     total = scores.array(*sources[0]).astype(np.float64)
     for source in sources[1:]:

@@ -15,6 +15,7 @@ from pipeline.errors import Failure
 from pipeline.experiment.paper_tables import TableRow, printed, rows
 from pipeline.experiment.params import NETS, Params
 from pipeline.experiment.paths import CLASSIFICATION, table
+from pipeline.experiment.run_names import score_stage
 from pipeline.results.ranks import Ints, Ranks
 from pipeline.results.scores import Scores, average
 from pipeline.system.atomic_files import read_json
@@ -56,12 +57,14 @@ def compute_table(name: str, params: Params, facts: Facts | None) -> ComputedTab
         "scores": scores.hashes(),
         "precision": scores.precisions(),
     }
+    if name == "initialisation" and (block := params.active.initialisation):
+        values["initialisation"] = block.model_dump()
     if scores.published:
         values["published"] = scores.published
-    return ComputedTable(values, Ranks(kept, _groups(facts), facts.manifest))
+    return ComputedTable(values, Ranks(kept, groups(facts), facts.manifest))
 
 
-def _groups(facts: Facts) -> Ints:
+def groups(facts: Facts) -> Ints:
     """Return the group of each image, (images,); an empty array if all images are independent."""
     return groups_of(CLASSIFICATION.manifest) if facts.grouped else np.zeros(0, np.int64)
 
@@ -109,7 +112,7 @@ def _row(row: TableRow, ranks: Ints | None, k: int, scores: Scores) -> dict[str,
     lacking = [need for need in row.needs() if not scores.has(*need)]
     missing = [f"vgg-repro score {mode} {run}" for run, mode in lacking if (run, mode) in scores.possible]
     values: dict[str, Any] = {
-        "label": dict(row.label), "runs": list(row.runs), "scores": [f"{mode}@{run}" for run, mode in row.needs()],
+        "label": dict(row.label), "runs": list(row.runs), "scores": [score_stage(*need) for need in row.needs()],
         "paper": dict(row.paper), "ours": None, "missing": missing
     }  # fmt: skip
     if ranks is not None:

@@ -45,6 +45,7 @@ def main(params: Params, run: str, file: Path) -> None:
         raise Failure(f"{file} could not be written: there is no folder {file.parent}")
     if file.resolve().is_relative_to(WEIGHTS.resolve()):
         raise UsageError(f"{file} is among the runs' own weights: choose another folder")
+    params = params.for_run(run)
     stored = load_tensors(weights(run, params.weights), maker(run, params.weights))
     net = _net(params, run, stored["weights"])
     note: dict[str, Any] = {"run": run, "net": params.runs[run].net, "input": _input(params, stored)}

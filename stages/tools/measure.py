@@ -30,7 +30,7 @@ LONGER = 4 / 3
 
 def training_rates(params: Params, plan: CostPlan) -> tuple[dict[str, float], bool]:
     """Return images per second in training, by net, and True if they were real images, not random pixels."""
-    nets = sorted({str(params.runs[cost.name].net) for cost in plan.training})
+    nets = sorted({str(params.all_runs[cost.name].net) for cost in plan.training})
     statistics = _statistics(params)
     return {net: _training_rate(params, net, plan.images.classes, statistics) for net in nets}, statistics is not None
 

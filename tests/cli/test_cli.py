@@ -140,7 +140,7 @@ def test_score_takes_the_mode_first_or_last_and_several_runs(monkeypatch: pytest
 
 def test_tables_and_stages_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert complete_tables("") == ["1", "2", "3", "4", "5", "6", "7", "shallow"]
+    assert complete_tables("") == ["1", "2", "3", "4", "5", "6", "7", "shallow", "initialisation"]
     assert complete_targets("tab") == [f"table{number}" for number in range(1, 8)]
     assert complete_targets("dense@D-j") == ["dense@D-jitter", "dense@D-jitter-fc"]
 
