@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, sqrt
 from typing import Any, Literal, NamedTuple
 
@@ -26,18 +26,13 @@ class SeedVariance(NamedTuple):
     """How much an error rate varies from seed to seed, as variances of proportions."""
 
     total: float  # mean square from seed to seed
-    residual: float  # the part of it that the sampling of images explains
+    residual: float  # the part of it that the sampling of images explains; the variance of the images has it, too
     degrees: float
-
-    @property
-    def own(self) -> float:
-        """Return the variance that the seeds add to that of the images."""
-        return max(0.0, self.total - self.residual)
 
 
 @dataclass(frozen=True)
 class ScoreTest:
-    """Tango's score test of a mean paired difference, with a variance of the seeds added to that of the images.
+    """Tango's score test of a mean paired difference, with the variance from seed to seed added to that of the images.
 
     All values are proportions. The variance of the images is computed under each hypothesis, so that few differing
     images do not make the interval too short.
@@ -46,7 +41,8 @@ class ScoreTest:
     gained: float  # mean of the positive differences
     lost: float  # mean of the negative differences, as a positive number
     images: float  # number of independent images that would give the same variance
-    seed_variance: float = 0.0
+    between: float = 0.0  # variance of the mean from seed to seed
+    counted: float = 0.0  # the part of it that the variance of the images has, too
     degrees: float = inf
 
     @property
@@ -61,10 +57,14 @@ class ScoreTest:
         lost = (sqrt(max(0.0, linear * linear - 8 * constant)) - linear) / 4
         return max(0.0, 2 * lost + difference * (1 - difference)) / self.images
 
+    def variance(self, images: float) -> float:
+        """Return the variance of the mean from that of the `images`: residuals, which seeds have, too, count once."""
+        return max(0.0, images - self.counted) + self.between
+
     def statistic(self, difference: float) -> float:
         """Return the number of standard errors between the mean difference and `difference`."""
         distance = self.difference - difference
-        error = sqrt(self.image_variance(difference) + self.seed_variance)
+        error = sqrt(self.variance(self.image_variance(difference)))
         return distance / error if error else float(np.sign(distance)) * inf if distance else 0.0
 
     def above(self, difference: float) -> float:
@@ -130,7 +130,7 @@ def compare(pairs: Sequence[Pair], groups: NDArray[Any] | None = None, seeds: Se
         seeds = pooled([seed_variance(pair, groups) for pair in pairs if len(pair[0]) > 1])
     test = _score_test(sums, sizes, _smallest_step(cells), seeds, _contrast(pairs) if seeds else 0.0)
     low, high = test.interval()
-    error = sqrt(_cluster_variance(sums, sizes) + test.seed_variance)
+    error = sqrt(test.variance(_cluster_variance(sums, sizes)))
     return Comparison(
         effect=100 * test.difference, standard_error=100 * error, low=100 * low, high=100 * high,
         p=min(1.0, 2 * min(test.above(0), test.below(0))) if seeds else _flipped(cells, groups),
@@ -180,22 +180,30 @@ def _smallest_step(cells: Sequence[NDArray[Any]]) -> float:
 def _score_test(
     sums: NDArray[Any], sizes: NDArray[Any], step: float, seeds: SeedVariance | None, contrast: float
 ) -> ScoreTest:
-    """Return the test of the groups' sums (G,), with as many images as would vary like these groups.
+    """Return the test of the groups' sums (G,), with the number of single images that would vary as much.
 
-    Without a difference, and with one group, each group counts as one image.
+    Without a difference, and with one group, a group counts as one image.
     """
-    images = float(sizes.sum())
-    gained, lost = float(sums.clip(0).sum()) / images, float((-sums).clip(0).sum()) / images
-    variance, independent = _cluster_variance(sums, sizes), gained + lost - (gained - lost) ** 2
-    design = images / len(sizes)
-    if len(sizes) > 1 and gained + lost > EDGE / images and independent > 0:
-        design = max(step, variance / independent * (images - 1))
+    total, number = float(sizes.sum()), len(sizes)
+    gained, lost = float(sums.clip(0).sum()) / total, float((-sums).clip(0).sum()) / total
+    variance, of_one = _cluster_variance(sums, sizes), gained + lost - (gained - lost) ** 2
+    images = float(number)
+    if number > 1 and gained + lost > EDGE / total and of_one > 0:
+        images = of_one / max(variance * (number - 1) / number, of_one * step / total)
     if seeds is None:
-        return ScoreTest(gained, lost, images / design)
-    added = contrast * seeds.own
-    spread = (contrast * seeds.total) ** 2 / seeds.degrees + variance**2 / max(1, len(sizes) - 1)
-    degrees = (variance + added) ** 2 / spread if spread else inf  # Satterthwaite
-    return ScoreTest(gained, lost, images / design, added, max(degrees, min(seeds.degrees, len(sizes) - 1), 1.0))
+        return ScoreTest(gained, lost, images)
+    test = ScoreTest(gained, lost, images, contrast * seeds.total, contrast * seeds.residual)
+    return replace(test, degrees=_degrees(test, variance, seeds.degrees, number - 1))
+
+
+def _degrees(test: ScoreTest, variance: float, seeds: float, groups: int) -> float:
+    """Return Satterthwaite's degrees of freedom of the whole variance from those of the seeds and of the groups.
+
+    The spread of the seeds' mean square is raised by the factor 1 + 2 / degrees: where few seeds happen to be alike,
+    the degrees would otherwise be too many, and intervals that should cover 95 % would cover 92 %.
+    """
+    spread = test.between**2 * (seeds + 2) / seeds**2 + variance**2 / max(1, groups)
+    return max(test.variance(variance) ** 2 / spread if spread > EDGE**4 else inf, min(seeds, groups), 1.0)
 
 
 def _contrast(pairs: Sequence[Pair]) -> float:
@@ -222,13 +230,13 @@ def seed_variance(runs: Sequence[NDArray[Any]], groups: NDArray[Any] | None = No
     run_of = np.repeat(np.arange(len(runs)), [len(run) for run in runs])
     seed_of = np.concatenate([np.arange(len(run)) for run in runs])
     design = np.concatenate([np.eye(len(runs))[run_of], np.eye(seed_of.max() + 1)[seed_of]], 1)
-    degrees = len(outcomes) - np.linalg.matrix_rank(design)
+    degrees = float(len(outcomes) - np.linalg.matrix_rank(design))
     if not degrees:
         raise ValueError("the variance from seed to seed needs at least two runs with two seeds each")
     interaction = outcomes - design @ (np.linalg.pinv(design) @ outcomes)
     sizes, sums = _group_sums(interaction, groups)
     total = float((interaction.mean(1) ** 2).sum() / degrees)
-    return SeedVariance(total, _cluster_variance(sums, sizes) / degrees, float(degrees))
+    return SeedVariance(total, _cluster_variance(sums, sizes) / degrees, degrees)
 
 
 def pooled(variances: Sequence[SeedVariance]) -> SeedVariance:
@@ -252,9 +260,9 @@ def _flipped(cells: Sequence[NDArray[Any]], groups: NDArray[Any] | None) -> floa
 
 
 def _smallest_visible(test: ScoreTest, error: float) -> float:
-    """Return the effect found with a probability of POWER, never less than needs no image lost to be found.
+    """Return the effect that is found with a probability of POWER if as many images differ as here.
 
-    An effect is at most the share of images that differ, which bounds it from below where hardly any image differs.
+    At least as many must differ as the effect has; this bounds the effect from below where hardly any image differs.
     """
     quantiles = float(t.ppf(1 - LEVEL / 2, test.degrees) + t.ppf(POWER, test.degrees))
     return min(1.0, max(quantiles * error, quantiles**2 / test.images))
