@@ -204,9 +204,7 @@ def test_another_profiles_seeds_do_not_matter(tmp_path: Path) -> None:
 def test_rows_that_are_missing_different_or_not_needed_are_named_with_the_fix(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text_with(seeds=[0, 1], seed_runs=["A-256"]))
-    with pytest.raises(
-        UsageError, match=r"missing: random.A-seed1, runs.A-256-seed1, dense.A-256-seed1\).*prepare"
-    ):
+    with pytest.raises(UsageError, match=r"missing: random.A-seed1, runs.A-256-seed1, dense.A-256-seed1\).*prepare"):
         load(path)
     activate("mini", "trained", path)
     load(path)
