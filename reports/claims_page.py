@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.experiment.paper_tables import number_of
 from reports.page import Block, Callout, Code, Heading, Page, Paragraph, Strong, Table, Text, left, right
 from reports.page_parts import ALL_TABLES
 from reports.phrases import NONE
@@ -81,7 +82,7 @@ def _p(value: float) -> str:
 def _verdict(claim: dict[str, Any], missing: str = "") -> Text:
     word = claim["verdict"]
     if word == "not run":
-        return (f"{MARKS[word]} not run: ", Code(f"dvc repro {missing.split(', ')[0]}"))
+        return (f"{MARKS[word]} not run: ", Code(f"vgg-repro table {number_of(missing.split(', ')[0])}"))
     if word == "undecided":
         return f"{MARKS[word]} undecided: visible from {claim['smallest_visible']:.1f} points"
     if claim["verdict_holm"] != word:

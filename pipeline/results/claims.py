@@ -88,7 +88,7 @@ def ledger(outcomes: Outcomes, margin: float) -> dict[str, Any]:
         "groups": len(set(outcomes.groups.tolist())) if outcomes.groups is not None else outcomes.images,
         "seeds": 1 + len(outcomes.extra_seeds),
         "margin": margin,
-        "seed_std": 100 * pooled.own**0.5 if pooled else None,
+        "seed_std": 100 * max(0.0, pooled.total - pooled.residual) ** 0.5 if pooled else None,
         "claims": entries,
         "counts": _counts(entry["verdict"] for entry in entries),
         "counts_holm": _counts(entry["verdict_holm"] for entry in entries),
