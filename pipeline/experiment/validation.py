@@ -15,8 +15,10 @@ from pipeline.experiment.params import (
     CROP,
     RANDOM,
     Block,
+    CellRule,
     Data,
     DigitsParams,
+    Evidence,
     Import,
     Method,
     Net,
@@ -94,7 +96,8 @@ def _is_branch(part: str) -> bool:
 
 BLOCKS: dict[str, type[Block]] = {
     "method": Method, "runs": Run, "imports": Import, "data": Data, "digits": DigitsParams, "prepare": Prepare,
-    "net": Net, "train": Train, "recipes": Recipe, "score": Score, "profiles": Profile,
+    "net": Net, "train": Train, "recipes": Recipe, "score": Score, "profiles": Profile, "evidence": Evidence,
+    "cells": CellRule,
 }  # fmt: skip
 
 

@@ -57,13 +57,13 @@ def main(params: Params, runs: Sequence[str], count: int | None) -> list[Checked
     statistics = read_statistics()
     all_images = open_shards(params, "val", statistics)
     images = ImageSubset(all_images, count or (len(all_images) if where.type == "cuda" else FEW))
-    subset, results = ImageSubset(images, TRIED), list[Checked]()
+    subset, results, rules = ImageSubset(images, TRIED), list[Checked](), params.evidence.cells
     for run in runs:
         scorer, record = scorer_of(params, run, statistics, where), read_record(run)
         for mode, scale, rows in published_errors(params, run, record):
             posteriors = _posteriors(params, scorer, images, mode, scale, run)
-            checked = _checked(posteriors, images.labels, run=run, mode=mode, scale=scale, figures=rows)
-            if not checked.agrees and not any(result.better for result in results if result.run == run):
+            checked = _checked(posteriors, images.labels, run=run, mode=mode, scale=scale, figures=rows, rules=rules)
+            if checked.differs and not any(result.better for result in results if result.run == run):
                 alternatives = _alternatives(record["input"], scorer, mode)
                 trials = [_trial(params, words, alternative, subset, checked) for words, alternative in alternatives]
                 checked = replace(checked, trials=trials, square=_square(images))
