@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import ceil
 
 from pipeline.experiment.modes import MODES
 from pipeline.published.agreement import LOST, Checked
@@ -54,20 +55,21 @@ def _sources(checked: Sequence[Checked]) -> str:
 
 
 def _rules(checked: Sequence[Checked]) -> str:
-    """Return when an error agrees, by protocol, and which difference these images show."""
-    rules = {
-        f"{MODES[result.mode].protocol}: {result.rule.tolerance:g} points (seen on these images: {result.seen:.1f})"
+    """Return when an error agrees, and for each protocol its tolerance and the difference that these images show."""
+    rules = dict.fromkeys(
+        f"{MODES[result.mode].protocol}: tolerance {result.rule.tolerance:g} points, differences above "
+        f"{result.seen:.1f} points are detected on these images."
         for result in checked
-    }
+    )
     return (
         "An error agrees if its difference to the nearest published error is, with 95 % confidence, below the "
-        f"tolerance for other decoding, resizing and rounding. {'; '.join(sorted(rules))}."
+        f"tolerance for other decoding, resizing and rounding. {' '.join(rules)}"
     )
 
 
 def _undecided(checked: Sequence[Checked]) -> str:
     """Return what "undecided" means for these results."""
-    images, needed = checked[0].top1.images, max(result.needed for result in checked)
+    images, needed = checked[0].top1.images, 1000 * ceil(max(result.needed for result in checked) / 1000)
     if images < needed:
         return (
             f"undecided: nothing differs, but {images:,} images are too few to show agreement; "

@@ -389,6 +389,19 @@ def test_intervals_of_pairs_that_share_a_run_cover_95_per_cent(
     assert chain or covered <= 0.97 + noise(replicates)  # conservative where neighbours of a chain are alike
 
 
+@REPLICATES
+def test_intervals_of_three_seeds_and_groups_of_images_cover_95_per_cent(
+    replicates: int, rng: np.random.Generator
+) -> None:
+    nets, groups = Nets(200, 0.05), np.repeat(np.arange(200), rng.integers(1, 6, 200))
+    copies = ([run[:, groups] for run in nets.draw(rng, *[12.0] * 6)] for _ in range(replicates))
+    covered, rejected = coverage(
+        (compare([(runs[0], runs[1])], groups, seed_variance(runs, groups)) for runs in copies), 0
+    )
+    assert 0.93 - noise(replicates) <= covered <= 0.97 + noise(replicates)
+    assert rejected <= LEVEL + noise(replicates)
+
+
 def comparisons(rng: np.random.Generator, seeds: int, effect: float, count: int) -> Iterator[Comparison]:
     """Comparisons of a planted effect in points: of one seed without, of several seeds with their variance."""
     nets = Nets(800, 0.03 if seeds > 1 else 0.0, seeds=seeds)
