@@ -16,6 +16,7 @@ InitName = Literal["normal", "glorot", "he"]
 Device = Literal["auto", "cpu", "gpu"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 Origin = Literal["trained", "published"]  # of the scored weights
+Figure = Literal["published", "frameworks", "trained"]  # kinds of weights, and of printed errors, for their rules
 Split = Literal["train", "val"]
 NETS: tuple[str, ...] = get_args(NetName)
 ROUNDING = ("threads", "device", "processes")  # keys of train and score that affect rounding only
@@ -270,6 +271,20 @@ class Method(Block):
     table: Positive
 
 
+class CellRule(Block):
+    """How a measured error of one kind is judged against a printed one."""
+
+    tolerance: PositiveFloat  # in points
+    share: Part  # of images that the two nets decide differently
+
+
+class Evidence(Block):
+    """The parameters of the verdicts on claims and on single errors."""
+
+    margin: PositiveFloat  # in points
+    cells: Annotated[dict[Figure, CellRule], Field(min_length=len(get_args(Figure)))]  # a rule for each
+
+
 class Params(Block):
     """The whole of params.yaml."""
 
@@ -280,6 +295,7 @@ class Params(Block):
     runs: dict[str, Run]
     crops: list[str]
     centre: list[str]
+    evidence: Evidence
     profiles: dict[str, Profile]
     extra: Extra
 

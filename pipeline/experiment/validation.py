@@ -16,8 +16,10 @@ from pipeline.experiment.params import (
     CROP,
     RANDOM,
     Block,
+    CellRule,
     Data,
     DigitsParams,
+    Evidence,
     Extra,
     Import,
     InitialisationRuns,
@@ -105,7 +107,7 @@ def _is_branch(part: str) -> bool:
 BLOCKS: dict[str, type[Block]] = {
     "method": Method, "runs": Run, "imports": Import, "data": Data, "digits": DigitsParams, "prepare": Prepare,
     "net": Net, "train": Train, "recipes": Recipe, "score": Score, "profiles": Profile, "extra": Extra,
-    "initialisation": InitialisationRuns,
+    "initialisation": InitialisationRuns, "evidence": Evidence, "cells": CellRule,
 }  # fmt: skip
 
 
