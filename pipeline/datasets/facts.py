@@ -53,6 +53,7 @@ class Facts:
     stored: dict[str, Any]  # the parameters that determine the stored pixels, including the largest S
     manifest: str  # as in the statistics
     wnids: list[str] = field(default_factory=list)  # the classes' WordNet ids, if the source has them
+    grouped: bool = False  # whether an image's id, up to the last "/", names its group of similar images
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -75,9 +76,8 @@ class Facts:
         write_json(data_set.facts(profile), self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, without the WordNet ids if there are none."""
-        values = asdict(self)
-        return values if self.wnids else {key: value for key, value in values.items() if key != "wnids"}
+        """Return the fields as plain values, without the WordNet ids and the groups if there are none."""
+        return {key: value for key, value in asdict(self).items() if value or key not in ("wnids", "grouped")}
 
 
 def read_facts(profile: str, data_set: DataSet = CLASSIFICATION) -> Facts:
