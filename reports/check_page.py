@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pipeline.experiment.modes import MODES
-from pipeline.published.agreement import LOST, MARGIN, Checked
+from pipeline.published.agreement import LOST, MARGIN, Checked, Trial
 from reports.page import Paragraph, Table, left, right
 from reports.terminal import TerminalBlock
 
@@ -33,7 +33,7 @@ def check_page(checked: Sequence[Checked], images: str = "") -> Iterator[Termina
     missed: set[str] = set()
     for result in checked:
         repeated = result.run in missed and not result.agrees
-        texts = ["see its centre crop first.", *_softmax_order(result)] if repeated else list(_causes(result))
+        texts = ["see its centre crop first.", *_settings(result)] if repeated else list(_causes(result))
         yield from (Paragraph(f"{result.run}, {MODES[result.mode].protocol}: {text}") for text in texts)
         missed |= set() if result.agrees else {result.run}
 
@@ -109,16 +109,20 @@ def _small_miss(result: Checked) -> Iterator[str]:
     else:
         side = "high" if miss > 0 else "low"
         yield (
-            f"too {side} by {abs(miss):.1f} points. Usual causes: the resizing filter (bilinear with antialiasing "
-            "here; others used bicubic), another decoder, skipped images, or other weights than those published."
+            f"too {side} by {abs(miss):.1f} points. Usual causes: the resizing filter (score.resize; others used "
+            "bicubic), another decoder, skipped images, or other weights than those published."
         )
-    yield from _softmax_order(result)
+    yield from _settings(result)
 
 
-def _softmax_order(result: Checked) -> Iterator[str]:
-    """Yield the errors with the other order of mean and softmax, where it was tried."""
-    for trial in result.trials if result.mode == "dense" else ():
-        yield (
-            f"with {trial.words} (when the score map is averaged) the error is {trial.top1.error:.1f} % "
-            f"({trial.top1.low:.1f} to {trial.top1.high:.1f}) on {trial.top1.images} images."
-        )
+def _settings(result: Checked) -> Iterator[str]:
+    """Yield the settings of `score` that come closer to the published error, where others were tried."""
+    closer, others = result.closer, [trial for trial in result.settings if trial not in result.closer]
+    if closer:
+        yield f"closer to the published top-1 error on the same images: {_errors(closer)}."
+    if others:
+        yield f"no closer: {_errors(others)}."
+
+
+def _errors(trials: Sequence[Trial]) -> str:
+    return "; ".join(f"{trial.words}, {trial.top1.error:.1f} %" for trial in trials)

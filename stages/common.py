@@ -105,19 +105,21 @@ def scorer_of(params: Params, run: str, statistics: Statistics, where: torch.dev
         raise Failure(f"class {number} is {theirs} in {file} but {ours} in the images: see --class-map")
     net.to(where).to(memory_format=torch.channels_last)
     normalise = published_normaliser(**stored["input"]) if published else normaliser(params, statistics)
-    return Scorer(net, normalise.to(where), size.crop, where, score.precision == "bfloat16", score.mean, ranks)
+    bfloat16 = score.precision == "bfloat16"
+    return Scorer(net, normalise.to(where), size.crop, where, bfloat16, score.mean, ranks, score.remainder)
 
 
 def posteriors_at(
-    params: Params, scorer: Scorer, images: Images, mode: str, scale: int, progress: Progress
+    params: Params, scorer: Scorer, images: Images, mode: str, scale: int, progress: Progress, resize: str | None = None
 ) -> NDArray[np.float32]:
     """Return posteriors (images, K) of whole images in one mode at one Q, the paper's pixels.
 
-    Raise the ValueErrors of `Scorer.posteriors`.
+    `resize` is a filter other than that of `params`. Raise the ValueErrors of `Scorer.posteriors`.
     """
     score, pixels = params.active.score, params.active.net.pixels(scale)
     rank, ranks = scorer.ranks.rank, scorer.ranks.size
-    batches = rescaled_batches(images, pixels, score.batch, score.threads, scorer.device.index, rank, ranks)
+    gpu, resize = scorer.device.index, resize or score.resize
+    batches = rescaled_batches(images, pixels, score.batch, score.threads, gpu, rank, ranks, resize)
     torch.backends.cudnn.benchmark = not MODES[mode].whole_images  # pays if all shapes are equal
     return scorer.posteriors(_counted(batches, progress, ranks), len(images), VIEWS[mode])
 

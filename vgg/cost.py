@@ -13,13 +13,14 @@ TRAINED_ALONE = ("fc1", "dropout1", "fc2", "dropout2", "fc3")  # with layers "fc
 GROWN = 2  # numbers kept for each trained weight in addition to it: its gradient and its momentum
 
 
-def forward_flops(net: VGG, height: int, width: int) -> int:
+def forward_flops(net: VGG, height: int, width: int, ceil: bool = False) -> int:
     """Return the multiplications and additions of convolutions, FC layers and LRN for one image.
 
-    The image has `height` x `width` pixels. All other layers together need less than a hundredth of that.
+    The image has `height` x `width` pixels; `ceil` is as in `VGG.forward`. All other layers together need less than a
+    hundredth of that.
     """
     flops = 0
-    for _, layer, values in _maps(net, height, width):
+    for _, layer, values in _maps(net, height, width, ceil):
         if isinstance(layer, nn.Conv2d):
             flops += 2 * layer.weight[0].numel() * values
         elif isinstance(layer, LocalResponseNorm):
@@ -76,15 +77,15 @@ def _kept(layer: nn.Module, number: int) -> int:
     return 0
 
 
-def scoring_bytes(net: VGG, height: int, width: int, batch: int, bfloat16: bool) -> int:
+def scoring_bytes(net: VGG, height: int, width: int, batch: int, bfloat16: bool, ceil: bool = False) -> int:
     """Return the bytes a forward pass of `batch` images of `height` x `width` pixels needs: weights and two maps."""
-    return 4 * weight_count(net) + batch * _widest(net, height, width, bfloat16)
+    return 4 * weight_count(net) + batch * _widest(net, height, width, bfloat16, ceil)
 
 
-def _widest(net: VGG, height: int, width: int, bfloat16: bool) -> int:
+def _widest(net: VGG, height: int, width: int, bfloat16: bool, ceil: bool = False) -> int:
     """Return the bytes, for one image, of the largest map together with the map it is computed from."""
     widest, before = 0, 3 * height * width * 4
-    for _, layer, values in _maps(net, height, width):
+    for _, layer, values in _maps(net, height, width, ceil):
         if isinstance(layer, nn.ReLU | Dropout):  # works in place or does nothing
             continue
         after = values * (2 if bfloat16 and not isinstance(layer, LastLayer) else 4)
@@ -93,19 +94,19 @@ def _widest(net: VGG, height: int, width: int, bfloat16: bool) -> int:
     return widest
 
 
-def _maps(net: VGG, height: int, width: int) -> Iterator[tuple[str, nn.Module, int]]:
+def _maps(net: VGG, height: int, width: int, ceil: bool = False) -> Iterator[tuple[str, nn.Module, int]]:
     """Yield the name of each layer, the layer, and the number of values in its map for one image."""
     channels = 3
     for name, layer in net.named_children():
-        height, width = _size(layer, height, width)
+        height, width = _size(layer, height, width, ceil)
         channels = getattr(layer, "out_channels", channels)
         yield name, layer, channels * height * width
 
 
-def _size(layer: nn.Module, height: int, width: int) -> tuple[int, int]:
+def _size(layer: nn.Module, height: int, width: int, ceil: bool) -> tuple[int, int]:
     """Return the height and width of a layer's map from those of its input."""
     if isinstance(layer, nn.MaxPool2d):
-        return height // 2, width // 2
+        return (height + ceil) // 2, (width + ceil) // 2
     if isinstance(layer, nn.Conv2d):
         shrunk = layer.kernel_size[0] - 1 - 2 * int(layer.padding[0])
         return height - shrunk, width - shrunk

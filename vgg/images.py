@@ -47,18 +47,19 @@ def rescaled_batches(
     gpu: int | None = None,
     rank: int = 0,
     ranks: int = 1,
+    resize: str = "bilinear",
 ) -> Iterator[Rescaled]:
     """Yield all `images` rescaled to smallest side `scale` pixels, in batches of equal shape, never padded.
 
-    `gpu` is the number of the GPU that decodes, or None. With several ranks, rank r gets the batches r, r + ranks, ...
-    of those that a single process would get.
+    `gpu` is the number of the GPU that decodes, or None; `resize` is a filter of `rescaling`. With several ranks,
+    rank r gets the batches r, r + ranks, ... of those that a single process would get.
     """
     from torch.utils.dlpack import from_dlpack
 
     heights, widths = rescaled(images.heights, images.widths, scale)
     groups = list(_equal_shapes(heights, widths, images.heights * images.widths, batch))[rank::ranks]
     samples = (([images[i] for i in ids], heights[ids], widths[ids]) for ids in groups)
-    for ids, pixels in zip(groups, rescale(samples, batch, threads, gpu), strict=True):
+    for ids, pixels in zip(groups, rescale(samples, batch, threads, gpu, resize), strict=True):
         yield Rescaled(from_dlpack(pixels.as_tensor()).permute(0, 3, 1, 2), ids)
 
 
@@ -78,13 +79,16 @@ def _equal_shapes(heights: Ints, widths: Ints, pixels: Ints, batch: int) -> Iter
 Sample = tuple[list[ByteArray], Ints, Ints]  # encoded images and the heights and widths (N,) to rescale them to
 
 
-def rescale(samples: Iterable[Sample], batch: int, threads: int = 1, gpu: int | None = None) -> Iterator[Any]:
-    """Decode and rescale each sample with antialiasing; yield DALI's list of uint8 RGB images (height, width, 3).
+def rescale(
+    samples: Iterable[Sample], batch: int, threads: int = 1, gpu: int | None = None, resize: str = "bilinear"
+) -> Iterator[Any]:
+    """Decode and rescale each sample by `rescaling`; yield DALI's list of uint8 RGB images (height, width, 3).
 
     An image that already has the requested size comes back bit for bit as decoded. A list is valid until the next one.
     DALI raises RuntimeError if an image cannot be decoded; bytes that are not an image at all may end the process.
     """
-    pipe = _pipeline(((encoded, *_sides(height, width)) for encoded, height, width in samples), batch, threads, gpu)
+    inputs = ((encoded, *_sides(height, width)) for encoded, height, width in samples)
+    pipe = _pipeline(inputs, batch, threads, gpu, resize)
     while True:
         try:
             (pixels,) = outputs_of(pipe, gpu)
@@ -174,14 +178,15 @@ def decoding(gpu: int | None) -> dict[str, Any]:
     return {"device": "cpu" if gpu is None else "mixed", "output_type": types.RGB, "adjust_orientation": False, **same}
 
 
-def rescaling() -> dict[str, Any]:
-    """Return DALI's arguments for rescaling in training and testing: bilinear with antialiasing, as in PIL."""
+def rescaling(resize: str = "bilinear") -> dict[str, Any]:
+    """Return DALI's arguments for rescaling: bilinear or bicubic with antialiasing, as in PIL; bilinear in training."""
     from nvidia.dali import types
 
-    return {"interp_type": types.INTERP_LINEAR, "antialias": True, "subpixel_scale": False}
+    kind = {"bilinear": types.INTERP_LINEAR, "bicubic": types.INTERP_CUBIC}[resize]
+    return {"interp_type": kind, "antialias": True, "subpixel_scale": False}
 
 
-def _pipeline(samples: Iterator[tuple[Any, ...]], batch: int, threads: int, gpu: int | None) -> Any:
+def _pipeline(samples: Iterator[tuple[Any, ...]], batch: int, threads: int, gpu: int | None, resize: str) -> Any:
     from nvidia.dali import fn, pipeline_def
 
     @pipeline_def(  # type: ignore[untyped-decorator]
@@ -190,7 +195,7 @@ def _pipeline(samples: Iterator[tuple[Any, ...]], batch: int, threads: int, gpu:
     def whole() -> Any:
         encoded, height, width = fn.external_source(ahead(samples, gpu), num_outputs=3, no_copy=True)
         image = fn.decoders.image(encoded, **decoding(gpu))
-        return fn.resize(image, resize_y=height, resize_x=width, **rescaling())
+        return fn.resize(image, resize_y=height, resize_x=width, **rescaling(resize))
 
     pipe = whole()
     pipe.build()

@@ -171,16 +171,19 @@ class VGG(nn.Module):
         for name, module in features.items():
             self.add_module(name, module)
 
-    def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, keys: Tensor | None = None, ceil: bool = False) -> Tensor:
         """Map normalised images x (N, 3, H, W) to a class score map (N, K, h, w); 1x1 for a training crop.
 
-        `keys` (N, DROPOUTS) int64, required in training, determine the dropout masks.
+        `keys` (N, DROPOUTS) int64, required in training, determine the dropout masks. At the right and bottom edges,
+        poolings drop what does not fill a window; with `ceil` they keep it, in smaller windows, as Caffe does.
         """
         dropouts = 0
         for layer in self.children():
             if isinstance(layer, Dropout):
                 x = layer(x, None if keys is None else keys[:, dropouts])
                 dropouts += 1
+            elif ceil and isinstance(layer, nn.MaxPool2d):
+                x = nn.functional.max_pool2d(x, layer.kernel_size, layer.stride, ceil_mode=True)
             else:
                 x = layer(x)
         return x

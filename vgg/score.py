@@ -17,7 +17,7 @@ from vgg.distributed import ALONE, Ranks
 from vgg.draws import Ints
 from vgg.gpu import gpu_memory_ran_out
 from vgg.images import Rescaled
-from vgg.nets import VGG
+from vgg.nets import STRIDE, VGG
 
 Views = Callable[[Tensor, int], Iterator[Tensor]]
 AHEAD = 2  # batches queued on a GPU before waiting for the first of them
@@ -47,8 +47,18 @@ def grid(room: int) -> list[int]:
 
 def centre(pixels: Tensor, crop: int) -> Iterator[Tensor]:
     """Yield the central crop (N, 3, crop, crop) only; if the margin is odd, its smaller half is at the top or left."""
-    top, left = ((side - crop) // 2 for side in pixels.shape[2:])
-    yield pixels[:, :, top : top + crop, left : left + crop]
+    yield central(pixels, crop, crop)
+
+
+def central(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Return the central `height` x `width` pixels; if a margin is odd, its smaller half is at the top or left."""
+    top, left = (pixels.shape[2] - height) // 2, (pixels.shape[3] - width) // 2
+    return pixels[:, :, top : top + height, left : left + width]
+
+
+def whole_cells(side: int, crop: int) -> int:
+    """Return how many of `side` pixels fill whole cells of the score map, at least the crop."""
+    return max(crop, side // STRIDE * STRIDE)
 
 
 VIEWS: dict[str, Views] = {"dense": dense, "crops": crops, "centre": centre}
@@ -65,6 +75,7 @@ class Scorer:
     bfloat16: bool = False
     mean: str = "before_softmax"  # or after_softmax: when the score map's spatial mean is taken
     ranks: Ranks = ALONE
+    remainder: str = "floor"  # or ceil, even: what becomes of a whole image's pixels beyond whole cells
     room: float = math.inf  # largest number of values in a batch, learnt when memory ran out
 
     def posteriors(self, batches: Iterable[Rescaled], images: int, views: Views) -> NDArray[np.float32]:
@@ -114,13 +125,16 @@ class Scorer:
             torch.cuda.empty_cache()
 
     def _of_views(self, pixels: Tensor, views: Views) -> Tensor:
-        parts = [self._softmax(view) for view in views(pixels.to(self.device), self.crop)]
+        pixels, remainder = pixels.to(self.device), self.remainder if views is dense else "floor"
+        if remainder == "even":
+            pixels = central(pixels, *(whole_cells(side, self.crop) for side in pixels.shape[2:]))
+        parts = [self._softmax(view, remainder == "ceil") for view in views(pixels, self.crop)]
         return torch.stack(parts).mean(0)
 
-    def _softmax(self, view: Tensor) -> Tensor:
+    def _softmax(self, view: Tensor, ceil: bool) -> Tensor:
         """Return posteriors (N, K) in float32 of one view (N, 3, H, W)."""
-        scores: Tensor = self.net(self.normalise(view).contiguous(memory_format=torch.channels_last))  # (N, K, h, w)
-        scores = scores.float()
+        images = self.normalise(view).contiguous(memory_format=torch.channels_last)
+        scores: Tensor = self.net(images, ceil=ceil).float()  # (N, K, h, w)
         if self.mean == "before_softmax":
             return scores.mean((2, 3)).softmax(1)
         return scores.softmax(1).mean((2, 3))

@@ -190,6 +190,8 @@ class Score(Block):
     """The parameters of the evaluations in section 3.2."""
 
     mean: Literal["before_softmax", "after_softmax"]
+    remainder: Literal["ceil", "even", "floor"]
+    resize: Literal["bilinear", "bicubic"]
     batch: Positive
     precision: Precision
     threads: Few

@@ -15,7 +15,7 @@ from pipeline.datasets.shards import Shards
 from pipeline.datasets.sources import open_source
 from pipeline.errors import Failure
 from pipeline.experiment.modes import MODES, scales_of
-from pipeline.experiment.params import Net, Params
+from pipeline.experiment.params import Net, Params, Profile
 from pipeline.experiment.paths import CLASSIFICATION
 from pipeline.orchestration.dvc_graph import StageForecast
 
@@ -188,17 +188,28 @@ def _scoring(params: Params, images: ImageCounts, forecast: StageForecast) -> Co
     scales = scales_of(run, _mode(forecast.stage))
     flops = memory = 0
     total = sum(images.shapes.values())
+    score = params.active.score
+    ceil = mode.whole_images and score.remainder == "ceil"
     for scale in scales:
         for ratio, count in images.shapes.items():
-            height = net.pixels(scale)
-            sides = (height, round(height * ratio)) if mode.whole_images else (net.crop, net.crop)
-            flops += mode.views * images.val * count * _forward(net, run.net, images.classes, *sides) // total
-            batch = params.active.score.batch
+            sides = _seen(params.active, scale, ratio) if mode.whole_images else (net.crop, net.crop)
+            flops += mode.views * images.val * count * _forward(net, run.net, images.classes, *sides, ceil) // total
             built = _built(net, run.net, images.classes)
-            memory = max(memory, scoring_bytes(built, *sides, batch, params.active.score.precision == "bfloat16"))
+            memory = max(memory, scoring_bytes(built, *sides, score.batch, score.precision == "bfloat16", ceil))
     scored = images.val * len(scales)
     disk = 4 * scored * images.classes
     return Cost(forecast.stage, name, scored, scored * mode.views, flops, memory, disk, forecast.needs)
+
+
+def _seen(profile: Profile, scale: int, ratio: float) -> tuple[int, int]:
+    """Return the sides in pixels that the net sees of a whole image with this aspect ratio, the shorter side first."""
+    from vgg.score import whole_cells
+
+    short = profile.net.pixels(scale)
+    sides = short, round(short * ratio)
+    if profile.score.remainder != "even":
+        return sides
+    return whole_cells(sides[0], profile.net.crop), whole_cells(sides[1], profile.net.crop)
 
 
 @cache
@@ -213,7 +224,7 @@ def _built(net: Net, name: str, classes: int) -> Any:
 
 
 @cache
-def _forward(net: Net, name: str, classes: int, height: int, width: int) -> int:
+def _forward(net: Net, name: str, classes: int, height: int, width: int, ceil: bool = False) -> int:
     from vgg.cost import forward_flops
 
-    return forward_flops(_built(net, name, classes), height, width)
+    return forward_flops(_built(net, name, classes), height, width, ceil)

@@ -13,9 +13,9 @@ LOST = 90.0  # error in per cent from which on a net's outputs are unrelated to 
 
 @dataclass(frozen=True)
 class Trial:
-    """The result of a trial with another input."""
+    """The result of a trial with another input, or with another value of a key of `score`."""
 
-    words: str  # options, or a parameter
+    words: str  # options of an import, or the key and its value
     top1: Error
 
 
@@ -32,6 +32,7 @@ class Checked:
     sure: float  # mean posterior of the most likely class
     named: float = 1.0  # number of predicted classes, divided by the number of classes that occur
     trials: Sequence[Trial] = ()
+    settings: Sequence[Trial] = ()  # with other values of keys of `score`, on the same images
     square: bool = False  # nearly all images are squares of one size
 
     def published(self, measure: str) -> tuple[float, float]:
@@ -49,6 +50,16 @@ class Checked:
         """Return the best trial if it is clearly better than the net's own input, else None."""
         best = min(self.trials, key=lambda trial: trial.top1.error, default=None)
         return best if best and best.top1.error < LOST and best.top1.high < self.top1.low else None
+
+    @property
+    def closer(self) -> list[Trial]:
+        """Return the settings whose top-1 error is closer to the published ones, the closest first."""
+        closer = [trial for trial in self.settings if self._distance(trial.top1) < self._distance(self.top1)]
+        return sorted(closer, key=lambda trial: self._distance(trial.top1))
+
+    def _distance(self, top1: Error) -> float:
+        low, high = self.published("top1")
+        return max(low - top1.error, top1.error - high, 0.0)
 
     @property
     def seen(self) -> float:

@@ -1,10 +1,10 @@
-"""The check that published nets score as published, centre crop and dense, with other inputs tried on a miss."""
+"""The check that published nets score as published, centre crop and dense; a miss tries other inputs and settings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from pipeline.datasets.facts import read_statistics
 from pipeline.errors import Failure
+from pipeline.experiment.modes import MODES
 from pipeline.experiment.paper_tables import published_errors
-from pipeline.experiment.params import Params
-from pipeline.published.agreement import Checked, Trial
+from pipeline.experiment.params import Params, Score
+from pipeline.published.agreement import LOST, Checked, Trial
 from pipeline.published.convention import CONVENTIONS, Convention
 from pipeline.system.progress import Progress
 from stages.common import device, open_shards, posteriors_at, published_normaliser, read_record, scorer_of
@@ -57,16 +58,14 @@ def main(params: Params, runs: Sequence[str], count: int | None) -> list[Checked
     statistics = read_statistics()
     all_images = open_shards(params, "val", statistics)
     images = ImageSubset(all_images, count or (len(all_images) if where.type == "cuda" else FEW))
-    subset, results = ImageSubset(images, TRIED), list[Checked]()
+    results = list[Checked]()
     for run in runs:
         scorer, record = scorer_of(params, run, statistics, where), read_record(run)
         for mode, scale, rows in published_errors(params, run, record):
             posteriors = _posteriors(params, scorer, images, mode, scale, run)
             checked = _checked(posteriors, images.labels, run=run, mode=mode, scale=scale, figures=rows)
             if not checked.agrees and not any(result.better for result in results if result.run == run):
-                alternatives = _alternatives(record["input"], scorer, mode)
-                trials = [_trial(params, words, alternative, subset, checked) for words, alternative in alternatives]
-                checked = replace(checked, trials=trials, square=_square(images))
+                checked = _with_trials(params, scorer, images, checked, record["input"])
             results.append(checked)
     if not results:
         raise Failure(f"no published errors are known for {', '.join(runs)}, only for nets A, B, D and E")
@@ -81,19 +80,38 @@ def _checked(posteriors: NDArray[np.float32], labels: Labels, **about: Any) -> C
 
 
 def _posteriors(
-    params: Params, scorer: Scorer, images: Images, mode: str, scale: int, label: str
+    params: Params, scorer: Scorer, images: Images, mode: str, scale: int, label: str, resize: str | None = None
 ) -> NDArray[np.float32]:
     """Return posteriors (images, K) at one scale and show the progress."""
     with Progress(f"{mode} {label} at Q = {scale}", len(images), "images") as progress:
-        return posteriors_at(params, scorer, images, mode, scale, progress)
+        return posteriors_at(params, scorer, images, mode, scale, progress, resize)
 
 
-def _trial(params: Params, words: str, alternative: Scorer, subset: ImageSubset, missed: Checked) -> Trial:
-    """Return the top-1 error of another scorer, in the protocol that missed."""
+def _with_trials(
+    params: Params, scorer: Scorer, images: ImageSubset, missed: Checked, net_input: Mapping[str, Any]
+) -> Checked:
+    """Return a miss with trials of other inputs and, if none is clearly better, of other settings of `score`.
+
+    An input shows on TRIED images; settings differ by less than a point, so that all images are needed.
+    """
+    subset = ImageSubset(images, TRIED)
+    inputs = _inputs(net_input, scorer) if missed.mode == "centre" else ()
+    trials = [_trial(params, words, other, subset, missed) for words, other in inputs]
+    checked = replace(missed, trials=trials, square=_square(images))
+    if checked.better or checked.top1.error > LOST:
+        return checked
+    settings = _settings(params.active.score, scorer, missed.mode)
+    tried = [_trial(params, words, other, images, missed, resize) for words, other, resize in settings]
+    return replace(checked, settings=tried)
+
+
+def _trial(
+    params: Params, words: str, scorer: Scorer, images: ImageSubset, missed: Checked, resize: str | None = None
+) -> Trial:
+    """Return the top-1 error of another scorer or filter, in the protocol that missed."""
     label = f"{missed.run} with other settings"
-    return Trial(
-        words, error(_posteriors(params, alternative, subset, missed.mode, missed.scale, label), subset.labels, 1)
-    )
+    posteriors = _posteriors(params, scorer, images, missed.mode, missed.scale, label, resize)
+    return Trial(words, error(posteriors, images.labels, 1))
 
 
 def _square(images: ImageSubset) -> bool:
@@ -103,12 +121,23 @@ def _square(images: ImageSubset) -> bool:
     return bool(height == width and counts.max() > SQUARE * len(images))
 
 
-def _alternatives(net_input: Mapping[str, Any], scorer: Scorer, mode: str) -> Iterator[tuple[str, Scorer]]:
-    """Yield what may have been meant instead of `net_input`, or of the order of mean and softmax, and its scorer."""
-    if mode == "dense":
-        order = {"before_softmax": "after_softmax", "after_softmax": "before_softmax"}[scorer.mean]
-        yield f"score.mean: {order}", replace(scorer, mean=order)
-        return
+def _settings(score: Score, scorer: Scorer, mode: str) -> Iterator[tuple[str, Scorer, str]]:
+    """Yield the other settings of `score` that a mode depends on: in words, a scorer and a filter of each."""
+    for key in ("mean", "remainder") if MODES[mode].whole_images else ():
+        for value in _others(score, key):
+            other: dict[str, Any] = {key: value}
+            yield f"score.{key}: {value}", replace(scorer, **other), score.resize
+    for value in _others(score, "resize"):
+        yield f"score.resize: {value}", scorer, value
+
+
+def _others(score: Score, key: str) -> list[str]:
+    """Return the values that a key could also have."""
+    return [value for value in get_args(Score.model_fields[key].annotation) if value != getattr(score, key)]
+
+
+def _inputs(net_input: Mapping[str, Any], scorer: Scorer) -> Iterator[tuple[str, Scorer]]:
+    """Yield what may have been meant instead of `net_input`, and its scorer."""
     current = Convention.of(net_input)
     for convention in _conventions():
         turned = convention.channels != current.channels

@@ -119,11 +119,12 @@ def _compare(params: Params, net: VGG, note: dict[str, Any], file: Path) -> None
 
 
 def _onnx(params: Params, net: VGG, note: dict[str, Any], file: Path) -> None:
-    _write_onnx(net, params.active.net.crop, note, file)
-    _compare_onnx(net, params.active.net.crop, file)
+    ceil = params.active.score.remainder == "ceil"  # as dense evaluation
+    _write_onnx(net, params.active.net.crop, ceil, note, file)
+    _compare_onnx(net, params.active.net.crop, ceil, file)
 
 
-def _write_onnx(net: VGG, crop: int, note: dict[str, Any], file: Path) -> None:
+def _write_onnx(net: VGG, crop: int, ceil: bool, note: dict[str, Any], file: Path) -> None:
     """Write the net from normalised images (N, 3, H, W) to score maps (N, K, h, w); only channels have a fixed size."""
     import onnx
 
@@ -133,8 +134,8 @@ def _write_onnx(net: VGG, crop: int, note: dict[str, Any], file: Path) -> None:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            net, (image,), dynamo=True, input_names=["images"], output_names=["scores"], dynamic_shapes=(sizes,),
-            verbose=False,
+            net, (image, None, ceil), dynamo=True, input_names=["images"], output_names=["scores"],
+            dynamic_shapes=(sizes, None, None), verbose=False,
         )  # fmt: skip
     model = program.model_proto if program else None
     if model is None:
@@ -144,7 +145,7 @@ def _write_onnx(net: VGG, crop: int, note: dict[str, Any], file: Path) -> None:
         opened.write(model.SerializeToString())
 
 
-def _compare_onnx(net: VGG, crop: int, file: Path) -> None:
+def _compare_onnx(net: VGG, crop: int, ceil: bool, file: Path) -> None:
     """Raise Failure if ONNX Runtime does not compute the net's scores, at two sizes of random images."""
     import onnxruntime
 
@@ -152,7 +153,7 @@ def _compare_onnx(net: VGG, crop: int, file: Path) -> None:
     for height, width in ROOM:
         image = torch.randn(1, 3, crop + height, crop + width)
         with torch.inference_mode():
-            expected = net(image).numpy()
+            expected = net(image, ceil=ceil).numpy()
         (scores,) = session.run(None, {"images": image.numpy()})
         if scores.shape != expected.shape or not np.abs(scores - expected).max() <= TOLERANCE * np.abs(expected).max():
             raise Failure(f"ONNX Runtime computes different scores from {file} than torch")

@@ -83,10 +83,10 @@ def agree(scores: np.ndarray, wanted: np.ndarray) -> None:
     assert np.ptp(wanted) > 0.1 * largest
 
 
-def scores(net: nn.Module, pictures: Tensor) -> np.ndarray:
-    """What torch computes."""
+def scores(net: nn.Module, pictures: Tensor, ceil: bool | None = None) -> np.ndarray:
+    """What torch computes; `ceil` is for nets of ours."""
     with torch.inference_mode():
-        return net(pictures).numpy()
+        return net(pictures, **({} if ceil is None else {"ceil": ceil})).numpy()
 
 
 # ---------------------------------------------------------------------- runs to export
@@ -102,12 +102,15 @@ class ExportFolder:
         self.scale = float(rng.choice([1.0, 58.0, rng.integers(32, 6400) / 64]))
         self.params = self.write()
 
-    def write(self, origin: str = "trained", imports: dict[str, Any] | None = None, **net: Any) -> Params:
-        """params.yaml with these weights and imports, and keys of the profile's net changed."""
+    def write(
+        self, origin: str = "trained", imports: dict[str, Any] | None = None, remainder: str = "even", **net: Any
+    ) -> Params:
+        """params.yaml with these weights, imports and remainder, and keys of the profile's net changed."""
         values = yaml.safe_load((ROOT / "params.yaml").read_text())
         size = {"size_ratio": f"{self.crop}/224", "width_ratio": str(WIDTH), "fc": FC, "input_scale": self.scale}
         values |= {"weights": origin, "imports": imports or {}}
         values["profiles"]["mini"]["net"] |= size | net
+        values["profiles"]["mini"]["score"]["remainder"] = remainder
         text = yaml.safe_dump(values)
         (self.folder / "params.yaml").write_text(text)
         self.params = parse(text.encode(), Path("params.yaml"))
@@ -304,7 +307,10 @@ def test_an_exported_net_is_imported_without_a_word_about_its_input(place: Expor
 # ---------------------------------------------------------------------- ONNX
 
 
-def test_onnx_runtime_computes_the_dense_scores_of_any_pictures(place: ExportFolder) -> None:
+@pytest.mark.parametrize("remainder", ["ceil", "even"])
+def test_onnx_runtime_computes_the_dense_scores_of_any_pictures(remainder: str, place: ExportFolder) -> None:
+    """With the poolings of dense evaluation; cutting an image to whole cells is left to whoever cuts it."""
+    place.write(remainder=remainder)
     run, ours = place.train("A-LRN")
     file = place.out("net.onnx")
     main(place.params, run, file)
@@ -325,7 +331,7 @@ def test_onnx_runtime_computes_the_dense_scores_of_any_pictures(place: ExportFol
         pictures = torch.from_numpy(place.rng.standard_normal((count, 3, crop + height, crop + width), np.float32))
         (outputs,) = session.run([wanted.name], {input_.name: pictures.numpy()})
         assert outputs.shape[:2] == (count, CLASSES)
-        agree(outputs, scores(ours, pictures))
+        agree(outputs, scores(ours, pictures, remainder == "ceil"))
     main(place.params, run, place.out("net.pth"))
     reference = theirs("A-LRN", crop)
     reference.load_state_dict(tensors(Path("out/net.pth")))

@@ -135,7 +135,7 @@ def test_whole_images_are_decoded_where_they_are_scored_and_cudnn_may_choose_whe
     for mode in ("centre", "dense", "crops"):
         scores: Any = posteriors_at(repository_params(tmp_path), scorer, [], mode, 256, None)  # type: ignore[arg-type]
         assert scores == "posteriors"
-    assert flags == [True, False, True] and asked == [(1, 0, 1)] * 3
+    assert flags == [True, False, True] and asked == [(1, 0, 1, "bilinear")] * 3
 
 
 def test_the_plans_measurements_wait_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ class Operator:
 
 PIPELINES: dict[str, tuple[Callable[[int | None], Any], str, str]] = {
     "training": (lambda gpu: stream._pipeline(iter([]), 4, 64, 3, gpu), "decoders__ImageSlice", "ResizeCropMirror"),
-    "whole": (lambda gpu: images._pipeline(iter([]), 4, 3, gpu), "decoders__Image", "Resize"),
+    "whole": (lambda gpu: images._pipeline(iter([]), 4, 3, gpu, "bilinear"), "decoders__Image", "Resize"),
     "prepare": (lambda gpu: Decoder(4, gpu)._build(True), "decoders__Image", "Resize"),
 }
 

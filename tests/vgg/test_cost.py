@@ -42,10 +42,10 @@ def unreal() -> Iterator[None]:
         yield
 
 
-def counted(net: VGG, images: Tensor, backward: bool = False) -> int:
+def counted(net: VGG, images: Tensor, backward: bool = False, ceil: bool = False) -> int:
     """Multiplications and additions as torch counts them, for one of the images."""
     with FlopCounterMode(display=False) as counter:
-        scores = net.eval()(images)
+        scores = net.eval()(images, ceil=ceil)
         if backward:
             scores.sum().backward()
     total = counter.get_total_flops()
@@ -60,7 +60,9 @@ def test_forward_flops_are_torchs_to_the_unit(rng: np.random.Generator) -> None:
         made = drawn(rng, net, crop)
         height, width = (int(side) for side in rng.integers(crop, 3 * crop, 2))
         images = torch.zeros(int(rng.integers(1, 4)), 3, height, width)
-        assert forward_flops(made, height, width) == counted(made, images), (net, crop, height, width)
+        for ceil in (False, True):
+            expected = counted(made, images, ceil=ceil)
+            assert forward_flops(made, height, width, ceil) == expected, (net, crop, height, width, ceil)
 
 
 @pytest.mark.usefixtures("unreal")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from itertools import pairwise
 
@@ -193,6 +194,56 @@ def test_a_crop_of_the_training_size_gives_a_map_of_one_cell(crop: int, seed: in
     made = small("A", seed, crop=crop)
     with torch.inference_mode():
         assert made(tensor(rng, 2, 3, crop, crop)).shape == (2, 7, 1, 1)
+
+
+def caffe_pooled(x: np.ndarray) -> np.ndarray:
+    """Max-pooling 2x2 of stride 2 of x (N, C, H, W), written from Caffe's pooling_layer.cpp without its padding.
+
+    It makes ceil((side - kernel) / stride) + 1 windows, and cuts each at the edge of the map.
+    """
+    height, width = (math.ceil((side - 2) / 2) + 1 for side in x.shape[2:])
+    pooled = np.empty((*x.shape[:2], height, width), x.dtype)
+    for row in range(height):
+        for column in range(width):
+            window = x[:, :, 2 * row : min(2 * row + 2, x.shape[2]), 2 * column : min(2 * column + 2, x.shape[3])]
+            assert window.size  # no window begins outside
+            pooled[:, :, row, column] = window.max((2, 3))
+    return pooled
+
+
+def caffe_scores(net: VGG, x: Tensor) -> np.ndarray:
+    """The score map of x with Caffe's poolings, layer by layer."""
+    for layer in net.children():
+        x = torch.from_numpy(caffe_pooled(x.numpy())) if isinstance(layer, nn.MaxPool2d) else layer(x)
+    return x.numpy()
+
+
+@pytest.mark.parametrize("net", ["A-LRN", "C", "shallow"])
+def test_with_ceil_a_score_map_is_caffes(net: str, seed: int, rng: np.random.Generator) -> None:
+    made = small(net, seed, crop=64, width=1 / 16).double()
+    for height, width in [*rng.integers(64, 140, (4, 2)).tolist(), [65, 95], [96, 127], [97, 64]]:
+        x = tensor(rng, 2, 3, height, width).double()
+        with torch.no_grad():
+            scores, expected = made(x, ceil=True).numpy(), caffe_scores(made, x)
+        assert scores.shape[2:] == (math.ceil(height / 32) - 1, math.ceil(width / 32) - 1)
+        np.testing.assert_allclose(scores, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_a_pooling_with_ceil_is_caffes_at_any_size(
+    kind: torch.dtype, form: torch.memory_format, seed: int, rng: np.random.Generator
+) -> None:
+    made = VGG("A", 7, 32, 1 / 32, 8)
+    seen = list[Tensor]()
+    made.conv2_1.register_forward_pre_hook(lambda layer, values: seen.append(values[0]))
+    made.conv1_1 = nn.Identity()  # so that the map before the first pooling is the input
+    made.relu1_1 = nn.Identity()
+    for height, width in [(1, 1), (1, 2), (2, 3), (3, 3), *rng.integers(1, 30, (4, 2)).tolist()]:
+        x = tensor(rng, 2, 3, height, width).to(kind).contiguous(memory_format=form)
+        with torch.no_grad(), contextlib.suppress(RuntimeError):  # the next layers take neither its channels nor size
+            made(x, ceil=True)
+        np.testing.assert_array_equal(seen.pop().float().numpy(), caffe_pooled(x.float().numpy()))
 
 
 def test_a_crop_too_small_for_five_poolings_is_refused() -> None:

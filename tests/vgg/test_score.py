@@ -97,10 +97,13 @@ def reference(net: VGG, images: list[np.ndarray], mode: str, mean: str) -> np.nd
     return np.stack([np.mean([posterior_of_view(net, v, mean) for v in views_of(i, mode)], 0) for i in images])
 
 
-def scorer(net: VGG, mean: str = "before_softmax", bfloat16: bool = False) -> Scorer:
+def scorer(
+    net: VGG, mean: str = "before_softmax", bfloat16: bool = False, remainder: str = "floor", crop: int = CROP
+) -> Scorer:
     """The code under test, with its input in the net's precision."""
     normalise = Normalise(torch.from_numpy(MEAN), torch.zeros(3, 3), SCALE)
-    return Scorer(net, lambda pixels: normalise(pixels).to(net.fc3.bias.dtype), CROP, CPU, bfloat16, mean)
+    values = lambda pixels: normalise(pixels).to(net.fc3.bias.dtype)
+    return Scorer(net, values, crop, CPU, bfloat16, mean, remainder=remainder)
 
 
 @pytest.mark.parametrize("mean", ["before_softmax", "after_softmax"])
@@ -184,6 +187,70 @@ def test_dense_is_the_fc_layers_slid_over_the_last_feature_map(seed: int, rng: n
                 # float64 sums of up to 128 terms in another order, of standardised scores
                 torch.testing.assert_close(whole[:, top, left], cell, rtol=1e-9, atol=1e-9)
     assert whole.flatten(1).std(1).max() > 1e-2  # cells differ
+
+
+def cut(image: np.ndarray, crop: int = CROP) -> np.ndarray:
+    """What `even` leaves of an image (3, H, W): the rest beyond cells of 32 pixels is cut, the smaller half first."""
+    height, width = (max(crop, side - side % 32) for side in image.shape[1:])
+    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+    return image[:, top : top + height, left : left + width]
+
+
+def test_an_even_remainder_is_cut_on_both_sides(seed: int, rng: np.random.Generator) -> None:
+    made, shapes = small("A", seed), [(64, 64), (65, 64), (64, 97), (95, 98), (130, 159)]
+    images = pictures(rng, shapes, 2)
+    assert [cut(image).shape[1:] for image in images[:5]] == [(64, 64), (64, 64), (64, 96), (64, 96), (128, 128)]
+    for mean in ("before_softmax", "after_softmax"):
+        got = scorer(made, mean, remainder="even").posteriors(batched(images, rng), len(images), dense)
+        np.testing.assert_allclose(  # as above
+            got, reference(made, [cut(image) for image in images], "dense", mean), rtol=0, atol=1e-5
+        )
+
+
+def test_with_ceil_dense_evaluation_is_of_maps_with_caffes_poolings(seed: int, rng: np.random.Generator) -> None:
+    made, images = small("A", seed).eval(), pictures(rng, [(65, 64), (130, 159)], 2)
+    got = scorer(made, remainder="ceil").posteriors(batched(images, rng), 4, dense)
+    for image, row in zip(images, got, strict=True):
+        posteriors = []
+        for view in views_of(image, "dense"):
+            x = torch.from_numpy((view.astype(np.float64) - MEAN[:, None, None]) / SCALE)
+            with torch.no_grad():
+                posteriors.append(softmax(made(x[None], ceil=True)[0].mean((1, 2)).numpy()))
+        np.testing.assert_allclose(row, np.mean(posteriors, 0), rtol=0, atol=1e-5)  # as above
+
+
+def test_no_remainder_leaves_nothing_to_choose(seed: int, rng: np.random.Generator) -> None:
+    """And a remainder does: each choice gives other posteriors."""
+    made, whole, rest = small("A", seed), pictures(rng, [(64, 64), (96, 128)], 2), pictures(rng, [(90, 121)], 4)
+
+    def posteriors(images: list[np.ndarray], remainder: str) -> np.ndarray:
+        batches = batched(images, np.random.default_rng(seed))
+        return scorer(made, remainder=remainder).posteriors(batches, len(images), dense)
+
+    floor, ceil, even = (posteriors(whole, remainder) for remainder in ("floor", "ceil", "even"))
+    assert np.array_equal(floor, ceil) and np.array_equal(floor, even)
+    floor, ceil, even = (posteriors(rest, remainder) for remainder in ("floor", "ceil", "even"))
+    assert min(np.abs(a - b).max() for a, b in ((floor, ceil), (floor, even), (ceil, even))) > 1e-4
+
+
+@pytest.mark.parametrize("crop", [64, 70, 90])
+def test_a_remainder_affects_only_whole_images(crop: int, seed: int, rng: np.random.Generator) -> None:
+    """A training crop has one cell even if its side is no multiple of 32; `even` never cuts an image below it."""
+    made = VGG("A", CLASSES, crop, 1 / 16, 16)
+    randomise(made, "he", 0.01, None, seed)
+    images = pictures(rng, [(crop, crop), (95, 131), (100, 128)], 2)
+    for views in (crops, centre):
+        results = [
+            scorer(made, remainder=remainder, crop=crop).posteriors(
+                batched(images, np.random.default_rng(seed)), len(images), views
+            )
+            for remainder in ("floor", "ceil", "even")
+        ]
+        assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])
+    even = scorer(made, remainder="even", crop=crop).posteriors(batched(images, rng), len(images), dense)
+    smaller = [cut(image, crop) for image in images]
+    floor = scorer(made, crop=crop).posteriors(batched(smaller, rng), len(images), dense)
+    np.testing.assert_allclose(even, floor, rtol=0, atol=1e-5)  # as above
 
 
 def test_at_the_crops_own_size_all_modes_are_the_plain_forward_pass(seed: int, rng: np.random.Generator) -> None:
@@ -277,12 +344,12 @@ class Small(Scorer):
     most = 0
     refused = 0
 
-    def _softmax(self, view: torch.Tensor) -> torch.Tensor:
+    def _softmax(self, view: torch.Tensor, ceil: bool) -> torch.Tensor:
         if view.numel() > self.fits:
             self.refused += 1
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
         self.most = max(self.most, view.numel())
-        return super()._softmax(view)
+        return super()._softmax(view, ceil)
 
 
 @pytest.mark.parametrize("mode", ["dense", "crops"])

@@ -213,10 +213,15 @@ def with_outputs(net: Layers, order: NDArray[np.int64]) -> Layers:
 Reference = Callable[..., Posteriors]
 
 
-def reference(run: str, net: Layers, taken: Input) -> Reference:
-    """What gives posteriors or scores (N, K) of RGB pixels (N, H, W, 3), in float64 by torchvision's layers."""
+def reference(run: str, net: Layers, taken: Input, ceil: bool = True) -> Reference:
+    """What gives posteriors or scores (N, K) of RGB pixels (N, H, W, 3), in float64 by torchvision's layers.
+
+    With `ceil` the poolings keep what does not fill a window, as the profile asks for and Caffe does.
+    """
     layers = [torch.from_numpy(values).double() for pair in net.values() for values in pair]
     parts = features(NETS[run], WIDTH).double()
+    for layer in parts:
+        layer.ceil_mode = ceil  # has no effect on other layers than poolings
     with torch.no_grad():
         for parameter, values in zip(parts.parameters(), layers[:-6], strict=True):
             parameter.copy_(values)
@@ -251,12 +256,21 @@ def crops(says: Reference, pixels: NDArray[np.uint8]) -> Posteriors:
     return dense(says, np.concatenate(parts)).reshape(25, len(pixels), -1).mean(0)
 
 
-def expected(mode: str, run: str, net: Layers, taken: Input, folder: Path, scale: int) -> Posteriors:
+def expected(
+    mode: str,
+    run: str,
+    net: Layers,
+    taken: Input,
+    folder: Path,
+    scale: int,
+    ceil: bool = True,
+    resize: str = "bilinear",
+) -> Posteriors:
     """What a run's net says of all prepared validation images at the paper's Q."""
     name = (folder / "data/classification/shards.txt").read_text().split()[0]
     shards = Shards(folder / "data/shards" / name, "val")
-    found, says = np.full((len(shards), len(net["fc8"][1])), np.nan), reference(run, net, taken)
-    for pixels, ids in rescaled_batches(shards, PIXELS[scale], 4):
+    found, says = np.full((len(shards), len(net["fc8"][1])), np.nan), reference(run, net, taken, ceil)
+    for pixels, ids in rescaled_batches(shards, PIXELS[scale], 4, resize=resize):
         shown = np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
         assert min(shown.shape[1:3]) == PIXELS[scale]
         found[ids] = {"dense": dense, "crops": crops}[mode](says, shown)
@@ -505,6 +519,22 @@ def test_the_input_convention_travels_with_the_net(images: Path, rng: Random) ->
     assert apart(scored(images, run, safetensors_file(state_of(run, folded)), *bgr), plain) < CLOSE
     assert apart(scored(images, run, caffemodel(net), "--input", "torchvision"), plain) < CLOSE
     assert apart(scored(images, run, torch_file(state_of(run, net)), "--input", "caffe"), plain) > 100 * CLOSE
+
+
+@pytest.mark.parametrize(("remainder", "resize"), [("floor", "bicubic"), ("ceil", "bicubic"), ("floor", "bilinear")])
+def test_whole_images_are_scored_with_the_remainder_and_the_filter_asked_for(
+    remainder: str, resize: str, images: Path, rng: Random
+) -> None:
+    file = images / "params.yaml"
+    values = yaml.safe_load(file.read_text())
+    values["profiles"]["published"]["score"] |= {"remainder": remainder, "resize": resize}
+    file.write_text(yaml.safe_dump(values, sort_keys=False))
+    run = "D-jitter"
+    net = random_net(rng, run, TORCHVISION)
+    found = scored(images, run, torch_file(state_of(run, net)))
+    for scale in PIXELS:
+        wanted = expected("dense", run, net, TORCHVISION, images, scale, remainder == "ceil", resize)
+        assert np.abs(found[str(scale)] - wanted).max() < CLOSE, scale
 
 
 def test_caffes_input_travels_with_the_net_as_well(images: Path, rng: Random) -> None:

@@ -82,12 +82,14 @@ def forecast(stage: str, needs: Sequence[str], what: Any = "run") -> StageForeca
 
 
 @cache
-def forward(net: str, classes: int, crop: int, width: float, fc: int, height: int, wide: int) -> int:
+def forward(
+    net: str, classes: int, crop: int, width: float, fc: int, height: int, wide: int, ceil: bool = False
+) -> int:
     """One image's arithmetic as torch counts it."""
     with FakeTensorMode():  # whose tensors have no numbers; meta tensors do not know autocast
         made = VGG(net, classes, crop, width, fc).eval()
         with FlopCounterMode(display=False) as counter:
-            made(torch.zeros(1, 3, height, wide))
+            made(torch.zeros(1, 3, height, wide), ceil=ceil)
     return counter.get_total_flops()
 
 
@@ -146,20 +148,23 @@ def fc_flops(net: str, classes: int, crop: int, width: float, fc: int) -> int:
     return 2 * (last * (crop // 32) ** 2 * fc + fc * fc + fc * classes)
 
 
-def test_dense_scoring_has_the_images_own_shapes(empty_folder: Path, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("remainder", ["floor", "ceil", "even"])
+def test_dense_scoring_has_the_images_own_shapes(remainder: str, empty_folder: Path, rng: np.random.Generator) -> None:
     """Images twice as long as high cost twice: the shapes are weighed by how many images have them."""
     from pipeline.orchestration import cost_plan as module
 
-    params = params_with("imagenette")
+    params = params_with("imagenette", score={"remainder": remainder})
     facts(empty_folder, params, 1000, 100, 10)
     counts = rng.integers(1, 50, 3)
-    shapes = {1.0: int(counts[0]), 1.5: int(counts[1]), 2.0: int(counts[2])}
+    shapes = {1.0: int(counts[0]), 1.47: int(counts[1]), 2.0: int(counts[2])}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_shapes", lambda: (shapes, 5))
         plan = planned(params, [forecast("dense@D-384", [])])
     assert plan.images.bytes == 5
     (cost,) = plan.scoring
-    flops = [2 * 100 * count / sum(shapes.values()) * forward("D", 10, 224, 1.0, 4096, q, round(q * ratio))
+    ceil = remainder == "ceil"
+    wide = lambda q, ratio: round(q * ratio) // 32 * 32 if remainder == "even" else round(q * ratio)
+    flops = [2 * 100 * count / sum(shapes.values()) * forward("D", 10, 224, 1.0, 4096, q, wide(q, ratio), ceil)
              for q in (352, 384, 416) for ratio, count in shapes.items()]  # fmt: skip
     assert cost.flops == pytest.approx(sum(flops), rel=1e-9)
 
