@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.experiment.run_names import kind_of
 from pipeline.results.profile_results import Results
 from reports.drawing import curves_chart, depth_chart, shallow_chart
 from reports.page import Block, Figure, Heading
@@ -44,9 +45,10 @@ def _depth(results: Results, path: Path) -> bool:
 
 
 def _curves(results: Results, path: Path) -> bool:
-    if results.histories:
-        curves_chart(results.histories, path)
-    return bool(results.histories)
+    histories = {run: rows for run, rows in results.histories.items() if not kind_of(run)}
+    if histories:
+        curves_chart(histories, path)
+    return bool(histories)
 
 
 def _shallow(results: Results, path: Path) -> bool:

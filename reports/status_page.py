@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pipeline.experiment.paper_tables import number_of
+from pipeline.experiment.run_names import kind_of
 from pipeline.orchestration.status import EVALUATIONS, RunStatus, Status
 from pipeline.system.progress import duration, gigabytes
 from reports.page import Paragraph, Preformatted, Table, left
@@ -21,11 +22,27 @@ WORDS = {
 
 
 def status_page(status: Status) -> tuple[TerminalBlock, ...]:
-    """Return the data, one row per run, the tables, and the checkpoints that are no longer used."""
-    rows = ((run.name, _state(run), *_scores(run), _tables(run)) for run in status.runs)
+    """Return the data, one row per run, the further seeds, the tables, and the checkpoints that are no longer used."""
     whose = "training" if status.weights == "trained" else "weights"
     columns = left("run", whose, *EVALUATIONS, "in tables")
-    return (Paragraph(_head(status)), Table(columns, tuple(rows)), Paragraph(_done(status)), *_old(status))
+    shown = [run for run in status.runs if kind_of(run.name) != "seeds"]
+    rows = ((run.name, _state(run), *_scores(run), _tables(run)) for run in shown)
+    seeds = _seeds([run for run in status.runs if run not in shown])
+    return (Paragraph(_head(status)), Table(columns, tuple(rows)), *seeds, Paragraph(_done(status)), *_old(status))
+
+
+def _seeds(runs: Sequence[RunStatus]) -> Iterator[Table]:
+    """Yield a table of the runs of further seeds, one row per run of the grid and one column per seed."""
+    states: dict[str, dict[str, str]] = {}
+    for run in runs:
+        name, _, seed = run.name.rpartition("-seed")
+        scored = [score for score in run.scores.values() if score != "to do"]
+        done = "scored" if len(scored) == len(run.scores) else "partly scored" if scored else ""
+        states.setdefault(seed, {})[name] = f"{_state(run)}, {done}" if done else _state(run)
+    if states:
+        names = dict.fromkeys(name for of_seed in states.values() for name in of_seed)
+        rows = ((name, *(of_seed.get(name, NONE) for of_seed in states.values())) for name in names)
+        yield Table(left("run", *(f"seed {seed}" for seed in states)), tuple(rows))
 
 
 def _head(status: Status) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pipeline.experiment.run_names import kind_of
 from pipeline.results.profile_results import Results
 from reports.page import Block, Heading, Page, Paragraph, Table, left, right
 from reports.page_parts import ALL_TABLES, DAGGER, comparability_warning, outdated_warning
@@ -24,9 +25,16 @@ def training_page(results: Results, charts: Iterable[Block]) -> Page:
         comparability_warning(results),
         _runs(results),
         Paragraph(notes),
+        *_more(results),
         *charts,
         ALL_TABLES,
     )
+
+
+def _more(results: Results) -> Iterator[Block]:
+    """Yield a sentence on the runs whose curves are not drawn, if there are any."""
+    if any(map(kind_of, results.summaries)):
+        yield Paragraph("The learning curves are those of the grid, without further seeds and other initial weights.")
 
 
 def _runs(results: Results) -> Table:

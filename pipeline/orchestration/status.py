@@ -26,11 +26,11 @@ from pipeline.orchestration.heartbeat import OldCheckpoint, Running, all_running
 from pipeline.system.atomic_files import read_json
 from pipeline.system.locks import holder
 
-EVALUATIONS = {  # a column of the state to the mode that it shows and the table that has its error
-    "dense, one Q": ("dense", "table3"),
-    "dense, three Q": ("dense", "table4"),
-    "50 crops, three Q": ("crops", "table5"),
-    "centre crop": ("centre", "shallow"),
+EVALUATIONS = {  # a column of the state to the mode that it shows and the tables that may have its error
+    "dense, one Q": ("dense", ("table3",)),
+    "dense, three Q": ("dense", ("table4",)),
+    "50 crops, three Q": ("crops", ("table5",)),
+    "centre crop": ("centre", ("shallow", "initialisation")),
 }
 Scored = Literal["scored", "to do"]
 RunState = Literal["waits", "ready", "training", "stopped", "cached", "trained", "published", "to import", "no net"]
@@ -150,16 +150,17 @@ def _scores(
 ) -> dict[str, float | Scored]:
     """Return a run's errors as the finished tables have them, by evaluation, and how far the others are."""
     scores: dict[str, float | Scored] = {}
-    for evaluation, (mode, name_of_table) in EVALUATIONS.items():
+    for evaluation, (mode, tables) in EVALUATIONS.items():
         if stage := forecast.get(score_stage(name, mode)):
-            error = _error(shown.get(name_of_table, {"rows": ()}), stage.stage) if stage.what == "done" else None
+            rows = [row for name in tables for row in shown.get(name, {"rows": ()})["rows"]]
+            error = _error(rows, stage.stage) if stage.what == "done" else None
             scores[evaluation] = ("scored" if stage.what == "done" else "to do") if error is None else error
     return scores
 
 
-def _error(values: Mapping[str, Any], stage: str) -> float | None:
-    """Return the top-1 error of the table's row that is made from this score alone; None if it has none."""
-    for row in values["rows"]:
+def _error(rows: Sequence[Mapping[str, Any]], stage: str) -> float | None:
+    """Return the top-1 error of the row that is made from this score alone; None if there is none."""
+    for row in rows:
         if row["scores"] == [stage] and row["ours"]:
             error: float = row["ours"]["top1"]["error"]
             return error

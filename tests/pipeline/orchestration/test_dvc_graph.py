@@ -23,9 +23,19 @@ import yaml
 from zc.lockfile import LockFile
 
 from pipeline.errors import Failure, UsageError
+from pipeline.experiment.params_file import activate
 from pipeline.experiment.validation import parse
 from pipeline.orchestration import dvc_graph
-from pipeline.orchestration.dvc_graph import ALWAYS, IN_USE, StageForecast, _changed_values, at_work, forecasts, needs
+from pipeline.orchestration.dvc_graph import (
+    ALWAYS,
+    IN_USE,
+    StageForecast,
+    _changed_values,
+    at_work,
+    forecasts,
+    needs,
+    outdated,
+)
 from tests.support.clones import TABLES, Reproduction, call, tiny_clone, wait_for
 from tests.support.images import run_seed
 
@@ -40,7 +50,8 @@ while (here / "wait").exists():
     (here / "waiting").touch()
     time.sleep(0.01)
 one = book["stages"][stage]
-known = json.dumps([one["params"], [Path(dep).read_text() for dep in one["deps"]]], sort_keys=True)
+files = [path for dep in map(Path, one["deps"]) for path in (sorted(dep.iterdir()) if dep.is_dir() else [dep])]
+known = json.dumps([one["params"], [path.read_text() for path in files]], sort_keys=True)
 for out in one["outs"]:
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     Path(out).write_text(out + " " + ("" if stage in book["same"] else hashlib.sha256(known.encode()).hexdigest()))
@@ -169,7 +180,11 @@ def dependants(key: str, values: Any) -> Iterable[str]:
     place, runs = key.split("."), values["runs"]
     scores = {f"dense@{run}" for run in runs} | {f"{mode}@{run}" for mode in SCORES[1:] for run in values[mode]}
     train, random = {f"train@{run}" for run in runs}, {f"random@{net}" for net in ("A", "A-LRN", "shallow")}
-    tables = {*(f"table{number}" for number in range(1, 8)), "shallow"}
+    tables = {*(f"table{number}" for number in range(1, 8)), "shallow", "initialisation", "seeds", "claims"}
+    added = values["extra"]
+    scores |= {f"extra-{mode}@{run}" for mode in SCORES for run in added[mode]}
+    train |= {f"extra-train@{run}" for run in added["runs"]}
+    random |= {f"extra-random@{name}" for name in added["random"]}
     if place[0] == "runs":
         return {stage for stage in train | scores if stage.endswith(f"@{place[1]}")}
     if place[0] == "method":
@@ -178,11 +193,14 @@ def dependants(key: str, values: Any) -> Iterable[str]:
         return set()
     block, last = place[2], place[-1]
     if block == "recipes":
-        return {f"train@{run}" for run in runs if runs[run]["recipe"] == place[3]}
+        own = {f"train@{run}" for run in runs if runs[run]["recipe"] == place[3]}
+        return own | {f"extra-train@{run}" for run, row in added["runs"].items() if row["recipe"] == place[3]}
     if (block, last) == ("score", "mean"):
-        return {stage for stage in scores if stage.startswith("dense")}
+        return {stage for stage in scores if stage.startswith(("dense", "extra-dense"))}
+    if (block, last) == ("train", "seed"):
+        return {stage for stage in train | random if not stage.startswith("extra")}
     found = {"net": train | random | scores, "train": train, "score": scores, "prepare": {"prepare"}, "data": set()}
-    return found[block] | (random if (block, last) == ("train", "seed") else set())
+    return found[block]
 
 
 Edit = Callable[[StandInClone], Change | None]
@@ -255,6 +273,16 @@ def the_profile(place: StandInClone) -> None:
     values = place.values()
     values["profile"] = {"mini": "other", "other": "mini"}[values["profile"]]
     place.write(values)
+
+
+def further_seeds(place: StandInClone) -> None:
+    """They come, or go."""
+    values = place.values()
+    profile = values["profiles"][values["profile"]]
+    if profile.pop("seeds", None) is None:
+        profile |= {"seeds": [profile["train"]["seed"], 10**10], "seed_runs": ["A-256", "B-256"]}
+    place.write(values)
+    activate(values["profile"], "trained", place.root / "params.yaml")
 
 
 def a_new_run(place: StandInClone) -> None:
@@ -331,7 +359,8 @@ def nothing(place: StandInClone) -> None:
 ASKED: list[Edit] = [a_run, a_recipe, the_seed, the_scores_mean, a_size, a_method, back_to_an_earlier_text,
                      lost_weights, a_printed_table, the_lost_fingerprint]  # fmt: skip
 MORE: list[Edit] = [an_init, the_profile, a_new_run, a_lost_file, overwritten_weights, a_lost_object, nothing,
-                    a_file_lost_here_and_in_the_cache, the_lost_run_cache, the_lost_lock_file]  # fmt: skip
+                    further_seeds, a_file_lost_here_and_in_the_cache, the_lost_run_cache,
+                    the_lost_lock_file]  # fmt: skip
 
 
 SMALL = ("dense@B-256", "table2")  # what the quick tests ask for: seven stages
@@ -645,6 +674,36 @@ def test_it_is_told_while_dvc_is_at_work(small: StandInClone, monkeypatch: pytes
     did = did_of(output)
     assert {stage for stage, what in did.items() if what == "run"} == {"fingerprint", "dense@B-256"}
     assert {stage: what for stage, what in said.items() if what != "done"} == {"dense@B-256": "run"}
+
+
+def test_a_folder_that_other_stages_write_into_is_forecast_with_them(
+    small: StandInClone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a stage that depends on a folder: first without stages that write there, then with them, and without again."""
+    targets = ["initialisation"]
+    step(small, nothing, targets, monkeypatch)
+    text = small.text()
+    values = small.values()
+    values["profiles"]["mini"]["initialisation"] = {"nets": ["A"], "std": 0.01, "input_scale": 1.0}
+    small.write(values)
+    activate("mini", "trained", small.root / "params.yaml")
+    did = step(small, nothing, targets, monkeypatch)
+    assert {stage for stage, what in did.items() if what == "run" and "@" in stage} == {
+        f"extra-{work}@A-{kind}" for work in ("random", "train", "centre") for kind in ("normal", "glorot")
+    }
+    assert did["initialisation"] == "run"
+    step(small, nothing, targets, monkeypatch, fresh=True)
+    path = small.root / "scores/initialisation/centre-A-normal.npz"
+    path.unlink()
+    monkeypatch.chdir(small.root)
+    assert not outdated(parse(small.text().encode(), Path("params.yaml"))).keys() & {"initialisation", "extra"}
+    (said,) = [one for one in small.forecasts(targets, monkeypatch) if one.stage == "initialisation"]
+    assert (said.what, said.why.startswith("after extra-centre@A-normal")) == ("run", True)
+    did = step(small, nothing, targets, monkeypatch, fresh=True)
+    assert (did["extra-centre@A-normal"], did["initialisation"]) == ("cached", "done")
+    (small.root / "params.yaml").write_text(text)
+    did = step(small, nothing, targets, monkeypatch)
+    assert did["initialisation"] == "run" and "extra-centre@A-normal" not in did
 
 
 @pytest.mark.slow
