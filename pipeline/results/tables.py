@@ -17,7 +17,7 @@ from pipeline.experiment.paper_tables import TableRow, printed, rows
 from pipeline.experiment.params import NETS, CellRule, Figure, Params
 from pipeline.experiment.paths import CLASSIFICATION, table
 from pipeline.experiment.run_names import score_stage
-from pipeline.results.ranks import Ints, Ranks
+from pipeline.results.ranks import Ints, TableRanks
 from pipeline.results.scores import Scores, average
 from pipeline.system.atomic_files import read_json
 from vgg.errors import error_of, ranks, top_k
@@ -30,7 +30,7 @@ class ComputedTable(NamedTuple):
     """A table's values, and the ranks of its rows that could be computed; no ranks for the tables of nets alone."""
 
     values: dict[str, Any]
-    ranks: Ranks | None
+    ranks: TableRanks | None
 
 
 def compute_table(name: str, params: Params, facts: Facts | None) -> ComputedTable:
@@ -65,7 +65,7 @@ def compute_table(name: str, params: Params, facts: Facts | None) -> ComputedTab
         values["initialisation"] = block.model_dump()
     if scores.published:
         values["published"] = scores.published
-    return ComputedTable(values, Ranks(kept, groups(facts), facts.manifest))
+    return ComputedTable(values, TableRanks(kept, groups(facts), facts.manifest))
 
 
 def _judged(entry: Mapping[str, Any], rules: Mapping[Figure, CellRule]) -> dict[str, Any]:
