@@ -112,10 +112,13 @@ def _errors(values: dict[str, Any], outdated: Mapping[str, str]) -> Table:
     paper = [key for key in first["paper"] if any(row["paper"][key] is not None for row in values["rows"])]
     compared, published = bool(values["comparable"] and paper), "published" in values
     ours = [f"ours top-{k}" for k in sorted({1, values["k"]})]
+    centre = any("centre" in row for row in values["rows"])
     columns = (
         *left(*(HEADINGS.get(key, key) for key in labels)),
         *right(*(PAPER[key] for key in paper)),
-        *left(*ours, *["ours − paper", "verdict"] * compared, *["ours from"] * published),
+        *left(
+            *ours, *["ours, centre crop"] * centre, *["ours − paper", "verdict"] * compared, *["ours from"] * published
+        ),
     )
     rows = []
     for row in values["rows"]:
@@ -123,6 +126,7 @@ def _errors(values: dict[str, Any], outdated: Mapping[str, str]) -> Table:
         cells += _ours(row)[: len(ours)]
         if row["ours"] and is_older(values["table"], row["scores"], outdated):
             cells[0] = f"{cells[0]} {DAGGER}"
+        cells += [number(row.get("centre"))] * centre
         rows.append((*cells, *[_difference(row), _verdicts(row)] * compared, *[_whose(row)] * published))
     return Table(columns, tuple(rows))
 

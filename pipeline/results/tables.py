@@ -136,6 +136,8 @@ def _row(row: TableRow, ranks: Ints | None, k: int, scores: Scores) -> dict[str,
     }  # fmt: skip
     if ranks is not None:
         values["ours"] = {"top1": error_of(ranks, 1)._asdict(), "topk": error_of(ranks, k)._asdict()}
+        if row.single and row.modes == ("dense",) and (centre := scores.centre_crop(row.runs[0])) is not None:
+            values["centre"] = centre
         if published := [run for run in row.runs if run in scores.published]:
             values["published"] = published
     return values
