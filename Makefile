@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 WORKERS ?= 2
 PYTEST := python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help repro test test-all lint bench bench-gpu clean
+.PHONY: help repro test test-all lint bench bench-gpu readme clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets.
@@ -48,6 +48,9 @@ bench-gpu: $(VENV)/done ## Check this GPU's numerics and measure its speed.
 	python benchmarks/gpu_training.py
 	python benchmarks/gpu_scoring.py
 	python benchmarks/scaling.py
+
+readme: $(VENV)/done ## Write the results in README.md from reports/evening.
+	python -m reports.readme
 
 clean: ## Delete the environment, prepared images, checkpoints, weights and scores.
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache data checkpoints weights scores logs

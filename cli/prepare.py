@@ -31,7 +31,7 @@ def prepare(
     source: Annotated[
         str | None,
         typer.Option(
-            help="digits, imagefolder, imagenette or ilsvrc2012; written to params.yaml.",
+            help="characters, digits, imagefolder, imagenette or ilsvrc2012; written to params.yaml.",
             autocompletion=_complete_source,
         ),
     ] = None,

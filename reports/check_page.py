@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import ceil
 
 from pipeline.experiment.modes import MODES
-from pipeline.published.agreement import LOST, MARGIN, Checked, Trial
+from pipeline.published.agreement import LOST, Checked, Trial
 from reports.page import Paragraph, Table, left, right
 from reports.terminal import TerminalBlock
 
@@ -23,19 +24,17 @@ def check_page(checked: Sequence[Checked], images: str = "") -> Iterator[Termina
     columns = (*left("run", "protocol"), *right("images"), *left("top-1", "published", "top-5", "published", ""))
     yield Table(columns, tuple(_row(result) for result in checked))
     yield Paragraph(_sources(checked))
-    seen = max(result.seen for result in checked)
-    yield Paragraph(
-        f"Errors in per cent with 95 % Wilson intervals. On this many images, a difference below about {seen:.1f} "
-        f"points is not detected; {MARGIN:g} of them allow for other decoding, resizing and rounding."
-    )
+    yield Paragraph(f"Errors in per cent with 95 % Wilson intervals. {_rules(checked)}")
+    if undecided := [result for result in checked if result.agreement == "undecided"]:
+        yield Paragraph(_undecided(undecided))
     if images:
         yield Paragraph(f"The published figures are of ILSVRC-2012's validation images. The images here: {images}.")
     missed: set[str] = set()
     for result in checked:
-        repeated = result.run in missed and not result.agrees
+        repeated = result.run in missed and result.differs
         texts = ["see its centre crop first.", *_settings(result)] if repeated else list(_causes(result))
         yield from (Paragraph(f"{result.run}, {MODES[result.mode].protocol}: {text}") for text in texts)
-        missed |= set() if result.agrees else {result.run}
+        missed |= {result.run} if result.differs else set()
 
 
 def _row(result: Checked) -> tuple[str, ...]:
@@ -43,7 +42,7 @@ def _row(result: Checked) -> tuple[str, ...]:
     for measured, measure in ((result.top1, "top1"), (result.top5, "top5")):
         low, high = result.published(measure)
         cells += [f"{measured.error:.1f} ({measured.low:.1f} to {measured.high:.1f})", _range(low, high)]
-    return (*cells, "agrees" if result.agrees else "DIFFERS")
+    return (*cells, result.agreement)
 
 
 def _range(low: float, high: float) -> str:
@@ -55,9 +54,33 @@ def _sources(checked: Sequence[Checked]) -> str:
     return f"Published by: {'; '.join(sources)}."
 
 
+def _rules(checked: Sequence[Checked]) -> str:
+    """Return when an error agrees, and for each protocol its tolerance and the difference that these images show."""
+    rules = dict.fromkeys(
+        f"{MODES[result.mode].protocol}: tolerance {result.rule.tolerance:g} points, differences above "
+        f"{result.seen:.1f} points are detected on these images."
+        for result in checked
+    )
+    return (
+        "An error agrees if its difference to the nearest published error is, with 95 % confidence, below the "
+        f"tolerance for other decoding, resizing and rounding. {' '.join(rules)}"
+    )
+
+
+def _undecided(checked: Sequence[Checked]) -> str:
+    """Return what "undecided" means for these results."""
+    images, needed = checked[0].top1.images, 1000 * ceil(max(result.needed for result in checked) / 1000)
+    if images < needed:
+        return (
+            f"undecided: nothing differs, but {images:,} images are too few to show agreement; "
+            f"this needs about {needed:,} (--images)."
+        )
+    return "undecided: the difference is so close to the tolerance that it may be above or below it."
+
+
 def _causes(result: Checked) -> Iterator[str]:
     """Yield the usual causes of a miss, the likeliest first."""
-    if result.agrees:
+    if not result.differs:
         return
     if result.mode == "centre" and (best := result.better):
         yield (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.experiment.paper_tables import number_of
 from reports.page import Block, Callout, Code, Heading, Page, Paragraph, Strong, Table, Text, left, right
 from reports.page_parts import ALL_TABLES
 from reports.phrases import NONE
@@ -30,7 +31,8 @@ def claims_summary(values: dict[str, Any]) -> Page:
 
 def _body(values: dict[str, Any]) -> Iterator[Block]:
     yield Paragraph(verdict_sentence(values))
-    yield claims_table(values)
+    if values["images"]:
+        yield claims_table(values)
     if partial := [claim for claim in values["claims"] if 0 < claim["pairs_run"] < claim["pairs"]]:
         parts = ", ".join(f"{claim['name']} ({claim['pairs_run']} of {claim['pairs']})" for claim in partial)
         yield Paragraph(f"Tested on the comparisons that are run so far: {parts}.")
@@ -68,7 +70,7 @@ def _row(claim: dict[str, Any]) -> tuple[Text, ...]:
     paper = NONE if claim["paper"] is None else f"{claim['paper']:+.1f}"
     if claim["verdict"] == "not run":
         missing = ", ".join(claim["missing"])
-        return (claim["sentence"], claim["section"], paper, "not run", NONE, NONE, _verdict(claim, missing))
+        return (claim["sentence"], claim["section"], paper, NONE, NONE, NONE, _verdict(claim, missing))
     ours = f"{claim['effect']:+.1f} ({claim['low']:+.1f} to {claim['high']:+.1f})"
     changed = f"{claim['gained']:,} / {claim['lost']:,}"
     return (claim["sentence"], claim["section"], paper, ours, changed, _p(claim["p_verdict"]), _verdict(claim))
@@ -81,7 +83,7 @@ def _p(value: float) -> str:
 def _verdict(claim: dict[str, Any], missing: str = "") -> Text:
     word = claim["verdict"]
     if word == "not run":
-        return (f"{MARKS[word]} not run: ", Code(f"dvc repro {missing.split(', ')[0]}"))
+        return (f"{MARKS[word]} not run: ", Code(f"vgg-repro table {number_of(missing.split(', ')[0])}"))
     if word == "undecided":
         return f"{MARKS[word]} undecided: visible from {claim['smallest_visible']:.1f} points"
     if claim["verdict_holm"] != word:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from math import sqrt
 from typing import Any
 
 from pipeline.experiment.paper_tables import INITIAL
@@ -25,6 +26,7 @@ from reports.page_parts import ALL_TABLES, DAGGER, difference, is_older, outdate
 from reports.phrases import NONE, interval, number, published_file, table_title
 
 HEADINGS = {"S": "train S", "Q": "test Q", "row": "entry", "runs": "nets", "init": "initial weights"}
+MARKS = {"reproduced": "✔", "better": "▼", "worse": "▲", "undecided": "?"}
 PAPER = {"top1_val": "paper top-1", "top5_val": "paper top-5", "top5_test": "paper top-5, test"}
 
 
@@ -110,10 +112,13 @@ def _errors(values: dict[str, Any], outdated: Mapping[str, str]) -> Table:
     paper = [key for key in first["paper"] if any(row["paper"][key] is not None for row in values["rows"])]
     compared, published = bool(values["comparable"] and paper), "published" in values
     ours = [f"ours top-{k}" for k in sorted({1, values["k"]})]
+    centre = any("centre" in row for row in values["rows"])
     columns = (
         *left(*(HEADINGS.get(key, key) for key in labels)),
         *right(*(PAPER[key] for key in paper)),
-        *left(*ours, *["ours − paper"] * compared, *["ours from"] * published),
+        *left(
+            *ours, *["ours, centre crop"] * centre, *["ours − paper", "verdict"] * compared, *["ours from"] * published
+        ),
     )
     rows = []
     for row in values["rows"]:
@@ -121,7 +126,8 @@ def _errors(values: dict[str, Any], outdated: Mapping[str, str]) -> Table:
         cells += _ours(row)[: len(ours)]
         if row["ours"] and is_older(values["table"], row["scores"], outdated):
             cells[0] = f"{cells[0]} {DAGGER}"
-        rows.append((*cells, *[_difference(row)] * compared, *[_whose(row)] * published))
+        cells += [number(row.get("centre"))] * centre
+        rows.append((*cells, *[_difference(row), _verdicts(row)] * compared, *[_whose(row)] * published))
     return Table(columns, tuple(rows))
 
 
@@ -160,6 +166,28 @@ def _difference(row: dict[str, Any]) -> str:
     return " / ".join(NONE if paper is None else f"{ours['error'] - paper:+.1f}" for ours, paper in pairs)
 
 
+def _verdicts(row: dict[str, Any]) -> str:
+    """Return whether a row's errors reproduce the paper's: top-1 / top-5."""
+    if row["ours"] is None:
+        return "not run" if row["runs"] else NONE
+    words = (row.get("judged", {}).get(name, {}).get("verdict") for name in ("top1_val", "top5_val"))
+    return " / ".join(f"{MARKS[word]} {word}" if word else NONE for word in words)
+
+
+def _rules(values: dict[str, Any]) -> Iterator[Text]:
+    """Yield the rules by which the errors are judged."""
+    rules = {row["rule"]["weights"]: row["rule"] for row in values["rows"] if "rule" in row}
+    for weights, rule in sorted(rules.items()):
+        error = 100 * sqrt(rule["share"] / values["images"])
+        yield (
+            Strong(f"Verdicts, {weights} weights:"),
+            f" reproduced if the difference to the paper is within {rule['tolerance']:g} points with 95 % confidence, "
+            "better or worse if it is beyond, else undecided. The paper's errors are of the same 50,000 images, so "
+            "only images that the two networks decide differently make the difference random: by assumption "
+            f"{100 * rule['share']:g} % of them, a standard error of {error:.2f} points.",
+        )
+
+
 def _error_notes(values: dict[str, Any]) -> Iterator[Text]:
     seed = "" if values["seed"] is None else f", seed {values['seed']}"
     yield (
@@ -168,6 +196,7 @@ def _error_notes(values: dict[str, Any]) -> Iterator[Text]:
         Code(values["profile"]),
         f"{seed}.",
     )
+    yield from _rules(values)
     yield from _precision_notes(values.get("precision", {}))
     yield from _published_notes(values)
     if values["k"] == 1:

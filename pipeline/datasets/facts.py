@@ -76,9 +76,8 @@ class Facts:
         write_json(data_set.facts(profile), self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, without the WordNet ids if there are none, and `grouped` if false."""
-        values = asdict(self)
-        return {key: value for key, value in values.items() if value or key not in ("wnids", "grouped")}
+        """Return the fields as plain values, without the WordNet ids and the groups if there are none."""
+        return {key: value for key, value in asdict(self).items() if value or key not in ("wnids", "grouped")}
 
 
 def read_facts(profile: str, data_set: DataSet = CLASSIFICATION) -> Facts:

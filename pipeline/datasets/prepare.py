@@ -257,4 +257,5 @@ def _facts(source: Source, listing: Listing, joined: Joined, stored: dict[str, A
         stored=stored,
         manifest=manifest_hash(manifest, stored),
         wnids=list(listing.wnids),
+        grouped=source.grouped,
     )

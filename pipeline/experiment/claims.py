@@ -1,4 +1,4 @@
-"""The paper's claims as data: a sentence each, and the rows of the tables whose errors it compares (section 4)."""
+"""The paper's claims as data: a sentence each, and the table rows whose errors it compares (sections 3.1 and 4)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal, NamedTuple
 
-from pipeline.experiment.paper_tables import printed_errors
+from pipeline.experiment.paper_tables import INITIAL, printed_errors
+from pipeline.experiment.run_names import FROM_A, GLOROT, NORMAL
 
 Kind = Literal["better", "no better", "about equal"]
 FIXED, JITTER = ("256", "384"), "256-512"  # S as printed
@@ -32,7 +33,8 @@ class Cell(NamedTuple):
     def nets(self) -> tuple[str, ...]:
         """Return what tells the cell's trained nets apart: net and S, or everything but the evaluation method."""
         parts = self.row.split(", ")
-        return tuple(parts[:2] if self.table in ("table3", "table4", "table5") else parts[:-1])
+        known = {"table3": 2, "table4": 2, "table5": 2, "table6": -1}.get(self.table)
+        return tuple(parts[:known])
 
 
 class Pair(NamedTuple):
@@ -92,6 +94,11 @@ def fused(method: str) -> Cell:
     return Cell("table6", f"post-submission, D-jitter, E-jitter, {method}")
 
 
+def initial(net: str, weights: str) -> Cell:
+    """Return the cell of a net trained from these initial weights (section 3.1)."""
+    return Cell("initialisation", f"{net}, {INITIAL[weights]}")
+
+
 SUBMISSION = Cell("table6", "ILSVRC submission, D-256, D-384, D-jitter-fc, C-256, C-384, E-256, E-384, dense")
 SHALLOW, B_CENTRE = (Cell("shallow", f"{net}, 256, 256") for net in ("shallow", "B"))
 
@@ -102,6 +109,14 @@ def _at_every_scale(first: str, second: str) -> list[Pair]:
 
 
 CLAIMS = (
+    Claim(
+        "pre-training", "3.1", "D and E train from A's layers better than from random weights of std 0.01 alone.",
+        "better", [Pair(initial(net, NORMAL), initial(net, FROM_A)) for net in ("D", "E")],
+    ),
+    Claim(
+        "glorot", "3.1", "D and E train from Glorot's random weights better than from those of std 0.01.",
+        "better", [Pair(initial(net, NORMAL), initial(net, GLOROT)) for net in ("D", "E")],
+    ),
     Claim(
         "lrn", "4.1", "Local response normalisation does not improve net A.", "no better",
         [Pair(single("A", "256"), single("A-LRN", "256"))],

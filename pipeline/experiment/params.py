@@ -16,7 +16,9 @@ InitName = Literal["normal", "glorot", "he"]
 Device = Literal["auto", "cpu", "gpu"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 Origin = Literal["trained", "published"]  # of the scored weights
+Figure = Literal["published", "frameworks", "trained"]  # kinds of weights, and of printed errors, for their rules
 Split = Literal["train", "val"]
+Alphabet = Literal["latin", "greek", "cyrillic"]
 NETS: tuple[str, ...] = get_args(NetName)
 ROUNDING = ("threads", "device", "processes")  # keys of train and score that affect rounding only
 RANDOM = "random-"  # an init of random-NET means that net's random weights
@@ -128,6 +130,21 @@ class DigitsParams(Block):
     texture: Annotated[float, Field(ge=0)]
 
 
+class CharactersParams(Block):
+    """The drawing parameters of source `characters`; lengths are in the paper's pixels."""
+
+    seed: Seed
+    alphabets: Annotated[tuple[Alphabet, ...], BeforeValidator(_tuple), Field(min_length=1)]
+    train_images: Positive  # per face and character
+    val_images: Positive
+    canvas: PixelRange
+    size: Parts
+    spread: Proportion
+    rotation: Annotated[float, Field(ge=0, lt=180)]
+    shear: Proportion
+    texture: Annotated[float, Field(ge=0)]
+
+
 class Data(Block):
     """The source of images."""
 
@@ -136,6 +153,7 @@ class Data(Block):
     limit: Positive | None
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.2  # for images without val/
     digits: DigitsParams | None = None  # for source digits
+    characters: CharactersParams | None = None  # for source characters
 
 
 class Prepare(Block):
@@ -270,6 +288,20 @@ class Method(Block):
     table: Positive
 
 
+class CellRule(Block):
+    """How a measured error of one kind is judged against a printed one."""
+
+    tolerance: PositiveFloat  # in points
+    share: Part  # of images that the two nets decide differently
+
+
+class Evidence(Block):
+    """The parameters of the verdicts on claims and on single errors."""
+
+    margin: PositiveFloat  # in points
+    cells: Annotated[dict[Figure, CellRule], Field(min_length=len(get_args(Figure)))]  # a rule for each
+
+
 class Params(Block):
     """The whole of params.yaml."""
 
@@ -280,6 +312,7 @@ class Params(Block):
     runs: dict[str, Run]
     crops: list[str]
     centre: list[str]
+    evidence: Evidence
     profiles: dict[str, Profile]
     extra: Extra
 

@@ -16,8 +16,11 @@ from pipeline.experiment.params import (
     CROP,
     RANDOM,
     Block,
+    CellRule,
+    CharactersParams,
     Data,
     DigitsParams,
+    Evidence,
     Extra,
     Import,
     InitialisationRuns,
@@ -103,9 +106,10 @@ def _is_branch(part: str) -> bool:
 
 
 BLOCKS: dict[str, type[Block]] = {
-    "method": Method, "runs": Run, "imports": Import, "data": Data, "digits": DigitsParams, "prepare": Prepare,
+    "method": Method, "runs": Run, "imports": Import, "data": Data, "digits": DigitsParams,
+    "characters": CharactersParams, "prepare": Prepare,
     "net": Net, "train": Train, "recipes": Recipe, "score": Score, "profiles": Profile, "extra": Extra,
-    "initialisation": InitialisationRuns,
+    "initialisation": InitialisationRuns, "evidence": Evidence, "cells": CellRule,
 }  # fmt: skip
 
 
@@ -213,7 +217,12 @@ def _bad_profile(name: str, profile: Profile) -> Iterator[str]:
         yield f"profiles.{name}.net.size_ratio is {profile.net.size_ratio}: the crop, {profile.net.crop}, is below 32"
     if (profile.train is None) != (not profile.recipes):
         yield f"profiles.{name} has only one of `train` and `recipes`: a profile needs both to train, or neither"
-    for key in ("canvas", "digit") if profile.data.digits else ():
-        low, high = getattr(profile.data.digits, key)
-        if low > high:
-            yield f"profiles.{name}.data.digits.{key} is [{low}, {high}]: the smaller value must come first"
+    for source, keys in (("digits", ("canvas", "digit")), ("characters", ("canvas", "size"))):
+        drawing = getattr(profile.data, source)
+        for key in keys if drawing else ():
+            low, high = getattr(drawing, key)
+            if low > high:
+                yield f"profiles.{name}.data.{source}.{key} is [{low}, {high}]: the smaller value must come first"
+    drawing = profile.data.characters
+    if drawing and len(set(drawing.alphabets)) < len(drawing.alphabets):
+        yield f"profiles.{name}.data.characters.alphabets is {list(drawing.alphabets)}: an alphabet is named twice"

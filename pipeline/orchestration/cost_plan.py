@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.datasets.facts import read_facts
 from pipeline.datasets.shards import Shards
-from pipeline.datasets.sources import source_class
+from pipeline.datasets.sources import open_source
 from pipeline.errors import Failure
 from pipeline.experiment.modes import MODES, scales_of
 from pipeline.experiment.params import Net, Params, Profile
@@ -138,7 +138,7 @@ def count_images(params: Params) -> ImageCounts:
         train, val = (min(count, data.limit or count) for count in (facts.train, facts.val))
         counted = (train, val) == (facts.train, facts.val)
         return ImageCounts(train, val, len(facts.classes), shapes, counted, size)
-    counts = source_class(data.source).known
+    counts = open_source(params.active).known
     if counts is None:
         raise Failure("the images have not been counted yet; count them with: vgg-repro prepare")
     train, val, classes, size = counts

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from vgg.errors import Error, wilson
+from pipeline.experiment.params import CellRule
+from vgg.errors import Error, Z
+from vgg.judgement import POPULATION, Judgement, judge, standard_error
 
-MARGIN = 0.5  # percentage points by which frameworks differ because of decoding, resizing and rounding
 LOST = 90.0  # error in per cent from which on a net's outputs are unrelated to the images
+Agreement = Literal["agrees", "DIFFERS", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Checked:
     top1: Error
     top5: Error
     figures: Sequence[Mapping[str, str]]  # rows of published_nets.csv
+    rules: Mapping[str, CellRule]  # by kind of figure
     sure: float  # mean posterior of the most likely class
     named: float = 1.0  # number of predicted classes, divided by the number of classes that occur
     trials: Sequence[Trial] = ()
@@ -41,9 +46,22 @@ class Checked:
         return min(values), max(values)
 
     @property
-    def agrees(self) -> bool:
-        """Return True if both errors agree with the published ones, within the resolution of this number of images."""
-        return not self.miss("top1") and not self.miss("top5")
+    def rule(self) -> CellRule:
+        """Return the rule for figures of this protocol's kind."""
+        return self.rules[self.figures[0]["kind"]]
+
+    @property
+    def agreement(self) -> Agreement:
+        """Return whether both errors agree with the published ones, one differs, or these images are too few to say."""
+        verdicts = {self.judgement(measure).verdict for measure in ("top1", "top5")}
+        if verdicts & {"better", "worse"}:
+            return "DIFFERS"
+        return "undecided" if "undecided" in verdicts else "agrees"
+
+    @property
+    def differs(self) -> bool:
+        """Return True if an error differs from the published ones by more than the tolerance."""
+        return self.agreement == "DIFFERS"
 
     @property
     def better(self) -> Trial | None:
@@ -63,14 +81,31 @@ class Checked:
 
     @property
     def seen(self) -> float:
-        """Return the smallest difference, in percentage points, that this number of images can detect."""
-        images, published = self.top1.images, self.published("top1")[1]
-        interval = wilson(round(images * published / 100), images)
-        return (interval.high - interval.low) / 2 + MARGIN
+        """Return the smallest difference of the top-1 error, in points, that this number of images shows."""
+        return self.rule.tolerance + self._half(self.top1.images)
+
+    @property
+    def needed(self) -> int:
+        """Return the smallest number of images that can show an agreement of the top-1 error."""
+        return 1 + bisect_left(range(1, POPULATION), True, key=lambda images: self._half(images) < self.rule.tolerance)
+
+    def _half(self, images: int) -> float:
+        """Return half the interval of a difference of the top-1 error on so many images, in points."""
+        return Z * standard_error(images, self.published("top1")[1], share=self.rule.share)
+
+    def judgement(self, measure: str) -> Judgement:
+        """Judge the error against the nearest published one."""
+        judged = (self._judged(getattr(self, measure), figure[measure]) for figure in self.figures)
+        return min(judged, key=lambda judgement: abs(judgement.difference))
+
+    def _judged(self, measured: Error, figure: str) -> Judgement:
+        """Judge a measured error against a published one. Its rounding is half a unit of its last digit."""
+        return judge(
+            measured.error, measured.images, float(figure), tolerance=self.rule.tolerance, share=self.rule.share,
+            rounding=0.5 * 10.0 ** -len(figure.partition(".")[2]),
+        )  # fmt: skip
 
     def miss(self, measure: str) -> float:
-        """Return the error's signed distance to the published ones, in points; 0 if its interval is within MARGIN."""
-        measured, (low, high) = getattr(self, measure), self.published(measure)
-        if measured.high < low - MARGIN:
-            return float(measured.error - low)
-        return float(measured.error - high) if measured.low > high + MARGIN else 0.0
+        """Return the error's signed distance to the nearest published one, in points; 0 if it does not differ."""
+        judgement = self.judgement(measure)
+        return judgement.difference if judgement.verdict in ("better", "worse") else 0.0

@@ -22,7 +22,7 @@ from pipeline.results.paired_tests import (
     verdict,
     verdict_p,
 )
-from pipeline.results.ranks import Ranks, read_ranks, seed_row
+from pipeline.results.ranks import TableRanks, read_ranks, seed_row
 from pipeline.system.atomic_files import sha256
 
 VERDICTS = ("supported", "contradicted", "undecided", "not run")
@@ -33,7 +33,7 @@ BySeed = Mapping[int, NDArray[np.bool_]]  # (images,) True where the first guess
 class Outcomes:
     """Which images each cell got wrong, by seed, from the ranks beside a profile's tables."""
 
-    def __init__(self, files: Mapping[str, Ranks]) -> None:
+    def __init__(self, files: Mapping[str, TableRanks]) -> None:
         self.files = files
         self.extra_seeds = sorted({int(row.split("/")[0]) for row in files[SEEDS].rows}) if SEEDS in files else []
 
@@ -88,7 +88,7 @@ def ledger(outcomes: Outcomes, margin: float) -> dict[str, Any]:
         "groups": len(set(outcomes.groups.tolist())) if outcomes.groups is not None else outcomes.images,
         "seeds": 1 + len(outcomes.extra_seeds),
         "margin": margin,
-        "seed_std": 100 * pooled.own**0.5 if pooled else None,
+        "seed_std": 100 * max(0.0, pooled.total - pooled.residual) ** 0.5 if pooled else None,
         "claims": entries,
         "counts": _counts(entry["verdict"] for entry in entries),
         "counts_holm": _counts(entry["verdict_holm"] for entry in entries),

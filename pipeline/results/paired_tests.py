@@ -254,7 +254,7 @@ def _flipped(cells: Sequence[NDArray[Any]], groups: NDArray[Any] | None) -> floa
     for distance, count in zip(distances.tolist(), counts.tolist(), strict=True):
         step = np.zeros(distance * count + 1)
         step[::distance] = binom.pmf(np.arange(count + 1), count, 0.5)
-        chances = convolve(chances, step).clip(0)
+        chances = convolve(chances, step).clip(0)  # of many images by FFT, exact to 1e-15
     totals = 2 * np.arange(len(chances)) - (len(chances) - 1)
     return min(1.0, float(chances[abs(totals) >= abs(sums.sum())].sum()))
 

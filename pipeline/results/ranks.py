@@ -17,7 +17,7 @@ Ints = NDArray[np.integer]
 
 
 @dataclass(frozen=True)
-class Ranks:
+class TableRanks:
     """The ranks of a table's rows on the same images. Rank 0: the image's class is the first guess."""
 
     rows: Mapping[str, Ints]  # by the row's key, (images,) each; rows that are not run are not there
@@ -42,14 +42,14 @@ class Ranks:
             )
 
 
-def read_ranks(path: Path, make: str) -> Ranks | None:
+def read_ranks(path: Path, make: str) -> TableRanks | None:
     """Return the ranks at `path`; None if there are none. Raise Failure, with the command `make`, if broken."""
     if not path.exists():
         return None
     try:
         with np.load(path) as arrays:
             rows = dict(zip(arrays["rows"].tolist(), arrays["ranks"], strict=True))
-            return Ranks(rows, arrays["groups"], str(arrays["manifest"]))
+            return TableRanks(rows, arrays["groups"], str(arrays["manifest"]))
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as reason:
         raise Failure(f"{path} cannot be read ({reason}); make it again with: {make}") from None
 

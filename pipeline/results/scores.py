@@ -78,6 +78,12 @@ class Scores:
         read = ((key, self._record(*key) or {}) for key in sorted(self.read))
         return {score_stage(*key): record["posteriors_sha256"] for key, record in read}
 
+    def centre_crop(self, run: str) -> float | None:
+        """Return the top-1 error at a centre crop, at the single Q, of a run read so far; None if it is unknown."""
+        run = self.of_seed(run)
+        record = self._training(run, self.weights().get(run, ""))
+        return record["centre_crop"]["top1"] if record else None
+
     def precisions(self) -> dict[str, list[str]]:
         """Return the known precisions that the nets read so far were trained and scored in."""
         records = [self._record(*key) or {} for key in self.read]
@@ -85,11 +91,14 @@ class Scores:
         return {"training": sorted(set(self._trained_in())), "scoring": sorted(scoring)}
 
     def _trained_in(self) -> Iterator[str]:
-        for run, weights in self.weights().items():
-            path = summary(run)
-            record = read_json(path, f"vgg-repro train {run}") if path.exists() else {}
-            if record.get("weights_sha256") == weights and "precision" in record:
-                yield record["precision"]
+        records = (self._training(*scored) for scored in self.weights().items())
+        yield from (record["precision"] for record in records if "precision" in record)
+
+    def _training(self, run: str, weights: str) -> dict[str, Any]:
+        """Return the summary of the training that made these weights; an empty dict if it is not here."""
+        path = summary(run)
+        record: dict[str, Any] = read_json(path, f"vgg-repro train {run}") if path.exists() else {}
+        return record if record.get("weights_sha256") == weights else {}
 
 
 def average(row: TableRow, scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

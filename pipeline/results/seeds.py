@@ -10,7 +10,7 @@ from pipeline.datasets.facts import Facts
 from pipeline.experiment.paper_tables import TITLES, TableRow, rows
 from pipeline.experiment.params import Params
 from pipeline.experiment.run_names import score_stage
-from pipeline.results.ranks import Ints, Ranks, seed_row
+from pipeline.results.ranks import Ints, TableRanks, seed_row
 from pipeline.results.scores import Scores
 from pipeline.results.tables import groups, row_ranks
 from vgg.errors import error_of, top_k
@@ -20,7 +20,7 @@ class ComputedSeeds(NamedTuple):
     """The values of all repeated rows, and the ranks of further seeds; those of the first are beside its tables."""
 
     values: dict[str, Any]
-    ranks: Ranks
+    ranks: TableRanks
 
 
 def compute_seeds(params: Params, facts: Facts) -> ComputedSeeds:
@@ -46,7 +46,7 @@ def compute_seeds(params: Params, facts: Facts) -> ComputedSeeds:
         "rows": entries,
         "scores": {stage: sha for scores in by_seed.values() for stage, sha in scores.hashes().items()},
     }
-    return ComputedSeeds(values, Ranks(further, groups(facts), facts.manifest))
+    return ComputedSeeds(values, TableRanks(further, groups(facts), facts.manifest))
 
 
 def repeated_rows(params: Params) -> Iterator[tuple[str, TableRow]]:

@@ -5,6 +5,7 @@ A table's page needs only its JSON. A table is computed by averaging the posteri
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +14,14 @@ from pipeline.datasets.facts import Facts
 from pipeline.datasets.manifest import groups_of
 from pipeline.errors import Failure
 from pipeline.experiment.paper_tables import TableRow, printed, rows
-from pipeline.experiment.params import NETS, Params
+from pipeline.experiment.params import NETS, CellRule, Figure, Params
 from pipeline.experiment.paths import CLASSIFICATION, table
 from pipeline.experiment.run_names import score_stage
-from pipeline.results.ranks import Ints, Ranks
+from pipeline.results.ranks import Ints, TableRanks
 from pipeline.results.scores import Scores, average
 from pipeline.system.atomic_files import read_json
 from vgg.errors import error_of, ranks, top_k
+from vgg.judgement import judge
 
 PRINTED_NETS = [net for net in NETS if net != "shallow"]
 
@@ -28,7 +30,7 @@ class ComputedTable(NamedTuple):
     """A table's values, and the ranks of its rows that could be computed; no ranks for the tables of nets alone."""
 
     values: dict[str, Any]
-    ranks: Ranks | None
+    ranks: TableRanks | None
 
 
 def compute_table(name: str, params: Params, facts: Facts | None) -> ComputedTable:
@@ -42,6 +44,8 @@ def compute_table(name: str, params: Params, facts: Facts | None) -> ComputedTab
         raise Failure(f"{name} needs prepared data; make it with: vgg-repro prepare")
     scores, k = Scores(params, facts), top_k(len(facts.classes))
     ranked = [(row, row_ranks(row, scores)) for row in rows(name, params)]
+    comparable = facts.comparable and params.active.net.size_ratio == params.active.net.width_ratio == 1
+    rules = dict(params.evidence.cells) if comparable else {}
     entries = [_row(row, ranks, k, scores) for row, ranks in ranked]
     kept = {row.key: ranks for row, ranks in ranked if ranks is not None}
     values = head | {
@@ -50,8 +54,8 @@ def compute_table(name: str, params: Params, facts: Facts | None) -> ComputedTab
         "images": facts.val,
         "data": facts.source,
         "manifest": facts.manifest,
-        "comparable": facts.comparable and params.active.net.size_ratio == params.active.net.width_ratio == 1,
-        "rows": entries,
+        "comparable": comparable,
+        "rows": [entry | _judged(entry, rules) for entry in entries],
         "seed": params.active.train.seed if params.active.train else None,
         "weights": scores.weights(),
         "scores": scores.hashes(),
@@ -61,7 +65,22 @@ def compute_table(name: str, params: Params, facts: Facts | None) -> ComputedTab
         values["initialisation"] = block.model_dump()
     if scores.published:
         values["published"] = scores.published
-    return ComputedTable(values, Ranks(kept, groups(facts), facts.manifest))
+    return ComputedTable(values, TableRanks(kept, groups(facts), facts.manifest))
+
+
+def _judged(entry: Mapping[str, Any], rules: Mapping[Figure, CellRule]) -> dict[str, Any]:
+    """Return the verdicts on a row's cells, and their rule; nothing if the row is not run or without `rules`."""
+    if not entry["ours"] or not rules:
+        return {}
+    kind: Figure = "published" if len(entry.get("published", ())) == len(entry["runs"]) else "trained"
+    rule = rules[kind].model_dump()
+    measured = (("top1_val", entry["ours"]["top1"]), ("top5_val", entry["ours"]["topk"]))
+    verdicts = {
+        name: judge(ours["error"], ours["images"], entry["paper"][name], **rule)._asdict()
+        for name, ours in measured
+        if entry["paper"].get(name) is not None
+    }
+    return {"judged": verdicts, "rule": {"weights": kind, **rule}}
 
 
 def groups(facts: Facts) -> Ints:
@@ -117,6 +136,8 @@ def _row(row: TableRow, ranks: Ints | None, k: int, scores: Scores) -> dict[str,
     }  # fmt: skip
     if ranks is not None:
         values["ours"] = {"top1": error_of(ranks, 1)._asdict(), "topk": error_of(ranks, k)._asdict()}
+        if row.single and row.modes == ("dense",) and (centre := scores.centre_crop(row.runs[0])) is not None:
+            values["centre"] = centre
         if published := [run for run in row.runs if run in scores.published]:
             values["published"] = published
     return values

@@ -58,13 +58,13 @@ def main(params: Params, runs: Sequence[str], count: int | None) -> list[Checked
     statistics = read_statistics()
     all_images = open_shards(params, "val", statistics)
     images = ImageSubset(all_images, count or (len(all_images) if where.type == "cuda" else FEW))
-    results = list[Checked]()
+    results, rules = list[Checked](), params.evidence.cells
     for run in runs:
         scorer, record = scorer_of(params, run, statistics, where), read_record(run)
         for mode, scale, rows in published_errors(params, run, record):
             posteriors = _posteriors(params, scorer, images, mode, scale, run)
-            checked = _checked(posteriors, images.labels, run=run, mode=mode, scale=scale, figures=rows)
-            if not checked.agrees and not any(result.better for result in results if result.run == run):
+            checked = _checked(posteriors, images.labels, run=run, mode=mode, scale=scale, figures=rows, rules=rules)
+            if checked.differs and not any(result.better for result in results if result.run == run):
                 checked = _with_trials(params, scorer, images, checked, record["input"])
             results.append(checked)
     if not results:

@@ -48,9 +48,9 @@ def trained(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Par
 
 
 def with_seed(folder: Path, seed: int) -> Params:
-    """The same parameters with other digits."""
+    """The same parameters with other images."""
     values = yaml.safe_load((folder / "params.yaml").read_text())
-    values["profiles"]["mini"]["data"]["digits"]["seed"] = seed
+    values["profiles"]["mini"]["data"]["characters"]["seed"] = seed
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     return load(folder / "params.yaml")
 
@@ -61,7 +61,7 @@ def test_what_params_yaml_no_longer_asks_for_is_not_trained_on_scored_or_shown(t
                  lambda: data.main(changed, OUT)):  # fmt: skip
         with pytest.raises(Failure, match=r"the prepared data set does not match params\.yaml"):
             work()
-    score.main(with_seed(tmp_path, 0), "A-256", "dense")
+    score.main(with_seed(tmp_path, 1), "A-256", "dense")
 
 
 def test_weights_of_other_images_are_neither_scored_nor_begun_from(trained: Params, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_profile_is_chosen_with_its_path_and_nothing_else_changes(
         (("papr", None, None), "Did you mean paper"),
         (("paper", None, Path("nowhere")), "there is no folder nowhere"),
         (("paper", None, archives / TRAIN), "is a file"),
-        (("mini", None, archives), "source digits does not read a folder"),
+        (("mini", None, archives), "source characters does not read a folder"),
     ):
         with pytest.raises(UsageError, match=message):
             _write(*words)

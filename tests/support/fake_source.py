@@ -37,7 +37,7 @@ class Item(NamedTuple):
 class FakeSource:
     """A source of given items; `reads` has the ids in the order they were read in this process."""
 
-    name, about, comparable = "given", "photographs that a test made", False
+    name, about, comparable, grouped = "given", "photographs that a test made", False, False
 
     def __init__(self, train: Sequence[Item], val: Sequence[Item], skipped: Sequence[Skipped] = ()) -> None:
         self.given: dict[Split, list[Item]] = {"train": list(train), "val": list(val)}
@@ -138,7 +138,7 @@ class Workplace:
         patch.chdir(folder)
 
     def prepare(self, source: Source, again: bool = False, **changes: dict[str, object]) -> Prepared:
-        """Prepare `source` in the digits' place, with changes to the repository's parameters; a crop is 64 pixels."""
+        """Prepare `source` instead, with changes to the repository's parameters; a crop is 64 pixels."""
         if not again:
             self.number += 1
             self.patch.setenv("VGG_REPRO_SHARDS", str(self.folder / f"shards-{self.number}"))

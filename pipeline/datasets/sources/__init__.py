@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.datasets.sources.base import Source
+from pipeline.datasets.sources.characters import Characters
 from pipeline.datasets.sources.digits import Digits
 from pipeline.datasets.sources.downloads import Imagenette
 from pipeline.datasets.sources.folder import ImageFolder
@@ -15,6 +16,7 @@ from pipeline.experiment.paths import PARAMS
 from pipeline.experiment.validation import nearest
 
 SOURCES: dict[str, type[Source]] = {
+    "characters": Characters,
     "digits": Digits,
     "imagefolder": ImageFolder,
     "imagenette": Imagenette,

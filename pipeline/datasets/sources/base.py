@@ -62,7 +62,7 @@ class Unreadable(Exception):
 
 
 class Known(NamedTuple):
-    """The published size of a data set, so that it need not be counted."""
+    """The size of a data set that need not be counted: as published, or as drawn."""
 
     train: int  # images
     val: int
@@ -78,12 +78,17 @@ class Source(ABC):
     comparable: ClassVar[bool]  # with the paper's numbers
     place: ClassVar[Literal["none", "given", "usual"]]  # no folder; data.path only; or data.path, by default data/NAME
     downloads: ClassVar[bool]  # whether missing files are downloaded
-    known: ClassVar[Known | None]  # its size as published
+    grouped: ClassVar[bool] = False  # whether an image's id, up to the last "/", names its group of similar images
 
     @classmethod
     @abstractmethod
     def of(cls, profile: Profile) -> Self:
         """Return the source that `profile` describes. Raise UsageError if it lacks a parameter of this source."""
+
+    @property
+    @abstractmethod
+    def known(self) -> Known | None:
+        """Return the size of the data set if it is known without reading it."""
 
     @abstractmethod
     def missing(self) -> str:

@@ -8,9 +8,8 @@ drawn from one seed.
 
 from __future__ import annotations
 
-import io
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from typing import Any
 
@@ -19,12 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.datasets.sources.base import SPLITS, Box, Encoded, Entry, Known, Listing, Source, Split
+from pipeline.datasets.sources.canvas import Levels, draw
 from pipeline.errors import UsageError
 from pipeline.experiment.params import DigitsParams, Profile
 
 VERSION = 1  # raise it when the same parameters draw different images
-SHAPES = ((1, 1), (9, 8), (8, 9), (5, 4), (4, 5))  # width to height
-Levels = NDArray[np.floating]
 
 
 class Digits(Source):
@@ -102,19 +100,10 @@ class Digits(Source):
         """Return a digit on its canvas as a JPEG, and the box around it in pixels."""
         random = np.random.default_rng([self.drawing.seed, 1, index])
         low, high = (side * float(self.size_ratio) for side in self.drawing.canvas)
-        side = np.exp(random.uniform(np.log(low), np.log(high)))
-        across, down = SHAPES[random.integers(len(SHAPES))]
-        width, height = (round(side * part / min(across, down)) for part in (across, down))
-        ink, paper = _colours(random)
-        mask, box = self._place(random, index, height, width)
-        canvas = paper + mask[:, :, None] * (ink - paper) + _texture(random, height, width, self.drawing.texture)
-        image = Image.fromarray(np.clip(np.rint(canvas), 0, 255).astype(np.uint8))
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=92)
-        return buffer.getvalue(), box
+        return draw(random, (low, high), self.drawing.texture, partial(self._place, index))
 
-    def _place(self, random: np.random.Generator, index: int, height: int, width: int) -> tuple[Levels, Box]:
-        """Return the digit's ink on an empty canvas, (height, width) in [0, 1], and the box around it in pixels."""
+    def _place(self, index: int, random: np.random.Generator, height: int, width: int) -> Levels:
+        """Return the digit's ink on an empty canvas, (height, width) in [0, 1]."""
         short = min(height, width)
         size = round(random.uniform(*self.drawing.digit) * short)
         spread = self.drawing.spread * short
@@ -124,22 +113,4 @@ class Digits(Source):
         large = np.asarray(small.resize((size, size), Image.Resampling.BICUBIC), np.float64)
         mask = np.zeros((height, width), np.float32)
         mask[top : top + size, left : left + size] = np.clip((large - 0.3) * 2.5, 0, 1)
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        return mask, (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-
-
-def _colours(random: np.random.Generator) -> tuple[Levels, Levels]:
-    """Return a dark ink and a light paper, each an RGB in 0..255, more than 90 grey levels apart."""
-    while True:
-        ink, paper = random.uniform(10, 120, 3), random.uniform(185, 245, 3)
-        if (paper - ink) @ (0.299, 0.587, 0.114) > 90:
-            return ink, paper
-
-
-def _texture(random: np.random.Generator, height: int, width: int, strength: float) -> Levels:
-    """Return soft blobs of three sizes and fine grain, zero on average, (height, width, 3) in grey levels."""
-    total = strength / 4 * random.standard_normal((height, width, 1), np.float32) * np.ones(3, np.float32)
-    for cells in (2, 5, 12):
-        blobs = np.clip(128 + strength / 2 * random.standard_normal((cells, cells, 3)), 0, 255).astype(np.uint8)
-        total += np.asarray(Image.fromarray(blobs).resize((width, height), Image.Resampling.BICUBIC), np.float32) - 128
-    return total
+        return mask

@@ -48,7 +48,7 @@ from vgg.draws import rescaled
 LARGEST = 219  # the mini profile's 3/7 of S = 512
 LIMIT = 40  # training images: more than the 32 that are decoded at a time
 VAL = 12
-DIGITS = yaml.safe_load((ROOT / "params.yaml").read_text())["profiles"]["mini"]["data"]["digits"]
+DRAWING = yaml.safe_load((ROOT / "params.yaml").read_text())["profiles"]["mini"]["data"]["characters"]
 HOLDER = """
 import sys
 from pathlib import Path
@@ -141,16 +141,18 @@ def made(fake: FakeSource, tmp_path_factory: pytest.TempPathFactory) -> Prepared
 # What is stored
 
 
-def test_the_digits_are_prepared(tmp_path: Path) -> None:
-    params = chosen(tmp_path, data={"limit": 64})  # that many have all ten classes
+@pytest.mark.parametrize(("source", "classes"), [("characters", 52), ("digits", 10)])
+def test_drawn_images_are_prepared(source: str, classes: int, tmp_path: Path) -> None:
+    params = chosen(tmp_path, data={"source": source, "limit": 64})
     facts, folder = prepare(params), shards_root() / shards_key(params)
     assert is_whole(folder)
-    assert (facts.source, facts.train, facts.val, len(facts.classes)) == ("digits", 64, 64, 10)
-    source = module.open_source(params.active)
-    for split, entries in source.listing().entries.items():
+    assert (facts.source, facts.train, facts.val, len(facts.classes)) == (source, 64, 64, classes)
+    assert facts.grouped == (source == "characters") == ("grouped" in facts.as_dict())
+    opened = module.open_source(params.active)
+    for split, entries in opened.listing().entries.items():
         shards = Shards(folder, split)
         assert [*zip(shards.ids, shards.labels, strict=True)] == [(entry.id, entry.label) for entry in entries]
-    assert stored(folder, "val")[:5] == [item.encoded for item in items_of(source, "val", 5)]
+    assert stored(folder, "val")[:5] == [item.encoded for item in items_of(opened, "val", 5)]
 
 
 def test_shards_hold_what_their_index_says(made: PreparedPhotographs, fake: FakeSource) -> None:
@@ -473,7 +475,7 @@ def test_what_somebody_else_finished_meanwhile_is_not_made_again(
 
 def test_the_folders_name_changes_with_what_its_bytes_depend_on(params: Params, tmp_path: Path) -> None:
     for change, matters in (
-        ({"data": {"digits": {**DIGITS, "seed": DIGITS["seed"] + 5}}}, True),
+        ({"data": {"characters": {**DRAWING, "seed": DRAWING["seed"] + 5}}}, True),
         ({"data": {"limit": LIMIT + 1}}, True),
         ({"prepare": {"quality": 94}}, True),
         ({"prepare": {"chroma": "4:2:0"}}, True),

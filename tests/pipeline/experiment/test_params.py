@@ -91,8 +91,9 @@ def test_the_grid_is_the_papers() -> None:
         ("size_ratio: 3/7", "size_ratio: 1/8", ["size_ratio", "below 32"]),
         ("size_ratio: 3/7", "size_ratio: 3/0", ["size_ratio"]),
         ("net: shallow,", "net: shalow,", ["runs.shallow-256.net"]),
-        ("texture: 10.0", "textur: 10.0", ["profiles.mini.data.digits.textur", "Did you mean texture"]),
-        ("canvas: [280, 700]", "canvas: [700, 280]", ["data.digits.canvas", "smaller value must come first"]),
+        ("texture: 10.0", "textur: 10.0", ["profiles.mini.data.characters.textur", "Did you mean texture"]),
+        ("canvas: [280, 700]", "canvas: [700, 280]", ["data.characters.canvas", "smaller value must come first"]),
+        ("digit: [0.45, 0.6]", "digit: [0.6, 0.45]", ["data.digits.digit", "smaller value must come first"]),
         ("shared: drop", "shared: dropp", ["profiles.mini.prepare.shared", "'drop' or 'keep'"]),
         (
             "shard_images: 256",

@@ -46,7 +46,7 @@ def test_one_line_changes_and_back_again_the_file_is_the_same(path: Path, line: 
 def test_what_is_there_already_changes_nothing(path: Path) -> None:
     set_values({"path": "/a b"}, DATA, path)
     before = path.stat().st_mtime_ns
-    assert not set_values({"path": "/a b", "source": "digits"}, DATA, path)
+    assert not set_values({"path": "/a b", "source": "characters"}, DATA, path)
     assert path.stat().st_mtime_ns == before
 
 

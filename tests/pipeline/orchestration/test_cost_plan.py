@@ -180,9 +180,10 @@ def test_images_are_known_before_anything_is_prepared(
         assert (counts.classes, counts.counted) == (classes, False)
 
 
-def test_the_digits_known_are_those_that_are_drawn(empty_folder: Path, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("source", ["characters", "digits"])
+def test_the_images_known_are_those_that_are_drawn(source: str, empty_folder: Path, rng: np.random.Generator) -> None:
     for limit in (None, int(rng.integers(20, 400)), int(rng.integers(455, 1300))):
-        params = params_with("mini", data={"limit": limit})
+        params = params_with("mini", data={"source": source, "limit": limit})
         listing = open_source(params.active).listing()
         counts = count_images(params)
         assert (counts.train, counts.val) == (len(listing.entries["train"]), len(listing.entries["val"]))

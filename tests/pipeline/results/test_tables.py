@@ -159,6 +159,59 @@ def test_on_the_papers_data_and_size_the_difference_is_shown(params: Params) -> 
     assert "Not comparable" not in text
 
 
+def posteriors_with_errors(params: Params, run: str, wrong: int, beyond: int, images: int) -> None:
+    """Write dense posteriors of 1000 classes by which `wrong` images miss top-1, and `beyond` of them top-5."""
+    likeliest = np.zeros((images, 8), np.float32)
+    likeliest[:, 0] = 1.0
+    likeliest[:wrong, :2] = 0.4, 0.6
+    likeliest[:beyond, :7] = 0.0, 0.2, 0.2, 0.2, 0.2, 0.1, 0.1
+    scales = {str(scale): likeliest for scale in scales_of(params.runs[run], "dense")}
+    path = posteriors(run, "dense")
+    path.parent.mkdir(exist_ok=True)
+    np.savez(path, **scales, labels=np.zeros(images, np.int64), weights=np.array("hash"))
+    write_json(errors(run, "dense"), {"profile": params.profile, "data": "m", "posteriors_sha256": "hash"})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "beyond", "verdicts"),
+    [
+        (14_850, 5_200, ("reproduced", "reproduced")),  # 29.7 and 10.4 %; the paper: 29.6 and 10.4
+        (13_900, 5_700, ("better", "undecided")),  # 1.8 below, 1.0 above
+        (15_700, 4_400, ("worse", "better")),  # 1.8 above, 1.6 below
+    ],
+)
+def test_a_cell_on_the_papers_data_at_full_size_is_judged(
+    params: Params, wrong: int, beyond: int, verdicts: tuple[str, str]
+) -> None:
+    full = full_size(params)
+    facts = replace(FACTS, comparable=True, classes=[str(i) for i in range(8)], val=50_000)
+    posteriors_with_errors(full, "A-256", wrong, beyond, 50_000)
+    values = compute_table("table3", full, facts).values
+    judged = row_of(values, net="A")["judged"]
+    assert (judged["top1_val"]["verdict"], judged["top5_val"]["verdict"]) == verdicts
+    assert judged["top1_val"]["difference"] == pytest.approx(wrong / 500 - 29.6)
+    text = table_text(values)
+    line = next(line for line in text.splitlines() if line.startswith("| A "))
+    assert all(verdict in line for verdict in verdicts)
+    assert "12 % of them, a standard error of 0.15 points" in text  # the rule at the table's foot
+    assert "judged" not in row_of(values, net="B") and "not run" in text
+
+
+def test_no_cell_is_judged_that_is_not_of_the_papers_data_and_size(params: Params) -> None:
+    posteriors_with_errors(params, "A-256", 15, 5, IMAGES)
+    for parameters, facts in ((params, replace(FACTS, comparable=True)), (full_size(params), FACTS)):
+        values = compute_table("table3", parameters, facts).values
+        assert "judged" not in row_of(values, net="A")
+        assert "reproduced" not in table_text(values)
+
+
+def full_size(params: Params) -> Params:
+    """Return parameters whose active profile has the paper's nets."""
+    net = params.profiles["paper"].net
+    profile = params.active.model_copy(update={"net": net})
+    return params.model_copy(update={"profiles": {**params.profiles, params.profile: profile}})
+
+
 def test_the_test_column_is_the_papers_and_says_why(params: Params) -> None:
     text = table_text(compute_table("table6", params, FACTS).values)
     assert "paper top-5, test" in text

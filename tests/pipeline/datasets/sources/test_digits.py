@@ -26,7 +26,8 @@ from tests.support import ROOT
 from tests.support.fake_source import Item, items_of
 from tests.support.images import decoded, run_seed
 
-PROFILE = load(ROOT / "params.yaml").active
+_MINI = load(ROOT / "params.yaml").active
+PROFILE = _MINI.model_copy(update={"data": _MINI.data.model_copy(update={"source": "digits"})})
 CODE = """
 from tests.pipeline.datasets.sources.test_digits import *
 print(hashed(items_of(source(seed={seed}), "val", 60)))
@@ -226,7 +227,9 @@ def test_the_fingerprint_changes_with_every_parameter(change: dict[str, Any]) ->
 def test_the_fingerprint_has_all_parameters_that_digits_have_and_no_other_sources() -> None:
     before = fingerprint(PROFILE)
     assert set(DigitsParams.model_fields) <= set(before), "a new parameter is in it, too"
-    assert set(Data.model_fields) == {"source", "limit", "digits", "path", "val_share"}, "does a new one matter?"
+    assert set(Data.model_fields) == {"source", "limit", "digits", "characters", "path", "val_share"}, (
+        "does a new one matter?"
+    )
     changes: dict[str, tuple[Any, bool]] = {"limit": (40, True), "path": ("a", False), "val_share": (0.3, False)}
     for name, (value, matters) in changes.items():
         data = PROFILE.data.model_copy(update={name: value})

@@ -37,7 +37,8 @@ def test_what_a_source_lacks_is_named_with_its_place() -> None:
     for changes, words in (
         ({"source": "digitz"}, "data.source: unknown source digitz. Did you mean digits?"),
         ({"source": "imagefolder"}, "data.path is missing"),
-        ({"digits": None}, "data.digits is missing"),
+        ({"source": "digits", "digits": None}, "data.digits is missing"),
+        ({"source": "characters", "characters": None}, "data.characters is missing"),
     ):
         with pytest.raises(UsageError, match=f"^params.yaml: profiles.mini.{words}"):
             check_source(with_data(**changes))

@@ -1,0 +1,64 @@
+"""Drawn images: dark ink on a light, textured canvas; its size, shape and colours are random."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.datasets.sources.base import Box
+
+SHAPES = ((1, 1), (9, 8), (8, 9), (5, 4), (4, 5))  # width to height
+Levels = NDArray[np.floating]
+Place = Callable[[np.random.Generator, int, int], Levels]
+
+
+def draw(random: np.random.Generator, sides: tuple[float, float], texture: float, place: Place) -> tuple[bytes, Box]:
+    """Return an image as a JPEG, and the box around its ink in pixels.
+
+    `sides` is the range of the shortest side in pixels, and `texture` the texture's strength in grey levels. `place`
+    returns the ink on an empty canvas, (height, width) in [0, 1], from the random generator, the height and the width.
+    """
+    height, width = _size(random, sides)
+    ink, paper = _colours(random)
+    mask = place(random, height, width)
+    canvas = paper + mask[:, :, None] * (ink - paper) + _texture(random, height, width, texture)
+    image = Image.fromarray(np.clip(np.rint(canvas), 0, 255).astype(np.uint8))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=92)
+    return buffer.getvalue(), _box(mask)
+
+
+def _size(random: np.random.Generator, sides: tuple[float, float]) -> tuple[int, int]:
+    """Return a canvas's height and width in pixels."""
+    low, high = sides
+    side = np.exp(random.uniform(np.log(low), np.log(high)))
+    across, down = SHAPES[random.integers(len(SHAPES))]
+    width, height = (round(side * part / min(across, down)) for part in (across, down))
+    return height, width
+
+
+def _colours(random: np.random.Generator) -> tuple[Levels, Levels]:
+    """Return a dark ink and a light paper, each an RGB in 0..255, more than 90 grey levels apart."""
+    while True:
+        ink, paper = random.uniform(10, 120, 3), random.uniform(185, 245, 3)
+        if (paper - ink) @ (0.299, 0.587, 0.114) > 90:
+            return ink, paper
+
+
+def _texture(random: np.random.Generator, height: int, width: int, strength: float) -> Levels:
+    """Return soft blobs of three sizes and fine grain, zero on average, (height, width, 3) in grey levels."""
+    total = strength / 4 * random.standard_normal((height, width, 1), np.float32) * np.ones(3, np.float32)
+    for cells in (2, 5, 12):
+        blobs = np.clip(128 + strength / 2 * random.standard_normal((cells, cells, 3)), 0, 255).astype(np.uint8)
+        total += np.asarray(Image.fromarray(blobs).resize((width, height), Image.Resampling.BICUBIC), np.float32) - 128
+    return total
+
+
+def _box(mask: Levels) -> Box:
+    """Return the box around the ink, in pixels."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

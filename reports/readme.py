@@ -1,0 +1,70 @@
+"""The results in README.md, written from a committed profile: `make readme`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.results.profile_results import Results
+from reports.claims_page import claims_table, verdict_sentence
+from reports.markdown import markdown
+from reports.page import Link, Page, Paragraph, Table, left, right
+from reports.phrases import NONE, number
+
+README = Path("README.md")
+PROFILE = "evening"  # the main result
+START, END = "<!-- results: written by `make readme` -->\n", "<!-- end of results -->\n"
+
+
+def results_in_readme(results: Results) -> Page:
+    """Return what README.md says of a profile's results: what was run, the ledger, Table 3."""
+    return (
+        Paragraph(_what_was_run(results)),
+        Paragraph(verdict_sentence(results.claims)),
+        claims_table(results.claims),
+        Paragraph("Table 3, one test scale; top-1 errors in per cent:"),
+        _table(results),
+        Paragraph((
+            "The whole report, with charts, learning curves and how the claims are tested, is ",
+            Link(f"reports/{results.profile}", f"reports/{results.profile}/README.md"), ".",
+        )),
+    )  # fmt: skip
+
+
+def _what_was_run(results: Results) -> str:
+    facts, claims = results.facts, results.claims
+    seeds = f"{claims['seeds']} seeds" if claims["seeds"] > 1 else "one seed"
+    return (
+        f"Profile {results.profile}, committed as it came out: {facts['train']:,} training and {facts['val']:,} "
+        f"validation images of {len(facts['classes'])} classes ({facts['about']}), {len(results.summaries)} runs, "
+        f"{seeds} for the runs of Table 3."
+    )
+
+
+def _table(results: Results) -> Table:
+    spreads = {row["runs"][0]: row["top1"] for row in results.seeds["rows"] if row["table"] == "table3"}
+    columns = (*left("net", "train S", "test Q"), *right("paper", "ours", "ours, mean ± std over seeds", "centre crop"))
+    return Table(columns, tuple(tuple(_row(row, spreads)) for row in results.tables["table3"]["rows"]))
+
+
+def _row(row: dict[str, Any], spreads: dict[str, Any]) -> Iterator[str]:
+    yield from row["label"].values()
+    yield number(row["paper"]["top1_val"])
+    yield number(row["ours"]["top1"]["error"])
+    spread = spreads.get(row["runs"][0])
+    yield NONE if not spread or spread["std"] is None else f"{spread['mean']:.1f} ± {spread['std']:.1f}"
+    yield number(row.get("centre"))
+
+
+def with_results(text: str, blocks: Page) -> str:
+    """Return README's `text` with the results between its two marks. Raise ValueError if it lacks them."""
+    whole = re.compile(f"{re.escape(START)}.*{re.escape(END)}", re.DOTALL)
+    if len(whole.findall(text)) != 1:
+        raise ValueError(f"README.md needs the marks {START.strip()} and {END.strip()}, once each")
+    return whole.sub(lambda _: f"{START}\n{markdown(blocks)}\n{END}", text)
+
+
+if __name__ == "__main__":
+    README.write_text(with_results(README.read_text(), results_in_readme(Results(PROFILE))))
