@@ -36,8 +36,9 @@ class Scores:
     def of_seed(self, run: str) -> str:
         """Return the run that is read for `run`: itself, or its repetition with this object's seed."""
         train = self.params.active.train
-        first = self.seed is None or train is None or self.seed == train.seed
-        return run if first else seeded(run, self.seed or 0)
+        if self.seed is None or train is None or self.seed == train.seed:
+            return run
+        return seeded(run, self.seed)
 
     def has(self, run: str, mode: str) -> bool:
         """Return True if this profile's run has been scored in this mode on exactly these images."""
