@@ -122,7 +122,7 @@ def _activate(parameters: Params, profile: str) -> None:
     if parameters.weights != weights:
         typer.echo(f"params.yaml: {weights} weights are now scored")
     if parameters.extra != extra:
-        typer.echo(f"params.yaml: {len(extra.runs)} runs of further seeds and other initial weights, in `extra`")
+        typer.echo(f"params.yaml: runs that profile {profile} adds: {len(extra.runs)} (`extra`)")
 
 
 def _check(kind: type[Source], profile: Profile, values: Mapping[str, str | None]) -> None:

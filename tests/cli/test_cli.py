@@ -159,6 +159,17 @@ def test_a_person_is_handed_to_dvc_and_a_stage_works_itself(tmp_path: Path) -> N
     assert "statistics.json does not exist" in inside.stderr
 
 
+def test_the_runs_that_the_active_profile_adds_are_written_even_without_its_images(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    values = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"profile": "paper"}
+    values["profiles"]["paper"] |= {"seeds": [0, 1], "seed_runs": ["A-256"]}
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    assert "vgg-repro prepare --profile paper" in call("status", folder=tmp_path).stderr
+    done = call("prepare", "--profile", "paper", folder=tmp_path)
+    assert done.returncode == 2 and "runs that profile paper adds: 1 " in done.stdout
+    assert list(load(path).extra.runs) == ["A-256-seed1"]
+
+
 def test_dvc_calls_stages_and_people_do_not_see_them() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
     commands = [stage.get("do", stage)["cmd"] for stage in stages]
