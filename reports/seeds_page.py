@@ -33,8 +33,8 @@ def _body(values: dict[str, Any], outdated: Mapping[str, str]) -> Iterator[Block
         *right("seeds", *(f"top-1, seed {seed}" for seed in seeds)),
     )
     yield Table(columns, tuple(_row(row, values, outdated) for row in values["rows"]))
-    if note := outdated_note(["seeds", *values["scores"]], outdated):
-        yield Paragraph(note)
+    if any(is_older("seeds", row["scores"], outdated) for row in values["rows"]):
+        yield Paragraph(outdated_note(["seeds", *values["scores"]], outdated))
     yield from (Paragraph(note) for note in _notes(values))
 
 

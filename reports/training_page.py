@@ -43,8 +43,13 @@ def _runs(results: Results) -> Table:
         *right("epochs", "drops", "loss"),
         *left("centre-crop top-1 error, %"),
     )
-    rows = (_run(run, summary, f"train@{run}" in results.outdated) for run, summary in results.summaries.items())
+    rows = (_run(run, summary, f"train@{run}" in results.outdated) for run, summary in _grid_first(results))
     return Table(columns, tuple(rows))
+
+
+def _grid_first(results: Results) -> list[tuple[str, dict[str, Any]]]:
+    """Return the summaries of the grid's runs, then of those that the profile adds, by kind."""
+    return sorted(results.summaries.items(), key=lambda item: kind_of(item[0]) or "")
 
 
 def _run(run: str, summary: dict[str, Any], older: bool) -> tuple[str, ...]:

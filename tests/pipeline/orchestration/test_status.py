@@ -273,6 +273,22 @@ def test_a_run_has_the_errors_of_finished_tables_and_no_best_of_its_test_scales(
     assert set(_run(params, "D-384", forecast, None, {}, shown).scores.values()) == {"to do"}
 
 
+def test_further_seeds_are_a_small_table_of_their_own() -> None:
+    """One row per run of the grid and one column per seed, so that 46 runs stay readable."""
+    names = ("A-256", "D-normal", "A-256-seed1", "D-384-seed1", "A-256-seed2")
+    runs = [RunStatus(name, "trained", "", None, 20.0, {"dense, one Q": "scored"}, ()) for name in names]
+    runs[3] = replace(runs[3], state="waits", after="D-256-seed1", scores={"dense, one Q": "to do"})
+    text = text_of(Status("mini", "trained", None, True, "", runs, {}))
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    assert [row[0] for row in lines if not row[0].startswith(":")] == [
+        *("run", "A-256", "D-normal"),
+        *("run", "A-256", "D-384"),
+    ]
+    assert lines[4] == ["run", "seed 1", "seed 2"]
+    assert lines[6][1] == "trained, error 20.0 %, scored"
+    assert lines[7] == ["D-384", "waits for D-256-seed1", "–"]
+
+
 def test_whoever_prepares_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = shards_root() / "key.lock"
     with alone(lock, "preparing"):
