@@ -44,17 +44,18 @@ def verdict_sentence(values: dict[str, Any]) -> Text:
     if counts["not run"] == len(claims):
         return ("None of the paper's claims can be tested yet: no table is computed. To compute them: ",
                 Code("dvc repro claims"))  # fmt: skip
-    words = [f"{number} {verdict}" for verdict, number in counts.items() if number]
+    words = f"{counts['supported']} supported, {counts['contradicted']} contradicted, {counts['undecided']} undecided"
+    rest = f", {counts['not run']} not run" if counts["not run"] else ""
     holm = values["counts_holm"]
-    strict = f"{holm['supported']} supported and {holm['contradicted']} contradicted"
     return (
-        f"Of {len(claims)} claims, ", Strong(", ".join(words)),
-        f" by these {values['images']:,} images{_seeds(values)}. Adjusted for the number of tests: {strict}.",
+        f"The paper's {len(claims)} claims on these {values['images']:,} images, with {_seeds(values)}: ",
+        Strong(words + rest), ". Adjusted for the number of tests: "
+        f"{holm['supported']} supported, {holm['contradicted']} contradicted.",
     )  # fmt: skip
 
 
 def _seeds(values: dict[str, Any]) -> str:
-    return f" and up to {values['seeds']} seeds" if values["seeds"] > 1 else " and one seed"
+    return f"up to {values['seeds']} seeds" if values["seeds"] > 1 else "one seed"
 
 
 def claims_table(values: dict[str, Any]) -> Table:
@@ -95,7 +96,7 @@ def _rules(values: dict[str, Any]) -> Iterator[Block]:
     """Yield how the claims are tested."""
     if not values["images"]:
         return
-    margin = f"{values['margin']:g}"
+    margin = f"{values['margin']:g} point{'s' * (values['margin'] != 1)}"
     groups = values["groups"]
     units = (
         f"The images form {groups:,} groups that show the same thing; a group counts as one observation. "
@@ -117,7 +118,7 @@ def _rules(values: dict[str, Any]) -> Iterator[Block]:
     yield Paragraph(
         f"{units}{seeds}A claim that one is better is supported or contradicted if p is at most 0.05: with one seed "
         "the exact McNemar test, with several a t test. “Does not improve” and “about the same” are supported if the "
-        f"difference is shown to be within {margin} points, and contradicted if it is shown to be beyond. “Visible "
+        f"difference is shown to be within {margin}, and contradicted if it is shown to be beyond. “Visible "
         "from” is the smallest effect that would be found with a probability of 80 %. “If adjusted”: by Holm's "
         "method for all claims together."
     )  # fmt: skip
