@@ -79,7 +79,7 @@ def check_commands(folder: Path) -> None:
     for words in (("train", RUNS[0]), ("score", "dense", RUNS[1]), ("weights", "random", "A-seed1")):
         assert executed(call(folder, "vgg-repro", *words)) == {"fingerprint"}
     state = call(folder, "vgg-repro", "status")
-    (row,) = [line for line in state.splitlines() if line.startswith("| A-256 ") and "scored" in line]
+    _, row = [line for line in state.splitlines() if line.startswith("| A-256 ")]  # the grid's, and the seeds'
     assert row.count("trained, error") == 2 and row.count(", scored") == 2
     assert "to run." in call(folder, "vgg-repro", "plan", "seeds")
     call(folder, "vgg-repro", "weights", "export", RUNS[0], "a.pth")
