@@ -20,7 +20,8 @@ def main(params: Params) -> None:
     wanted = {*scores, *(errors(run, mode) for mode in MODES for run in added_to(params, mode))}
     for kind in KINDS:
         listed = asked_scores(kind)
-        write_text(listed, "".join(f"{path.name}\n" for path in scores if path.parent == listed.parent))
+        names = [path.name for path in scores if path.parent == listed.parent]
+        write_text(listed, "\n".join([f"Scores of the runs added for {kind}:", *names, ""]))  # DVC warns of empty files
         for path in listed.parent.iterdir():
             if path.suffix in (".npz", ".json") and path not in wanted:
                 path.unlink()
