@@ -49,7 +49,7 @@ bench-gpu: $(VENV)/done ## Check this GPU's numerics and measure its speed.
 	python benchmarks/gpu_scoring.py
 	python benchmarks/scaling.py
 
-readme: $(VENV)/done ## Write the results in README.md from reports/evening.
+readme: $(VENV)/done ## Write the results in README.md from reports/mini.
 	python -m reports.readme
 
 clean: ## Delete the environment, prepared images, checkpoints, weights and scores.

@@ -14,7 +14,7 @@ from reports.readme import PROFILE, README, results_in_readme, with_results
 from stages.claims import current
 from tests.support import ROOT
 
-COMMITTED = ("mini", "evening")
+COMMITTED = ("mini",)
 POINTS = 2.0  # by which dense evaluation at Q = S may be worse than a centre crop at the same Q
 SMALLEST = {"mini": 1_000, "evening": 3_000}  # validation images
 MEGABYTES = 3  # of ranks in git
@@ -53,11 +53,6 @@ def test_errors_leave_room_on_both_sides(profile: str) -> None:
     for name in ("table3", "table4", "table5"):
         for row in Results(profile).tables[name]["rows"]:
             assert 2 < row["ours"]["top1"]["error"] < 60, (name, row["label"])
-
-
-def test_the_main_results_network_a_errs_neither_rarely_nor_mostly() -> None:
-    first = Results("evening").tables["table3"]["rows"][0]
-    assert first["label"]["net"] == "A" and 15 <= first["ours"]["top1"]["error"] <= 50
 
 
 @pytest.mark.parametrize("profile", COMMITTED)
