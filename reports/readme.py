@@ -20,13 +20,14 @@ START, END = "<!-- results: written by `make readme` -->\n", "<!-- end of result
 
 def results_in_readme(results: Results) -> Page:
     """Return what README.md says of a profile's results: what was run, the ledger, Table 3."""
+    path = f"reports/{results.profile}"
     return (
         Paragraph(_what_was_run(results)),
         Paragraph(verdict_sentence(results.claims)),
         claims_table(results.claims),
         Paragraph("Table 3, one test scale; top-1 errors in per cent:"),
         _table(results),
-        Paragraph(("The whole report: ", Link(f"reports/{results.profile}", f"reports/{results.profile}/README.md"), ".")),
+        Paragraph(("The whole report: ", Link(path, f"{path}/README.md"), ".")),
     )  # fmt: skip
 
 
