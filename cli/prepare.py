@@ -59,7 +59,7 @@ def prepare(
 
     through_dvc(["prepare"], direct, work)
     if not direct:
-        _make_missing_shards()
+        _make_missing_shards(parameters)
 
 
 def _write(profile: str | None, source: str | None, path: Path | None) -> None:
@@ -137,10 +137,15 @@ def _check(kind: type[Source], profile: Profile, values: Mapping[str, str | None
         raise UsageError(lacking)
 
 
-def _make_missing_shards() -> None:
-    """Make the shards again if DVC, which does not track them, thinks that all is done, as on another machine."""
+def _make_missing_shards(parameters: Params) -> None:
+    """Prepare again if DVC thinks that all is done, but the shards are missing or recorded for another request.
+
+    DVC does not track the shards, which may be on another machine. A new version of this program may record a request
+    in another way; then the shards are found, and only their record is written.
+    """
+    from pipeline.datasets.dataset_key import is_asked_for
     from pipeline.datasets.prepare import is_whole
     from pipeline.experiment.paths import CLASSIFICATION
 
-    if not is_whole(CLASSIFICATION.shards):
+    if not is_whole(CLASSIFICATION.shards) or not is_asked_for(parameters, CLASSIFICATION):
         repro("--force", "--single-item", "prepare")

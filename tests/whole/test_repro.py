@@ -68,6 +68,17 @@ def test_lost_shards_are_made_again_by_prepare(finished: Path) -> None:
     assert list((finished / "data/shards").glob("*/train-00000.bin"))
 
 
+def test_shards_recorded_by_another_version_are_found_by_prepare(finished: Path) -> None:
+    record = finished / "data/classification/shards.txt"
+    before = record.read_text()
+    record.unlink()  # it may be a link into DVC's cache
+    record.write_text(f"{before.split()[0]} 0123456789abcdef\n")
+    call(finished, "dvc", "commit", "--force", "prepare")
+    assert "vgg-repro prepare" in failure(finished, "vgg-repro", "score", "dense", "A-256", "--direct")
+    call(finished, "vgg-repro", "prepare")
+    assert record.read_text() == before
+
+
 def failure(folder: Path, *words: str) -> str:
     """What a failing command says."""
     with pytest.raises(AssertionError) as caught:
