@@ -25,7 +25,8 @@ def prepare(
     profile: Annotated[
         str | None,
         typer.Option(
-            help="mini, imagenette, paper, published; written to params.yaml.", autocompletion=complete_profiles
+            help="mini, evening, imagenette, paper, published; written to params.yaml.",
+            autocompletion=complete_profiles,
         ),
     ] = None,
     source: Annotated[

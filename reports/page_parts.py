@@ -14,6 +14,7 @@ ALL_TABLES = Paragraph(Link("All tables", "README.md"))
 FULL = ("paper", "published")  # profiles whose nets, sizes and images are the paper's
 DIFFERENCES = {
     "mini": "on other images, with smaller nets and a shorter schedule",
+    "evening": "on other images, with smaller nets and a shorter schedule",
     "imagenette": "on ten classes of its images, with a shorter schedule",
 }
 

@@ -229,6 +229,16 @@ def test_the_drawing_does_not_import_matplotlib() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
 
 
+@pytest.mark.parametrize(("profile", "classes", "images"), [("mini", 50, 1000), ("evening", 50, 3000)])
+def test_the_profiles_have_classes_and_images_enough_to_tell_nets_apart(
+    profile: str, classes: int, images: int
+) -> None:
+    known = open_source(load(ROOT / "params.yaml").profiles[profile]).known
+    assert known is not None
+    assert known.classes >= classes
+    assert known.val >= images
+
+
 def test_the_profile_opens_the_characters(seed: int) -> None:
     drawing = DRAWING.model_copy(update={"seed": seed})
     data = PROFILE.data.model_copy(update={"source": "characters", "characters": drawing, "limit": 3})
@@ -242,11 +252,11 @@ def test_the_profile_opens_the_characters(seed: int) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("size: [0.45, 0.6]", "size: [0.6, 0.45]", "data.characters.size is [0.6, 0.45]: the smaller value must"),
+        ("size: [0.4, 0.55]", "size: [0.55, 0.4]", "data.characters.size is [0.55, 0.4]: the smaller value must"),
         ("alphabets: [latin]", "alphabets: [latin, latin]", "an alphabet is named twice"),
         ("alphabets: [latin]", "alphabets: [hebrew]", "Input should be 'latin', 'greek' or 'cyrillic'"),
         ("alphabets: [latin]", "alphabets: []", "at least 1 item"),
-        ("rotation: 15.0", "rotations: 15.0", "Did you mean rotation"),
+        ("rotation: 10.0", "rotations: 10.0", "Did you mean rotation"),
     ],
 )
 def test_an_impossible_parameter_is_refused(old: str, new: str, words: str) -> None:
