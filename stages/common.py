@@ -22,6 +22,7 @@ from pipeline.experiment.params import Params, Precision
 from pipeline.experiment.paths import CLASSIFICATION, record, summary, weights
 from pipeline.system.atomic_files import read_json, sha256, whole
 from pipeline.system.devices import gpu_count
+from pipeline.system.memory import keep_freed_memory
 from pipeline.system.progress import Progress
 from vgg.distributed import ALONE, Ranks
 from vgg.images import Images, Rescaled, rescaled_batches
@@ -41,6 +42,7 @@ def device(choice: str, threads: int, precision: Precision) -> torch.device:
     torch.set_num_threads(threads)
     place, gpus = int(os.environ.get("LOCAL_RANK", 0)), gpu_count(choice)
     if not gpus:
+        keep_freed_memory()
         return torch.device("cpu")
     if place >= gpus:
         raise Failure(f"process {place + 1} of this machine has no GPU: there are only {gpus}; start one per GPU")

@@ -128,13 +128,15 @@ class Scorer:
         pixels, remainder = pixels.to(self.device), self.remainder if views is dense else "floor"
         if remainder == "even":
             pixels = central(pixels, *(whole_cells(side, self.crop) for side in pixels.shape[2:]))
-        parts = [self._softmax(view, remainder == "ceil") for view in views(pixels, self.crop)]
+        values = self.normalise(pixels)  # once for all views
+        values = values.bfloat16() if self.bfloat16 else values  # as the first layer would, under autocast
+        parts = [self._softmax(view, remainder == "ceil") for view in views(values, self.crop)]
         return torch.stack(parts).mean(0)
 
     def _softmax(self, view: Tensor, ceil: bool) -> Tensor:
-        """Return posteriors (N, K) in float32 of one view (N, 3, H, W)."""
-        images = self.normalise(view).contiguous(memory_format=torch.channels_last)
-        scores: Tensor = self.net(images, ceil=ceil).float()  # (N, K, h, w)
+        """Return posteriors (N, K) in float32 of one normalised view (N, 3, H, W)."""
+        view = view.contiguous(memory_format=torch.channels_last)
+        scores: Tensor = self.net(view, ceil=ceil).float()  # (N, K, h, w)
         if self.mean == "before_softmax":
             return scores.mean((2, 3)).softmax(1)
         return scores.softmax(1).mean((2, 3))

@@ -1,12 +1,13 @@
-"""Detection of exhausted memory while images are read, as distinct from broken images, for any library's errors."""
+"""Memory: its exhaustion while images are read, as distinct from broken images, and its reuse by this process."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import mmap
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pipeline.errors import Failure, NoMemory
 
@@ -16,6 +17,7 @@ WORDS = re.compile(
     re.IGNORECASE,
 )  # messages of DALI, CUDA, libjpeg, Pillow and the codecs
 ROOM = 2**29  # bytes; if these are not available, an error says nothing about the image
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of glibc's mallopt
 A_PIXEL = 10  # bytes more for each pixel: a progressive JPEG and its RGB pixels need as many
 
 
@@ -62,3 +64,15 @@ def _has_room(size: int) -> bool:
     except (OSError, MemoryError):
         return False
     return True
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep the memory that this process frees, instead of returning it to the kernel.
+
+    Each step of a net on a CPU allocates the same large tensors again. The kernel would clear their pages each time,
+    which takes a quarter of a training step. Other C libraries have no such setting.
+    """
+    with suppress(AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_MAX, 0)  # also large blocks come from the heap
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,6 +87,27 @@ def test_interrupted_at_any_step_it_ends_in_the_same_bytes(
     monkeypatch.setattr(trainer.Trainer, "_after_step", real)
     train.main(params, "A-256")
     assert sha256(WEIGHTS) == expected, f"interrupted at step {step}"
+
+
+def test_validation_decodes_its_images_once_if_their_crops_take_few_bytes(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The history is the same as if they were decoded at each of the three epochs."""
+    decoded, histories, rescaled = list[int](), list[str](), trainer.rescaled_batches
+
+    def counted(images: Any, *more: Any) -> Any:
+        decoded.append(len(images))
+        return rescaled(images, *more)
+
+    monkeypatch.setattr(trainer, "rescaled_batches", counted)
+    size = read_statistics().val * 3 * params.active.net.crop**2
+    for kept, times in ((size, 1), (size - 1, 3)):
+        monkeypatch.setattr(trainer, "KEPT", kept)
+        undisturbed(params)
+        histories.append(WEIGHTS.with_suffix(".csv").read_text())
+        assert len(decoded) == times
+        decoded.clear()
+    assert histories[0] == histories[1]
 
 
 def test_ctrl_c_says_where_it_stopped_and_ends_with_130(params: Params) -> None:
