@@ -33,11 +33,11 @@ def results_in_readme(results: Results) -> Page:
 
 def _what_was_run(results: Results) -> str:
     facts, claims = results.facts, results.claims
-    seeds = f"{claims['seeds']} seeds" if claims["seeds"] > 1 else "one seed"
+    seeds = f"{claims['seeds']} seeds for those of Table 3" if claims["seeds"] > 1 else "one seed"
     return (
         f"Profile {results.profile}, committed as it came out: {facts['train']:,} training and {facts['val']:,} "
-        f"validation images of {len(facts['classes'])} classes ({facts['about']}), {len(results.summaries)} runs, "
-        f"{seeds} for the runs of Table 3."
+        f"validation images of {len(facts['classes'])} classes: {facts['about']}. There are {len(results.summaries)} "
+        f"runs, {seeds}."
     )
 
 
