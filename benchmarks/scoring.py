@@ -1,4 +1,4 @@
-"""Times dense scoring on a CPU against the bare forward passes that it contains, at the size of the mini profile.
+"""Seconds dense scoring on a CPU against the bare forward passes that it contains, at the size of the mini profile.
 
 The scoring pass is that of the stage: drawn images are decoded, rescaled to Q, normalised, and scored with their flips.
 The bare passes are of ready tensors of the same shapes and number, each shape at the best of some batch sizes. Both
@@ -41,7 +41,7 @@ CLASSES = 10
 PASSES = 4  # bare forward passes that are timed for each shape and batch size
 
 
-class Times(NamedTuple):
+class Seconds(NamedTuple):
     """Seconds of one measurement."""
 
     wall: float
@@ -83,7 +83,7 @@ def row(params: Params, images: Pictures, name: str, scale: int, rounds: int) ->
     net.eval().to(memory_format=torch.channels_last)
     shapes = seen(params, images, scale)
     best = {shape: min(BATCHES, key=lambda batch: bare_pass(params, net, shape, batch).cpu) for shape in shapes}
-    scored, bare = list[Times](), list[float]()
+    scored, bare = list[Seconds](), list[float]()
     for _ in range(rounds):
         scored.append(timed(lambda: score_all(params, net, images, scale)))
         passes = [2 * count * bare_pass(params, net, shape, best[shape]).cpu for shape, count in shapes.items()]
@@ -119,7 +119,7 @@ def score_all(params: Params, net: VGG, images: Pictures, scale: int) -> None:
 
 
 @torch.inference_mode()
-def bare_pass(params: Params, net: VGG, shape: tuple[int, int], batch: int) -> Times:
+def bare_pass(params: Params, net: VGG, shape: tuple[int, int], batch: int) -> Seconds:
     """The time per image of forward passes of `batch` ready tensors, after a first one."""
     score = params.active.score
     kind = torch.bfloat16 if score.precision == "bfloat16" else torch.float32
@@ -132,14 +132,14 @@ def bare_pass(params: Params, net: VGG, shape: tuple[int, int], batch: int) -> T
     with torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16):
         net(ready, ceil=score.remainder == "ceil")
         times = timed(forward)
-    return Times(*(seconds / PASSES / batch for seconds in times))
+    return Seconds(*(seconds / PASSES / batch for seconds in times))
 
 
-def timed(work: Callable[[], object]) -> Times:
+def timed(work: Callable[[], object]) -> Seconds:
     """The seconds that `work` takes."""
     wall, cpu, thread = time.perf_counter(), time.process_time(), time.thread_time()
     work()
-    return Times(time.perf_counter() - wall, time.process_time() - cpu, time.thread_time() - thread)
+    return Seconds(time.perf_counter() - wall, time.process_time() - cpu, time.thread_time() - thread)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,8 @@ class Scorer:
         if remainder == "even":
             pixels = central(pixels, *(whole_cells(side, self.crop) for side in pixels.shape[2:]))
         values = self.normalise(pixels)  # once for all views
-        values = values.bfloat16() if self.bfloat16 else values  # as the first layer would, under autocast
+        if torch.is_autocast_enabled(self.device.type):  # once, as the first layer would each time
+            values = values.to(torch.get_autocast_dtype(self.device.type))
         parts = [self._softmax(view, remainder == "ceil") for view in views(values, self.crop)]
         return torch.stack(parts).mean(0)
 

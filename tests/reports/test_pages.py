@@ -31,6 +31,8 @@ def test_committed_numbers_are_enough_for_every_page(clone: Path) -> None:
         "training.md",
         "shallow.md",
         "provenance.md",
+        "claims.md",
+        "seeds.md",
         *(f"table{number}.md" for number in range(1, 8)),
     } == names
     for page in written:
@@ -61,7 +63,8 @@ def test_rendering_twice_gives_the_same_bytes(clone: Path) -> None:
 
 
 def test_what_is_missing_is_left_out(clone: Path) -> None:
-    for path in [*(clone / "reports/mini").glob("table[3-7].json"), clone / "reports/mini/shallow.json"]:
+    names = ("shallow", "claims", "seeds")
+    for path in [*(clone / "reports/mini").glob("table[3-7].json"), *(clone / f"reports/mini/{n}.json" for n in names)]:
         path.unlink()
     shutil.rmtree(clone / "reports/mini/runs")
     assert {path.name for path in render("mini", clone / "out")[1]} == {

@@ -25,7 +25,7 @@ from pipeline.experiment.validation import load
 from pipeline.orchestration.heartbeat import asked, identity
 from pipeline.system.atomic_files import sha256
 from pipeline.system.locks import alone
-from stages import train, trainer
+from stages import random, train, trainer
 from tests.support.clones import held, patience, wait_for
 from tests.support.training import hang_up_as_usual, tiny, with_random_weights
 from vgg.fit import State
@@ -255,8 +255,11 @@ def test_missing_initial_weights_name_the_command_that_makes_them(params: Params
 def test_a_net_that_does_not_learn_is_said_to_stall(params: Params, capsys: pytest.CaptureFixture[str]) -> None:
     values = yaml.safe_load(Path("params.yaml").read_text())
     values["profiles"]["mini"]["recipes"]["scratch"] |= {"learning_rate": 0.000000001, "epochs": 6}
+    values["profiles"]["mini"]["net"]["last_std"] = 0.00001  # so that it guesses blindly
     Path("params.yaml").write_text(yaml.safe_dump(values))
-    train.main(load(Path("params.yaml")), "A-256")
+    blind = load(Path("params.yaml"))
+    random.main(blind, "A")
+    train.main(blind, "A-256")
     assert "is not learning" in capsys.readouterr().out
 
 

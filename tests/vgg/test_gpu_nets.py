@@ -257,9 +257,9 @@ def cramped(monkeypatch: pytest.MonkeyPatch, most: float, error: RuntimeError = 
     """
     real, sizes, failed = VGG.forward, list[int](), list[weakref.ref[Tensor]]()
 
-    def forward(self: VGG, x: Tensor, keys: Tensor | None = None) -> Tensor:
+    def forward(self: VGG, x: Tensor, keys: Tensor | None = None, ceil: bool = False) -> Tensor:
         sizes.append(len(x))
-        scores = real(self, x, keys)
+        scores = real(self, x, keys, ceil)
         if len(x) > most:
             failed.extend(weakref.ref(tensor) for tensor in (x, scores))
             raise type(error)(*error.args)  # a new one: the traceback of the old one would keep memory

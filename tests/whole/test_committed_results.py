@@ -58,6 +58,27 @@ def test_the_ledger_follows_from_the_committed_ranks(profile: str) -> None:
     assert 0 < sum(path.stat().st_size for path in ranks) < MEGABYTES * 1e6
 
 
+@pytest.mark.parametrize("profile", COMMITTED)
+def test_dense_evaluation_over_the_test_scales_is_near_the_centre_crop(profile: str) -> None:
+    """Within 8 points: about three standard errors of a difference, and far below that of a broken geometry."""
+    folder = ROOT / "reports" / profile
+    for run in load().runs:
+        dense = min(errors["top1"] for errors in read(folder / f"scores/dense-{run}.json")["errors"].values())
+        assert dense < read(folder / f"runs/{run}.json")["centre_crop"]["top1"] + 8, run
+
+
+@pytest.mark.parametrize("profile", COMMITTED)
+@pytest.mark.parametrize("name", ["table3", "table4", "table5", "table6", "table7", "shallow"])
+def test_no_row_of_ours_is_missing_and_all_are_of_one_set_of_weights(profile: str, name: str) -> None:
+    folder = ROOT / "reports" / profile
+    table = read(folder / f"{name}.json")
+    for row in table["rows"]:
+        assert (row["ours"] is None) == (not row["runs"])
+    for run, weights in table["weights"].items():
+        summary = read(folder / f"runs/{run}.json")
+        assert weights == summary["weights_sha256"] and summary["data"] == table["manifest"]
+
+
 def test_readme_says_what_the_committed_results_say() -> None:
     text = README.read_text()
     assert with_results(text, results_in_readme(Results(PROFILE))) == text, "run: make readme"

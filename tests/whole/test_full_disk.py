@@ -51,7 +51,8 @@ FILES = {  # what each command opens for writing, locks aside
     "train": ["checkpoints/*/last.pt", "weights/trained/A-256.pt", "weights/trained/A-256.csv",
               "weights/trained/A-256.json", "provenance/train@A-256.json"],
     "score": ["scores/dense-A-256.npz", "scores/dense-A-256.json", "provenance/dense@A-256.json"],
-    "table": ["reports/mini/table3.json", "reports/mini/metrics.json", "provenance/table3.json"],
+    "table": ["reports/mini/table3.json", "reports/mini/ranks/table3.npz", "reports/mini/metrics.json",
+              "provenance/table3.json"],
     "data": ["reports/mini/data.md", "reports/mini/crops.png"],
     "report": ["reports/mini/*.md", "reports/mini/*.png", "reports/mini/*/*.json", "reports/mini/*/*.csv"],
 }  # fmt: skip
