@@ -34,7 +34,7 @@ def params(tmp_path: Path) -> Params:
 def test_by_default_a_profile_adds_nothing() -> None:
     params = load(ROOT / "params.yaml")
     assert not any(extra_rows(params).model_dump().values())
-    assert params.active.every_seed == [1]
+    assert params.active.every_seed == [11]
     assert params.for_run("D-384") is params and params.all_runs == params.runs
 
 
@@ -198,7 +198,7 @@ def test_another_profiles_seeds_do_not_matter(tmp_path: Path) -> None:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["profiles"]["paper"] |= {"seeds": [5, 6], "seed_runs": ["D-384"]}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
-    assert load(tmp_path / "params.yaml").active.every_seed == [1]
+    assert load(tmp_path / "params.yaml").active.every_seed == [11]
 
 
 def test_rows_that_are_missing_different_or_not_needed_are_named_with_the_fix(tmp_path: Path) -> None:
@@ -236,14 +236,14 @@ def test_a_run_that_is_renamed_is_asked_for_in_seed_runs(tmp_path: Path) -> None
 def test_rows_come_and_go_and_the_file_is_otherwise_the_same(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     shutil.copy(ROOT / "params.yaml", path)
-    block = "    seeds: [1, 2] # of the runs below\n    seed_runs: [A-256, D-256]\n"
+    block = "    seeds: [11, 12] # of the runs below\n    seed_runs: [A-256, D-256]\n"
     text = path.read_text().replace("    score: # section 3.2\n", f"{block}    score: # section 3.2\n", 1)
     path.write_text(text)
     rows = activate("mini", "trained", path)
-    assert list(rows.runs) == ["A-256-seed2", "D-256-seed2"]
+    assert list(rows.runs) == ["A-256-seed12", "D-256-seed12"]
     assert load(path).extra == rows
     lines = path.read_text().splitlines()
-    assert "    D-256-seed2: {net: D, scale: 256, init: A-256-seed2, recipe: warm, seed: 2}" in lines
+    assert "    D-256-seed12: {net: D, scale: 256, init: A-256-seed12, recipe: warm, seed: 12}" in lines
     written = path.read_bytes()
     assert activate("mini", "trained", path) == rows and path.read_bytes() == written
     activate("paper", "trained", path)
