@@ -115,7 +115,7 @@ def test_the_known_counts_are_those_of_the_listing(seed: int) -> None:
 
 def test_classes_are_mixed(seed: int) -> None:
     labels = [entry.label for entry in source(seed=seed).listing().entries["train"]]
-    assert np.mean(np.diff(labels) == 0) < 0.05, "a 52nd by chance, std 0.003 over 2,495"
+    assert np.mean(np.diff(labels) == 0) < 0.05, "a 51st by chance, std 0.003 over 2,495"
 
 
 def test_a_limit_takes_the_first_of_each_split(seed: int) -> None:
