@@ -74,7 +74,7 @@ def _speed(parameters: Params, cost_plan: CostPlan, images_per_second: float | N
     if not cost_plan.training:
         return Speed({}, scoring, f"Measured here: net {REFERENCE} scores at {si(scoring, 'FLOP')} per second.")
     rates, decoded = training_rates(parameters, cost_plan)
-    listed = ", ".join(f"{net} {rate:.3g}" for net, rate in rates.items())
+    listed = ", ".join(f"{net} {rate:,.0f}" for net, rate in rates.items())
     condition = "with the prepared images" if decoded else "with random pixels, so without decoding"
     train = parameters.active.training
     count = processes(train.processes, train.device)

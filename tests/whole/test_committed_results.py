@@ -15,6 +15,7 @@ from stages.claims import current
 from tests.support import ROOT
 
 COMMITTED = ("mini",)
+POINTS = 2.0  # by which dense evaluation at Q = S may be worse than a centre crop at the same Q
 SMALLEST = {"mini": 1_000, "evening": 3_000}  # validation images
 MEGABYTES = 3  # of ranks in git
 
@@ -59,12 +60,13 @@ def test_the_ledger_follows_from_the_committed_ranks(profile: str) -> None:
 
 
 @pytest.mark.parametrize("profile", COMMITTED)
-def test_dense_evaluation_over_the_test_scales_is_near_the_centre_crop(profile: str) -> None:
-    """Within 8 points: about three standard errors of a difference, and far below that of a broken geometry."""
+def test_dense_evaluation_is_not_worse_than_a_centre_crop_at_the_same_scale(profile: str) -> None:
     folder = ROOT / "reports" / profile
-    for run in load().runs:
-        dense = min(errors["top1"] for errors in read(folder / f"scores/dense-{run}.json")["errors"].values())
-        assert dense < read(folder / f"runs/{run}.json")["centre_crop"]["top1"] + 8, run
+    runs = [path for path in (folder / "runs").glob("*.json") if (folder / f"scores/dense-{path.name}").exists()]
+    assert len(runs) >= 14
+    for path in runs:
+        centre, dense = read(path)["centre_crop"], read(folder / f"scores/dense-{path.name}")["errors"]
+        assert dense[str(centre["test_scale"])]["top1"] <= centre["top1"] + POINTS, path.stem
 
 
 @pytest.mark.parametrize("profile", COMMITTED)

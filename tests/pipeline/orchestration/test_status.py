@@ -214,7 +214,7 @@ def test_the_whole_way_of_a_run(tmp_path: Path) -> None:
     assert "nothing is prepared yet" in call(folder, "vgg-repro", "status")
     call(folder, "vgg-repro", "prepare")
     text = call(folder, "vgg-repro", "status")
-    assert "40 training and 40 validation images of 10 classes, prepared" in text
+    assert "40 training and 40 validation images of 51 classes, prepared" in text
     assert row(text, "A-256")[1] == "ready" and row(text, "B-256")[1] == "waits for A-256"
 
     params = yaml.safe_load((folder / "params.yaml").read_text())

@@ -177,7 +177,7 @@ def test_the_ink_is_the_character_of_the_label(character: str, face: str, seed: 
     ink = Image.open(io.BytesIO(image.data)).convert("L").crop(image.boxes[0]).resize((40, 40))
     wanted = characters._glyph(face, character, 100.0)
     wanted = wanted.crop(wanted.getbbox()).resize((40, 40))
-    assert np.corrcoef(255 - np.asarray(ink, float).ravel(), np.asarray(wanted, float).ravel())[0, 1] > 0.95, seed
+    assert np.corrcoef(255 - np.asarray(ink, float).ravel(), np.asarray(wanted, float).ravel())[0, 1] > 0.9, seed
 
 
 def test_rotation_and_shear_deform(seed: int) -> None:
