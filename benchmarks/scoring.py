@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -41,8 +42,8 @@ CLASSES = 10
 PASSES = 4  # bare forward passes that are timed for each shape and batch size
 
 
-class Times(NamedTuple):
-    """Seconds of one measurement."""
+class Seconds(NamedTuple):
+    """The seconds of one measurement."""
 
     wall: float
     cpu: float  # of the process
@@ -83,7 +84,7 @@ def row(params: Params, images: Pictures, name: str, scale: int, rounds: int) ->
     net.eval().to(memory_format=torch.channels_last)
     shapes = seen(params, images, scale)
     best = {shape: min(BATCHES, key=lambda batch: bare_pass(params, net, shape, batch).cpu) for shape in shapes}
-    scored, bare = list[Times](), list[float]()
+    scored, bare = list[Seconds](), list[float]()
     for _ in range(rounds):
         scored.append(timed(lambda: score_all(params, net, images, scale)))
         passes = [2 * count * bare_pass(params, net, shape, best[shape]).cpu for shape, count in shapes.items()]
@@ -102,7 +103,7 @@ def seen(params: Params, images: Pictures, scale: int) -> Counter[tuple[int, int
     """The heights and widths that the net sees of the images, and how many images have them."""
     sides = np.stack(rescaled(images.heights, images.widths, params.active.net.pixels(scale)), 1)
     if params.active.score.remainder == "even":
-        sides = np.vectorize(lambda side: whole_cells(side, params.active.net.crop))(sides)
+        sides = whole_cells(sides, params.active.net.crop)
     return Counter((height, width) for height, width in sides.tolist())
 
 
@@ -114,12 +115,15 @@ def score_all(params: Params, net: VGG, images: Pictures, scale: int) -> None:
         net, normalise, profile.net.crop, torch.device("cpu"), profile.score.precision == "bfloat16",
         profile.score.mean, remainder=profile.score.remainder,
     )  # fmt: skip
-    batches = rescaled_batches(images, profile.net.pixels(scale), profile.score.batch, resize=profile.score.resize)
+    kept = partial(whole_cells, crop=scorer.crop) if scorer.remainder == "even" else None
+    batches = rescaled_batches(
+        images, profile.net.pixels(scale), profile.score.batch, resize=profile.score.resize, kept=kept
+    )
     scorer.posteriors(batches, len(images), dense)
 
 
 @torch.inference_mode()
-def bare_pass(params: Params, net: VGG, shape: tuple[int, int], batch: int) -> Times:
+def bare_pass(params: Params, net: VGG, shape: tuple[int, int], batch: int) -> Seconds:
     """The time per image of forward passes of `batch` ready tensors, after a first one."""
     score = params.active.score
     kind = torch.bfloat16 if score.precision == "bfloat16" else torch.float32
@@ -132,14 +136,14 @@ def bare_pass(params: Params, net: VGG, shape: tuple[int, int], batch: int) -> T
     with torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16):
         net(ready, ceil=score.remainder == "ceil")
         times = timed(forward)
-    return Times(*(seconds / PASSES / batch for seconds in times))
+    return Seconds(*(seconds / PASSES / batch for seconds in times))
 
 
-def timed(work: Callable[[], object]) -> Times:
+def timed(work: Callable[[], object]) -> Seconds:
     """The seconds that `work` takes."""
     wall, cpu, thread = time.perf_counter(), time.process_time(), time.thread_time()
     work()
-    return Times(time.perf_counter() - wall, time.process_time() - cpu, time.thread_time() - thread)
+    return Seconds(time.perf_counter() - wall, time.process_time() - cpu, time.thread_time() - thread)
 
 
 if __name__ == "__main__":
