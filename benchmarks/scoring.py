@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -42,7 +43,7 @@ PASSES = 4  # bare forward passes that are timed for each shape and batch size
 
 
 class Seconds(NamedTuple):
-    """Seconds of one measurement."""
+    """The seconds of one measurement."""
 
     wall: float
     cpu: float  # of the process
@@ -102,7 +103,7 @@ def seen(params: Params, images: Pictures, scale: int) -> Counter[tuple[int, int
     """The heights and widths that the net sees of the images, and how many images have them."""
     sides = np.stack(rescaled(images.heights, images.widths, params.active.net.pixels(scale)), 1)
     if params.active.score.remainder == "even":
-        sides = np.vectorize(lambda side: whole_cells(side, params.active.net.crop))(sides)
+        sides = whole_cells(sides, params.active.net.crop)
     return Counter((height, width) for height, width in sides.tolist())
 
 
@@ -114,7 +115,10 @@ def score_all(params: Params, net: VGG, images: Pictures, scale: int) -> None:
         net, normalise, profile.net.crop, torch.device("cpu"), profile.score.precision == "bfloat16",
         profile.score.mean, remainder=profile.score.remainder,
     )  # fmt: skip
-    batches = rescaled_batches(images, profile.net.pixels(scale), profile.score.batch, resize=profile.score.resize)
+    kept = partial(whole_cells, crop=scorer.crop) if scorer.remainder == "even" else None
+    batches = rescaled_batches(
+        images, profile.net.pixels(scale), profile.score.batch, resize=profile.score.resize, kept=kept
+    )
     scorer.posteriors(batches, len(images), dense)
 
 

@@ -206,7 +206,8 @@ def _seen(profile: Profile, scale: int, ratio: float) -> tuple[int, int]:
     sides = short, round(short * ratio)
     if profile.score.remainder != "even":
         return sides
-    return whole_cells(sides[0], profile.net.crop), whole_cells(sides[1], profile.net.crop)
+    short, long = whole_cells(np.array(sides), profile.net.crop).tolist()
+    return short, long
 
 
 @cache
