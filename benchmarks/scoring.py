@@ -1,4 +1,4 @@
-"""Seconds dense scoring on a CPU against the bare forward passes that it contains, at the size of the mini profile.
+"""Times dense scoring on a CPU against the bare forward passes that it contains, at the size of the mini profile.
 
 The scoring pass is that of the stage: drawn images are decoded, rescaled to Q, normalised, and scored with their flips.
 The bare passes are of ready tensors of the same shapes and number, each shape at the best of some batch sizes. Both
@@ -15,7 +15,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -103,7 +102,7 @@ def seen(params: Params, images: Pictures, scale: int) -> Counter[tuple[int, int
     """The heights and widths that the net sees of the images, and how many images have them."""
     sides = np.stack(rescaled(images.heights, images.widths, params.active.net.pixels(scale)), 1)
     if params.active.score.remainder == "even":
-        sides = whole_cells(sides, params.active.net.crop)
+        sides = np.vectorize(lambda side: whole_cells(side, params.active.net.crop))(sides)
     return Counter((height, width) for height, width in sides.tolist())
 
 
@@ -115,10 +114,7 @@ def score_all(params: Params, net: VGG, images: Pictures, scale: int) -> None:
         net, normalise, profile.net.crop, torch.device("cpu"), profile.score.precision == "bfloat16",
         profile.score.mean, remainder=profile.score.remainder,
     )  # fmt: skip
-    kept = partial(whole_cells, crop=scorer.crop) if scorer.remainder == "even" else None
-    batches = rescaled_batches(
-        images, profile.net.pixels(scale), profile.score.batch, resize=profile.score.resize, kept=kept
-    )
+    batches = rescaled_batches(images, profile.net.pixels(scale), profile.score.batch, resize=profile.score.resize)
     scorer.posteriors(batches, len(images), dense)
 
 

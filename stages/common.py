@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from vgg.distributed import ALONE, Ranks
 from vgg.images import Images, Rescaled, rescaled_batches
 from vgg.nets import VGG
 from vgg.normalise import Normalise, colour_components
-from vgg.score import VIEWS, Scorer, whole_cells
+from vgg.score import VIEWS, Scorer
 
 SPARE = 0.1  # fraction of a GPU's memory left to DALI; without a limit torch would reserve all
 
@@ -122,9 +121,7 @@ def posteriors_at(
     score, pixels = params.active.score, params.active.net.pixels(scale)
     rank, ranks = scorer.ranks.rank, scorer.ranks.size
     gpu, resize = scorer.device.index, resize or score.resize
-    even = scorer.remainder == "even" and MODES[mode].whole_images
-    kept = partial(whole_cells, crop=scorer.crop) if even else None  # the scorer would cut the rest
-    batches = rescaled_batches(images, pixels, score.batch, score.threads, gpu, rank, ranks, resize, kept)
+    batches = rescaled_batches(images, pixels, score.batch, score.threads, gpu, rank, ranks, resize)
     torch.backends.cudnn.benchmark = not MODES[mode].whole_images  # pays if all shapes are equal
     return scorer.posteriors(_counted(batches, progress, ranks), len(images), VIEWS[mode])
 

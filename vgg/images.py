@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -48,41 +48,19 @@ def rescaled_batches(
     rank: int = 0,
     ranks: int = 1,
     resize: str = "bilinear",
-    kept: Callable[[Ints], Ints] | None = None,
 ) -> Iterator[Rescaled]:
     """Yield all `images` rescaled to smallest side `scale` pixels, in batches of equal shape, never padded.
 
     `gpu` is the number of the GPU that decodes, or None; `resize` is a filter of `rescaling`. With several ranks,
-    rank r gets the batches r, r + ranks, ... of those that a single process would get. `kept` maps rescaled sides to
-    the central part that is kept, so that more images have equal shapes.
+    rank r gets the batches r, r + ranks, ... of those that a single process would get.
     """
     from torch.utils.dlpack import from_dlpack
 
     heights, widths = rescaled(images.heights, images.widths, scale)
-    shown = (kept(heights), kept(widths)) if kept else (heights, widths)
-    groups = list(_equal_shapes(*shown, images.heights * images.widths, batch))[rank::ranks]
+    groups = list(_equal_shapes(heights, widths, images.heights * images.widths, batch))[rank::ranks]
     samples = (([images[i] for i in ids], heights[ids], widths[ids]) for ids in groups)
     for ids, pixels in zip(groups, rescale(samples, batch, threads, gpu, resize), strict=True):
-        if kept is None:
-            yield Rescaled(from_dlpack(pixels.as_tensor()).permute(0, 3, 1, 2), ids)
-        else:
-            yield Rescaled(_joined(pixels, *(int(sides[ids[0]]) for sides in shown)), ids)
-
-
-def central(pixels: Tensor, height: int, width: int) -> Tensor:
-    """Return the central `height` x `width` pixels; if a margin is odd, its smaller half is at the top or left."""
-    top, left = (pixels.shape[2] - height) // 2, (pixels.shape[3] - width) // 2
-    return pixels[:, :, top : top + height, left : left + width]
-
-
-def _joined(pixels: Any, height: int, width: int) -> Tensor:
-    """Return the central parts of DALI's images of any shapes in one tensor (N, 3, height, width)."""
-    import torch
-    from torch.utils.dlpack import from_dlpack
-
-    whole = (from_dlpack(pixels[i]).permute(2, 0, 1)[None] for i in range(len(pixels)))
-    parts = [central(image, height, width) for image in whole]
-    return torch.cat(parts).contiguous(memory_format=torch.channels_last)
+        yield Rescaled(from_dlpack(pixels.as_tensor()).permute(0, 3, 1, 2), ids)
 
 
 def _equal_shapes(heights: Ints, widths: Ints, pixels: Ints, batch: int) -> Iterator[Ints]:

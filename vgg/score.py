@@ -16,7 +16,7 @@ from torch import Tensor
 from vgg.distributed import ALONE, Ranks
 from vgg.draws import Ints
 from vgg.gpu import gpu_memory_ran_out
-from vgg.images import Rescaled, central
+from vgg.images import Rescaled
 from vgg.nets import STRIDE, VGG
 
 Views = Callable[[Tensor, int], Iterator[Tensor]]
@@ -50,9 +50,15 @@ def centre(pixels: Tensor, crop: int) -> Iterator[Tensor]:
     yield central(pixels, crop, crop)
 
 
-def whole_cells(sides: Ints, crop: int) -> Ints:
-    """Return how many pixels of each side fill whole cells of the score map, at least the crop."""
-    return np.maximum(crop, sides // STRIDE * STRIDE)
+def central(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Return the central `height` x `width` pixels; if a margin is odd, its smaller half is at the top or left."""
+    top, left = (pixels.shape[2] - height) // 2, (pixels.shape[3] - width) // 2
+    return pixels[:, :, top : top + height, left : left + width]
+
+
+def whole_cells(side: int, crop: int) -> int:
+    """Return how many of `side` pixels fill whole cells of the score map, at least the crop."""
+    return max(crop, side // STRIDE * STRIDE)
 
 
 VIEWS: dict[str, Views] = {"dense": dense, "crops": crops, "centre": centre}
@@ -121,7 +127,7 @@ class Scorer:
     def _of_views(self, pixels: Tensor, views: Views) -> Tensor:
         pixels, remainder = pixels.to(self.device), self.remainder if views is dense else "floor"
         if remainder == "even":
-            pixels = central(pixels, *whole_cells(np.array(pixels.shape[2:]), self.crop).tolist())
+            pixels = central(pixels, *(whole_cells(side, self.crop) for side in pixels.shape[2:]))
         values = self.normalise(pixels)  # once for all views
         if torch.is_autocast_enabled(self.device.type):  # once, as the first layer would each time
             values = values.to(torch.get_autocast_dtype(self.device.type))

@@ -206,8 +206,7 @@ def _seen(profile: Profile, scale: int, ratio: float) -> tuple[int, int]:
     sides = short, round(short * ratio)
     if profile.score.remainder != "even":
         return sides
-    short, long = whole_cells(np.array(sides), profile.net.crop).tolist()
-    return short, long
+    return whole_cells(sides[0], profile.net.crop), whole_cells(sides[1], profile.net.crop)
 
 
 @cache

@@ -130,13 +130,12 @@ def test_whole_images_are_decoded_where_they_are_scored_and_cudnn_may_choose_whe
 ) -> None:
     asked, flags = list[Any](), list[bool]()
     monkeypatch.setattr(common, "rescaled_batches", lambda *arguments: asked.append(arguments[4:]) or iter([]))
-    scorer: Any = SimpleNamespace(device=GPU, ranks=SimpleNamespace(rank=0, size=1), remainder="even", crop=96)
+    scorer: Any = SimpleNamespace(device=GPU, ranks=SimpleNamespace(rank=0, size=1))
     scorer.posteriors = lambda *_: flags.append(torch.backends.cudnn.benchmark) or "posteriors"
     for mode in ("centre", "dense", "crops"):
         scores: Any = posteriors_at(repository_params(tmp_path), scorer, [], mode, 256, None)  # type: ignore[arg-type]
         assert scores == "posteriors"
-    assert flags == [True, False, True] and [words[:4] for words in asked] == [(1, 0, 1, "bilinear")] * 3
-    assert [words[4] is not None for words in asked] == [False, True, False]  # cuts whole images to whole cells
+    assert flags == [True, False, True] and asked == [(1, 0, 1, "bilinear")] * 3
 
 
 def test_the_plans_measurements_wait_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,25 +61,6 @@ def test_every_batch_has_its_images_shapes_unpadded(rng: np.random.Generator, se
             assert tuple(pixels.shape[2:]) == (height, width), seed
 
 
-def test_central_parts_of_equal_shape_come_together(rng: np.random.Generator, seed: int) -> None:
-    """Each is the centre of its whole image; the smaller half of an odd margin is cut at the top or left."""
-    images = mixed(rng)
-    whole = by_id(rescaled_batches(images, 96, 4))
-    batches, shapes = list[Rescaled](), list[tuple[int, ...]]()
-    for pixels, ids in rescaled_batches(images, 96, 4, kept=lambda sides: sides // 32 * 32):
-        assert pixels.is_contiguous(memory_format=torch.channels_last)
-        batches.append(Rescaled(pixels.clone(), ids))
-        shapes.append(tuple(pixels.shape[2:]))
-    parts = by_id(batches)
-    assert sorted(parts) == list(range(len(images)))
-    for i, part in parts.items():
-        height, width = whole[i].shape[1:]
-        top, left = (height % 32) // 2, (width % 32) // 2
-        assert torch.equal(part, whole[i][:, top : top + height // 32 * 32, left : left + width // 32 * 32]), seed
-    counts = [sum(len(batch.ids) for batch, other in zip(batches, shapes, strict=True) if other == s) for s in shapes]
-    assert all(shapes.count(s) == -(-count // 4) for s, count in zip(shapes, counts, strict=True)), seed
-
-
 @pytest.mark.parametrize("scale", [224, 256, 384, 512])
 def test_pixels_are_pils(scale: int, rng: np.random.Generator, seed: int) -> None:
     sizes = [(375, 500), (500, 375), (120, 90), *rng.integers(100, 520, (4, 2)).tolist()]
