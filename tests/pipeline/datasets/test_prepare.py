@@ -141,7 +141,7 @@ def made(fake: FakeSource, tmp_path_factory: pytest.TempPathFactory) -> Prepared
 # What is stored
 
 
-@pytest.mark.parametrize(("source", "classes"), [("characters", 52), ("digits", 10)])
+@pytest.mark.parametrize(("source", "classes"), [("characters", 51), ("digits", 10)])
 def test_drawn_images_are_prepared(source: str, classes: int, tmp_path: Path) -> None:
     params = chosen(tmp_path, data={"source": source, "limit": 64})
     facts, folder = prepare(params), shards_root() / shards_key(params)

@@ -456,7 +456,7 @@ def test_a_changed_source_is_told_with_what_has_changed(small: StandInClone, mon
     first, second, *_ = small.forecasts(SMALL, monkeypatch)
     (small.root / "params.yaml").write_text(text)
     assert (first.stage, first.what) == ("fingerprint", "run")
-    assert re.search(r"the images have changed: .*seed: 1, now 77", first.why)
+    assert re.search(r"the images have changed: .*seed: 11, now 77", first.why)
     assert (second.stage, second.what) == ("prepare", "run")
     assert "data/classification/fingerprint.json has changed" in second.why
 
