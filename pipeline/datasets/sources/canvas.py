@@ -1,19 +1,63 @@
-"""Drawn images: dark ink on a light, textured canvas; its size, shape and colours are random."""
+"""Drawn images: dark ink on a light, textured canvas of random size, shape and colours; and what draws them."""
 
 from __future__ import annotations
 
 import io
+from abc import abstractmethod
 from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.datasets.sources.base import Box
+from pipeline.datasets.sources.base import Box, Source
+from pipeline.errors import UsageError
+from pipeline.experiment.params import CharactersParams, DigitsParams, Profile
 
 SHAPES = ((1, 1), (9, 8), (8, 9), (5, 4), (4, 5))  # width to height
 Levels = NDArray[np.floating]
+Drawing = TypeVar("Drawing", DigitsParams, CharactersParams)
 Place = Callable[[np.random.Generator, int, int], Levels]
+
+
+class DrawnSource(Source, Generic[Drawing]):
+    """A source that draws its images. Lengths in `drawing` are the paper's pixels, drawn scaled by `size_ratio`."""
+
+    comparable = False
+    place = "none"
+    downloads = False
+
+    def __init__(self, drawing: Drawing, limit: int | None, size_ratio: Fraction) -> None:
+        self.drawing: Drawing = drawing
+        self.limit, self.size_ratio = limit, size_ratio
+
+    @classmethod
+    def of(cls, profile: Profile) -> Self:
+        """Return the source as the profile describes it. Raise UsageError if it has no parameters for it."""
+        drawing = getattr(profile.data, cls.name)
+        if drawing is None:
+            raise UsageError(f"data.{cls.name} is missing: source {cls.name} needs its drawing parameters")
+        return cls(drawing, profile.data.limit, profile.net.size_ratio)
+
+    def missing(self) -> str:
+        """Return an empty string, because all that is drawn comes with a library."""
+        return ""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return all that the images depend on: parameters, and what they are drawn with."""
+        drawing = {"source": self.name, "limit": self.limit, **self.drawing.model_dump(mode="json")}
+        return {**drawing, "size_ratio": str(self.size_ratio), **self.drawn_with()}
+
+    @abstractmethod
+    def drawn_with(self) -> dict[str, Any]:
+        """Return the versions of the generator and of the drawing and encoding libraries."""
+
+    def draw(self, random: np.random.Generator, place: Place) -> tuple[bytes, Box]:
+        """Return an image as `draw` does, on a canvas of this source's size and texture."""
+        low, high = (side * float(self.size_ratio) for side in self.drawing.canvas)
+        return draw(random, (low, high), self.drawing.texture, place)
 
 
 def draw(random: np.random.Generator, sides: tuple[float, float], texture: float, place: Place) -> tuple[bytes, Box]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from fractions import Fraction
 from functools import cached_property, lru_cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -20,10 +19,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, features
 
-from pipeline.datasets.sources.base import SPLITS, Box, Encoded, Entry, Known, Listing, Source, Split
-from pipeline.datasets.sources.canvas import Levels, draw
-from pipeline.errors import UsageError
-from pipeline.experiment.params import Alphabet, CharactersParams, Profile
+from pipeline.datasets.sources.base import SPLITS, Box, Encoded, Entry, Known, Listing, Split
+from pipeline.datasets.sources.canvas import DrawnSource, Levels
+from pipeline.experiment.params import Alphabet, CharactersParams
 
 VERSION = 1  # raise it when the same parameters draw different images
 LARGE = 512  # size of a face at which a character is measured
@@ -47,25 +45,12 @@ ALPHABETS: dict[Alphabet, str] = {
 }
 
 
-class Characters(Source):
-    """A source that draws characters. Lengths in `drawing` are the paper's pixels, drawn scaled by `size_ratio`."""
+class Characters(DrawnSource[CharactersParams]):
+    """A source that draws characters."""
 
     name = "characters"
     about = "letters and figures in matplotlib's text faces (DejaVu, STIX, Computer Modern), each on its own canvas"
-    comparable = False
-    place = "none"
-    downloads = False
     grouped = True
-
-    def __init__(self, drawing: CharactersParams, limit: int | None, size_ratio: Fraction) -> None:
-        self.drawing, self.limit, self.size_ratio = drawing, limit, size_ratio
-
-    @classmethod
-    def of(cls, profile: Profile) -> Characters:
-        """Return the characters that the profile describes. Raise UsageError if it has no parameters for them."""
-        if profile.data.characters is None:
-            raise UsageError("data.characters is missing: source characters needs its drawing parameters")
-        return cls(profile.data.characters, profile.data.limit, profile.net.size_ratio)
 
     @property
     def known(self) -> Known:
@@ -73,17 +58,11 @@ class Characters(Source):
         train, val = (len(list(self._images(split))) for split in SPLITS)
         return Known(train, val, len(self.classes))
 
-    def missing(self) -> str:
-        """Return an empty string, because the faces come with matplotlib."""
-        return ""
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Return all that the images depend on: parameters, this generator, faces, drawing and encoding libraries."""
+    def drawn_with(self) -> dict[str, Any]:
+        """Return the versions of this generator, of the faces, and of the drawing and encoding libraries."""
         libraries = {name: version(name) for name in ("matplotlib", "numpy", "pillow")}
         libraries["freetype"] = str(features.version("freetype2"))
-        drawing = {"source": self.name, "limit": self.limit, **self.drawing.model_dump(mode="json")}
-        drawn_by = {"generator": VERSION, "faces": _hash(tuple(self.faces)), **libraries}
-        return {**drawing, "size_ratio": str(self.size_ratio), **drawn_by}
+        return {"generator": VERSION, "faces": _hash(tuple(self.faces)), **libraries}
 
     @cached_property
     def classes(self) -> str:
@@ -128,8 +107,7 @@ class Characters(Source):
     def _draw(self, face: int, label: int, number: int) -> tuple[bytes, Box]:
         """Return a character on its canvas as a JPEG, and the box around it in pixels."""
         random = np.random.default_rng([self.drawing.seed, 2, face, label, number])
-        low, high = (side * float(self.size_ratio) for side in self.drawing.canvas)
-        return draw(random, (low, high), self.drawing.texture, partial(self._place, face, label))
+        return self.draw(random, partial(self._place, face, label))
 
     def _place(self, face: int, label: int, random: np.random.Generator, height: int, width: int) -> Levels:
         """Return the character's ink on an empty canvas, (height, width) in [0, 1]."""

@@ -8,7 +8,6 @@ drawn from one seed.
 
 from __future__ import annotations
 
-from fractions import Fraction
 from functools import cached_property, partial
 from importlib.metadata import version
 from typing import Any
@@ -17,43 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.datasets.sources.base import SPLITS, Box, Encoded, Entry, Known, Listing, Source, Split
-from pipeline.datasets.sources.canvas import Levels, draw
-from pipeline.errors import UsageError
-from pipeline.experiment.params import DigitsParams, Profile
+from pipeline.datasets.sources.base import SPLITS, Box, Encoded, Entry, Known, Listing, Split
+from pipeline.datasets.sources.canvas import DrawnSource, Levels
+from pipeline.experiment.params import DigitsParams
 
 VERSION = 1  # raise it when the same parameters draw different images
 
 
-class Digits(Source):
-    """A source that draws the digits. Lengths in `drawing` are the paper's pixels, drawn scaled by `size_ratio`."""
+class Digits(DrawnSource[DigitsParams]):
+    """A source that draws the digits."""
 
     name = "digits"
     about = "1,797 handwritten digits (UCI, through scikit-learn), each on a coloured, textured canvas of its own"
-    comparable = False
-    place = "none"
-    downloads = False
     known = Known(1343, 454, 10)
 
-    def __init__(self, drawing: DigitsParams, limit: int | None, size_ratio: Fraction) -> None:
-        self.drawing, self.limit, self.size_ratio = drawing, limit, size_ratio
-
-    @classmethod
-    def of(cls, profile: Profile) -> Digits:
-        """Return the digits as the profile describes them. Raise UsageError if it has no parameters for them."""
-        if profile.data.digits is None:
-            raise UsageError("data.digits is missing: source digits needs its drawing parameters")
-        return cls(profile.data.digits, profile.data.limit, profile.net.size_ratio)
-
-    def missing(self) -> str:
-        """Return an empty string, because the digits come with scikit-learn."""
-        return ""
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Return all that the images depend on: parameters, this generator, and the drawing and encoding libraries."""
-        libraries = {name: version(name) for name in ("numpy", "pillow", "scikit-learn")}
-        drawing = {"source": self.name, "limit": self.limit, **self.drawing.model_dump(mode="json")}
-        return {**drawing, "size_ratio": str(self.size_ratio), "generator": VERSION, **libraries}
+    def drawn_with(self) -> dict[str, Any]:
+        """Return the versions of this generator, and of the drawing and encoding libraries."""
+        return {"generator": VERSION, **{name: version(name) for name in ("numpy", "pillow", "scikit-learn")}}
 
     @cached_property
     def digits(self) -> Levels:
@@ -99,8 +78,7 @@ class Digits(Source):
     def _draw(self, index: int) -> tuple[bytes, Box]:
         """Return a digit on its canvas as a JPEG, and the box around it in pixels."""
         random = np.random.default_rng([self.drawing.seed, 1, index])
-        low, high = (side * float(self.size_ratio) for side in self.drawing.canvas)
-        return draw(random, (low, high), self.drawing.texture, partial(self._place, index))
+        return self.draw(random, partial(self._place, index))
 
     def _place(self, index: int, random: np.random.Generator, height: int, width: int) -> Levels:
         """Return the digit's ink on an empty canvas, (height, width) in [0, 1]."""

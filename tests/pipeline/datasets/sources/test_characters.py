@@ -23,7 +23,7 @@ from pipeline.experiment.params import CharactersParams
 from pipeline.experiment.validation import load, parse
 from tests.support import ROOT
 from tests.support.fake_source import items_of
-from tests.support.images import decoded
+from tests.support.images import decoded, gaps_around_ink
 
 PROFILE = load(ROOT / "params.yaml").active
 DRAWING = CharactersParams(
@@ -149,14 +149,9 @@ def test_images_are_jpegs_with_sides_of_the_canvas_and_a_box_inside(seed: int) -
 
 
 def test_the_box_is_drawn_around_the_ink(seed: int) -> None:
-    """Ink is what is darker than the paper: by 25 grey levels, which JPEG's ringing on plain paper stays below."""
     for item in items_of(source(seed=seed, texture=0.0, rotation=40.0), "val", 100):
-        grey = decoded(item.encoded) @ np.array([0.299, 0.587, 0.114])
-        paper = np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))
-        dark = grey < paper - 25
-        rows, columns = np.flatnonzero(dark.any(1)), np.flatnonzero(dark.any(0))
-        ((left, top, right, bottom),) = item.boxes
-        gaps = (columns[0] - left, rows[0] - top, right - 1 - columns[-1], bottom - 1 - rows[-1])
+        (box,) = item.boxes
+        gaps = gaps_around_ink(item.encoded, box)
         assert min(gaps) >= -1, (seed, item.id, gaps)  # a pixel that JPEG may smear
         assert max(gaps) <= 4, (seed, item.id, gaps)  # the end of a thin, slanted stroke is faint
 

@@ -24,7 +24,7 @@ from pipeline.experiment.params import Data, DigitsParams
 from pipeline.experiment.validation import load
 from tests.support import ROOT
 from tests.support.fake_source import Item, items_of
-from tests.support.images import decoded, run_seed
+from tests.support.images import decoded, gaps_around_ink, run_seed, size
 
 _MINI = load(ROOT / "params.yaml").active
 PROFILE = _MINI.model_copy(update={"data": _MINI.data.model_copy(update={"source": "digits"})})
@@ -174,16 +174,11 @@ def test_boxes_lie_inside_their_images(drawn: dict[str, list[Item]]) -> None:
 
 
 def test_the_box_is_drawn_around_the_ink(seed: int) -> None:
-    """Ink is what is darker than the paper: by 25 grey levels, which JPEG's ringing on plain paper stays below."""
     for item in items_of(source(seed=seed, texture=0.0), "val", 150):
-        grey = decoded(item.encoded) @ np.array([0.299, 0.587, 0.114])
-        paper = np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))
-        dark = grey < paper - 25
-        rows, columns = np.flatnonzero(dark.any(1)), np.flatnonzero(dark.any(0))
-        ((left, top, right, bottom),) = item.boxes
-        gaps = (columns[0] - left, rows[0] - top, right - 1 - columns[-1], bottom - 1 - rows[-1])
+        (box,) = item.boxes
+        gaps = gaps_around_ink(item.encoded, box)
         # nothing outside, beyond a pixel that JPEG may smear; inside, the edge is soft for less than one of 8x8 cells
-        cell = PROFILE.data.digits.digit[1] * min(grey.shape) / 8
+        cell = PROFILE.data.digits.digit[1] * min(size(item.encoded)) / 8
         assert min(gaps) >= -1, (seed, item.id, gaps)
         assert max(gaps) <= cell, (seed, item.id, gaps, cell)
 
