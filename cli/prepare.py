@@ -65,14 +65,11 @@ def prepare(
 def _write(profile: str | None, source: str | None, path: Path | None) -> None:
     """Write a profile, its source and its path to params.yaml, and print them. Raise UsageError if one is wrong."""
     from pipeline.datasets.sources import source_class
-    from pipeline.errors import UsageError
     from pipeline.experiment.params_file import set_values
-    from pipeline.experiment.validation import nearest
+    from pipeline.experiment.targets import check_profile
 
     parameters = params(extra=False)
-    name = profile or parameters.profile
-    if name not in parameters.profiles:
-        raise UsageError(f"unknown profile {name}. {nearest(name, list(parameters.profiles))}")
+    name = check_profile(parameters, profile or parameters.profile)
     if profile == parameters.profile:  # its rows of `extra`, which need no images, may be outdated
         _activate(parameters, profile)
     kind = source_class(source or parameters.profiles[name].data.source)

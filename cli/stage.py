@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import typer
 
 from cli.common import params
 from pipeline.system.progress import QUIET
+
+if TYPE_CHECKING:
+    from reports.page import Page
 
 app = typer.Typer(no_args_is_help=True, help="Run one DVC stage's work (called by dvc.yaml).", rich_markup_mode=None)
 
@@ -87,22 +91,24 @@ def extra() -> None:
 @app.command("seeds")
 def seeds() -> None:
     """Compute the mean and the standard deviation of the tables' rows over the seeds, and show them."""
-    from reports.markdown import markdown
     from reports.seeds_page import seeds_section
     from stages.seeds import main
 
-    values = main(params())
-    if QUIET not in os.environ:
-        typer.echo(f"\n{markdown(seeds_section(values, {}))}")
+    _show(seeds_section(main(params()), {}))
 
 
 @app.command("table")
 def table(name: str) -> None:
     """Compute a table, and show it unless the command that started DVC does so."""
-    from reports.markdown import markdown
     from reports.table_pages import table_section
     from stages.table import main
 
-    values = main(params(), name)
+    _show(table_section(main(params(), name), {}))
+
+
+def _show(page: Page) -> None:
+    """Print a stage's result, unless the command that started DVC prints it."""
+    from reports.markdown import markdown
+
     if QUIET not in os.environ:
-        typer.echo(f"\n{markdown(table_section(values, {}))}")
+        typer.echo(f"\n{markdown(page)}")

@@ -31,6 +31,13 @@ def interval(error: dict[str, float]) -> str:
     return f"{error['error']:.1f} ({error['low']:.1f} to {error['high']:.1f})"
 
 
+def mean_and_std(measure: dict[str, Any]) -> str:
+    """Return mean and standard deviation: 20.1 ± 0.6; the mean alone of one seed, as a spread needs two."""
+    if measure["mean"] is None:
+        return NONE
+    return f"{measure['mean']:.1f}" + ("" if measure["std"] is None else f" ± {measure['std']:.1f}")
+
+
 def published_net(record: dict[str, Any]) -> tuple[Inline, ...]:
     """Return where a published net comes from and which input it takes."""
     return (*published_file(record), f"; input {input_text(record['input'])}")

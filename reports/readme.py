@@ -11,7 +11,7 @@ from pipeline.results.profile_results import Results
 from reports.claims_page import claims_table, verdict_sentence
 from reports.markdown import markdown
 from reports.page import Link, Page, Paragraph, Table, left, right
-from reports.phrases import NONE, number
+from reports.phrases import NONE, mean_and_std, number
 
 README = Path("README.md")
 PROFILE = "mini"
@@ -52,7 +52,7 @@ def _row(row: dict[str, Any], spreads: dict[str, Any]) -> Iterator[str]:
     yield number(row["paper"]["top1_val"])
     yield number(row["ours"]["top1"]["error"])
     spread = spreads.get(row["runs"][0])
-    yield NONE if not spread or spread["std"] is None else f"{spread['mean']:.1f} ± {spread['std']:.1f}"
+    yield NONE if not spread or spread["std"] is None else mean_and_std(spread)
     yield number(row.get("centre"))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from reports.page import Block, Callout, Code, Heading, Page, Paragraph, Table, Text, left, right
 from reports.page_parts import ALL_TABLES, DAGGER, is_older, outdated_note
-from reports.phrases import NONE, table_label
+from reports.phrases import NONE, mean_and_std, table_label
 
 TITLE = "Seeds"
 
@@ -49,17 +49,10 @@ def _single(values: dict[str, Any]) -> Text:
 def _row(row: dict[str, Any], values: dict[str, Any], outdated: Mapping[str, str]) -> tuple[str, ...]:
     label = ", ".join(row["label"].values())
     by_seed = row["top1"]["by_seed"]
-    spreads = [_spread(row[name]) for name in ("top1", *["topk"] * (values["k"] > 1))]
+    spreads = [mean_and_std(row[name]) for name in ("top1", *["topk"] * (values["k"] > 1))]
     errors = (f"{by_seed[str(seed)]:.1f}" if str(seed) in by_seed else NONE for seed in values["seeds"])
     marked = f"{label} {DAGGER}" if is_older("seeds", row["scores"], outdated) else label
     return (table_label(row["table"]), marked, *spreads, f"{len(by_seed)} of {len(values['seeds'])}", *errors)
-
-
-def _spread(measure: dict[str, Any]) -> str:
-    """Return mean and standard deviation: 20.1 ± 0.6; the mean alone of one seed, as a spread needs two."""
-    if measure["mean"] is None:
-        return NONE
-    return f"{measure['mean']:.1f}" + ("" if measure["std"] is None else f" ± {measure['std']:.1f}")
 
 
 def _notes(values: dict[str, Any]) -> Iterator[Text]:

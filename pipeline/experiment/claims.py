@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal, NamedTuple
 
-from pipeline.experiment.paper_tables import INITIAL, printed_errors
+from pipeline.experiment.paper_tables import INITIAL, METHODS, printed_errors
 from pipeline.experiment.run_names import FROM_A, GLOROT, NORMAL
 
 Kind = Literal["better", "no better", "about equal"]
 FIXED, JITTER = ("256", "384"), "256-512"  # S as printed
 SINGLE = {"256": "256", "384": "384", JITTER: "384"}  # Q as printed, by S (section 4.1)
 MULTIPLE = {"256": "224 256 288", "384": "352 384 416", JITTER: "256 384 512"}  # section 4.2
-DENSE, CROPS, BOTH = METHODS = ("dense", "multi-crop", "multi-crop & dense")
+DENSE, CROPS, BOTH = METHODS  # as printed
 TRIPLE = ("C", "D", "E")  # the nets that Tables 3 and 4 have at every S
 
 

@@ -152,7 +152,7 @@ def check_net(net: str) -> str:
 def check_profile(params: Params, profile: str) -> str:
     """Return `profile`. Raise UsageError, naming the nearest profile and all profiles, if there is none."""
     if profile not in params.profiles:
-        raise UsageError(f"unknown profile {profile!r}. {nearest(profile, list(params.profiles))}")
+        raise UsageError(f"unknown profile {profile}. {nearest(profile, list(params.profiles))}")
     return profile
 
 

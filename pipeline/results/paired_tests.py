@@ -14,8 +14,9 @@ from scipy.optimize import brentq
 from scipy.signal import convolve
 from scipy.stats import binom, t
 
+from pipeline.experiment.claims import Kind
+
 Pair = tuple[NDArray[Any], NDArray[Any]]  # worse and better (seeds, images), True where the image was wrong
-Kind = Literal["better", "no better", "about equal"]
 Outcome = Literal["supported", "contradicted", "undecided"]
 LEVEL = 0.05  # of every two-sided test; intervals cover 1 - LEVEL
 POWER = 0.8  # of the smallest visible effect
