@@ -1,0 +1,132 @@
+"""Checks a GPU for this project, and measures what it is worth, in at most five minutes.
+
+    python benchmarks/gpu_check.py --out FOLDER           all parts, in order of importance
+    python benchmarks/gpu_check.py --only 1,2 --out FOLDER
+    python benchmarks/gpu_check.py --smoke                the same code on a CPU with tiny nets; its speeds mean nothing
+
+Each part runs in a process of its own with a time limit. FOLDER gets part-N.json and part-N.log as they grow, and
+gpu_check.json and gpu_check.md after each part. Parts 1, 2, 3 and 6 need torch and torchvision alone; the others also
+need DALI and what the project imports, and say so if it is missing. Exit code 1: a check failed or a part did not end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT)]
+from gpu.findings import Findings, page, write  # noqa: E402
+
+
+class Part(NamedTuple):
+    """A part of the check."""
+
+    module: str
+    title: str
+    limit: int  # seconds
+
+
+PARTS = {
+    1: Part("numerics", "1 Numerics against float64", 60),
+    2: Part("training", "2 Training speed", 110),
+    3: Part("scoring", "3 Scoring speed", 60),
+    4: Part("reproduction", "4 A tiny reproduction, decoded on the GPU", 60),
+    5: Part("loading", "5 Loading images", 50),
+    6: Part("kernels", "6 Where the time goes", 30),
+    7: Part("suite", "7 The tests for GPUs", 60),
+}
+
+
+def main() -> None:
+    """Run the parts one after the other; leave with 1 if a check failed or a part did not end."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--only", default=",".join(map(str, PARTS)), help="parts by number, such as 2,3")
+    arguments.add_argument("--out", type=Path, default=Path("gpu_check"))
+    arguments.add_argument("--smoke", action="store_true", help="on a CPU, with tiny nets")
+    arguments.add_argument("--slower", type=float, default=1.0, help="factor of all time limits")
+    given = arguments.parse_args()
+    try:
+        numbers = [int(number) for number in given.only.split(",")]
+        parts = {number: PARTS[number] for number in numbers}
+    except (ValueError, KeyError):
+        arguments.error(f"--only takes numbers from 1 to {len(PARTS)}, such as 2,3; not {given.only}")
+    given.out.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("TORCHDYNAMO_VERBOSE", "1")
+    import torch  # noqa: F401  # once for all parts, which are forked; CUDA is not started here
+
+    found: list[dict[str, Any]] = []
+    machine = ""
+    for number, part in parts.items():
+        path = given.out / f"part-{number}.json"
+        path.unlink(missing_ok=True)
+        run(number, part, path, given.smoke, part.limit * given.slower)
+        found.append(json.loads(path.read_text()))
+        machine = found[-1]["machine"] or machine
+        write(given.out / "gpu_check.json", json.dumps({"machine": machine, "parts": found}, indent=1))
+        write(given.out / "gpu_check.md", page(machine, found))
+    print(f"\nwritten: {given.out / 'gpu_check.md'}", flush=True)
+    sys.exit(any(part["ended"] != "complete" or not all(right for _, right, _ in part["checks"]) for part in found))
+
+
+def run(number: int, part: Part, path: Path, smoke: bool, limit: float) -> None:
+    """Run one part in a process of its own, killed with all that it started once it has taken `limit` seconds."""
+    print(f"\n== {part.title} (at most {limit:.0f} s)", flush=True)
+    findings = Findings(path, part.title)
+    process = multiprocessing.get_context("fork").Process(target=work, args=(part, findings, smoke))
+    process.start()
+    process.join(limit)
+    late = process.is_alive()
+    try:
+        os.killpg(process.pid, signal.SIGKILL)  # what it started may outlive it
+    except (ProcessLookupError, PermissionError):
+        process.kill()
+    process.join()
+    values = json.loads(path.read_text())
+    if values["ended"] == "stopped":
+        values["ended"] = f"stopped after {limit:.0f} s" if late else f"ended by itself with {process.exitcode}"
+        write(path, json.dumps(values, indent=1))
+    print(f"-- {values['seconds']:.1f} s, {values['ended']}", flush=True)
+
+
+def work(part: Part, findings: Findings, smoke: bool) -> None:
+    """Run a part in this process, the leader of a new group; what it prints goes to the log and to the terminal."""
+    os.setsid()
+    log(findings.path.with_suffix(".log"))
+    try:
+        from gpu import machine
+
+        size = machine.SMOKE if smoke else machine.full()
+        machine.set_up(size)
+        findings.machine(machine.describe(size.device))
+        importlib.import_module(f"gpu.{part.module}").run(size, findings)
+        findings.end("complete")
+    except ImportError as missing:
+        findings.end(f"left out: {missing}")
+        traceback.print_exc()
+    except BaseException as error:
+        findings.end(f"failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        traceback.print_exc()
+
+
+def log(path: Path) -> None:
+    """Send standard output and error also to a file."""
+    import subprocess
+
+    tee = subprocess.Popen(["tee", str(path)], stdin=subprocess.PIPE)
+    assert tee.stdin
+    for stream in (1, 2):
+        os.dup2(tee.stdin.fileno(), stream)
+
+
+if __name__ == "__main__":
+    main()
