@@ -20,6 +20,7 @@ import signal
 import sys
 import time
 import traceback
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,10 +83,10 @@ def run(number: int, part: Part, path: Path, smoke: bool, limit: float) -> None:
     """Run one part in a process of its own, killed with all that it started once it has taken `limit` seconds."""
     print(f"\n== {part.title} (at most {limit:.0f} s)", flush=True)
     findings = Findings(path, part.title)
+    path.with_suffix(".log").write_bytes(b"")
     process = multiprocessing.get_context("fork").Process(target=work, args=(part, findings, smoke))
     process.start()
-    process.join(limit)
-    late = process.is_alive()
+    late = followed(process, path.with_suffix(".log"), limit)
     try:
         os.killpg(process.pid, signal.SIGKILL)  # what it started may outlive it
     except (ProcessLookupError, PermissionError):
@@ -99,9 +100,10 @@ def run(number: int, part: Part, path: Path, smoke: bool, limit: float) -> None:
 
 
 def work(part: Part, findings: Findings, smoke: bool) -> None:
-    """Run a part in this process, the leader of a new group; what it prints goes to the log and to the terminal."""
+    """Run a part in this process, the leader of a new group; what it prints goes to its log."""
     os.setsid()
-    log(findings.path.with_suffix(".log"))
+    for stream in (1, 2):
+        os.dup2(os.open(findings.path.with_suffix(".log"), os.O_WRONLY | os.O_APPEND), stream)
     try:
         from gpu import machine
 
@@ -118,14 +120,16 @@ def work(part: Part, findings: Findings, smoke: bool) -> None:
         traceback.print_exc()
 
 
-def log(path: Path) -> None:
-    """Send standard output and error also to a file."""
-    import subprocess
-
-    tee = subprocess.Popen(["tee", str(path)], stdin=subprocess.PIPE)
-    assert tee.stdin
-    for stream in (1, 2):
-        os.dup2(tee.stdin.fileno(), stream)
+def followed(process: BaseProcess, log: Path, limit: float) -> bool:
+    """Print what the part writes to its log until it ends; return whether it is still running at the limit."""
+    end = time.monotonic() + limit
+    with log.open(errors="replace") as lines:
+        running = True
+        while running and time.monotonic() < end:
+            process.join(0.5)
+            running = process.is_alive()
+            print(lines.read(), end="", flush=True)
+    return running
 
 
 if __name__ == "__main__":
