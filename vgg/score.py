@@ -21,6 +21,7 @@ from vgg.nets import STRIDE, VGG
 
 Views = Callable[[Tensor, int], Iterator[Tensor]]
 AHEAD = 2  # batches queued on a GPU before waiting for the first of them
+PASS = 256 * 3 * 224 * 224  # values that fill a GPU: views of fewer are computed together there
 GRID = 5  # section 3.2: a 5 x 5 regular grid and two flips, 50 crops per scale
 
 
@@ -76,7 +77,7 @@ class Scorer:
     mean: str = "before_softmax"  # or after_softmax: when the score map's spatial mean is taken
     ranks: Ranks = ALONE
     remainder: str = "floor"  # or ceil, even: what becomes of a whole image's pixels beyond whole cells
-    room: float = math.inf  # largest number of values in a batch, learnt when memory ran out
+    room: float = math.inf  # largest number of values in a forward pass, learnt when memory ran out
 
     def posteriors(self, batches: Iterable[Rescaled], images: int, views: Views) -> NDArray[np.float32]:
         """Return class posteriors (images, K), the mean over the views of each image; NaN for images in no batch.
@@ -119,9 +120,9 @@ class Scorer:
             try:
                 return torch.cat([self._of_views(part, views) for part in torch.split(pixels, together)])
             except RuntimeError as error:
-                if together == 1 or not gpu_memory_ran_out(error):
+                if self.room <= size or not gpu_memory_ran_out(error):
                     raise
-            self.room = together // 2 * size
+            self.room = max(1, together // 2) * size
             torch.cuda.empty_cache()
 
     def _of_views(self, pixels: Tensor, views: Views) -> Tensor:
@@ -131,8 +132,21 @@ class Scorer:
         values = self.normalise(pixels)  # once for all views
         if torch.is_autocast_enabled(self.device.type):  # once, as the first layer would each time
             values = values.to(torch.get_autocast_dtype(self.device.type))
-        parts = [self._softmax(view, remainder == "ceil") for view in views(values, self.crop)]
-        return torch.stack(parts).mean(0)
+        parts = [self._softmax(view, remainder == "ceil") for view in self._together(views(values, self.crop))]
+        return torch.cat(parts).unflatten(0, (-1, len(pixels))).mean(0)
+
+    def _together(self, views: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Yield views (N, 3, H, W) one by one on a CPU; on a GPU concatenated up to PASS values, or the room."""
+        if self.device.type == "cpu":
+            yield from views
+            return
+        group: list[Tensor] = []
+        for view in views:
+            if group and (len(group) + 1) * view.numel() > min(PASS, self.room):
+                yield torch.cat(group)
+                group = []
+            group.append(view)
+        yield torch.cat(group)
 
     def _softmax(self, view: Tensor, ceil: bool) -> Tensor:
         """Return posteriors (N, K) in float32 of one normalised view (N, 3, H, W)."""
