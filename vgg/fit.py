@@ -84,6 +84,7 @@ class StepConfig:
     bfloat16: bool = False
     parts: int = 1  # parts in which a process computes its images, one after the other, to fit into memory
     ranks: Ranks = ALONE
+    ahead: bool = False  # queue the next gradients before a loss is read, so that a GPU does not idle meanwhile
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def fit(
         totals = Sent(config.ranks.summed(torch.stack([loss, torch.full_like(loss, callbacks.stop())])))
         set_rate(sgd, state.learning_rate)
         sgd.step()
-        if config.device.type == "cuda":  # which would idle while the loss is read and the callbacks run
+        if config.ahead:
             loss = cleared_gradients(model, sgd, batch, normalise, config)
         value, stop = totals.read()
         if not math.isfinite(value):
@@ -156,7 +157,7 @@ def fit(
         callbacks.after_step(state, value, stop > 0)
         if state.done:
             return
-        if config.device.type != "cuda":
+        if not config.ahead:
             loss = cleared_gradients(model, sgd, batch, normalise, config)
 
 

@@ -21,7 +21,6 @@ from vgg.nets import STRIDE, VGG
 
 Views = Callable[[Tensor, int], Iterator[Tensor]]
 AHEAD = 2  # batches queued on a GPU before waiting for the first of them
-PASS = 256 * 3 * 224 * 224  # values that fill a GPU: views of fewer are computed together there
 GRID = 5  # section 3.2: a 5 x 5 regular grid and two flips, 50 crops per scale
 
 
@@ -60,6 +59,11 @@ def central(pixels: Tensor, height: int, width: int) -> Tensor:
 def whole_cells(side: int, crop: int) -> int:
     """Return how many of `side` pixels fill whole cells of the score map, at least the crop."""
     return max(crop, side // STRIDE * STRIDE)
+
+
+def filling(device: torch.device) -> int:
+    """Return the number of input values that keep a device busy: a GPU some hundred crops, a CPU any one."""
+    return 256 * 3 * 224 * 224 if device.type == "cuda" else 1
 
 
 VIEWS: dict[str, Views] = {"dense": dense, "crops": crops, "centre": centre}
@@ -136,13 +140,10 @@ class Scorer:
         return torch.cat(parts).unflatten(0, (-1, len(pixels))).mean(0)
 
     def _together(self, views: Iterator[Tensor]) -> Iterator[Tensor]:
-        """Yield views (N, 3, H, W) one by one on a CPU; on a GPU concatenated up to PASS values, or the room."""
-        if self.device.type == "cpu":
-            yield from views
-            return
-        group: list[Tensor] = []
+        """Yield views (N, 3, H, W), as many at once as fill the device and fit into its memory."""
+        most, group = min(filling(self.device), self.room), list[Tensor]()
         for view in views:
-            if group and (len(group) + 1) * view.numel() > min(PASS, self.room):
+            if group and (len(group) + 1) * view.numel() > most:
                 yield torch.cat(group)
                 group = []
             group.append(view)

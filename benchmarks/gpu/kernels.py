@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
 from gpu.findings import Findings
 from gpu.machine import Size, synchronise
 from gpu.scoring import dense_work

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu.findings import Findings
-from gpu.machine import CPU, MEAN, RECIPE, SHIFT, SMOKE, Size, use
 from torch import Tensor, nn
 
+from gpu.findings import Findings
+from gpu.machine import CPU, MEAN, RECIPE, SHIFT, SMOKE, Size, use
 from vgg.distributed import ALONE
 from vgg.fit import StepConfig, gradients, optimiser
 from vgg.gpu import compiled

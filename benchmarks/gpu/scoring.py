@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from gpu.findings import Findings
 from gpu.machine import MEAN, SHIFT, Size, flops, initial, matrix_rate, neat, timed, use
 from gpu.training import Ours
-from torch import Tensor
-
 from vgg.cost import forward_flops
 from vgg.images import Rescaled
 from vgg.normalise import Normalise

@@ -16,12 +16,14 @@ from itertools import repeat
 from typing import Protocol
 
 import torch
+from torch import nn
+
 from gpu.findings import Findings
 from gpu.machine import (
     CLASSES,
-    RECIPE,
     MEAN,
     PRECISIONS,
+    RECIPE,
     SHIFT,
     Size,
     flops,
@@ -32,8 +34,6 @@ from gpu.machine import (
     timed,
     use,
 )
-from torch import nn
-
 from vgg.distributed import ALONE
 from vgg.fit import Callbacks, State, StepConfig, fit, optimiser
 from vgg.gpu import compiled, parts_that_fit
@@ -121,7 +121,7 @@ class Ours:
                 self.note = ", not compiled after all"
         if self.parts > 1:
             self.note += f", in {self.parts} parts"
-        self.how = StepConfig(size.batch, size.device, bfloat16, self.parts)
+        self.how = StepConfig(size.batch, size.device, bfloat16, self.parts, ahead=not size.smoke)
         self.batch = random_batch(size)
         self.normalise = Normalise(MEAN, SHIFT, 58.0).to(size.device)
 
