@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -214,13 +214,14 @@ def joins(x: Tensor) -> bool:
 
 
 def convolution_relu(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """Return relu(layer(x)), which cuDNN computes without writing and reading the values in between."""
+    """Return relu(layer(x)), by cuDNN's own function, which neither writes nor reads the values in between."""
     if isinstance(layer, FullyConnected):
-        return layer(x).relu_()
-    weight, bias = layer.weight, layer.bias
+        return nn.functional.relu(layer(x), inplace=True)
+    weight, bias = layer.weight, cast(Tensor, layer.bias)
     if torch.is_autocast_enabled(x.device.type):
         x, weight, bias = (values.to(torch.get_autocast_dtype(x.device.type)) for values in (x, weight, bias))
-    return torch.cudnn_convolution_relu(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+    side = layer.kernel_size[0] // 2
+    return torch.cudnn_convolution_relu(x, weight, bias, (1, 1), (side, side), (1, 1), 1)
 
 
 def parameters(net: str, classes: int = 1000) -> int:

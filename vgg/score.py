@@ -137,7 +137,8 @@ class Scorer:
         if torch.is_autocast_enabled(self.device.type):  # once, as the first layer would each time
             values = values.to(torch.get_autocast_dtype(self.device.type))
         parts = [self._softmax(view, remainder == "ceil") for view in self._together(views(values, self.crop))]
-        return torch.cat(parts).unflatten(0, (-1, len(pixels))).mean(0)
+        posteriors = torch.cat(parts)  # of all views, each of all images
+        return posteriors.reshape(-1, len(pixels), posteriors.shape[1]).mean(0)
 
     def _together(self, views: Iterator[Tensor]) -> Iterator[Tensor]:
         """Yield views (N, 3, H, W), as many at once as fill the device and fit into its memory."""

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -206,7 +207,8 @@ def test_gradients_that_are_queued_ahead_change_no_bit(seed: int) -> None:
     for ahead in (False, True):
         net = small(seed, dropout=0.5)
         seen = list[dict[str, Tensor]]()
-        state, losses = train(net, seed, steps=2, ahead=ahead, validate=lambda: seen.append(copied(net)) or (50.0, 1.0))
+        validate = partial(lambda net, seen: seen.append(copied(net)) or (50.0, 1.0), net, seen)
+        state, losses = train(net, seed, steps=2, ahead=ahead, validate=validate)
         rows = [replace(row, images_per_second=0.0, waited=0.0) for row in state.rows]
         runs.append((losses, rows, [*seen, copied(net)]))
     (losses, rows, weights), (ahead_losses, ahead_rows, ahead_weights) = runs
