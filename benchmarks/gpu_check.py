@@ -37,6 +37,7 @@ class Part(NamedTuple):
     limit: int  # seconds
 
 
+COMPILING = 60  # seconds that are waited for the nets to be compiled once part 1 has ended
 PARTS = {
     1: Part("numerics", "1 Numerics against float64", 60),
     2: Part("training", "2 Training speed", 110),
@@ -68,7 +69,12 @@ def main() -> None:
 
     found: list[dict[str, Any]] = []
     machine = ""
+    compiling = begin_compiling(given.out / "compiling.log") if {1, 2} <= set(parts) and not given.smoke else None
     for number, part in parts.items():
+        if compiling and number != 1:
+            compiling.join(COMPILING)
+            end(compiling)
+            compiling = None
         path = given.out / f"part-{number}.json"
         path.unlink(missing_ok=True)
         run(number, part, path, given.smoke, part.limit * given.slower)
@@ -78,6 +84,24 @@ def main() -> None:
         write(given.out / "gpu_check.md", page(machine, found))
     print(f"\nwritten: {given.out / 'gpu_check.md'}", flush=True)
     sys.exit(any(part["ended"] != "complete" or not all(right for _, right, _ in part["checks"]) for part in found))
+
+
+def begin_compiling(log: Path) -> BaseProcess:
+    """Compile part 2's nets in a process beside part 1, into torch's cache on disk, from which part 2 takes them."""
+    process = multiprocessing.get_context("fork").Process(target=compile_nets, args=(log,))
+    process.start()
+    return process
+
+
+def compile_nets(log: Path) -> None:
+    """Compile each net of part 2 once, in this process."""
+    lead_group(log)
+    from gpu import machine, training
+
+    size = machine.full()
+    machine.set_up(size)
+    for net in training.NETS:
+        training.Ours(net, size)
 
 
 def run(number: int, part: Part, path: Path, smoke: bool, limit: float) -> None:
@@ -100,11 +124,8 @@ def run(number: int, part: Part, path: Path, smoke: bool, limit: float) -> None:
 
 
 def work(part: Part, findings: Findings, smoke: bool) -> None:
-    """Run a part in this process, the leader of a new group; what it prints goes to its log."""
-    os.setsid()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for stream in (1, 2):
-        os.dup2(os.open(findings.path.with_suffix(".log"), os.O_WRONLY | os.O_APPEND), stream)
+    """Run a part in this process."""
+    lead_group(findings.path.with_suffix(".log"))
     try:
         from gpu import machine
 
@@ -119,6 +140,14 @@ def work(part: Part, findings: Findings, smoke: bool) -> None:
     except BaseException as error:
         findings.end(f"failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
         traceback.print_exc()
+
+
+def lead_group(log: Path) -> None:
+    """Make this process the leader of a new group, whose output goes to a file."""
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for stream in (1, 2):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), stream)
 
 
 def end(process: BaseProcess) -> None:

@@ -40,6 +40,7 @@ from vgg.gpu import compiled, parts_that_fit
 from vgg.normalise import Normalise
 from vgg.stream import Batch
 
+NETS = ("D", "A", "E")
 AIM_SHARE, AIM_RATIO = 0.5, 1.5
 
 
