@@ -66,7 +66,7 @@ def test_a_process_without_a_gpu_of_its_own_says_so(cuda: SimpleNamespace, monke
     with pytest.raises(Failure, match="process 3 of this machine has no GPU: there are only 2"):
         device("auto", 1, "float32")
     assert device("cpu", 1, "float32") == CPU
-    assert [gpu_of("auto", number) for number in range(4)] == [0, 1, 0, 1], "shards go to GPUs by turns"
+    assert [gpu_of("gpu", number) for number in range(4)] == [0, 1, 0, 1], "shards go to GPUs by turns"
 
 
 def test_products_of_ten_bits_are_for_tf32_alone(cuda: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
