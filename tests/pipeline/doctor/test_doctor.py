@@ -279,9 +279,7 @@ def nvml(patch: pytest.MonkeyPatch, cuda: int = 13000, **says: Any) -> None:
 def test_no_gpu_at_all(place: Path, asked: str, state: str) -> None:
     finding = only(gpu.gpu(context(asking(asked))))
     assert finding.state == state
-    assert ("set device: cpu in prepare and device: auto in train and score" in finding.fix) == (
-        state == "failure"
-    )
+    assert ("set device: cpu in prepare and device: auto in train and score" in finding.fix) == (state == "failure")
 
 
 @pytest.mark.parametrize(("asked", "state"), [("auto", "warning"), ("cpu", "ok"), ("gpu", "failure")])
