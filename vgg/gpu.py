@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
 from typing import cast
 
@@ -11,6 +13,12 @@ from torch import Tensor, nn
 from vgg.distributed import Ranks
 from vgg.fit import accumulating, train_loss
 from vgg.nets import DROPOUTS, VGG
+
+_NO_MEMORY = (  # in lower case: of torch and CUDA, of cuBLAS and cuDNN, of torch where cuDNN finds no algorithm
+    "out of memory",
+    "alloc_failed",
+    "unable to find an engine",
+)
 
 
 def parts_that_fit(net: VGG, images: int, crop: int, bfloat16: bool) -> int:
@@ -43,7 +51,8 @@ def compiled(
 ) -> nn.Module:
     """Return `model`, which is `net` or contains it, compiled for `images` crops at a time.
 
-    If compilation fails, pass the reason to `say` and return `model` unchanged. Either all processes compile or none.
+    If compilation fails, pass the reason to `say`, print the whole error on standard error, and return `model`
+    unchanged. Either all processes compile or none.
     """
     device = next(net.parameters()).device
     candidate, why = model, ""
@@ -52,13 +61,22 @@ def compiled(
         with accumulating(candidate, last=False):  # so that no process waits for one that fails here
             _step(candidate, *_random(net, images, crop, device), bfloat16)
     except Exception as reason:  # of many types: no compiler, no Triton, an old GPU
-        why = (str(reason).strip() or type(reason).__name__).splitlines()[0]
+        why = _first_line(reason)
+        print(reason, file=sys.stderr, flush=True)
     net.zero_grad()
     if not ranks.maximum(int(bool(why)), device):
         return candidate
     say(f"torch.compile does not work here, so training is slower without it: {why or 'in another process'}")
     torch.compiler.reset()
     return model
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of the error's text that says what happened, or the error's type if it has no text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and re.match(r"backend=.* raised:$", lines[0]):  # what torch puts before a backend's error
+        del lines[0]
+    return lines[0] if lines else type(error).__name__
 
 
 def _random(net: VGG, images: int, crop: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,5 +97,6 @@ def _step(model: nn.Module, x: Tensor, keys: Tensor, labels: Tensor, bfloat16: b
 
 
 def gpu_memory_ran_out(error: RuntimeError) -> bool:
-    """Return True if the error means that GPU memory has run out; cuDNN has its own message for it."""
-    return isinstance(error, torch.OutOfMemoryError) or "unable to find an engine" in str(error)
+    """Return True if the error means that GPU memory has run out; CUDA's libraries have messages of their own."""
+    text = str(error).lower()
+    return any(words in text for words in _NO_MEMORY)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # prepare's processes avoid torch, whose import takes longer 
 
 T = TypeVar("T")
 ByteArray = NDArray[np.uint8]
+READERS = 8  # threads that read a GPU's images, because a disk answers several requests sooner than one by one
 PIXELS = 2**26  # decoded at a time: 200 MB, so that large photographs fit into memory too
 
 
@@ -58,7 +59,8 @@ def rescaled_batches(
 
     heights, widths = rescaled(images.heights, images.widths, scale)
     groups = list(_equal_shapes(heights, widths, images.heights * images.widths, batch))[rank::ranks]
-    samples = (([images[i] for i in ids], heights[ids], widths[ids]) for ids in groups)
+    read = reader(images, gpu)
+    samples = ((read(ids), heights[ids], widths[ids]) for ids in groups)
     for ids, pixels in zip(groups, rescale(samples, batch, threads, gpu, resize), strict=True):
         yield Rescaled(from_dlpack(pixels.as_tensor()).permute(0, 3, 1, 2), ids)
 
@@ -104,6 +106,19 @@ def outputs_of(pipe: Any, gpu: int | None) -> Any:
     import torch
 
     return pipe.run(torch.cuda.current_stream(gpu))
+
+
+def reader(images: Images, gpu: int | None) -> Callable[[Ints], list[ByteArray]]:
+    """Return a function that reads images by their numbers (N,), in this order; for a GPU, in several threads."""
+    if gpu is None:
+        return lambda ids: [images[i] for i in ids]
+    pool = ThreadPoolExecutor(READERS)  # its threads end with the function
+
+    def read(ids: Ints) -> list[ByteArray]:
+        parts = pool.map(lambda part: [images[i] for i in part], np.array_split(ids, READERS))
+        return [encoded for part in parts for encoded in part]
+
+    return read
 
 
 def ahead(samples: Iterator[T], gpu: int | None) -> Iterator[T]:
@@ -166,8 +181,8 @@ class Decoder:
         return pipe
 
 
-def _sides(heights: Ints, widths: Ints) -> tuple[list[Any], list[Any]]:
-    return list(heights.astype(np.float32)), list(widths.astype(np.float32))
+def _sides(heights: Ints, widths: Ints) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    return heights.astype(np.float32), widths.astype(np.float32)
 
 
 def decoding(gpu: int | None) -> dict[str, Any]:

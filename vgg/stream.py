@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from vgg.draws import Draws, Ints, draw, epoch_words, order
-from vgg.images import Images, ahead, decoding, outputs_of, rescaling
+from vgg.images import Images, ahead, decoding, outputs_of, reader, rescaling
 
 
 class Batch(NamedTuple):
@@ -76,7 +77,7 @@ def training_stream(
     `gpu` is the number of the GPU that decodes, or None.
     """
     waiting: deque[tuple[Ints, Draws]] = deque()
-    samples = _samples(images, plan, first_step, rank, ranks, waiting)
+    samples = _samples(images, plan, first_step, rank, ranks, waiting, gpu)
     size = len(range(rank, plan.batch, ranks))
     pipe = _pipeline(samples, size, plan.crop, threads, gpu)
     labels = torch.from_numpy(images.labels)
@@ -93,10 +94,17 @@ def training_stream(
 
 
 def _samples(
-    images: Images, plan: StreamConfig, step: int, rank: int, ranks: int, waiting: deque[tuple[Ints, Draws]]
+    images: Images,
+    plan: StreamConfig,
+    step: int,
+    rank: int,
+    ranks: int,
+    waiting: deque[tuple[Ints, Draws]],
+    gpu: int | None,
 ) -> Iterator[tuple[Any, ...]]:
     """Yield DALI's inputs for each batch; append the ids and draws, which DALI does not need, to `waiting`."""
     steps = steps_per_epoch(len(images), plan.batch)
+    read = reader(images, gpu)
     while True:
         epoch = step // steps
         words = epoch_words(plan.seed, epoch, len(images))
@@ -106,11 +114,11 @@ def _samples(
             ids = permutation[first : first + plan.batch][rank::ranks]
             draws = draw(words[ids], images.heights[ids], images.widths[ids], plan.scales, plan.crop)
             waiting.append((ids, draws))
-            yield ([images[i] for i in ids], *_regions(draws, images.heights[ids], images.widths[ids], plan.crop))
+            yield (read(ids), *_regions(draws, images.heights[ids], images.widths[ids], plan.crop))
         step = (epoch + 1) * steps
 
 
-def _regions(draws: Draws, heights: Ints, widths: Ints, crop: int) -> tuple[list[Any], ...]:
+def _regions(draws: Draws, heights: Ints, widths: Ints, crop: int) -> tuple[NDArray[Any], ...]:
     """Return the crops in source pixels: slices to decode (start, shape), the exact regions in them, and the flips.
 
     A slice is wider than its region by the reach of the antialiasing filter.
@@ -127,8 +135,8 @@ def _regions(draws: Draws, heights: Ints, widths: Ints, crop: int) -> tuple[list
         sizes.append(end - start)
         lows.append((low - start).astype(np.float32))
         highs.append((high - start).astype(np.float32))
-    pairs = [list(np.stack(columns, 1)) for columns in (starts, sizes, lows, highs)]  # each (N, 2): y, x
-    return (*pairs, list(draws.flip.astype(np.int32)))
+    pairs = [np.stack(columns, 1) for columns in (starts, sizes, lows, highs)]  # each (N, 2): y, x
+    return (*pairs, draws.flip.astype(np.int32))
 
 
 def _pipeline(samples: Iterator[tuple[Any, ...]], size: int, crop: int, threads: int, gpu: int | None) -> Any:

@@ -9,7 +9,7 @@ from pipeline.experiment.params import Params
 from pipeline.experiment.paths import DataSet
 from pipeline.system.atomic_files import digest
 
-NO_MATTER = {"device", "processes", "max_unreadable"}  # parameters that do not change the prepared data
+NO_MATTER = {"processes", "max_unreadable"}  # parameters that do not change the prepared data
 
 
 def shards_key(params: Params) -> str:
@@ -30,7 +30,8 @@ def request_hash(params: Params) -> str:
 
 def _wanted(params: Params) -> list[Any]:
     """Return everything that the stored bytes depend on besides the source."""
-    net = params.active.net
+    net, prepare = params.active.net, params.active.prepare
+    ignored = NO_MATTER | {"device"} if prepare.device == "cpu" else NO_MATTER  # a GPU decodes to other pixels
     lengths = [net.pixels(params.largest_scale), net.crop]
     only_split = [] if len(params.active.splits) > 1 else [*params.active.splits]
-    return [params.active.prepare.model_dump(exclude=NO_MATTER), lengths, params.method.prepare, *only_split]
+    return [prepare.model_dump(exclude=ignored), lengths, params.method.prepare, *only_split]

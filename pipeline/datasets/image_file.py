@@ -1,7 +1,8 @@
 """One encoded image: whether it is usable, how it is oriented, and the plain form of unusual formats.
 
 JPEG, PNG and WebP of eight or sixteen bits without transparency keep their bytes. Pillow converts other kinds once,
-without loss, to a PNG of eight-bit RGB. Transparent pixels become white.
+without loss, to a PNG of eight-bit RGB. Transparent pixels become white. A JPEG in CMYK is converted too, because
+decoders differ in its colours.
 """
 
 from __future__ import annotations
@@ -91,6 +92,8 @@ def odd_kind(image: Image.Image) -> str:
         return str(image.format)
     if image.has_transparency_data:
         return f"{image.format} with transparency"
+    if image.mode == "CMYK":
+        return f"{image.format} in CMYK"
     return ""
 
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,12 +77,18 @@ class Candidate(NamedTuple):
 
 def make_shard(work: ShardSettings, task: ShardTask, distrust: bool = False) -> Done:
     """Write one shard and its part. With `distrust`, DALI gets only images that Pillow decoded whole. Raise OSError."""
-    decoder = Decoder(BATCH, gpu_of(work.params.device, task.number))
+    decoder = _decoder(gpu_of(work.params.device, task.number))
     with CapturedStderr() as stderr, ShardWriter(work.folder, task.split, task.number) as writer:
         for group in _groups(_candidates(work, task.entries, distrust)):
             for row, stored in _rows(work, task.split, group, decoder, stderr):
                 writer.add(row, stored)
     return Done(len(writer.rows), [(row.id, row.skipped) for row in writer.rows if is_unreadable(row.skipped)])
+
+
+@cache
+def _decoder(gpu: int | None) -> Decoder:
+    """Return this process's decoder. All its shards share it, since a GPU's pipeline takes up to a second to build."""
+    return Decoder(BATCH, gpu)
 
 
 def is_unreadable(reason: str) -> bool:

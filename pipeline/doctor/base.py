@@ -46,10 +46,11 @@ class DoctorContext:
         asked = {block.device for step in STEPS if (block := getattr(profile, step, None))}
         return "gpu" if "gpu" in asked else "cpu" if asked == {"cpu"} else "auto"
 
-    def with_device(self, device: str) -> str:
-        """Return the edit of params.yaml that gives all steps another device."""
+    def without_gpu(self) -> str:
+        """Return the edit of params.yaml after which no step needs a GPU."""
         assert self.params is not None
-        return f"edit params.yaml: set device: {device} in {', '.join(STEPS)} of profile {self.params.profile}"
+        where = f"profile {self.params.profile}"
+        return f"edit params.yaml: set device: cpu in prepare and device: auto in train and score of {where}"
 
 
 def size(count: float) -> str:

@@ -50,7 +50,7 @@ def gpu(context: DoctorContext) -> Iterator[Finding]:
 def _no_gpu(context: DoctorContext) -> Finding:
     if context.device == "gpu":
         says = "params.yaml has device: gpu, but there is no GPU with a driver"
-        return Finding("gpu", "failure", says, context.with_device("auto"))
+        return Finding("gpu", "failure", says, context.without_gpu())
     if context.params and context.params.active.net.width_ratio == 1:
         says = "CPU only, with full-size nets: `vgg-repro plan --measure` estimates the time"
         return Finding("gpu", "warning", says)

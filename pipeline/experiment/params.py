@@ -168,7 +168,7 @@ class Prepare(Block):
     shard_images: Positive
     max_unreadable: Annotated[float, Field(ge=0, le=1)]
     processes: Few | None
-    device: Device
+    device: Literal["cpu", "gpu"]  # not auto: a GPU decodes to other pixels
 
 
 class Net(Block):

@@ -22,7 +22,7 @@ def has_gpu(choice: str) -> bool:
         return False
     available = _cuda_works()
     if choice == "gpu" and not available:
-        raise Failure("params.yaml requires a GPU (device: gpu), but this machine has none; device: auto uses the CPU")
+        raise Failure("params.yaml requires a GPU (device: gpu), but this machine has none; device: cpu uses the CPU")
     return available
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import repeat
 
 import numpy as np
 import torch
+from torch import nn
 
 from pipeline.datasets.facts import Statistics, read_statistics
 from pipeline.errors import Failure
@@ -15,10 +18,12 @@ from pipeline.experiment.params import Params
 from pipeline.orchestration.cost_plan import REFERENCE, CostPlan
 from stages.common import build, device, normaliser, open_shards
 from vgg.cost import forward_flops, training_flops
+from vgg.distributed import ALONE
 from vgg.fit import StepConfig, TrainingSchedule, gradients, optimiser
-from vgg.gpu import parts_that_fit
+from vgg.gpu import compiled, parts_that_fit
 from vgg.images import Rescaled
 from vgg.initialise import randomise
+from vgg.nets import VGG
 from vgg.normalise import Normalise
 from vgg.score import Scorer, dense
 from vgg.stream import Batch, StreamConfig, training_stream
@@ -74,17 +79,26 @@ def _training_rate(params: Params, name: str, classes: int, statistics: Statisti
     batches = _batches(params, batch, statistics, where)
     normalise = normaliser(params, statistics) if statistics else Normalise(torch.zeros(3), torch.zeros(3, 3))
     bfloat16 = train.precision == "bfloat16"
-    parts = parts_that_fit(net, batch, size.crop, bfloat16) if where.type == "cuda" else 1
+    model, parts = _model(net, batch, size.crop, bfloat16, where)
     normalise, config = normalise.to(where), StepConfig(batch, where, bfloat16, parts)
     torch.backends.cudnn.benchmark = True  # as in training
 
     def step() -> None:
         sgd.zero_grad()
-        gradients(net, next(batches), normalise, config)
+        gradients(model, next(batches), normalise, config)
         sgd.step()
 
-    net.train()
+    model.train()
     return batch / _seconds(step, where)
+
+
+def _model(net: VGG, batch: int, crop: int, bfloat16: bool, where: torch.device) -> tuple[nn.Module, int]:
+    """Return the module that training would use, compiled on a GPU, and the number of parts of a batch."""
+    if where.type != "cuda":
+        return net, 1
+    torch.compiler.reset()  # the nets share their code, which torch compiles anew only a few times
+    parts = parts_that_fit(net, batch, crop, bfloat16)
+    return compiled(net, net, -(-batch // parts), crop, bfloat16, ALONE, partial(print, file=sys.stderr)), parts
 
 
 def _batches(params: Params, batch: int, statistics: Statistics | None, where: torch.device) -> Iterator[Batch]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from pipeline.errors import Failure
 from pipeline.system import devices
@@ -23,6 +24,7 @@ from tests.support.batches import RECIPE
 from tests.support.batches import small as small_net
 from tests.support.images import repository_params
 from vgg import images, stream
+from vgg.distributed import ALONE
 from vgg.fit import State, optimiser
 from vgg.images import Decoder
 
@@ -66,7 +68,7 @@ def test_a_process_without_a_gpu_of_its_own_says_so(cuda: SimpleNamespace, monke
     with pytest.raises(Failure, match="process 3 of this machine has no GPU: there are only 2"):
         device("auto", 1, "float32")
     assert device("cpu", 1, "float32") == CPU
-    assert [gpu_of("auto", number) for number in range(4)] == [0, 1, 0, 1], "shards go to GPUs by turns"
+    assert [gpu_of("gpu", number) for number in range(4)] == [0, 1, 0, 1], "shards go to GPUs by turns"
 
 
 def test_products_of_ten_bits_are_for_tf32_alone(cuda: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +146,36 @@ def test_the_plans_measurements_wait_for_the_gpu(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(measure, "SECONDS", 0.0)
     measure._seconds(lambda: happened.append("step"), GPU)
     assert happened == ["step", GPU, "step", GPU]
+
+
+def test_the_plan_measures_nets_as_training_computes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Compiled, and in as many parts."""
+    asked, net = list[tuple[Any, ...]](), small_net(seed)
+    monkeypatch.setattr(measure, "parts_that_fit", lambda *arguments: asked.append(arguments) or 4)
+    monkeypatch.setattr(measure, "compiled", lambda *arguments: asked.append(arguments[:-1]) or "compiled")
+    assert measure._model(net, 10, 64, True, GPU) == ("compiled", 4)
+    assert asked == [(net, 10, 64, True), (net, net, 3, 64, True, ALONE)]
+    assert measure._model(net, 10, 64, True, CPU) == (net, 1)
+
+    calls = list[int]()
+    params = repository_params(tmp_path, train={"batch": 3, "device": "cpu", "precision": "float32"})
+
+    class Wrapper(nn.Module):
+        def __init__(self, net: nn.Module, *_: Any) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+            calls.append(len(x))
+            scores: torch.Tensor = self.net(x, keys)
+            return scores
+
+    monkeypatch.setattr(measure, "_model", lambda *arguments: (Wrapper(*arguments), 2))
+    monkeypatch.setattr(measure, "SECONDS", 0.0)
+    assert measure._training_rate(params, "A", 5, None) > 0
+    assert calls == [2, 1] * 2, "a step before measuring, and one that is measured"
 
 
 # DALI's pipelines, which nothing but a GPU can run

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections import deque
 from collections.abc import Iterable, Iterator
-from threading import Event
+from threading import Barrier, Event
 
 import numpy as np
 import pytest
@@ -26,7 +27,8 @@ from tests.support.images import (
 )
 from vgg import images as module
 from vgg.draws import rescaled
-from vgg.images import Rescaled, ahead, rescale, rescaled_batches
+from vgg.images import READERS, Rescaled, ahead, reader, rescale, rescaled_batches
+from vgg.stream import StreamConfig, _samples
 
 
 def mixed(rng: np.random.Generator) -> Pictures:
@@ -205,3 +207,43 @@ def test_one_sample_is_read_while_another_is_worked_on() -> None:
     assert next(samples) == 0
     assert begun.wait(600)
     assert list(samples) == [1]
+
+
+@pytest.mark.parametrize("gpu", [None, 0])
+def test_images_are_read_in_the_order_they_are_asked_for(gpu: int | None, rng: np.random.Generator) -> None:
+    images = photographs(rng, rng.integers(40, 60, (9, 2)).tolist())
+    read = reader(images, gpu)
+    for count in (0, 1, READERS, 3 * READERS + 1):
+        ids = rng.integers(len(images), size=count)
+        assert [id(encoded) for encoded in read(ids)] == [id(images[i]) for i in ids]
+
+
+class Together(Pictures):
+    """Images whose readers wait for one another, so that one reader alone fails."""
+
+    together = Barrier(READERS, timeout=600)
+
+    def __getitem__(self, image: int) -> np.ndarray:
+        self.together.wait()
+        return super().__getitem__(image)
+
+
+def test_a_gpus_images_are_read_by_several_threads_whole_and_for_training(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = photographs(rng, [(40, 50)] * READERS)
+    images = Together([bytes(encoded) for encoded in pictures.encoded], [0] * READERS)
+    taken = list[int]()
+    monkeypatch.setattr(module, "rescale", lambda samples, *_: taken.extend(map(len, next(samples))) or iter(()))
+    with pytest.raises(ValueError, match="shorter"):  # no pixels come of it
+        list(rescaled_batches(images, 64, READERS, gpu=0))
+    assert taken == [READERS] * 3
+    plan = StreamConfig(0, READERS, 32, (40, 40))
+    encoded, *_ = next(_samples(images, plan, 0, 0, 1, deque(), gpu=0))
+    assert len(encoded) == READERS
+
+
+def test_a_damaged_image_is_an_error_also_where_several_threads_read(rng: np.random.Generator) -> None:
+    images = photographs(rng, [(40, 50)])
+    with pytest.raises(IndexError):
+        reader(images, 0)(np.array([0, 0, 1]))

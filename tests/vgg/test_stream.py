@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import deque
 from itertools import islice
 from typing import Any
 
@@ -215,3 +216,9 @@ def test_grey_and_cmyk_jpegs_become_rgb(seed: int) -> None:
 def test_fewer_images_than_a_batch_are_refused(small: Pictures, plan: StreamConfig) -> None:
     with pytest.raises(ValueError, match="31 training images are fewer than one batch of 32"):
         next(training_stream(small, StreamConfig(plan.seed, 32, plan.crop, plan.scales)))
+
+
+def test_dali_gets_a_batchs_regions_in_whole_arrays(small: Pictures, plan: StreamConfig) -> None:
+    encoded, *regions = next(stream._samples(small, plan, 0, 0, 1, deque(), None))
+    assert len(encoded) == BATCH
+    assert [region.shape for region in regions] == [(BATCH, 2)] * 4 + [(BATCH,)]

@@ -125,6 +125,11 @@ def jpeg_kind(mode: str = "RGB", **how: Any) -> Callable[[Random], ExpectedImage
     return lambda random: kept(saved(scene(random).convert(mode), "JPEG", **how))
 
 
+def cmyk_jpeg(random: Random) -> ExpectedImage:
+    encoded = saved(scene(random).convert("CMYK"), "JPEG")
+    return ExpectedImage(encoded, decoded(encoded), "JPEG in CMYK")
+
+
 def lossy(picture: Image.Image, kind: str, converted: str, **how: Any) -> ExpectedImage:
     """A kind that loses something and is converted: Pillow's layers, put on white by hand."""
     encoded = saved(picture, kind, **how)
@@ -199,7 +204,7 @@ KINDS: dict[str, Callable[[Random], ExpectedImage]] = {
     "jpeg": jpeg_kind(),
     "jpeg-progressive": jpeg_kind(progressive=True),
     "jpeg-grey": jpeg_kind("L"),
-    "jpeg-cmyk": jpeg_kind("CMYK"),
+    "jpeg-cmyk": cmyk_jpeg,
     "jpeg-444": jpeg_kind(subsampling="4:4:4"),
     "jpeg-422": jpeg_kind(subsampling="4:2:2"),
     "jpeg-without-ycc": jpeg_kind(keep_rgb=True),
@@ -286,6 +291,21 @@ def test_it_is_kept_or_converted_without_loss_and_dali_sees_its_pixels(decoder: 
                     with Image.open(io.BytesIO(picture.encoded)) as again:
                         assert (again.format, again.mode) == ("PNG", "RGB")
                         assert not odd_kind(again), "and is not converted again"
+
+
+def as_ycck(encoded: bytes) -> bytes:
+    """The same JPEG in CMYK, declared to be in YCCK by Adobe's marker, as Photoshop stores it."""
+    transform = encoded.index(b"Adobe") + 11
+    return encoded[:transform] + b"\x02" + encoded[transform + 1 :]
+
+
+def test_a_jpeg_in_cmyk_looks_as_dali_decoded_it_on_a_cpu(decoder: Decoder, rng: Random) -> None:
+    noise = Image.fromarray(rng.integers(0, 256, (60, 70, 4), np.uint8), "CMYK")
+    for picture in (noise, scene(rng).convert("CMYK")):
+        encoded = saved(picture, "JPEG")
+        for original in (encoded, as_ycck(encoded)):
+            before, now = (seen_by_dali(decoder, one) for one in (original, look(original, MAX_ASPECT).encoded))
+            assert np.abs(before.astype(int) - now).max() <= 1
 
 
 def test_recoded_by_pillow_it_looks_the_same(decoder: Decoder, rng: Random) -> None:

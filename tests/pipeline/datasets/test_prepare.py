@@ -18,16 +18,18 @@ import yaml
 from PIL import Image, JpegImagePlugin
 
 from pipeline.datasets import prepare as module
+from pipeline.datasets import shard_worker
 from pipeline.datasets.colour_stats import Colours, moments
-from pipeline.datasets.dataset_key import shards_key
+from pipeline.datasets.dataset_key import request_hash, shards_key
 from pipeline.datasets.facts import Facts, Statistics, read_facts
 from pipeline.datasets.manifest import COLUMNS, manifest_hash
 from pipeline.datasets.prepare import is_whole, prepare
 from pipeline.datasets.shards import Shards, ShardWriter, index_name, shard_name
 from pipeline.datasets.sources.base import SPLITS
-from pipeline.errors import Failure
+from pipeline.errors import Failure, UsageError
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
+from pipeline.experiment.validation import load
 from tests.support import ROOT
 from tests.support.cases import case
 from tests.support.fake_source import (
@@ -44,6 +46,7 @@ from tests.support.fake_source import (
 )
 from tests.support.images import Pixels, decoded, jpeg, photograph, resized, run_seed, size
 from vgg.draws import rescaled
+from vgg.images import Decoder
 
 LARGEST = 219  # the mini profile's 3/7 of S = 512
 LIMIT = 40  # training images: more than the 32 that are decoded at a time
@@ -473,6 +476,18 @@ def test_what_somebody_else_finished_meanwhile_is_not_made_again(
     assert files_in(folder) == {name: file for name, file in theirs.items() if name != "begun"}
 
 
+def test_all_shards_of_a_process_share_one_decoder(
+    source: FakeSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, built = Decoder._build, list[bool]()
+    monkeypatch.setattr(Decoder, "_build", lambda self, resized: built.append(resized) or build(self, resized))
+    shard_worker._decoder.cache_clear()
+    params = chosen(tmp_path, data={"limit": LIMIT}, prepare={"processes": 1, "shard_images": 16})
+    prepare(params)
+    assert len(list((shards_root() / shards_key(params)).glob("*.bin"))) > 2
+    assert sorted(built) == [False, True], "one pipeline decodes, one also rescales"
+
+
 def test_the_folders_name_changes_with_what_its_bytes_depend_on(params: Params, tmp_path: Path) -> None:
     for change, matters in (
         ({"data": {"characters": {**DRAWING, "seed": DRAWING["seed"] + 5}}}, True),
@@ -485,11 +500,31 @@ def test_the_folders_name_changes_with_what_its_bytes_depend_on(params: Params, 
         ({"prepare": {"max_aspect": 31.0}}, True),
         ({"prepare": {"shard_images": 255}}, True),
         ({"net": {"size_ratio": "2/7"}}, True),
-        ({"prepare": {"device": "cpu", "processes": 3, "max_unreadable": 0.5}}, False),
+        ({"prepare": {"device": "gpu"}}, True),
+        ({"prepare": {"processes": 3, "max_unreadable": 0.5}}, False),
         ({"train": {"batch": 16}, "net": {"fc": 128}}, False),
     ):
         changes = {**change, "data": {"limit": LIMIT, **change.get("data", {})}}
         assert (shards_key(chosen(tmp_path, **changes)) != shards_key(params)) == matters, change
+
+
+def test_the_committed_images_of_mini_are_those_that_params_yaml_asks_for() -> None:
+    params = load(ROOT / "params.yaml")
+    assert params.profile == "mini"
+    outputs = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]["prepare"]["outs"]
+    record = f"{shards_key(params)} {request_hash(params)}\n"
+    wanted = {output["path"]: output["md5"] for output in outputs}["data/classification/shards.txt"]
+    assert hashlib.md5(record.encode()).hexdigest() == wanted
+
+
+def test_a_gpu_is_part_of_the_request(params: Params, tmp_path: Path) -> None:
+    gpu = chosen(tmp_path, data={"limit": LIMIT}, prepare={"device": "gpu"})
+    assert request_hash(gpu) != request_hash(params)
+
+
+def test_prepare_has_no_device_that_depends_on_the_machine(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"prepare\.device is 'auto': Input should be 'cpu' or 'gpu'"):
+        chosen(tmp_path, prepare={"device": "auto"})
 
 
 def test_the_folders_name_changes_with_the_methods_number_and_the_largest_scale(params: Params) -> None:

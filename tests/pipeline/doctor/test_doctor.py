@@ -81,8 +81,9 @@ def change(**blocks: dict[str, object]) -> Params:
 
 
 def asking(device: str) -> Params:
-    """Ask for this device in all steps."""
-    return change(**{step: {"device": device} for step in ("prepare", "train", "score")})
+    """Ask for this device in all steps that know it: prepare does not know auto."""
+    steps = ("train", "score") if device == "auto" else ("prepare", "train", "score")
+    return change(**{step: {"device": device} for step in steps})
 
 
 def context(params: Params | None = None, **torch: Any) -> DoctorContext:
@@ -278,7 +279,7 @@ def nvml(patch: pytest.MonkeyPatch, cuda: int = 13000, **says: Any) -> None:
 def test_no_gpu_at_all(place: Path, asked: str, state: str) -> None:
     finding = only(gpu.gpu(context(asking(asked))))
     assert finding.state == state
-    assert ("set device: auto in prepare, train, score of profile mini" in finding.fix) == (state == "failure")
+    assert ("set device: cpu in prepare and device: auto in train and score" in finding.fix) == (state == "failure")
 
 
 @pytest.mark.parametrize(("asked", "state"), [("auto", "warning"), ("cpu", "ok"), ("gpu", "failure")])

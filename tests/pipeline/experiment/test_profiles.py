@@ -39,9 +39,13 @@ def test_paper_has_the_papers_numbers(params: Params) -> None:
     )  # fmt: skip
 
 
+def test_paper_validates_in_batches_that_fill_a_gpu(params: Params) -> None:
+    assert params.profiles["paper"].score.batch == 64
+
+
 def test_imagenette_is_the_paper_but_for_what_is_scaled(params: Params) -> None:
     paper, small = params.profiles["paper"], params.profiles["imagenette"]
-    assert small.score == paper.score
+    assert small.score == paper.score.model_copy(update={"batch": 16})
     same = {"size_ratio", "width_ratio", "fc", "dropout"}
     assert small.net.model_dump(include=same) == paper.net.model_dump(include=same)
     same = {"momentum", "weight_decay", "drops", "patience", "colour", "precision"}
@@ -50,7 +54,7 @@ def test_imagenette_is_the_paper_but_for_what_is_scaled(params: Params) -> None:
 
 def test_published_scores_as_paper_does_and_trains_nothing(params: Params) -> None:
     paper, published = params.profiles["paper"], params.profiles["published"]
-    assert published.score == paper.score.model_copy(update={"precision": "tf32"})
+    assert published.score == paper.score.model_copy(update={"precision": "tf32", "batch": 16})
     assert (published.data.source, published.data.limit) == ("ilsvrc2012", None)
     same = {"size_ratio", "width_ratio", "fc"}
     assert published.net.model_dump(include=same) == paper.net.model_dump(include=same)
