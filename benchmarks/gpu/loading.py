@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gpu.machine import CLASSES, Size, synchronise
-from gpu.pixels import decoder_load
 
 from gpu.findings import Findings, Table
+from gpu.machine import CLASSES, Size, synchronise
+from gpu.pixels import decoder_load
 from vgg.images import rescaled_batches
 from vgg.stream import StreamConfig, training_stream
 
@@ -82,7 +82,7 @@ def photographs(seed: int, count: int, end: float) -> list[bytes]:
 
 def written(folder: Path, encoded: list[bytes], findings: Findings) -> Shards:
     """Return the photographs as shards in `folder`."""
-    from pipeline.datasets.shards import ShardWriter, Shards, read_part, write_index
+    from pipeline.datasets.shards import Shards, ShardWriter, read_part, write_index
 
     numbers = range(-(-len(encoded) // PER_SHARD))
     for number in numbers:
@@ -208,7 +208,9 @@ def time_whole(shards: Shards, size: Size, started: float, findings: Findings) -
                 continue
             pixels, threads = scale * size.crop // 224, len(os.sched_getaffinity(0))
             with decoder_load(load):
-                rate = whole_rate(rescaled_batches(shards, pixels, 2 if size.smoke else 64, threads, gpu), size, table, name, scale)
+                rate = whole_rate(
+                    rescaled_batches(shards, pixels, 2 if size.smoke else 64, threads, gpu), size, table, name, scale
+                )
             findings.figure(f"whole images per second at {scale}: {name}", rate)
 
 

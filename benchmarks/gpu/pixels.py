@@ -10,11 +10,11 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
-from gpu.machine import Size
 from numpy.typing import NDArray
 from PIL import Image
 
 from gpu.findings import Findings
+from gpu.machine import Size
 
 GREY_LEVELS = {"mean": 2.0, "99.9 %": 24.0}  # decoders differ where colours meet; another crop would differ by tens
 LOADS = (None, 0.0, 0.65, 1.0)  # the JPEG engines' share of a batch; None: as the project sets it

@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import yaml
-from gpu.machine import CPU, Size, use
-from gpu.pixels import check_pixels
 from numpy.typing import NDArray
 
 from gpu.findings import Findings, Table
+from gpu.machine import CPU, Size, use
+from gpu.pixels import check_pixels
 
 ROOT = Path(__file__).resolve().parents[2]
 EAGER = {"TORCH_COMPILE_DISABLE": "1"}  # for runs in which compiling would take longer than training

@@ -12,9 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from gpu.machine import Size
-
 from gpu.findings import Findings
+from gpu.machine import Size
 
 ROOT = Path(__file__).resolve().parents[2]
 SETS = {
@@ -48,7 +47,9 @@ def run(size: Size, findings: Findings) -> None:
                 findings.say(f"Skipped: {reason}")
             failed = "; ".join(f"{test}: {line}" for test, line in outcome.failures.items())
             right = outcome.code == 0 and not outcome.failures
-            findings.check(f"tests that {name} pass", right, failed or f"pytest ended with {outcome.code}" * (not right))
+            findings.check(
+                f"tests that {name} pass", right, failed or f"pytest ended with {outcome.code}" * (not right)
+            )
             if not size.smoke and name == "need a GPU":
                 findings.check("no test that needs a GPU is skipped", outcome.counts["skipped"] == 0)
 

