@@ -61,6 +61,7 @@ def main() -> None:
         parts = {number: PARTS[number] for number in numbers}
     except (ValueError, KeyError):
         arguments.error(f"--only takes numbers from 1 to {len(PARTS)}, such as 2,3; not {given.only}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no part outlives this program
     given.out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TORCHDYNAMO_VERBOSE", "1")
     import torch  # noqa: F401  # once for all parts, which are forked; CUDA is not started here
@@ -86,12 +87,11 @@ def run(number: int, part: Part, path: Path, smoke: bool, limit: float) -> None:
     path.with_suffix(".log").write_bytes(b"")
     process = multiprocessing.get_context("fork").Process(target=work, args=(part, findings, smoke))
     process.start()
-    late = followed(process, path.with_suffix(".log"), limit)
+    late = True
     try:
-        os.killpg(process.pid, signal.SIGKILL)  # what it started may outlive it
-    except (ProcessLookupError, PermissionError):
-        process.kill()
-    process.join()
+        late = followed(process, path.with_suffix(".log"), limit)
+    finally:
+        end(process)
     values = json.loads(path.read_text())
     if values["ended"] == "stopped":
         values["ended"] = f"stopped after {limit:.0f} s" if late else f"ended by itself with {process.exitcode}"
@@ -102,6 +102,7 @@ def run(number: int, part: Part, path: Path, smoke: bool, limit: float) -> None:
 def work(part: Part, findings: Findings, smoke: bool) -> None:
     """Run a part in this process, the leader of a new group; what it prints goes to its log."""
     os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for stream in (1, 2):
         os.dup2(os.open(findings.path.with_suffix(".log"), os.O_WRONLY | os.O_APPEND), stream)
     try:
@@ -118,6 +119,16 @@ def work(part: Part, findings: Findings, smoke: bool) -> None:
     except BaseException as error:
         findings.end(f"failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
         traceback.print_exc()
+
+
+def end(process: BaseProcess) -> None:
+    """Kill a part and all that it started, which may outlive it."""
+    assert process.pid
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # it has ended, or has no group yet
+        process.kill()
+    process.join()
 
 
 def followed(process: BaseProcess, log: Path, limit: float) -> bool:

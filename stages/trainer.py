@@ -120,7 +120,8 @@ class Trainer:
         total = self.steps * self.recipe.epochs
         try:
             model, parts = self._model()
-            setup = StepConfig(train.batch, self.where, train.precision == "bfloat16", parts, ranks)
+            bfloat16, ahead = train.precision == "bfloat16", self.where.type == "cuda"
+            setup = StepConfig(train.batch, self.where, bfloat16, parts, ranks, ahead)
             with (
                 handled(self._ask_to_stop, *stop_signals()),
                 Progress(f"train {self.name}", total, "steps", self.state.step) as self.progress,

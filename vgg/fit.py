@@ -84,6 +84,7 @@ class StepConfig:
     bfloat16: bool = False
     parts: int = 1  # parts in which a process computes its images, one after the other, to fit into memory
     ranks: Ranks = ALONE
+    ahead: bool = False  # queue the next gradients before a loss is read, so that a GPU does not idle meanwhile
 
 
 @dataclass(frozen=True)
@@ -133,16 +134,17 @@ def fit(
     weights may be damaged by then, but no callback has seen them.
     """
     clock = Clock(config.device, state.step)
-    batch = None if state.done else clock.fetch(batches)
-    while batch and not state.done:
-        model.train()
+    if state.done:
+        return
+    loss = cleared_gradients(model, sgd, clock.fetch(batches), normalise, config)
+    while True:
+        batch = clock.fetch(batches).to(config.device)  # while the GPU is still busy
+        totals = Sent(config.ranks.summed(torch.stack([loss, torch.full_like(loss, callbacks.stop())])))
         set_rate(sgd, state.learning_rate)
-        sgd.zero_grad()
-        loss = gradients(model, batch, normalise, config)
-        batch = clock.fetch(batches)  # while the GPU is still busy
-        totals = config.ranks.summed(torch.stack([loss, torch.full_like(loss, callbacks.stop())]))
-        sgd.step()  # before the loss is read, because reading waits for the GPU
-        value, stop = totals.tolist()
+        sgd.step()
+        if config.ahead:
+            loss = cleared_gradients(model, sgd, batch, normalise, config)
+        value, stop = totals.read()
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value} at step {state.step}")
         state.step += 1
@@ -153,6 +155,35 @@ def fit(
             callbacks.after_epoch(state)
             clock = Clock(config.device, state.step)
         callbacks.after_step(state, value, stop > 0)
+        if state.done:
+            return
+        if not config.ahead:
+            loss = cleared_gradients(model, sgd, batch, normalise, config)
+
+
+class Sent:
+    """A tensor on its way to the CPU. Reading it waits for nothing that a GPU was given afterwards."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values, self.event = values.detach().to(CPU, non_blocking=True), None
+        if values.is_cuda:
+            self.event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self.event.record()
+
+    def read(self) -> Any:
+        """Return the values as a list."""
+        if self.event:
+            self.event.synchronize()
+        return self.values.tolist()
+
+
+def cleared_gradients(
+    model: nn.Module, sgd: torch.optim.SGD, batch: Batch, normalise: Normalise, config: StepConfig
+) -> Tensor:
+    """Replace the weights' gradients by those of a batch; return as `gradients` does."""
+    model.train()
+    sgd.zero_grad()
+    return gradients(model, batch, normalise, config)
 
 
 def gradients(model: nn.Module, batch: Batch, normalise: Normalise, config: StepConfig) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,21 @@ class LocalResponseNorm(nn.Module):
             total = nn.functional.conv2d(wide * wide, band[:, :, None, None])
             power = torch.exp(-self.beta * torch.log(self.k + self.alpha * total))  # faster than ** on CPUs
             return (wide * power).to(x.dtype)
+
+
+class FullyConnected(nn.Conv2d):
+    """An FC layer, stored as a convolution (section 3.2).
+
+    For a crop its kernel covers the whole map. On a GPU it is then computed as a matrix product, because cuDNN may
+    compute a convolution's gradient over many positions of the kernel of which only one exists.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (N, C, H, W) to (N, C', h, w), which is 1x1 if the kernel covers the map."""
+        if not x.is_cuda or x.shape[2:] != self.weight.shape[2:]:
+            return super().forward(x)
+        rows, weight = (values.permute(0, 2, 3, 1).flatten(1) for values in (x, self.weight))  # views in channels_last
+        return nn.functional.linear(rows, weight, self.bias)[:, :, None, None]
 
 
 class LastLayer(nn.Conv2d):
@@ -163,7 +178,7 @@ class VGG(nn.Module):
             features[f"pool{number}"] = nn.MaxPool2d(2)
         sizes = [channels, fc, fc, classes]
         for number, (inward, outward) in enumerate(pairwise(sizes), 1):
-            kind = LastLayer if number == 3 else nn.Conv2d
+            kind = LastLayer if number == 3 else FullyConnected
             features[f"fc{number}"] = kind(inward, outward, crop // STRIDE if number == 1 else 1)
             if number < 3:
                 features[f"fc_relu{number}"] = nn.ReLU(inplace=True)
@@ -177,9 +192,13 @@ class VGG(nn.Module):
         `keys` (N, DROPOUTS) int64, required in training, determine the dropout masks. At the right and bottom edges,
         poolings drop what does not fill a window; with `ceil` they keep it, in smaller windows, as Caffe does.
         """
-        dropouts = 0
+        dropouts, joined = 0, not self.training and joins(x)
         for layer in self.children():
-            if isinstance(layer, Dropout):
+            if joined and isinstance(layer, nn.ReLU):
+                continue
+            if joined and isinstance(layer, nn.Conv2d) and not isinstance(layer, LastLayer):
+                x = convolution_relu(layer, x)
+            elif isinstance(layer, Dropout):
                 x = layer(x, None if keys is None else keys[:, dropouts])
                 dropouts += 1
             elif ceil and isinstance(layer, nn.MaxPool2d):
@@ -187,6 +206,22 @@ class VGG(nn.Module):
             else:
                 x = layer(x)
         return x
+
+
+def joins(x: Tensor) -> bool:
+    """Return whether a net computes a convolution and its ReLU at once on x: on a GPU, if no gradient is wanted."""
+    return x.is_cuda and torch.is_inference_mode_enabled() and x.dtype != torch.float64
+
+
+def convolution_relu(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """Return relu(layer(x)), by cuDNN's own function, which neither writes nor reads the values in between."""
+    if isinstance(layer, FullyConnected):
+        return nn.functional.relu(layer(x), inplace=True)
+    weight, bias = layer.weight, cast(Tensor, layer.bias)
+    if torch.is_autocast_enabled(x.device.type):
+        x, weight, bias = (values.to(torch.get_autocast_dtype(x.device.type)) for values in (x, weight, bias))
+    side = layer.kernel_size[0] // 2
+    return torch.cudnn_convolution_relu(x, weight, bias, (1, 1), (side, side), (1, 1), 1)
 
 
 def parameters(net: str, classes: int = 1000) -> int:

@@ -61,6 +61,11 @@ def whole_cells(side: int, crop: int) -> int:
     return max(crop, side // STRIDE * STRIDE)
 
 
+def filling(device: torch.device) -> int:
+    """Return the number of input values that keep a device busy: a GPU some hundred crops, a CPU any one."""
+    return 256 * 3 * 224 * 224 if device.type == "cuda" else 1
+
+
 VIEWS: dict[str, Views] = {"dense": dense, "crops": crops, "centre": centre}
 
 
@@ -76,7 +81,7 @@ class Scorer:
     mean: str = "before_softmax"  # or after_softmax: when the score map's spatial mean is taken
     ranks: Ranks = ALONE
     remainder: str = "floor"  # or ceil, even: what becomes of a whole image's pixels beyond whole cells
-    room: float = math.inf  # largest number of values in a batch, learnt when memory ran out
+    room: float = math.inf  # largest number of values in a forward pass, learnt when memory ran out
 
     def posteriors(self, batches: Iterable[Rescaled], images: int, views: Views) -> NDArray[np.float32]:
         """Return class posteriors (images, K), the mean over the views of each image; NaN for images in no batch.
@@ -119,9 +124,9 @@ class Scorer:
             try:
                 return torch.cat([self._of_views(part, views) for part in torch.split(pixels, together)])
             except RuntimeError as error:
-                if together == 1 or not gpu_memory_ran_out(error):
+                if self.room <= size or not gpu_memory_ran_out(error):
                     raise
-            self.room = together // 2 * size
+            self.room = max(1, together // 2) * size
             torch.cuda.empty_cache()
 
     def _of_views(self, pixels: Tensor, views: Views) -> Tensor:
@@ -131,8 +136,19 @@ class Scorer:
         values = self.normalise(pixels)  # once for all views
         if torch.is_autocast_enabled(self.device.type):  # once, as the first layer would each time
             values = values.to(torch.get_autocast_dtype(self.device.type))
-        parts = [self._softmax(view, remainder == "ceil") for view in views(values, self.crop)]
-        return torch.stack(parts).mean(0)
+        parts = [self._softmax(view, remainder == "ceil") for view in self._together(views(values, self.crop))]
+        posteriors = torch.cat(parts)  # of all views, each of all images
+        return posteriors.reshape(-1, len(pixels), posteriors.shape[1]).mean(0)
+
+    def _together(self, views: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Yield views (N, 3, H, W), as many at once as fill the device and fit into its memory."""
+        most, group = min(filling(self.device), self.room), list[Tensor]()
+        for view in views:
+            if group and (len(group) + 1) * view.numel() > most:
+                yield torch.cat(group)
+                group = []
+            group.append(view)
+        yield torch.cat(group)
 
     def _softmax(self, view: Tensor, ceil: bool) -> Tensor:
         """Return posteriors (N, K) in float32 of one normalised view (N, 3, H, W)."""

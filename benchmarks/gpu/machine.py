@@ -1,4 +1,4 @@
-"""What the parts share: the sizes of the nets, the machine's name and matrix rate, timing, nets and batches of noise."""
+"""What the parts share: sizes, the machine's name and its matrix rate, timing, nets and batches of noise."""
 
 from __future__ import annotations
 

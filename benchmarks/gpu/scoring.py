@@ -1,165 +1,142 @@
-"""Times scoring with net D on one GPU: dense at Q = 256, 384 and 512, and 150 crops, in bfloat16 and in float32.
+"""Part 3: scoring with net D: dense at Q = 256, 384 and 512, and 150 crops, in bfloat16 and partly in float32.
 
-All goes through vgg.score.Scorer.posteriors, from uint8 images that lie on the GPU to posteriors on the CPU; an image
-is Q x 4/3 Q pixels. Dense is whole images and their flips; 150 crops are 50 at each of the three scales. Each row is at
-the best of some batch sizes; rates are medians over rounds in turns. A row is held against what its FLOPs would take at
-the share of the matrix rate that training reaches, measured in the same run by gpu_training.py. Prints Markdown for
-RESULTS.md; the last line is the worst dense row's. Needs torch and torchvision alone. Minutes on a GPU;
-`--smoke` runs all of it on a CPU with tiny nets in half a minute, and its figures say nothing.
+All goes through vgg.score.Scorer.posteriors, from uint8 images that lie on the device to posteriors on the CPU; an
+image is Q x 4/3 Q pixels. Dense is whole images and their flips; 150 crops are 50 at each of the three scales. A row is
+held against what its FLOPs would take at the rate that training reaches, measured in the same process.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from gpu_training import CLASSES, MEAN, SHIFT, Ours, Size, begin, flops, initial, matrix_rate, neat, timed, use
 from torch import Tensor
 
+from gpu.findings import Findings
+from gpu.machine import MEAN, SHIFT, Size, flops, initial, matrix_rate, neat, timed, use
+from gpu.training import Ours
 from vgg.cost import forward_flops
 from vgg.images import Rescaled
 from vgg.normalise import Normalise
 from vgg.score import VIEWS, Scorer
 
-AIM = 0.85  # of the rate that FLOPs and training's share give, for dense
+AIM = 85  # per cent of the rate that FLOPs and training's share give, for dense
 PAPER, TINY = (256, 384, 512), (64, 96, 128)  # Q in pixels
-BATCHES = {"dense": (8, 16, 32, 64), "crops": (32, 64, 128)}
+BATCH = 64  # images, as params.yaml has it in the profile paper
+SHAPES = 24  # other shapes, each met for the first time
 
 
 @dataclass
 class Row:
-    """One way of scoring, and what it was found to be worth."""
+    """One way of scoring."""
 
+    name: str
     mode: str
     scales: tuple[int, ...]
-    scorer: Scorer
     precision: str
-    searched: bool  # whether cudnn tries its algorithms for each shape, as it does for crops (stages/common.py)
-    batch: int = 0
-    rates: list[float] = field(default_factory=list)  # images a second
-
-    @property
-    def name(self) -> str:
-        """What it is called in the table."""
-        if self.mode == "crops":
-            return f"150 crops at Q = {', '.join(map(str, self.scales))}"
-        return f"dense at Q = {self.scales[0]}"
-
-    @property
-    def flops(self) -> int:
-        """Of one image."""
-        crop, net = self.scorer.crop, self.scorer.net
-        if self.mode == "crops":
-            return 50 * len(self.scales) * forward_flops(net, crop, crop)
-        return 2 * forward_flops(net, *shape(self.scales[0]))
 
 
-def main() -> None:
-    """Measure training's share, then all rows in turns; print the table and the worst dense row."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument(
-        "--precisions", nargs="+", default=["bfloat16", "float32"], choices=["bfloat16", "tf32", "float32"]
+def run(size: Size, findings: Findings) -> None:
+    """Measure training's rate, then all rows, then images of shapes that are new to cuDNN."""
+    product, training = matrix_rate("bfloat16", size), trained(size)
+    findings.say(f"Net D trains at {training / product:.0%} of the matrix rate ({neat(training / 1e12)} TFLOP/s).")
+    table = findings.table(
+        "scoring with net D", "precision", "images/s", "GFLOP an image", "TFLOP/s", "of training's rate"
     )
-    # what cudnn has once chosen for a shape it keeps until the process ends, so that both are not measured in one
-    arguments.add_argument("--search", action="store_true", help="have cudnn try its algorithms in dense too")
-    arguments.add_argument("--smoke", action="store_true")
-    given = arguments.parse_args()
-    size = begin(given.smoke, rounds=given.rounds)
-    expected = {precision: trained(precision, size) for precision in given.precisions}
-    found = [row for precision in given.precisions for row in scoring_rows(precision, given.search, size)]
-    for row in found:
-        choose(row, size)
-    for _ in range(size.rounds):
-        for row in found:
-            row.rates.append(rate(row, row.batch, size))
-    print_rows(found, expected, size)
+    worst = np.inf
+    for row in rows(size):
+        scorer = scorer_of(row.precision, size)
+        rate, work = images_per_second(row, scorer, size), work_of(row, scorer)
+        share = rate * work / training
+        table.row(row.name, row.precision, neat(rate), neat(work / 1e9), neat(rate * work / 1e12), f"{share:.0%}")
+        findings.figure(f"images_per_second {row.name}, {row.precision}", rate)
+        if row.mode == "dense" and row.precision == "bfloat16":
+            worst = min(worst, share)
+    findings.aim("dense scoring, worst row, of the rate that training reaches", 100 * float(worst), AIM, unit=" %")
+    say_new_shapes(size, findings)
 
 
-def trained(precision: str, size: Size) -> float:
-    """The FLOP a second at which net D is trained; said, with the matrix rate beside it."""
-    product, one = matrix_rate(precision, size), Ours("D", size, precision)
+def rows(size: Size) -> list[Row]:
+    """Return all ways of scoring."""
+    scales = TINY if size.smoke else PAPER
+    dense = [Row(f"dense at Q = {scale}", "dense", (scale,), "bfloat16") for scale in scales]
+    crops = Row(f"150 crops at Q = {', '.join(map(str, scales))}", "crops", scales, "bfloat16")
+    return [*dense, crops, Row(f"dense at Q = {scales[1]}", "dense", scales[1:2], "float32")]
+
+
+def trained(size: Size) -> float:
+    """Return the FLOP/s at which net D is trained."""
+    one = Ours("D", size)
     one.turn(2)
     steps = max(2, round(size.seconds / (timed(lambda: one.turn(3), size.device) / 3)))
     seconds = statistics.median(timed(lambda: one.turn(steps), size.device) for _ in range(size.rounds))
-    reached = steps * size.batch / seconds * flops("D", size)
-    print(f"{one.name}{one.note}: trained at {reached / product:.0%} of the matrix rate.", flush=True)
-    return reached
+    return steps * size.batch / seconds * flops("D", size)
 
 
-def scoring_rows(precision: str, search: bool, size: Size) -> Iterator[Row]:
-    """All ways of scoring in one precision, by one net."""
+def scorer_of(precision: str, size: Size) -> Scorer:
+    """Return a scorer of net D."""
+    use(precision)
     normalise = Normalise(MEAN, SHIFT, 58.0).to(size.device)
-    scorer = Scorer(initial("D", size), normalise, size.crop, size.device, precision == "bfloat16")
-    scales = TINY if size.smoke else PAPER
-    for scale in scales:
-        yield Row("dense", (scale,), scorer, precision, search)
-    yield Row("crops", scales, scorer, precision, searched=True)
+    return Scorer(initial("D", size), normalise, size.crop, size.device, precision == "bfloat16")
+
+
+def work_of(row: Row, scorer: Scorer) -> int:
+    """Return the FLOP of one image."""
+    crop, net = scorer.crop, scorer.net
+    if row.mode == "crops":
+        return 50 * len(row.scales) * forward_flops(net, crop, crop)
+    return 2 * forward_flops(net, *shape(row.scales[0]))
 
 
 def shape(scale: int) -> tuple[int, int]:
-    """The height and width of an image of smallest side `scale`."""
+    """Return the height and width of an image of smallest side `scale`."""
     return scale, round(scale * 4 / 3)
 
 
-def choose(row: Row, size: Size) -> None:
-    """Find the row's best batch size; each is tried twice, for the first time is the slower one."""
-    tried = (1, 2) if size.smoke else BATCHES[row.mode]
-    best = 0.0
-    for batch in tried:
-        found = max(rate(row, batch, size) for _ in range(2))
-        if found > best:
-            best, row.batch = found, batch
-    print(f"{row.name}, {row.precision}: batches of {row.batch}", flush=True)
+def images_per_second(row: Row, scorer: Scorer, size: Size) -> float:
+    """Return the median rate over the rounds."""
+    torch.backends.cudnn.benchmark = row.mode == "crops"  # as stages/common.py
+    pixels = [noise(BATCH, *shape(scale), size) for scale in row.scales]
+    score(scorer, row.mode, pixels)
+    times = max(1, round(size.seconds / 2 / timed(lambda: score(scorer, row.mode, pixels), size.device)))
+    seconds = [timed(lambda: score(scorer, row.mode, pixels, times), size.device) for _ in range(size.rounds)]
+    return times * len(pixels[0]) / statistics.median(seconds)
 
 
-def rate(row: Row, batch: int, size: Size) -> float:
-    """Images a second of the row in batches of so many."""
-    use(row.precision)
-    torch.backends.cudnn.benchmark = row.searched
-    row.scorer.room = np.inf  # what did not fit in another row may fit in this one
-    pixels = [torch.randint(256, (batch, 3, *shape(q)), dtype=torch.uint8, device=size.device) for q in row.scales]
-    pixels = [one.contiguous(memory_format=torch.channels_last) for one in pixels]  # as DALI has it
-    times = 1
-    while (seconds := timed(lambda: score(row, pixels, times), size.device)) < size.seconds / 2:  # noqa: B023
-        times *= 2
-    return times * batch / seconds
+def noise(images: int, height: int, width: int, size: Size) -> Tensor:
+    """Return images of noise on the device, in DALI's layout."""
+    images = 2 if size.smoke else images
+    return torch.randint(256, (images, height, width, 3), dtype=torch.uint8, device=size.device).permute(0, 3, 1, 2)
 
 
-def score(row: Row, pixels: list[Tensor], times: int) -> None:
-    """Posteriors of each scale's batch, so many times over."""
+def score(scorer: Scorer, mode: str, pixels: list[Tensor], times: int = 1) -> None:
+    """Compute posteriors of each scale's batch, so many times."""
     for one in pixels:
         count = len(one)
         batches = (Rescaled(one, np.arange(k * count, (k + 1) * count)) for k in range(times))
-        row.scorer.posteriors(batches, times * count, VIEWS[row.mode])
+        scorer.posteriors(batches, times * count, VIEWS[mode])
 
 
-def print_rows(found: list[Row], expected: dict[str, float], size: Size) -> None:
-    """The table, and the worst of the dense rows as they are used."""
-    searched = ", cudnn.benchmark in dense too" * found[0].searched
-    print(f"\nNet D, {CLASSES} classes; medians of {size.rounds} rounds{searched}.\n")
-    print("| scoring | precision | batch | images/s | GFLOP an image | TFLOP/s | of training's rate |")
-    print("|:--|:--|--:|--:|--:|--:|--:|")
-    worst = dict.fromkeys(expected, np.inf)
-    for row in found:
-        images = statistics.median(row.rates)
-        reached = images * row.flops
-        share = reached / expected[row.precision]
-        if row.mode == "dense":
-            worst[row.precision] = min(worst[row.precision], share)
-        print(
-            f"| {row.name} | {row.precision} | {row.batch} | {neat(images)} | {neat(row.flops / 1e9)}",
-            end=" ",
-        )
-        print(f"| {neat(reached / 1e12)} | {share:.0%} |")
-    said = ", ".join(f"{share:.0%} in {precision}" for precision, share in worst.items())
-    print(f"\n{'A smoke run, which means nothing. ' if size.smoke else ''}The aim for dense is {AIM:.0%} or more.")
-    print(f"worst dense row: {said}")
+def dense_work(size: Size) -> Callable[[], None]:
+    """Return the dense scoring of one batch at the smallest Q in bfloat16."""
+    scorer = scorer_of("bfloat16", size)
+    torch.backends.cudnn.benchmark = False
+    pixels = [noise(BATCH, *shape((TINY if size.smoke else PAPER)[0]), size)]
+    return lambda: score(scorer, "dense", pixels)
 
 
-if __name__ == "__main__":
-    main()
+def say_new_shapes(size: Size, findings: Findings) -> None:
+    """Measure what an image of a new shape costs beyond its arithmetic: cuDNN plans each layer anew."""
+    scorer = scorer_of("bfloat16", size)
+    torch.backends.cudnn.benchmark = False
+    scale = (TINY if size.smoke else PAPER)[0]
+    images = [noise(1, scale, scale + 3 * k, size) for k in range(4 if size.smoke else SHAPES)]
+    first, second = (timed(lambda: score(scorer, "dense", images), size.device) / len(images) for _ in range(2))
+    findings.say(
+        f"Dense at Q = {scale}, one image each of {len(images)} shapes: {1000 * first:.1f} ms an image when its shape "
+        f"is new, {1000 * second:.1f} ms afterwards."
+    )
+    findings.figure("ms a new shape", 1000 * (first - second))

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -200,8 +201,23 @@ def test_the_share_of_time_that_the_net_waits_for_images_is_measured(
     assert others and all(row.waited == pytest.approx(100 * 6 / 8) for row in others)
 
 
-@pytest.mark.parametrize("layers", ["all", "fc"])
-def test_a_run_resumed_at_any_step_ends_with_the_same_bits(layers: str, seed: int) -> None:
+def test_gradients_that_are_queued_ahead_change_no_bit(seed: int) -> None:
+    """Neither the weights that a callback sees, nor the losses, nor the end."""
+    runs = []
+    for ahead in (False, True):
+        net = small(seed, dropout=0.5)
+        seen = list[dict[str, Tensor]]()
+        validate = partial(lambda net, seen: seen.append(copied(net)) or (50.0, 1.0), net, seen)
+        state, losses = train(net, seed, steps=2, ahead=ahead, validate=validate)
+        rows = [replace(row, images_per_second=0.0, waited=0.0) for row in state.rows]
+        runs.append((losses, rows, [*seen, copied(net)]))
+    (losses, rows, weights), (ahead_losses, ahead_rows, ahead_weights) = runs
+    assert losses == ahead_losses and rows == ahead_rows and len(weights) > 2
+    assert all(equal(one, other) for one, other in zip(weights, ahead_weights, strict=True))
+
+
+@pytest.mark.parametrize(("layers", "ahead"), [("all", False), ("fc", False), ("all", True)])
+def test_a_run_resumed_at_any_step_ends_with_the_same_bits(layers: str, ahead: bool, seed: int) -> None:
     recipe, steps = replace(RECIPE, epochs=4, patience=1), 2
     kept: dict[int, bytes] = {}
 
@@ -220,7 +236,8 @@ def test_a_run_resumed_at_any_step_ends_with_the_same_bits(layers: str, seed: in
 
         keep(state)
         hooks = Callbacks(validate, keep, NOTHING)
-        fit(net, sgd, stream(seed, state.step), NORMALISE, recipe, state, steps, hooks, StepConfig(IMAGES))
+        config = StepConfig(IMAGES, ahead=ahead)
+        fit(net, sgd, stream(seed, state.step), NORMALISE, recipe, state, steps, hooks, config)
         return copied(net), state
 
     net = small(seed)

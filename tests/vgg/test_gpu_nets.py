@@ -27,7 +27,7 @@ from vgg.distributed import ALONE, Ranks, data_parallel
 from vgg.fit import CPU, Clock, StepConfig, gradients, momenta, optimiser, train_loss
 from vgg.gpu import compiled, parts_that_fit
 from vgg.images import Rescaled
-from vgg.initialise import randomise, warm_start
+from vgg.initialise import randomise, warm_start, weighted
 from vgg.nets import VGG
 from vgg.score import AHEAD, VIEWS, Scorer
 from vgg.stream import Batch
@@ -211,6 +211,7 @@ def test_a_gpu_scores_in_its_own_memory_and_reads_nothing_back(
     autocasts: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr(torch.cuda, "Event", lambda: SimpleNamespace(record=lambda: None))
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", lambda x, *more: torch.conv2d(x, *more).relu())
     with FakeTensorMode(allow_non_fake_inputs=True):
         with GPU:
             net, pixels = VGG("A-LRN", CLASSES, CROP, 1 / 16, 16), torch.zeros((2, 3, 40, 75), dtype=torch.uint8)
@@ -221,6 +222,27 @@ def test_a_gpu_scores_in_its_own_memory_and_reads_nothing_back(
         shifted = scorer.normalise(pixels, torch.zeros(2, 3, device=GPU))
         assert net.train()(shifted[..., :CROP, :CROP], torch.zeros(2, 2, dtype=torch.int64, device=GPU)).device == GPU
     assert ("cuda", torch.bfloat16, True) in autocasts
+
+
+def test_a_gpu_computes_a_convolution_and_its_relu_at_once_if_no_gradient_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    net, joined = small("A-LRN", seed), list[torch.Size]()
+
+    def at_once(x: Tensor, weight: Tensor, bias: Tensor, *more: Any) -> Tensor:
+        joined.append(weight.shape)
+        return torch.conv2d(x, weight, bias, *more).relu()
+
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", at_once)
+    x = torch.randn((2, 3, CROP + 20, CROP + 40), generator=torch.Generator().manual_seed(seed))
+    with torch.inference_mode():
+        wanted = net.eval()(x)
+        assert not joined
+        monkeypatch.setattr("vgg.nets.joins", lambda x: True)
+        assert torch.equal(net(x), wanted)
+    assert joined == [layer.weight.shape for layer in weighted(net).values()][:-3]
+    net.train()(x[..., :CROP, :CROP], torch.zeros(2, 2, dtype=torch.int64))
+    assert len(joined) == 8, "training wants gradients"
 
 
 def test_a_gpu_always_has_some_batches_to_work_on(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:

@@ -368,6 +368,26 @@ def test_a_batch_too_large_for_the_memory_is_scored_in_parts(mode: str, seed: in
     assert roomy.refused == 0 and roomy.most == 7 * 3 * (96 * 130 if mode == "dense" else CROP * CROP)  # all at once
 
 
+@pytest.mark.parametrize("mode", ["dense", "crops"])
+@pytest.mark.parametrize("fits", [math.inf, 3 * 96 * 96])
+def test_views_that_do_not_fill_a_gpu_are_computed_together(
+    mode: str, fits: float, monkeypatch: pytest.MonkeyPatch, seed: int, rng: np.random.Generator
+) -> None:
+    made, images = small("A", seed).float(), pictures(rng, [(96, 96)], 3)
+    whole, batches = scorer(made), list(batched(images, rng, 3))
+    wanted = whole.posteriors(iter(batches), len(images), VIEWS[mode])
+    monkeypatch.setattr("vgg.score.filling", lambda device: 10 * 3 * 96 * 96)
+    together = Small(made, whole.normalise, CROP, CPU)
+    together.fits = fits
+    got = together.posteriors(iter(batches), len(images), VIEWS[mode])
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-6)  # float32; another batch size is another order of sums
+    view = 3 * (96 * 96 if mode == "dense" else CROP * CROP)
+    assert (
+        together.most == {"dense": 2 * 3, "crops": 3 * (10 * 96 * 96 // (3 * CROP * CROP))}[mode] * view or fits < 1e9
+    )
+    assert together.most <= fits
+
+
 def test_an_image_too_large_for_the_memory_is_an_error(seed: int, rng: np.random.Generator) -> None:
     made, images = small("A", seed).float(), pictures(rng, [(96, 96)], 3)
     cramped = Small(made, scorer(made).normalise, CROP, CPU)
