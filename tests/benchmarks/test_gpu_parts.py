@@ -21,17 +21,7 @@ CHECK = ROOT / "benchmarks" / "gpu_check.py"
 def smoke(folder: Path, part: int) -> dict[str, Any]:
     """Return what a part finds in a smoke run; DVC, which many GPU machines lack, cannot be imported."""
     (folder / "sitecustomize.py").write_text("import sys\nsys.modules['dvc'] = None\n")
-    command = [
-        sys.executable,
-        str(CHECK),
-        "--smoke",
-        "--only",
-        str(part),
-        "--out",
-        "found",
-        "--slower",
-        str(patience(9)),
-    ]
+    words = ["--smoke", "--only", str(part), "--out", "found", "--slower", str(patience(9))]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     done = subprocess.run(
         [sys.executable, str(CHECK), *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
