@@ -55,7 +55,7 @@ def run(size: Size, findings: Findings) -> None:
         take(threads.submit(call, folder, "prepare"), table, findings)
         draw_weights(folder)
         first = threads.submit(call, folder, "train A-256")
-        other = threads.submit(prepared_by_default, folder / "other", size)
+        other = threads.submit(prepared_elsewhere, folder / "other", size)
         stopped = threads.submit(stopped_and_resumed, folder)
         check_pixels(size, findings)
         table = findings.table("command", "seconds", "exit code", "last line")
@@ -82,7 +82,7 @@ def write_params(folder: Path, size: Size, device: str) -> None:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     mini = values["profiles"]["mini"]
     values |= {"profile": "mini", "profiles": {"mini": mini}}
-    mini["prepare"] |= {"device": device} if "device" in mini["prepare"] else {}
+    mini["prepare"]["device"] = device
     if size.smoke:
         mini["data"]["limit"] = 64
         mini["prepare"]["processes"] = 2
@@ -168,10 +168,11 @@ def check_stop(both: list[Ended], findings: Findings) -> None:
     findings.check("the second command goes on where the first stopped", "resumed at step" in both[1].said)
 
 
-def prepared_by_default(folder: Path, size: Size) -> Ended:
-    """Prepare the same images where `device: auto` does, beside the training of A."""
-    write_params(folder, size, "auto")
-    return call(folder, "prepare")._replace(words="prepare, device: auto, beside training")
+def prepared_elsewhere(folder: Path, size: Size) -> Ended:
+    """Prepare the same images, decoded on the GPU, beside the training of A."""
+    device = size.device.type.replace("cuda", "gpu")
+    write_params(folder, size, device)
+    return call(folder, "prepare")._replace(words=f"prepare, device: {device}, beside training")
 
 
 # Errors
