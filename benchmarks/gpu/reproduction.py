@@ -48,6 +48,10 @@ def run(size: Size, findings: Findings) -> None:
     """Prepare, train, stop, resume, score and tabulate, and meanwhile compare pixels and posteriors."""
     if size.smoke:
         findings.say("A smoke run: the nets have learnt nothing.")
+    findings.say(
+        "Profile mini by `vgg-repro ... --direct`. Commands run side by side; A-LRN and B without torch.compile, which "
+        "takes longer than their training."
+    )
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(8) as threads:
         folder = Path(name)
         write_params(folder, size, "cpu")

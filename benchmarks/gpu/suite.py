@@ -20,6 +20,7 @@ SETS = {
     "need a GPU": ["tests/gpu"],
     "need no GPU": ["tests/vgg/test_gpu_nets.py", "tests/stages/test_gpu_stages.py"],
 }
+HIDDEN: list[dict[str, str]] = [{}, {"CUDA_VISIBLE_DEVICES": ""}]  # the second set makes its GPUs up
 COUNTS = ("passed", "failed", "skipped")
 
 
@@ -39,7 +40,7 @@ def run(size: Size, findings: Findings) -> None:
 
     table = findings.table("tests that", *COUNTS, "seconds")
     with ThreadPoolExecutor(len(SETS)) as threads:
-        for name, outcome in zip(SETS, threads.map(tested, SETS.values()), strict=True):
+        for name, outcome in zip(SETS, threads.map(tested, SETS.values(), HIDDEN), strict=True):
             table.row(name, *(str(outcome.counts[what]) for what in COUNTS), f"{outcome.seconds:.0f}")
             for what in COUNTS:
                 findings.figure(f"tests that {name}: {what}", outcome.counts[what])
@@ -54,15 +55,16 @@ def run(size: Size, findings: Findings) -> None:
                 findings.check("no test that needs a GPU is skipped", outcome.counts["skipped"] == 0)
 
 
-def tested(paths: list[str]) -> Outcome:
-    """Run pytest on files of tests."""
+def tested(paths: list[str], hidden: dict[str, str]) -> Outcome:
+    """Run pytest on files of tests, with more environment variables."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         options = ["-p", "no:cacheprovider", f"--junitxml={report}", "--basetemp", f"{folder}/tests", "--durations=8"]
         command = [sys.executable, "-m", "pytest", *options, *paths]
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        code = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, check=False).returncode
+        there = {**os.environ, "PYTHONPATH": path, **hidden}
+        code = subprocess.run(command, cwd=ROOT, env=there, check=False).returncode
         cases = [*ElementTree.parse(report).iter("testcase")] if report.exists() else []
     failures, reasons, skipped = dict[str, str](), dict[str, None](), 0
     for case in cases:
