@@ -37,6 +37,12 @@ META, GPU = torch.device("meta"), torch.device("cuda", 1)
 IMAGES = 4  # of a batch
 
 
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have torch find no GPU where there is one: it would ask for memory on the made-up second one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
 def small(net: str, seed: int, where: torch.device = CPU) -> VGG:
     """Return a narrow net, moved as the trainer moves it."""
     made = VGG(net, CLASSES, crop=CROP, width=1 / 16, fc=16).to(where)
