@@ -21,7 +21,7 @@ from itertools import repeat
 from pathlib import Path
 
 import torch
-from gpu_training import MEAN, RECIPE, SHIFT, Size, full, initial, machine, random_batch, use
+from gpu.machine import MEAN, RECIPE, SHIFT, Size, describe, full, initial, random_batch, use
 from torch import nn
 
 from stages.distributed import launch, team
@@ -63,7 +63,7 @@ def main() -> None:
     if given.smoke:
         print("Smoke run: figures mean nothing.\n")
         work, counts, rounds = Work(replace(NARROW, batch=8, crop=32), 2, 2), [1, 2], 1
-    print(f"{machine(work.size.device)}\n", flush=True)
+    print(f"{describe(work.size.device)}\n", flush=True)
     rates: Rates = {count: [] for count in counts}
     for _ in range(rounds):
         for count, found in rates.items():

@@ -32,12 +32,12 @@ class Findings:
         self.values["blocks"].append(text)
         self._write()
 
-    def table(self, *heads: str) -> Table:
+    def table(self, *heads: str) -> Rows:
         """Add a table with these column heads and return it, to add rows to."""
         rows: list[list[str]] = [list(heads)]
         self.values["blocks"].append(rows)
         print(" | ".join(heads), flush=True)
-        return Table(rows, self._write)
+        return Rows(rows, self._write)
 
     def figure(self, name: str, value: float) -> None:
         """Record a number under a name, for other programs."""
@@ -67,7 +67,7 @@ class Findings:
         write(self.path, json.dumps(self.values, indent=1))
 
 
-class Table:
+class Rows:
     """A table that grows."""
 
     def __init__(self, rows: list[list[str]], written: Any) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpu.findings import Findings, Table
+from gpu.findings import Findings, Rows
 from gpu.machine import CLASSES, Size, synchronise
 from gpu.pixels import decoder_load
 from vgg.images import rescaled_batches
@@ -214,7 +214,7 @@ def time_whole(shards: Shards, size: Size, started: float, findings: Findings) -
             findings.figure(f"whole images per second at {scale}: {name}", rate)
 
 
-def whole_rate(batches: Iterator[Any], size: Size, table: Table, name: str, scale: int) -> float:
+def whole_rate(batches: Iterator[Any], size: Size, table: Rows, name: str, scale: int) -> float:
     """Return the images/s at which whole images arrive on the device, after a warm-up."""
     next(batches).pixels.to(size.device)
     synchronise(size.device)

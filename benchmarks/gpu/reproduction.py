@@ -24,7 +24,7 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from gpu.findings import Findings, Table
+from gpu.findings import Findings, Rows
 from gpu.machine import CPU, Size, use
 from gpu.pixels import check_pixels
 
@@ -124,12 +124,12 @@ def text(log: Any) -> str:
     return log.read().decode(errors="replace")
 
 
-def take(command: Future[Ended], table: Table, findings: Findings) -> None:
+def take(command: Future[Ended], table: Rows, findings: Findings) -> None:
     """Wait for a command and record it; one that fails is a failed check, with all that it said in the log."""
     show(command.result(), table, findings)
 
 
-def show(ended: Ended, table: Table, findings: Findings, wanted: int = 0) -> None:
+def show(ended: Ended, table: Rows, findings: Findings, wanted: int = 0) -> None:
     """Record how a command ended."""
     lines = ended.said.strip().splitlines() or [""]
     if ended.code != wanted:

@@ -24,7 +24,7 @@ HIDDEN: list[dict[str, str]] = [{}, {"CUDA_VISIBLE_DEVICES": ""}]  # the second 
 COUNTS = ("passed", "failed", "skipped")
 
 
-class Outcome(NamedTuple):
+class Counted(NamedTuple):
     """What pytest found."""
 
     code: int
@@ -55,7 +55,7 @@ def run(size: Size, findings: Findings) -> None:
                 findings.check("no test that needs a GPU is skipped", outcome.counts["skipped"] == 0)
 
 
-def tested(paths: list[str], hidden: dict[str, str]) -> Outcome:
+def tested(paths: list[str], hidden: dict[str, str]) -> Counted:
     """Run pytest on files of tests, with more environment variables."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -75,4 +75,4 @@ def tested(paths: list[str], hidden: dict[str, str]) -> Outcome:
             skipped += 1
             reasons[found.get("message") or ""] = None
     counts = {"passed": len(cases) - len(failures) - skipped, "failed": len(failures), "skipped": skipped}
-    return Outcome(code, time.monotonic() - started, counts, failures, [*reasons])
+    return Counted(code, time.monotonic() - started, counts, failures, [*reasons])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from tests.support import ROOT, forks
+from tests.support.clones import patience
 
 BENCHMARKS = ROOT / "benchmarks"
 pytestmark = pytest.mark.slow
@@ -32,49 +34,61 @@ def test_the_loading_benchmark_runs(tmp_path: Path) -> None:
     assert re.search(r"\| our stream \| \d+ \|", output)
 
 
-@pytest.mark.parametrize(
-    ("words", "patterns"),
-    [
-        (
-            "gpu_training.py --nets D",
-            [
-                r"% \| \d+ \| `aten::.*conv",
-                r"\| D, bfloat16, compiled \| [\d,.]+ \|",
-                r"\| JPEGs, .* %",
-                r"ratio: [\d.]+$",
-            ],
-        ),
-        (
-            "gpu_scoring.py",
-            [r"\| dense at Q = 96 \| float32 \|", r"\| 150 crops ", r"worst dense row: \d+% in bfloat16"],
-        ),
-        (
-            "gpu_numerics.py --seed 1",
-            [r"\| small D \| crops ", "the same to the bit", "crops decoded .* mean 0.000", "broken: 0"],
-        ),
-        pytest.param(
-            "scaling.py",
-            [r"\| 1 \| .* \| 1.00 \| 100% \|", r"\| 2 \| ", r"speed-up of 2: [\d.]+ "],
-            marks=pytest.mark.exhaustive,
-        ),
-    ],
-)
-def test_a_smoke_run_goes_through_the_whole_script(words: str, patterns: list[str]) -> None:
-    script, *more = words.split()
-    code, output = forks.call(Path.cwd(), [str(BENCHMARKS / script), *more, "--smoke"], os.environ)
+@pytest.mark.exhaustive
+def test_a_smoke_run_of_the_scaling_benchmark_goes_through_all_of_it() -> None:
+    code, output = forks.call(Path.cwd(), [str(BENCHMARKS / "scaling.py"), "--smoke"], os.environ)
     assert code == 0, output
-    assert "Smoke run: " in output
-    for pattern in patterns:
+    for pattern in (r"\| 1 \| .* \| 1.00 \| 100% \|", r"\| 2 \| ", r"speed-up of 2: [\d.]+ "):
         assert re.search(pattern, output, re.MULTILINE), f"no {pattern} in\n{output}"
+
+
+def checked(folder: Path, *words: str) -> tuple[int, str, dict[str, Any]]:
+    """Run the GPU check on a CPU; return its exit code, what it printed, and its JSON."""
+    command = [str(BENCHMARKS / "gpu_check.py"), "--smoke", "--out", str(folder), "--slower", str(patience(9)), *words]
+    code, output = forks.call(Path.cwd(), command, os.environ)
+    return code, output, json.loads((folder / "gpu_check.json").read_text())
+
+
+def test_the_gpu_check_runs_its_parts_that_need_torch_alone(tmp_path: Path) -> None:
+    code, output, found = checked(tmp_path, "--only", "1,2,3,6")
+    assert code == 0, output
+    assert [part["ended"] for part in found["parts"]] == ["complete"] * 4
+    numerics, training, scoring, kernels = found["parts"]
+    assert len(numerics["checks"]) > 30 and all(right for _, right, _ in numerics["checks"])
+    assert {"images_per_second_A", "images_per_second_D", "images_per_second_E", "share"} <= set(training["figures"])
+    assert "images_per_second dense at Q = 96, float32" in scoring["figures"]
+    names = [row[0] for block in kernels["blocks"] if isinstance(block, list) for row in block[1:]]
+    assert sum("conv" in name for name in names) > 3
+    page = (tmp_path / "gpu_check.md").read_text()
+    assert page.count("\n## ") == 4 and "| small D | crops | " in page
+    for number in (1, 2, 3, 6):
+        assert (tmp_path / f"part-{number}.log").stat().st_size > 0
+
+
+def test_a_part_that_takes_too_long_is_stopped_and_keeps_what_it_found(tmp_path: Path) -> None:
+    code, _, found = checked(tmp_path, "--only", "1", "--slower", "0.04")
+    assert code == 1
+    (part,) = found["parts"]
+    assert (
+        part["ended"] == "stopped after 2 s"
+        and "**1 Numerics against float64: stopped" in (tmp_path / "gpu_check.md").read_text()
+    )
+
+
+@pytest.mark.parametrize("words", ["0", "9", "two", ""])
+def test_a_part_that_does_not_exist_is_named(words: str, tmp_path: Path) -> None:
+    command = [str(BENCHMARKS / "gpu_check.py"), "--only", words, "--out", str(tmp_path)]
+    code, output = forks.call(Path.cwd(), command, os.environ)
+    assert code == 2 and "--only takes numbers from 1 to 8" in output
 
 
 @pytest.fixture
 def numerics(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The module, which is a script's."""
+    """The module of part 1."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import gpu_numerics
+    import gpu.numerics
 
-    return gpu_numerics
+    return gpu.numerics
 
 
 @pytest.mark.parametrize(
@@ -87,7 +101,7 @@ def numerics(monkeypatch: pytest.MonkeyPatch) -> Any:
     ],
 )
 def test_the_check_of_numbers_finds_what_is_wrong(
-    what: str, broken: set[str], numerics: Any, monkeypatch: pytest.MonkeyPatch, seed: int
+    what: str, broken: set[str], numerics: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     torch.manual_seed(seed)
     size = numerics.SMOKE
@@ -103,5 +117,16 @@ def test_the_check_of_numbers_finds_what_is_wrong(
         return right(model, batch, normalise, how)
 
     monkeypatch.setattr(numerics, "gradients", wrong)
-    problems = numerics.check_precisions(numerics.cases(size)[:1], size)
-    assert {line.partition(" in ")[0].partition(", ")[2] for line in problems if "float32" in line} == broken, problems
+    findings = numerics.Findings(tmp_path / "part-1.json", "")
+    numerics.check_precisions(numerics.cases(size)[:1], size, findings)
+    problems = [check for check, fine, _ in findings.values["checks"] if not fine]
+    assert {name.partition(" in ")[0].partition(", ")[2] for name in problems if "float32" in name} == broken, problems
+
+
+def test_a_net_that_is_not_compiled_after_all_is_a_failure(
+    numerics: Any, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    monkeypatch.setattr(numerics, "compiled", lambda model, *_: model)
+    with pytest.raises(RuntimeError, match=r"torch\.compile failed"):
+        numerics.way(numerics.cases(numerics.SMOKE)[0], "float32", numerics.SMOKE, compiles=True)
