@@ -44,11 +44,8 @@ bench: $(VENV)/done ## Repeat the measurements of benchmarks/RESULTS.md on this 
 	KILLS=30 python -m pytest -m '' tests/whole/test_kills.py
 	python benchmarks/mini.py
 
-bench-gpu: $(VENV)/done ## Check this GPU's numerics and measure its speed.
-	python benchmarks/gpu_numerics.py
-	python benchmarks/gpu_training.py
-	python benchmarks/gpu_scoring.py
-	python benchmarks/scaling.py
+bench-gpu: $(VENV)/done ## Check this GPU's numerics and measure its speed (five minutes).
+	python benchmarks/gpu_check.py --out build/gpu_check
 
 readme: $(VENV)/done ## Write the results in README.md from reports/mini.
 	python -m reports.readme

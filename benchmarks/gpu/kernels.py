@@ -16,7 +16,7 @@ STEPS, SHOWN = 5, 18
 
 
 def run(size: Size, findings: Findings) -> None:
-    """Profile net D in training, compiled and not, and in dense scoring."""
+    """Profile net D in training, compiled, and in dense scoring."""
     ours = Ours("D", size)
     profile("A step of training net D, compiled", lambda: ours.turn(STEPS), STEPS, size, findings)
     profile("Dense scoring of 64 images with net D at Q = 256, bfloat16", dense_work(size), 1, size, findings)
