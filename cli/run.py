@@ -66,6 +66,10 @@ def run(
 
             main(parameters, table)
             typer.echo(f"{table}: partial, from the imported nets only (vgg-repro table {number_of(table)})")
+    if parameters.weights == "published" and not named:  # DVC's stage needs all tables that the claims are about
+        from stages.claims import main as test_claims
+
+        test_claims(parameters)
 
 
 def _walk(targets: Sequence[str], parameters: Params, jobs: int | None, gpus: str | None) -> Walk:

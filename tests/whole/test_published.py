@@ -848,6 +848,10 @@ def test_commands_without_targets_do_and_say_what_published_nets_are_enough_for(
     for number in (1, 2, 5):
         assert table(folder, number)
     assert not (folder / "weights/trained").exists()
+    done(program(folder, "report"))
+    ledger = json.loads((folder / "reports/published/claims.json").read_text())
+    assert ledger["counts"]["not run"] < len(ledger["claims"]), "Table 5's claims need D and E alone"
+    assert "Claims](claims.md)" in (folder / "reports/published/README.md").read_text()
     said = done(program(folder, "plan"))
     assert "up to date" in said.out and not re.search("^(run|cached) ", said.out, re.M), said.out
     said = done(program(folder, "status"))
