@@ -134,7 +134,7 @@ def work(part: Part, findings: Findings, smoke: bool) -> None:
 
         size = machine.SMOKE if smoke else machine.full()
         machine.set_up(size)
-        findings.machine(machine.describe(size.device))
+        findings.machine("Smoke run: tiny nets, and speeds mean nothing. " * smoke + machine.describe(size.device))
         importlib.import_module(f"gpu.{part.module}").run(size, findings)
         findings.end("complete")
     except ImportError as missing:

@@ -67,7 +67,7 @@ def say_rates(rates: Rates, product: float, size: Size, findings: Findings) -> N
     """Write a row a contestant and hold net D against the aims; torchvision's net is costed as D, which it is."""
     findings.say(
         f"Batches of {size.batch} crops of {size.crop} pixels that are already on the device, in bfloat16; medians of "
-        f"{size.rounds} rounds."
+        f"{size.rounds} round{'s' * (size.rounds != 1)}."
     )
     table = findings.table(
         "training", "images/s", "lowest, highest", "ms a step", "TFLOP/s", "of the matrix rate", "peak memory, GB"
