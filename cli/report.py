@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,15 +17,21 @@ def report(
     profile: Annotated[
         str | None, typer.Option(help="Profile to render; default: the active one.", autocompletion=complete_profiles)
     ] = None,
+    form: Annotated[
+        Literal["pages", "csv", "json"],
+        typer.Option("--format", help="pages: write the report; csv, json: print every error as a row."),
+    ] = "pages",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a result is outdated.")] = False,
 ) -> None:
-    """Render Markdown pages and charts from the results so far.
+    """Render Markdown pages and charts from the results so far, or print all errors as CSV or JSON.
 
     Example: vgg-repro report --out reports/
     """
     from pipeline.orchestration.dvc_graph import outdated
     from pipeline.results.comparison import compared_with_head
-    from pipeline.results.profile_results import collect
+    from pipeline.results.profile_results import Results, collect
+    from pipeline.results.provenance import keep_provenance
+    from reports.flat_files import csv_text, flat_json
     from reports.page import plain_text
     from reports.page_parts import outdated_warning
     from reports.pages import render
@@ -35,10 +41,17 @@ def report(
     active = name == parameters.profile
     if active:
         collect(parameters)
-    results, written = render(name, out, outdated(parameters) if active else {})
-    typer.echo(f"{len(written)} pages written; start with {written[0]}")
+    older = outdated(parameters) if active else {}
+    if form == "pages":
+        results, written = render(name, out, older)
+        typer.echo(f"{len(written)} pages written; start with {written[0]}")
+        if active:
+            typer.echo(compared_with_head(name, bool(results.outdated)))
+    else:
+        results = Results(name, older)
+        typer.echo(csv_text(results) if form == "csv" else flat_json(results), nl=False)
     if active:
-        typer.echo(compared_with_head(name, bool(results.outdated)))
+        keep_provenance(name, results.paths)
     if results.outdated:
         typer.echo(plain_text(outdated_warning(results).text), err=True)
         raise typer.Exit(int(strict))

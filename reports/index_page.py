@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.experiment.paper_tables import TITLES
 from pipeline.results.profile_results import Results
 from reports.claims_page import claims_summary
+from reports.flat_files import FLAT
 from reports.page import Block, Bullets, Code, Heading, Link, Page, Paragraph, Table, Text, left
 from reports.page_parts import comparability_warning, outdated_warning
 from reports.phrases import NONE, number, published_net, table_label
@@ -48,6 +49,7 @@ def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
     if results.summaries:
         yield (Link("Training", "training.md"), ": every run, its error and its learning curve")
     yield (Link("Provenance", "provenance.md"), ": commit, machine and time of every result")
+    yield (Link("results.csv", FLAT), ": every error as a row, for plots of your own")
     if has_data_page:
         crops = ", sizes and colours, and training crops" if results.facts["train"] else " and sizes"
         yield (Link("Data", "data.md"), f": the images, their classes{crops}")

@@ -12,6 +12,7 @@ from pipeline.system.atomic_files import write_text
 from reports.charts import CHARTS, INDEX, Chart, charts_on, draw_charts
 from reports.claims_page import claims_page
 from reports.drawing import MADE_BY
+from reports.flat_files import FLAT, csv_text
 from reports.index_page import index_page
 from reports.markdown import markdown
 from reports.page import Page
@@ -26,7 +27,7 @@ FILES = (*(f"{name}.md" for name in (*TITLES, *OTHERS)), *(chart.figure.path for
 
 
 def render(profile: str, out: Path, outdated: Mapping[str, str] | None = None) -> tuple[Results, list[Path]]:
-    """Write every page and chart of `profile` that its results allow to `out`/`profile`.
+    """Write every page and chart of `profile` that its results allow to `out`/`profile`, and all errors as a CSV file.
 
     Return the results and the pages' paths.
 
@@ -50,6 +51,7 @@ def render(profile: str, out: Path, outdated: Mapping[str, str] | None = None) -
             continue
         written.append(folder / f"{name}.md")
         write_text(written[-1], markdown(page))
+    write_text(folder / FLAT, csv_text(results))
     for path in (folder / name for name in FILES):
         if path not in written and _is_ours(path):  # it shows other images
             path.unlink()
