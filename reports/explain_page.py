@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.experiment.modes import MODES
+from pipeline.experiment.params import RANDOM
 from pipeline.experiment.run_names import train_stage
 from pipeline.results.explanation import ExplainedRun, ExplainedScore, Explanation, FirstWeights, Measure
 from pipeline.system.progress import duration
@@ -25,7 +26,7 @@ from reports.page import (
     left,
     right,
 )
-from reports.page_parts import UP_TO_DATE, difference
+from reports.page_parts import UP_TO_DATE, difference, is_older
 from reports.phrases import NONE, interval, mean_and_std, number, published_net, table_label
 from reports.table_pages import MARKS
 
@@ -290,10 +291,12 @@ def _changes(e: Explanation) -> Iterator[Block]:
     if e.outdated is None or not (e.outdated or e.recorded):
         return
     yield Heading(2, "Changed since")
-    if not e.outdated:
+    older = is_older(e.stage, [score.stage for score in e.scores], e.outdated)
+    changed = {stage: why for stage, why in e.outdated.items() if older or stage != e.stage}  # else: by another row
+    if not changed:
         yield Paragraph("Nothing: dvc.lock and params.yaml agree on all that this number depends on.")
         return
-    yield Bullets(tuple((Code(stage), f": {why}") for stage, why in e.outdated.items()))
+    yield Bullets(tuple((Code(stage), f": {why}") for stage, why in changed.items()))
     yield Paragraph(UP_TO_DATE)
 
 
@@ -305,6 +308,13 @@ def _unknown(e: Explanation, kept: str) -> Iterator[Block]:
 
 
 def _gaps(e: Explanation, kept: str) -> Iterator[Text]:
+    for name in dict.fromkeys(chain[0] for run, chain in e.chains.items() if run not in e.published):
+        if not name.startswith(RANDOM):
+            yield (
+                "what ",
+                Code(name),
+                " started from: there is no summary of it here, and params.yaml does not have it",
+            )
     unrecorded = [run.name for run in e.runs if not run.missing and "batch" not in run.values]
     if unrecorded:
         yield (

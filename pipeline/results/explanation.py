@@ -109,6 +109,7 @@ class Explanation:
     profile: str
     table: str
     row: RowName
+    stage: str  # that computed the number: the table's, or `seeds`
     comparable: bool
     images: ExplainedImages
     chains: Mapping[str, tuple[str, ...]]  # by averaged run: what it comes from, the first weights first
@@ -152,62 +153,102 @@ class Files:
             return [(float(row["learning_rate"]), float(row["top1"])) for row in csv.DictReader(file)]
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A row of a table, of the tables' seed or a further one, and what the table's files say of it."""
+
+    params: Params
+    profile: str
+    values: Record  # of the table
+    seeds: Record  # of the table's images; empty if there are none
+    row: RowName
+
+    @property
+    def entry(self) -> Record:
+        """Return the row's values in the table."""
+        entry: Record = next(entry for entry in self.values["rows"] if entry["label"] == self.row.label)
+        return entry
+
+    @property
+    def over_seeds(self) -> Record | None:
+        """Return the row's values over the seeds; None if its runs are not repeated."""
+        asked = (self.values["table"], self.row.label)
+        return next((row for row in self.seeds.get("rows", ()) if (row["table"], row["label"]) == asked), None)
+
+    @property
+    def stage(self) -> str:
+        """Return the stage that computed the number."""
+        return self.values["table"] if self.row.seed is None else "seeds"
+
+    @property
+    def scores(self) -> list[str]:
+        """Return the stages of the scores that the number is averaged from."""
+        stages: list[str] = self.entry["scores"]
+        if self.row.seed is None:
+            return stages
+        return [score_stage(seeded(run, self.row.seed), mode) for mode, run in map(work_of, stages)]
+
+    @property
+    def runs(self) -> list[str]:
+        """Return the averaged runs."""
+        return [run if self.row.seed is None else seeded(run, self.row.seed) for run in self.row.runs]
+
+    @property
+    def published(self) -> dict[str, Record]:
+        """Return the averaged runs with published weights, each with its record."""
+        records = self.values.get("published", {})
+        return {run: records[run] for run in self.runs if run in records}
+
+    @property
+    def not_imported(self) -> tuple[str, ...]:
+        """Return the averaged runs whose published nets are not there, though published nets are scored."""
+        scored = self.params.weights == "published" and self.profile == self.params.profile and self.row.seed is None
+        return tuple(run for run in self.runs if scored and run not in self.published)
+
+    @property
+    def to_do(self) -> tuple[str, ...]:
+        """Return the commands that make the missing scores."""
+        if self.row.seed is None:
+            return tuple(self.entry["missing"])
+        return tuple(f"vgg-repro score {mode} {run}" for mode, run in map(work_of, self.scores))
+
+
 def explain(
-    params: Params,
-    profile: str,
-    values: Record,
-    seeds: Record,
-    row: RowName,
-    outdated: Mapping[str, str] | None,
+    params: Params, profile: str, values: Record, seeds: Record, row: RowName, outdated: Mapping[str, str] | None
 ) -> Explanation:
-    """Return the chain behind a row of a table of `profile`, whose values and seeds are given.
+    """Return the chain behind a row of a table of `profile`, whose values and values over the seeds are given.
 
     `outdated` has the stages that are older than params.yaml, each with the reason; None if the profile is not active.
     Only files are read: those of this machine, else those in git.
     """
-    files = Files(profile)
-    entry = next(entry for entry in values["rows"] if entry["label"] == row.label)
-    of_seeds = _of_seeds(seeds, values["table"], row)
-    runs = [run if row.seed is None else seeded(run, row.seed) for run in row.runs]
-    published = {run: values["published"][run] for run in runs if run in values.get("published", {})}
-    absent = params.weights == "published" and profile == params.profile
-    not_imported = tuple(run for run in runs if absent and run not in published and row.seed is None)
-    origins = {run: _chain(files, params, run) for run in runs if run not in {*published, *not_imported}}
-    trained = _explained_runs(files, params, origins)
-    stages = entry["scores"] if row.seed is None else _seeded_stages(entry["scores"], row.seed)
-    recorded = values["scores"] if row.seed is None else seeds["scores"]
-    scores = tuple(_score(files, params, values, stage, recorded) for stage in stages)
-    missing = entry["missing"] if row.seed is None else [f"vgg-repro score {s.mode} {s.run}" for s in scores]
-    measures = _measures(values, entry, row, of_seeds)
-    own = values["table"] if row.seed is None else "seeds"
-    made = {stage: known_provenance(profile, stage, path) for stage, path in _paths(files, own, trained, scores)}
-    involved = {own, "prepare", *made, *(f"import@{run}" for run in published)}
-    involved |= {random_stage(first.removeprefix(RANDOM)) for first in _firsts(origins)}
+    asked, files = _Asked(params, profile, values, seeds, row), Files(profile)
+    trained_here = [run for run in asked.runs if run not in {*asked.published, *asked.not_imported}]
+    chains = {run: _chain(files, params, run) for run in trained_here}
+    runs, firsts = _explained_runs(files, params, chains), _firsts(chains)
+    scores = tuple(_score(files, asked, stage) for stage in asked.scores)
+    measures, paths = _measures(asked), dict(_paths(files, asked.stage, runs, scores))
+    involved = {"prepare", *paths, *(random_stage(name.removeprefix(RANDOM)) for name in firsts)}
+    involved |= {f"import@{run}" for run in asked.published}
     return Explanation(
         profile=profile,
         table=values["table"],
         row=row,
+        stage=asked.stage,
         comparable=values["comparable"],
         images=_images(profile, values),
-        chains=origins | {run: (file["file"], run) for run, file in published.items()},
-        first=tuple(_first(files, name, trained) for name in _firsts(origins)),
-        runs=trained,
-        published=published,
-        not_imported=not_imported,
+        chains=chains | {run: (file["file"], run) for run, file in asked.published.items()},
+        first=tuple(_first(files, name, runs) for name in firsts),
+        runs=runs,
+        published=asked.published,
+        not_imported=asked.not_imported,
         scores=scores,
         measures=measures,
-        rule=entry.get("rule") if row.seed is None else None,
-        to_do=() if measures[0].ours else tuple(missing),
-        made=made,
-        recorded=files.lock.made(own, table(profile, own), table(profile, own)),
+        rule=asked.entry.get("rule") if row.seed is None else None,
+        to_do=() if measures[0].ours else asked.to_do,
+        made={stage: known_provenance(profile, stage, path) for stage, path in paths.items()},
+        recorded=files.lock.made(asked.stage, paths[asked.stage], paths[asked.stage]),
         outdated=None if outdated is None else {stage: why for stage, why in outdated.items() if stage in involved},
     )
-
-
-def _of_seeds(seeds: Record, name: str, row: RowName) -> Record | None:
-    """Return a row's values over the seeds; None if its runs are not repeated."""
-    entries = seeds.get("rows", ())
-    return next((entry for entry in entries if entry["table"] == name and entry["label"] == row.label), None)
 
 
 def _images(profile: str, values: Record) -> ExplainedImages:
@@ -295,52 +336,51 @@ def _first(files: Files, name: str, runs: tuple[ExplainedRun, ...]) -> FirstWeig
     return FirstWeights(name, added.get("seed", values.get("train.seed")), net)
 
 
-def _seeded_stages(stages: list[str], seed: int) -> list[str]:
-    return [score_stage(seeded(run, seed), mode) for mode, run in map(work_of, stages)]
-
-
-def _score(files: Files, params: Params, table: Record, stage: str, recorded: Mapping[str, str]) -> ExplainedScore:
+def _score(files: Files, asked: _Asked, stage: str) -> ExplainedScore:
     mode, run = work_of(stage)
     score, trained = files.json(errors(run, mode)), files.json(summary(run))
-    row = _row(files, params, run)
-    scales = scales_of(row, mode, table["table"] in SINGLE) if row else tuple(map(int, score.get("errors", ())))
+    recorded = (asked.values if asked.row.seed is None else asked.seeds)["scores"].get(stage, "")
+    row = _row(files, asked.params, run)
+    rates = score.get("errors", {})
+    scales = scales_of(row, mode, asked.values["table"] in SINGLE) if row else tuple(map(int, rates))
     origin = score.get("published", trained)
     return ExplainedScore(
         stage=stage,
         run=run,
         mode=mode,
         scales=scales,
-        errors={scale: score["errors"][scale] for scale in map(str, scales) if scale in score.get("errors", {})},
-        posteriors=recorded.get(stage, ""),
+        errors={scale: rates[scale] for scale in map(str, scales) if scale in rates},
+        posteriors=recorded,
         precision=score.get("precision"),
-        again=bool(score and stage in recorded and score["posteriors_sha256"] != recorded[stage]),
+        again=bool(score and recorded and score["posteriors_sha256"] != recorded),
         other_weights=bool(score and origin and score["weights_sha256"] != origin["weights_sha256"]),
     )
 
 
-def _measures(values: Record, entry: Record, row: RowName, of_seeds: Record | None) -> tuple[Measure, ...]:
+def _measures(asked: _Asked) -> tuple[Measure, ...]:
     """Return the top-1 error, and the top-k error if there is one."""
-    named = {"top1": (1, "top1_val", "top1_test"), "topk": (values["k"], "top5_val", "top5_test")}
+    entry, spread, k = asked.entry, asked.over_seeds, asked.values["k"]
+    judged = entry.get("judged", {}) if asked.row.seed is None else {}
     return tuple(
         Measure(
-            k,
-            _error(values, entry, row, of_seeds, name),
-            entry["paper"].get(paper),
-            entry["paper"].get(test),
-            entry.get("judged", {}).get(paper) if row.seed is None else None,
-            of_seeds[name] if of_seeds else None,
+            k=count,
+            ours=_error(asked, name),
+            paper=entry["paper"].get(f"{printed}_val"),
+            paper_test=entry["paper"].get(f"{printed}_test"),
+            judged=judged.get(f"{printed}_val"),
+            spread=spread[name] if spread else None,
         )
-        for name, (k, paper, test) in named.items()
-        if name == "top1" or k > 1
+        for name, count, printed in [("top1", 1, "top1"), *[("topk", k, "top5")] * (k > 1)]
     )
 
 
-def _error(values: Record, entry: Record, row: RowName, of_seeds: Record | None, name: str) -> Record | None:
-    if row.seed is None:
-        error: Record | None = entry["ours"][name] if entry["ours"] else None
+def _error(asked: _Asked, name: str) -> Record | None:
+    if asked.row.seed is None:
+        error: Record | None = asked.entry["ours"][name] if asked.entry["ours"] else None
         return error
-    rate = of_seeds[name]["by_seed"].get(str(row.seed)) if of_seeds else None
-    return None if rate is None else wilson(round(rate * values["images"] / 100), values["images"])._asdict()
+    rates, images = (asked.over_seeds or {name: {"by_seed": {}}})[name]["by_seed"], asked.values["images"]
+    rate = rates.get(str(asked.row.seed))
+    return None if rate is None else wilson(round(rate * images / 100), images)._asdict()
 
 
 def _paths(
