@@ -141,7 +141,8 @@ def _combination(e: Explanation) -> Text:
     modes = " and ".join(MODES[mode].protocol for mode in dict.fromkeys(score.mode for score in e.scores))
     if arrays == 1:
         return f"The posteriors of one net at one test scale Q; evaluation: {modes}."
-    counted = f"{nets} net{'s' * (nets > 1)}, {'one Q each' if arrays == len(e.scores) else 'all Q'}"
+    scales = len(e.scores[0].scales)
+    counted = f"{nets} net{'s' * (nets > 1)}, {scales} test scale{'s' * (scales > 1)} Q"
     return f"The mean of {arrays} arrays of posteriors with equal weights: {counted}; evaluation: {modes}."
 
 

@@ -245,7 +245,7 @@ def explain(
         measures=measures,
         rule=asked.entry.get("rule") if row.seed is None else None,
         to_do=() if measures[0].ours else asked.to_do,
-        made={stage: known_provenance(profile, stage, path) for stage, path in paths.items()},
+        made={stage: known_provenance(profile, stage, path) for stage, path in paths.items() if path.exists()},
         recorded=files.lock.made(asked.stage, paths[asked.stage], paths[asked.stage]),
         outdated=None if outdated is None else {stage: why for stage, why in outdated.items() if stage in involved},
     )

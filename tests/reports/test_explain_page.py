@@ -55,7 +55,7 @@ def test_the_page_has_the_chain_the_parameters_and_the_number(mini: Path) -> Non
         "| 1 min 16 s | 2026-11-27 |",
         "momentum 0.9, weight decay 0.0005",
         "precision bfloat16",
-        "The mean of 3 arrays of posteriors with equal weights: 1 net, all Q; evaluation: dense.",
+        "The mean of 3 arrays of posteriors with equal weights: 1 net, 3 test scales Q; evaluation: dense.",
         f"`{found.scores[0].posteriors[:16]}`",
         f"manifest, SHA-256: `{found.images.manifest}`",
         "commit `0123456789ab`; Python 3.12.1, vgg-repro 0.1.0, torch 2.15.0; AMD EPYC, Linux x86_64; cpu: train@A-256",

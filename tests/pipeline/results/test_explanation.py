@@ -147,6 +147,7 @@ def test_a_missing_run_of_the_chain_is_taken_from_params_and_marked(mini: Path) 
     assert [run.name for run in found.runs if run.missing] == ["D-256"]
     (missing,) = [run for run in found.runs if run.missing]
     assert missing.seed is None and missing.row.recipe == "warm"
+    assert "train@D-256" not in found.made, "there is nothing of which it could be known"
 
 
 def test_a_row_that_is_not_run_names_the_commands(mini: Path) -> None:
