@@ -226,7 +226,7 @@ def _value(value: Any) -> str:
 
 def _results(e: Explanation) -> Table:
     """Return what came of each run: its length, its errors, when and where."""
-    columns = (*left("run"), *right("steps", "epochs", "drops", "error, %", "best, % (epoch)", "time"), *left("done"))
+    columns = (*left("run"), *right("steps", "epochs", "drops", "error, %", "best, % (epoch)", "time"), *left("started"))
     return Table(columns, tuple(_result(run, e.made.get(train_stage(run.name)) or {}) for run in e.runs))
 
 
@@ -234,7 +234,7 @@ def _result(run: ExplainedRun, made: Mapping[str, Any]) -> tuple[Text, ...]:
     best = NONE if run.best is None else f"{run.best:.1f} ({run.best_epoch})"
     time = duration(made["seconds"]) if made else NONE
     counts = map(_value, (run.steps, run.epochs, run.drops))
-    return (Code(run.name), *counts, number(run.error), best, time, made.get("finished", NONE)[:10])
+    return (Code(run.name), *counts, number(run.error), best, time, made.get("started", NONE)[:10])
 
 
 def _settings(runs: tuple[ExplainedRun, ...]) -> Iterator[Text]:

@@ -27,7 +27,7 @@ FILES = (*(f"{name}.md" for name in (*TITLES, *OTHERS)), *(chart.figure.path for
 
 
 def render(profile: str, out: Path, outdated: Mapping[str, str] | None = None) -> tuple[Results, list[Path]]:
-    """Write every page and chart of `profile` that its results allow to `out`/`profile`, and all errors as a CSV file.
+    """Write every page and chart of `profile` that its results allow to `out`/`profile`.
 
     Return the results and the pages' paths.
 

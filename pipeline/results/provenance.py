@@ -9,8 +9,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,8 @@ CODE = ("vgg", "pipeline", "stages", "params.yaml")  # the files that numbers de
 def record_provenance(
     stage: str, result: Path, device: str, threads: int, seconds: float, processes: int = 1, **speeds: float
 ) -> None:
-    """Write where and how `stage` made the file `result`, and further `speeds`."""
+    """Write where, when and how `stage` made the file `result` in the last `seconds`, and further `speeds`."""
+    started = datetime.now(UTC) - timedelta(seconds=seconds)
     values = {
         "result": sha256(result),
         "commit": commit(),
@@ -36,8 +36,8 @@ def record_provenance(
         "device": device,
         "threads": threads,
         "processes": processes,
+        "started": started.isoformat(timespec="seconds"),  # older records lack it
         "seconds": round(seconds, 1),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         **speeds,
     }
     write_json(provenance_record(stage), values)
@@ -58,7 +58,7 @@ def known_provenance(profile: str, stage: str, result: Path) -> dict[str, Any] |
     return record if record and result.exists() and record["result"] == sha256(result) else None
 
 
-def keep_provenance(profile: str, results: Mapping[str, Path]) -> None:
+def keep_provenance(profile: str, results: dict[str, Path]) -> None:
     """Copy the provenance of a profile's results, by stage, to where git keeps it; nothing if none is known."""
     known = {stage: known_provenance(profile, stage, path) for stage, path in results.items()}
     if records := {stage: record for stage, record in known.items() if record}:

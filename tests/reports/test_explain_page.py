@@ -18,7 +18,7 @@ from tests.support.committed import add_seeds, change, committed
 
 MADE = {
     "commit": "0123456789ab", "python": "3.12.1", "versions": {"vgg-repro": "0.1.0", "torch": "2.15.0"},
-    "machine": "AMD EPYC, Linux x86_64", "device": "cpu", "seconds": 76.4, "finished": "2026-11-27T18:01:02+00:00",
+    "machine": "AMD EPYC, Linux x86_64", "device": "cpu", "seconds": 76.4, "started": "2026-11-27T18:01:02+00:00",
 }  # fmt: skip
 
 

@@ -20,14 +20,14 @@ def test_a_finished_reproduction_explains_its_numbers(finished: Path) -> None:
     assert "commit `" in text and "table4" in text and "Nothing: dvc.lock" in text
     assert "Not known here" not in text, "everything was made here"
     record = json.loads((finished / "provenance/train@D-jitter.json").read_text())
-    assert record["finished"][:10] in text
+    assert record["started"][:10] in text
 
     call(finished, "vgg-repro", "report")
     rows = pd.read_csv(finished / "reports/mini/results.csv")
     assert rows.commit.notna().all() and (rows.table == "training").sum() == 14
     call(finished, "rm", "-rf", "provenance", "weights", "scores")
     again = call(finished, "vgg-repro", "explain", "4", "D", "jitter")
-    assert record["finished"][:10] in again and "not recorded here" not in again
+    assert record["started"][:10] in again and "not recorded here" not in again
 
     params = yaml.safe_load((finished / "params.yaml").read_text())
     params["profiles"]["mini"]["recipes"]["warm"]["learning_rate"] = 0.5

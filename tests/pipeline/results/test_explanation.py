@@ -215,7 +215,7 @@ def test_provenance_is_kept_in_git_for_exactly_the_results_it_is_of(mini: Path) 
     shutil.rmtree(provenance_record("x").parent)
     made = explained("table4", "D 384").made
     assert made["train@D-256"] is None and made["train@D-384"] is not None
-    assert made["train@D-384"]["seconds"] == 61.0 and made["train@D-384"]["finished"].startswith("20")
+    assert made["train@D-384"]["seconds"] == 61.0 and made["train@D-384"]["started"].startswith("20")
     assert made["train@D-384"]["versions"].keys() >= {"vgg-repro", "torch", "nvidia-dali-cuda130"}
     keep_provenance("mini", {"train@D-384": path})  # as a report in a fresh clone does
     assert explained("table4", "D 384").made["train@D-384"] == made["train@D-384"]
