@@ -225,8 +225,9 @@ def _value(value: Any) -> str:
 
 
 def _results(e: Explanation) -> Table:
-    """Return what came of each run: its length, its errors, when and where."""
-    columns = (*left("run"), *right("steps", "epochs", "drops", "error, %", "best, % (epoch)", "time"), *left("started"))
+    """Return what came of each run: its length, its errors, its time and date."""
+    counted = right("steps", "epochs", "drops", "error, %", "best, % (epoch)", "time")
+    columns = (*left("run"), *counted, *left("started"))
     return Table(columns, tuple(_result(run, e.made.get(train_stage(run.name)) or {}) for run in e.runs))
 
 
