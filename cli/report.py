@@ -35,7 +35,7 @@ def report(
     active = name == parameters.profile
     if active:
         collect(parameters)
-    results, written = render(name, out, outdated(parameters) if active else {})
+    results, written = render(name, out, outdated(parameters) if active else {}, parameters)
     typer.echo(f"{len(written)} pages written; start with {written[0]}")
     if active:
         typer.echo(compared_with_head(name, bool(results.outdated)))
