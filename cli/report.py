@@ -17,26 +17,36 @@ def report(
     profile: Annotated[
         str | None, typer.Option(help="Profile to render; default: the active one.", autocompletion=complete_profiles)
     ] = None,
+    html: Annotated[
+        bool, typer.Option("--html", help="Write one self-contained file, PROFILE/report.html, instead of pages.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a result is outdated.")] = False,
 ) -> None:
-    """Render Markdown pages and charts from the results so far.
+    """Render Markdown pages and charts, or one HTML file, from the results so far.
 
-    Example: vgg-repro report --out reports/
+    Example: vgg-repro report --html
     """
     from pipeline.orchestration.dvc_graph import outdated
     from pipeline.results.comparison import compared_with_head
     from pipeline.results.profile_results import collect
+    from pipeline.system.progress import gigabytes
     from reports.page import plain_text
     from reports.page_parts import outdated_warning
     from reports.pages import render
+    from reports.site import write_site
 
     parameters = params()
     name = profile or parameters.profile
     active = name == parameters.profile
     if active:
         collect(parameters)
-    results, written = render(name, out, outdated(parameters) if active else {}, parameters)
-    typer.echo(f"{len(written)} pages written; start with {written[0]}")
+    older = outdated(parameters) if active else {}
+    if html:
+        results, file = write_site(name, out, older, parameters)
+        typer.echo(f"{file} written ({gigabytes(file.stat().st_size)}); open it in a browser")
+    else:
+        results, written = render(name, out, older, parameters)
+        typer.echo(f"{len(written)} pages written; start with {written[0]}")
     if active:
         typer.echo(compared_with_head(name, bool(results.outdated)))
     if results.outdated:

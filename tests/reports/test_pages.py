@@ -10,7 +10,10 @@ import pytest
 
 from pipeline.errors import Failure
 from pipeline.experiment.validation import load
+from pipeline.results.profile_results import Results
 from reports.charts import CHARTS
+from reports.index_page import first_screen
+from reports.markdown import markdown
 from reports.pages import render
 from tests.support import ROOT
 
@@ -138,5 +141,5 @@ def test_the_index_begins_with_what_was_run_the_verdict_the_ledger_and_the_devia
 
 
 def test_without_parameters_the_index_compares_the_images_alone(clone: Path) -> None:
-    text = render("mini", clone / "out")[1][0].read_text()
+    text = markdown(first_screen(Results("mini")))
     assert "- **Classes:** 51 instead of 1,000" in text and "**Batch:**" not in text
