@@ -10,7 +10,23 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import claims, clean, data, doctor, plan, prepare, report, run, score, stage, status, table, train, weights
+from cli import (
+    claims,
+    clean,
+    data,
+    doctor,
+    explain,
+    plan,
+    prepare,
+    report,
+    run,
+    score,
+    stage,
+    status,
+    table,
+    train,
+    weights,
+)
 from pipeline.errors import Failure
 from pipeline.system.error_log import unexpected
 
@@ -70,6 +86,7 @@ COMMANDS = (
     (MAKE, "run", run.run, "Run everything, several stages at a time"),
     (LOOK, "status", status.status, "Show what is trained, scored and in tables"),
     (LOOK, "claims", claims.claims, "Show which of the paper's claims hold"),
+    (LOOK, "explain", explain.explain, "Show what one number is made from"),
     (LOOK, "plan", plan.plan, "Show what would run, and its cost"),
     (LOOK, "data", data.data, "Show the prepared images"),
     (LOOK, "report", report.report, "Write the report"),

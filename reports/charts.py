@@ -24,9 +24,9 @@ class Chart:
     heading: str = ""  # of the section that shows it; none on a page of its own subject
 
 
-def draw_charts(results: Results, folder: Path) -> list[Chart]:
-    """Draw every chart that there are results for into `folder`. Return those that were drawn."""
-    return [chart for chart in CHARTS if chart.draw(results, folder / chart.figure.path)]
+def draw_charts(results: Results, folder: Path, suffix: str = ".png") -> list[Chart]:
+    """Draw every chart that there are results for into `folder`, as PNG or SVG. Return those that were drawn."""
+    return [chart for chart in CHARTS if chart.draw(results, (folder / chart.figure.path).with_suffix(suffix))]
 
 
 def charts_on(page: str, drawn: Sequence[Chart]) -> Iterator[Block]:

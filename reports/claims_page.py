@@ -6,27 +6,32 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.experiment.paper_tables import number_of
-from reports.page import Block, Callout, Code, Heading, Page, Paragraph, Strong, Table, Text, left, right
+from reports.page import Block, Callout, Code, Heading, Page, Paragraph, Strong, Table, Text, Verdict, left, right
 from reports.page_parts import ALL_TABLES
 from reports.phrases import NONE
 
 MARKS = {"supported": "✔", "contradicted": "✘", "undecided": "?", "not run": NONE}
-HEADING = Heading(2, "Claims of the paper")
+TITLE = "Claims of the paper"
 
 
 def claims_page(values: dict[str, Any], warning: Callout) -> Page:
     """Return the page of the ledger's values."""
-    return (Heading(1, "Claims of the paper"), warning, *_body(values), *_rules(values), ALL_TABLES)
+    return (Heading(1, TITLE), warning, *_body(values), *_rules(values), ALL_TABLES)
 
 
 def claims_section(values: dict[str, Any]) -> Page:
     """Return heading, ledger and rules for the terminal."""
-    return (HEADING, *_body(values), *_rules(values))
+    return (Heading(2, TITLE), *_body(values), *_rules(values))
 
 
 def claims_summary(values: dict[str, Any]) -> Page:
-    """Return heading and ledger for the index."""
-    return (HEADING, *_body(values))
+    """Return verdict and ledger for the index."""
+    return (Heading(2, "Did it reproduce?"), *_body(values))
+
+
+def rules_page(values: dict[str, Any]) -> Page:
+    """Return the page of the tests alone, for a report that shows the ledger elsewhere."""
+    return (Heading(1, "How the claims were tested"), *_rules(values))
 
 
 def _body(values: dict[str, Any]) -> Iterator[Block]:
@@ -44,14 +49,16 @@ def verdict_sentence(values: dict[str, Any]) -> Text:
     if counts["not run"] == len(claims):
         return ("None of the paper's claims can be tested yet: no table is computed. To compute them: ",
                 Code("dvc repro claims"))  # fmt: skip
-    words = f"{counts['supported']} supported, {counts['contradicted']} contradicted, {counts['undecided']} undecided"
+    first = f"{counts['supported']} {'is' if counts['supported'] == 1 else 'are'} supported on these"
     rest = f", {counts['not run']} not run" if counts["not run"] else ""
+    words = f"{counts['contradicted']} contradicted, {counts['undecided']} undecided{rest}"
     holm = values["counts_holm"]
     return (
-        f"The paper's {len(claims)} claims on these {values['images']:,} images, with {_seeds(values)}: ",
-        Strong(words + rest), ". Adjusted for the number of tests: "
+        f"Of the paper's {len(claims)} claims, ",
+        Strong(f"{first} {values['images']:,} images, {words}"),
+        f", with {_seeds(values)}. Adjusted for the number of tests (Holm's method): "
         f"{holm['supported']} supported, {holm['contradicted']} contradicted.",
-    )  # fmt: skip
+    )
 
 
 def _seeds(values: dict[str, Any]) -> str:
@@ -83,13 +90,12 @@ def _p(value: float) -> str:
 
 def _verdict(claim: dict[str, Any], missing: str = "") -> Text:
     word = claim["verdict"]
+    shown = Verdict(MARKS[word], word)
     if word == "not run":
-        return (f"{MARKS[word]} not run: ", Code(f"vgg-repro table {number_of(missing.split(', ')[0])}"))
+        return (shown, ": ", Code(f"vgg-repro table {number_of(missing.split(', ')[0])}"))
     if word == "undecided":
-        return f"{MARKS[word]} undecided: visible from {claim['smallest_visible']:.1f} points"
-    if claim["verdict_holm"] != word:
-        return f"{MARKS[word]} {word}; {claim['verdict_holm']} if adjusted"
-    return (f"{MARKS[word]} ", Strong(word))
+        return (shown, f": visible from {claim['smallest_visible']:.1f} points")
+    return (shown, f"; {claim['verdict_holm']} if adjusted") if claim["verdict_holm"] != word else shown
 
 
 def _rules(values: dict[str, Any]) -> Iterator[Block]:

@@ -13,6 +13,7 @@ from reports.phrases import NONE, number
 
 MANY = 50  # classes; of more, only the smallest and largest are shown
 NAMES = 20  # images shown by name in a list; all are in the manifest
+LISTED = 200  # classes listed by name in a sentence
 PICTURE = "crops.png"
 
 
@@ -40,6 +41,19 @@ def crops_section(crops: int) -> Page:
             "training. The mean is added back for display."
         ),
         Figure(PICTURE, "Training crops"),
+    )
+
+
+def data_summary(facts: Facts, crops: bool) -> Page:
+    """Return what the facts alone say of the data; `crops` says whether a contact sheet of them was written."""
+    counts = ((split, f"{getattr(facts, split):,}") for split in facts.splits)
+    sheet = "Training crops as the net receives them: random S, flips and colour shifts. The mean is added back."
+    return (
+        Heading(1, "Data"),
+        Paragraph(_about(facts)),
+        Table((*left("split"), *right("images")), tuple(counts)),
+        Paragraph(f"Classes: {', '.join(facts.classes[:LISTED])}{_remainder(len(facts.classes), LISTED)}."),
+        *[Figure(PICTURE, "Training crops", sheet)] * (crops and bool(facts.train)),
     )
 
 
@@ -134,5 +148,5 @@ def _named(images: Sequence[tuple[str, str]]) -> Iterator[Block]:
         yield Paragraph((f"And {len(images) - NAMES:,} more, all listed in ", Code(str(CLASSIFICATION.manifest)), "."))
 
 
-def _remainder(count: int) -> str:
-    return f" and {count - NAMES:,} more" if count > NAMES else ""
+def _remainder(count: int, shown: int = NAMES) -> str:
+    return f" and {count - shown:,} more" if count > shown else ""

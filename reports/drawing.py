@@ -160,5 +160,10 @@ def contact_sheet(crops: NDArray[np.uint8], names: Sequence[str], path: Path) ->
 
 
 def _write(figure: Figure, path: Path) -> None:
+    """Write a chart as its path's suffix says: as PNG, or as a transparent SVG whose text is text."""
     with whole(path) as file:
-        figure.savefig(file, format="png", dpi=120, metadata={"Software": MADE_BY})
+        if path.suffix == ".png":
+            figure.savefig(file, format="png", dpi=120, metadata={"Software": MADE_BY})
+            return
+        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):
+            figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})

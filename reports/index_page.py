@@ -1,4 +1,4 @@
-"""The index of a profile's report: links to all pages, the main tables, and where the numbers come from."""
+"""The index of a profile's report: what was run, the verdict, the main tables, where the numbers come from, links."""
 
 from __future__ import annotations
 
@@ -8,28 +8,46 @@ from typing import Any
 from pipeline.experiment.paper_tables import TITLES
 from pipeline.results.profile_results import Results
 from reports.claims_page import claims_summary
+from reports.flat_files import FLAT
 from reports.page import Block, Bullets, Code, Heading, Link, Page, Paragraph, Table, Text, left
-from reports.page_parts import comparability_warning, outdated_warning
+from reports.page_parts import comparability_warning, deviations_section, outdated_warning, what_was_run
 from reports.phrases import NONE, number, published_net, table_label
 from reports.table_pages import table_section
 
+ORIGIN = "Where these numbers come from"
 SHOWN = ("table3", "table4", "table5", "table6")  # shown whole; the others are linked
 
 
 def index_page(results: Results, charts: Iterable[Block], has_data_page: bool) -> Page:
     """Return the index; `has_data_page` says whether a page data.md of the prepared images is next to it."""
     return (
-        Heading(1, ("Very Deep Convolutional Networks, reproduced: profile ", Code(results.profile))),
-        outdated_warning(results),
-        comparability_warning(results),
-        Bullets(tuple(_links(results, has_data_page))),
-        *_others(results.others),
-        *(claims_summary(results.claims) if results.claims else ()),
+        *first_screen(results),
         *charts,
         *_tables(results),
-        Heading(2, "Where these numbers come from"),
-        _provenance(results),
+        Heading(2, ORIGIN),
+        origin_table(results),
+        Heading(2, "All pages"),
+        Bullets(tuple(_links(results, has_data_page))),
     )
+
+
+def first_screen(results: Results) -> Page:
+    """Return what the index begins with: what was run, the verdict, the ledger, the deviations from the paper."""
+    return (
+        Heading(1, ("Very Deep Convolutional Networks, reproduced: profile ", Code(results.profile))),
+        outdated_warning(results),
+        Paragraph(what_was_run(results)),
+        *_comparable(results),
+        *_others(results.others),
+        *(claims_summary(results.claims) if results.claims else ()),
+        *deviations_section(results),
+    )
+
+
+def _comparable(results: Results) -> Iterator[Block]:
+    """Yield the line that errors are not comparable with the paper's; nothing if they are."""
+    if text := comparability_warning(results).text:
+        yield Paragraph(text)
 
 
 def _tables(results: Results) -> Iterator[Block]:
@@ -48,6 +66,7 @@ def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
     if results.summaries:
         yield (Link("Training", "training.md"), ": every run, its error and its learning curve")
     yield (Link("Provenance", "provenance.md"), ": commit, machine and time of every result")
+    yield (Link("results.csv", FLAT), ": every error as a row, for plots of your own")
     if has_data_page:
         crops = ", sizes and colours, and training crops" if results.facts["train"] else " and sizes"
         yield (Link("Data", "data.md"), f": the images, their classes{crops}")
@@ -67,7 +86,7 @@ def _summed_up(names: Sequence[str]) -> str:
     return " and ".join([", ".join(tables)] * bool(tables) + [f"{rest} runs and scores"] * bool(rest))
 
 
-def _provenance(results: Results) -> Table:
+def origin_table(results: Results) -> Table:
     """Return a table of where the numbers come from, without unknown entries."""
     rows = (("profile", results.profile), *_data(results), *_training(results))
     return Table(left("", ""), tuple(row for row in rows if row[1] != NONE))

@@ -25,6 +25,7 @@ from reports.page import (
     Strong,
     Table,
     Text,
+    Verdict,
     inlines,
 )
 
@@ -97,6 +98,8 @@ def _inline(part: Inline) -> str:
             return _code(text)
         case Strong(text):
             return f"**{_escaped(text)}**"
+        case Verdict(mark, text):
+            return f"{_escaped(mark)} **{_escaped(text)}**"
         case Link(text, target):
             return f"[{_escaped(text)}]({_target(target)})"
 

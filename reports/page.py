@@ -35,7 +35,15 @@ class Link:
     target: str
 
 
-Inline = str | Code | Strong | Link
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict on a claim: its word, and a mark that shows it without colour."""
+
+    mark: str
+    text: str
+
+
+Inline = str | Code | Strong | Link | Verdict
 Text = Inline | tuple[Inline, ...]
 
 
@@ -71,10 +79,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. It raises ValueError unless every row has one cell per column."""
+    """A table. It raises ValueError unless every row has one cell per column.
+
+    The rows of an `ordered` table belong in their order and side by side: they are neither sorted nor split into cards.
+    """
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Text, ...], ...]
+    ordered: bool = False
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -132,4 +144,14 @@ def join(separator: str, texts: Iterable[Text]) -> tuple[Inline, ...]:
 
 def plain_text(text: Text) -> str:
     """Return a text's words without their markup."""
-    return "".join(part if isinstance(part, str) else part.text for part in inlines(text))
+    return "".join(_words(part) for part in inlines(text))
+
+
+def _words(part: Inline) -> str:
+    match part:
+        case str():
+            return part
+        case Verdict(mark, text):
+            return f"{mark} {text}"
+        case _:
+            return part.text

@@ -1,13 +1,14 @@
-"""Blocks that several pages have: the warning that numbers are not comparable, and the way back to the index."""
+"""Blocks that several pages have: what was run, in what it deviates from the paper, warnings, the way to the index."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.experiment.paper_tables import NO_DATA
 from pipeline.experiment.paths import errors_of
+from pipeline.experiment.run_names import kind_of
 from pipeline.results.profile_results import Results
-from reports.page import Callout, Code, Inline, Link, Paragraph, Strong, Text
+from reports.page import Block, Bullets, Callout, Code, Heading, Inline, Link, Paragraph, Strong, Text
 
 DAGGER = "†"  # marks a row that is older than params.yaml
 UP_TO_DATE: tuple[Inline, ...] = (Code("vgg-repro run"), " brings them up to date.")
@@ -20,11 +21,47 @@ DIFFERENCES = {
 }
 
 
+def what_was_run(results: Results) -> str:
+    """Return what was run on what, in two sentences."""
+    facts, grid = results.facts, [run for run in results.summaries if not kind_of(run)]
+    if not facts:
+        return "No images are prepared, so no network is trained or scored."
+    tested = f"tested on {facts['val']:,}"
+    classes = f"images of {len(facts['classes']):,} classes"
+    about = f"The images: {facts['about']}."
+    if not grid:
+        published = len({record["run"] for record in results.scores if "published" in record})
+        return f"{_networks(published)} with published weights {tested} {classes}. {about}"
+    extra = len(results.summaries) - len(grid)
+    more = f", and {extra:,} more with further seeds or other initial weights" if extra else ""
+    trained = f"{_networks(len(grid))} trained on {facts['train']:,} {classes} and {tested} others{more}"
+    return f"{trained}. {about}"
+
+
+def _networks(count: int) -> str:
+    return "1 network was" if count == 1 else f"{count or 'No'} networks were"
+
+
+def deviations_section(results: Results) -> Iterator[Block]:
+    """Yield the list of deviations from the paper, each with both values; nothing if there is none."""
+    if results.deviations:
+        yield Heading(2, "Deviations from the paper")
+        yield Paragraph(
+            (
+                "Compared with the profile ",
+                Code("paper"),
+                ", which has the paper's values, and choices of this program where the paper states none.",
+            )
+        )
+        items = ((f"{what[0].upper()}{what[1:]}:", ours, paper) for what, ours, paper in results.deviations)
+        yield Bullets(tuple((Strong(what), f" {ours} instead of {paper}") for what, ours, paper in items))
+
+
 def comparability_warning(results: Results, table: str = "") -> Callout:
     """Return the warning for pages whose numbers are not comparable with the paper's; it is empty if they are."""
     if table in NO_DATA or (results.profile in FULL and (not results.facts or results.facts["comparable"])):
         return Callout(())
-    return Callout((Strong("These numbers are not comparable with the paper's."), " ", *_reason(results)))
+    return Callout((Strong("The error rates are not comparable with the paper's."), " ", *_reason(results)))
 
 
 def outdated_warning(results: Results) -> Callout:

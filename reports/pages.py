@@ -7,11 +7,13 @@ from pathlib import Path
 
 from pipeline.errors import Failure
 from pipeline.experiment.paper_tables import TITLES
+from pipeline.experiment.params import Params
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
 from reports.charts import CHARTS, INDEX, Chart, charts_on, draw_charts
 from reports.claims_page import claims_page
 from reports.drawing import MADE_BY
+from reports.flat_files import FLAT, csv_text
 from reports.index_page import index_page
 from reports.markdown import markdown
 from reports.page import Page
@@ -25,15 +27,13 @@ OTHERS = ("seeds", "claims", "training")  # pages besides those of the tables
 FILES = (*(f"{name}.md" for name in (*TITLES, *OTHERS)), *(chart.figure.path for chart in CHARTS))
 
 
-def render(profile: str, out: Path, outdated: Mapping[str, str] | None = None) -> tuple[Results, list[Path]]:
-    """Write every page and chart of `profile` that its results allow to `out`/`profile`.
+def shown_results(profile: str, outdated: Mapping[str, str] | None = None, params: Params | None = None) -> Results:
+    """Return the results of `profile`. Raise Failure if there are none at all.
 
-    Return the results and the pages' paths.
-
-    `outdated` has the stages whose results are older than params.yaml, each with the reason. Raise Failure if there
-    are no results at all.
+    `outdated` has the stages whose results are older than params.yaml, each with the reason. `params` are compared with
+    the paper's.
     """
-    results = Results(profile, outdated)
+    results = Results(profile, outdated, params)
     if not results.tables and not results.summaries and results.others:
         raise Failure(
             f"all results of profile {profile} were computed from other images than those prepared now; "
@@ -42,30 +42,41 @@ def render(profile: str, out: Path, outdated: Mapping[str, str] | None = None) -
     if not results.tables and not results.summaries:
         make = f"vgg-repro prepare --profile {profile}, then vgg-repro run"
         raise Failure(f"there are no results of profile {profile} yet; make some with: {make}")
-    folder = out / profile
+    return results
+
+
+def render(
+    profile: str, out: Path, outdated: Mapping[str, str] | None = None, params: Params | None = None
+) -> tuple[Results, list[Path]]:
+    """Write every page and chart of `profile` that its results allow to `out`/`profile`.
+
+    Return the results and the pages' paths. The other arguments and Failure are as in `shown_results`.
+    """
+    results, folder = shown_results(profile, outdated, params), out / profile
     charts = draw_charts(results, folder)
     written = [folder / chart.figure.path for chart in charts]
-    for name, page in _pages(results, charts, _has_data_page(results, folder)):
+    index = index_page(results, charts_on(INDEX, charts), has_data_page(results, folder))
+    for name, page in ((INDEX, index), *other_pages(results, charts)):
         if name == PROVENANCE and is_kept(results, folder / f"{name}.md"):
             continue
         written.append(folder / f"{name}.md")
         write_text(written[-1], markdown(page))
+    write_text(folder / FLAT, csv_text(results))
     for path in (folder / name for name in FILES):
         if path not in written and _is_ours(path):  # it shows other images
             path.unlink()
     return results, [path for path in written if path.suffix == ".md"]
 
 
-def _pages(results: Results, charts: Sequence[Chart], has_data_page: bool) -> Iterator[tuple[str, Page]]:
-    """Yield each page with its name, the index first."""
-    yield INDEX, index_page(results, charts_on(INDEX, charts), has_data_page)
+def other_pages(results: Results, charts: Sequence[Chart]) -> Iterator[tuple[str, Page]]:
+    """Yield each page besides the index with its name."""
     for name, values in results.tables.items():
         warning = comparability_warning(results, name)
         yield name, table_page(values, warning, charts_on(name, charts), results.outdated)
-    if results.seeds:
-        yield "seeds", seeds_page(results.seeds, comparability_warning(results), results.outdated)
     if results.claims:
         yield "claims", claims_page(results.claims, comparability_warning(results))
+    if results.seeds:
+        yield "seeds", seeds_page(results.seeds, comparability_warning(results), results.outdated)
     if results.summaries:
         yield "training", training_page(results, charts_on("training", charts))
     yield PROVENANCE, provenance_page(results)
@@ -81,7 +92,7 @@ def _is_ours(path: Path) -> bool:
     return f"Software\0{MADE_BY}".encode() in content
 
 
-def _has_data_page(results: Results, folder: Path) -> bool:
+def has_data_page(results: Results, folder: Path) -> bool:
     """Return whether `vgg-repro data` has written the page of the images that are prepared now."""
     path = folder / "data.md"
     return bool(results.facts) and path.exists() and results.facts["manifest"][:16] in path.read_text()

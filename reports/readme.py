@@ -11,6 +11,7 @@ from pipeline.results.profile_results import Results
 from reports.claims_page import claims_table, verdict_sentence
 from reports.markdown import markdown
 from reports.page import Link, Page, Paragraph, Table, left, right
+from reports.page_parts import what_was_run
 from reports.phrases import NONE, mean_and_std, number
 
 README = Path("README.md")
@@ -22,23 +23,13 @@ def results_in_readme(results: Results) -> Page:
     """Return what README.md says of a profile's results: what was run, the ledger, Table 3."""
     path = f"reports/{results.profile}"
     return (
-        Paragraph(_what_was_run(results)),
+        Paragraph(f"Profile {results.profile}, committed as it came out. {what_was_run(results)}"),
         Paragraph(verdict_sentence(results.claims)),
         claims_table(results.claims),
         Paragraph("Table 3, one test scale; top-1 errors in per cent:"),
         _table(results),
         Paragraph(("The whole report: ", Link(path, f"{path}/README.md"), ".")),
     )  # fmt: skip
-
-
-def _what_was_run(results: Results) -> str:
-    facts, claims = results.facts, results.claims
-    seeds = f"{claims['seeds']} seeds for those of Table 3" if claims["seeds"] > 1 else "one seed"
-    return (
-        f"Profile {results.profile}, committed as it came out: {facts['train']:,} training and {facts['val']:,} "
-        f"validation images of {len(facts['classes'])} classes: {facts['about']}. There are {len(results.summaries)} "
-        f"runs, {seeds}."
-    )
 
 
 def _table(results: Results) -> Table:

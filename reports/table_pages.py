@@ -84,7 +84,9 @@ def _configurations(values: dict[str, Any]) -> Table:
             rows.append([stack[depth] if depth < len(stack) else "" for stack in stacks])
         rows.append(["maxpool"] * len(nets))
     rows += [[layer] * len(nets) for layer in nets[0]["head"]]
-    return Table(left(*(f"{net['net']} ({net['weight_layers']} layers)" for net in nets)), tuple(map(tuple, rows)))
+    return Table(
+        left(*(f"{net['net']} ({net['weight_layers']} layers)" for net in nets)), tuple(map(tuple, rows)), ordered=True
+    )
 
 
 def _configuration_notes(values: dict[str, Any]) -> Iterator[Text]:

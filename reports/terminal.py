@@ -19,6 +19,7 @@ from reports.page import (
     Strong,
     Table,
     Text,
+    Verdict,
     inlines,
     plain_text,
 )
@@ -94,9 +95,9 @@ def _styled(text: Text, style: str = "") -> Styled:
 
     styled = Styled(style=style)
     for part in inlines(text):
-        styled.append(part if isinstance(part, str) else part.text, _style(part))
+        styled.append(plain_text(part), _style(part))
     return styled
 
 
 def _style(part: Inline) -> str:
-    return "bold" if isinstance(part, Strong) else "cyan" if isinstance(part, Code) else ""
+    return "bold" if isinstance(part, Strong | Verdict) else "cyan" if isinstance(part, Code) else ""

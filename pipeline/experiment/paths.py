@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.experiment.run_names import Kind, kind_of, work_of
 
 PARAMS = Path("params.yaml")
+LOCKFILE = Path("dvc.lock")
 REPORTS = Path("reports")
 WEIGHTS = Path("weights")
 SCORES = Path("scores")
@@ -134,6 +135,11 @@ def errors_of(score: str) -> Path:
 def provenance_record(stage: str) -> Path:
     """Return the file that records where and when a stage made its result. Neither DVC nor git knows it."""
     return Path("provenance") / f"{stage}.json"
+
+
+def kept_provenance(profile: str) -> Path:
+    """Return the copy, in git, of the provenance of a profile's results."""
+    return results(profile) / "provenance.json"
 
 
 def results(profile: str) -> Path:

@@ -21,7 +21,7 @@ import psutil
 from pipeline.datasets.sources import missing, seen_from_outside
 from pipeline.errors import Failure, UsageError
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import CLASSIFICATION, shards_root
+from pipeline.experiment.paths import CLASSIFICATION, LOCKFILE, shards_root
 from pipeline.experiment.targets import everything
 from pipeline.system.atomic_files import json_text
 from pipeline.system.locks import flock_held
@@ -34,7 +34,6 @@ IMPORT = "import@"
 NEVER = "never run with profile"
 MISSING = "is missing"
 NAMED = 3  # at most this many of the stages that a stage waits for are named
-LOCKFILE = Path("dvc.lock")
 IN_USE = Path(".dvc/tmp/rwlock")  # DVC's list of the files that each DVC process reads and writes
 DVCS_LOCK = Path(".dvc/tmp/lock")  # DVC holds it while it writes dvc.lock, not while a stage runs
 TRIES = 20  # attempts at reading a lock file that changes during each of them

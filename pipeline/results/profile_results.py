@@ -13,6 +13,7 @@ from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, claims, errors, history, reported, results, summary, table
 from pipeline.experiment.run_names import score_stage, train_stage
 from pipeline.experiment.targets import scored
+from pipeline.results.deviations import deviations
 from pipeline.results.provenance import provenance_of
 from pipeline.system.atomic_files import copy, read_json
 
@@ -49,15 +50,17 @@ def _is_of(profile: str, path: Path) -> bool:
 class Results:
     """The results of a profile on disk that were made from the images that are prepared now.
 
-    `outdated` has the stages whose results were made with other parameters than now, each with the reason.
+    `outdated` has the stages whose results were made with other parameters than now, each with the reason. Without
+    `params`, the images alone are compared with the paper's.
     """
 
-    def __init__(self, profile: str, outdated: Mapping[str, str] | None = None) -> None:
+    def __init__(self, profile: str, outdated: Mapping[str, str] | None = None, params: Params | None = None) -> None:
         import pandas as pd
 
         self.profile = profile
         outdated = outdated or {}
         self.facts = _json(reported(profile, CLASSIFICATION.facts(profile)), PREPARE)
+        self.deviations = deviations(profile, params, self.facts)  # from the paper
         self.others: list[str] = []  # tables, runs and scores of other images
         self.paths: dict[str, Path] = {}  # by stage, of the results that are shown
         folder = results(profile)

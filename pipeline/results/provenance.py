@@ -9,22 +9,24 @@ import json
 import os
 import platform
 import subprocess
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline.experiment.paths import provenance_record
-from pipeline.system.atomic_files import sha256, write_json
+from pipeline.experiment.paths import kept_provenance, provenance_record
+from pipeline.system.atomic_files import read_json, sha256, write_json
 from pipeline.system.devices import CPUINFO
 
-PACKAGES = ("torch", "nvidia-dali-cuda130", "numpy", "dvc")
+PACKAGES = ("vgg-repro", "torch", "nvidia-dali-cuda130", "numpy", "dvc")
 CODE = ("vgg", "pipeline", "stages", "params.yaml")  # the files that numbers depend on
 
 
 def record_provenance(
     stage: str, result: Path, device: str, threads: int, seconds: float, processes: int = 1, **speeds: float
 ) -> None:
-    """Write where and how `stage` made the file `result`, and further `speeds`."""
+    """Write where, when and how `stage` made the file `result` in the last `seconds`, and further `speeds`."""
+    started = datetime.now(UTC) - timedelta(seconds=seconds)
     values = {
         "result": sha256(result),
         "commit": commit(),
@@ -34,6 +36,7 @@ def record_provenance(
         "device": device,
         "threads": threads,
         "processes": processes,
+        "started": started.isoformat(timespec="seconds"),  # older records lack it
         "seconds": round(seconds, 1),
         **speeds,
     }
@@ -47,6 +50,25 @@ def provenance_of(stage: str, result: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return record if result.exists() and record.get("result") == sha256(result) else None
+
+
+def known_provenance(profile: str, stage: str, result: Path) -> dict[str, Any] | None:
+    """Return the provenance of the file `result`, recorded here or kept in git; None if neither has it."""
+    record = provenance_of(stage, result) or _kept(profile).get(stage)
+    return record if record and result.exists() and record["result"] == sha256(result) else None
+
+
+def keep_provenance(profile: str, results: dict[str, Path]) -> None:
+    """Copy the provenance of a profile's results, by stage, to where git keeps it; nothing if none is known."""
+    known = {stage: known_provenance(profile, stage, path) for stage, path in results.items()}
+    if records := {stage: record for stage, record in known.items() if record}:
+        write_json(kept_provenance(profile), records)
+
+
+def _kept(profile: str) -> dict[str, dict[str, Any]]:
+    path = kept_provenance(profile)
+    records: dict[str, dict[str, Any]] = read_json(path, "vgg-repro report") if path.exists() else {}
+    return records
 
 
 def commit() -> str:

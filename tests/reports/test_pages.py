@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Failure
+from pipeline.experiment.validation import load
+from pipeline.results.profile_results import Results
 from reports.charts import CHARTS
+from reports.index_page import first_screen
+from reports.markdown import markdown
 from reports.pages import render
 from tests.support import ROOT
 
@@ -117,3 +121,25 @@ def test_a_broken_result_is_named_with_the_stage_that_makes_it_again(path: str, 
     (clone / f"reports/mini/{path}.json").write_text("{")
     with pytest.raises(Failure, match=rf"{path}\.json is not valid JSON .* make it again with: dvc repro {stage}$"):
         render("mini", clone / "out")
+
+
+def test_the_index_begins_with_what_was_run_the_verdict_the_ledger_and_the_deviations(clone: Path) -> None:
+    text = render("mini", clone / "out", {}, load(ROOT / "params.yaml"))[1][0].read_text()
+    first = (
+        "14 networks were trained on 5,712 images of 51 classes and tested on 1,020 others. The images: ",
+        "Of the paper's 20 claims, **7 are supported on these 1,020 images, 5 contradicted, 6 undecided, 2 not run**",
+        "| claim ",
+        "## Deviations from the paper",
+        "- **Batch:** 16 images instead of 256 images",
+        "![Error against depth",
+        "## Table 3.",
+        "| mean RGB",
+        "[Provenance](provenance.md)",
+    )
+    places = [text.index(part) for part in first]
+    assert places == sorted(places) and places[1] < 1000
+
+
+def test_without_parameters_the_index_compares_the_images_alone(clone: Path) -> None:
+    text = markdown(first_screen(Results("mini")))
+    assert "- **Classes:** 51 instead of 1,000" in text and "**Batch:**" not in text

@@ -83,7 +83,7 @@ def test_the_command_shows_each_claim_with_its_verdict_and_what_is_missing(folde
     assert all(part in line for part in ("+2.3", "+3.0", "30 / 0", "supported"))
     fused = next(line for line in outcome.out.splitlines() if "D and E together" in line)
     assert "not run" in fused and "vgg-repro table 5" in fused
-    assert f"The paper's {len(CLAIMS)} claims" in outcome.out and "1 supported" in outcome.out
+    assert f"Of the paper's {len(CLAIMS)} claims" in outcome.out and "1 is supported" in outcome.out
     assert "images only" in outcome.out  # one seed
 
 

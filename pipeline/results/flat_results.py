@@ -1,0 +1,203 @@
+"""All errors of a profile as one flat table: a row for each cell, further seed and centre crop, for people who plot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from pipeline.experiment.modes import MODES
+from pipeline.experiment.paper_tables import NO_DATA
+from pipeline.experiment.run_names import seeded, train_stage, work_of
+from pipeline.results.profile_results import Results
+from pipeline.results.provenance import known_provenance
+from vgg.errors import wilson
+
+SCHEMA = 1  # raised when a column changes its name or its meaning
+TRAINING = "training"  # the `table` of the centre crops that each run ends with
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class FlatRow:
+    """An error of ours and the paper's, in per cent. What does not exist is None."""
+
+    profile: str
+    table: str  # table3 ... table7, shallow, initialisation, training
+    row: str  # the row's whole label
+    net: str | None
+    init: str | None  # initial weights, of `initialisation` alone
+    train_scale: str | None  # S as printed: 256 or 256-512
+    test_scale: str | None  # Q as printed: 256 or 256 384 512
+    mode: str | None  # dense, crops, dense+crops, centre
+    runs: str | None  # separated by spaces
+    weights: str | None  # trained, published or both
+    seed: int | None
+    top1: float | None
+    top1_low: float | None
+    top1_high: float | None
+    wrong: int | None  # images, by top-1
+    topk: float | None
+    topk_low: float | None
+    topk_high: float | None
+    wrong_topk: int | None
+    k: int
+    images: int | None  # of which `top1` and `topk` are; None where nothing is run
+    paper_top1_val: float | None
+    paper_top5_val: float | None
+    paper_top5_test: float | None
+    verdict: str | None  # of top-1
+    verdict_topk: str | None
+    manifest: str
+    commit: str | None  # of the stage that computed the error
+
+
+COLUMNS = tuple(column.name for column in fields(FlatRow))
+
+
+def flat_rows(results: Results) -> list[FlatRow]:
+    """Return every error of a profile's results: the tables' rows, those of further seeds, the centre crops."""
+    tables = {name: values for name, values in results.tables.items() if name not in NO_DATA}
+    return [
+        *(_of_table(results, values, row) for values in tables.values() for row in values["rows"]),
+        *_of_further_seeds(results),
+        *(_of_training(results, run, summary) for run, summary in results.summaries.items()),
+    ]
+
+
+def flat_document(results: Results) -> dict[str, Any]:
+    """Return the same rows as plain values under a head: schema, profile, data, and the claims' counts."""
+    facts, claims = results.facts or {}, results.claims
+    data = {name: facts[name] for name in ("source", "about", "manifest", "train", "val") if name in facts}
+    return {
+        "schema": SCHEMA,
+        "profile": results.profile,
+        "data": data | {"classes": len(facts.get("classes", ()))},
+        "claims": claims.get("counts", {}),
+        "outdated": dict(results.outdated),
+        "rows": [asdict(row) for row in flat_rows(results)],
+    }
+
+
+def _of_table(results: Results, values: Row, row: Row) -> FlatRow:
+    published = set(row.get("published", ()))
+    kinds = {"published" if run in published else "trained" for run in row["runs"]}
+    judged = row.get("judged", {})
+    verdicts = {
+        "verdict": judged.get("top1_val", {}).get("verdict"),
+        "verdict_topk": judged.get("top5_val", {}).get("verdict"),
+    }
+    ours = row["ours"] or {}
+    return FlatRow(
+        **_labels(results, values["table"], row),
+        **_paper(row),
+        **_error("top1", "wrong", ours.get("top1")),
+        **_error("topk", "wrong_topk", ours.get("topk")),
+        **verdicts,
+        runs=" ".join(row["runs"]) or None,
+        weights="both" if len(kinds) > 1 else next(iter(kinds), None),
+        seed=values["seed"] if "trained" in kinds else None,
+        k=values["k"],
+        images=values["images"] if ours else None,
+        manifest=values["manifest"],
+        commit=_commit(results, values["table"]),
+    )
+
+
+def _of_further_seeds(results: Results) -> Iterator[FlatRow]:
+    """Yield the rows of the seeds after the first, whose rows are the tables' own."""
+    values = results.seeds
+    for row in values.get("rows", ()):
+        entries = results.tables.get(row["table"], {"rows": ()})["rows"]
+        printed: Row = next((entry for entry in entries if entry["label"] == row["label"]), {})
+        for seed in values["seeds"][1:]:
+            rates = {name: row[name]["by_seed"].get(str(seed)) for name in ("top1", "topk")}
+            yield FlatRow(
+                **_labels(results, row["table"], row),
+                **_paper(printed),
+                **_error("top1", "wrong", _interval(rates["top1"], values["images"])),
+                **_error("topk", "wrong_topk", _interval(rates["topk"], values["images"])),
+                runs=" ".join(seeded(run, seed) for run in row["runs"]),
+                weights="trained",
+                seed=seed,
+                k=values["k"],
+                images=None if rates["top1"] is None else values["images"],
+                verdict=None,
+                verdict_topk=None,
+                manifest=values["manifest"],
+                commit=_commit(results, "seeds"),
+            )
+
+
+def _of_training(results: Results, run: str, summary: Row) -> FlatRow:
+    crop = summary["centre_crop"]
+    labels: dict[str, Any] = {
+        "profile": results.profile, "table": TRAINING, "row": run, "net": summary["net"], "init": None,
+        "train_scale": _scale(summary), "test_scale": str(crop["test_scale"]), "mode": "centre",
+    }  # fmt: skip
+    return FlatRow(
+        **labels,
+        **_paper({}),
+        **_error("top1", "wrong", _interval(crop["top1"], crop["images"])),
+        **_error("topk", "wrong_topk", _interval(crop["topk"], crop["images"])),
+        runs=run,
+        weights="trained",
+        seed=summary["seed"],
+        k=crop["k"],
+        images=crop["images"],
+        verdict=None,
+        verdict_topk=None,
+        manifest=summary["data"],
+        commit=_commit(results, train_stage(run)),
+    )
+
+
+def _labels(results: Results, table: str, row: Row) -> dict[str, Any]:
+    """Return the parts of a row's label; S also of a single run whose label does not have it."""
+    label, runs = row["label"], row["runs"]
+    modes = list(dict.fromkeys(work_of(stage)[0] for stage in row["scores"]))
+    summary = results.summaries.get(runs[0]) if len(runs) == 1 else None
+    fixed = MODES[modes[0]].scale if len(modes) == 1 else None
+    return {
+        "profile": results.profile,
+        "table": table,
+        "row": ", ".join(label.values()),
+        "net": label.get("net") or (summary["net"] if summary else None),
+        "init": label.get("init"),
+        "train_scale": label.get("S") or (_scale(summary) if summary else None),
+        "test_scale": label.get("Q") or (str(fixed) if fixed else None),
+        "mode": "+".join(modes) or None,
+    }
+
+
+def _scale(summary: Row) -> str:
+    """Return S as the paper prints it."""
+    scale = summary["scale"]
+    return "-".join(map(str, scale)) if isinstance(scale, list) else str(scale)
+
+
+def _paper(row: Row) -> dict[str, Any]:
+    names = ("top1_val", "top5_val", "top5_test")
+    return {f"paper_{name}": row.get("paper", {}).get(name) for name in names}
+
+
+def _interval(rate: float | None, images: int) -> Row | None:
+    """Return an error rate with its interval, as the tables have it."""
+    return None if rate is None else wilson(round(rate * images / 100), images)._asdict()
+
+
+def _error(name: str, wrong: str, error: Row | None) -> dict[str, Any]:
+    values = error or {}
+    return {
+        name: values.get("error"),
+        f"{name}_low": values.get("low"),
+        f"{name}_high": values.get("high"),
+        wrong: values.get("wrong"),
+    }
+
+
+def _commit(results: Results, stage: str) -> str | None:
+    """Return the commit by which a stage has made its result; None if that is not recorded."""
+    path = results.paths.get(stage)
+    made = known_provenance(results.profile, stage, path) if path else None
+    return str(made["commit"]) if made else None

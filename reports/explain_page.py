@@ -1,0 +1,334 @@
+"""The page of one number of a table: what it was computed from, step by step, and what is not known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline.experiment.modes import MODES
+from pipeline.experiment.params import RANDOM
+from pipeline.experiment.run_names import train_stage
+from pipeline.results.explanation import ExplainedRun, ExplainedScore, Explanation, FirstWeights, Measure
+from pipeline.system.progress import duration
+from reports.page import (
+    Block,
+    Bullets,
+    Callout,
+    Code,
+    Heading,
+    Inline,
+    Page,
+    Paragraph,
+    Strong,
+    Table,
+    Text,
+    join,
+    left,
+    right,
+)
+from reports.page_parts import UP_TO_DATE, difference, is_older
+from reports.phrases import NONE, interval, mean_and_std, number, published_net, table_label
+from reports.table_pages import MARKS
+
+DIGITS = 16  # of a hash
+SETTINGS = {  # parameters of training that are named besides batch and learning rate
+    "momentum": "momentum", "weight_decay": "weight decay", "patience": "patience", "tail": "tail",
+    "first_drop": "first drop", "colour": "colour", "precision": "precision",
+}  # fmt: skip
+DRAWN = {"init": "init", "std": "std", "last_std": "std of the last layer", "input_scale": "input divided by"}
+
+
+def explain_page(explanation: Explanation, kept: str = "") -> Page:
+    """Return the page. `kept` is the path of a page that has the provenance if it is not recorded here."""
+    e = explanation
+    head = Heading(1, f"{table_label(e.table)}, row {e.row.key}")
+    if not e.row.runs:
+        return (
+            head,
+            Paragraph("Other authors' numbers, as the paper prints them. Nothing is computed here."),
+            *_number(e),
+        )
+    return (
+        head,
+        _warning(e),
+        *_number(e),
+        *_scores(e),
+        *_training(e),
+        *_published(e),
+        *_images(e),
+        *_places(e),
+        *_changes(e),
+        *_unknown(e, kept),
+    )
+
+
+def counted_page(table: str) -> Page:
+    """Return the page that says how the values of Table 1 or 2 come about: nothing is trained for them."""
+    how: dict[str, Text] = {
+        "table1": (
+            "Table 1 is rendered from the strings in ", Code("vgg/nets.py"), " from which the nets are built, one per "
+            "net. No image and no training is behind it. ", Code("vgg-repro table 1"), " shows it.",
+        ),
+        "table2": (
+            "Table 2 counts the weights and biases of every layer of the full-size nets at 1,000 classes, from the "
+            "modules that ", Code("vgg/nets.py"), " builds, whatever the profile's size. No image and no training is "
+            "behind it. The paper's numbers are in ", Code("pipeline/experiment/printed/table2.csv"), ". ",
+            Code("vgg-repro table 2"), " shows it.",
+        ),
+    }  # fmt: skip
+    return (Heading(1, table_label(table)), Paragraph(how[table]))
+
+
+def _warning(e: Explanation) -> Callout:
+    if e.comparable:
+        return Callout(())
+    why = difference(e.profile)
+    reason = f"profile {e.profile} runs the paper's method {why}." if why else "they are of other images."
+    return Callout((Strong("Not comparable with the paper's numbers:"), f" {reason}"))
+
+
+def _number(e: Explanation) -> Iterator[Block]:
+    """Yield the errors, the paper's and the verdict."""
+    judged, spread = any(m.judged for m in e.measures), any(m.spread for m in e.measures)
+    test = any(m.paper_test is not None for m in e.measures)
+    columns = (
+        *left("error, %", "ours (95 % interval)"), *right("wrong", "paper"), *right("paper, test")[: int(test)],
+        *left("ours − paper", "verdict")[: 2 * judged], *left("mean ± std over seeds")[: int(spread)],
+    )  # fmt: skip
+    yield Table(columns, tuple(tuple(_measure(m, test, judged, spread)) for m in e.measures))
+    if e.rule:
+        rule = e.rule
+        yield Paragraph(
+            f"Rule for {rule['weights']} weights: reproduced within {rule['tolerance']:g} points, with 95 % "
+            f"confidence; {100 * rule['share']:g} % of the images are assumed to be decided differently."
+        )
+    if e.to_do:
+        yield Paragraph(("Not run. To compute it: ", *join(", ", [Code(command) for command in e.to_do]), "."))
+
+
+def _measure(m: Measure, test: bool, judged: bool, spread: bool) -> Iterator[Text]:
+    yield f"top-{m.k}"
+    yield interval(dict(m.ours)) if m.ours else NONE
+    yield f"{m.ours['wrong']:,} of {m.ours['images']:,}" if m.ours else NONE
+    yield number(m.paper)
+    if test:
+        yield number(m.paper_test)
+    if judged:
+        j = m.judged
+        yield f"{j['difference']:+.1f} ({j['low']:+.1f} to {j['high']:+.1f})" if j else NONE
+        yield f"{MARKS[j['verdict']]} {j['verdict']}" if j else NONE
+    if spread:
+        yield mean_and_std(dict(m.spread)) if m.spread else NONE
+
+
+def _scores(e: Explanation) -> Iterator[Block]:
+    """Yield how the number is averaged, and from which score files."""
+    if not e.scores:
+        return
+    yield Heading(2, "Scores")
+    yield Paragraph(_combination(e))
+    columns = (*left("score"), *right("Q", "top-1, %"), *left("precision", "posteriors, SHA-256"))
+    yield Table(columns, tuple(row for score in e.scores for row in _score(score)))
+    for score in e.scores:
+        if score.again:
+            yield Callout((Code(score.stage), " has been computed again since: the number is of other posteriors."))
+        if score.other_weights:
+            yield Callout((Code(score.run), " has been trained again since it was scored: the runs below are newer."))
+
+
+def _combination(e: Explanation) -> Text:
+    nets, arrays = len(e.row.runs), sum(len(score.scales) for score in e.scores)
+    modes = " and ".join(MODES[mode].protocol for mode in dict.fromkeys(score.mode for score in e.scores))
+    if arrays == 1:
+        return f"The posteriors of one net at one test scale Q; evaluation: {modes}."
+    scales = len(e.scores[0].scales)
+    counted = f"{nets} net{'s' * (nets > 1)}, {scales} test scale{'s' * (scales > 1)} Q"
+    return f"The mean of {arrays} arrays of posteriors with equal weights: {counted}; evaluation: {modes}."
+
+
+def _score(score: ExplainedScore) -> Iterator[tuple[Text, ...]]:
+    """Yield a row for each Q."""
+    for place, scale in enumerate(score.scales):
+        error = score.errors.get(str(scale))
+        first = place == 0
+        yield (
+            Code(score.stage) if first else "",
+            str(scale),
+            number(error["top1"]) if error else NONE,
+            (score.precision or NONE) if first else "",
+            Code(score.posteriors[:DIGITS] or NONE) if first else "",
+        )
+
+
+def _training(e: Explanation) -> Iterator[Block]:
+    """Yield the chain of each net, and its runs' parameters and results."""
+    if not e.runs and not e.not_imported:
+        return
+    yield Heading(2, "Training")
+    if e.runs:
+        yield Bullets(tuple(" → ".join(chain) for chain in _longest(e)))
+    yield from (Paragraph(_drawn(first)) for first in e.first)
+    if e.runs:
+        yield _parameters(e.runs)
+        yield _results(e)
+        yield from (Paragraph(text) for text in _settings(e.runs))
+    for run in e.runs:
+        if run.missing:
+            yield Callout((Code(run.name), " has no summary here: its row is params.yaml's. ", *_train(run.name)))
+        if run.continued is False:
+            yield Callout((Code(run.row.init), " has been made again since ", Code(run.name), " started from it."))
+    for name in e.not_imported:
+        yield Paragraph((Code(name), " is not imported: ", Code(f"vgg-repro weights import {name} FILE"), "."))
+
+
+def _longest(e: Explanation) -> Iterator[tuple[str, ...]]:
+    """Yield the chains of trained runs that are not the beginning of another."""
+    chains = [chain for run, chain in e.chains.items() if run not in e.published]
+    for chain in chains:
+        if not any(other != chain and other[: len(chain)] == chain for other in chains):
+            yield chain
+
+
+def _train(run: str) -> tuple[Inline, ...]:
+    return ("To train it: ", Code(f"vgg-repro train {run}"), ".")
+
+
+def _drawn(first: FirstWeights) -> Text:
+    seed = "a seed that is not known here" if first.seed is None else f"seed {first.seed}"
+    values = {key: value for key, value in first.values.items() if key != "std" or first.values.get("init") == "normal"}
+    named = [f"; {words} {values[key]}" for key, words in DRAWN.items() if values.get(key) is not None]
+    return (Code(first.name), f": random weights, drawn with {seed}", *named, ".")
+
+
+def _parameters(runs: tuple[ExplainedRun, ...]) -> Table:
+    columns = (*left("run", "net", "S", "starts from", "recipe"), *right("rate", "batch", "seed"))
+    rows = [(Code(run.name), _net(run), _scale(run), run.row.init, run.row.recipe, *_three(run)) for run in runs]
+    return Table(columns, tuple(rows))
+
+
+def _three(run: ExplainedRun) -> tuple[str, str, str]:
+    seed = NONE if run.seed is None else str(run.seed)
+    return (_value(run.learning_rate), _value(run.values.get("batch")), seed)
+
+
+def _net(run: ExplainedRun) -> str:
+    return run.row.net if run.row.layers == "all" else f"{run.row.net}, {run.row.layers} only"
+
+
+def _scale(run: ExplainedRun) -> str:
+    low, high = run.row.scales
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def _value(value: Any) -> str:
+    return NONE if value is None else f"{value:g}" if isinstance(value, float) else f"{value:,}"
+
+
+def _results(e: Explanation) -> Table:
+    """Return what came of each run: its length, its errors, its time and date."""
+    counted = right("steps", "epochs", "drops", "error, %", "best, % (epoch)", "time")
+    columns = (*left("run"), *counted, *left("started"))
+    return Table(columns, tuple(_result(run, e.made.get(train_stage(run.name)) or {}) for run in e.runs))
+
+
+def _result(run: ExplainedRun, made: Mapping[str, Any]) -> tuple[Text, ...]:
+    best = NONE if run.best is None else f"{run.best:.1f} ({run.best_epoch})"
+    time = duration(made["seconds"]) if made else NONE
+    counts = map(_value, (run.steps, run.epochs, run.drops))
+    return (Code(run.name), *counts, number(run.error), best, time, made.get("started", NONE)[:10])
+
+
+def _settings(runs: tuple[ExplainedRun, ...]) -> Iterator[Text]:
+    """Yield the other parameters, once if all runs share them, and what the errors are of."""
+    texts: dict[str, list[str]] = {}
+    for run in runs:
+        if run.values:
+            values = (f"{word} {run.values[key]}" for key, word in SETTINGS.items() if key in run.values)
+            texts.setdefault(", ".join(values), []).append(run.name)
+    for text, names in texts.items():
+        yield f"{'All runs' if len(names) == len(runs) else ', '.join(names)}: {text}."
+    yield "Errors are top-1 on the validation images, at a centre crop, after the last and after the best epoch."
+
+
+def _published(e: Explanation) -> Iterator[Block]:
+    if e.published:
+        yield Heading(2, "Published weights")
+        yield Bullets(tuple((Code(run), " is ", *published_net(dict(file))) for run, file in e.published.items()))
+
+
+def _images(e: Explanation) -> Iterator[Block]:
+    images, facts = e.images, e.images.facts
+    training = f"{facts['train']:,} training, " if facts.get("train") else ""
+    yield Heading(2, "Images")
+    yield Bullets((
+        f"{facts.get('about', images.source)} (source {images.source})",
+        f"{training}{images.val:,} validation, {images.classes:,} classes",
+        ("manifest, SHA-256: ", Code(images.manifest)),
+    ))  # fmt: skip
+    if images.are_prepared is False:
+        yield Callout("Other images are prepared now than those that this number was computed from.")
+
+
+def _places(e: Explanation) -> Iterator[Block]:
+    """Yield the different commits, programs and machines, each with the results that were made there."""
+    places: dict[tuple[Inline, ...], list[str]] = {}
+    for stage, made in e.made.items():
+        if made:
+            places.setdefault(_place(made), []).append(stage)
+    if places:
+        yield Heading(2, "Programs and machines")
+        yield Bullets(tuple((*text, f": {', '.join(stages)}") for text, stages in places.items()))
+
+
+def _place(made: Mapping[str, Any]) -> tuple[Inline, ...]:
+    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    return (
+        "commit ",
+        Code(made["commit"]),
+        f"; Python {made['python']}, {versions}; {made['machine']}; {made['device']}",
+    )
+
+
+def _changes(e: Explanation) -> Iterator[Block]:
+    if e.outdated is None or not (e.outdated or e.recorded):
+        return
+    yield Heading(2, "Changed since")
+    older = is_older(e.stage, [score.stage for score in e.scores], e.outdated)
+    changed = {stage: why for stage, why in e.outdated.items() if older or stage != e.stage}  # else: by another row
+    if not changed:
+        yield Paragraph("Nothing: dvc.lock and params.yaml agree on all that this number depends on.")
+        return
+    yield Bullets(tuple((Code(stage), f": {why}") for stage, why in changed.items()))
+    yield Paragraph(UP_TO_DATE)
+
+
+def _unknown(e: Explanation, kept: str) -> Iterator[Block]:
+    items = tuple(_gaps(e, kept))
+    if items:
+        yield Heading(2, "Not known here")
+        yield Bullets(items)
+
+
+def _gaps(e: Explanation, kept: str) -> Iterator[Text]:
+    for name in dict.fromkeys(chain[0] for run, chain in e.chains.items() if run not in e.published):
+        if not name.startswith(RANDOM):
+            yield (
+                "what ",
+                Code(name),
+                " started from: there is no summary of it here, and params.yaml does not have it",
+            )
+    unrecorded = [run.name for run in e.runs if not run.missing and "batch" not in run.values]
+    if unrecorded:
+        yield (
+            f"dvc.lock does not hold the training of {', '.join(unrecorded)}. So batch, momentum and the other "
+            "parameters are unknown, and whether each run started from the weights that the run before it has now",
+        )
+    if e.outdated is None:
+        yield f"what has changed since: profile {e.profile} is not active"
+    elif not e.recorded:
+        yield f"all that has changed since: dvc.lock does not hold this {'table' if e.row.seed is None else 'result'}"
+    lacking = [stage for stage, made in e.made.items() if not made]
+    if lacking:
+        where = (" ", Code(kept), " has commit, machine and time.") if kept else ()
+        which = "all these results" if len(lacking) == len(e.made) else ", ".join(lacking)
+        yield (f"commit, machine, time and date of {which}: not recorded here.", *where)

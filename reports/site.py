@@ -1,0 +1,124 @@
+"""The report as one HTML file: all pages of a profile as sections, charts and style within, nothing from a network."""
+
+from __future__ import annotations
+
+import tempfile
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from pipeline.datasets.facts import Facts
+from pipeline.experiment.paper_tables import TITLES
+from pipeline.experiment.params import Params
+from pipeline.results.profile_results import Results
+from pipeline.system.atomic_files import write_text
+from reports.charts import INDEX, Chart, charts_on, draw_charts
+from reports.claims_page import rules_page
+from reports.data_page import data_summary
+from reports.html import Document, html
+from reports.index_page import first_screen, origin_table
+from reports.page import Callout, Code, Figure, Heading, Page, Paragraph, plain_text
+from reports.page_parts import ALL_TABLES
+from reports.pages import has_data_page, other_pages, shown_results
+from reports.phrases import table_label
+from reports.provenance_page import PROVENANCE, is_kept
+from reports.svg import inlined
+
+FILE = "report.html"
+LABELS = {INDEX: "Overview", "claims": "Tests"}  # in the list of sections, where the heading is longer
+QUALITY = 80  # of image files as JPEG, which is a fraction of their PNG
+
+
+class Section(NamedTuple):
+    """A page as a section of the file; its name is its id."""
+
+    name: str
+    page: Page
+
+
+def write_site(
+    profile: str, out: Path, outdated: Mapping[str, str] | None = None, params: Params | None = None
+) -> tuple[Results, Path]:
+    """Write the report of `profile` as one file to `out`/`profile`. Return the results and its path.
+
+    The other arguments and Failure are as in `shown_results`.
+    """
+    results, path = shown_results(profile, outdated, params), out / profile / FILE
+    with tempfile.TemporaryDirectory() as scratch:
+        charts = draw_charts(results, Path(scratch), ".svg")
+        drawn = {chart.figure.path: _chart(Path(scratch), chart.figure) for chart in charts}
+    sections = list(_sections(results, charts, path.parent))
+
+    def image(figure: Figure) -> Markup:
+        return drawn.get(figure.path) or _photograph(path.parent / figure.path, figure.alt)
+
+    write_text(path, _document(sections, Document({f"{section.name}.md": section.name for section in sections}, image)))
+    return results, path
+
+
+def _document(sections: Sequence[Section], document: Document) -> str:
+    """Return the sections as one HTML document. Below the index, headings are demoted."""
+    loader = PackageLoader("reports")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+    below = replace(document, depth=1)
+    shown = [
+        {"name": name, "label": _label(name, page), "content": html(page, below if name != INDEX else document)}
+        for name, page in sections
+    ]
+    return environment.get_template("report.html.j2").render(title=_title(sections[0].page), sections=shown)
+
+
+def _sections(results: Results, charts: Sequence[Chart], folder: Path) -> Iterator[Section]:
+    """Yield the index and the other pages, without what the index has said and without links back to it."""
+    yield Section(INDEX, (*first_screen(results), *charts_on(INDEX, charts)))
+    for name, page in other_pages(results, charts):
+        if name == "claims":
+            page = rules_page(results.claims)
+        elif name == PROVENANCE:
+            page = _provenance(results, page, folder)
+        yield Section(name, tuple(block for block in page if block != ALL_TABLES and not isinstance(block, Callout)))
+    if results.facts:
+        yield Section("data", data_summary(Facts(**results.facts), has_data_page(results, folder)))
+
+
+def _provenance(results: Results, page: Page, folder: Path) -> Page:
+    """Return the page with the origin of the images and weights, without records that another machine has."""
+    heading, *rest = page
+    if is_kept(results, folder / f"{PROVENANCE}.md"):
+        rest = [
+            Paragraph(("Recorded on another machine: see the page ", Code(f"{PROVENANCE}.md"), " of this profile."))
+        ]
+    return (heading, origin_table(results), *rest)
+
+
+def _label(name: str, page: Page) -> str:
+    """Return a section's name in the list of sections."""
+    return table_label(name) if name in TITLES else LABELS.get(name) or _title(page)
+
+
+def _title(page: Page) -> str:
+    return next(plain_text(block.text) for block in page if isinstance(block, Heading))
+
+
+def _chart(folder: Path, figure: Figure) -> Markup:
+    file = (folder / figure.path).with_suffix(".svg")
+    return inlined(file.read_text(), file.stem, figure.alt)
+
+
+def _photograph(path: Path, alt: str) -> Markup:
+    """Return an image file within the page, as JPEG; its words if there is no such file."""
+    if not path.exists():
+        return Markup("<p>{}</p>").format(alt)
+    encoded = BytesIO()
+    with Image.open(path) as image:
+        size = image.size
+        image.convert("RGB").save(encoded, "JPEG", quality=QUALITY)
+    form = Markup('<img src="data:image/jpeg;base64,{}" alt="{}" width="{}" height="{}">')
+    return form.format(b64encode(encoded.getvalue()).decode(), alt, *size)

@@ -1,0 +1,50 @@
+"""Charts within an HTML page: matplotlib's SVG with a text alternative, and colours that follow light and dark."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+
+from markupsafe import Markup
+
+SVG, LINKS = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+VARIABLES = {"#4477aa": "--blue", "#ee8866": "--orange", "#228833": "--green"}  # of templates/report.css
+HEX = re.compile("#[0-9a-f]{6}")
+FONT = re.compile(r"font-family: [^;]*;?\s*")
+
+
+def inlined(svg: str, name: str, title: str) -> Markup:
+    """Return a chart's SVG for an HTML page. `name` makes its ids unique there, `title` says what it shows."""
+    root = ET.fromstring(svg)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{{{SVG}}}style", f"{{{SVG}}}metadata"):
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(f"{{{SVG}}}")
+        attributes = {key.removeprefix(f"{{{LINKS}}}"): value for key, value in element.attrib.items()}
+        element.attrib = {key: _value(key, value, name) for key, value in attributes.items()}
+    sizes = {key: root.attrib.pop(key) for key in ("width", "height", "version")}
+    root.attrib |= {"role": "img", "aria-label": title, "style": f"--width: {sizes['width']}"}
+    return Markup(ET.tostring(root, "unicode"))
+
+
+def _value(key: str, value: str, name: str) -> str:
+    """Return an attribute's value with the page's colours and font, and with ids of the chart's own."""
+    match key:
+        case "id":
+            return f"{name}-{value}"
+        case "href" if value.startswith("#"):
+            return f"#{name}-{value[1:]}"
+        case "style":
+            return FONT.sub("", HEX.sub(lambda colour: _follows(colour[0]), value))
+        case _:
+            return value.replace("url(#", f"url(#{name}-")
+
+
+def _follows(colour: str) -> str:
+    """Return a colour as the page's: a grey lies between paper and ink, the chart's other colours are variables."""
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    if red == green == blue:
+        return f"color-mix(in srgb, var(--ink) {round(100 - red / 2.55)}%, var(--paper))"
+    return f"var({VARIABLES[colour]})" if colour in VARIABLES else colour
