@@ -146,4 +146,5 @@ def test_a_charts_colours_follow_the_page() -> None:
     chart = inlined(SVG, "depth", "")
     assert "fill: var(--blue); stroke: color-mix(in srgb, var(--ink) 100%, var(--paper))" in chart
     assert "fill: color-mix(in srgb, var(--ink) 0%, var(--paper))" in chart
+    assert 'class="light"' in chart and 'class="light"' not in inlined(SVG.replace("image", "path"), "depth", "")
     assert "font-family" not in chart and "font-size: 8px" in chart and "#123456" in chart
