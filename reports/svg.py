@@ -40,15 +40,13 @@ def inlined(svg: str, name: str, title: str) -> Markup:
 
 def _value(key: str, value: str, name: str) -> str:
     """Return an attribute's value with the page's colours and font, and with ids of the chart's own."""
-    match key:
-        case "id":
-            return f"{name}-{value}"
-        case "href" if value.startswith("#"):
-            return f"#{name}-{value[1:]}"
-        case "style":
-            return FONT.sub("", HEX.sub(lambda colour: _follows(colour[0]), value))
-        case _:
-            return value.replace("url(#", f"url(#{name}-")
+    if key == "id":
+        return f"{name}-{value}"
+    if key == "href" and value.startswith("#"):
+        return f"#{name}-{value[1:]}"
+    if key in ("style", "fill", "stroke"):
+        value = FONT.sub("", HEX.sub(lambda colour: _follows(colour[0]), value))
+    return value.replace("url(#", f"url(#{name}-")
 
 
 def _follows(colour: str) -> str:
