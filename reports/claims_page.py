@@ -6,12 +6,28 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.experiment.paper_tables import number_of
-from reports.page import Block, Callout, Code, Heading, Page, Paragraph, Strong, Table, Text, Verdict, left, right
+from reports.page import (
+    Block,
+    Callout,
+    Code,
+    Heading,
+    Inline,
+    Page,
+    Paragraph,
+    Strong,
+    Table,
+    Text,
+    Verdict,
+    left,
+    right,
+)
 from reports.page_parts import ALL_TABLES
 from reports.phrases import NONE
 
 MARKS = {"supported": "✔", "contradicted": "✘", "undecided": "?", "not run": NONE}
 TITLE = "Claims of the paper"
+TO_TEST: tuple[Inline, ...] = ("To compute them: ", Code("dvc repro claims"))
+UNTESTED: Text = ("The paper's claims are not tested yet. ", *TO_TEST)
 
 
 def claims_page(values: dict[str, Any], warning: Callout) -> Page:
@@ -25,8 +41,8 @@ def claims_section(values: dict[str, Any]) -> Page:
 
 
 def claims_summary(values: dict[str, Any]) -> Page:
-    """Return verdict and ledger for the index."""
-    return (Heading(2, "Did it reproduce?"), *_body(values))
+    """Return verdict and ledger for the index; `values` are empty if nothing is tested."""
+    return (Heading(2, "Did it reproduce?"), *(_body(values) if values else (Paragraph(UNTESTED),)))
 
 
 def rules_page(values: dict[str, Any]) -> Page:
@@ -47,8 +63,7 @@ def verdict_sentence(values: dict[str, Any]) -> Text:
     """Return the verdict in one sentence."""
     counts, claims = values["counts"], values["claims"]
     if counts["not run"] == len(claims):
-        return ("None of the paper's claims can be tested yet: no table is computed. To compute them: ",
-                Code("dvc repro claims"))  # fmt: skip
+        return ("None of the paper's claims can be tested yet: no table is computed. ", *TO_TEST)
     first = f"{counts['supported']} {'is' if counts['supported'] == 1 else 'are'} supported on these"
     rest = f", {counts['not run']} not run" if counts["not run"] else ""
     words = f"{counts['contradicted']} contradicted, {counts['undecided']} undecided{rest}"

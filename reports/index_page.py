@@ -39,7 +39,7 @@ def first_screen(results: Results) -> Page:
         Paragraph(what_was_run(results)),
         *_comparable(results),
         *_others(results.others),
-        *(claims_summary(results.claims) if results.claims else ()),
+        *claims_summary(results.claims),
         *deviations_section(results),
     )
 

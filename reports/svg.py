@@ -8,7 +8,14 @@ import xml.etree.ElementTree as ET
 from markupsafe import Markup
 
 SVG, LINKS = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-VARIABLES = {"#4477aa": "--blue", "#ee8866": "--orange", "#228833": "--green"}  # of templates/report.css
+VARIABLES = {
+    "#4477aa": "--blue",
+    "#cc7733": "--orange",
+    "#ee8866": "--orange",
+    "#228833": "--green",
+    "#882277": "--purple",
+    "#66ccee": "--cyan",
+}  # of templates/report.css
 HEX = re.compile("#[0-9a-f]{6}")
 FONT = re.compile(r"font-family: [^;]*;?\s*")
 
@@ -26,20 +33,20 @@ def inlined(svg: str, name: str, title: str) -> Markup:
         element.attrib = {key: _value(key, value, name) for key, value in attributes.items()}
     sizes = {key: root.attrib.pop(key) for key in ("width", "height", "version")}
     root.attrib |= {"role": "img", "aria-label": title, "style": f"--width: {sizes['width']}"}
+    if root.find(".//image") is not None:  # its pixels do not follow, so its text must not either
+        root.set("class", "light")
     return Markup(ET.tostring(root, "unicode"))
 
 
 def _value(key: str, value: str, name: str) -> str:
     """Return an attribute's value with the page's colours and font, and with ids of the chart's own."""
-    match key:
-        case "id":
-            return f"{name}-{value}"
-        case "href" if value.startswith("#"):
-            return f"#{name}-{value[1:]}"
-        case "style":
-            return FONT.sub("", HEX.sub(lambda colour: _follows(colour[0]), value))
-        case _:
-            return value.replace("url(#", f"url(#{name}-")
+    if key == "id":
+        return f"{name}-{value}"
+    if key == "href" and value.startswith("#"):
+        return f"#{name}-{value[1:]}"
+    if key in ("style", "fill", "stroke"):
+        value = FONT.sub("", HEX.sub(lambda colour: _follows(colour[0]), value))
+    return value.replace("url(#", f"url(#{name}-")
 
 
 def _follows(colour: str) -> str:

@@ -37,7 +37,7 @@ SVG = """<?xml version="1.0"?>
 <metadata>http://example.org</metadata><defs><style type="text/css">*{x: y}</style><path id="m1"/></defs>
 <use xlink:href="#m1" clip-path="url(#p1)" style="fill: #4477aa; stroke: #000000"/>
 <text style="font-size: 8px; font-family: 'A', serif; fill: #ffffff">a &lt; b</text>
-<path style="stroke: #123456"/><image xlink:href="data:image/png;base64,AA"/>
+<path style="stroke: #123456; fill: url(#h1)"/><rect fill="#ffffff"/><image xlink:href="data:image/png;base64,AA"/>
 </svg>"""
 
 
@@ -138,6 +138,7 @@ def test_a_chart_has_an_alternative_and_ids_of_its_own_and_needs_no_network() ->
     chart = inlined(SVG, "depth", 'Error "&" depth')
     assert chart.startswith('<svg viewBox="0 0 9 9" role="img" aria-label="Error &quot;&amp;&quot; depth"')
     assert 'id="depth-m1"' in chart and 'href="#depth-m1"' in chart and "url(#depth-p1)" in chart
+    assert "fill: url(#depth-h1)" in chart  # a hatch
     assert "http" not in chart and "<style" not in chart and "metadata" not in chart
     assert 'href="data:image/png;base64,AA"' in chart and str(escape("a < b")) in chart
 
@@ -146,4 +147,6 @@ def test_a_charts_colours_follow_the_page() -> None:
     chart = inlined(SVG, "depth", "")
     assert "fill: var(--blue); stroke: color-mix(in srgb, var(--ink) 100%, var(--paper))" in chart
     assert "fill: color-mix(in srgb, var(--ink) 0%, var(--paper))" in chart
+    assert '<rect fill="color-mix(in srgb, var(--ink) 0%, var(--paper))"' in chart  # of a hatch
+    assert 'class="light"' in chart and 'class="light"' not in inlined(SVG.replace("image", "path"), "depth", "")
     assert "font-family" not in chart and "font-size: 8px" in chart and "#123456" in chart

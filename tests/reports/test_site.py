@@ -11,8 +11,10 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from pipeline.errors import Failure
@@ -23,6 +25,7 @@ from tests.support.program import program
 
 TEXT, GRAPHIC = 4.5, 3.0  # least contrast
 TEMPLATES = ROOT / "reports/templates"
+BLOCK = r":root(?:, \.light)? {\s*(--[^}]*)}"  # of the stylesheet's colours
 VOID = {"meta", "img", "br"}
 
 
@@ -168,7 +171,13 @@ def test_rendering_twice_gives_the_same_bytes(clone: Path) -> None:
 def test_charts_are_drawn_with_text_as_text(whole: str) -> None:
     words = {words for tag, words in Elements(whole).words if tag == "text"}
     assert {"weight layers", "D-jitter-fc"} <= words
-    assert "var(--blue)" in whole and "#4477aa" not in whole
+
+
+def test_every_colour_of_a_chart_follows_light_and_dark(whole: str) -> None:
+    unseen = {
+        to_hex(colour) for colour in mpl.rcParamsDefault["axes.prop_cycle"].by_key()["color"]
+    }  # of marks without an area
+    assert "var(--blue)" in whole and set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", whole)) <= unseen
 
 
 def test_what_is_missing_is_left_out(clone: Path) -> None:
@@ -184,6 +193,7 @@ def test_what_is_missing_is_left_out(clone: Path) -> None:
     document = Elements(site())
     ids = [attributes["id"] for attributes in document.tagged("section")]
     assert ids == ["README", "table1", "table2", "table3", "training", "provenance", "data"]
+    assert "The paper's claims are not tested yet." in document.text
     assert "2 networks were trained" in document.text and "not run: vgg-repro score dense D-256" in document.text
 
 
@@ -260,7 +270,7 @@ def test_the_templates_are_installed_with_the_program() -> None:
 
 def schemes() -> dict[str, dict[str, str]]:
     """Return the stylesheet's colours in light and dark."""
-    light, dark = re.findall(r":root {([^}]*)}", (TEMPLATES / "report.css").read_text())
+    light, dark = re.findall(BLOCK, (TEMPLATES / "report.css").read_text())
     return {name: dict(re.findall("(--[a-z]+): (#[0-9a-f]{6})", block)) for name, block in (("l", light), ("d", dark))}
 
 
@@ -285,13 +295,14 @@ def test_text_stands_out_from_what_it_is_written_on(scheme: str) -> None:
         assert contrast(colours[f"--{name}"], colours["--paper"]) >= TEXT, name
     for name, ground in (("ink", "shade"), ("pale", "shade"), ("ink", "warning")):
         assert contrast(colours[f"--{name}"], colours[f"--{ground}"]) >= TEXT, (name, ground)
-    assert contrast(colours["--green"], colours["--paper"]) >= GRAPHIC
+    for name in ("green", "purple", "cyan"):
+        assert contrast(colours[f"--{name}"], colours["--paper"]) >= GRAPHIC, name
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
 
 
 def test_every_colour_of_the_style_is_a_variable_of_both_schemes() -> None:
     text = (TEMPLATES / "report.css").read_text()
-    rules = re.sub(r":root {[^}]*}", "", text)
+    rules = re.sub(BLOCK, "", text)
     assert not re.search("#[0-9a-f]{3,6}", rules)
     assert set(re.findall(r"var\((--[a-z]+)\)", rules)) - {"--width"} <= schemes()["l"].keys()
 
