@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import subprocess
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ CODE = ("vgg", "pipeline", "stages", "params.yaml")  # the files that numbers de
 def record_provenance(
     stage: str, result: Path, device: str, threads: int, seconds: float, processes: int = 1, **speeds: float
 ) -> None:
-    """Write where and how `stage` made the file `result`, and further `speeds`."""
+    """Write where, when and how `stage` made the file `result` in the last `seconds`, and further `speeds`."""
+    started = datetime.now(UTC) - timedelta(seconds=seconds)
     values = {
         "result": sha256(result),
         "commit": commit(),
@@ -34,6 +36,7 @@ def record_provenance(
         "device": device,
         "threads": threads,
         "processes": processes,
+        "started": started.isoformat(timespec="seconds"),  # older records lack it
         "seconds": round(seconds, 1),
         **speeds,
     }
