@@ -47,6 +47,8 @@ def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
         yield (Link("Seeds", "seeds.md"), ": mean and standard deviation over the seeds of training")
     if results.summaries:
         yield (Link("Training", "training.md"), ": every run, its error and its learning curve")
+    if results.guesses:
+        yield (Link("Mistakes", "mistakes.md"), ": classes that are confused, and images that are confidently wrong")
     yield (Link("Provenance", "provenance.md"), ": commit, machine and time of every result")
     if has_data_page:
         crops = ", sizes and colours, and training crops" if results.facts["train"] else " and sizes"

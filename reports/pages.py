@@ -9,11 +9,12 @@ from pipeline.errors import Failure
 from pipeline.experiment.paper_tables import TITLES
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
-from reports.charts import CHARTS, INDEX, Chart, charts_on, draw_charts
+from reports.chart_style import MADE_BY
+from reports.charts import CHARTS, INDEX, MISTAKES, TRAINING, DrawnChart, charts_on, draw_charts
 from reports.claims_page import claims_page
-from reports.drawing import MADE_BY
 from reports.index_page import index_page
 from reports.markdown import markdown
+from reports.mistakes_page import mistakes_page
 from reports.page import Page
 from reports.page_parts import ALL_TABLES, comparability_warning
 from reports.provenance_page import PROVENANCE, is_kept, provenance_page
@@ -21,8 +22,8 @@ from reports.seeds_page import seeds_page
 from reports.table_pages import table_page
 from reports.training_page import training_page
 
-OTHERS = ("seeds", "claims", "training")  # pages besides those of the tables
-FILES = (*(f"{name}.md" for name in (*TITLES, *OTHERS)), *(chart.figure.path for chart in CHARTS))
+OTHERS = ("seeds", "claims", TRAINING, MISTAKES)  # pages besides those of the tables
+FILES = (*(f"{name}.md" for name in (*TITLES, *OTHERS)), *(name for chart in CHARTS for name in chart.files))
 
 
 def render(profile: str, out: Path, outdated: Mapping[str, str] | None = None) -> tuple[Results, list[Path]]:
@@ -44,19 +45,21 @@ def render(profile: str, out: Path, outdated: Mapping[str, str] | None = None) -
         raise Failure(f"there are no results of profile {profile} yet; make some with: {make}")
     folder = out / profile
     charts = draw_charts(results, folder)
-    written = [folder / chart.figure.path for chart in charts]
+    written = [folder / name for chart in charts for name in chart.chart.files]
+    kept: list[Path] = []  # charts of a page that is kept
     for name, page in _pages(results, charts, _has_data_page(results, folder)):
         if name == PROVENANCE and is_kept(results, folder / f"{name}.md"):
+            kept = [folder / file for chart in CHARTS if chart.page == name for file in chart.files]
             continue
         written.append(folder / f"{name}.md")
         write_text(written[-1], markdown(page))
     for path in (folder / name for name in FILES):
-        if path not in written and _is_ours(path):  # it shows other images
+        if path not in (*written, *kept) and _is_ours(path):  # it shows other images
             path.unlink()
     return results, [path for path in written if path.suffix == ".md"]
 
 
-def _pages(results: Results, charts: Sequence[Chart], has_data_page: bool) -> Iterator[tuple[str, Page]]:
+def _pages(results: Results, charts: Sequence[DrawnChart], has_data_page: bool) -> Iterator[tuple[str, Page]]:
     """Yield each page with its name, the index first."""
     yield INDEX, index_page(results, charts_on(INDEX, charts), has_data_page)
     for name, values in results.tables.items():
@@ -67,14 +70,21 @@ def _pages(results: Results, charts: Sequence[Chart], has_data_page: bool) -> It
     if results.claims:
         yield "claims", claims_page(results.claims, comparability_warning(results))
     if results.summaries:
-        yield "training", training_page(results, charts_on("training", charts))
-    yield PROVENANCE, provenance_page(results)
+        yield "training", training_page(results, charts_on(TRAINING, charts))
+    if results.guesses:
+        yield MISTAKES, mistakes_page(results, charts_on(MISTAKES, charts))
+    yield PROVENANCE, provenance_page(results, charts_on(PROVENANCE, charts))
 
 
 def _is_ours(path: Path) -> bool:
-    """Return whether a page or chart exists and was written by this program, not by its reader."""
+    """Return whether a page or chart exists and was written by this program, not by its reader.
+
+    A chart's data are, if the chart next to them is.
+    """
     if not path.is_file():
         return False
+    if path.suffix == ".csv":
+        return _is_ours(path.with_suffix(".png"))
     content = path.read_bytes()
     if path.suffix == ".md":
         return content.endswith(f"\n{markdown((ALL_TABLES,))}".encode())

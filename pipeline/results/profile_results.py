@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.facts import PREPARE
 from pipeline.experiment.paper_tables import NO_DATA, TITLES
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import CLASSIFICATION, claims, errors, history, reported, results, summary, table
+from pipeline.experiment.paths import CLASSIFICATION, claims, errors, history, ranks, reported, results, summary, table
 from pipeline.experiment.run_names import score_stage, train_stage
 from pipeline.experiment.targets import scored
 from pipeline.results.provenance import provenance_of
+from pipeline.results.ranks import GUESSED, Guesses, read_ranks
 from pipeline.system.atomic_files import copy, read_json
 
 
@@ -85,6 +87,15 @@ class Results:
     def provenance(self) -> dict[str, dict[str, Any] | None]:
         """Return by stage where and how each shown result was made; None where that is not recorded."""
         return {stage: provenance_of(stage, path) for stage, path in self.paths.items()}
+
+    @cached_property
+    def guesses(self) -> tuple[str, Guesses] | None:
+        """Return the guesses of the best row of Table 5, or else of Table 4 or 3, with the table; None if unknown."""
+        for name in reversed(GUESSED):
+            known = read_ranks(ranks(self.profile, name), f"dvc repro {name}") if name in self.tables else None
+            if known and known.guesses and known.manifest == self.tables[name]["manifest"]:
+                return name, known.guesses
+        return None
 
     def _of_current_images(self, paths: dict[str, Path], key: str, stage: Callable[[str], str]) -> dict[str, Any]:
         """Return the contents of the JSON files that exist at `paths`, by name, without those of other images.
