@@ -97,3 +97,11 @@ def confused_text(rows: pd.DataFrame) -> str:
         f"{row['true class']} as {row['first guess']} ({row['images']} of {row['of']})" for _, row in rows.iterrows()
     )
     return f"The {len(rows)} most confused pairs of classes, in images: {', '.join(pairs)}."
+
+
+def filters_text(rows: pd.DataFrame) -> str:
+    """Return the number of filters and how strong they are."""
+    return (
+        f"The {len(rows)} filters of the first layer of {rows['run'].iloc[0]}, each 3x3 pixels in three colours, "
+        f"with norms from {rows['norm'].max():.2f} to {rows['norm'].min():.2f}."
+    )

@@ -115,6 +115,16 @@ CHARTS = (
         "lower by a factor of ten.",
     ),
     Chart(
+        "filters",
+        TRAINING,
+        chart_data.filters_rows,
+        drawing.filters_chart,
+        alternatives.filters_text,
+        "The filters that the first layer of one trained net applies to the image, in its colours, the strongest "
+        "first. Each is scaled on its own. Grey: no weight; brighter: positive weights; darker: negative weights.",
+        heading="First-layer filters",
+    ),
+    Chart(
         "timeline",
         PROVENANCE,
         chart_data.timeline_rows,

@@ -14,7 +14,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from reports.chart_style import BLUE, GRID, INK, class_label, in_style, new_figure, series, shortened, signed, write_png
+from reports.chart_style import (
+    BLUE,
+    GRID,
+    INK,
+    WIDTH,
+    class_label,
+    in_style,
+    new_figure,
+    series,
+    shortened,
+    signed,
+    write_png,
+)
 
 NETS = ("A", "B", "C", "D", "E")  # in the order of their depth
 DODGE = 0.16  # between the lines of a net, in columns
@@ -99,6 +111,7 @@ def _waterfall(axes: Axes, rows: pd.DataFrame, steps: Sequence[str]) -> None:
         axes.annotate(text, (end, y), (6, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_yticks(range(len(steps)), steps)
     axes.set_ylim(len(steps) - 0.4, -0.6)
+    axes.use_sticky_edges = False
     axes.margins(x=0.08)
     low, high = axes.get_xlim()
     axes.set_xlim(low, max(high, high + 0.65 * (high - low)))
@@ -224,6 +237,20 @@ def confused_chart(rows: pd.DataFrame) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="images", title="true class → first guess")
     axes.grid(axis="y", visible=False)
+    return figure
+
+
+def filters_chart(rows: pd.DataFrame) -> Figure:
+    """Return the first layer's filters as 3x3 images in RGB, each scaled on its own; grey: no weight."""
+    columns = min(16 if len(rows) > 32 else 8, len(rows))
+    lines = -(-len(rows) // columns)
+    tiles = rows.iloc[:, 3:].to_numpy(float).reshape(-1, 3, 3, 3).transpose(0, 2, 3, 1)
+    largest = np.maximum(np.abs(tiles).max((1, 2, 3), keepdims=True), 1e-12)
+    figure = new_figure(0.2 + lines * WIDTH / columns)
+    for axes in (panels := figure.subplots(lines, columns, squeeze=False)).flat:
+        axes.set_axis_off()
+    for axes, tile in zip(panels.flat, 0.5 + tiles / (2 * largest), strict=False):
+        axes.imshow(tile, interpolation="nearest")
     return figure
 
 

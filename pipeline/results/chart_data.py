@@ -227,6 +227,19 @@ def confused_rows(results: Results) -> pd.DataFrame:
     return _frame(rows, "true", TRUE, "guess", GUESS, "images", "of")
 
 
+def filters_rows(results: Results) -> pd.DataFrame:
+    """Return the first layer's filters of one net, the strongest first, with a column per colour, line and column."""
+    places = [f"{colour} {y} {x}" for colour in "RGB" for y in range(3) for x in range(3)]
+    rows: list[Values] = []
+    if results.filters:
+        run, values = results.filters.run, results.filters.values.astype(float)
+        norms = np.linalg.norm(values.reshape(len(values), -1), axis=1)
+        for number in np.argsort(-norms, kind="stable").tolist():
+            head = {"run": run, "filter": number, "norm": norms[number]}
+            rows.append(head | dict(zip(places, values[number].flat, strict=True)))
+    return _frame(rows, "run", "filter", "norm", *places)
+
+
 def _frame(rows: Sequence[Values], *columns: str) -> pd.DataFrame:
     import pandas as pd
 

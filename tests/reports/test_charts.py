@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from pipeline.experiment.paper_tables import printed
 from pipeline.results.chart_data import MATRIX
+from pipeline.results.filters import Filters
 from pipeline.results.profile_results import Results
 from pipeline.results.provenance import record_provenance
 from pipeline.results.ranks import Guesses, guesses_of
@@ -39,6 +40,7 @@ class HandMade:
     histories: dict[str, pd.DataFrame] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=lambda: {"classes": ["a", "b"]})
     guesses: tuple[str, Guesses] | None = None
+    filters: Filters | None = None
     records: dict[str, Any] = field(default_factory=dict)
 
     def provenance(self) -> dict[str, Any]:
@@ -321,3 +323,18 @@ def test_every_chart_has_its_data_next_to_it_and_numbers_in_its_text(clone: Path
     for alt, name, caption in shown:
         assert re.search(r"\d", alt) and len(alt) < 2000
         assert caption.endswith(f" Data: [{name}.csv]({name}.csv).")
+
+
+@pytest.mark.parametrize("filters", [1, 8, 64])
+def test_the_first_layers_filters_are_drawn_the_strongest_first(
+    filters: int, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    values = rng.normal(0, 0.1, (filters, 3, 3, 3)).astype(np.float32)
+    rows, figure, text = drawn("filters", HandMade(filters=Filters("D-jitter", "hash", values)), tmp_path)
+    norms = [float(np.linalg.norm(value)) for value in values]
+    assert rows["norm"].tolist() == pytest.approx(sorted(norms, reverse=True))
+    first = values[rows["filter"].iloc[0]].transpose(1, 2, 0)
+    image = np.asarray(figure.axes[0].images[0].get_array())
+    assert image == pytest.approx(0.5 + first / (2 * np.abs(first).max()), abs=1e-6)
+    assert f"The {filters} filters of the first layer of D-jitter" in text
+    assert f"from {max(norms):.2f} to {min(norms):.2f}" in text
