@@ -1,4 +1,4 @@
-"""The style of all charts: colours, marks and dashes that differ also in greyscale, sizes, and the PNG writer."""
+"""The style of all charts: colours, marks and dashes that differ also in greyscale, sizes, and the writer."""
 
 from __future__ import annotations
 
@@ -48,10 +48,17 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     return Figure(figsize=(width, height))
 
 
-def write_png(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG; equal figures give equal bytes."""
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as its path's suffix says: as PNG, or as a transparent SVG whose text is text.
+
+    Equal figures give equal bytes.
+    """
     with in_style(), whole(path) as file:
-        figure.savefig(file, format="png", dpi=120, metadata={"Software": MADE_BY})
+        if path.suffix == ".png":
+            figure.savefig(file, format="png", dpi=120, metadata={"Software": MADE_BY})
+            return
+        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):
+            figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
 
 
 def series(number: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pipeline.results import chart_data
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
 from reports import alternatives, drawing
-from reports.chart_style import in_style, write_png
+from reports.chart_style import in_style, write_figure
 from reports.page import Block, Figure, Heading, Link, Text, inlines
 from reports.provenance_page import PROVENANCE
 
@@ -26,8 +26,8 @@ INDEX, TRAINING, MISTAKES = "README", "training", "mistakes"
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A chart of the report."""
+class ChartKind:
+    """A chart that the report has if there are results to draw."""
 
     name: str  # of its files: NAME.png and NAME.csv
     page: str  # the page that shows it: INDEX, TRAINING, MISTAKES, PROVENANCE or a table's name
@@ -43,47 +43,47 @@ class Chart:
         return f"{self.name}.csv", f"{self.name}.png"
 
     def drawn(self, rows: pd.DataFrame) -> matplotlib.figure.Figure:
-        """Return the figure of these rows, in the report's style. Write it within `in_style`, in any format."""
+        """Return the figure of these rows, in the report's style."""
         with in_style():
             return self.draw(rows)
 
 
 @dataclass(frozen=True)
-class DrawnChart:
+class Chart:
     """A chart with the rows that it is drawn from."""
 
-    chart: Chart
+    kind: ChartKind
     rows: pd.DataFrame
 
     @property
     def figure(self) -> Figure:
         """Return the block that shows the image, its caption and a link to its data."""
-        data, image = self.chart.files
-        caption = (*inlines(self.chart.caption), " Data: ", Link(data, data), ".")
-        return Figure(image, self.chart.text(self.rows), caption)
+        data, image = self.kind.files
+        caption = (*inlines(self.kind.caption), " Data: ", Link(data, data), ".")
+        return Figure(image, self.kind.text(self.rows), caption)
 
 
-def draw_charts(results: Results, folder: Path) -> list[DrawnChart]:
-    """Draw every chart that there are results for into `folder`, with its data. Return those that were drawn."""
-    charts = [DrawnChart(chart, chart.rows(results)) for chart in CHARTS]
+def draw_charts(results: Results, folder: Path, suffix: str = ".png") -> list[Chart]:
+    """Draw every chart that there are results for into `folder`, as PNG or SVG, with its data. Return them."""
+    charts = [Chart(kind, kind.rows(results)) for kind in CHARTS]
     charts = [chart for chart in charts if len(chart.rows)]
     for chart in charts:
-        data, image = (folder / name for name in chart.chart.files)
+        data, image = (folder / name for name in chart.kind.files)
         write_text(data, chart.rows.to_csv(index=False, lineterminator="\n"))
-        write_png(chart.chart.drawn(chart.rows), image)
+        write_figure(chart.kind.drawn(chart.rows), image.with_suffix(suffix))
     return charts
 
 
-def charts_on(page: str, drawn: Sequence[DrawnChart]) -> Iterator[Block]:
+def charts_on(page: str, drawn: Sequence[Chart]) -> Iterator[Block]:
     """Yield the blocks that show the drawn charts of a page."""
     for chart in drawn:
-        if chart.chart.page == page:
-            yield from [Heading(2, chart.chart.heading)] * bool(chart.chart.heading)
+        if chart.kind.page == page:
+            yield from [Heading(2, chart.kind.heading)] * bool(chart.kind.heading)
             yield chart.figure
 
 
 CHARTS = (
-    Chart(
+    ChartKind(
         "depth",
         INDEX,
         chart_data.depth_rows,
@@ -94,7 +94,7 @@ CHARTS = (
         "Each panel has its own range of errors.",
         heading="Depth and scale",
     ),
-    Chart(
+    ChartKind(
         "waterfall",
         INDEX,
         chart_data.waterfall_rows,
@@ -105,7 +105,7 @@ CHARTS = (
         "The paper has no centre crop of these nets. Each column has its own range of errors.",
         heading="What each step of the evaluation adds",
     ),
-    Chart(
+    ChartKind(
         "curves",
         TRAINING,
         chart_data.curves_rows,
@@ -114,7 +114,7 @@ CHARTS = (
         "All panels of a column share their axes. Upright dashes: the first epoch at a learning rate that is "
         "lower by a factor of ten.",
     ),
-    Chart(
+    ChartKind(
         "filters",
         TRAINING,
         chart_data.filters_rows,
@@ -124,7 +124,7 @@ CHARTS = (
         "first. Each is scaled on its own. Grey: no weight; brighter: positive weights; darker: negative weights.",
         heading="First-layer filters",
     ),
-    Chart(
+    ChartKind(
         "timeline",
         PROVENANCE,
         chart_data.timeline_rows,
@@ -134,7 +134,7 @@ CHARTS = (
         "part.",
         heading="Time line",
     ),
-    Chart(
+    ChartKind(
         "shallow",
         "shallow",
         chart_data.shallow_rows,
@@ -142,7 +142,7 @@ CHARTS = (
         alternatives.shallow_text,
         "Bars: 95 % intervals.",
     ),
-    Chart(
+    ChartKind(
         "confusion",
         MISTAKES,
         chart_data.confusion_rows,
@@ -152,7 +152,7 @@ CHARTS = (
         "guesses are on the diagonal.",
         heading="Confusion matrix",
     ),
-    Chart(
+    ChartKind(
         "confused",
         MISTAKES,
         chart_data.confused_rows,

@@ -25,7 +25,7 @@ from reports.chart_style import (
     series,
     shortened,
     signed,
-    write_png,
+    write_figure,
 )
 
 NETS = ("A", "B", "C", "D", "E")  # in the order of their depth
@@ -266,4 +266,4 @@ def contact_sheet(crops: NDArray[np.uint8], names: Sequence[str], path: Path) ->
         for axes, crop, name in zip(panels.flat, crops, names, strict=False):
             axes.imshow(crop)
             axes.set_title(shortened(name), fontsize=8, fontweight="normal")
-        write_png(figure, path)
+        write_figure(figure, path)

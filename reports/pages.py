@@ -10,7 +10,7 @@ from pipeline.experiment.paper_tables import TITLES
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
 from reports.chart_style import MADE_BY
-from reports.charts import CHARTS, INDEX, MISTAKES, TRAINING, DrawnChart, charts_on, draw_charts
+from reports.charts import CHARTS, INDEX, MISTAKES, TRAINING, Chart, charts_on, draw_charts
 from reports.claims_page import claims_page
 from reports.index_page import index_page
 from reports.markdown import markdown
@@ -23,7 +23,7 @@ from reports.table_pages import table_page
 from reports.training_page import training_page
 
 OTHERS = ("seeds", "claims", TRAINING, MISTAKES)  # pages besides those of the tables
-FILES = (*(f"{name}.md" for name in (*TITLES, *OTHERS)), *(name for chart in CHARTS for name in chart.files))
+FILES = (*(f"{name}.md" for name in (*TITLES, *OTHERS)), *(name for kind in CHARTS for name in kind.files))
 
 
 def render(profile: str, out: Path, outdated: Mapping[str, str] | None = None) -> tuple[Results, list[Path]]:
@@ -45,11 +45,11 @@ def render(profile: str, out: Path, outdated: Mapping[str, str] | None = None) -
         raise Failure(f"there are no results of profile {profile} yet; make some with: {make}")
     folder = out / profile
     charts = draw_charts(results, folder)
-    written = [folder / name for chart in charts for name in chart.chart.files]
+    written = [folder / name for chart in charts for name in chart.kind.files]
     kept: list[Path] = []  # charts of a page that is kept
     for name, page in _pages(results, charts, _has_data_page(results, folder)):
         if name == PROVENANCE and is_kept(results, folder / f"{name}.md"):
-            kept = [folder / file for chart in CHARTS if chart.page == name for file in chart.files]
+            kept = [folder / file for kind in CHARTS if kind.page == name for file in kind.files]
             continue
         written.append(folder / f"{name}.md")
         write_text(written[-1], markdown(page))
@@ -59,7 +59,7 @@ def render(profile: str, out: Path, outdated: Mapping[str, str] | None = None) -
     return results, [path for path in written if path.suffix == ".md"]
 
 
-def _pages(results: Results, charts: Sequence[DrawnChart], has_data_page: bool) -> Iterator[tuple[str, Page]]:
+def _pages(results: Results, charts: Sequence[Chart], has_data_page: bool) -> Iterator[tuple[str, Page]]:
     """Yield each page with its name, the index first."""
     yield INDEX, index_page(results, charts_on(INDEX, charts), has_data_page)
     for name, values in results.tables.items():

@@ -76,7 +76,7 @@ def table(name: str, ours: dict[str, float], k: int = 5) -> dict[str, Any]:
 
 def drawn(name: str, results: HandMade, tmp_path: Path) -> tuple[pd.DataFrame, Figure, str]:
     """A chart's data as read back from its file, its figure and its text; test what every chart must have."""
-    (chart,) = [chart for chart in draw_charts(cast(Results, results), tmp_path) if chart.chart.name == name]
+    (chart,) = [chart for chart in draw_charts(cast(Results, results), tmp_path) if chart.kind.name == name]
     image = (tmp_path / f"{name}.png").read_bytes()
     assert image.startswith(b"\x89PNG") and len(image) < KILOBYTES * 1000
     text = (tmp_path / f"{name}.csv").read_text()
@@ -338,3 +338,10 @@ def test_the_first_layers_filters_are_drawn_the_strongest_first(
     assert image == pytest.approx(0.5 + first / (2 * np.abs(first).max()), abs=1e-6)
     assert f"The {filters} filters of the first layer of D-jitter" in text
     assert f"from {max(norms):.2f} to {min(norms):.2f}" in text
+
+
+def test_a_chart_as_svg_has_its_text_as_text_and_equal_bytes(tmp_path: Path) -> None:
+    for place in ("one", "two"):
+        draw_charts(cast(Results, evaluated()), tmp_path / place, ".svg")
+    first, second = ((tmp_path / place / "waterfall.svg").read_text() for place in ("one", "two"))
+    assert first == second and "20.0 (−4.0)</text>" in first
