@@ -1,84 +1,164 @@
-"""The report's charts, one row each: its file and caption, the page that shows it, and what it is drawn from."""
+"""The report's charts, one row each: its files and caption, the page that shows it, and what it is drawn from.
+
+A chart is drawn from the rows of a table, which are written next to it as CSV.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.experiment.run_names import kind_of
+from pipeline.results import chart_data
 from pipeline.results.profile_results import Results
-from reports.drawing import curves_chart, depth_chart, shallow_chart
-from reports.page import Block, Figure, Heading
+from pipeline.system.atomic_files import write_text
+from reports import alternatives, drawing
+from reports.chart_style import in_style, write_figure
+from reports.page import Block, Figure, Heading, Link, Text, inlines
+from reports.provenance_page import PROVENANCE
 
-INDEX = "README"
+if TYPE_CHECKING:
+    import matplotlib.figure
+    import pandas as pd
+
+INDEX, TRAINING, MISTAKES = "README", "training", "mistakes"
+
+
+@dataclass(frozen=True)
+class ChartKind:
+    """A chart that the report has if there are results to draw."""
+
+    name: str  # of its files: NAME.png and NAME.csv
+    page: str  # the page that shows it: INDEX, TRAINING, MISTAKES, PROVENANCE or a table's name
+    rows: Callable[[Results], pd.DataFrame]  # what is drawn; no rows if there are no results to draw
+    draw: Callable[[pd.DataFrame], matplotlib.figure.Figure]
+    text: Callable[[pd.DataFrame], str]  # says what one sees
+    caption: Text  # says what the marks mean
+    heading: str = ""  # of the section that shows it; none on a page of its own subject
+
+    @property
+    def files(self) -> tuple[str, str]:
+        """Return the names of the data and the image. The image tells whether both are ours, so it is the last."""
+        return f"{self.name}.csv", f"{self.name}.png"
+
+    def drawn(self, rows: pd.DataFrame) -> matplotlib.figure.Figure:
+        """Return the figure of these rows, in the report's style."""
+        with in_style():
+            return self.draw(rows)
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart of the report."""
+    """A chart with the rows that it is drawn from."""
 
-    figure: Figure
-    page: str  # the page that shows it: INDEX, "training" or a table's name
-    draw: Callable[[Results, Path], bool]  # draws to a path and returns True, if there are results to draw
-    heading: str = ""  # of the section that shows it; none on a page of its own subject
+    kind: ChartKind
+    rows: pd.DataFrame
+
+    @property
+    def figure(self) -> Figure:
+        """Return the block that shows the image, its caption and a link to its data."""
+        data, image = self.kind.files
+        caption = (*inlines(self.kind.caption), " Data: ", Link(data, data), ".")
+        return Figure(image, self.kind.text(self.rows), caption)
 
 
 def draw_charts(results: Results, folder: Path, suffix: str = ".png") -> list[Chart]:
-    """Draw every chart that there are results for into `folder`, as PNG or SVG. Return those that were drawn."""
-    return [chart for chart in CHARTS if chart.draw(results, (folder / chart.figure.path).with_suffix(suffix))]
+    """Draw every chart that there are results for into `folder`, as PNG or SVG, with its data. Return them."""
+    charts = [Chart(kind, kind.rows(results)) for kind in CHARTS]
+    charts = [chart for chart in charts if len(chart.rows)]
+    for chart in charts:
+        data, image = (folder / name for name in chart.kind.files)
+        write_text(data, chart.rows.to_csv(index=False, lineterminator="\n"))
+        write_figure(chart.kind.drawn(chart.rows), image.with_suffix(suffix))
+    return charts
 
 
 def charts_on(page: str, drawn: Sequence[Chart]) -> Iterator[Block]:
     """Yield the blocks that show the drawn charts of a page."""
     for chart in drawn:
-        if chart.page == page:
-            yield from [Heading(2, chart.heading)] * bool(chart.heading)
+        if chart.kind.page == page:
+            yield from [Heading(2, chart.kind.heading)] * bool(chart.kind.heading)
             yield chart.figure
 
 
-def _depth(results: Results, path: Path) -> bool:
-    drawable = {"table3", "table4"} <= set(results.tables)
-    if drawable:
-        depth_chart(results.tables["table3"], results.tables["table4"], path)
-    return drawable
-
-
-def _curves(results: Results, path: Path) -> bool:
-    histories = {run: rows for run, rows in results.histories.items() if not kind_of(run)}
-    if histories:
-        curves_chart(histories, path)
-    return bool(histories)
-
-
-def _shallow(results: Results, path: Path) -> bool:
-    values = results.tables.get("shallow", {"rows": ()})
-    drawable = bool(values["rows"]) and all(row["ours"] for row in values["rows"])
-    if drawable:
-        shallow_chart(values, path)
-    return drawable
-
-
 CHARTS = (
-    Chart(
-        Figure(
-            "depth.png",
-            "Error against depth: the paper's and our results",
-            "Open circles: net C, as deep as D with 1x1 filters where D has 3x3. Training at one S is S = 256; "
-            "jittered S is drawn from [256, 512].",
-        ),
+    ChartKind(
+        "depth",
         INDEX,
-        _depth,
+        chart_data.depth_rows,
+        drawing.depth_chart,
+        alternatives.depth_text,
+        "Bars: 95 % intervals of our errors. Where a net has several seeds, the mark is their mean and each dash is a "
+        "seed. Open marks: net C, as deep as D with 1x1 filters where D has 3x3. Jittered S is drawn from [256, 512]. "
+        "Each panel has its own range of errors.",
         heading="Depth and scale",
     ),
-    Chart(
-        Figure(
-            "curves.png",
-            "Learning curves; dotted: the learning rate fell by a factor of ten",
-            "Dotted lines: the learning rate fell by a factor of ten.",
-        ),
-        "training",
-        _curves,
+    ChartKind(
+        "waterfall",
+        INDEX,
+        chart_data.waterfall_rows,
+        drawing.waterfall_chart,
+        alternatives.waterfall_text,
+        "Each step of the evaluation of D and E, trained with jittered S: the error after it and, in brackets, its "
+        "change in points. Filled bars: the error falls; hatched bars: it rises. Crops and dense are both at three Q. "
+        "The paper has no centre crop of these nets. Each column has its own range of errors.",
+        heading="What each step of the evaluation adds",
     ),
-    Chart(Figure("shallow.png", "B and the shallow net at the centre crop"), "shallow", _shallow),
+    ChartKind(
+        "curves",
+        TRAINING,
+        chart_data.curves_rows,
+        drawing.curves_chart,
+        alternatives.curves_text,
+        "All panels of a column share their axes. Upright dashes: the first epoch at a learning rate that is "
+        "lower by a factor of ten.",
+    ),
+    ChartKind(
+        "filters",
+        TRAINING,
+        chart_data.filters_rows,
+        drawing.filters_chart,
+        alternatives.filters_text,
+        "The filters that the first layer of one trained net applies to the image, in its colours, the strongest "
+        "first. Each is scaled on its own. Grey: no weight; brighter: positive weights; darker: negative weights.",
+        heading="First-layer filters",
+    ),
+    ChartKind(
+        "timeline",
+        PROVENANCE,
+        chart_data.timeline_rows,
+        drawing.timeline_chart,
+        alternatives.timeline_text,
+        "When each run was trained and scored, by machine and device. The time of a resumed run is that of its last "
+        "part.",
+        heading="Time line",
+    ),
+    ChartKind(
+        "shallow",
+        "shallow",
+        chart_data.shallow_rows,
+        drawing.shallow_chart,
+        alternatives.shallow_text,
+        "Bars: 95 % intervals.",
+    ),
+    ChartKind(
+        "confusion",
+        MISTAKES,
+        chart_data.confusion_rows,
+        drawing.confusion_chart,
+        alternatives.confusion_text,
+        "Rows: the true class; columns: the first guess. Darker: a larger share of the class's images. Right "
+        "guesses are on the diagonal.",
+        heading="Confusion matrix",
+    ),
+    ChartKind(
+        "confused",
+        MISTAKES,
+        chart_data.confused_rows,
+        drawing.confused_chart,
+        alternatives.confused_text,
+        "Images of the first class whose first guess is the second class, of all images of the first class.",
+        heading="Classes that are confused most often",
+    ),
 )

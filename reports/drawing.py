@@ -1,169 +1,269 @@
-"""The drawing of charts: error against depth and scales, the shallow net against B, learning curves, training crops."""
+"""The drawing of charts, each from the rows of its CSV, and of contact sheets of training crops."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont
-from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from pipeline.system.atomic_files import whole
-from vgg.nets import weight_layers
+from reports.chart_style import (
+    BLUE,
+    GRID,
+    INK,
+    WIDTH,
+    class_label,
+    in_style,
+    new_figure,
+    series,
+    shortened,
+    signed,
+    write_figure,
+)
 
-MADE_BY = "vgg-repro"  # in the metadata of every chart's file
-INK, PALE = "#222222", "#8a8a8a"
-COLOURS = {"single / single": "#4477aa", "jittered / single": "#ee8866", "jittered / several": "#228833"}
-STYLE: dict[Any, Any] = {
-    "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": PALE,
-    "axes.grid": True, "grid.color": "#e6e6e6", "axes.axisbelow": True, "legend.frameon": False,
-    "axes.titlesize": 11, "axes.titleweight": "bold",
-}  # fmt: skip
-Series = dict[str, dict[str, float]]  # name of a line to net to error
-Values = Mapping[str, Any]
-
-
-def depth_chart(table3: Values, table4: Values, path: Path) -> None:
-    """Draw error against depth for three pairs of train / test scales, the paper's on the left and ours on the right.
-
-    Below 50 classes top-5 says little, so a row of top-1 is added above it.
-    """
-    k = table3["k"]
-    measures = [("top5_val", "topk", f"top-{k}")] if k > 1 else []
-    if table3.get("classes", 1000) < 50:
-        measures.insert(0, ("top1_val", "top1", "top-1"))
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9, 0.6 + 3.4 * len(measures)), layout="constrained")
-        panels = figure.subplots(len(measures), 2, squeeze=False)
-        for (paper, ours, name), (left, right) in zip(measures, panels, strict=True):
-            label = "top-5" if paper == "top5_val" else name
-            _depths(left, _series(table3, table4, "paper", paper), f"the paper, ILSVRC-2012, {label}")
-            _depths(right, _series(table3, table4, "ours", ours), f"{_whose(table3)}, {table3['data']}, {name}")
-        handles, names = panels[0][0].get_legend_handles_labels()
-        figure.legend(handles, names, ncols=3, title="train / test scales; open: net C", loc="outside upper center")
-        _write(figure, path)
+NETS = ("A", "B", "C", "D", "E")  # in the order of their depth
+DODGE = 0.16  # between the lines of a net, in columns
+HATCHES = {"train": "", "dense": "////", "crops": "....", "centre": "xxxx"}
+FILLS = {"train": BLUE, "dense": "#ffffff", "crops": "#eebb88", "centre": GRID}
 
 
-def _whose(table: Values) -> str:
-    """Return whose weights the errors belong to."""
-    marks = {"published" in row for row in table["rows"] if row["ours"]}
-    return {(): "ours", (False,): "ours", (True,): "published weights"}.get((*marks,), "ours and published weights")
+def depth_chart(rows: pd.DataFrame) -> Figure:
+    """Return error against depth, a row of panels for each measure: the paper's on the left and ours on the right."""
+    sources, top1 = rows["source"].unique(), rows["measure"] == "top-1"
+    parts = [part for part in (rows[top1], rows[~top1]) if len(part)]
+    figure = new_figure(0.8 + 2.7 * len(parts))
+    for part, panels in zip(parts, figure.subplots(len(parts), len(sources), squeeze=False), strict=True):
+        for source, axes in zip(sources, panels, strict=True):
+            own = part[part["source"] == source]
+            if len(own):
+                _depths(axes, own, list(rows["line"].unique()))
+    for source, axes in zip(sources, figure.axes, strict=False):  # the upper panels
+        axes.set_title(source.replace(", ", "\n", 1))
+    figure.supxlabel("net, weight layers", fontsize=10)
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, ncols=4, loc="outside upper center", columnspacing=1.2)
+    return figure
 
 
-def _series(table3: Values, table4: Values, whose: str, measure: str) -> Series:
-    lines: Series = {name: {} for name in COLOURS}
-    for table, single, jittered in ((table3, "single / single", "jittered / single"),
-                                    (table4, None, "jittered / several")):  # fmt: skip
-        for row in table["rows"]:
-            net, scale = row["label"]["net"], row["label"]["S"]
-            line = jittered if scale == "256-512" else single if scale == "256" else None
-            if line and net != "A-LRN" and (error := _value(row, whose, measure)) is not None:
-                lines[line][net] = error
-    return lines
+def _depths(axes: Axes, rows: pd.DataFrame, lines: Sequence[str]) -> None:
+    """Draw the errors of one panel; C, which has 1x1 filters, is not on the line."""
+    places = _columns(rows, lines)
+    for number, line in enumerate(lines):
+        style = series(number)
+        own = rows[rows["line"] == line]
+        single = own["seed"].notna() & own["low"].isna()
+        at = own["net"].map(lambda net, line=line: places[net, line])
+        axes.plot(at[single], own["error"][single], ls="", marker="_", ms=6, color=style["color"])
+        main = own[~single]
+        bounds = np.abs(main[["low", "high"]].to_numpy(float).T - main["error"].to_numpy(float))
+        axes.errorbar(at[~single], main["error"], np.nan_to_num(bounds), fmt="none", ecolor=style["color"], lw=1.1)
+        deep = ~single & (own["net"] != "C")
+        axes.plot(at[deep], own["error"][deep], **style, label=line)
+        axes.plot(at[~single & ~deep], own["error"][~single & ~deep], **{**style, "ls": ""}, mfc="white")
+    layers = {net: own["layers"].iloc[0] for net, own in rows.groupby("net")}
+    axes.set_xticks(range(len(NETS)), [f"{net}\n{layers.get(net, '')}" for net in NETS])
+    axes.set(xlim=(-0.5, 4.5), ylabel=f"{rows['measure'].iloc[0]} error, %")
+    axes.grid(axis="x", visible=False)
 
 
-def _value(row: Values, whose: str, measure: str) -> float | None:
-    if whose == "paper":
-        error: float | None = row["paper"][measure]
-        return error
-    return None if row["ours"] is None else float(row["ours"][measure]["error"])
+def _columns(rows: pd.DataFrame, lines: Sequence[str]) -> dict[tuple[str, str], float]:
+    """Return where each net's mark on each line is: next to each other about the net's column."""
+    places = {}
+    for net, own in rows.groupby("net"):
+        there = [line for line in lines if line in set(own["line"])]
+        for number, line in enumerate(there):
+            places[str(net), line] = NETS.index(str(net)) + DODGE * (number - (len(there) - 1) / 2)
+    return places
 
 
-def _depths(axes: Axes, lines: Series, title: str) -> None:
-    for name, errors in lines.items():
-        path = {weight_layers(net): error for net, error in errors.items() if net != "C"}
-        axes.plot(list(path), list(path.values()), "o-", color=COLOURS[name], label=name, lw=2)
-        if "C" in errors:  # as deep as D, but with 1x1 filters: next to the line
-            axes.plot([16], [errors["C"]], "o", mfc="white", color=COLOURS[name])
-    axes.set(title=title, xlabel="weight layers", ylabel="error, %")
-    axes.set_xlim(10.6, 19.4)
-    axes.set_xticks([11, 13, 16, 19], ["11\nA", "13\nB", "16\nD", "19\nE"])
-    axes.set_ylim(0, 1.15 * max([1.0, *(error for errors in lines.values() for error in errors.values())]))
+def waterfall_chart(rows: pd.DataFrame) -> Figure:
+    """Return the steps of the evaluation of each net as a waterfall, the paper's on the left and ours on the right."""
+    nets, sources = rows["net"].unique(), rows["source"].unique()
+    figure = new_figure(0.4 + 2.3 * len(nets))
+    panels = figure.subplots(len(nets), len(sources), squeeze=False, sharey=True, sharex="col")
+    steps = list(dict.fromkeys(rows.loc[rows["source"] == "ours", "step"]))
+    for net, line in zip(nets, panels, strict=True):
+        for source, axes in zip(sources, line, strict=True):
+            _waterfall(axes, rows[(rows["net"] == net) & (rows["source"] == source)], steps)
+            axes.set_title(f"{net}, {source}")
+    for axes in panels[-1]:
+        axes.set_xlabel("top-1 error, %")
+    return figure
 
 
-def shallow_chart(values: Values, path: Path) -> None:
-    """Draw B against the shallow net at the centre crop: our two errors with intervals, and the paper's 7 points."""
-    ours = [row["ours"]["top1"] for row in values["rows"]]
-    gap = ours[1]["error"] - ours[0]["error"]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.5, 3.6), layout="constrained")
-        axes = figure.subplots()
-        errors = [value["error"] for value in ours]
-        bounds = [[e - value["low"] for e, value in zip(errors, ours, strict=True)],
-                  [value["high"] - e for e, value in zip(errors, ours, strict=True)]]  # fmt: skip
-        axes.bar([0, 1], errors, 0.5, yerr=bounds, capsize=4, color=["#4477aa", "#ee8866"], ecolor=INK)
-        axes.set_xticks([0, 1], ["B\n3x3 filters", "shallow\n5x5 filters"])
-        axes.set(ylabel="top-1 error at the centre crop, %", title=f"ours: {gap:+.1f} points; the paper: +7 points")
-        axes.grid(axis="x", visible=False)
-        _write(figure, path)
+def _waterfall(axes: Axes, rows: pd.DataFrame, steps: Sequence[str]) -> None:
+    """Draw bars from each step's error to the next: filled where the error falls, hatched where it rises."""
+    at, errors, changes = rows["step"].map(steps.index), rows["error"], rows["change"].fillna(0)
+    rises = changes > 0
+    for chosen, fill, hatch in ((~rises, BLUE, ""), (rises, "white", "/////")):
+        axes.barh(at[chosen], changes[chosen], 0.55, (errors - changes)[chosen], fc=fill, ec=BLUE, hatch=hatch)
+    axes.plot(errors, at, ls="", marker="|", ms=17, mew=2, color=INK)
+    right_end = (errors - changes.clip(upper=0)).where(~rises, errors)
+    for y, end, error, change in zip(at, right_end, errors, rows["change"], strict=True):
+        text = f"{error:.1f}" if np.isnan(change) else f"{error:.1f} ({signed(change)})"
+        axes.annotate(text, (end, y), (6, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set_yticks(range(len(steps)), steps)
+    axes.set_ylim(len(steps) - 0.4, -0.6)
+    axes.use_sticky_edges = False
+    axes.margins(x=0.08)
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, max(high, high + 0.65 * (high - low)))
+    axes.grid(axis="y", visible=False)
 
 
-def curves_chart(histories: Mapping[str, pd.DataFrame], path: Path) -> None:
-    """Draw each run's training loss and validation error by epoch; dotted lines mark drops of the learning rate."""
-    columns = 4
-    lines = -(-len(histories) // columns)
-    with mpl.rc_context({**STYLE, "font.size": 8, "axes.titlesize": 9}):
-        figure = Figure(figsize=(11, 2.3 * lines), layout="constrained")
-        panels = figure.subplots(lines, columns, squeeze=False)
-        for axes, (run, rows) in zip(panels.flat, histories.items(), strict=False):
-            _curve(axes, run, rows)
-        for axes in panels.flat[len(histories) :]:
-            axes.set_visible(False)
-        _write(figure, path)
+def shallow_chart(rows: pd.DataFrame) -> Figure:
+    """Return B against the shallow net at the centre crop: our two errors with intervals, and the paper's 7 points."""
+    figure = new_figure(3.4, 4.6)
+    axes = figure.subplots()
+    errors = rows["error"].to_numpy(float)
+    bounds = np.abs(rows[["low", "high"]].to_numpy(float).T - errors)
+    bars = axes.bar([0, 1], errors, 0.5, yerr=bounds, capsize=4, color=[BLUE, "white"], ec=BLUE, ecolor=INK)
+    bars.patches[1].set_hatch("////")
+    for x, (error, high) in enumerate(zip(errors, rows["high"], strict=True)):
+        axes.annotate(f"{error:.1f}", (x, high), (0, 3), textcoords="offset points", ha="center")
+    axes.set_xticks([0, 1], ["B\n3x3 filters", "shallow\n5x5 filters"])
+    gap = errors[1] - errors[0]
+    axes.set(ylabel="top-1 error, centre crop, %", title=f"ours: {signed(gap)} points; the paper: +7 points")
+    axes.margins(y=0.1)
+    axes.grid(axis="x", visible=False)
+    return figure
 
 
-def _curve(axes: Axes, run: str, rows: pd.DataFrame) -> None:
-    epochs = rows["epoch"] + 1
-    axes.plot(epochs, rows["top1"], color="#4477aa", lw=1.6)
-    axes.set_title(run)
+def curves_chart(rows: pd.DataFrame) -> Figure:
+    """Return the learning curves: validation error and training loss of each family on shared axes."""
+    families = rows["family"].unique()
+    figure = new_figure(0.4 + 2.1 * len(families), 6.6)
+    panels = figure.subplots(len(families), 2, squeeze=False, sharex=True, sharey="col")
+    for family, (errors, losses) in zip(families, panels, strict=True):
+        for number, (run, own) in enumerate(rows[rows["family"] == family].groupby("run", sort=False)):
+            _curve(errors, own, "top1", number, str(run))
+            _curve(losses, own, "loss", number, str(run))
+        errors.set_title(family, loc="left")
+        losses.legend(loc="upper right", handlelength=3, labelspacing=0.25)
+    for axes in panels[-1]:
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[0, 0].set_ylim(0, max(10.0, 1.05 * rows["top1"].max()))
+    panels[0, 1].set_ylim(0, 1.05 * rows["loss"].max())
+    for errors, losses in panels:
+        errors.set_ylabel("top-1 error, %")
+        losses.set_ylabel("training loss")
+    return figure
+
+
+def _curve(axes: Axes, rows: pd.DataFrame, what: str, number: int, run: str) -> None:
+    """Draw a run's curve; an upright dash marks the first epoch at each lower learning rate."""
+    every = max(1, len(rows) // 8)
+    axes.plot(rows["epoch"], rows[what], **series(number), ms=4.5, label=run, markevery=every)
+    drops = rows[rows["drop"] == 1]
+    axes.plot(drops["epoch"], drops[what], ls="", marker="|", ms=15, mec=INK, mew=1.4)
+
+
+def timeline_chart(rows: pd.DataFrame) -> Figure:
+    """Return when each run was trained and scored, a lane for each run, grouped by place."""
+    places = (rows["machine"] + ", " + rows["device"]).rename("place")
+    lanes = list(dict.fromkeys(zip(places, rows["run"], strict=True)))
+    figure = new_figure(1.2 + 0.17 * len(lanes) + 0.3 * places.nunique(), 6.6)
+    heights = [sum(place == own for own, _ in lanes) + 1 for place in places.unique()]
+    panels = figure.subplots(places.nunique(), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+    scale, unit = (1, "hours") if (rows["hours"] + rows["took"]).max() > 2 else (60, "minutes")
+    for place, axes in zip(places.unique(), panels, strict=True):
+        _lanes(axes, rows[places == place], scale)
+        axes.set_title(place, loc="left")
+    panels[-1].set_xlabel(f"{unit} since {rows['started'].min()[:16].replace('T', ' ')} UTC")
+    handles = {name: handle for axes in panels for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    works = [work for work in HATCHES if work in handles]
+    figure.legend([handles[work] for work in works], works, ncols=4, loc="outside upper center")
+    return figure
+
+
+def _lanes(axes: Axes, rows: pd.DataFrame, scale: float) -> None:
+    runs = list(dict.fromkeys(rows["run"]))
+    for work, own in rows.groupby("work", sort=False):
+        at = own["run"].map(runs.index)
+        style: dict[str, Any] = {"fc": FILLS[str(work)], "hatch": HATCHES[str(work)], "ec": INK, "lw": 0.6}
+        axes.barh(at, scale * own["took"], 0.7, scale * own["hours"], **style, label=work)
+    axes.set_yticks(range(len(runs)), runs, fontsize=8)
+    axes.set_ylim(len(runs) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    axes.grid(axis="y", visible=False)
+
+
+def confusion_chart(rows: pd.DataFrame) -> Figure:
+    """Return the confusion matrix: shares of each class's images, and their numbers if the classes are few."""
+    names = [class_label(number, name, 14) for number, name in enumerate(rows["true class"])]
+    counts = rows.iloc[:, 1:].to_numpy(float)
+    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure = new_figure(min(6.6, 3.6 + 0.12 * len(names)))
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.4, 0, 100), interpolation="nearest")  # few are seen, too
+    bar = figure.colorbar(image, label="% of the class's images", location="top", shrink=0.6, aspect=30)
+    bar.set_ticks([0, 5, 20, 50, 100])
+    size = 9 if len(names) <= 20 else 6
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(names)), names, fontsize=size)
+    axes.set(xlabel="first guess", ylabel="true class")
+    axes.grid(visible=False)
+    if len(names) <= 12:
+        for (y, x), count in np.ndenumerate(counts):
+            if count:
+                axes.text(x, y, f"{count:.0f}", ha="center", va="center", fontsize=8,
+                          color="white" if shares[y, x] > 40 else INK)  # fmt: skip
+    return figure
+
+
+def confused_chart(rows: pd.DataFrame) -> Figure:
+    """Return the pairs of classes that are confused most often as bars."""
+    figure = new_figure(0.9 + 0.24 * len(rows))
+    axes = figure.subplots()
+    trues, guesses = (
+        [class_label(number, name) for number, name in zip(rows[key], rows[names], strict=True)]
+        for key, names in (("true", "true class"), ("guess", "first guess"))
+    )
+    pairs = [f"{true} → {guess}" for true, guess in zip(trues, guesses, strict=True)]
+    axes.barh(range(len(rows)), rows["images"], 0.6, color=BLUE)
+    for y, (images, of) in enumerate(zip(rows["images"], rows["of"], strict=True)):
+        axes.annotate(f"{images} of {of}", (images, y), (4, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set_yticks(range(len(rows)), pairs)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(right=1.2 * rows["images"].max())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylim(0, max(10.0, float(rows["top1"].max()) * 1.05))
-    axes.tick_params(axis="y", labelcolor="#4477aa")
-    axes.set_ylabel("validation top-1 error, %", color="#4477aa", fontsize=7)
-    losses = axes.twinx()
-    losses.plot(epochs, rows["loss"], color="#ee8866", lw=1.6)
-    losses.set_ylim(bottom=0)
-    losses.grid(visible=False)
-    losses.tick_params(axis="y", labelcolor="#ee8866")
-    losses.set_ylabel("training loss", color="#ee8866", fontsize=7)
-    for epoch in epochs[rows["learning_rate"].diff() < 0]:
-        axes.axvline(epoch - 0.5, color=INK, lw=0.9, ls=":")
+    axes.set(xlabel="images", title="true class → first guess")
+    axes.grid(axis="y", visible=False)
+    return figure
 
 
-def drawable(name: str) -> bool:
-    """Return whether the charts' font has all letters of a name."""
-    letters = FT2Font(findfont("DejaVu Sans")).get_charmap()
-    return all(ord(letter) in letters for letter in name)
+def filters_chart(rows: pd.DataFrame) -> Figure:
+    """Return the first layer's filters as 3x3 images in RGB, each scaled on its own; grey: no weight."""
+    columns = min(16 if len(rows) > 32 else 8, len(rows))
+    lines = -(-len(rows) // columns)
+    tiles = rows.iloc[:, 3:].to_numpy(float).reshape(-1, 3, 3, 3).transpose(0, 2, 3, 1)
+    largest = np.maximum(np.abs(tiles).max((1, 2, 3), keepdims=True), 1e-12)
+    figure = new_figure(0.2 + lines * WIDTH / columns)
+    for axes in (panels := figure.subplots(lines, columns, squeeze=False)).flat:
+        axes.set_axis_off()
+    for axes, tile in zip(panels.flat, 0.5 + tiles / (2 * largest), strict=False):
+        axes.imshow(tile, interpolation="nearest")
+    return figure
 
 
 def contact_sheet(crops: NDArray[np.uint8], names: Sequence[str], path: Path) -> None:
     """Draw crops (N, side, side, 3) in rows of eight, each under its class's name."""
     columns = min(8, len(crops))
     lines = -(-len(crops) // columns)
-    with mpl.rc_context({**STYLE, "axes.titleweight": "normal", "axes.titlesize": 8}):
-        figure = Figure(figsize=(1.1 * columns, 1.3 * lines), layout="constrained")
+    with in_style():
+        figure = new_figure(1.3 * lines, 1.1 * columns)
         panels = figure.subplots(lines, columns, squeeze=False)
         for axes in panels.flat:
             axes.set_axis_off()
         for axes, crop, name in zip(panels.flat, crops, names, strict=False):
             axes.imshow(crop)
-            axes.set_title(name if len(name) <= 18 else f"{name[:17]}…", parse_math=False)
-        _write(figure, path)
-
-
-def _write(figure: Figure, path: Path) -> None:
-    """Write a chart as its path's suffix says: as PNG, or as a transparent SVG whose text is text."""
-    with whole(path) as file:
-        if path.suffix == ".png":
-            figure.savefig(file, format="png", dpi=120, metadata={"Software": MADE_BY})
-            return
-        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):
-            figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+            axes.set_title(shortened(name), fontsize=8, fontweight="normal")
+        write_figure(figure, path)

@@ -65,6 +65,8 @@ def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
         yield (Link("Seeds", "seeds.md"), ": mean and standard deviation over the seeds of training")
     if results.summaries:
         yield (Link("Training", "training.md"), ": every run, its error and its learning curve")
+    if results.guesses:
+        yield (Link("Mistakes", "mistakes.md"), ": classes that are confused, and images that are confidently wrong")
     yield (Link("Provenance", "provenance.md"), ": commit, machine and time of every result")
     yield (Link("results.csv", FLAT), ": every error as a row, for plots of your own")
     if has_data_page:

@@ -10,12 +10,13 @@ from pipeline.experiment.paper_tables import TITLES
 from pipeline.experiment.params import Params
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
-from reports.charts import CHARTS, INDEX, Chart, charts_on, draw_charts
+from reports.chart_style import MADE_BY
+from reports.charts import CHARTS, INDEX, MISTAKES, TRAINING, Chart, charts_on, draw_charts
 from reports.claims_page import claims_page
-from reports.drawing import MADE_BY
 from reports.flat_files import FLAT, csv_text
 from reports.index_page import index_page
 from reports.markdown import markdown
+from reports.mistakes_page import mistakes_page
 from reports.page import Page
 from reports.page_parts import ALL_TABLES, comparability_warning
 from reports.provenance_page import PROVENANCE, is_kept, provenance_page
@@ -23,8 +24,8 @@ from reports.seeds_page import seeds_page
 from reports.table_pages import table_page
 from reports.training_page import training_page
 
-OTHERS = ("seeds", "claims", "training")  # pages besides those of the tables
-FILES = (*(f"{name}.md" for name in (*TITLES, *OTHERS)), *(chart.figure.path for chart in CHARTS))
+OTHERS = ("seeds", "claims", TRAINING, MISTAKES)  # pages besides those of the tables
+FILES = (*(f"{name}.md" for name in (*TITLES, *OTHERS)), *(name for kind in CHARTS for name in kind.files))
 
 
 def shown_results(profile: str, outdated: Mapping[str, str] | None = None, params: Params | None = None) -> Results:
@@ -54,16 +55,18 @@ def render(
     """
     results, folder = shown_results(profile, outdated, params), out / profile
     charts = draw_charts(results, folder)
-    written = [folder / chart.figure.path for chart in charts]
+    written = [folder / name for chart in charts for name in chart.kind.files]
+    kept: list[Path] = []  # charts of a page that is kept
     index = index_page(results, charts_on(INDEX, charts), has_data_page(results, folder))
     for name, page in ((INDEX, index), *other_pages(results, charts)):
         if name == PROVENANCE and is_kept(results, folder / f"{name}.md"):
+            kept = [folder / file for kind in CHARTS if kind.page == name for file in kind.files]
             continue
         written.append(folder / f"{name}.md")
         write_text(written[-1], markdown(page))
     write_text(folder / FLAT, csv_text(results))
     for path in (folder / name for name in FILES):
-        if path not in written and _is_ours(path):  # it shows other images
+        if path not in (*written, *kept) and _is_ours(path):  # it shows other images
             path.unlink()
     return results, [path for path in written if path.suffix == ".md"]
 
@@ -78,14 +81,21 @@ def other_pages(results: Results, charts: Sequence[Chart]) -> Iterator[tuple[str
     if results.seeds:
         yield "seeds", seeds_page(results.seeds, comparability_warning(results), results.outdated)
     if results.summaries:
-        yield "training", training_page(results, charts_on("training", charts))
-    yield PROVENANCE, provenance_page(results)
+        yield "training", training_page(results, charts_on(TRAINING, charts))
+    if results.guesses:
+        yield MISTAKES, mistakes_page(results, charts_on(MISTAKES, charts))
+    yield PROVENANCE, provenance_page(results, charts_on(PROVENANCE, charts))
 
 
 def _is_ours(path: Path) -> bool:
-    """Return whether a page or chart exists and was written by this program, not by its reader."""
+    """Return whether a page or chart exists and was written by this program, not by its reader.
+
+    A chart's data are, if the chart next to them is.
+    """
     if not path.is_file():
         return False
+    if path.suffix == ".csv":
+        return _is_ours(path.with_suffix(".png"))
     content = path.read_bytes()
     if path.suffix == ".md":
         return content.endswith(f"\n{markdown((ALL_TABLES,))}".encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,15 @@ PLACES = ("commit", "machine", "device", "python", "versions")
 SPEEDS = (("images_per_second", 0), ("waited", 1))  # of training, with their digits after the point
 
 
-def provenance_page(results: Results) -> Page:
-    """Return the page: the places and programs, then each result's processes, time and speed."""
+def provenance_page(results: Results, charts: Iterable[Block]) -> Page:
+    """Return the page: the places and programs, its charts, then each result's processes, time and speed."""
     recorded = results.provenance()
     known = {stage: record for stage, record in recorded.items() if record}
     return (
         Heading(1, "Provenance"),
         Paragraph(_digest(results)),
         *_places(known),
+        *charts,
         *_stages(known),
         *_unknown([stage for stage, record in recorded.items() if not record]),
         ALL_TABLES,

@@ -85,9 +85,14 @@ def tally(manifest: Path) -> Tally:
 
 def groups_of(manifest: Path) -> NDArray[np.int64]:
     """Return the number of each validation image's group, (images,): its id up to the last slash names the group."""
-    skipped = COLUMNS.index("skipped")
-    names = [row[1].rpartition("/")[0] for row in _lines(manifest) if row[0] == "val" and not row[skipped]]
+    names = [id.rpartition("/")[0] for id in val_ids(manifest)]
     return np.unique(names, return_inverse=True)[1]
+
+
+def val_ids(manifest: Path) -> list[str]:
+    """Return the ids of the kept validation images, in the order of their scores."""
+    skipped = COLUMNS.index("skipped")
+    return [row[1] for row in _lines(manifest) if row[0] == "val" and not row[skipped]]
 
 
 def _lines(manifest: Path) -> Iterator[list[str]]:

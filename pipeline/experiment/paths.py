@@ -157,6 +157,11 @@ def ranks(profile: str, name: str) -> Path:
     return results(profile) / "ranks" / f"{name}.npz"
 
 
+def filters(profile: str) -> Path:
+    """Return the file with the first layer's filters of one net."""
+    return results(profile) / "filters.npz"
+
+
 def claims(profile: str) -> Path:
     """Return the file of the ledger: the paper's claims and their tests."""
     return results(profile) / "claims.json"

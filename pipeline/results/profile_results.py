@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.facts import PREPARE
 from pipeline.experiment.paper_tables import NO_DATA, TITLES
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import CLASSIFICATION, claims, errors, history, reported, results, summary, table
+from pipeline.experiment.paths import (
+    CLASSIFICATION,
+    claims,
+    errors,
+    filters,
+    history,
+    ranks,
+    reported,
+    results,
+    summary,
+    table,
+)
 from pipeline.experiment.run_names import score_stage, train_stage
 from pipeline.experiment.targets import scored
 from pipeline.results.deviations import deviations
+from pipeline.results.filters import Filters, collect_filters, read_filters
 from pipeline.results.provenance import provenance_of
+from pipeline.results.ranks import GUESSED, Guesses, read_ranks
 from pipeline.system.atomic_files import copy, read_json
 
 
 def collect(params: Params) -> None:
-    """Copy the active profile's facts, summaries, histories and errors to where its report reads them.
+    """Copy the active profile's facts, summaries, histories, errors and filters to where its report reads them.
 
     A result that is not on this machine leaves an earlier copy as it is. Copies of runs that params.yaml does not have
     are removed.
@@ -34,6 +48,7 @@ def collect(params: Params) -> None:
     for path in made:
         if path.exists():
             copy(path, reported(profile, path))
+    collect_filters(params)
     wanted = {reported(profile, path) for run in runs for path in (summary(run), history(run))}
     wanted |= {reported(profile, errors(*score)) for score in scored(params)}
     for folder in ("runs", "scores"):
@@ -88,6 +103,22 @@ class Results:
     def provenance(self) -> dict[str, dict[str, Any] | None]:
         """Return by stage where and how each shown result was made; None where that is not recorded."""
         return {stage: provenance_of(stage, path) for stage, path in self.paths.items()}
+
+    @cached_property
+    def guesses(self) -> tuple[str, Guesses] | None:
+        """Return the guesses of the best row of Table 5, or else of Table 4 or 3, with the table; None if unknown."""
+        for name in reversed(GUESSED):
+            known = read_ranks(ranks(self.profile, name), f"dvc repro {name}") if name in self.tables else None
+            if known and known.guesses and known.manifest == self.tables[name]["manifest"]:
+                return name, known.guesses
+        return None
+
+    @cached_property
+    def filters(self) -> Filters | None:
+        """Return the first layer's filters of a net that Table 3 was computed from; None if there are none."""
+        known = read_filters(filters(self.profile))
+        scored = self.tables.get("table3", {}).get("weights", {})
+        return known if known and scored.get(known.run) == known.weights else None
 
     def _of_current_images(self, paths: dict[str, Path], key: str, stage: Callable[[str], str]) -> dict[str, Any]:
         """Return the contents of the JSON files that exist at `paths`, by name, without those of other images.

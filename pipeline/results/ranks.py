@@ -1,10 +1,14 @@
-"""The rank of each image's class in each row of a table: what paired tests need, small enough for git."""
+"""The rank of each image's class in each row of a table: what paired tests need, small enough for git.
+
+Of one row also the likeliest classes of each image: what a confusion matrix needs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -14,6 +18,47 @@ from pipeline.errors import Failure
 from pipeline.system.atomic_files import whole
 
 Ints = NDArray[np.integer]
+GUESSED = ("table3", "table4", "table5")  # tables of single nets; they have the guesses of their best row
+GUESSES = 5  # classes kept of each image
+SHOWN = 24  # images with their ids: the most confidently wrong
+PART = 1000  # images sorted at once, to bound the memory
+
+
+@dataclass(frozen=True)
+class Guesses:
+    """The likeliest classes of each image in one row of a table."""
+
+    row: str  # the row's key
+    labels: Ints  # (images,) true classes
+    classes: Ints  # (images, k) the likeliest first; of equally likely ones the lower number
+    probabilities: NDArray[np.float16]  # (images, k)
+    wrong: Ints  # (w,) the images that are most confidently wrong, the most confident first
+    ids: tuple[str, ...]  # (w,) their ids; empty if they are unknown
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the fields as arrays of the smallest types; equal guesses give equal ones."""
+        kinds = {name: np.min_scalar_type(int(getattr(self, name).max(initial=0))) for name in NUMBERS}
+        return {
+            "guessed_row": np.array(self.row),
+            **{f"guessed_{name}": getattr(self, name).astype(kind) for name, kind in kinds.items()},
+            "guessed_probabilities": self.probabilities.astype(np.float16),
+            "guessed_ids": np.array(self.ids, np.str_),
+        }
+
+
+NUMBERS = ("labels", "classes", "wrong")
+
+
+def guesses_of(row: str, posteriors: NDArray[np.floating], labels: Ints, ids: Sequence[str] = ()) -> Guesses:
+    """Return the guesses of posteriors (N, K) for images of the classes `labels` (N,), whose ids are `ids`."""
+    k = min(GUESSES, posteriors.shape[1])
+    parts = [posteriors[start : start + PART] for start in range(0, len(posteriors), PART)]
+    classes = np.concatenate([np.argsort(-part, axis=1, kind="stable")[:, :k] for part in parts])
+    probabilities = np.take_along_axis(posteriors, classes, 1)
+    (wrong,) = np.nonzero(classes[:, 0] != labels)
+    shown = wrong[np.argsort(-probabilities[wrong, 0], kind="stable")][:SHOWN]
+    names = tuple(ids[image] for image in shown) if ids else ()
+    return Guesses(row, labels, classes, probabilities.astype(np.float16), shown, names)
 
 
 @dataclass(frozen=True)
@@ -23,6 +68,7 @@ class TableRanks:
     rows: Mapping[str, Ints]  # by the row's key, (images,) each; rows that are not run are not there
     groups: Ints  # (images,) images with the same number are not independent; (0,) if all are
     manifest: str  # the identity of the images
+    guesses: Guesses | None = None  # of one of the rows
 
     def write(self, path: Path) -> None:
         """Write the ranks; equal ranks give equal bytes."""
@@ -39,6 +85,7 @@ class TableRanks:
                 ranks=np.array(stacked, kind) if stacked else np.zeros((0, 0), kind),
                 groups=self.groups.astype(np.min_scalar_type(int(self.groups.max(initial=0)))),
                 manifest=np.array(self.manifest),
+                **(self.guesses.arrays() if self.guesses else {}),
             )
 
 
@@ -49,9 +96,15 @@ def read_ranks(path: Path, make: str) -> TableRanks | None:
     try:
         with np.load(path) as arrays:
             rows = dict(zip(arrays["rows"].tolist(), arrays["ranks"], strict=True))
-            return TableRanks(rows, arrays["groups"], str(arrays["manifest"]))
+            guesses = _guesses(arrays) if "guessed_row" in arrays else None
+            return TableRanks(rows, arrays["groups"], str(arrays["manifest"]), guesses)
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as reason:
         raise Failure(f"{path} cannot be read ({reason}); make it again with: {make}") from None
+
+
+def _guesses(arrays: Mapping[str, NDArray[Any]]) -> Guesses:
+    numbers = {name: arrays[f"guessed_{name}"] for name in (*NUMBERS, "probabilities")}
+    return Guesses(str(arrays["guessed_row"]), **numbers, ids=tuple(arrays["guessed_ids"].tolist()))
 
 
 def seed_row(seed: int, table: str, row: str) -> str:

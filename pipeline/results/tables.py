@@ -5,19 +5,19 @@ A table's page needs only its JSON. A table is computed by averaging the posteri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipeline.datasets.facts import Facts
-from pipeline.datasets.manifest import groups_of
+from pipeline.datasets.manifest import groups_of, val_ids
 from pipeline.errors import Failure
 from pipeline.experiment.paper_tables import TableRow, printed, rows
 from pipeline.experiment.params import NETS, CellRule, Figure, Params
 from pipeline.experiment.paths import CLASSIFICATION, table
 from pipeline.experiment.run_names import score_stage
-from pipeline.results.ranks import Ints, TableRanks
+from pipeline.results.ranks import GUESSED, Guesses, Ints, TableRanks, guesses_of
 from pipeline.results.scores import Scores, average
 from pipeline.system.atomic_files import read_json
 from vgg.errors import error_of, ranks, top_k
@@ -65,7 +65,8 @@ def compute_table(name: str, params: Params, facts: Facts | None) -> ComputedTab
         values["initialisation"] = block.model_dump()
     if scores.published:
         values["published"] = scores.published
-    return ComputedTable(values, TableRanks(kept, groups(facts), facts.manifest))
+    guesses = _best_guesses(ranked, scores) if name in GUESSED else None
+    return ComputedTable(values, TableRanks(kept, groups(facts), facts.manifest, guesses))
 
 
 def _judged(entry: Mapping[str, Any], rules: Mapping[Figure, CellRule]) -> dict[str, Any]:
@@ -86,6 +87,16 @@ def _judged(entry: Mapping[str, Any], rules: Mapping[Figure, CellRule]) -> dict[
 def groups(facts: Facts) -> Ints:
     """Return the group of each image, (images,); an empty array if all images are independent."""
     return groups_of(CLASSIFICATION.manifest) if facts.grouped else np.zeros(0, np.int64)
+
+
+def _best_guesses(ranked: Sequence[tuple[TableRow, Ints | None]], scores: Scores) -> Guesses | None:
+    """Return the guesses of the row with the fewest wrong images, the first of equals; None if no row is run."""
+    run = [(row, int((ranks > 0).sum())) for row, ranks in ranked if ranks is not None]
+    if not run:
+        return None
+    best, _ = min(run, key=lambda counted: counted[1])
+    known = CLASSIFICATION.manifest.exists()
+    return guesses_of(best.key, *average(best, scores), val_ids(CLASSIFICATION.manifest) if known else ())
 
 
 def read_table(profile: str, name: str) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION
 from pipeline.system.atomic_files import write_text
+from reports.chart_style import drawable
 from reports.data_page import PICTURE, crops_section, data_page
-from reports.drawing import contact_sheet, drawable
+from reports.drawing import contact_sheet
 from reports.markdown import markdown
 from stages.common import normaliser, open_shards
 from vgg.stream import StreamConfig, training_stream

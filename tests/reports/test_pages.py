@@ -87,16 +87,25 @@ def test_a_page_that_is_written_no_more_goes(clone: Path) -> None:
     (clone / "reports/mini/shallow.json").unlink()
     shutil.rmtree(clone / "reports/mini/runs")
     render("mini", clone / "out")
-    gone = {"table3.md", "depth.png", "shallow.md", "shallow.png", "training.md", "curves.png"}
+    drawn = {f"{name}.{kind}" for name in ("depth", "shallow", "curves") for kind in ("png", "csv")}
+    gone = {"table3.md", "shallow.md", "training.md", *drawn}
     assert {path.name for path in folder.iterdir()} == before - gone
 
 
 def test_a_readers_own_files_stay(clone: Path) -> None:
     """Even those whose names a page or a picture could have."""
     shutil.rmtree(clone / "reports/mini/runs")
-    for name in ("table3", "table4", "shallow"):
+    for name in ("table3", "table4", "table5", "table6", "shallow"):
         (clone / f"reports/mini/{name}.json").unlink()
-    names = ("table3.md", "table4.md", "shallow.md", "training.md", *(chart.figure.path for chart in CHARTS))
+    names = (
+        "table3.md",
+        "table4.md",
+        "table5.md",
+        "table6.md",
+        "shallow.md",
+        "training.md",
+        *(name for chart in CHARTS for name in chart.files),
+    )
     own = {name: f"my own {name}".encode() for name in names}
     own |= {"table9.md": b"my notes", "notes.md": b"see [All tables](README.md)\n", "sketch.png": b"\x89PNG"}
     folder = clone / "out/mini"

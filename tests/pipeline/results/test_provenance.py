@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,15 @@ def test_provenance_is_of_one_result_and_of_no_other(tmp_path: Path, monkeypatch
     assert provenance_of("a stage", result) is None
     Path("provenance/a stage.json").write_text("{")
     assert provenance_of("a stage", result) is None
+
+
+def test_the_start_of_the_work_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = tmp_path / "result.json"
+    result.write_text("{}")
+    before = datetime.now(UTC).replace(microsecond=0)
+    record_provenance("a stage", result, "cpu", 1, 3600.0)
+    after = datetime.now(UTC)
+    record = provenance_of("a stage", result)
+    assert record
+    assert before <= datetime.fromisoformat(record["started"]) + timedelta(hours=1) <= after

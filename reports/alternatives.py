@@ -1,0 +1,107 @@
+"""What one sees in each chart, in words and numbers, generated from its rows: the image's text alternative."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from pipeline.system.progress import duration
+from reports.chart_style import signed
+
+
+def depth_text(rows: pd.DataFrame) -> str:
+    """Return the errors of each panel and line, by net."""
+    main = rows[rows["low"].notna() | rows["seed"].isna()]
+    panels = (
+        f"{source}, {measure} error in per cent: {'; '.join(_lines(own))}."
+        for (source, measure), own in main.groupby(["source", "measure"], sort=False)
+    )
+    return "Error against depth. " + " ".join(panels)
+
+
+def _lines(rows: pd.DataFrame) -> Iterator[str]:
+    for line, own in rows.groupby("line", sort=False):
+        yield f"{line}: " + ", ".join(f"{net} {error:.1f}" for net, error in zip(own["net"], own["error"], strict=True))
+
+
+def waterfall_text(rows: pd.DataFrame) -> str:
+    """Return the error after each step of the evaluation, with its change."""
+    parts = []
+    for (net, source), own in rows.groupby(["net", "source"], sort=False):
+        steps = (
+            f"{step} {error:.1f}" + ("" if np.isnan(change) else f" ({signed(change)})")
+            for step, error, change in zip(own["step"], own["error"], own["change"], strict=True)
+        )
+        parts.append(f"{net}, {source}: {', '.join(steps)}.")
+    return "Top-1 error in per cent after each step of the evaluation, with the change in points. " + " ".join(parts)
+
+
+def shallow_text(rows: pd.DataFrame) -> str:
+    """Return both errors and their difference."""
+    (first, second), bounds = rows["error"], [f"({row.low:.1f} to {row.high:.1f})" for row in rows.itertuples()]
+    return (
+        f"Top-1 error at the centre crop in per cent: B {first:.1f} {bounds[0]}, the shallow net {second:.1f} "
+        f"{bounds[1]}, a difference of {signed(second - first)} points; the paper: +7 points."
+    )
+
+
+def curves_text(rows: pd.DataFrame) -> str:
+    """Return each run's first and last error, and the epochs in which its learning rate fell."""
+    parts = []
+    for family, members in rows.groupby("family", sort=False):
+        runs = (f"{run} {_course(own)}" for run, own in members.groupby("run", sort=False))
+        parts.append(f"{family}: {', '.join(runs)}.")
+    return "Learning curves; validation top-1 error in per cent after the first and the last epoch. " + " ".join(parts)
+
+
+def _course(rows: pd.DataFrame) -> str:
+    drops = rows.loc[rows["drop"] == 1, "epoch"].astype(str)
+    fell = f", lower rate from epoch {' and '.join(drops)}" if len(drops) else ""
+    return f"{rows['top1'].iloc[0]:.1f} to {rows['top1'].iloc[-1]:.1f} in {len(rows)} epochs{fell}"
+
+
+def timeline_text(rows: pd.DataFrame) -> str:
+    """Return the number of stages and their hours by work, the whole span, and the longest stage."""
+    works = (
+        f"{work}: {len(own)} in {duration(3600 * own['took'].sum())}" for work, own in rows.groupby("work", sort=False)
+    )
+    longest = rows.sort_values("took").iloc[-1]
+    span = (rows["hours"] + rows["took"]).max()
+    places = len(rows.drop_duplicates(["machine", "device"]))
+    return (
+        f"Time line of {len(rows)} stages in {duration(3600 * span)} at {places} place{'s' * (places > 1)} "
+        f"({'; '.join(works)}). The longest: {longest['work']} {longest['run']}, {duration(3600 * longest['took'])}."
+    )
+
+
+def confusion_text(rows: pd.DataFrame) -> str:
+    """Return the share of right guesses, and the pairs that are confused most often."""
+    names = rows["true class"].tolist()
+    counts = rows.iloc[:, 1:].to_numpy(int)
+    wrong = counts * ~np.eye(len(names), dtype=bool)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:5]
+    pairs = [(*np.unravel_index(place, wrong.shape), wrong.flat[place]) for place in order if wrong.flat[place]]
+    most = ", ".join(f"{names[true]} as {names[guess]} ({images})" for true, guess, images in pairs)
+    right = counts.trace()
+    return (
+        f"Confusion matrix of {len(names)} classes: {right:,} of {counts.sum():,} images are on the diagonal. "
+        f"Most often confused: {most or 'none'}."
+    )
+
+
+def confused_text(rows: pd.DataFrame) -> str:
+    """Return the pairs of classes that are confused most often."""
+    pairs = (
+        f"{row['true class']} as {row['first guess']} ({row['images']} of {row['of']})" for _, row in rows.iterrows()
+    )
+    return f"The {len(rows)} most confused pairs of classes, in images: {', '.join(pairs)}."
+
+
+def filters_text(rows: pd.DataFrame) -> str:
+    """Return the number of filters and how strong they are."""
+    return (
+        f"The {len(rows)} filters of the first layer of {rows['run'].iloc[0]}, each 3x3 pixels in three colours, "
+        f"with norms from {rows['norm'].max():.2f} to {rows['norm'].min():.2f}."
+    )
