@@ -189,8 +189,8 @@ def decoding(gpu: int | None) -> dict[str, Any]:
     """Return DALI's arguments for all decoding: to RGB, and as stored, ignoring the EXIF orientation."""
     from nvidia.dali import types
 
-    # One decoder for all images: the JPEG engines would take a share of each batch, so pixels would depend on an image's
-    # place. Subsampled chroma is upsampled as on the CPU.
+    # One decoder for all images: the JPEG engines would take a share of each batch, so pixels would depend on its
+    # place in the batch. Subsampled chroma is upsampled as on the CPU.
     same = {} if gpu is None else {"jpeg_fancy_upsampling": True, "hw_decoder_load": 0.0}
     return {"device": "cpu" if gpu is None else "mixed", "output_type": types.RGB, "adjust_orientation": False, **same}
 
