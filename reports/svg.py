@@ -11,7 +11,6 @@ SVG, LINKS = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 VARIABLES = {
     "#4477aa": "--blue",
     "#cc7733": "--orange",
-    "#ee8866": "--orange",
     "#228833": "--green",
     "#882277": "--purple",
     "#66ccee": "--cyan",
