@@ -82,6 +82,7 @@ def test_a_change_of_another_row_of_the_table_is_none_of_this_number(mini: Path)
 
 def test_what_cannot_be_known_is_told(mini: Path) -> None:
     Path("dvc.lock").unlink()
+    Path("reports/mini/provenance.json").unlink(missing_ok=True)
     text = text_of(explained("table4", "D jitter", None), "reports/mini/provenance.md")
     assert "a seed that is not known here" in text
     assert "dvc.lock does not hold the training of A-256, D-256, D-384, D-jitter. So batch, momentum" in text

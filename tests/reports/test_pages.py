@@ -33,6 +33,7 @@ def test_committed_numbers_are_enough_for_every_page(clone: Path) -> None:
     assert {
         "README.md",
         "training.md",
+        "mistakes.md",
         "shallow.md",
         "provenance.md",
         "claims.md",
@@ -87,7 +88,7 @@ def test_a_page_that_is_written_no_more_goes(clone: Path) -> None:
     (clone / "reports/mini/shallow.json").unlink()
     shutil.rmtree(clone / "reports/mini/runs")
     render("mini", clone / "out")
-    drawn = {f"{name}.{kind}" for name in ("depth", "shallow", "curves") for kind in ("png", "csv")}
+    drawn = {f"{name}.{kind}" for name in ("depth", "shallow", "curves", "filters") for kind in ("png", "csv")}
     gone = {"table3.md", "shallow.md", "training.md", *drawn}
     assert {path.name for path in folder.iterdir()} == before - gone
 
