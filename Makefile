@@ -47,7 +47,7 @@ bench: $(VENV)/done ## Repeat the measurements of benchmarks/RESULTS.md on this 
 bench-gpu: $(VENV)/done ## Check this GPU's numerics and measure its speed (five minutes).
 	python benchmarks/gpu_check.py --out build/gpu_check
 
-readme: $(VENV)/done ## Write the results in README.md from reports/mini.
+readme: $(VENV)/done ## Write the results in README.md from reports/evening.
 	python -m reports.readme
 
 clean: ## Delete the environment, prepared images, checkpoints, weights and scores.

@@ -15,7 +15,7 @@ from reports.page_parts import what_was_run
 from reports.phrases import NONE, mean_and_std, number
 
 README = Path("README.md")
-PROFILE = "mini"
+PROFILE = "evening"
 START, END = "<!-- results: written by `make readme` -->\n", "<!-- end of results -->\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 
 from pipeline.experiment.validation import load
 from pipeline.results.profile_results import Results
+from reports.pages import render
 from reports.readme import PROFILE, README, results_in_readme, with_results
 from stages.claims import current
 from tests.support import ROOT
 
-COMMITTED = ("mini",)
+COMMITTED = ("mini", "evening")
 POINTS = 2.0  # by which dense evaluation at Q = S may be worse than a centre crop at the same Q
 SMALLEST = {"mini": 1_000, "evening": 3_000}  # validation images
 MEGABYTES = 3  # of ranks in git
@@ -79,6 +81,19 @@ def test_no_row_of_ours_is_missing_and_all_are_of_one_set_of_weights(profile: st
     for run, weights in table["weights"].items():
         summary = read(folder / f"runs/{run}.json")
         assert weights == summary["weights_sha256"] and summary["data"] == table["manifest"]
+
+
+@pytest.mark.parametrize("profile", COMMITTED)
+def test_the_committed_pages_are_those_of_the_committed_values(profile: str, tmp_path: Path) -> None:
+    """Whichever profile is active and whatever dvc.lock holds; `data.md` and `provenance.md` know more than git."""
+    folder, out = ROOT / "reports" / profile, tmp_path / profile
+    out.mkdir()
+    shutil.copy(folder / "data.md", out)
+    _, written = render(profile, tmp_path, params=load())
+    pages = [path for path in written if path.name != "provenance.md"]
+    assert len(pages) >= 13
+    for page in pages:
+        assert page.read_text() == (folder / page.name).read_text(), f"render it: vgg-repro report, {page.name}"
 
 
 def test_readme_says_what_the_committed_results_say() -> None:
