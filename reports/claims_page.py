@@ -12,6 +12,7 @@ from reports.page import (
     Code,
     Heading,
     Inline,
+    Link,
     Page,
     Paragraph,
     Strong,
@@ -27,6 +28,12 @@ from reports.phrases import NONE
 MARKS = {"supported": "✔", "contradicted": "✘", "undecided": "?", "not run": NONE}
 TITLE = "Claims of the paper"
 TO_TEST: tuple[Inline, ...] = ("To compute them: ", Code("dvc repro claims"))
+MEANING = (
+    "A verdict is about these networks, images and schedule. “Contradicted” means that the opposite was found here. "
+    "It says nothing about the paper's own results on ImageNet. B to E start from A's layers and then train as long "
+    "again. So where A has not converged, comparisons with A or with the shallow network also compare lengths of "
+    "training."
+)
 UNTESTED: Text = ("The paper's claims are not tested yet. ", *TO_TEST)
 
 
@@ -40,9 +47,15 @@ def claims_section(values: dict[str, Any]) -> Page:
     return (Heading(2, TITLE), *_body(values), *_rules(values))
 
 
-def claims_summary(values: dict[str, Any]) -> Page:
-    """Return verdict and ledger for the index; `values` are empty if nothing is tested."""
-    return (Heading(2, "Did it reproduce?"), *(_body(values) if values else (Paragraph(UNTESTED),)))
+def claims_summary(values: dict[str, Any], small: bool = True) -> Page:
+    """Return verdict and ledger for the index; `values` are empty if nothing is tested.
+
+    `small`: the nets or images are not the paper's, so verdicts are not about its own results.
+    """
+    heading = Heading(2, "Did it reproduce?")
+    if not values:
+        return (heading, Paragraph(UNTESTED))
+    return (heading, *_body(values, small), Paragraph((Link("How the claims are tested", "claims.md"), ".")))
 
 
 def rules_page(values: dict[str, Any]) -> Page:
@@ -50,9 +63,11 @@ def rules_page(values: dict[str, Any]) -> Page:
     return (Heading(1, "How the claims were tested"), *_rules(values))
 
 
-def _body(values: dict[str, Any]) -> Iterator[Block]:
+def _body(values: dict[str, Any], small: bool = True) -> Iterator[Block]:
     yield Paragraph(verdict_sentence(values))
     if values["images"]:
+        if small:
+            yield Paragraph(MEANING)
         yield claims_table(values)
     if partial := [claim for claim in values["claims"] if 0 < claim["pairs_run"] < claim["pairs"]]:
         parts = ", ".join(f"{claim['name']} ({claim['pairs_run']} of {claim['pairs']})" for claim in partial)
@@ -86,21 +101,27 @@ def claims_table(values: dict[str, Any]) -> Table:
         *left("claim", "section"), *right("paper"), *left("ours (95 % interval)"), *right("images that changed", "p"),
         *left("verdict"),
     )  # fmt: skip
-    return Table(columns, tuple(_row(claim) for claim in values["claims"]))
+    return Table(columns, tuple(_row(claim, values["seeds"]) for claim in values["claims"]))
 
 
-def _row(claim: dict[str, Any]) -> tuple[Text, ...]:
+def _of(claim: dict[str, Any], seeds: int) -> str:
+    """Return what an effect is of, where it is not the mean over all pairs and seeds."""
+    least = [f"least of {claim['pairs_run']}"] * (claim["each"] and claim["pairs_run"] > 1)
+    return "".join(f", {word}" for word in (*least, *["one seed"] * (seeds > 1 and max(claim["seeds"]) == 1)))
+
+
+def _row(claim: dict[str, Any], seeds: int) -> tuple[Text, ...]:
     paper = NONE if claim["paper"] is None else f"{claim['paper']:+.1f}"
     if claim["verdict"] == "not run":
         missing = ", ".join(claim["missing"])
         return (claim["sentence"], claim["section"], paper, NONE, NONE, NONE, _verdict(claim, missing))
-    ours = f"{claim['effect']:+.1f} ({claim['low']:+.1f} to {claim['high']:+.1f})"
+    ours = f"{claim['effect']:+.1f} ({claim['low']:+.1f} to {claim['high']:+.1f}){_of(claim, seeds)}"
     changed = f"{claim['gained']:,} / {claim['lost']:,}"
     return (claim["sentence"], claim["section"], paper, ours, changed, _p(claim["p_verdict"]), _verdict(claim))
 
 
 def _p(value: float) -> str:
-    return "< 0.0001" if value < 0.0001 else f"{value:.4f}" if value < 0.01 else f"{value:.2f}"
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}" if value < 0.01 else f"{value:.3f}"
 
 
 def _verdict(claim: dict[str, Any], missing: str = "") -> Text:
@@ -108,6 +129,8 @@ def _verdict(claim: dict[str, Any], missing: str = "") -> Text:
     shown = Verdict(MARKS[word], word)
     if word == "not run":
         return (shown, ": ", Code(f"vgg-repro table {number_of(missing.split(', ')[0])}"))
+    if word == "undecided" and not claim["gained"] + claim["lost"]:
+        return (shown, ": both networks give the same answers")
     if word == "undecided":
         return (shown, f": visible from {claim['smallest_visible']:.1f} points")
     return (shown, f"; {claim['verdict_holm']} if adjusted") if claim["verdict_holm"] != word else shown
@@ -126,20 +149,31 @@ def _rules(values: dict[str, Any]) -> Iterator[Block]:
     seeds = (
         "Each run has one seed, so intervals count the images only, not how much a result varies from seed to seed. "
         if values["seeds"] == 1 else
-        "Intervals count images and seeds"
-        + (f"; from seed to seed an error varies with a standard deviation of {values['seed_std']:.1f} points, pooled "
-           "over the runs of Table 3" if values["seed_std"] is not None else "") + ". "
+        f"Intervals count images and seeds. {_spread(values['seed_std'])}"
     )  # fmt: skip
     yield Paragraph(
-        "Effects are differences of top-1 errors in points, in the direction of the claim; the paper's are computed "
-        "from its printed numbers. Both nets of a comparison are tested on the same images: “images that changed” are "
-        "those that only the first, or only the second, gets wrong, over all comparisons and seeds of the claim. "
-        "Several comparisons in one claim are tested by their mean. "
-    )  # fmt: skip
+        "Effects are differences of top-1 errors in points. Above 0, the net or method that the claim is about has the "
+        "lower error. The paper's effects are computed from its printed numbers. Both nets of a comparison are tested "
+        "on the same images: “images that changed” are those that only the first, or only the second, gets wrong, over "
+        "all comparisons and seeds of the claim. Several comparisons in one claim are tested by their mean; a claim "
+        "about each of them by the one that supports it least, which is then shown."
+    )
     yield Paragraph(
         f"{units}{seeds}A claim that one is better is supported or contradicted if p is at most 0.05: with one seed "
         "the exact McNemar test, with several a t test. “Does not improve” and “about the same” are supported if the "
-        f"difference is shown to be within {margin}, and contradicted if it is shown to be beyond. “Visible "
+        f"difference is shown to be within {margin}, and contradicted if it is shown to be beyond; their p is of that. "
+        "“Visible "
         "from” is the smallest effect that would be found with a probability of 80 %. “If adjusted”: by Holm's "
         "method for all claims together."
     )  # fmt: skip
+
+
+def _spread(seed_std: float | None) -> str:
+    """Return how much errors vary from seed to seed, and what is assumed of it."""
+    if seed_std is None:
+        return ""
+    return (
+        "Beyond what a seed changes in all runs alike, an error varies from seed to seed with a standard "
+        f"deviation of {seed_std:.1f} points. This is pooled over the runs of Table 3, as if all varied alike, and "
+        "used for runs of one seed too. "
+    )

@@ -39,7 +39,7 @@ def first_screen(results: Results) -> Page:
         Paragraph(what_was_run(results)),
         *_comparable(results),
         *_others(results.others),
-        *claims_summary(results.claims),
+        *claims_summary(results.claims, bool(comparability_warning(results).text)),
         *deviations_section(results),
     )
 

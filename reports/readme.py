@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.results.profile_results import Results
-from reports.claims_page import claims_table, verdict_sentence
+from reports.claims_page import MEANING, claims_table, verdict_sentence
 from reports.markdown import markdown
 from reports.page import Link, Page, Paragraph, Table, left, right
 from reports.page_parts import what_was_run
@@ -25,6 +25,7 @@ def results_in_readme(results: Results) -> Page:
     return (
         Paragraph(f"Profile {results.profile}, committed as it came out. {what_was_run(results)}"),
         Paragraph(verdict_sentence(results.claims)),
+        Paragraph(MEANING),
         claims_table(results.claims),
         Paragraph("Table 3, one test scale; top-1 errors in per cent:"),
         _table(results),
@@ -34,16 +35,18 @@ def results_in_readme(results: Results) -> Page:
 
 def _table(results: Results) -> Table:
     spreads = {row["runs"][0]: row["top1"] for row in results.seeds["rows"] if row["table"] == "table3"}
-    columns = (*left("net", "train S", "test Q"), *right("paper", "ours", "ours, mean ± std over seeds", "centre crop"))
+    seed = next(iter(results.summaries.values()))["seed"]
+    one = (f"ours, seed {seed}", f"centre crop, seed {seed}")
+    columns = (*left("net", "train S", "test Q"), *right("paper", "ours, mean ± std over seeds", *one))
     return Table(columns, tuple(tuple(_row(row, spreads)) for row in results.tables["table3"]["rows"]))
 
 
 def _row(row: dict[str, Any], spreads: dict[str, Any]) -> Iterator[str]:
     yield from row["label"].values()
     yield number(row["paper"]["top1_val"])
-    yield number(row["ours"]["top1"]["error"])
     spread = spreads.get(row["runs"][0])
     yield NONE if not spread or spread["std"] is None else mean_and_std(spread)
+    yield number(row["ours"]["top1"]["error"])
     yield number(row.get("centre"))
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import claims
-from pipeline.results.claims import ledger, ranks_hashes, read_outcomes
+from pipeline.results.claims import ledger, read_outcomes
 from pipeline.results.metrics import write_metrics
 from pipeline.results.provenance import record_provenance
+from pipeline.results.ranks import ranks_hashes
 from pipeline.system.atomic_files import write_json
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.experiment.claims import CLAIMS, Cell, Claim
-from pipeline.experiment.paths import ranks
 from pipeline.results.paired_tests import (
     Comparison,
     Pair,
@@ -22,11 +21,9 @@ from pipeline.results.paired_tests import (
     verdict,
     verdict_p,
 )
-from pipeline.results.ranks import TableRanks, read_ranks, seed_row
-from pipeline.system.atomic_files import sha256
+from pipeline.results.ranks import SEEDS, TableRanks, ranks_files, read_ranks, seed_row
 
 VERDICTS = ("supported", "contradicted", "undecided", "not run")
-SEEDS = "seeds"  # the name of the ranks of further seeds
 BySeed = Mapping[int, NDArray[np.bool_]]  # (images,) True where the first guess is wrong; seed 0: that of the tables
 
 
@@ -64,21 +61,10 @@ def read_outcomes(profile: str) -> Outcomes:
     return Outcomes({name: file for name, file in found.items() if file.manifest == manifest})
 
 
-def ranks_files(profile: str) -> dict[str, Path]:
-    """Return the files of ranks that the claims are tested on, by table."""
-    names = dict.fromkeys(cell.table for claim in CLAIMS for pair in claim.pairs for cell in pair)
-    return {name: ranks(profile, name) for name in (*names, SEEDS)}
-
-
-def ranks_hashes(profile: str) -> dict[str, str]:
-    """Return the hashes of the files of ranks that exist, by table."""
-    return {name: sha256(path) for name, path in ranks_files(profile).items() if path.exists()}
-
-
 def ledger(outcomes: Outcomes, margin: float) -> dict[str, Any]:
     """Return all claims with their tests and verdicts; `margin` is the margin of equivalence in points."""
     pooled = _pooled(outcomes)
-    tested = [(claim, _compared(claim, outcomes, pooled)) for claim in CLAIMS]
+    tested = [(claim, _compared(claim, outcomes, pooled, margin)) for claim in CLAIMS]
     run = [(claim, comparison) for claim, comparison in tested if comparison]
     adjusted = iter(holm([verdict_p(claim.kind, comparison, margin) for claim, comparison in run]))
     entries = [_entry(claim, comparison, margin, adjusted, outcomes) for claim, comparison in tested]
@@ -103,13 +89,27 @@ def _pooled(outcomes: Outcomes) -> SeedVariance | None:
     return seed_variance(several, outcomes.groups) if len(several) > 1 else None
 
 
-def _compared(claim: Claim, outcomes: Outcomes, pooled: SeedVariance | None) -> Comparison | None:
+def _compared(claim: Claim, outcomes: Outcomes, pooled: SeedVariance | None, margin: float) -> Comparison | None:
     """Return the comparison of a claim's pairs of which both cells are run; None if there is none.
 
-    If a claim compares evaluations of the same nets, the variance from seed to seed is that of its own differences.
+    If a claim compares evaluations of the same nets, the variance from seed to seed is that of its own differences. A
+    claim about each pair is decided by the pair that supports it least: if that pair does, all do. Against the claim,
+    its p is multiplied by the number of pairs, of which it is the lowest (Bonferroni).
     """
     pairs = [pair for first, second in claim.pairs if (pair := _pair(outcomes.of(first), outcomes.of(second)))]
-    return compare(pairs, outcomes.groups, None if claim.same_nets else pooled) if pairs else None
+    seeds = None if claim.same_nets else pooled
+    if not pairs:
+        return None
+    if not claim.each:
+        return compare(pairs, outcomes.groups, seeds)
+    least = min((compare([pair], outcomes.groups, seeds) for pair in pairs), key=_support)
+    p = least.p if least.effect > 0 else min(1.0, len(pairs) * least.p)
+    return replace(least, p=p, seeds=tuple(len(first) for first, _ in pairs))
+
+
+def _support(comparison: Comparison) -> float:
+    """Return how much a comparison supports that one side is better: from -1, against it, over 0 to 1."""
+    return (1 - comparison.p) * float(np.sign(comparison.effect))
 
 
 def _pair(first: BySeed, second: BySeed) -> Pair | None:
@@ -125,7 +125,7 @@ def _entry(
     missing = sorted({cell.table for pair in claim.pairs for cell in pair if not outcomes.of(cell)})
     values: dict[str, Any] = {
         "name": claim.name, "section": claim.section, "sentence": claim.sentence, "kind": claim.kind,
-        "paper": claim.paper, "pairs": len(claim.pairs), "missing": missing,
+        "paper": claim.paper, "pairs": len(claim.pairs), "each": claim.each, "missing": missing,
     }  # fmt: skip
     if comparison is None:
         return values | {"pairs_run": 0, "verdict": "not run", "verdict_holm": "not run"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.experiment.paper_tables import TITLES
 from pipeline.experiment.paths import claims, errors_of, metrics
-from pipeline.results.claims import ranks_hashes
+from pipeline.results.ranks import ranks_hashes
 from pipeline.results.tables import read_table
 from pipeline.system.atomic_files import read_json, write_json
 from pipeline.system.locks import in_turn

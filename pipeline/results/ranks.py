@@ -15,12 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import Failure
-from pipeline.system.atomic_files import whole
+from pipeline.experiment.claims import CLAIMS
+from pipeline.experiment.paths import ranks
+from pipeline.system.atomic_files import sha256, whole
 
 Ints = NDArray[np.integer]
 GUESSED = ("table3", "table4", "table5")  # tables of single nets; they have the guesses of their best row
 GUESSES = 5  # classes kept of each image
 SHOWN = 24  # images with their ids: the most confidently wrong
+SEEDS = "seeds"  # the name of the ranks of further seeds
 PART = 1000  # images sorted at once, to bound the memory
 
 
@@ -110,3 +113,14 @@ def _guesses(arrays: Mapping[str, NDArray[Any]]) -> Guesses:
 def seed_row(seed: int, table: str, row: str) -> str:
     """Return the name of a table's row in the ranks of further seeds."""
     return f"{seed}/{table}/{row}"
+
+
+def ranks_files(profile: str) -> dict[str, Path]:
+    """Return the files of ranks that the claims are tested on, by table."""
+    names = dict.fromkeys(cell.table for claim in CLAIMS for pair in claim.pairs for cell in pair)
+    return {name: ranks(profile, name) for name in (*names, SEEDS)}
+
+
+def ranks_hashes(profile: str) -> dict[str, str]:
+    """Return the hashes of the files of ranks that exist, by table."""
+    return {name: sha256(path) for name, path in ranks_files(profile).items() if path.exists()}

@@ -13,8 +13,8 @@ from scipy.stats import binomtest
 from pipeline.errors import Failure
 from pipeline.experiment.claims import CLAIMS, Cell, single
 from pipeline.experiment.paths import ranks
-from pipeline.results.claims import SEEDS, Outcomes, ledger, read_outcomes
-from pipeline.results.ranks import TableRanks, read_ranks, seed_row
+from pipeline.results.claims import Outcomes, ledger, read_outcomes
+from pipeline.results.ranks import SEEDS, TableRanks, read_ranks, seed_row
 
 IMAGES = 2000
 CELLS = sorted({cell for claim in CLAIMS for pair in claim.pairs for cell in pair})
