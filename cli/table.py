@@ -24,7 +24,9 @@ def table(
     numbers: Annotated[
         list[str],
         typer.Argument(
-            help=f"{', '.join(NUMBERS)} (section 4.1's comparison).", metavar="N...", autocompletion=complete_tables
+            help=f"{', '.join(NUMBERS)} (shallow: section 4.1; initialisation: section 3.1).",
+            metavar="N...",
+            autocompletion=complete_tables,
         ),
     ],
     direct: Annotated[

@@ -89,9 +89,9 @@ CHARTS = (
         chart_data.depth_rows,
         drawing.depth_chart,
         alternatives.depth_text,
-        "Bars: 95 % intervals of our errors. Where a net has several seeds, the mark is their mean and each dash is a "
-        "seed. Open marks: net C, as deep as D with 1x1 filters where D has 3x3. Jittered S is drawn from [256, 512]. "
-        "Each panel has its own range of errors.",
+        "Bars: 95 % intervals of our errors, for the images as if independent, not for seeds. Where a net has "
+        "several seeds, the mark is their mean and each dash is a seed. Open marks: net C, as deep as D with 1x1 "
+        "filters where D has 3x3. Jittered S is drawn from [256, 512]. Each panel has its own range of errors.",
         heading="Depth and scale",
     ),
     ChartKind(
@@ -100,9 +100,10 @@ CHARTS = (
         chart_data.waterfall_rows,
         drawing.waterfall_chart,
         alternatives.waterfall_text,
-        "Each step of the evaluation of D and E, trained with jittered S: the error after it and, in brackets, its "
-        "change in points. Filled bars: the error falls; hatched bars: it rises. Crops and dense are both at three Q. "
-        "The paper has no centre crop of these nets. Each column has its own range of errors.",
+        "Each step of the evaluation of D and E, trained with jittered S, with the seed of the tables: the error "
+        "after it and, in brackets, its change in points. Filled bars: the error falls; hatched bars: it rises. "
+        "Crops and dense are both at three Q. The paper has no centre crop of these nets. Each column has its own "
+        "range of errors.",
         heading="What each step of the evaluation adds",
     ),
     ChartKind(

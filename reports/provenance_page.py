@@ -43,7 +43,12 @@ def is_kept(results: Results, path: Path) -> bool:
 
 
 def _digest(results: Results) -> Text:
-    return ("Where and when the results were made. SHA-256 of all result files: ", Code(results.digest), ".")
+    return (
+        "Where and when the results were made. A “+” after a commit means that files of the program or its parameters "
+        "(such as the profile) had been changed in the clone since. SHA-256 of all result files: ",
+        Code(results.digest),
+        ".",
+    )
 
 
 def _places(known: dict[str, dict[str, Any]]) -> Iterator[Block]:

@@ -46,3 +46,10 @@ def add_seeds(mini: Path) -> None:
              "scores": stages, "missing": []}]  # fmt: skip
     scores = dict.fromkeys(stages, table["scores"]["dense@A-256"])
     change(mini / "seeds.json", lambda values: values.update(seeds=list(SEEDS), rows=rows, scores=scores))
+
+
+def counted() -> str:
+    """Return mini's committed verdicts in words."""
+    counts = json.loads((ROOT / "reports/mini/claims.json").read_text())["counts"]
+    rest = ", ".join(f"{counts[word]} {word}" for word in ("contradicted", "undecided", "not run"))
+    return f"{counts['supported']} are supported on these 1,020 images, {rest}"

@@ -69,6 +69,22 @@ def test_errors_the_other_way_round_contradict_claims(rng: np.random.Generator) 
     assert {found[name] for name in ("shallow", "depth-256", "jitter", "context")} == {"contradicted"}
 
 
+@pytest.mark.parametrize(("second", "wanted"), [(20.0, "supported"), (98.0, "undecided"), (99.9, "contradicted")])
+def test_a_claim_about_each_of_its_nets_is_decided_by_the_weakest(
+    second: float, wanted: str, rng: np.random.Generator
+) -> None:
+    """D trains from Glorot's weights; E does, stays where it was, or gets worse."""
+    errors = as_printed()
+    d, e = (pair.second for pair in next(claim for claim in CLAIMS if claim.name == "glorot").pairs)
+    cells = planted(rng, errors | {d: 20.0, e: second})
+    (entry,) = (one for one in ledger(Outcomes(files(cells)), 1.0)["claims"] if one["name"] == "glorot")
+    assert entry["verdict"] == wanted and entry["pairs_run"] == 2
+    first = cells[Cell("initialisation", "E, normal")] > 0
+    gain = 100 * float((first.astype(int) - (cells[e] > 0)).mean())
+    assert entry["effect"] == pytest.approx(gain if second > 20 else entry["effect"])
+    assert entry["gained"] + entry["lost"] <= IMAGES, "of one pair alone"
+
+
 def test_a_claim_of_one_pair_has_the_exact_mcnemar_test(rng: np.random.Generator) -> None:
     cells = planted(rng, as_printed())
     entries = {entry["name"]: entry for entry in ledger(Outcomes(files(cells)), 1.0)["claims"]}
