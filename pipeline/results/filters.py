@@ -29,10 +29,16 @@ class Filters:
 
 
 def collect_filters(params: Params) -> None:
-    """Copy the filters of the first of RUNS from whose weights Table 3 was computed; else leave an earlier copy."""
+    """Copy the filters of the first of RUNS from whose weights Table 3 was computed; else leave an earlier copy.
+
+    A damaged copy is replaced.
+    """
     scored = read_table(params.profile, "table3").get("weights", {})
     target = filters(params.profile)
-    known = read_filters(target)
+    try:
+        known = read_filters(target)
+    except Failure:
+        known = None
     for run in RUNS:
         path = weights(run, params.weights)
         if known and scored.get(run) == known.weights:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.experiment.paths import kept_provenance, provenance_record
-from pipeline.system.atomic_files import read_json, sha256, write_json
+from pipeline.system.atomic_files import sha256, write_json
 from pipeline.system.devices import CPUINFO
 
 PACKAGES = ("vgg-repro", "torch", "nvidia-dali-cuda130", "numpy", "dvc")
@@ -66,8 +66,11 @@ def keep_provenance(profile: str, results: dict[str, Path]) -> None:
 
 
 def _kept(profile: str) -> dict[str, dict[str, Any]]:
-    path = kept_provenance(profile)
-    records: dict[str, dict[str, Any]] = read_json(path, "vgg-repro report") if path.exists() else {}
+    """Return the records that git keeps; none if there is no file, or a damaged one, which `report` writes anew."""
+    try:
+        records: dict[str, dict[str, Any]] = json.loads(kept_provenance(profile).read_text())
+    except (OSError, ValueError):
+        return {}
     return records
 
 

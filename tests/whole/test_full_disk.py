@@ -54,7 +54,8 @@ FILES = {  # what each command opens for writing, locks aside
     "table": ["reports/mini/table3.json", "reports/mini/ranks/table3.npz", "reports/mini/metrics.json",
               "provenance/table3.json"],
     "data": ["reports/mini/data.md", "reports/mini/crops.png"],
-    "report": ["reports/mini/*.md", "reports/mini/*.png", "reports/mini/*/*.json", "reports/mini/*/*.csv"],
+    "report": ["reports/mini/*.md", "reports/mini/*.png", "reports/mini/*/*.json", "reports/mini/*/*.csv",
+               "reports/mini/*.csv", "reports/mini/filters.npz", "reports/mini/provenance.json"],
 }  # fmt: skip
 
 
