@@ -115,9 +115,15 @@ def _row(claim: dict[str, Any], seeds: int) -> tuple[Text, ...]:
     if claim["verdict"] == "not run":
         missing = ", ".join(claim["missing"])
         return (claim["sentence"], claim["section"], paper, NONE, NONE, NONE, _verdict(claim, missing))
-    ours = f"{claim['effect']:+.1f} ({claim['low']:+.1f} to {claim['high']:+.1f}){_of(claim, seeds)}"
+    effect, low, high = (_signed(claim[name]) for name in ("effect", "low", "high"))
+    ours = f"{effect} ({low} to {high}){_of(claim, seeds)}"
     changed = f"{claim['gained']:,} / {claim['lost']:,}"
     return (claim["sentence"], claim["section"], paper, ours, changed, _p(claim["p_verdict"]), _verdict(claim))
+
+
+def _signed(points: float) -> str:
+    """Return an effect with its sign, and none that rounds to zero with a minus."""
+    return f"{round(points, 1) + 0.0:+.1f}"
 
 
 def _p(value: float) -> str:

@@ -32,7 +32,7 @@ from reports.provenance_page import PROVENANCE, is_kept
 from reports.svg import inlined
 
 FILE = "report.html"
-LABELS = {INDEX: "Overview", "claims": "Tests"}  # in the list of sections, where the heading is longer
+LABELS = {INDEX: "Overview", "claims": "How tested"}  # in the list of sections, where the heading is longer
 QUALITY = 80  # of image files as JPEG, which is a fraction of their PNG
 
 
