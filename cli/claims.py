@@ -21,8 +21,9 @@ def claims(
     from pipeline.experiment.targets import check_profile
     from reports.claims_page import claims_section
     from reports.markdown import markdown
+    from reports.page_parts import difference
     from stages.claims import current
 
     parameters = params()
     name = check_profile(parameters, profile or parameters.profile)
-    show(claims_section(current(parameters, name)), markdown)
+    show(claims_section(current(parameters, name), small=bool(difference(name))), markdown)

@@ -38,20 +38,17 @@ UNTESTED: Text = ("The paper's claims are not tested yet. ", *TO_TEST)
 
 
 def claims_page(values: dict[str, Any], warning: Callout) -> Page:
-    """Return the page of the ledger's values."""
-    return (Heading(1, TITLE), warning, *_body(values), *_rules(values), ALL_TABLES)
+    """Return the page of the ledger's values; the warning is empty if the nets and images are the paper's."""
+    return (Heading(1, TITLE), warning, *_body(values, bool(warning.text)), *_rules(values), ALL_TABLES)
 
 
-def claims_section(values: dict[str, Any]) -> Page:
-    """Return heading, ledger and rules for the terminal."""
-    return (Heading(2, TITLE), *_body(values), *_rules(values))
+def claims_section(values: dict[str, Any], small: bool) -> Page:
+    """Return heading, ledger and rules for the terminal; `small`: the nets or the images are not the paper's."""
+    return (Heading(2, TITLE), *_body(values, small), *_rules(values))
 
 
-def claims_summary(values: dict[str, Any], small: bool = True) -> Page:
-    """Return verdict and ledger for the index; `values` are empty if nothing is tested.
-
-    `small`: the nets or images are not the paper's, so verdicts are not about its own results.
-    """
+def claims_summary(values: dict[str, Any], small: bool) -> Page:
+    """Return verdict and ledger for the index; `values` are empty if nothing is tested, `small` as above."""
     heading = Heading(2, "Did it reproduce?")
     if not values:
         return (heading, Paragraph(UNTESTED))
@@ -63,7 +60,7 @@ def rules_page(values: dict[str, Any]) -> Page:
     return (Heading(1, "How the claims were tested"), *_rules(values))
 
 
-def _body(values: dict[str, Any], small: bool = True) -> Iterator[Block]:
+def _body(values: dict[str, Any], small: bool) -> Iterator[Block]:
     yield Paragraph(verdict_sentence(values))
     if values["images"]:
         if small:

@@ -24,7 +24,6 @@ from pipeline.results.provenance import record_provenance
 from pipeline.results.ranks import Guesses, guesses_of
 from reports.charts import CHARTS, draw_charts
 from reports.pages import render
-from tests.support import ROOT
 
 BY_NAME = {chart.name: chart for chart in CHARTS}
 KILOBYTES = 300  # of an image at most
@@ -291,14 +290,6 @@ def test_the_shallow_nets_text_and_data_say_the_same(tmp_path: Path) -> None:
     assert data["error"].tolist() == [20.0, 26.5]
     assert "B 20.0 (18.0 to 22.0), the shallow net 26.5 (24.5 to 28.5), a difference of +6.5 points" in text
     assert not_drawn("shallow", HandMade({"shallow": {"rows": [*rows[:1], {**rows[1], "ours": None}]}}))
-
-
-@pytest.fixture
-def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the committed results of the mini profile."""
-    shutil.copytree(ROOT / "reports/mini", tmp_path / "reports/mini", ignore=shutil.ignore_patterns("*.md", "*.png"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_a_fresh_clone_keeps_the_time_line_of_its_results(clone: Path) -> None:

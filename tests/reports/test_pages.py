@@ -12,19 +12,13 @@ from pipeline.errors import Failure
 from pipeline.experiment.validation import load
 from pipeline.results.profile_results import Results
 from reports.charts import CHARTS
+from reports.claims_page import claims_page, claims_section, claims_summary
 from reports.index_page import first_screen
 from reports.markdown import markdown
+from reports.page import Callout
 from reports.pages import render
 from tests.support import ROOT
 from tests.support.committed import counted
-
-
-@pytest.fixture
-def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with nothing but the committed JSON and CSV of the mini profile."""
-    shutil.copytree(ROOT / "reports/mini", tmp_path / "reports/mini", ignore=shutil.ignore_patterns("*.md", "*.png"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_committed_numbers_are_enough_for_every_page(clone: Path) -> None:
@@ -51,6 +45,16 @@ def test_committed_numbers_are_enough_for_every_page(clone: Path) -> None:
 def test_the_head_says_that_small_runs_are_not_comparable(clone: Path) -> None:
     head = render("mini", clone / "out")[1][0].read_text()[:600]
     assert "not comparable with the paper's" in head
+
+
+@pytest.mark.parametrize("comparable", [True, False])
+def test_only_of_other_nets_or_images_a_verdict_is_said_not_to_be_about_the_papers_results(
+    comparable: bool, clone: Path
+) -> None:
+    ledger, small = Results("mini").claims, not comparable
+    warning = Callout("not comparable" if small else ())
+    for page in (claims_page(ledger, warning), claims_section(ledger, small), claims_summary(ledger, small)):
+        assert ("says nothing about the paper's own results" in markdown(page)) == (not comparable)
 
 
 def test_the_index_traces_its_numbers(clone: Path) -> None:
