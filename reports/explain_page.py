@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.experiment.modes import MODES
+from pipeline.experiment.paper_tables import printed_scale
 from pipeline.experiment.params import RANDOM
 from pipeline.experiment.run_names import train_stage
 from pipeline.results.explanation import ExplainedRun, ExplainedScore, Explanation, FirstWeights, Measure
@@ -202,7 +203,10 @@ def _drawn(first: FirstWeights) -> Text:
 
 def _parameters(runs: tuple[ExplainedRun, ...]) -> Table:
     columns = (*left("run", "net", "S", "starts from", "recipe"), *right("rate", "batch", "seed"))
-    rows = [(Code(run.name), _net(run), _scale(run), run.row.init, run.row.recipe, *_three(run)) for run in runs]
+    rows = [
+        (Code(run.name), _net(run), printed_scale(run.row.scales), run.row.init, run.row.recipe, *_three(run))
+        for run in runs
+    ]
     return Table(columns, tuple(rows))
 
 
@@ -213,11 +217,6 @@ def _three(run: ExplainedRun) -> tuple[str, str, str]:
 
 def _net(run: ExplainedRun) -> str:
     return run.row.net if run.row.layers == "all" else f"{run.row.net}, {run.row.layers} only"
-
-
-def _scale(run: ExplainedRun) -> str:
-    low, high = run.row.scales
-    return str(low) if low == high else f"{low}-{high}"
 
 
 def _value(value: Any) -> str:

@@ -50,6 +50,11 @@ def error_of(ranks: NDArray[np.integer], k: int) -> Error:
     return wilson(int((ranks >= k).sum()), len(ranks))
 
 
+def error_of_rate(rate: float, images: int) -> Error:
+    """Return an error rate in per cent, of so many images, with its interval."""
+    return wilson(round(rate * images / 100), images)
+
+
 def wilson(wrong: int, images: int) -> Error:
     """Return the 95 % Wilson score interval of `wrong` out of `images`. Raise ValueError if there are no images."""
     if images < 1:

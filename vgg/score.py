@@ -145,10 +145,10 @@ class Scorer:
         most, group = min(filling(self.device), self.room), list[Tensor]()
         for view in views:
             if group and (len(group) + 1) * view.numel() > most:
-                yield torch.cat(group)
+                yield _joined(group)
                 group = []
             group.append(view)
-        yield torch.cat(group)
+        yield _joined(group)
 
     def _softmax(self, view: Tensor, ceil: bool) -> Tensor:
         """Return posteriors (N, K) in float32 of one normalised view (N, 3, H, W)."""
@@ -157,3 +157,8 @@ class Scorer:
         if self.mean == "before_softmax":
             return scores.mean((2, 3)).softmax(1)
         return scores.softmax(1).mean((2, 3))
+
+
+def _joined(views: list[Tensor]) -> Tensor:
+    """Return views as one batch, without a copy of a single one."""
+    return views[0] if len(views) == 1 else torch.cat(views)

@@ -10,6 +10,7 @@ batch in four parts against whole, and dropout's masks to the bit.
 from __future__ import annotations
 
 import copy
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -77,7 +78,7 @@ class CaseOutputs:
 
 def run(size: Size, findings: Findings) -> None:
     """Check all, from a seed that the page names."""
-    seed = int(torch.randint(2**31, (), generator=fresh()))
+    seed = secrets.randbelow(2**31)
     torch.manual_seed(seed)
     torch.backends.cudnn.benchmark = False  # searching takes longer than all that is computed here
     findings.say(f"Seed {seed}.")
@@ -85,13 +86,6 @@ def run(size: Size, findings: Findings) -> None:
     found = cases(size)
     check_precisions(found, size, findings)
     check_ways(found[-1], size, findings)
-
-
-def fresh() -> torch.Generator:
-    """Return a generator whose seed is the moment's."""
-    generator = torch.Generator()
-    generator.seed()
-    return generator
 
 
 def cases(size: Size) -> list[Case]:

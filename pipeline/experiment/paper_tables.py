@@ -149,6 +149,11 @@ def published_errors(
         yield mode, int(scale), [row for row in rows if (row["mode"], row["test_scale"]) == (mode, scale)]
 
 
+def printed_scale(scales: Sequence[int]) -> str:
+    """Return S as the paper prints it, from one S or the smallest and the largest: 256 or 256-512."""
+    return "-".join(dict.fromkeys(map(str, scales)))
+
+
 def find_run(params: Params, net: str, scale: str) -> str:
     """Return the run that the tables have for `net` at the printed scale S. It is asked for by name: D-384, D-jitter.
 

@@ -26,7 +26,7 @@ from pipeline.results.lock_file import LockFile
 from pipeline.results.provenance import known_provenance
 from pipeline.results.row_choice import RowName
 from pipeline.system.atomic_files import read_json
-from vgg.errors import wilson
+from vgg.errors import error_of_rate
 
 SINGLE = ("table3", "shallow", "initialisation")  # tables of one test scale (section 4.1)
 Record = Mapping[str, Any]
@@ -245,7 +245,7 @@ def explain(
         measures=measures,
         rule=asked.entry.get("rule") if row.seed is None else None,
         to_do=() if measures[0].ours else asked.to_do,
-        made={stage: known_provenance(profile, stage, path) for stage, path in paths.items() if path.exists()},
+        made=known_provenance(profile, {stage: path for stage, path in paths.items() if path.exists()}),
         recorded=files.lock.made(asked.stage, paths[asked.stage], paths[asked.stage]),
         outdated=None if outdated is None else {stage: why for stage, why in outdated.items() if stage in involved},
     )
@@ -380,7 +380,7 @@ def _error(asked: _Asked, name: str) -> Record | None:
         return error
     rates, images = (asked.over_seeds or {name: {"by_seed": {}}})[name]["by_seed"], asked.values["images"]
     rate = rates.get(str(asked.row.seed))
-    return None if rate is None else wilson(round(rate * images / 100), images)._asdict()
+    return None if rate is None else error_of_rate(rate, images)._asdict()
 
 
 def _paths(

@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from pipeline.experiment.modes import MODES
-from pipeline.experiment.paper_tables import NO_DATA
+from pipeline.experiment.paper_tables import NO_DATA, printed_scale
 from pipeline.experiment.run_names import seeded, train_stage, work_of
 from pipeline.results.profile_results import Results
-from pipeline.results.provenance import known_provenance
-from vgg.errors import wilson
+from vgg.errors import error_of_rate
 
 SCHEMA = 1  # raised when a column changes its name or its meaning
 TRAINING = "training"  # the `table` of the centre crops that each run ends with
@@ -171,9 +170,8 @@ def _labels(results: Results, table: str, row: Row) -> dict[str, Any]:
 
 
 def _scale(summary: Row) -> str:
-    """Return S as the paper prints it."""
     scale = summary["scale"]
-    return "-".join(map(str, scale)) if isinstance(scale, list) else str(scale)
+    return printed_scale(scale if isinstance(scale, list) else [scale])
 
 
 def _paper(row: Row) -> dict[str, Any]:
@@ -183,7 +181,7 @@ def _paper(row: Row) -> dict[str, Any]:
 
 def _interval(rate: float | None, images: int) -> Row | None:
     """Return an error rate with its interval, as the tables have it."""
-    return None if rate is None else wilson(round(rate * images / 100), images)._asdict()
+    return None if rate is None else error_of_rate(rate, images)._asdict()
 
 
 def _error(name: str, wrong: str, error: Row | None) -> dict[str, Any]:
@@ -198,6 +196,5 @@ def _error(name: str, wrong: str, error: Row | None) -> dict[str, Any]:
 
 def _commit(results: Results, stage: str) -> str | None:
     """Return the commit by which a stage has made its result; None if that is not recorded."""
-    path = results.paths.get(stage)
-    made = known_provenance(results.profile, stage, path) if path else None
+    made = results.known_provenance.get(stage)
     return str(made["commit"]) if made else None

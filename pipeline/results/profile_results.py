@@ -27,7 +27,7 @@ from pipeline.experiment.run_names import score_stage, train_stage
 from pipeline.experiment.targets import scored
 from pipeline.results.deviations import deviations
 from pipeline.results.filters import Filters, collect_filters, read_filters
-from pipeline.results.provenance import provenance_of
+from pipeline.results.provenance import known_provenance, provenance_of
 from pipeline.results.ranks import GUESSED, Guesses, read_ranks
 from pipeline.system.atomic_files import copy, read_json
 
@@ -103,6 +103,11 @@ class Results:
     def provenance(self) -> dict[str, dict[str, Any] | None]:
         """Return by stage where and how each shown result was made; None where that is not recorded."""
         return {stage: provenance_of(stage, path) for stage, path in self.paths.items()}
+
+    @cached_property
+    def known_provenance(self) -> dict[str, dict[str, Any] | None]:
+        """Return the same, and also what git keeps of results that were made elsewhere."""
+        return known_provenance(self.profile, self.paths)
 
     @cached_property
     def guesses(self) -> tuple[str, Guesses] | None:

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -49,19 +50,23 @@ def provenance_of(stage: str, result: Path) -> dict[str, Any] | None:
         record: dict[str, Any] = json.loads(provenance_record(stage).read_text())
     except (OSError, ValueError):
         return None
-    return record if result.exists() and record.get("result") == sha256(result) else None
+    return _if_of(record, result)
 
 
-def known_provenance(profile: str, stage: str, result: Path) -> dict[str, Any] | None:
-    """Return the provenance of the file `result`, recorded here or kept in git; None if neither has it."""
-    record = provenance_of(stage, result) or _kept(profile).get(stage)
-    return record if record and result.exists() and record["result"] == sha256(result) else None
+def _if_of(record: dict[str, Any] | None, result: Path) -> dict[str, Any] | None:
+    """Return a record if it is that of the file `result`."""
+    return record if record and result.exists() and record.get("result") == sha256(result) else None
 
 
-def keep_provenance(profile: str, results: dict[str, Path]) -> None:
+def known_provenance(profile: str, results: Mapping[str, Path]) -> dict[str, dict[str, Any] | None]:
+    """Return the provenance of each stage's result, recorded here or kept in git; None where neither has it."""
+    kept = _kept(profile)
+    return {stage: provenance_of(stage, path) or _if_of(kept.get(stage), path) for stage, path in results.items()}
+
+
+def keep_provenance(profile: str, results: Mapping[str, Path]) -> None:
     """Copy the provenance of a profile's results, by stage, to where git keeps it; nothing if none is known."""
-    known = {stage: known_provenance(profile, stage, path) for stage, path in results.items()}
-    if records := {stage: record for stage, record in known.items() if record}:
+    if records := {stage: record for stage, record in known_provenance(profile, results).items() if record}:
         write_json(kept_provenance(profile), records)
 
 
