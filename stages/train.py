@@ -30,7 +30,7 @@ from stages.common import save_tensors, weights_of
 from stages.distributed import shared
 from stages.trainer import Trainer
 from vgg.distributed import Ranks
-from vgg.errors import top_k, wilson
+from vgg.errors import error_of_rate, top_k
 from vgg.fit import stalled
 
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "top1", "topk")  # of the history: what does not change by itself
@@ -99,7 +99,7 @@ def _write(params: Params, name: str, statistics: Statistics, trainer: Trainer, 
 def _summary(params: Params, name: str, statistics: Statistics, trainer: Trainer) -> dict[str, Any]:
     state, run, last = trainer.state, trainer.run, trainer.state.rows[-1]
     images = len(trainer.val_images)
-    interval = wilson(round(last.top1 * images / 100), images)
+    interval = error_of_rate(last.top1, images)
     return {
         "profile": params.profile,
         "run": name,

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.experiment.claims import JITTER
 from pipeline.experiment.run_names import kind_of, work_of
 from pipeline.results.profile_results import Results
-from vgg.errors import wilson
+from vgg.errors import error_of_rate
 from vgg.nets import weight_layers
 
 if TYPE_CHECKING:
@@ -21,17 +22,16 @@ PAPER = "the paper, ILSVRC-2012"
 LINES = {
     ("table3", "256"): "S = 256",
     ("table3", "384"): "S = 384",
-    ("table3", "256-512"): "S jittered",
-    ("table4", "256-512"): "S jittered, three Q",
+    ("table3", JITTER): "S jittered",
+    ("table4", JITTER): "S jittered, three Q",
 }  # of a table and a training scale; the rest of Table 4 hardly differs from Table 3
-JITTERED = "256-512"
 FUSED = "D-jitter, E-jitter"
 STEPS = (
-    ("centre crop", "table3", {"S": JITTERED}),
-    ("dense, one Q", "table3", {"S": JITTERED}),
-    ("dense, three Q", "table4", {"S": JITTERED}),
-    ("50 crops, three Q", "table5", {"S": JITTERED, "method": "multi-crop"}),
-    ("crops and dense", "table5", {"S": JITTERED, "method": "multi-crop & dense"}),
+    ("centre crop", "table3", {"S": JITTER}),
+    ("dense, one Q", "table3", {"S": JITTER}),
+    ("dense, three Q", "table4", {"S": JITTER}),
+    ("50 crops, three Q", "table5", {"S": JITTER, "method": "multi-crop"}),
+    ("crops and dense", "table5", {"S": JITTER, "method": "multi-crop & dense"}),
     ("D and E fused", "table6", {"runs": FUSED, "method": "multi-crop & dense"}),
 )  # of the evaluation of one net: table and label of the row that a step's error is in
 FAMILIES = ("from random weights", "warm start, S = 256", "fine-tuned, larger S", "jittered S")
@@ -98,7 +98,7 @@ def _by_seed(results: Results, table: str, row: Values, key: str) -> dict[str, f
 def _mean_of(by_seed: Mapping[str, float], images: int) -> dict[str, Any]:
     """Return the mean error over the seeds, with the interval that so many images give it."""
     error = mean(by_seed.values())
-    interval = wilson(round(error * images / 100), images)
+    interval = error_of_rate(error, images)
     return {"seed": f"mean of {len(by_seed)}", "error": error, "low": interval.low, "high": interval.high}
 
 
