@@ -105,8 +105,12 @@ class StandInClone:
         return yaml.safe_load(self.text())
 
     def write(self, values: Any) -> None:
-        """Put `values` in it."""
+        """Put `values` in it, with the rows of `extra` that they need: without them no command begins."""
+        profile = values["profiles"][values["profile"]]
+        if "seeds" in profile:
+            profile["seeds"][0] = profile["train"]["seed"]
         (self.root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+        activate(values["profile"], "trained", self.root / "params.yaml")
 
     def forecasts(self, targets: Sequence[str], patch: pytest.MonkeyPatch) -> list[StageForecast]:
         """What the code under test says."""
@@ -158,9 +162,8 @@ class StandInClone:
         block[last] = new() if callable(new) else new
         while callable(new) and block[last] == old:
             block[last] = new()
-        stages = set(dependants(key, values))
         self.write(values)
-        return Change(key, old, block[last], stages)
+        return Change(key, old, block[last], set(dependants(key, self.values())))
 
 
 def value_at(key: str, values: Any) -> Any:
@@ -282,7 +285,6 @@ def further_seeds(place: StandInClone) -> None:
     if profile.pop("seeds", None) is None:
         profile |= {"seeds": [profile["train"]["seed"], 10**10], "seed_runs": ["A-256", "B-256"]}
     place.write(values)
-    activate(values["profile"], "trained", place.root / "params.yaml")
 
 
 def a_new_run(place: StandInClone) -> None:
@@ -686,7 +688,6 @@ def test_a_folder_that_other_stages_write_into_is_forecast_with_them(
     values = small.values()
     values["profiles"]["mini"]["initialisation"] = {"nets": ["A"], "std": 0.01, "input_scale": 1.0}
     small.write(values)
-    activate("mini", "trained", small.root / "params.yaml")
     did = step(small, nothing, targets, monkeypatch)
     assert {stage for stage, what in did.items() if what == "run" and "@" in stage} == {
         f"extra-{work}@A-{kind}" for work in ("random", "train", "centre") for kind in ("normal", "glorot")
