@@ -89,13 +89,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
         patch.chdir(ROOT)
         out = tmp_path_factory.mktemp("out")
         shutil.copytree(ROOT / "reports/mini", out / "mini")
+        Image.new("RGB", (120, 90)).save(out / "mini/crops.jpg")
         return site(str(out))
 
 
 def test_all_pages_are_sections_of_one_small_file(whole: str) -> None:
     sections = [attributes["id"] for attributes in Elements(whole).tagged("section")]
     tables = [f"table{number}" for number in range(1, 8)]
-    others = ["shallow", "claims", "seeds", "training", "mistakes", "provenance", "data"]
+    others = ["shallow", "claims", "seeds", "training", "mistakes", "images", "provenance", "data"]
     assert sections == ["README", *tables, *others]
     assert len(whole.encode()) < 1_000_000
 
@@ -193,7 +194,7 @@ def test_what_is_missing_is_left_out(clone: Path) -> None:
     (clone / "reports/mini/table3.json").write_text(json.dumps(values))
     document = Elements(site())
     ids = [attributes["id"] for attributes in document.tagged("section")]
-    assert ids == ["README", "table1", "table2", "table3", "training", "mistakes", "provenance", "data"]
+    assert ids == ["README", "table1", "table2", "table3", "training", "mistakes", "images", "provenance", "data"]
     assert "The paper's claims are not tested yet." in document.text
     assert "2 networks were trained" in document.text and "not run: vgg-repro score dense D-256" in document.text
 
@@ -234,7 +235,7 @@ def test_many_classes_are_not_all_listed(clone: Path) -> None:
 
 
 def test_a_picture_of_the_data_is_shown_if_it_is_of_these_images(clone: Path) -> None:
-    shutil.copy(ROOT / "reports/mini/crops.png", clone / "reports/mini")
+    Image.new("RGB", (40, 30)).save(clone / "reports/mini/crops.jpg")
     assert 'alt="Training crops"' in site()
     (clone / "reports/mini/data.md").write_text("of other images")
     assert "Training crops" not in site()
@@ -309,6 +310,6 @@ def test_every_colour_of_the_style_is_a_variable_of_both_schemes() -> None:
 
 
 def test_an_image_file_is_shown_at_its_size(clone: Path) -> None:
-    Image.fromarray(np.zeros((40, 120, 3), np.uint8)).save(clone / "reports/mini/crops.png")
+    Image.fromarray(np.zeros((40, 120, 3), np.uint8)).save(clone / "reports/mini/crops.jpg")
     (crops,) = (image for image in Elements(site()).tagged("img") if image["alt"] == "Training crops")
     assert (crops["width"], crops["height"]) == ("120", "40")
