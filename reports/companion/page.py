@@ -1,0 +1,67 @@
+"""The page itself: what it is about, its words, then each section of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pipeline.experiment.paper_facts import ADDRESS, JITTERED, PUBLISHED, TITLE
+from pipeline.results.profile_results import Results
+from reports.charts import Chart
+from reports.companion import appendices, experiments, networks, testing, training
+from reports.page import Block, Bullets, Code, Heading, Link, Page, Paragraph, Strong
+from reports.page_parts import ALL_TABLES, comparability_warning, outdated_warning, what_was_run
+
+NAME, LABEL = "paper", "The paper, section by section"
+
+
+def companion_page(results: Results, charts: Sequence[Chart]) -> Page:
+    """Return the page; `charts` are all that are drawn."""
+    return (
+        Heading(1, LABEL),
+        *_beginning(results),
+        *networks.architecture(results),
+        *networks.configurations(results),
+        *networks.discussion(results),
+        *training.training(results),
+        *testing.testing(results),
+        *training.implementation(results),
+        *experiments.data(results),
+        *experiments.one_scale(results, charts),
+        *experiments.several_scales(results),
+        *experiments.crops(results),
+        *experiments.fusion(results, charts),
+        *experiments.comparison(results),
+        *appendices.localisation(),
+        *appendices.features(),
+        ALL_TABLES,
+    )
+
+
+def _beginning(results: Results) -> Iterator[Block]:
+    yield Paragraph(
+        (
+            "This page is for reading the paper in a group: ",
+            Link(TITLE, ADDRESS),
+            f" ({PUBLISHED}). For each section it says what the authors did, what this repository does, and where the "
+            "two differ. The networks, images and results that it shows are those of the profile ",
+            Code(results.profile),
+            ".",
+        )
+    )
+    yield Paragraph(what_was_run(results))
+    yield outdated_warning(results)
+    yield comparability_warning(results)
+    yield Paragraph("Words that come back:")
+    yield Bullets(tuple((Strong(word), f": {meaning}") for word, meaning in _words(results)))
+
+
+def _words(results: Results) -> Iterator[tuple[str, str]]:
+    yield "S", "the training scale. An image is rescaled so that its shorter side has S pixels, then a crop is cut out."
+    yield "Q", "the test scale, which is the same for a test image."
+    yield "Jittered S", f"S is drawn at random between {JITTERED[0]} and {JITTERED[1]}, anew for each image and epoch."
+    yield "Dense evaluation", "the network runs over a whole image and gives a map of class scores, which is averaged."
+    yield "Multi-crop evaluation", "the network sees many crops of an image, and its answers are averaged."
+    yield "Posteriors", "the probabilities of the classes, which the softmax returns."
+    if results.settings and results.settings.net.size_ratio != 1:
+        ratio = results.settings.net.size_ratio
+        yield "Pixels", f"S and Q are written as in the paper. This profile multiplies all lengths by {ratio}."
