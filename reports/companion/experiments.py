@@ -22,6 +22,7 @@ from pipeline.experiment.paper_facts import TEST_IMAGES
 from pipeline.experiment.paper_tables import printed_errors
 from pipeline.results.profile_results import Results
 from reports.charts import Chart
+from reports.claims_page import MEANING
 from reports.companion.parts import (
     ledger,
     our_errors,
@@ -31,7 +32,7 @@ from reports.companion.parts import (
     table_links,
     verdicts,
 )
-from reports.page import Block, Text
+from reports.page import Block, Paragraph, Text
 from reports.page_parts import comparability_warning
 from vgg.nets import weight_layers
 
@@ -47,6 +48,8 @@ def data(results: Results) -> Iterator[Block]:
         _images(results),
         _comparable(results),
     )
+    if results.claims and comparability_warning(results).text:
+        yield Paragraph(MEANING)
 
 
 def _images(results: Results) -> Text:
@@ -64,6 +67,8 @@ def _images(results: Results) -> Text:
 
 
 def _comparable(results: Results) -> Text:
+    if not results.facts:
+        return "There is nothing to compare yet."
     if comparability_warning(results).text:
         return (
             "Errors here cannot be compared with the paper's. What can be compared are effects: is one network or "
@@ -88,6 +93,7 @@ def one_scale(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
         f"has {paper_error(e)}. B is also compared with a shallow network, in which one 5x5 layer replaces each pair "
         f"of 3x3 layers: that is {shallow:g} points worse. Jittered S helps most; E then has {paper_error(jittered)}.",
         (
+            "All rows are in ",
             *table_links(results, "table3", "shallow"),
             *_ours(results, {"A": a, "B": b, "D": d, "E": e, "E with jittered S": jittered}),
         ),
@@ -96,8 +102,8 @@ def one_scale(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
     yield from ledger(results, "4.1")
     yield from _chart(charts, "depth")
     yield question(
-        "C and D have equally many layers, and C's third layers are 1x1. B, C and D are three points on a line of "
-        "thought: what does C tell that B and D alone do not?"
+        "C is B with 1x1 layers added; D has 3x3 layers in their place. What does a comparison of B and C show, and "
+        "what one of C and D? Why is C in the paper at all?"
     )
 
 
@@ -111,6 +117,7 @@ def several_scales(results: Results) -> Iterator[Block]:
         f"span the whole range. The error of D with jittered S falls from {paper_error(d_one)} to "
         f"{paper_error(d_several)}. With fixed S = 384 it is {paper_error(fixed)}.",
         (
+            "All rows are in ",
             *table_links(results, "table4"),
             *_ours(results, {"D at one Q": d_one, "at three Q": d_several, "with fixed S = 384": fixed}),
         ),
@@ -128,7 +135,7 @@ def crops(results: Results) -> Iterator[Block]:
         f"Dense evaluation of E at three Q has an error of {printed[0]}, 50 crops per scale {printed[1]}, the mean of "
         f"both {printed[2]}. The authors explain the gain by the border. A crop is padded with zeros; the same part of "
         "a whole image is padded with its neighbourhood. So the two make different mistakes. Crops cost far more time.",
-        (*table_links(results, "table5"), *_ours(results, methods)),
+        ("All rows are in ", *table_links(results, "table5"), *_ours(results, methods)),
         verdicts(results, "4.3"),
     )
     yield from ledger(results, "4.3")
@@ -139,10 +146,14 @@ def fusion(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
     both = fused(BOTH)
     yield from section(
         "4.4 ConvNet fusion",
-        "Several networks vote: their posteriors are averaged. The submission to the challenge had seven networks and "
-        f"an error of {paper_error(SUBMISSION)}. Later the authors fused only the two best, D and E with jittered S. "
-        f"Tested with crops and densely, these two have {paper_error(both)}, less than the seven.",
-        (*table_links(results, "table6"), *_ours(results, {"seven networks": SUBMISSION, "D and E": both})),
+        "The posteriors of several networks are averaged, as a vote. The submission to the challenge had seven "
+        f"networks and an error of {paper_error(SUBMISSION)}. Later the authors fused only the two best, D and E with "
+        f"jittered S. Tested with crops and densely, these two have {paper_error(both)}, less than the seven.",
+        (
+            "All rows are in ",
+            *table_links(results, "table6"),
+            *_ours(results, {"seven networks": SUBMISSION, "D and E": both}),
+        ),
         verdicts(results, "4.4"),
     )
     yield from ledger(results, "4.4")
@@ -163,6 +174,7 @@ def comparison(results: Results) -> Iterator[Block]:
         f"{one} and GoogLeNet {single_google}. The authors note that their networks keep the classical form, only "
         "deeper.",
         (
+            "All rows are in ",
             *table_links(results, "table7"),
             ": the rows of the VGG networks are computed, those of other groups are quoted.",
         ),

@@ -50,11 +50,8 @@ def architecture(results: Results) -> Iterator[Block]:
 
 def _sizes(results: Results) -> Text:
     if differs(results, SIZES):
-        return (
-            "The layers are the paper's. Their sizes are not, because ", *name_of(results),
-            " is made for a smaller machine or other images:",
-        )  # fmt: skip
-    return ("None that is known: layers and sizes of ", *name_of(results), " are the paper's.")
+        return ("The layers are the paper's. Their sizes in ", *name_of(results), " are not:")
+    return ("There is none: the layers of ", *name_of(results), " are the paper's, and so are their sizes.")
 
 
 def own_net(results: Results, net: str) -> VGG | None:
@@ -100,14 +97,14 @@ def configurations(results: Results) -> Iterator[Block]:
         f"Table 1 lists {len(TABLED)} networks with {min(layers)} to {max(layers)} layers that have weights. All have "
         f"the same plan: five blocks, the first of {widths[0]} channels, then twice as many after each pooling, up to "
         f"{widths[-1]}. Only the number of layers in a block grows from A to E. C and D are equally deep, but C's "
-        f"third layers are 1x1. Table 2 counts the weights. Depth costs few of them: {millions['A']} million in A, "
-        f"{millions['E']} million in E.",
+        "third layers are 1x1. Table 2 counts the parameters (weights and biases). Depth costs few of them: "
+        f"{millions['A']} million in A, {millions['E']} million in E.",
         (
             "Both tables are computed from the networks as built: ",
             *table_links(results, "table1", "table2"),
             f". {_agreement(millions, {net: count.total for net, count in counts.items()})} The reason why depth is "
-            f"cheap is in the last column: in {STACKED}, {_share(deep.fully_connected, deep.total)} of the weights are "
-            "in the three fully connected layers.",
+            f"cheap is in the last column: in {STACKED}, {_share(deep.fully_connected, deep.total)} of the parameters "
+            "are in the three fully connected layers.",
         ),
         ("Table 2 here has one network more, the shallow one of section 4.1.", *_smaller(results)),
     )
@@ -116,7 +113,8 @@ def configurations(results: Results) -> Iterator[Block]:
 
 def _agreement(printed_millions: dict[str, str], counts: dict[str, int]) -> str:
     equal = sum(round(counts[net] / 1e6) == float(millions) for net, millions in printed_millions.items())
-    return f"Rounded to millions, {equal} of the {len(printed_millions)} counts equal the printed ones."
+    which = f"all {equal}" if equal == len(printed_millions) else f"{equal} of the {len(printed_millions)}"
+    return f"Rounded to millions, {which} counts equal the printed ones."
 
 
 def _share(part: int, whole: int) -> str:
@@ -127,7 +125,7 @@ def _smaller(results: Results) -> tuple[Inline, ...]:
     own = [parameter_counts(net).total for net in (own_net(results, name) for name in TABLED) if net]
     if not own:
         return ()
-    return (f" The networks of this profile have {min(own):,} to {max(own):,} weights.",)
+    return (f" The networks of this profile have {min(own):,} to {max(own):,} parameters.",)
 
 
 def _parameters(results: Results) -> Table:
@@ -142,7 +140,8 @@ def _parameters(results: Results) -> Table:
         shares = " / ".join(_share(size.fully_connected, size.total) for size in sizes)
         rows.append((net, str(weight_layers(net)), millions.get(net, NONE), *counted, shares))
     columns = ["weight layers", "Table 2, millions", "counted, full size", *["counted, here"] * smaller]
-    return Table((*left("network"), *right(*columns, "in fully connected layers")), tuple(rows))
+    shares = "in fully connected layers" + ": full size / here" * smaller
+    return Table((*left("network"), *right(*columns, shares)), tuple(rows))
 
 
 def discussion(results: Results) -> Iterator[Block]:
@@ -156,12 +155,12 @@ def discussion(results: Results) -> Iterator[Block]:
         "layer does. But they have three ReLUs instead of one, so they can tell more apart, and they have fewer "
         f"weights. With C channels before and after, three 3x3 layers have {three} C² weights and one {ONE}x{ONE} "
         f"layer has {one} C², which is {_more(one, three)} more. The 1x1 layers of C add a ReLU and see no further.",
-        "The paper argues; here both halves of the argument are measured. The weights are counted in the network as "
+        "The paper argues; here both parts of the argument are measured. The weights are counted in the network as "
         "built. The receptive field is measured by the gradient: an input pixel belongs to it if one output unit "
         "changes when that pixel does.",
-        f"The {_more(one, three)} hold where a block receives as many channels as it returns, as in block "
-        f"{large.block}. Where a block doubles the channels, its first 3x3 layer has fewer inputs, and a single "
-        f"{ONE}x{ONE} layer in place of the three would cost only {_more(small.one, small.three)} more.",
+        f"{_more(one, three)} is right where a block receives as many channels as it returns, as in block "
+        f"{large.block}. Where a block doubles the channels, the first of its 3x3 layers has fewer inputs. There, a "
+        f"single {ONE}x{ONE} layer in place of the three would cost only {_more(small.one, small.three)} more.",
     )
     yield Paragraph(f"Weights of the blocks of three 3x3 layers in {STACKED}, and of one {ONE}x{ONE} layer instead:")
     yield _stacks(full, list(stacks(own)) if own else [])

@@ -51,7 +51,7 @@ def _beginning(results: Results) -> Iterator[Block]:
     yield Paragraph(what_was_run(results))
     yield outdated_warning(results)
     yield comparability_warning(results)
-    yield Paragraph("Words that come back:")
+    yield Paragraph("Words used on this page:")
     yield Bullets(tuple((Strong(word), f": {meaning}") for word, meaning in _words(results)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.experiment.claims import Cell
-from pipeline.experiment.paper_tables import TITLES, number_of, printed_errors
+from pipeline.experiment.paper_tables import number_of, printed_errors
 from pipeline.results.profile_results import Results
 from reports.claims_page import claims_table
 from reports.page import Block, Code, Heading, Inline, Link, Page, Paragraph, Strong, Table, Text, inlines, join, left
@@ -61,7 +61,7 @@ def table_links(results: Results, *names: str) -> tuple[Inline, ...]:
 
 def table_link(results: Results, name: str) -> Text:
     """Return a link to a table's page or, if it is not computed, its name and the command that makes it."""
-    label = f"{table_label(name)} ({TITLES[name]})" if name not in ("table1", "table2") else table_label(name)
+    label = "the comparison with the shallow network" if name == "shallow" else table_label(name)
     if name in results.tables:
         return Link(label, f"{name}.md")
     return (f"{label}, which is not computed yet: ", Code(f"vgg-repro table {number_of(name)}"))

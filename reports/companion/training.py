@@ -14,7 +14,6 @@ from pipeline.experiment.paper_facts import (
     EPOCHS,
     FINETUNING_RATE,
     GPUS,
-    JITTERED,
     LARGE,
     MOMENTUM,
     RATE,
@@ -64,7 +63,14 @@ def training(results: Results) -> Iterator[Block]:
     )
     yield from _choices(results)
     if differs(results, KNOBS):
-        yield Paragraph("Settings that are not the paper's:")
+        yield Paragraph(
+            (
+                "These settings are not the paper's. Where the paper states no value, its column has the choice of the "
+                "profile ",
+                Code("paper"),
+                ":",
+            )
+        )
         yield from differences(results, KNOBS)
     yield from _chain(results)
     yield from _without(results)
@@ -123,10 +129,11 @@ def _chain(results: Results) -> Iterator[Block]:
     yield Heading(3, "Which run starts from which")
     chain = run_chain(results.params, results.summaries)
     yield Paragraph(
-        f"Training is a chain. All networks are first trained at S = {SMALL}. From there the deeper ones go on at S = "
-        f"{LARGE} with a learning rate of {FINETUNING_RATE:g}, and from there with jittered S, which is drawn for each "
-        f"image between {JITTERED[0]} and {JITTERED[1]}. A run starts from the weights of the run that it hangs on; "
-        "runs at the left edge start from random weights."
+        f"Training is a chain. First all networks are trained at S = {SMALL}. From there C, D and E go on at S = "
+        f"{LARGE}, in the paper with a learning rate of {FINETUNING_RATE:g}, and from there with jittered S. In the "
+        "tree, a run starts from the weights of the run that it hangs on. Runs at the left edge start from random "
+        "weights. D-jitter-fc, which trains its fully connected layers only, is the D of the paper's submission to the "
+        "challenge."
     )
     if not chain:
         yield Paragraph("No network is trained yet.")
@@ -169,8 +176,8 @@ def _outcome(results: Results, chain: Sequence[ChainedRun]) -> Text:
         (" Runs without a number are not trained yet: ", Code(f"vgg-repro train {missing[0]}"), ".") if missing else ()
     )
     return (
-        f"The percentage is the top-1 error at one crop from the image's centre. {_drops(trained)} All learning curves "
-        "are on the page ",
+        f"The percentage is the top-1 error at one crop from the image's centre. {_drops(trained)} The page with all "
+        "learning curves is ",
         Link("Training", "training.md"),
         ".",
         *rest,
