@@ -72,6 +72,14 @@ def score(mode: str, run: str) -> None:
     main(params(), run, mode)
 
 
+@app.command("illustrations")
+def illustrations() -> None:
+    """Compute what one network sees in one image, and show training crops."""
+    from stages.illustrations import main
+
+    main(params())
+
+
 @app.command("claims")
 def claims() -> None:
     """Test the paper's claims on the tables."""

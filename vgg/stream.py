@@ -7,7 +7,7 @@ itself, so a batch is a pure function of (seed, step) and of the images.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from vgg.draws import Draws, Ints, draw, epoch_words, order
+from vgg.draws import Draws, Ints, draw, epoch_words, image_words, order
 from vgg.images import Images, ahead, decoding, outputs_of, reader, rescaling
 
 
@@ -91,6 +91,18 @@ def training_stream(
             torch.from_numpy(draws.keys),
             ids,
         )
+
+
+def crops_of(images: Images, plan: StreamConfig, image: int, epochs: Sequence[int]) -> tuple[Tensor, Draws]:
+    """Return the training crops of one image in some epochs, (epochs, 3, crop, crop) uint8, and their draws."""
+    ids = np.full(len(epochs), image)
+    words = np.stack([image_words(plan.seed, epoch, image) for epoch in epochs])
+    heights, widths = images.heights[ids], images.widths[ids]
+    draws = draw(words, heights, widths, plan.scales, plan.crop)
+    samples = iter([([images[image]] * len(ids), *_regions(draws, heights, widths, plan.crop))])
+    pipe = _pipeline(samples, len(ids), plan.crop, threads=1, gpu=None)
+    (pixels,) = outputs_of(pipe, None)
+    return from_dlpack(pixels.as_tensor()).permute(0, 3, 1, 2).clone(), draws
 
 
 def _samples(

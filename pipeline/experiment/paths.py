@@ -162,6 +162,16 @@ def filters(profile: str) -> Path:
     return results(profile) / "filters.npz"
 
 
+def illustrations(profile: str) -> Path:
+    """Return the file with the numbers of the illustrations: score maps, crops, draws."""
+    return results(profile) / "illustrations.json"
+
+
+def illustrated_images(profile: str) -> Path:
+    """Return the file with the images of the illustrations."""
+    return results(profile) / "illustrations.npz"
+
+
 def claims(profile: str) -> Path:
     """Return the file of the ledger: the paper's claims and their tests."""
     return results(profile) / "claims.json"

@@ -11,6 +11,8 @@ from pipeline.experiment.params import NETS, RANDOM, Import, Params, Run
 from pipeline.experiment.run_names import kind_of, random_stage, score_stage, train_stage
 from pipeline.experiment.validation import is_near, nearest, nearest_of
 
+ILLUSTRATIONS, ILLUSTRATED = "illustrations", "D-jitter"  # the stage, and the run whose weights it needs
+
 
 def check_run(params: Params, run: str) -> Run:
     """Return the row of `run`. Raise UsageError, naming the nearest run, those of its net or all, if there is none."""
@@ -78,7 +80,8 @@ def everything(params: Params) -> list[str]:
     if params.weights == "trained":
         return []
     scores = sorted(score_stage(*score) for score in scored(params))
-    return ["prepare", *scores, *(name for name in tables_of(params) if not lacking(name, params))]
+    shown = [ILLUSTRATIONS] * (ILLUSTRATED in params.imports)
+    return ["prepare", *scores, *(name for name in tables_of(params) if not lacking(name, params)), *shown]
 
 
 def lacking(table: str, params: Params) -> list[str]:
@@ -139,7 +142,8 @@ def stages(params: Params) -> list[str]:
     made = [random_stage(init.removeprefix(RANDOM)) for init in sorted(inits)]
     trained, imported = map(train_stage, runs), (f"import@{run}" for run in params.imports)
     scores = [score_stage(run, mode) for mode in MODES for run in (*runs_of(params, mode), *added_to(params, mode))]
-    return ["fingerprint", "prepare", "extra", *made, *trained, *imported, *scores, *TITLES, "seeds", "claims"]
+    results = [*TITLES, "seeds", "claims", ILLUSTRATIONS]
+    return ["fingerprint", "prepare", "extra", *made, *trained, *imported, *scores, *results]
 
 
 def check_net(net: str) -> str:

@@ -17,6 +17,7 @@ from pipeline.experiment.paths import (
     errors,
     filters,
     history,
+    illustrations,
     ranks,
     reported,
     results,
@@ -24,9 +25,10 @@ from pipeline.experiment.paths import (
     table,
 )
 from pipeline.experiment.run_names import score_stage, train_stage
-from pipeline.experiment.targets import scored
+from pipeline.experiment.targets import ILLUSTRATIONS, scored
 from pipeline.results.deviations import deviations
 from pipeline.results.filters import Filters, collect_filters, read_filters
+from pipeline.results.illustrations import Illustrations, read_illustrations
 from pipeline.results.provenance import known_provenance, provenance_of
 from pipeline.results.ranks import GUESSED, Guesses, read_ranks
 from pipeline.system.atomic_files import copy, read_json
@@ -82,8 +84,8 @@ class Results:
         tables = {name: table(profile, name) for name in TITLES}
         computed = self._of_current_images(tables, "manifest", str)
         self.tables = {name: values for name, values in computed.items() if values.get("rows", True)}
-        ledgers = {"seeds": table(profile, "seeds"), "claims": claims(profile)}
-        other = self._of_current_images(ledgers, "manifest", str)
+        further = {"seeds": table(profile, "seeds"), "claims": claims(profile), ILLUSTRATIONS: illustrations(profile)}
+        other = self._of_current_images(further, "manifest", str)
         self.seeds, self.claims = other.get("seeds", {}), other.get("claims", {})
         self.summaries = self._of_current_images(_stems(folder / "runs"), "data", train_stage)
         scores = self._of_current_images(_stems(folder / "scores"), "data", _score_stage)
@@ -129,6 +131,11 @@ class Results:
         known = read_filters(filters(self.profile))
         scored = self.tables.get("table3", {}).get("weights", {})
         return known if known and scored.get(known.run) == known.weights else None
+
+    @cached_property
+    def illustrations(self) -> Illustrations | None:
+        """Return the illustrations, with their images if those are there; None if there are none."""
+        return read_illustrations(self.profile) if ILLUSTRATIONS in self.paths else None
 
     def _of_current_images(self, paths: dict[str, Path], key: str, stage: Callable[[str], str]) -> dict[str, Any]:
         """Return the contents of the JSON files that exist at `paths`, by name, without those of other images.

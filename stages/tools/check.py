@@ -20,6 +20,7 @@ from pipeline.published.agreement import LOST, Checked, Trial
 from pipeline.published.convention import CONVENTIONS, Convention
 from pipeline.system.progress import Progress
 from stages.common import device, open_shards, posteriors_at, published_normaliser, read_record, scorer_of
+from stages.images import ChosenImages, Labels
 from vgg.errors import error
 from vgg.images import Images
 from vgg.score import Scorer
@@ -27,25 +28,15 @@ from vgg.score import Scorer
 TRIED = 500  # images on which other inputs are tried if the net's own input misses
 FEW = 500  # images checked on a CPU if no number is given
 SQUARE = 0.9  # above this fraction of images of one square size, the photographs are not as taken
-Labels = NDArray[np.int64]
 
 
-class ImageSubset:
+class ImageSubset(ChosenImages):
     """The first `count` of `images`, or, if they are sorted by class, `count` spread evenly over all of them."""
 
     def __init__(self, images: Images, count: int) -> None:
         count = min(count, len(images))
         by_class = bool((np.diff(images.labels) >= 0).all())
-        self.numbers = np.linspace(0, len(images) - 1, count).round().astype(int) if by_class else np.arange(count)
-        self.images = images
-        self.heights, self.widths = images.heights[self.numbers], images.widths[self.numbers]
-        self.labels: Labels = images.labels[self.numbers]
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, image: int) -> NDArray[np.uint8]:
-        return self.images[int(self.numbers[image])]
+        super().__init__(images, np.linspace(0, len(images) - 1, count).round() if by_class else np.arange(count))
 
 
 def main(params: Params, runs: Sequence[str], count: int | None) -> list[Checked]:

@@ -19,6 +19,7 @@ from reports.data_page import PICTURE, crops_section, data_page
 from reports.drawing import contact_sheet
 from reports.markdown import markdown
 from stages.common import normaliser, open_shards
+from stages.images import as_received
 from vgg.stream import StreamConfig, training_stream
 
 CROPS = 32
@@ -51,8 +52,6 @@ def training_crops(params: Params, facts: Facts) -> tuple[NDArray[np.uint8], lis
         (net.pixels(low), net.pixels(params.largest_scale)),
     )
     batch = next(training_stream(shards, plan))
-    normalise = normaliser(params, facts.statistics)
-    seen = normalise(batch.pixels, batch.colour) * normalise.scale + normalise.mean[:, None, None]
-    shown = seen.round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+    shown = as_received(normaliser(params, facts.statistics), batch.pixels, batch.colour)
     names = [name if drawable(name) else f"class {label}" for label, name in enumerate(facts.classes)]
-    return shown.numpy(), [names[label] for label in batch.labels.tolist()]
+    return shown, [names[label] for label in batch.labels.tolist()]

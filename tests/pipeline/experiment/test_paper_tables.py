@@ -165,7 +165,7 @@ def test_published_d_and_e_are_enough_for_table_5_and_for_rows_of_3_4_6_and_7(pa
         "B-256", "C-256", "C-384", "C-jitter", "D-256", "D-384", "E-256", "E-384",
     ]  # fmt: skip
     scores = {f"{mode}@{run}" for mode in ("dense", "crops") for run in ("D-jitter", "E-jitter")}
-    assert set(targets.everything(both)) == {"prepare", *scores, "table1", "table2", "table5"}
+    assert set(targets.everything(both)) == {"prepare", *scores, "table1", "table2", "table5", "illustrations"}
     assert targets.within_reach(["table4", "table5"], both) == ["prepare", "dense@D-jitter", "dense@E-jitter", "table5"]
 
 

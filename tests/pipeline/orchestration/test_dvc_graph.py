@@ -186,9 +186,11 @@ def dependants(key: str, values: Any) -> Iterable[str]:
     train |= {f"extra-train@{run}" for run in added["runs"]}
     random |= {f"extra-random@{name}" for name in added["random"]}
     if place[0] == "runs":
-        return {stage for stage in train | scores if stage.endswith(f"@{place[1]}")}
+        own = {stage for stage in train | scores if stage.endswith(f"@{place[1]}")}
+        return own | ({"illustrations"} if place[1] == "D-jitter" else set())
     if place[0] == "method":
-        return {"prepare": {"prepare"}, "train": train | random, "score": scores, "table": tables}[place[1]]
+        scored = scores | {"illustrations"}
+        return {"prepare": {"prepare"}, "train": train | random, "score": scored, "table": tables}[place[1]]
     if place[1] != values["profile"]:
         return set()
     block, last = place[2], place[-1]
@@ -199,7 +201,8 @@ def dependants(key: str, values: Any) -> Iterable[str]:
         return {stage for stage in scores if stage.startswith(("dense", "extra-dense"))}
     if (block, last) == ("train", "seed"):
         return {stage for stage in train | random if not stage.startswith("extra")}
-    found = {"net": train | random | scores, "train": train, "score": scores, "prepare": {"prepare"}, "data": set()}
+    nets = train | random | scores | {"illustrations"}
+    found = {"net": nets, "train": train, "score": scores, "prepare": {"prepare"}, "data": set()}
     return found[block]
 
 
