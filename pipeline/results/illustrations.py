@@ -123,6 +123,31 @@ class TrainingCrops:
 
 
 @dataclass(frozen=True)
+class StackField:
+    """What one output unit of stacked convolutions sees: its gradient for each input pixel, equal weights assumed."""
+
+    kernels: list[int]  # sides, the first layer first
+    gradient: Grid  # the middle output's, of a square input; its sum is 1
+
+
+@dataclass(frozen=True)
+class NetField:
+    """The side of the square of input pixels that a unit of a net's last convolution sees."""
+
+    net: str
+    layer: str
+    side: int  # pixels
+
+
+@dataclass(frozen=True)
+class ReceptiveFields:
+    """The receptive fields that section 2.3 compares, and those of whole nets."""
+
+    stacks: list[StackField]
+    nets: list[NetField]
+
+
+@dataclass(frozen=True)
 class Illustrations:
     """Everything that the illustrations show. `images` is empty if the images are not there."""
 
@@ -134,6 +159,7 @@ class Illustrations:
     crop: int  # pixels
     scored: ScoredImage
     training: TrainingCrops | None  # None where published weights are scored
+    fields: ReceptiveFields
     images: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # encoded, by name
 
     def pixels(self, name: str) -> Pixels:
@@ -202,9 +228,10 @@ def _images(path: Path, manifest: str) -> dict[str, bytes]:
 
 
 def _illustrations(values: dict[str, Any], images: Mapping[str, bytes]) -> Illustrations:
-    training = values.pop("training")
+    training, fields = values.pop("training"), values.pop("fields")
     return Illustrations(
         **{**values, "scored": _scored(values["scored"])},
+        fields=_fields(fields),
         training=training and _training(training),
         images=images,
     )
@@ -219,3 +246,7 @@ def _scored(values: dict[str, Any]) -> ScoredImage:
 def _training(values: dict[str, Any]) -> TrainingCrops:
     series = [CropSeries(row["scales"], [Draw(**draw) for draw in row["draws"]]) for row in values["series"]]
     return TrainingCrops(**{**values, "series": series})
+
+
+def _fields(values: dict[str, Any]) -> ReceptiveFields:
+    return ReceptiveFields([StackField(**row) for row in values["stacks"]], [NetField(**row) for row in values["nets"]])
