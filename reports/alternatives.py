@@ -105,3 +105,14 @@ def filters_text(rows: pd.DataFrame) -> str:
         f"The {len(rows)} filters of the first layer of {rows['run'].iloc[0]}, each 3x3 pixels in three colours, "
         f"with norms from {rows['norm'].max():.2f} to {rows['norm'].min():.2f}."
     )
+
+
+def receptive_text(rows: pd.DataFrame) -> str:
+    """Return the side of each field, and how much more its middle counts than its corner."""
+    parts = []
+    for name, own in rows[rows["gradient"] > 0].groupby("layers", sort=False):
+        side = own["x"].nunique()
+        ratio = own["gradient"].max() / own["gradient"].min()
+        middle = "all pixels alike" if ratio < 1.01 else f"the middle pixel {ratio:.0f} times as much as a corner"
+        parts.append(f"{name}: {side} x {side} pixels, {middle}")
+    return f"The input pixels on which one output of stacked layers depends. {'; '.join(parts)}."

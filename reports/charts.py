@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import matplotlib.figure
     import pandas as pd
 
-INDEX, TRAINING, MISTAKES = "README", "training", "mistakes"
+INDEX, PAPER_PAGE, TRAINING, MISTAKES = "README", "paper", "training", "mistakes"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ChartKind:
     """A chart that the report has if there are results to draw."""
 
     name: str  # of its files: NAME.png and NAME.csv
-    page: str  # the page that shows it: INDEX, TRAINING, MISTAKES, PROVENANCE or a table's name
+    page: str  # the page that shows it: INDEX, PAPER_PAGE, TRAINING, MISTAKES, PROVENANCE or a table's name
     rows: Callable[[Results], pd.DataFrame]  # what is drawn; no rows if there are no results to draw
     draw: Callable[[pd.DataFrame], matplotlib.figure.Figure]
     text: Callable[[pd.DataFrame], str]  # says what one sees
@@ -124,6 +124,15 @@ CHARTS = (
         "The filters that the first layer of one trained net applies to the image, in its colours, the strongest "
         "first. Each is scaled on its own. Grey: no weight; brighter: positive weights; darker: negative weights.",
         heading="First-layer filters",
+    ),
+    ChartKind(
+        "receptive",
+        PAPER_PAGE,
+        chart_data.receptive_rows,
+        drawing.receptive_chart,
+        alternatives.receptive_text,
+        "One output in the middle, and the pixels of the input on which it depends, measured by its gradient. Darker: "
+        "it depends more on the pixel. All weights of a layer are equal here.",
     ),
     ChartKind(
         "timeline",

@@ -11,9 +11,8 @@ from pipeline.experiment.params import Params
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
 from reports.chart_style import MADE_BY
-from reports.charts import CHARTS, INDEX, MISTAKES, TRAINING, Chart, charts_on, draw_charts
+from reports.charts import CHARTS, INDEX, MISTAKES, PAPER_PAGE, TRAINING, Chart, charts_on, draw_charts
 from reports.claims_page import claims_page
-from reports.companion.page import NAME as PAPER_PAGE
 from reports.companion.page import companion_page
 from reports.flat_files import FLAT, csv_text
 from reports.index_page import index_page

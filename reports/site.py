@@ -29,7 +29,7 @@ from reports.page_parts import ALL_TABLES
 from reports.pages import has_data_page, other_pages, shown_results
 from reports.phrases import table_label
 from reports.provenance_page import PROVENANCE, is_kept
-from reports.svg import inlined
+from reports.svg import inlined, repeated
 
 FILE = "report.html"
 LABELS = {INDEX: "Overview", "claims": "How tested"}  # in the list of sections, where the heading is longer
@@ -56,8 +56,15 @@ def write_site(
         drawn = {chart.figure.path: _chart(Path(scratch), chart.figure) for chart in charts}
     sections = list(_sections(results, charts, path.parent))
 
+    shown: set[str] = set()
+
     def image(figure: Figure) -> Markup:
-        return drawn.get(figure.path) or _photograph(path.parent / figure.path, figure.alt)
+        if figure.path not in drawn:
+            return _photograph(path.parent / figure.path, figure.alt)
+        if figure.path in shown:
+            return repeated(drawn[figure.path], Path(figure.path).stem)
+        shown.add(figure.path)
+        return drawn[figure.path]
 
     write_text(path, _document(sections, Document({f"{section.name}.md": section.name for section in sections}, image)))
     return results, path

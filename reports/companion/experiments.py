@@ -24,6 +24,7 @@ from pipeline.results.profile_results import Results
 from reports.charts import Chart
 from reports.claims_page import MEANING
 from reports.companion.parts import (
+    chart,
     ledger,
     our_errors,
     paper_error,
@@ -100,7 +101,7 @@ def one_scale(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
         verdicts(results, "4.1"),
     )
     yield from ledger(results, "4.1")
-    yield from _chart(charts, "depth")
+    yield from chart(charts, "depth")
     yield question(
         "C is B with 1x1 layers added; D has 3x3 layers in their place. What does a comparison of B and C show, and "
         "what one of C and D? Why is C in the paper at all?"
@@ -157,7 +158,7 @@ def fusion(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
         verdicts(results, "4.4"),
     )
     yield from ledger(results, "4.4")
-    yield from _chart(charts, "waterfall")
+    yield from chart(charts, "waterfall")
 
 
 def comparison(results: Results) -> Iterator[Block]:
@@ -187,7 +188,3 @@ def _ours(results: Results, cells: dict[str, Cell]) -> tuple[str, ...]:
     """Return our errors in these cells as the end of a sentence that begins with a table."""
     errors = our_errors(results, cells)
     return (f". Top-1 errors here: {errors}.",) if errors else (".",)
-
-
-def _chart(charts: Sequence[Chart], name: str) -> Iterator[Block]:
-    yield from (chart.figure for chart in charts if chart.kind.name == name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.datasets.sources.ilsvrc.reference import CLASSES
 from pipeline.experiment.paper_facts import FC
@@ -10,8 +10,9 @@ from pipeline.experiment.paper_tables import printed
 from pipeline.experiment.params import CROP
 from pipeline.results.net_sizes import ONE, STACKED, MapSize, Stack, built, map_sizes, parameter_counts, stacks
 from pipeline.results.profile_results import Results
-from reports.companion.parts import differences, differs, name_of, question, section, table_links
-from reports.page import Block, Code, Inline, Paragraph, Table, Text, left, right
+from reports.charts import Chart
+from reports.companion.parts import chart, differences, differs, name_of, question, section, table_links, unillustrated
+from reports.page import Block, Code, Heading, Inline, Paragraph, Table, Text, left, right
 from reports.phrases import NONE
 from vgg.nets import NETS, VGG, blocks, weight_layers
 
@@ -144,8 +145,8 @@ def _parameters(results: Results) -> Table:
     return Table((*left("network"), *right(*columns, shares)), tuple(rows))
 
 
-def discussion(results: Results) -> Iterator[Block]:
-    """Yield section 2.3, without what it needs from the stage `illustrations`."""
+def discussion(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
+    """Yield section 2.3."""
     three, one = 3 * 3 * 3, ONE * ONE
     full, own = list(stacks(built(STACKED, CLASSES))), own_net(results, STACKED)
     small, large = full[0], full[-1]
@@ -164,6 +165,7 @@ def discussion(results: Results) -> Iterator[Block]:
     )
     yield Paragraph(f"Weights of the blocks of three 3x3 layers in {STACKED}, and of one {ONE}x{ONE} layer instead:")
     yield _stacks(full, list(stacks(own)) if own else [])
+    yield from _fields(results, charts)
     yield question(
         "Two 3x3 layers see as much as one 5x5 layer. How much of the weights do they save? Section 4.1 tests this "
         "pair."
@@ -183,3 +185,35 @@ def _stacks(full: list[Stack], own: list[Stack]) -> Table:
                      _more(stack.one, stack.three)))  # fmt: skip
     columns = ["channels", "three 3x3", f"one {ONE}x{ONE}", *["here, both"] * bool(own), "more"]
     return Table((*left("block"), *right(*columns)), tuple(rows))
+
+
+def _fields(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
+    """Yield the measured receptive fields of the stacks and of the nets, or the command that measures them."""
+    yield Heading(3, "What one output sees")
+    if not results.illustrations:
+        yield Paragraph(unillustrated("receptive fields"))
+        return
+    yield from chart(charts, "receptive")
+    sides = {field.net: field.side for field in results.illustrations.fields.nets}
+    yield Paragraph(_sight(results, sides))
+    nets = left("network", "last convolution"), right("weight layers", "sees, pixels")
+    rows = ((field.net, field.layer, str(weight_layers(field.net)), f"{field.side} x {field.side}")
+            for field in results.illustrations.fields.nets)  # fmt: skip
+    yield Table((*nets[0], *nets[1]), tuple(rows))
+
+
+def _sight(results: Results, sides: Mapping[str, int]) -> str:
+    """Return what the fields of whole nets tell."""
+    own = results.settings.net.crop if results.settings else CROP
+    small = ""
+    if own <= min(sides.values()):
+        small = (
+            f" This profile has the same filters, but crops of {own} pixels. So in every network a unit in the middle "
+            "sees the whole crop."
+        )
+    return (
+        f"The poolings multiply what each later layer adds. A unit of the last convolution sees {sides['A']} pixels in "
+        f"A, {sides[STACKED]} in {STACKED} and {sides['E']} in E, while a crop of the paper has {CROP}. C sees as far "
+        f"as B, {sides['B']} pixels, because its 1x1 layers add nothing. So does the shallow network of section "
+        f"4.1.{small}"
+    )

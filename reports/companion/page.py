@@ -11,7 +11,7 @@ from reports.companion import appendices, experiments, networks, testing, traini
 from reports.page import Block, Bullets, Code, Heading, Link, Page, Paragraph, Strong
 from reports.page_parts import ALL_TABLES, comparability_warning, outdated_warning, what_was_run
 
-NAME, LABEL = "paper", "The paper, section by section"
+LABEL = "The paper, section by section"
 
 
 def companion_page(results: Results, charts: Sequence[Chart]) -> Page:
@@ -21,7 +21,7 @@ def companion_page(results: Results, charts: Sequence[Chart]) -> Page:
         *_beginning(results),
         *networks.architecture(results),
         *networks.configurations(results),
-        *networks.discussion(results),
+        *networks.discussion(results, charts),
         *training.training(results),
         *testing.testing(results),
         *training.implementation(results),

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.experiment.claims import Cell
 from pipeline.experiment.paper_tables import number_of, printed_errors
 from pipeline.results.profile_results import Results
+from reports.charts import Chart
 from reports.claims_page import claims_table
 from reports.page import Block, Code, Heading, Inline, Link, Page, Paragraph, Strong, Table, Text, inlines, join, left
 from reports.phrases import table_label
@@ -65,6 +66,16 @@ def table_link(results: Results, name: str) -> Text:
     if name in results.tables:
         return Link(label, f"{name}.md")
     return (f"{label}, which is not computed yet: ", Code(f"vgg-repro table {number_of(name)}"))
+
+
+def chart(charts: Sequence[Chart], name: str) -> Iterator[Block]:
+    """Yield the figure of a chart, if it is drawn."""
+    yield from (drawn.figure for drawn in charts if drawn.kind.name == name)
+
+
+def unillustrated(what: str) -> Text:
+    """Return that something is not shown yet, and the command that computes it."""
+    return (f"Not computed yet: {what}. They come from ", Code("dvc repro illustrations"), ".")
 
 
 def claims_of(results: Results, number: str) -> list[dict[str, Any]]:
