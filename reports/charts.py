@@ -131,8 +131,8 @@ CHARTS = (
         chart_data.receptive_rows,
         drawing.receptive_chart,
         alternatives.receptive_text,
-        "One output in the middle, and the pixels of the input on which it depends, measured by its gradient. Darker: "
-        "it depends more on the pixel. All weights of a layer are equal here.",
+        "One output in the middle, and the pixels of the input on which it depends, measured by its gradient. The "
+        "stronger the colour, the more it depends on the pixel. All weights of a layer are equal here.",
     ),
     ChartKind(
         "timeline",

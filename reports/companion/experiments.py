@@ -43,9 +43,10 @@ def data(results: Results) -> Iterator[Block]:
     yield from section(
         "4 Classification experiments",
         f"The images are those of ILSVRC-2012: {CLASSES:,} classes, {IMAGES['train']:,} images to train, "
-        f"{IMAGES['val']:,} to validate and {TEST_IMAGES:,} to test. The labels of the test images are secret. So most "
-        "experiments use the validation images as test images. The top-1 error counts the images whose first guess is "
-        "wrong; the top-5 error, the measure of the challenge, those whose class is not among the first five guesses.",
+        f"{IMAGES['val']:,} to validate and {TEST_IMAGES:,} to test. The labels of the test images are not public. So "
+        "most experiments use the validation images as test images. The top-1 error counts the images whose first "
+        "guess is wrong; the top-5 error, the measure of the challenge, those whose class is not among the first five "
+        "guesses.",
         _images(results),
         _comparable(results),
     )
@@ -170,7 +171,7 @@ def comparison(results: Results) -> Iterator[Block]:
     single_google, seven_google = (f"{top5[key]:.1f} %" for key in google)
     yield from section(
         "4.5 Comparison with the state of the art",
-        "The last table compares top-5 errors on the secret test labels. The submission of seven networks has "
+        "The last table compares top-5 errors on the challenge's test images. The submission of seven networks has "
         f"{seven}, two networks after it {two}; seven of GoogLeNet have {seven_google}. With one network each, VGG has "
         f"{one} and GoogLeNet {single_google}. The authors note that their networks keep the classical form, only "
         "deeper.",

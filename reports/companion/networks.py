@@ -40,7 +40,8 @@ def architecture(results: Results) -> Iterator[Block]:
     )
     yield from differences(results, SIZES)
     yield Paragraph(
-        f"A crop on its way through network {STACKED}: the map that leaves each part, as height x width x channels."
+        f"A crop on its way through network {STACKED}: the map that leaves each part, as height x width x channels. A "
+        "block ends with a pooling."
     )
     yield _way(results)
     yield question(
@@ -79,7 +80,7 @@ def _part(part: str) -> str:
     if not part.startswith("block"):
         return part
     layers = blocks(STACKED)[int(part.split()[1]) - 1]
-    return f"{part}: {len(layers)} convolutions and a pooling"
+    return f"{part}, {len(layers)} layers"
 
 
 def _size(size: MapSize) -> str:
@@ -181,10 +182,10 @@ def _stacks(full: list[Stack], own: list[Stack]) -> Table:
     for place, stack in enumerate(full):
         here = [f"{own[place].three:,} / {own[place].one:,}"] if own else []
         channels = f"{stack.inward} to {stack.outward}"
-        rows.append((f"block {stack.block}", channels, f"{stack.three:,}", f"{stack.one:,}", *here,
+        rows.append((str(stack.block), channels, f"{stack.three:,}", f"{stack.one:,}", *here,
                      _more(stack.one, stack.three)))  # fmt: skip
     columns = ["channels", "three 3x3", f"one {ONE}x{ONE}", *["here, both"] * bool(own), "more"]
-    return Table((*left("block"), *right(*columns)), tuple(rows))
+    return Table((*left("block"), *right(*columns)), tuple(rows), ordered=True)
 
 
 def _fields(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
@@ -199,7 +200,7 @@ def _fields(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
     nets = left("network", "last convolution"), right("weight layers", "sees, pixels")
     rows = ((field.net, field.layer, str(weight_layers(field.net)), f"{field.side} x {field.side}")
             for field in results.illustrations.fields.nets)  # fmt: skip
-    yield Table((*nets[0], *nets[1]), tuple(rows))
+    yield Table((*nets[0], *nets[1]), tuple(rows), ordered=True)
 
 
 def _sight(results: Results, sides: Mapping[str, int]) -> str:

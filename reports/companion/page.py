@@ -8,6 +8,7 @@ from pipeline.experiment.paper_facts import ADDRESS, JITTERED, PUBLISHED, TITLE
 from pipeline.results.profile_results import Results
 from reports.charts import Chart
 from reports.companion import appendices, experiments, networks, testing, training
+from reports.companion.parts import unbroken
 from reports.page import Block, Bullets, Code, Heading, Link, Page, Paragraph, Strong
 from reports.page_parts import ALL_TABLES, comparability_warning, outdated_warning, what_was_run
 
@@ -16,25 +17,27 @@ LABEL = "The paper, section by section"
 
 def companion_page(results: Results, charts: Sequence[Chart]) -> Page:
     """Return the page; `charts` are all that are drawn."""
-    return (
-        Heading(1, LABEL),
-        *_beginning(results),
-        *networks.architecture(results),
-        *networks.configurations(results),
-        *networks.discussion(results, charts),
-        *training.training(results),
-        *testing.testing(results),
-        *training.implementation(results),
-        *experiments.data(results),
-        *experiments.one_scale(results, charts),
-        *experiments.several_scales(results),
-        *experiments.crops(results),
-        *experiments.fusion(results, charts),
-        *experiments.comparison(results),
-        *appendices.localisation(),
-        *appendices.features(),
-        ALL_TABLES,
-    )
+    return tuple(map(unbroken, _blocks(results, charts)))
+
+
+def _blocks(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
+    yield Heading(1, LABEL)
+    yield from _beginning(results)
+    yield from networks.architecture(results)
+    yield from networks.configurations(results)
+    yield from networks.discussion(results, charts)
+    yield from training.training(results)
+    yield from testing.testing(results)
+    yield from training.implementation(results)
+    yield from experiments.data(results)
+    yield from experiments.one_scale(results, charts)
+    yield from experiments.several_scales(results)
+    yield from experiments.crops(results)
+    yield from experiments.fusion(results, charts)
+    yield from experiments.comparison(results)
+    yield from appendices.localisation()
+    yield from appendices.features()
+    yield ALL_TABLES
 
 
 def _beginning(results: Results) -> Iterator[Block]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,9 +10,11 @@ from pipeline.experiment.claims import Cell
 from pipeline.experiment.paper_tables import number_of, printed_errors
 from pipeline.results.profile_results import Results
 from reports.charts import Chart
-from reports.claims_page import claims_table
+from reports.claims_page import MARKS, claims_table
 from reports.page import Block, Code, Heading, Inline, Link, Page, Paragraph, Strong, Table, Text, inlines, join, left
 from reports.phrases import table_label
+
+BREAKS = re.compile(r"(?<=\d) (?=%)|(?<=\b[SQ]) (?==)|(?<=\b[SQ] =) (?=\d)")
 
 
 def section(title: str, paper: Text, here: Text, difference: Text) -> Page:
@@ -47,7 +50,7 @@ def differences(results: Results, names: Sequence[str]) -> Iterator[Block]:
         (f"{what[0].upper()}{what[1:]}", paper, ours) for what, ours, paper in results.deviations if what in names
     )
     if rows:
-        yield Table(left("what", "the paper", "here"), rows)
+        yield Table(left("", "the paper", "here"), rows)
 
 
 def differs(results: Results, names: Sequence[str]) -> bool:
@@ -66,6 +69,14 @@ def table_link(results: Results, name: str) -> Text:
     if name in results.tables:
         return Link(label, f"{name}.md")
     return (f"{label}, which is not computed yet: ", Code(f"vgg-repro table {number_of(name)}"))
+
+
+def unbroken(block: Block) -> Block:
+    """Return a paragraph whose lines do not break within 5.3 % or S = 256; other blocks as they are."""
+    if not isinstance(block, Paragraph):
+        return block
+    parts = (BREAKS.sub("\N{NO-BREAK SPACE}", part) if isinstance(part, str) else part for part in inlines(block.text))
+    return Paragraph(tuple(parts))
 
 
 def chart(charts: Sequence[Chart], name: str) -> Iterator[Block]:
@@ -88,7 +99,7 @@ def verdicts(results: Results, number: str) -> Text:
     words = [claim["verdict"] for claim in claims_of(results, number)]
     if not words:
         return ("The claims of this section are not tested yet: ", Code("dvc repro claims"), ".")
-    counts = listed([f"{words.count(word)} {word}" for word in dict.fromkeys(words)])
+    counts = listed([f"{words.count(word)} {word}" for word in MARKS if word in words])
     claims = "one claim" if len(words) == 1 else f"{len(words)} claims"
     return (
         f"This section makes {claims} that can be tested on any images. The verdicts here: {counts} (",

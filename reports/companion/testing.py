@@ -73,7 +73,7 @@ def _maps(results: Results) -> Table:
             row += [str(pixels), _square(side)]
         rows.append(tuple(row))
     columns = ("Q", "the paper: cells", *("here: pixels", "here: cells") * smaller)
-    return Table(right(*columns), tuple(rows))
+    return Table(right(*columns), tuple(rows), ordered=True)
 
 
 def _square(side: int) -> str:
@@ -94,4 +94,4 @@ def _errors(results: Results) -> Iterator[Block]:
     errors = {(net, step): error for net, step, error in zip(rows["net"], rows["step"], rows["error"], strict=True)}
     cells = ((step, *(number(errors[net, step]) if (net, step) in errors else NONE for net in nets)) for step in OURS)
     yield Paragraph("Top-1 errors in per cent of the networks with jittered S:")
-    yield Table((*left("tested"), *right(*nets)), tuple(cells))
+    yield Table((*left("tested"), *right(*nets)), tuple(cells), ordered=True)
