@@ -154,7 +154,7 @@ def fusion(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
         (
             "All rows are in ",
             *table_links(results, "table6"),
-            *_ours(results, {"seven networks": SUBMISSION, "D and E": both}),
+            *_ours(results, {"seven networks": SUBMISSION, "D and E together": both}),
         ),
         verdicts(results, "4.4"),
     )

@@ -11,7 +11,17 @@ from pipeline.experiment.params import CROP
 from pipeline.results.net_sizes import ONE, STACKED, MapSize, Stack, built, map_sizes, parameter_counts, stacks
 from pipeline.results.profile_results import Results
 from reports.charts import Chart
-from reports.companion.parts import chart, differences, differs, name_of, question, section, table_links, unillustrated
+from reports.companion.parts import (
+    chart,
+    differences,
+    differs,
+    name_of,
+    question,
+    section,
+    table_links,
+    unillustrated,
+    word,
+)
 from reports.page import Block, Code, Heading, Inline, Paragraph, Table, Text, left, right
 from reports.phrases import NONE
 from vgg.nets import NETS, VGG, blocks, weight_layers
@@ -96,10 +106,10 @@ def configurations(results: Results) -> Iterator[Block]:
     deep = counts[STACKED]
     yield from section(
         "2.2 Configurations",
-        f"Table 1 lists {len(TABLED)} networks with {min(layers)} to {max(layers)} layers that have weights. All have "
-        f"the same plan: five blocks, the first of {widths[0]} channels, then twice as many after each pooling, up to "
-        f"{widths[-1]}. Only the number of layers in a block grows from A to E. C and D are equally deep, but C's "
-        "third layers are 1x1. Table 2 counts the parameters (weights and biases). Depth costs few of them: "
+        f"Table 1 lists {word(len(TABLED))} networks with {min(layers)} to {max(layers)} layers that have weights. All "
+        f"have the same plan: five blocks, the first of {widths[0]} channels, then twice as many after each pooling, "
+        f"up to {widths[-1]}. Only the number of layers in a block grows from A to E. C and D are equally deep, but "
+        "C's third layers are 1x1. Table 2 counts the parameters (weights and biases). Depth costs few of them: "
         f"{millions['A']} million in A, {millions['E']} million in E.",
         (
             "Both tables are computed from the networks as built: ",
@@ -115,7 +125,7 @@ def configurations(results: Results) -> Iterator[Block]:
 
 def _agreement(printed_millions: dict[str, str], counts: dict[str, int]) -> str:
     equal = sum(round(counts[net] / 1e6) == float(millions) for net, millions in printed_millions.items())
-    which = f"all {equal}" if equal == len(printed_millions) else f"{equal} of the {len(printed_millions)}"
+    which = f"all {word(equal)}" if equal == len(printed_millions) else f"{equal} of the {len(printed_millions)}"
     return f"Rounded to millions, {which} counts equal the printed ones."
 
 
@@ -192,7 +202,7 @@ def _fields(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
     """Yield the measured receptive fields of the stacks and of the nets, or the command that measures them."""
     yield Heading(3, "What one output sees")
     if not results.illustrations:
-        yield Paragraph(unillustrated("receptive fields"))
+        yield Paragraph(unillustrated("The receptive fields"))
         return
     yield from chart(charts, "receptive")
     sides = {field.net: field.side for field in results.illustrations.fields.nets}

@@ -14,6 +14,7 @@ from reports.claims_page import MARKS, claims_table
 from reports.page import Block, Code, Heading, Inline, Link, Page, Paragraph, Strong, Table, Text, inlines, join, left
 from reports.phrases import table_label
 
+WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 BREAKS = re.compile(r"(?<=\d) (?=%)|(?<=\b[SQ]) (?==)|(?<=\b[SQ] =) (?=\d)")
 
 
@@ -68,7 +69,7 @@ def table_link(results: Results, name: str) -> Text:
     label = "the comparison with the shallow network" if name == "shallow" else table_label(name)
     if name in results.tables:
         return Link(label, f"{name}.md")
-    return (f"{label}, which is not computed yet: ", Code(f"vgg-repro table {number_of(name)}"))
+    return (f"{label} (not computed yet: ", Code(f"vgg-repro table {number_of(name)}"), ")")
 
 
 def unbroken(block: Block) -> Block:
@@ -86,7 +87,7 @@ def chart(charts: Sequence[Chart], name: str) -> Iterator[Block]:
 
 def unillustrated(what: str) -> Text:
     """Return that something is not shown yet, and the command that computes it."""
-    return (f"Not computed yet: {what}. They come from ", Code("dvc repro illustrations"), ".")
+    return (f"{what} are not computed yet. This makes them: ", Code("dvc repro illustrations"), ".")
 
 
 def claims_of(results: Results, number: str) -> list[dict[str, Any]]:
@@ -146,5 +147,10 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def times(number: int) -> str:
-    """Return how often: once, twice, 3 times, never."""
-    return {0: "never", 1: "once", 2: "twice"}.get(number, f"{number} times")
+    """Return how often: never, once, twice, three times."""
+    return {0: "never", 1: "once", 2: "twice"}.get(number, f"{word(number)} times")
+
+
+def word(number: int) -> str:
+    """Return a number up to ten as a word."""
+    return WORDS[number] if number < len(WORDS) else f"{number:,}"

@@ -38,12 +38,13 @@ from reports.companion.parts import (
     times,
     trains,
     verdicts,
+    word,
 )
 from reports.page import Block, Bullets, Code, Heading, Link, Paragraph, Preformatted, Strong, Text
 from reports.phrases import number
 from reports.table_pages import results_table
 
-KNOBS = ("training", "dropout", "initial weights", "batch", "momentum", "weight decay", "learning-rate drops",
+KNOBS = ("dropout", "initial weights", "batch", "momentum", "weight decay", "learning-rate drops",
          "colour shift", *SCHEDULES.values())  # fmt: skip
 MACHINES = ("precision of training", "precision of scoring", "decoder")
 
@@ -110,7 +111,7 @@ def _choices(results: Results) -> Iterator[Block]:
             (
                 Strong("How large the first weights are."),
                 f" The paper gives a variance of {VARIANCE:g}, which is a standard deviation of {VARIANCE**0.5:g}. "
-                "Full networks cannot train from that: their first loss is above 10⁸. The profile ",
+                "Networks of full width cannot train from that: their first loss is above 10⁸. The profile ",
                 Code("paper"),
                 f" takes {VARIANCE:g} as the standard deviation.",
             ),
@@ -186,8 +187,10 @@ def _outcome(results: Results, chain: Sequence[ChainedRun]) -> Text:
 
 def _drops(summaries: Sequence[Any]) -> str:
     counts = Counter(summary["drops"] for summary in summaries)
-    of = f"all {len(summaries)}" if len(counts) == 1 else None
-    parts = [f"{times(drops)} in {of or runs} runs" for drops, runs in sorted(counts.items())]
+    if len(counts) == 1 and len(summaries) > 1:
+        parts = [f"{times(next(iter(counts)))} in all {len(summaries)} runs"]
+    else:
+        parts = [f"{times(drops)} in {runs} run{'s' * (runs != 1)}" for drops, runs in sorted(counts.items())]
     return f"The learning rate dropped {listed(parts)}; in the paper it drops {times(DROPS)}."
 
 
@@ -257,8 +260,8 @@ def implementation(results: Results) -> Iterator[Block]:
     yield from section(
         "3.3 Implementation",
         "The program was Caffe, changed by the authors so that it trains on several GPUs and evaluates whole images. "
-        f"Each batch was divided among {GPUS} GPUs and the gradients were averaged, so the result is that of one GPU. "
-        f"It was {SPEEDUP:g} times faster than one. A network took {WEEKS[0]} to {WEEKS[1]} weeks.",
+        f"Each batch was divided among {word(GPUS)} GPUs and the gradients were averaged, so the result is that of one "
+        f"GPU. It was {SPEEDUP:g} times faster than one. A network took {word(WEEKS[0])} to {word(WEEKS[1])} weeks.",
         (
             "The program is written in PyTorch, and NVIDIA's DALI decodes and rescales the images. Several GPUs also "
             "share each batch. DVC knows which result depends on which parameters, runs what is missing and nothing "
