@@ -116,3 +116,47 @@ def receptive_text(rows: pd.DataFrame) -> str:
         middle = "all pixels alike" if ratio < 1.01 else f"the middle pixel {ratio:.0f} times as much as a corner"
         parts.append(f"{name}: {side} x {side} pixels, {middle}")
     return f"The input pixels on which one output of stacked layers depends. {'; '.join(parts)}."
+
+
+def scoremap_text(rows: pd.DataFrame) -> str:
+    """Return the ranges of both classes' posteriors on the map and over the crops, and where the true class is best."""
+    first = rows.iloc[0]
+    parts = []
+    for source, own in rows.groupby("source", sort=False):
+        best = own.sort_values("true").iloc[-1]
+        ranges = (
+            f"{first[f'{kind} class']} {100 * own[kind].min():.0f} to {100 * own[kind].max():.0f}"
+            for kind in ("true", "other")
+        )
+        place = f"{100 * best['x']:.0f} % from the left and {100 * best['y']:.0f} % from the top"
+        parts.append(f"{source}, {len(own)} places: {', '.join(ranges)}; the true class is likeliest {place}.")
+    return f"Posteriors in per cent on image {first['image']} at Q = {first['Q']}. " + " ".join(parts)
+
+
+def padding_text(rows: pd.DataFrame) -> str:
+    """Return the mean difference of the true class's posterior between map and crops, and the largest."""
+    dense, cut = 100 * rows["map"], 100 * rows["crop posterior"]
+    change = cut - dense
+    return (
+        f"Posterior of {rows['true class'].iloc[0]} at {len(rows)} places of the score map and of crops at the same "
+        f"places: on average {dense.mean():.0f} and {cut.mean():.0f} per cent. They "
+        f"differ by {change.abs().mean():.1f} points on average and by {change.abs().max():.1f} at most."
+    )
+
+
+def training_crops_text(rows: pd.DataFrame) -> str:
+    """Return what was drawn for each training scale: which parts of the image, flips and S."""
+    parts = []
+    for span, own in rows.groupby("S", sort=False):
+        shares = 100 * own["crop"] ** 2 / (own["height"] * own["width"])
+        drawn = f"S from {own['drawn'].min()} to {own['drawn'].max()}, " if own["drawn"].nunique() > 1 else ""
+        shown = f"{shares.min():.0f}" if shares.nunique() == 1 else f"{shares.min():.0f} to {shares.max():.0f}"
+        parts.append(f"S = {span}: {drawn}{shown} % of the image, {own['flip'].sum()} of {len(own)} crops flipped.")
+    first = rows.iloc[0]
+    return f"Training crops of image {first['image']} in {rows['epoch'].max()} epochs. {' '.join(parts)}"
+
+
+def scales_text(rows: pd.DataFrame) -> str:
+    """Return how much of the image a central crop shows at each scale."""
+    parts = (f"{100 * row['share']:.0f} % of its area at S = {row['S']}" for row in rows.to_dict("records"))
+    return f"Image {rows['image'].iloc[0]} and its central crop, which shows {' and '.join(parts)}."

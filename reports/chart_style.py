@@ -15,6 +15,8 @@ from matplotlib.ft2font import FT2Font
 from pipeline.system.atomic_files import whole
 
 MADE_BY = "vgg-repro"  # in the metadata of every chart's file
+DPI = 120
+QUALITY = 85  # of JPEG, in which photographs are a fraction of their PNG
 WIDTH = 6.0  # inches: narrow enough to be read on a phone
 INK, PALE, GRID = "#222222", "#8a8a8a", "#e6e6e6"
 BLUE, ORANGE, GREEN, PURPLE = "#4477aa", "#cc7733", "#228833", "#882277"
@@ -49,16 +51,20 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
 
 
 def write_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as its path's suffix says: as PNG, or as a transparent SVG whose text is text.
+    """Write a figure as its path's suffix says: as PNG or JPEG, or as a transparent SVG whose text is text.
 
     Equal figures give equal bytes.
     """
     with in_style(), whole(path) as file:
         if path.suffix == ".png":
-            figure.savefig(file, format="png", dpi=120, metadata={"Software": MADE_BY})
+            figure.savefig(file, format="png", dpi=DPI, metadata={"Software": MADE_BY})
+            return
+        if path.suffix == ".jpg":
+            marked = {"quality": QUALITY, "subsampling": 0, "comment": f"Software\0{MADE_BY}"}
+            figure.savefig(file, format="jpg", dpi=DPI, pil_kwargs=marked)
             return
         with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):
-            figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+            figure.savefig(file, format="svg", dpi=DPI, transparent=True, metadata={"Date": None})
 
 
 def series(number: int) -> dict[str, Any]:
@@ -82,6 +88,6 @@ def class_label(number: int, name: str, most: int = 18) -> str:
     return shortened(name, most) if drawable(name) else f"class {number}"
 
 
-def signed(points: float) -> str:
+def signed(points: float, digits: int = 1) -> str:
     """Return a difference in points with its sign: +1.0, −0.7."""
-    return f"{points:+.1f}".replace("-", "−")
+    return f"{points:+.{digits}f}".replace("-", "−")

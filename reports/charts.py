@@ -5,15 +5,16 @@ A chart is drawn from the rows of a table, which are written next to it as CSV.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.results import chart_data
+from pipeline.results import chart_data, illustration_data
+from pipeline.results.illustrations import Pixels
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
-from reports import alternatives, drawing
+from reports import alternatives, drawing, image_drawing
 from reports.chart_style import in_style, write_figure
 from reports.page import Block, Figure, Heading, Link, Text, inlines
 from reports.provenance_page import PROVENANCE
@@ -22,30 +23,31 @@ if TYPE_CHECKING:
     import matplotlib.figure
     import pandas as pd
 
-INDEX, PAPER_PAGE, TRAINING, MISTAKES = "README", "paper", "training", "mistakes"
+INDEX, PAPER_PAGE, TRAINING, MISTAKES, IMAGES = "README", "paper", "training", "mistakes", "images"
 
 
 @dataclass(frozen=True)
 class ChartKind:
     """A chart that the report has if there are results to draw."""
 
-    name: str  # of its files: NAME.png and NAME.csv
-    page: str  # the page that shows it: INDEX, PAPER_PAGE, TRAINING, MISTAKES, PROVENANCE or a table's name
+    name: str  # of its files: NAME.csv, and NAME.png or NAME.jpg
+    page: str  # the page that shows it: INDEX, PAPER_PAGE, TRAINING, MISTAKES, IMAGES, PROVENANCE or a table's name
     rows: Callable[[Results], pd.DataFrame]  # what is drawn; no rows if there are no results to draw
-    draw: Callable[[pd.DataFrame], matplotlib.figure.Figure]
+    draw: Callable[..., matplotlib.figure.Figure]  # of the rows and, if it shows `photographs`, the images by name
     text: Callable[[pd.DataFrame], str]  # says what one sees
     caption: Text  # says what the marks mean
     heading: str = ""  # of the section that shows it; none on a page of its own subject
+    photographs: bool = False
 
     @property
     def files(self) -> tuple[str, str]:
         """Return the names of the data and the image. The image tells whether both are ours, so it is the last."""
-        return f"{self.name}.csv", f"{self.name}.png"
+        return f"{self.name}.csv", f"{self.name}.{'jpg' if self.photographs else 'png'}"
 
-    def drawn(self, rows: pd.DataFrame) -> matplotlib.figure.Figure:
+    def drawn(self, rows: pd.DataFrame, images: Mapping[str, Pixels] | None = None) -> matplotlib.figure.Figure:
         """Return the figure of these rows, in the report's style."""
         with in_style():
-            return self.draw(rows)
+            return self.draw(rows, images or {}) if self.photographs else self.draw(rows)
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,18 @@ class Chart:
         return Figure(image, self.kind.text(self.rows), caption)
 
 
-def draw_charts(results: Results, folder: Path, suffix: str = ".png") -> list[Chart]:
-    """Draw every chart that there are results for into `folder`, as PNG or SVG, with its data. Return them."""
+def draw_charts(results: Results, folder: Path, suffix: str = "") -> list[Chart]:
+    """Draw every chart that there are results for into `folder`, with its data. Return them.
+
+    Charts are PNG, those with photographs JPEG; `suffix` may ask for SVG instead.
+    """
     charts = [Chart(kind, kind.rows(results)) for kind in CHARTS]
     charts = [chart for chart in charts if len(chart.rows)]
+    images = results.illustrations.pixels() if results.illustrations else {}
     for chart in charts:
         data, image = (folder / name for name in chart.kind.files)
         write_text(data, chart.rows.to_csv(index=False, lineterminator="\n"))
-        write_figure(chart.kind.drawn(chart.rows), image.with_suffix(suffix))
+        write_figure(chart.kind.drawn(chart.rows, images), image.with_suffix(suffix or image.suffix))
     return charts
 
 
@@ -170,5 +176,53 @@ CHARTS = (
         alternatives.confused_text,
         "Images of the first class whose first guess is the second class, of all images of the first class.",
         heading="Classes that are confused most often",
+    ),
+    ChartKind(
+        "scoremap",
+        IMAGES,
+        illustration_data.scoremap_rows,
+        image_drawing.scoremap_picture,
+        alternatives.scoremap_text,
+        "Each cell is the posterior, in per cent, of one class: in the upper line the true class, in the lower line "
+        "the class for which the centre crop takes the image. Left: the cells of the score map. Right: the 5 x 5 "
+        "crops of multi-crop evaluation, without their flips, each at its middle. Dashed: the crop that the likeliest "
+        "cell of the true class stands for.",
+        heading="Score map and crops",
+        photographs=True,
+    ),
+    ChartKind(
+        "padding",
+        IMAGES,
+        illustration_data.padding_rows,
+        image_drawing.padding_picture,
+        alternatives.padding_text,
+        "The true class's posterior in per cent, in each cell of the score map and of a crop cut out at the same "
+        "place, and their difference in points. The weights and the pixels are the same. A crop is padded with zeros "
+        "at its own edges; in the map, what surrounds the crop in the image takes the place of zeros.",
+        heading="Where the padding differs",
+    ),
+    ChartKind(
+        "training-crops",
+        IMAGES,
+        illustration_data.training_crops_rows,
+        image_drawing.training_crops_picture,
+        alternatives.training_crops_text,
+        "One training image in the first ten epochs, a column each, with random places, flips and colour shifts. "
+        "The mean is added back. Under jittered S: the S that was drawn. Epochs after the end of a run's schedule are "
+        "those that it would go on with.",
+        heading="Training crops over ten epochs",
+        photographs=True,
+    ),
+    ChartKind(
+        "scales",
+        IMAGES,
+        illustration_data.scales_rows,
+        image_drawing.scales_picture,
+        alternatives.scales_text,
+        "The size of the crop is the same at each S; the larger the image is rescaled, the less of it the crop shows. "
+        "In per cent: the crop's part of the image's area. Solid line: the central crop at the smaller S; dashed: at "
+        "the larger S.",
+        heading="S = 256 against 512",
+        photographs=True,
     ),
 )

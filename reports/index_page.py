@@ -11,6 +11,7 @@ from reports.charts import PAPER_PAGE
 from reports.claims_page import claims_summary
 from reports.companion.page import LABEL
 from reports.flat_files import FLAT
+from reports.images_page import has_images_page
 from reports.page import Block, Bullets, Code, Heading, Link, Page, Paragraph, Table, Text, left
 from reports.page_parts import comparability_warning, deviations_section, outdated_warning, what_was_run
 from reports.phrases import NONE, number, published_net, table_label
@@ -70,6 +71,8 @@ def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
         yield (Link("Training", "training.md"), ": every run, its error and its learning curve")
     if results.guesses:
         yield (Link("Mistakes", "mistakes.md"), ": classes that are confused, and images that are confidently wrong")
+    if has_images_page(results):
+        yield (Link("Images", "images.md"), ": score map and crops of one image, training crops of another")
     yield (Link("Provenance", "provenance.md"), ": commit, machine and time of every result")
     yield (Link("results.csv", FLAT), ": every error as a row, for plots of your own")
     if has_data_page:

@@ -11,10 +11,11 @@ from pipeline.experiment.params import Params
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
 from reports.chart_style import MADE_BY
-from reports.charts import CHARTS, INDEX, MISTAKES, PAPER_PAGE, TRAINING, Chart, charts_on, draw_charts
+from reports.charts import CHARTS, IMAGES, INDEX, MISTAKES, PAPER_PAGE, TRAINING, Chart, charts_on, draw_charts
 from reports.claims_page import claims_page
 from reports.companion.page import companion_page
 from reports.flat_files import FLAT, csv_text
+from reports.images_page import has_images_page, images_page
 from reports.index_page import index_page
 from reports.markdown import markdown
 from reports.mistakes_page import mistakes_page
@@ -25,7 +26,7 @@ from reports.seeds_page import seeds_page
 from reports.table_pages import table_page
 from reports.training_page import training_page
 
-OTHERS = (PAPER_PAGE, "seeds", "claims", TRAINING, MISTAKES)  # pages besides those of the tables
+OTHERS = (PAPER_PAGE, "seeds", "claims", TRAINING, MISTAKES, IMAGES)  # pages besides those of the tables
 FILES = (*(f"{name}.md" for name in (*TITLES, *OTHERS)), *(name for kind in CHARTS for name in kind.files))
 
 
@@ -86,6 +87,8 @@ def other_pages(results: Results, charts: Sequence[Chart]) -> Iterator[tuple[str
         yield "training", training_page(results, charts_on(TRAINING, charts))
     if results.guesses:
         yield MISTAKES, mistakes_page(results, charts_on(MISTAKES, charts))
+    if has_images_page(results):
+        yield IMAGES, images_page(results, charts_on(IMAGES, charts))
     yield PROVENANCE, provenance_page(results, charts_on(PROVENANCE, charts))
 
 
@@ -97,7 +100,7 @@ def _is_ours(path: Path) -> bool:
     if not path.is_file():
         return False
     if path.suffix == ".csv":
-        return _is_ours(path.with_suffix(".png"))
+        return any(_is_ours(path.with_suffix(suffix)) for suffix in (".png", ".jpg"))
     content = path.read_bytes()
     if path.suffix == ".md":
         return content.endswith(f"\n{markdown((ALL_TABLES,))}".encode())

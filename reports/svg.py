@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from base64 import b64decode, b64encode
+from io import BytesIO
 
 from markupsafe import Markup
+from PIL import Image
 
 SVG, LINKS = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+HREF = f"{{{LINKS}}}href"
+PNG, JPEG = "data:image/png;base64,", "data:image/jpeg;base64,"
+QUALITY = 80  # of photographs as JPEG, which is a fraction of their PNG
+PAINTED = 256  # a drawn image has at most so many colours
 VARIABLES = {
     "#4477aa": "--blue",
     "#cc7733": "--orange",
@@ -27,6 +34,8 @@ def inlined(svg: str, name: str, title: str) -> Markup:
         for child in list(parent):
             if child.tag in (f"{{{SVG}}}style", f"{{{SVG}}}metadata"):
                 parent.remove(child)
+    for image in root.iter(f"{{{SVG}}}image"):
+        image.set(HREF, as_jpeg(image.attrib[HREF]))
     for element in root.iter():
         element.tag = element.tag.removeprefix(f"{{{SVG}}}")
         attributes = {key.removeprefix(f"{{{LINKS}}}"): value for key, value in element.attrib.items()}
@@ -44,6 +53,18 @@ def repeated(svg: Markup, name: str) -> Markup:
     root[:] = []
     ET.SubElement(root, "use", href=f"#{name}-{FIGURE}")
     return Markup(ET.tostring(root, "unicode"))
+
+
+def as_jpeg(address: str) -> str:
+    """Return the data address of an opaque photograph as that of a JPEG; that of another image as it is."""
+    with Image.open(BytesIO(b64decode(address.removeprefix(PNG)))) as image:
+        colours = image.convert("RGB").getcolors(PAINTED)
+        opaque = "A" not in image.mode or image.getchannel("A").getextrema()[0] == 255
+        if colours or not opaque:
+            return address
+        encoded = BytesIO()
+        image.convert("RGB").save(encoded, "JPEG", quality=QUALITY)
+        return JPEG + b64encode(encoded.getvalue()).decode()
 
 
 def _value(key: str, value: str, name: str) -> str:

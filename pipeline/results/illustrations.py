@@ -162,10 +162,9 @@ class Illustrations:
     fields: ReceptiveFields
     images: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # encoded, by name
 
-    def pixels(self, name: str) -> Pixels:
-        """Return the image `name` as (height, width, 3). Raise KeyError if it is not there."""
-        with Image.open(BytesIO(self.images[name])) as image:
-            return np.asarray(image.convert("RGB"))
+    def pixels(self) -> dict[str, Pixels]:
+        """Return the images by name, (height, width, 3) each; none if they are not there."""
+        return {name: decoded(image) for name, image in self.images.items()}
 
 
 def crop_name(series: int, epoch: int, plain: bool = False) -> str:
@@ -190,6 +189,12 @@ def encoded(pixels: Pixels, largest: int) -> bytes:
     buffer = BytesIO()
     image.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
     return buffer.getvalue()
+
+
+def decoded(image: bytes) -> Pixels:
+    """Return an encoded image as (height, width, 3)."""
+    with Image.open(BytesIO(image)) as opened:
+        return np.asarray(opened.convert("RGB"))
 
 
 def write_illustrations(values: Illustrations) -> None:

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from pipeline.experiment.paper_tables import printed
 from pipeline.results.chart_data import MATRIX
 from pipeline.results.filters import Filters
+from pipeline.results.illustrations import Illustrations
 from pipeline.results.profile_results import Results
 from pipeline.results.provenance import record_provenance
 from pipeline.results.ranks import Guesses, guesses_of
@@ -40,6 +41,7 @@ class HandMade:
     facts: dict[str, Any] = field(default_factory=lambda: {"classes": ["a", "b"]})
     guesses: tuple[str, Guesses] | None = None
     filters: Filters | None = None
+    illustrations: Illustrations | None = None
     records: dict[str, Any] = field(default_factory=dict)
 
     def provenance(self) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from html.parser import HTMLParser
+from io import BytesIO
 
 import numpy as np
 import pytest
 from markupsafe import Markup, escape
+from PIL import Image
 
 from reports.html import Document, html
 from reports.page import (
@@ -28,16 +31,25 @@ from reports.page import (
 )
 from reports.svg import inlined
 
+
+def encoded(image: Image.Image) -> str:
+    """Return an image as the address of a PNG, as matplotlib writes it."""
+    buffer = BytesIO()
+    image.save(buffer, "PNG")
+    return f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"
+
+
 DOCUMENT = Document({"table3.md": "table3"}, lambda figure: Markup('<img alt="{}">').format(figure.alt))
 HARD = [*"<>&\"'`/={}% ab\n", "</p>", "<script>", "&lt;", "&amp;", "{{", "{}", "-->", "é", "猫"]
-SVG = """<?xml version="1.0"?>
+PIXEL = encoded(Image.new("L", (1, 1)))
+SVG = f"""<?xml version="1.0"?>
 <!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://www.w3.org/Graphics/SVG/1.1/DTD/svg11.dtd">
 <svg xmlns:xlink="http://www.w3.org/1999/xlink" width="9pt" height="9pt" viewBox="0 0 9 9"
  xmlns="http://www.w3.org/2000/svg" version="1.1">
-<metadata>http://example.org</metadata><defs><style type="text/css">*{x: y}</style><path id="m1"/></defs>
+<metadata>http://example.org</metadata><defs><style type="text/css">*{{x: y}}</style><path id="m1"/></defs>
 <use xlink:href="#m1" clip-path="url(#p1)" style="fill: #4477aa; stroke: #000000"/>
 <text style="font-size: 8px; font-family: 'A', serif; fill: #ffffff">a &lt; b</text>
-<path style="stroke: #123456; fill: url(#h1)"/><rect fill="#ffffff"/><image xlink:href="data:image/png;base64,AA"/>
+<path style="stroke: #123456; fill: url(#h1)"/><rect fill="#ffffff"/><image xlink:href="{PIXEL}"/>
 </svg>"""
 
 
@@ -140,7 +152,7 @@ def test_a_chart_has_an_alternative_and_ids_of_its_own_and_needs_no_network() ->
     assert 'id="depth-m1"' in chart and 'href="#depth-m1"' in chart and "url(#depth-p1)" in chart
     assert "fill: url(#depth-h1)" in chart  # a hatch
     assert "http" not in chart and "<style" not in chart and "metadata" not in chart
-    assert 'href="data:image/png;base64,AA"' in chart and str(escape("a < b")) in chart
+    assert f'href="{PIXEL}"' in chart and str(escape("a < b")) in chart
 
 
 def test_a_charts_colours_follow_the_page() -> None:

@@ -30,6 +30,7 @@ def test_committed_numbers_are_enough_for_every_page(clone: Path) -> None:
         "paper.md",
         "training.md",
         "mistakes.md",
+        "images.md",
         "shallow.md",
         "provenance.md",
         "claims.md",
@@ -74,9 +75,9 @@ def test_rendering_twice_gives_the_same_bytes(clone: Path) -> None:
 
 
 def test_what_is_missing_is_left_out(clone: Path) -> None:
-    names = ("shallow", "claims", "seeds")
+    names = ("shallow", "claims", "seeds", "illustrations")
     for path in [*(clone / "reports/mini").glob("table[3-7].json"), *(clone / f"reports/mini/{n}.json" for n in names)]:
-        path.unlink()
+        path.unlink(missing_ok=True)
     shutil.rmtree(clone / "reports/mini/runs")
     assert {path.name for path in render("mini", clone / "out")[1]} == {
         "README.md",

@@ -95,7 +95,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_all_pages_are_sections_of_one_small_file(whole: str) -> None:
     sections = [attributes["id"] for attributes in Elements(whole).tagged("section")]
     tables = [f"table{number}" for number in range(1, 8)]
-    others = ["shallow", "claims", "seeds", "training", "mistakes", "provenance", "data"]
+    others = ["shallow", "claims", "seeds", "training", "mistakes", "images", "provenance", "data"]
     assert sections == ["README", "paper", *tables, *others]
     assert len(whole.encode()) < 1_000_000
 
@@ -199,7 +199,8 @@ def test_what_is_missing_is_left_out(clone: Path) -> None:
     (clone / "reports/mini/table3.json").write_text(json.dumps(values))
     document = Elements(site())
     ids = [attributes["id"] for attributes in document.tagged("section")]
-    assert ids == ["README", "paper", "table1", "table2", "table3", "training", "mistakes", "provenance", "data"]
+    shown = ["README", "paper", "table1", "table2", "table3", "training", "mistakes", "images", "provenance", "data"]
+    assert ids == shown
     assert "The paper's claims are not tested yet." in document.text
     assert "2 networks were trained" in document.text and "not run: vgg-repro score dense D-256" in document.text
 
