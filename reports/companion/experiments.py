@@ -23,16 +23,7 @@ from pipeline.experiment.paper_tables import printed_errors
 from pipeline.results.profile_results import Results
 from reports.charts import Chart
 from reports.claims_page import MEANING
-from reports.companion.parts import (
-    chart,
-    ledger,
-    our_errors,
-    paper_error,
-    question,
-    section,
-    table_links,
-    verdicts,
-)
+from reports.companion.parts import chart, ledger, our_errors, paper_error, question, section, table_links, verdicts
 from reports.page import Block, Paragraph, Text
 from reports.page_parts import comparability_warning
 from vgg.nets import weight_layers

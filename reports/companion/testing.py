@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pipeline.datasets.sources.ilsvrc.reference import CLASSES
 from pipeline.experiment.modes import MODES
 from pipeline.results.chart_data import waterfall_rows
+from pipeline.results.illustration_data import padding_effect
 from pipeline.results.net_sizes import STACKED, built, map_sizes, score_map_side
 from pipeline.results.profile_results import Results
+from reports.charts import Chart
 from reports.companion.networks import own_net
-from reports.companion.parts import differences, differs, question, section
+from reports.companion.parts import chart, differences, differs, question, section, unillustrated
 from reports.page import Block, Code, Heading, Paragraph, Table, left, right
 from reports.phrases import NONE, number
 from vgg.nets import STRIDE
@@ -21,8 +23,8 @@ PAPERS_REMAINDER = "ceil"  # Caffe's
 OURS = ("centre crop", "dense, one Q", "dense, three Q", "50 crops, three Q", "crops and dense")
 
 
-def testing(results: Results) -> Iterator[Block]:
-    """Yield section 3.2, without what it needs from the stage `illustrations`."""
+def testing(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
+    """Yield section 3.2, with the charts of one image."""
     window = next(size.side for size in map_sizes(built(STACKED, CLASSES)) if size.part == "block 5")
     views = MODES["crops"].views
     yield from section(
@@ -44,10 +46,12 @@ def testing(results: Results) -> Iterator[Block]:
         "The table is for a square image; a longer one has more cells on its longer side. Five poolings make one cell "
         f"of {STRIDE} pixels, so the windows of two neighbouring cells are {STRIDE} pixels apart."
     )
+    yield from _one_image(results, charts)
     yield from _errors(results)
     yield question(
         "A crop is padded with zeros at its border. In the dense evaluation of a whole image, the same part of the "
-        "image has its neighbours there. Which of the two is closer to what the network saw in training?"
+        "image has its neighbours there. Which of the two is closer to what the network saw in training? Why may the "
+        "other one help?"
     )
 
 
@@ -78,6 +82,33 @@ def _maps(results: Results) -> Table:
 
 def _square(side: int) -> str:
     return f"{side} x {side}"
+
+
+def _one_image(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
+    """Yield what a network makes of one image, densely and in crops."""
+    yield Heading(3, "One image, densely and in crops")
+    shown = results.illustrations
+    if not shown:
+        yield Paragraph(unillustrated("The score map and the crops"))
+        return
+    image, (true, other) = shown.scored, shown.classes
+    yield Paragraph(
+        (
+            "Here ",
+            Code(shown.run),
+            f" looks at a validation image of class “{true}” at Q = {image.test_scale}. Its map has "
+            f"{len(image.map.tops)} x {len(image.map.lefts)} cells. Dense evaluation gives “{true}” a posterior of "
+            f"{100 * image.dense.true:.0f} % and “{other}” one of {100 * image.dense.other:.0f} %. The crop at the "
+            f"centre gives {100 * image.centre.true:.0f} % and {100 * image.centre.other:.0f} %.",
+        )
+    )
+    yield from chart(charts, "scoremap")
+    yield Paragraph(
+        "Each cell of the map sees the same pixels as a crop at its place, with the same weights. Still the two "
+        f"differ, on average by {padding_effect(image):.1f} points of the posterior of “{true}”. The reason is the "
+        "border: zeros around the crop, the rest of the image around the cell. The authors see this as more context."
+    )
+    yield from chart(charts, "padding")
 
 
 def _errors(results: Results) -> Iterator[Block]:

@@ -14,7 +14,21 @@ from pipeline.experiment import paper_facts
 from pipeline.experiment.claims import single
 from pipeline.experiment.params import Params
 from pipeline.experiment.validation import load
-from pipeline.results.illustrations import NetField, ReceptiveFields, StackField
+from pipeline.results.illustrations import (
+    CentralCrop,
+    CropSeries,
+    Draw,
+    Grid,
+    Illustrations,
+    NetField,
+    OfClasses,
+    Places,
+    ReceptiveFields,
+    ScoredImage,
+    ScoreMap,
+    StackField,
+    TrainingCrops,
+)
 from pipeline.results.profile_results import Results
 from reports.companion.page import companion_page
 from reports.markdown import markdown
@@ -176,19 +190,44 @@ def test_initial_weights_from_which_nothing_is_learnt_are_named(
 
 
 def test_receptive_fields_are_read_from_the_illustrations(clone: Path) -> None:
-    class Shown:
-        """Stands in for Illustrations."""
-
-        fields = ReceptiveFields(
-            [StackField([3], [[1.0]])],
-            [NetField(net, "conv5_9", side) for net, side in zip("ABCDE", SIDES, strict=True)],
-        )
-
     results = Results("mini", {}, parameters())
-    results.illustrations = Shown()  # type: ignore[assignment]
+    results.illustrations = illustrations()
     text = markdown(companion_page(results, ()))
     assert f"sees {SIDES[0]} pixels in A, {SIDES[3]} in D and {SIDES[4]} in E" in text
     assert "crops of 96 pixels. So in every network a unit in the middle sees the whole crop" in text
+
+
+def test_what_one_image_shows_is_read_from_the_illustrations(clone: Path) -> None:
+    results = Results("mini", {}, parameters())
+    results.illustrations = illustrations()
+    page = companion_page(results, ())
+    text = markdown(page).replace("\N{NO-BREAK SPACE}", " ")
+    assert "Of one validation image it shows 64 % at S = 256, and 16 % at S = 512." in text
+    assert "at most 7.5 of 255 grey levels" in text  # a negative shift is the largest
+    assert "gives “cat” a posterior of 61 % and “dog” one of 21 %" in text and "gives 12 % and 55 %" in text
+    assert "on average by 15.0 points of the posterior of “cat”" in text  # over the two places that have a crop
+    assert [sentence for sentence in sentences(page) if len(sentence.split()) > LONGEST] == []
+
+
+def illustrations() -> Illustrations:
+    """Return made-up illustrations of an image of 120 x 120 pixels."""
+    tops, lefts = [0], [0, 12, 24]
+    dense: Grid = [[0.5, 0.6, 0.7]]
+    cut: Grid = [[0.6, 0.8, None]]
+    draw = Draw(height=120, width=120, top=0, left=0, flip=False, shift=[1.0, -7.5, 2.0])
+    nets = [NetField(net, "conv5_9", side) for net, side in zip("ABCDE", SIDES, strict=True)]
+    scored = ScoredImage(
+        id="a", label=0, other=1, test_scale=512, height=120, width=120, dense=OfClasses(0.61, 0.21),
+        centre=OfClasses(0.12, 0.55), dense_right=True, centre_right=False,
+        map=ScoreMap(tops, lefts, true_scores=dense, other_scores=dense, true=dense, other=dense),
+        cut=Places(tops, lefts, true=cut, other=cut), grid=Places(tops, lefts, true=cut, other=cut),
+        scales=[CentralCrop(256, 120, 120, 12, 12), CentralCrop(512, 240, 240, 72, 72)],
+    )  # fmt: skip
+    return Illustrations(
+        profile="mini", run="D-jitter", manifest="m", weights_sha256="w", classes=["cat", "dog"], crop=96,
+        scored=scored, training=TrainingCrops("b", 0, 11, [CropSeries([256, 256], [draw])]),
+        fields=ReceptiveFields([StackField([3], [[1.0]])], nets),
+    )  # fmt: skip
 
 
 def test_without_parameters_only_what_the_results_say_is_shown(clone: Path) -> None:
