@@ -88,7 +88,7 @@ def _way(results: Results) -> Table:
 def _part(part: str) -> str:
     """Return a part with the convolutions of its block."""
     if not part.startswith("block"):
-        return part
+        return f"{part}, fully connected" if part.startswith("fc") else part
     layers = blocks(STACKED)[int(part.split()[1]) - 1]
     return f"{part}, {len(layers)} layers"
 
@@ -108,9 +108,9 @@ def configurations(results: Results) -> Iterator[Block]:
         "2.2 Configurations",
         f"Table 1 lists {word(len(TABLED))} networks with {min(layers)} to {max(layers)} layers that have weights. All "
         f"have the same plan: five blocks, the first of {widths[0]} channels, then twice as many after each pooling, "
-        f"up to {widths[-1]}. Only the number of layers in a block grows from A to E. C and D are equally deep, but "
-        "C's third layers are 1x1. Table 2 counts the parameters (weights and biases). Depth costs few of them: "
-        f"{millions['A']} million in A, {millions['E']} million in E.",
+        f"up to {widths[-1]}. Only the number of layers in a block grows from A to E. A-LRN is A with LRN. C and D are "
+        "equally deep, but C's third layers are 1x1. Table 2 counts the parameters (weights and biases). Depth costs "
+        f"few of them: {millions['A']} million in A, {millions['E']} million in E.",
         (
             "Both tables are computed from the networks as built: ",
             *table_links(results, "table1", "table2"),
@@ -170,7 +170,7 @@ def discussion(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
         "The paper argues; here both parts of the argument are measured. The weights are counted in the network as "
         "built. The receptive field is measured by the gradient: an input pixel belongs to it if one output unit "
         "changes when that pixel does.",
-        f"{_more(one, three)} is right where a block receives as many channels as it returns, as in block "
+        f"The {_more(one, three)} are right for a block that receives as many channels as it returns, such as block "
         f"{large.block}. Where a block doubles the channels, the first of its 3x3 layers has fewer inputs. There, a "
         f"single {ONE}x{ONE} layer in place of the three would cost only {_more(small.one, small.three)} more.",
     )
