@@ -14,7 +14,7 @@ from reports.phrases import NONE, number
 MANY = 50  # classes; of more, only the smallest and largest are shown
 NAMES = 20  # images shown by name in a list; all are in the manifest
 LISTED = 200  # classes listed by name in a sentence
-PICTURE = "crops.png"
+PICTURE = "crops.jpg"
 
 
 def data_page(profile: str, facts: Facts, manifest: ManifestSummary, crop: int) -> Page:

@@ -33,7 +33,7 @@ def scoremap_picture(rows: pd.DataFrame, images: Images) -> Figure:
     first = rows.iloc[0]
     ground = images.get(WHOLE, _blank(first["height"], first["width"]))
     norm = Normalize(0, max(1.0, 100 * float(rows[["true", "other"]].to_numpy(float).max())))
-    figure = new_figure(1.1 + 2 * 2.75 * min(1.25, ground.shape[0] / ground.shape[1]))
+    figure = new_figure(1.35 + 2 * 2.75 * float(np.clip(ground.shape[0] / ground.shape[1], 0.4, 1.25)))
     panels = figure.subplots(2, 2)
     for kind, line in zip(("true", "other"), panels, strict=True):
         for source, axes in zip((DENSE, CROPS), line, strict=True):
@@ -52,7 +52,7 @@ def _cells(axes: Axes, ground: Pixels, rows: pd.DataFrame, kind: str, norm: Norm
     """Show the image with a coloured cell at each place, and the posteriors in per cent if they are few."""
     height, width = ground.shape[:2]
     ys, xs = np.sort(rows["y"].unique()), np.sort(rows["x"].unique())
-    values = 100 * rows.pivot(index="y", columns="x", values=kind).to_numpy(float)
+    values = 100 * rows.pivot_table(kind, "y", "x").to_numpy(float)  # the mean of equal places
     covered = ground / 255
     tops, lefts = _edges(ys, height), _edges(xs, width)
     for i, j in np.ndindex(values.shape):
@@ -84,7 +84,7 @@ def padding_picture(rows: pd.DataFrame) -> Figure:
     """Return the map's posteriors, those of crops at the same places, and their differences in points."""
     dense, cut = (100 * _grid(rows, name) for name in ("map", "crop posterior"))
     most, largest = max(1.0, np.nanmax([dense, cut])), max(1.0, np.nanmax(np.abs(cut - dense)))
-    figure = new_figure(0.9 + 1.9 * min(1.4, len(dense) / dense.shape[1]))
+    figure = new_figure(0.9 + 1.9 * float(np.clip(len(dense) / dense.shape[1], 0.4, 1.4)))
     panels = figure.subplots(1, 3)
     _heat(panels[0], "dense map", dense, COLOURS, Normalize(0, most))
     _heat(panels[1], "crops", cut, COLOURS, Normalize(0, most))
@@ -102,7 +102,7 @@ def _heat(axes: Axes, title: str, values: NDArray[np.float64], colours: Colormap
     if values.size > CELLS:
         return
     for (i, j), value in np.ndenumerate(values):
-        text = f"{value:.0f}" if norm.vmin == 0 else signed(value, 0)
+        text = signed(value, 0) if norm.vmin and round(value) else f"{abs(value):.0f}"
         axes.text(j, i, text, ha="center", va="center", fontsize=8, color=_on(colours(norm(value))))
 
 
@@ -153,7 +153,7 @@ def _photograph(axes: Axes, pixels: NDArray[Any]) -> None:
 
 def _outline(axes: Axes, left: float, top: float, width: float, height: float, line: Any = (0, (4, 3))) -> None:
     """Outline a part of an image, visibly on any ground."""
-    for colour, style, thick in ((INK, "-", 2.6), ("white", line, 1.4)):
+    for colour, style, thick in ((INK, "-", 2.2), ("white", line, 1.1)):
         axes.add_patch(Rectangle((left, top), width, height, fill=False, ec=colour, ls=style, lw=thick))
 
 

@@ -53,6 +53,7 @@ from vgg.stream import StreamConfig, crops_of, steps_per_epoch
 
 TRIED = 256  # images that dense evaluation gets right are scored at the centre crop, until it gets one wrong
 TOGETHER = 16  # of them at once
+LONG = 2  # aspect ratio above which an image is not chosen: its map would be long
 EPOCHS = 10
 TRAINING_SCALES = ((256, 256), (384, 384), (256, 512))  # section 3.1
 SCALES = (256, 512)
@@ -140,24 +141,32 @@ def _scored(params: Params, scorer: Scorer, shards: Shards, seed: int) -> tuple[
 def _chosen(params: Params, scorer: Scorer, shards: Shards, scale: int, seed: int) -> Chosen:
     """Return the first image, in the seed's order, that dense evaluation gets right and the centre crop wrong.
 
-    If TRIED images have none, return the first of these images.
+    If TRIED images have none, return the first of these images. Long images are not tried, unless all are long.
     """
     with np.load(posteriors(RUN, "dense")) as arrays:
         dense, labels = arrays[str(scale)], arrays["labels"]
-    numbers = order(epoch_words(seed, 0, len(labels)))
-    right = numbers[dense[numbers].argmax(1) == labels[numbers]][:TRIED]
-    tried = right if len(right) else numbers[:TRIED]
+    numbers = _usual(shards, order(epoch_words(seed, 0, len(labels))))
+    right = numbers[dense[numbers].argmax(1) == labels[numbers]]
+    tried, first = (right if len(right) else numbers)[:TRIED], None
     with Progress(f"centre crops {RUN}", len(tried), "images") as progress:
         for start in range(0, len(tried), TOGETHER):
             part = tried[start : start + TOGETHER]
             centred = posteriors_at(params, scorer, ChosenImages(shards, part), "centre", scale, progress)
-            wrong = np.flatnonzero(centred.argmax(1) != labels[part])
-            if len(wrong) or start == 0:
-                place = int(wrong[0]) if len(wrong) else 0
-                found = _with_other(int(part[place]), int(labels[part[place]]), dense[part[place]], centred[place])
-            if len(wrong):
-                break
-    return found
+            wrong = centred.argmax(1) != labels[part]
+            place = int(wrong.argmax())  # of the first that is wrong; 0 if none is
+            found = _with_other(int(part[place]), int(labels[part[place]]), dense[part[place]], centred[place])
+            if wrong.any():
+                return found
+            first = first or found
+    assert first is not None, "there are images"
+    return first
+
+
+def _usual(shards: Shards, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the images whose longer side is at most LONG times the shorter; all if there are none."""
+    sides = np.sort([shards.heights[numbers], shards.widths[numbers]], 0)
+    usual = numbers[sides[1] <= LONG * sides[0]]
+    return usual if len(usual) else numbers
 
 
 def _with_other(number: int, label: int, dense: NDArray[np.float32], centred: NDArray[np.float32]) -> Chosen:

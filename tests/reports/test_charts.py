@@ -43,6 +43,7 @@ class HandMade:
     filters: Filters | None = None
     illustrations: Illustrations | None = None
     records: dict[str, Any] = field(default_factory=dict)
+    outdated: dict[str, str] = field(default_factory=dict)
 
     def provenance(self) -> dict[str, Any]:
         """Return the records by stage."""

@@ -80,9 +80,15 @@ def test_the_page_and_its_picture_are_written(params: Params, tmp_path: Path) ->
     text = main(params, tmp_path / "out")
     folder = tmp_path / "out" / params.profile
     page = (folder / "data.md").read_text()
-    assert page.startswith(text) and "](crops.png)" in page
-    with Image.open(io.BytesIO((folder / "crops.png").read_bytes())) as picture:
-        assert picture.width > 800 and len(set(picture.resize((50, 50)).convert("L").tobytes())) > 20
+    assert page.startswith(text) and "](crops.jpg)" in page
+    content = (folder / "crops.jpg").read_bytes()
+    assert len(content) < 300_000
+    with Image.open(io.BytesIO(content)) as picture:
+        assert (
+            picture.format == "JPEG"
+            and picture.width > 800
+            and len(set(picture.resize((50, 50)).convert("L").tobytes())) > 20
+        )
 
 
 def test_many_classes_are_summed_up_and_those_without_validation_named(params: Params) -> None:

@@ -53,7 +53,7 @@ FILES = {  # what each command opens for writing, locks aside
     "score": ["scores/dense-A-256.npz", "scores/dense-A-256.json", "provenance/dense@A-256.json"],
     "table": ["reports/mini/table3.json", "reports/mini/ranks/table3.npz", "reports/mini/metrics.json",
               "provenance/table3.json"],
-    "data": ["reports/mini/data.md", "reports/mini/crops.png"],
+    "data": ["reports/mini/data.md", "reports/mini/crops.jpg"],
     "report": ["reports/mini/*.md", "reports/mini/*.png", "reports/mini/*/*.json", "reports/mini/*/*.csv",
                "reports/mini/*.csv", "reports/mini/filters.npz", "reports/mini/provenance.json"],
 }  # fmt: skip
