@@ -60,15 +60,10 @@ def write_site(
         drawn = {chart.figure.path: _chart(Path(scratch), chart.figure) for chart in charts}
     sections = list(_sections(results, charts, path.parent))
 
-    shown: set[str] = set()
-
     def image(figure: Figure) -> Markup:
-        if figure.path not in drawn:
-            return _photograph(path.parent / figure.path, figure.alt)
-        if figure.path in shown:
+        if figure.again:
             return repeated(drawn[figure.path], Path(figure.path).stem)
-        shown.add(figure.path)
-        return drawn[figure.path]
+        return drawn.get(figure.path) or _photograph(path.parent / figure.path, figure.alt)
 
     write_text(path, _document(sections, Document({f"{section.name}.md": section.name for section in sections}, image)))
     return results, path

@@ -143,8 +143,8 @@ class NetField:
 class ReceptiveFields:
     """The receptive fields that section 2.3 compares, and those of whole nets."""
 
-    stacks: list[StackField]
-    nets: list[NetField]
+    stacks: list[StackField] = field(default_factory=list)
+    nets: list[NetField] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,8 @@ class Illustrations:
     crop: int  # pixels
     scored: ScoredImage
     training: TrainingCrops | None  # None where published weights are scored
-    fields: ReceptiveFields
     images: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # encoded, by name
+    fields: ReceptiveFields = field(default_factory=ReceptiveFields)
 
     def pixels(self) -> dict[str, Pixels]:
         """Return the images by name, (height, width, 3) each; none if they are not there."""

@@ -8,6 +8,7 @@ from pipeline.datasets.sources.ilsvrc.reference import CLASSES
 from pipeline.experiment.paper_facts import FC
 from pipeline.experiment.paper_tables import printed
 from pipeline.experiment.params import CROP
+from pipeline.results.illustrations import ReceptiveFields
 from pipeline.results.net_sizes import ONE, STACKED, MapSize, Stack, built, map_sizes, parameter_counts, stacks
 from pipeline.results.profile_results import Results
 from reports.charts import Chart
@@ -201,15 +202,16 @@ def _stacks(full: list[Stack], own: list[Stack]) -> Table:
 def _fields(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
     """Yield the measured receptive fields of the stacks and of the nets, or the command that measures them."""
     yield Heading(3, "What one output sees")
-    if not results.illustrations:
+    fields = results.illustrations.fields if results.illustrations else ReceptiveFields()
+    if not fields.nets:
         yield Paragraph(unillustrated("The receptive fields"))
         return
     yield from chart(charts, "receptive")
-    sides = {field.net: field.side for field in results.illustrations.fields.nets}
+    sides = {field.net: field.side for field in fields.nets}
     yield Paragraph(_sight(results, sides))
     nets = left("network", "last convolution"), right("weight layers", "sees, pixels")
     rows = ((field.net, field.layer, str(weight_layers(field.net)), f"{field.side} x {field.side}")
-            for field in results.illustrations.fields.nets)  # fmt: skip
+            for field in fields.nets)  # fmt: skip
     yield Table((*nets[0], *nets[1]), tuple(rows), ordered=True)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pipeline.experiment.claims import Cell
 from pipeline.experiment.paper_tables import number_of, printed_errors
 from pipeline.results.profile_results import Results
-from reports.charts import Chart
+from reports.charts import PAPER_PAGE, Chart
 from reports.claims_page import MARKS, claims_table
 from reports.page import Block, Code, Heading, Inline, Link, Page, Paragraph, Strong, Table, Text, inlines, join, left
 from reports.phrases import table_label
@@ -82,7 +83,9 @@ def unbroken(block: Block) -> Block:
 
 def chart(charts: Sequence[Chart], name: str) -> Iterator[Block]:
     """Yield the figure of a chart, if it is drawn."""
-    yield from (drawn.figure for drawn in charts if drawn.kind.name == name)
+    for drawn in charts:
+        if drawn.kind.name == name:
+            yield replace(drawn.figure, again=drawn.kind.page != PAPER_PAGE)
 
 
 def unillustrated(what: str) -> Text:

@@ -6,8 +6,10 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.experiment import paper_facts
@@ -28,12 +30,15 @@ from pipeline.results.illustrations import (
     ScoreMap,
     StackField,
     TrainingCrops,
+    write_illustrations,
 )
 from pipeline.results.profile_results import Results
 from reports.companion.page import companion_page
 from reports.markdown import markdown
 from reports.page import Bullets, Heading, Page, Paragraph, plain_text
+from reports.site import write_site
 from tests.support import ROOT
+from tests.support.illustrations import made_up
 from vgg.nets import VGG
 
 SECTIONS = (
@@ -207,6 +212,19 @@ def test_what_one_image_shows_is_read_from_the_illustrations(clone: Path) -> Non
     assert "gives “cat” a posterior of 61 % and “dog” one of 21 %" in text and "gives 12 % and 55 %" in text
     assert "on average by 15.0 points of the posterior of “cat”" in text  # over the two places that have a crop
     assert [sentence for sentence in sentences(page) if len(sentence.split()) > LONGEST] == []
+
+
+def test_pictures_of_other_pages_are_shown_again_and_those_of_its_own_are_there(
+    clone: Path, rng: np.random.Generator
+) -> None:
+    manifest = json.loads((clone / "reports/mini/data/classification.json").read_text())["manifest"]
+    write_illustrations(replace(made_up(rng), manifest=manifest, fields=illustrations().fields))
+    html = write_site("mini", clone / "out", {}, parameters())[1].read_text()
+    companion = html[html.index('<section id="paper"') : html.index('<section id="table1"')]
+    shown = re.findall('<use href="#(.*?)-figure_1"', companion)
+    assert shown == ["scales", "training-crops", "scoremap", "padding", "depth", "waterfall"]
+    assert [html.count(f'id="{name}-figure_1"') for name in shown] == [1] * len(shown)
+    assert 'id="receptive-figure_1"' in companion and "data:image" not in companion
 
 
 def illustrations() -> Illustrations:
