@@ -125,7 +125,7 @@ def scoremap_text(rows: pd.DataFrame) -> str:
     for source, own in rows.groupby("source", sort=False):
         best = own.sort_values("true").iloc[-1]
         ranges = (
-            f"{first[f'{kind} class']} {100 * own[kind].min():.0f} to {100 * own[kind].max():.0f}"
+            f"class {first[f'{kind} class']} {100 * own[kind].min():.0f} to {100 * own[kind].max():.0f}"
             for kind in ("true", "other")
         )
         place = f"{100 * best['x']:.0f} % from the left and {100 * best['y']:.0f} % from the top"
@@ -138,7 +138,7 @@ def padding_text(rows: pd.DataFrame) -> str:
     dense, cut = 100 * rows["map"], 100 * rows["crop posterior"]
     change = cut - dense
     return (
-        f"Posterior of {rows['true class'].iloc[0]} at {len(rows)} places of the score map and of crops at the same "
+        f"Posterior of class {rows['true class'].iloc[0]} at {len(rows)} places of the score map and of crops at the same "
         f"places: on average {dense.mean():.0f} and {cut.mean():.0f} per cent. They "
         f"differ by {change.abs().mean():.1f} points on average and by {change.abs().max():.1f} at most."
     )

@@ -181,12 +181,12 @@ CHARTS = (
         "scoremap",
         IMAGES,
         illustration_data.scoremap_rows,
-        image_drawing.scoremap_picture,
+        image_drawing.scoremap_chart,
         alternatives.scoremap_text,
-        "Each cell is the posterior, in per cent, of one class: in the upper line the true class, in the lower line "
-        "the class for which the centre crop takes the image. Left: the cells of the score map. Right: the 5 x 5 "
-        "crops of multi-crop evaluation, without their flips, each at its middle. Dashed: the crop that the likeliest "
-        "cell of the true class stands for.",
+        "Each cell is the posterior, in per cent, of one class. Upper row: the true class. Lower row: the other class "
+        "that is likeliest at the centre crop. Left: the cells of the score map. Right: the 5 x 5 crops of multi-crop "
+        "evaluation, each at its centre. Both without flips. Dashed: the whole crop of the cell in which the true "
+        "class is likeliest.",
         heading="Score map and crops",
         photographs=True,
     ),
@@ -194,22 +194,22 @@ CHARTS = (
         "padding",
         IMAGES,
         illustration_data.padding_rows,
-        image_drawing.padding_picture,
+        image_drawing.padding_chart,
         alternatives.padding_text,
         "The true class's posterior in per cent, in each cell of the score map and of a crop cut out at the same "
         "place, and their difference in points. The weights and the pixels are the same. A crop is padded with zeros "
-        "at its own edges; in the map, what surrounds the crop in the image takes the place of zeros.",
+        "at its own edges. In the map, its surroundings take the place of these zeros, except at the image's edges.",
         heading="Where the padding differs",
     ),
     ChartKind(
         "training-crops",
         IMAGES,
         illustration_data.training_crops_rows,
-        image_drawing.training_crops_picture,
+        image_drawing.training_crops_chart,
         alternatives.training_crops_text,
-        "One training image in the first ten epochs, a column each, with random places, flips and colour shifts. "
-        "The mean is added back. Under jittered S: the S that was drawn. Epochs after the end of a run's schedule are "
-        "those that it would go on with.",
+        "One training image in the first ten epochs, one per column, with random places, flips and colour shifts. "
+        "The mean is added back. Below the crops of jittered S: the S that was drawn. A run with a shorter schedule "
+        "sees the first of these crops.",
         heading="Training crops over ten epochs",
         photographs=True,
     ),
@@ -217,11 +217,10 @@ CHARTS = (
         "scales",
         IMAGES,
         illustration_data.scales_rows,
-        image_drawing.scales_picture,
+        image_drawing.scales_chart,
         alternatives.scales_text,
-        "The size of the crop is the same at each S; the larger the image is rescaled, the less of it the crop shows. "
-        "In per cent: the crop's part of the image's area. Solid line: the central crop at the smaller S; dashed: at "
-        "the larger S.",
+        "The crop has the same size at each S, so the larger S is, the less of the image it shows. In per cent: the "
+        "crop's share of the image's area. Solid line: the central crop at the smaller S. Dashed line: at the larger S.",
         heading="S = 256 against 512",
         photographs=True,
     ),

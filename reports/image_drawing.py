@@ -1,4 +1,4 @@
-"""The drawing of the pictures of images, each from the rows of its CSV and from the images by name."""
+"""The drawing of charts that show images and score maps, from the rows of their CSV and the images by name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GREY = 200  # level of the ground where the image is not there
 SIDE = 360  # of that ground, pixels
 
 
-def scoremap_picture(rows: pd.DataFrame, images: Images) -> Figure:
+def scoremap_chart(rows: pd.DataFrame, images: Images) -> Figure:
     """Return the image with the map's posteriors and with those of the 5 x 5 crops, for both classes."""
     first = rows.iloc[0]
     ground = images.get(WHOLE, _blank(first["height"], first["width"]))
@@ -80,7 +80,7 @@ def _likeliest(axes: Axes, ground: Pixels, rows: pd.DataFrame) -> None:
     _outline(axes, best["x"] * width - size[0] / 2, best["y"] * height - size[1] / 2, *size)
 
 
-def padding_picture(rows: pd.DataFrame) -> Figure:
+def padding_chart(rows: pd.DataFrame) -> Figure:
     """Return the map's posteriors, those of crops at the same places, and their differences in points."""
     dense, cut = (100 * _grid(rows, name) for name in ("map", "crop posterior"))
     most, largest = max(1.0, np.nanmax([dense, cut])), max(1.0, np.nanmax(np.abs(cut - dense)))
@@ -110,7 +110,7 @@ def _grid(rows: pd.DataFrame, name: str) -> NDArray[np.float64]:
     return rows.pivot(index="row", columns="column", values=name).to_numpy(float)
 
 
-def training_crops_picture(rows: pd.DataFrame, images: Images) -> Figure:
+def training_crops_chart(rows: pd.DataFrame, images: Images) -> Figure:
     """Return the training crops of one image: a line for each training scale, a column for each epoch."""
     epochs, lines = rows["epoch"].max(), rows["series"].nunique()
     figure = new_figure(0.3 + 0.68 * lines)
@@ -128,7 +128,7 @@ def training_crops_picture(rows: pd.DataFrame, images: Images) -> Figure:
     return figure
 
 
-def scales_picture(rows: pd.DataFrame, images: Images) -> Figure:
+def scales_chart(rows: pd.DataFrame, images: Images) -> Figure:
     """Return the image with the central crop of each scale outlined, and the crops."""
     ground = images[WHOLE]
     figure = new_figure(2.3)

@@ -47,8 +47,8 @@ def _about(shown: Illustrations, results: Results) -> Iterator[Block]:
         )
     )
     yield Paragraph(
-        f"Dense evaluation gives {true} a posterior of {100 * image.dense.true:.0f} % and {other} "
-        f"{100 * image.dense.other:.0f} %; the centre crop gives {100 * image.centre.true:.0f} % and "
+        f"Dense evaluation gives class {true} a posterior of {100 * image.dense.true:.0f} % and class {other} one of "
+        f"{100 * image.dense.other:.0f} %. The centre crop gives them {100 * image.centre.true:.0f} % and "
         f"{100 * image.centre.other:.0f} %. {_difference(shown)}"
     )
     if not shown.images:

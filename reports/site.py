@@ -19,7 +19,7 @@ from pipeline.experiment.paper_tables import TITLES
 from pipeline.experiment.params import Params
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
-from reports.charts import INDEX, PAPER_PAGE, Chart, charts_on, draw_charts
+from reports.charts import IMAGES, INDEX, PAPER_PAGE, Chart, charts_on, draw_charts
 from reports.claims_page import rules_page
 from reports.data_page import data_summary
 from reports.html import Document, html
@@ -32,11 +32,8 @@ from reports.provenance_page import PROVENANCE, is_kept
 from reports.svg import inlined, repeated
 
 FILE = "report.html"
-LABELS = {
-    INDEX: "Overview",
-    PAPER_PAGE: "The paper",
-    "claims": "How tested",
-}  # in the list of sections, where the heading is longer
+# In the list of sections, where the heading is longer:
+LABELS = {INDEX: "Overview", PAPER_PAGE: "The paper", "claims": "How tested", IMAGES: "Images"}
 QUALITY = 80  # of image files as JPEG, which is a fraction of their PNG
 
 

@@ -55,6 +55,10 @@ STEPS = {
         "pipeline/experiment/targets.py",
         "pipeline/results/tables.py",
         "pipeline/results/scores.py",
+        "pipeline/results/illustrations.py",
+        "stages/illustrations.py",
+        "stages/images.py",
+        "vgg/maps.py",
     ],
 }
 

@@ -1,4 +1,4 @@
-"""The rows that the pictures of images are drawn from. Each picture's rows are also written next to it, as CSV."""
+"""The rows that the charts of the illustrations are drawn from. They are also written next to the charts, as CSV."""
 
 from __future__ import annotations
 

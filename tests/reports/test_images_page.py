@@ -82,7 +82,7 @@ def test_each_cell_of_map_and_crops_is_at_its_place(tmp_path: Path, rng: np.rand
     panels = figure("scoremap", chart, shown).axes[:4]
     assert panels[1].get_title() == CROPS and panels[2].get_ylabel() == "other class: goldfish"
     assert [text.get_text() for text in panels[1].texts] == [f"{100 * value:.0f}" for value in crops["true"]]
-    assert f"{CROPS}, 25 places: tench {100 * crops['true'].min():.0f} to" in chart.figure.alt
+    assert f"{CROPS}, 25 places: class tench {100 * crops['true'].min():.0f} to" in chart.figure.alt
 
 
 def test_map_and_crops_are_compared_only_where_the_crop_is_within_the_image(

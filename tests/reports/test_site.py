@@ -89,6 +89,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
         patch.chdir(ROOT)
         out = tmp_path_factory.mktemp("out")
         shutil.copytree(ROOT / "reports/mini", out / "mini")
+        Image.new("RGB", (120, 90)).save(out / "mini/crops.jpg")
         return site(str(out))
 
 

@@ -729,6 +729,21 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return Finished(folder, ran, nets)
 
 
+@pytest.mark.slow
+def test_the_illustrations_are_made_of_the_published_net(finished: Finished, tmp_path: Path) -> None:
+    folder = finished.copy(tmp_path / "clone")
+    ran = [executed(call(folder, "dvc", "repro", "illustrations")) for _ in range(2)]
+    assert ran == [{"fingerprint", "illustrations"}, {"fingerprint"}]
+    values = json.loads((folder / "reports/published/illustrations.json").read_text())
+    assert values["training"] is None and values["run"] == "D-jitter"
+    assert (
+        values["weights_sha256"] == hashlib.sha256((folder / "weights/published/D-jitter.pt").read_bytes()).hexdigest()
+    )
+    call(folder, "vgg-repro", "report")
+    page = (folder / "reports/published/images.md").read_text()
+    assert "with published weights" in page and "](scoremap.jpg)" in page and "training-crops" not in page
+
+
 def table(folder: Path, number: int, profile: str = "published") -> dict[str, Any]:
     """A table's values."""
     return dict(json.loads((folder / f"reports/{profile}/table{number}.json").read_text()))

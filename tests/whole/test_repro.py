@@ -40,6 +40,20 @@ def test_all_tables_run_everything_once_and_then_nothing(reproduction: Reproduct
     assert executed(call(finished, "dvc", "repro", *TABLES)) == {"fingerprint"}
 
 
+def test_illustrations_follow_what_they_show_and_nothing_else(finished: Path) -> None:
+    assert executed(call(finished, "dvc", "repro", "illustrations")) == {"fingerprint", "illustrations"}
+    assert executed(call(finished, "dvc", "repro", "illustrations")) == {"fingerprint"}
+    before = (finished / "params.yaml").read_text()
+    params = yaml.safe_load(before)
+    params["runs"]["E-jitter"]["layers"] = "fc"
+    params["profiles"]["mini"]["score"]["threads"] = 2
+    (finished / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    assert executed(call(finished, "dvc", "repro", "illustrations")) == {"fingerprint"}
+    params["profiles"]["mini"]["train"]["seed"] += 1
+    (finished / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    assert {"train@D-jitter", "illustrations"} < executed(call(finished, "dvc", "repro", "illustrations"))
+
+
 def test_a_command_and_its_stage_are_one_thing(finished: Path) -> None:
     assert executed(call(finished, "vgg-repro", "prepare")) == {"fingerprint"}
     assert executed(call(finished, "vgg-repro", "train", "D-jitter")) == {"fingerprint"}

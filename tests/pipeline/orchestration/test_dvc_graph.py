@@ -189,7 +189,7 @@ def dependants(key: str, values: Any) -> Iterable[str]:
         own = {stage for stage in train | scores if stage.endswith(f"@{place[1]}")}
         return own | ({"illustrations"} if place[1] == "D-jitter" else set())
     if place[0] == "method":
-        scored = scores | {"illustrations"}
+        scored, tables = ({*stages, "illustrations"} for stages in (scores, tables))
         return {"prepare": {"prepare"}, "train": train | random, "score": scored, "table": tables}[place[1]]
     if place[1] != values["profile"]:
         return set()
