@@ -169,7 +169,7 @@ def comparison(results: Results) -> Iterator[Block]:
         (
             "All rows are in ",
             *table_links(results, "table7"),
-            ": the rows of the VGG networks are computed, those of other groups are quoted.",
+            ". The rows of the VGG networks are computed, those of other groups are quoted.",
         ),
         "Nobody outside the challenge can compute the test column, because the labels are not public. So the table "
         "here has errors on validation images, and repeats the paper's test errors.",

@@ -64,6 +64,7 @@ def _words(results: Results) -> Iterator[tuple[str, str]]:
     yield "Jittered S", f"S is drawn at random between {JITTERED[0]} and {JITTERED[1]}, anew for each image and epoch."
     yield "Dense evaluation", "the network runs over a whole image and gives a map of class scores, which is averaged."
     yield "Multi-crop evaluation", "the network sees many crops of an image, and its answers are averaged."
+    yield "LRN", "local response normalisation, which divides a value by the strength of its neighbouring channels."
     yield "Posteriors", "the probabilities of the classes, which the softmax returns."
     if results.settings and results.settings.net.size_ratio != 1:
         ratio = results.settings.net.size_ratio

@@ -49,8 +49,8 @@ def training(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
         f"weight decay {WEIGHT_DECAY:g}, and dropout of {DROPOUT:g} after the hidden fully connected layers. The "
         f"learning rate begins at {RATE:g}. It is divided by ten whenever the validation accuracy stops improving: "
         f"{times(DROPS)} in {EPOCHS} epochs. Each image is rescaled so that its shorter side has S pixels. A random "
-        "crop of it is flipped or not, and its colours are shifted a little. Only network A begins with random weights "
-        "alone; the others begin with layers of A.",
+        "crop of it is flipped or not, and its colours are shifted a little. Network A begins with random weights. The "
+        "deeper ones, B to E, begin with layers of A.",
         _here(results),
         _open(results),
     )
