@@ -104,7 +104,7 @@ def _one_image(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
     )
     yield from chart(charts, "scoremap")
     yield Paragraph(
-        "Each cell of the map sees the same pixels as a crop at its place, with the same weights. Still the two "
+        "Each cell of the map stands for the crop at its place, and the weights are the same. Still the two "
         f"differ, on average by {padding_effect(image):.1f} points of the posterior of “{true}”. The reason is the "
         "border: zeros around the crop, the rest of the image around the cell. The authors see this as more context."
     )
