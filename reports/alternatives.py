@@ -107,6 +107,17 @@ def filters_text(rows: pd.DataFrame) -> str:
     )
 
 
+def receptive_text(rows: pd.DataFrame) -> str:
+    """Return the side of each field, and how much more its middle counts than its corner."""
+    parts = []
+    for name, own in rows[rows["gradient"] > 0].groupby("layers", sort=False):
+        side = own["x"].nunique()
+        ratio = own["gradient"].max() / own["gradient"].min()
+        middle = "all pixels alike" if ratio < 1.01 else f"the middle pixel {ratio:.0f} times as much as a corner"
+        parts.append(f"{name}: {side} x {side} pixels, {middle}")
+    return f"The input pixels on which one output of stacked layers depends. {'; '.join(parts)}."
+
+
 def scoremap_text(rows: pd.DataFrame) -> str:
     """Return the ranges of both classes' posteriors on the map and over the crops, and where the true class is best."""
     first = rows.iloc[0]

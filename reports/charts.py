@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import matplotlib.figure
     import pandas as pd
 
-INDEX, TRAINING, MISTAKES, IMAGES = "README", "training", "mistakes", "images"
+INDEX, PAPER_PAGE, TRAINING, MISTAKES, IMAGES = "README", "paper", "training", "mistakes", "images"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ChartKind:
     """A chart that the report has if there are results to draw."""
 
     name: str  # of its files: NAME.csv, and NAME.png or NAME.jpg
-    page: str  # the page that shows it: INDEX, TRAINING, MISTAKES, IMAGES, PROVENANCE or a table's name
+    page: str  # the page that shows it: INDEX, PAPER_PAGE, TRAINING, MISTAKES, IMAGES, PROVENANCE or a table's name
     rows: Callable[[Results], pd.DataFrame]  # what is drawn; no rows if there are no results to draw
     draw: Callable[..., matplotlib.figure.Figure]  # of the rows and, if it shows `photographs`, the images by name
     text: Callable[[pd.DataFrame], str]  # says what one sees
@@ -130,6 +130,15 @@ CHARTS = (
         "The filters that the first layer of one trained net applies to the image, in its colours, the strongest "
         "first. Each is scaled on its own. Grey: no weight; brighter: positive weights; darker: negative weights.",
         heading="First-layer filters",
+    ),
+    ChartKind(
+        "receptive",
+        PAPER_PAGE,
+        chart_data.receptive_rows,
+        drawing.receptive_chart,
+        alternatives.receptive_text,
+        "One output in the middle, and the pixels of the input on which it depends, measured by its gradient. The "
+        "stronger the colour, the more it depends on the pixel. All weights of a layer are equal here.",
     ),
     ChartKind(
         "timeline",

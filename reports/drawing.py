@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -18,6 +19,7 @@ from reports.chart_style import (
     BLUE,
     GRID,
     INK,
+    PALE,
     WIDTH,
     class_label,
     in_style,
@@ -30,7 +32,7 @@ from reports.chart_style import (
 
 NETS = ("A", "B", "C", "D", "E")  # in the order of their depth
 DODGE = 0.16  # between the lines of a net, in columns
-HATCHES = {"train": "", "dense": "////", "crops": "....", "centre": "xxxx"}
+HATCHES = {"train": "", "dense": "////", "crops": "----", "centre": "xxxx"}
 FILLS = {"train": BLUE, "dense": "#ffffff", "crops": "#eebb88", "centre": GRID}
 
 
@@ -251,6 +253,22 @@ def filters_chart(rows: pd.DataFrame) -> Figure:
         axes.set_axis_off()
     for axes, tile in zip(panels.flat, 0.5 + tiles / (2 * largest), strict=False):
         axes.imshow(tile, interpolation="nearest")
+    return figure
+
+
+def receptive_chart(rows: pd.DataFrame) -> Figure:
+    """Return the input pixels that each stack of layers sees; darker: the output depends more on the pixel."""
+    names = list(rows["layers"].unique())
+    figure = new_figure(0.5 + WIDTH / len(names))
+    for name, axes in zip(names, figure.subplots(1, len(names), squeeze=False)[0], strict=True):
+        own = rows[rows["layers"] == name]
+        side = own["x"].max() + 1
+        axes.add_patch(Rectangle((0, 0), side, side, fc="none", ec=PALE, lw=0.5))
+        for x, y, gradient in own.loc[own["gradient"] > 0, ["x", "y", "gradient"]].to_numpy():
+            share = 0.15 + 0.85 * gradient / own["gradient"].max()
+            axes.add_patch(Rectangle((x, y), 1, 1, fc=BLUE, alpha=share, ec=PALE, lw=0.5, clip_on=False))
+        axes.set(title=name, xlim=(0, side), ylim=(side, 0), aspect="equal")
+        axes.set_axis_off()
     return figure
 
 

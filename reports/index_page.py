@@ -7,7 +7,9 @@ from typing import Any
 
 from pipeline.experiment.paper_tables import TITLES
 from pipeline.results.profile_results import Results
+from reports.charts import PAPER_PAGE
 from reports.claims_page import claims_summary
+from reports.companion.page import LABEL
 from reports.flat_files import FLAT
 from reports.images_page import has_images_page
 from reports.page import Block, Bullets, Code, Heading, Link, Page, Paragraph, Table, Text, left
@@ -58,6 +60,7 @@ def _tables(results: Results) -> Iterator[Block]:
 
 
 def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
+    yield (Link(LABEL, f"{PAPER_PAGE}.md"), ": what the authors did, what is done here, and where the two differ")
     if results.claims:
         yield (Link("Claims", "claims.md"), ": which of the paper's claims hold here, and how they were tested")
     for name in results.tables:

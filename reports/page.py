@@ -96,11 +96,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """An image at `path`, relative to the page; `alt` says what it shows, the caption what its marks mean."""
+    """An image at `path`, relative to the page; `alt` says what it shows, the caption what its marks mean.
+
+    If it is shown `again`, it belongs to another page, and a document of both pages has its content there alone.
+    """
 
     path: str
     alt: str
     caption: Text = ()
+    again: bool = False
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,10 @@ def what_was_run(results: Results) -> str:
     about = f"The images: {facts['about']}."
     if not grid:
         published = len({record["run"] for record in results.scores if "published" in record})
-        return f"{_networks(published)} with published weights {tested} {classes}. {about}"
+        if not published:
+            return f"No network is trained or scored yet. {about}"
+        networks = "1 network" if published == 1 else f"{published} networks"
+        return f"{networks} with published weights {'was' if published == 1 else 'were'} {tested} {classes}. {about}"
     extra = len(results.summaries) - len(grid)
     more = f", and {extra:,} more with further seeds or other initial weights" if extra else ""
     trained = f"{_networks(len(grid))} trained on {facts['train']:,} {classes} and {tested} others{more}"

@@ -11,8 +11,9 @@ from pipeline.experiment.params import Params
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
 from reports.chart_style import MADE_BY
-from reports.charts import CHARTS, IMAGES, INDEX, MISTAKES, TRAINING, Chart, charts_on, draw_charts
+from reports.charts import CHARTS, IMAGES, INDEX, MISTAKES, PAPER_PAGE, TRAINING, Chart, charts_on, draw_charts
 from reports.claims_page import claims_page
+from reports.companion.page import companion_page
 from reports.flat_files import FLAT, csv_text
 from reports.images_page import has_images_page, images_page
 from reports.index_page import index_page
@@ -25,7 +26,7 @@ from reports.seeds_page import seeds_page
 from reports.table_pages import table_page
 from reports.training_page import training_page
 
-OTHERS = ("seeds", "claims", TRAINING, MISTAKES, IMAGES)  # pages besides those of the tables
+OTHERS = (PAPER_PAGE, "seeds", "claims", TRAINING, MISTAKES, IMAGES)  # pages besides those of the tables
 FILES = (*(f"{name}.md" for name in (*TITLES, *OTHERS)), *(name for kind in CHARTS for name in kind.files))
 
 
@@ -74,6 +75,7 @@ def render(
 
 def other_pages(results: Results, charts: Sequence[Chart]) -> Iterator[tuple[str, Page]]:
     """Yield each page besides the index with its name."""
+    yield PAPER_PAGE, companion_page(results, charts)
     for name, values in results.tables.items():
         warning = comparability_warning(results, name)
         yield name, table_page(values, warning, charts_on(name, charts), results.outdated)

@@ -19,7 +19,7 @@ from pipeline.experiment.paper_tables import TITLES
 from pipeline.experiment.params import Params
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
-from reports.charts import IMAGES, INDEX, Chart, charts_on, draw_charts
+from reports.charts import IMAGES, INDEX, PAPER_PAGE, Chart, charts_on, draw_charts
 from reports.claims_page import rules_page
 from reports.data_page import data_summary
 from reports.html import Document, html
@@ -29,14 +29,11 @@ from reports.page_parts import ALL_TABLES
 from reports.pages import has_data_page, other_pages, shown_results
 from reports.phrases import table_label
 from reports.provenance_page import PROVENANCE, is_kept
-from reports.svg import inlined
+from reports.svg import inlined, repeated
 
 FILE = "report.html"
-LABELS = {
-    INDEX: "Overview",
-    "claims": "How tested",
-    IMAGES: "Images",
-}  # in the list of sections, where the heading is longer
+# In the list of sections, where the heading is longer:
+LABELS = {INDEX: "Overview", PAPER_PAGE: "The paper", "claims": "How tested", IMAGES: "Images"}
 QUALITY = 80  # of image files as JPEG, which is a fraction of their PNG
 
 
@@ -61,6 +58,8 @@ def write_site(
     sections = list(_sections(results, charts, path.parent))
 
     def image(figure: Figure) -> Markup:
+        if figure.again:
+            return repeated(drawn[figure.path], Path(figure.path).stem)
         return drawn.get(figure.path) or _photograph(path.parent / figure.path, figure.alt)
 
     write_text(path, _document(sections, Document({f"{section.name}.md": section.name for section in sections}, image)))

@@ -23,6 +23,7 @@ VARIABLES = {
     "#66ccee": "--cyan",
 }  # of templates/report.css
 HEX = re.compile("#[0-9a-f]{6}")
+FIGURE = "figure_1"  # matplotlib's id of all that it draws
 FONT = re.compile(r"font-family: [^;]*;?\s*")
 
 
@@ -43,6 +44,14 @@ def inlined(svg: str, name: str, title: str) -> Markup:
     root.attrib |= {"role": "img", "aria-label": title, "style": f"--width: {sizes['width']}"}
     if root.find(".//image") is not None:  # its pixels do not follow, so its text must not either
         root.set("class", "light")
+    return Markup(ET.tostring(root, "unicode"))
+
+
+def repeated(svg: Markup, name: str) -> Markup:
+    """Return a chart that the page shows a second time, without a copy of its content; `name` is as in `inlined`."""
+    root = ET.fromstring(svg)
+    root[:] = []
+    ET.SubElement(root, "use", href=f"#{name}-{FIGURE}")
     return Markup(ET.tostring(root, "unicode"))
 
 

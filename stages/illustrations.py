@@ -25,10 +25,13 @@ from pipeline.results.illustrations import (
     Draw,
     Grid,
     Illustrations,
+    NetField,
     OfClasses,
     Places,
+    ReceptiveFields,
     ScoredImage,
     ScoreMap,
+    StackField,
     TrainingCrops,
     crop_name,
     encoded,
@@ -43,6 +46,8 @@ from stages.images import ChosenImages, as_received
 from vgg.draws import Draws, epoch_words, order
 from vgg.images import rescaled_batches
 from vgg.maps import cell_starts, posteriors_by_place, score_map
+from vgg.nets import NETS
+from vgg.receptive import net_field, stack_field
 from vgg.score import Scorer, central, grid
 from vgg.stream import StreamConfig, crops_of, steps_per_epoch
 
@@ -52,6 +57,7 @@ LONG = 2  # aspect ratio above which an image is not chosen: its map would be lo
 EPOCHS = 10
 TRAINING_SCALES = ((256, 256), (384, 384), (256, 512))  # section 3.1
 SCALES = (256, 512)
+STACKS, SEEN = ((3,), (3, 3), (3, 3, 3), (7,)), 9  # section 2.3: kernels, and the side of their input, pixels
 LARGEST, CROP = 360, 112  # sides of the stored images, pixels
 
 
@@ -89,11 +95,18 @@ def main(params: Params) -> None:
             crop=scorer.crop,
             scored=scored,
             training=training,
+            fields=receptive_fields(),
             images={**images, **crops},
         )
     )
     seconds = time.monotonic() - started
     record_provenance(ILLUSTRATIONS, illustrations(params.profile), str(where), score.threads, seconds)
+
+
+def receptive_fields() -> ReceptiveFields:
+    """Return the fields of the stacks that section 2.3 compares, and of every net's last convolution."""
+    stacks = [StackField(list(kernels), stack_field(kernels, SEEN).tolist()) for kernels in STACKS]
+    return ReceptiveFields(stacks, [NetField(net, *net_field(net)) for net in NETS])
 
 
 def _scored(params: Params, scorer: Scorer, shards: Shards, seed: int) -> tuple[ScoredImage, dict[str, bytes]]:

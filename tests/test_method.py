@@ -59,6 +59,7 @@ STEPS = {
         "stages/illustrations.py",
         "stages/images.py",
         "vgg/maps.py",
+        "vgg/receptive.py",
     ],
 }
 

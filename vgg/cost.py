@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 from torch import nn
 
@@ -96,11 +97,19 @@ def _widest(net: VGG, height: int, width: int, bfloat16: bool, ceil: bool = Fals
 
 def _maps(net: VGG, height: int, width: int, ceil: bool = False) -> Iterator[tuple[str, nn.Module, int]]:
     """Yield the name of each layer, the layer, and the number of values in its map for one image."""
+    for name, layer, shape in map_shapes(net, height, width, ceil):
+        yield name, layer, prod(shape)
+
+
+def map_shapes(
+    net: VGG, height: int, width: int, ceil: bool = False
+) -> Iterator[tuple[str, nn.Module, tuple[int, int, int]]]:
+    """Yield the name of each layer, the layer, and the shape of its map for one image: channels, height, width."""
     channels = 3
     for name, layer in net.named_children():
         height, width = _size(layer, height, width, ceil)
         channels = getattr(layer, "out_channels", channels)
-        yield name, layer, channels * height * width
+        yield name, layer, (channels, height, width)
 
 
 def _size(layer: nn.Module, height: int, width: int, ceil: bool) -> tuple[int, int]:

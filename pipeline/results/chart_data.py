@@ -240,6 +240,21 @@ def filters_rows(results: Results) -> pd.DataFrame:
     return _frame(rows, "run", "filter", "norm", *places)
 
 
+def receptive_rows(results: Results) -> pd.DataFrame:
+    """Return the gradient of the middle output of section 2.3's stacks for each pixel of their input."""
+    rows: list[Values] = []
+    for stack in results.illustrations.fields.stacks if results.illustrations else ():
+        name = stack_name(stack.kernels)
+        for (y, x), gradient in np.ndenumerate(np.array(stack.gradient, float)):
+            rows.append({"layers": name, "y": y, "x": x, "gradient": gradient})
+    return _frame(rows, "layers", "y", "x", "gradient")
+
+
+def stack_name(kernels: Sequence[int]) -> str:
+    """Return stacked layers of one size in words: three 3x3."""
+    return f"{('one', 'two', 'three')[len(kernels) - 1]} {kernels[0]}x{kernels[0]}"
+
+
 def _frame(rows: Sequence[Values], *columns: str) -> pd.DataFrame:
     import pandas as pd
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from pipeline.experiment.params import CROP
-from pipeline.results.illustrations import Illustrations, Places, ScoreMap
+from pipeline.results.illustrations import Illustrations, Places, ScoredImage, ScoreMap, TrainingCrops
 from pipeline.results.profile_results import Results
 
 if TYPE_CHECKING:
@@ -92,6 +93,18 @@ def scales_rows(results: Results) -> pd.DataFrame:
             rows.append({"image": shown.scored.id, "S": scale.scale, **place, "crop": shown.crop,
                          "share": scale.share(shown.crop)})  # fmt: skip
     return _frame(rows, "image", "S", "height", "width", "top", "left", "crop", "share")
+
+
+def largest_shift(crops: TrainingCrops) -> float:
+    """Return the largest colour shift of a channel among the crops, in grey levels."""
+    return max(abs(level) for series in crops.series for draw in series.draws for level in draw.shift)
+
+
+def padding_effect(image: ScoredImage) -> float:
+    """Return by how much map and crops differ at the same places, in points of the true class's posterior."""
+    pairs = zip(image.map.true, image.cut.true, strict=True)
+    cells = (cell for rows in pairs for cell in zip(*rows, strict=True))
+    return mean(100 * abs(dense - crop) for dense, crop in cells if dense is not None and crop is not None)
 
 
 def _about(shown: Illustrations) -> dict[str, Any]:

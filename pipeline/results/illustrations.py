@@ -123,6 +123,31 @@ class TrainingCrops:
 
 
 @dataclass(frozen=True)
+class StackField:
+    """What one output unit of stacked convolutions sees: its gradient for each input pixel, equal weights assumed."""
+
+    kernels: list[int]  # sides, the first layer first
+    gradient: Grid  # the middle output's, of a square input; its sum is 1
+
+
+@dataclass(frozen=True)
+class NetField:
+    """The side of the square of input pixels that a unit of a net's last convolution sees."""
+
+    net: str
+    layer: str
+    side: int  # pixels
+
+
+@dataclass(frozen=True)
+class ReceptiveFields:
+    """The receptive fields that section 2.3 compares, and those of whole nets."""
+
+    stacks: list[StackField] = field(default_factory=list)
+    nets: list[NetField] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Illustrations:
     """Everything that the illustrations show. `images` is empty if the images are not there."""
 
@@ -135,6 +160,7 @@ class Illustrations:
     scored: ScoredImage
     training: TrainingCrops | None  # None where published weights are scored
     images: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # encoded, by name
+    fields: ReceptiveFields = field(default_factory=ReceptiveFields)
 
     def pixels(self) -> dict[str, Pixels]:
         """Return the images by name, (height, width, 3) each; none if they are not there."""
@@ -207,9 +233,10 @@ def _images(path: Path, manifest: str) -> dict[str, bytes]:
 
 
 def _illustrations(values: dict[str, Any], images: Mapping[str, bytes]) -> Illustrations:
-    training = values.pop("training")
+    training, fields = values.pop("training"), values.pop("fields")
     return Illustrations(
         **{**values, "scored": _scored(values["scored"])},
+        fields=_fields(fields),
         training=training and _training(training),
         images=images,
     )
@@ -224,3 +251,7 @@ def _scored(values: dict[str, Any]) -> ScoredImage:
 def _training(values: dict[str, Any]) -> TrainingCrops:
     series = [CropSeries(row["scales"], [Draw(**draw) for draw in row["draws"]]) for row in values["series"]]
     return TrainingCrops(**{**values, "series": series})
+
+
+def _fields(values: dict[str, Any]) -> ReceptiveFields:
+    return ReceptiveFields([StackField(**row) for row in values["stacks"]], [NetField(**row) for row in values["nets"]])

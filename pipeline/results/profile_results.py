@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.datasets.facts import PREPARE
 from pipeline.experiment.paper_tables import NO_DATA, TITLES
-from pipeline.experiment.params import Params
+from pipeline.experiment.params import Params, Profile
 from pipeline.experiment.paths import (
     CLASSIFICATION,
     claims,
@@ -74,7 +74,7 @@ class Results:
     def __init__(self, profile: str, outdated: Mapping[str, str] | None = None, params: Params | None = None) -> None:
         import pandas as pd
 
-        self.profile = profile
+        self.profile, self.params = profile, params
         outdated = outdated or {}
         self.facts = _json(reported(profile, CLASSIFICATION.facts(profile)), PREPARE)
         self.deviations = deviations(profile, params, self.facts)  # from the paper
@@ -93,6 +93,11 @@ class Results:
         histories = ((run, folder / "runs" / f"{run}.csv") for run in self.summaries)
         self.histories = {run: pd.read_csv(path) for run, path in histories if path.exists()}
         self.outdated = {stage: outdated[stage] for stage in outdated if stage in self.paths}  # each with the reason
+
+    @property
+    def settings(self) -> Profile | None:
+        """Return the profile's block of params.yaml; None if it is not known."""
+        return self.params.profiles.get(self.profile) if self.params else None
 
     @property
     def digest(self) -> str:

@@ -6,6 +6,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any, cast
@@ -18,12 +19,14 @@ from matplotlib.figure import Figure
 from pipeline.experiment.paper_tables import printed
 from pipeline.results.chart_data import MATRIX
 from pipeline.results.filters import Filters
+from pipeline.results.illustrations import ReceptiveFields, StackField
 from pipeline.results.profile_results import Results
 from pipeline.results.provenance import record_provenance
 from pipeline.results.ranks import guesses_of
 from reports.charts import CHARTS, draw_charts
 from reports.pages import render
 from tests.support.hand_made import HandMade
+from tests.support.illustrations import made_up
 
 BY_NAME = {chart.name: chart for chart in CHARTS}
 KILOBYTES = 300  # of an image at most
@@ -318,3 +321,15 @@ def test_a_chart_as_svg_has_its_text_as_text_and_equal_bytes(tmp_path: Path) -> 
         draw_charts(cast(Results, evaluated()), tmp_path / place, ".svg")
     first, second = ((tmp_path / place / "waterfall.svg").read_text() for place in ("one", "two"))
     assert first == second and "20.0 (−4.0)</text>" in first
+
+
+def test_receptive_fields_show_every_pixel_that_is_seen(tmp_path: Path, rng: np.random.Generator) -> None:
+    """The middle pixel of the first stack counts three times as much as a corner; the second sees one pixel."""
+    first = [[0.1, 0.1, 0.1, 0.0], [0.1, 0.3, 0.1, 0.0], [0.1, 0.1, 0.1, 0.0], [0.0, 0.0, 0.0, 0.0]]
+    second = [[0.0] * 4, [0.0, 1.0, 0.0, 0.0], [0.0] * 4, [0.0] * 4]
+    fields = ReceptiveFields([StackField([3, 3], first), StackField([7], second)])  # type: ignore[arg-type]
+    shown = replace(made_up(rng, images=False), fields=fields)
+    rows, figure, text = drawn("receptive", HandMade(illustrations=shown), tmp_path)
+    assert [(axes.get_title(), len(axes.patches)) for axes in figure.axes] == [("two 3x3", 1 + 9), ("one 7x7", 1 + 1)]
+    assert len(rows) == 2 * 16 and rows["gradient"].sum() == pytest.approx(2.1)
+    assert "two 3x3: 3 x 3 pixels, the middle pixel 3 times as much as a corner; one 7x7: 1 x 1 pixels, all " in text

@@ -16,6 +16,7 @@ from reports.claims_page import claims_page, claims_section, claims_summary
 from reports.index_page import first_screen
 from reports.markdown import markdown
 from reports.page import Callout
+from reports.page_parts import what_was_run
 from reports.pages import render
 from tests.support import ROOT
 from tests.support.committed import counted
@@ -27,6 +28,7 @@ def test_committed_numbers_are_enough_for_every_page(clone: Path) -> None:
     names = {path.name for path in written}
     assert {
         "README.md",
+        "paper.md",
         "training.md",
         "mistakes.md",
         "images.md",
@@ -37,7 +39,7 @@ def test_committed_numbers_are_enough_for_every_page(clone: Path) -> None:
         *(f"table{number}.md" for number in range(1, 8)),
     } == names
     for page in written:
-        for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        for link in re.findall(r"\]\((?!https:)([^)]+)\)", page.read_text()):
             target = page.parent / link
             assert target.exists(), f"{page.name} links to {link}"
             assert target.suffix != ".png" or target.read_bytes().startswith(b"\x89PNG")
@@ -80,6 +82,7 @@ def test_what_is_missing_is_left_out(clone: Path) -> None:
     shutil.rmtree(clone / "reports/mini/runs")
     assert {path.name for path in render("mini", clone / "out")[1]} == {
         "README.md",
+        "paper.md",
         "table1.md",
         "table2.md",
         "provenance.md",
@@ -159,3 +162,17 @@ def test_the_index_begins_with_what_was_run_the_verdict_the_ledger_and_the_devia
 def test_without_parameters_the_index_compares_the_images_alone(clone: Path) -> None:
     text = markdown(first_screen(Results("mini")))
     assert "- **Classes:** 51 instead of 1,000" in text and "**Batch:**" not in text
+
+
+@pytest.mark.parametrize(
+    ("published", "begins"),
+    [
+        ([], "No network is trained or scored yet. The images: "),
+        (["D-jitter"], "1 network with published weights was tested on 1,020 images of 51 classes. The images: "),
+        (["D-jitter", "E-jitter", "D-jitter"], "2 networks with published weights were tested on 1,020 images of "),
+    ],
+)
+def test_without_training_it_is_said_whose_networks_were_tested(published: list[str], begins: str, clone: Path) -> None:
+    results = Results("mini")
+    results.summaries, results.scores = {}, [{"run": run, "published": {}} for run in published]
+    assert what_was_run(results).startswith(begins)

@@ -97,7 +97,7 @@ def test_all_pages_are_sections_of_one_small_file(whole: str) -> None:
     sections = [attributes["id"] for attributes in Elements(whole).tagged("section")]
     tables = [f"table{number}" for number in range(1, 8)]
     others = ["shallow", "claims", "seeds", "training", "mistakes", "images", "provenance", "data"]
-    assert sections == ["README", *tables, *others]
+    assert sections == ["README", "paper", *tables, *others]
     assert len(whole.encode()) < 1_000_000
 
 
@@ -161,7 +161,7 @@ def test_the_first_screen_answers_whether_it_reproduced(whole: str) -> None:
 
 
 def test_the_ledger_and_the_main_tables_are_there_once(whole: str) -> None:
-    text = Elements(whole).text
+    text = Elements(re.sub('<section id="paper">.*?</section>', "", whole, flags=re.DOTALL)).text
     assert text.count("Local response normalisation does not improve") == 1
     assert text.count("ConvNet performance at a single test scale") == 1
 
@@ -173,6 +173,13 @@ def test_rendering_twice_gives_the_same_bytes(clone: Path) -> None:
 def test_charts_are_drawn_with_text_as_text(whole: str) -> None:
     words = {words for tag, words in Elements(whole).words if tag == "text"}
     assert {"training loss", "D-jitter-fc"} <= words
+
+
+def test_a_chart_that_is_shown_twice_is_there_once(whole: str) -> None:
+    uses = [a["href"] for tag, a in Elements(whole).all if tag == "use" and a["href"].endswith("-figure_1")]
+    assert uses == ["#depth-figure_1", "#waterfall-figure_1"]
+    assert "\ntext {" in (TEMPLATES / "report.css").read_text()  # "svg text" does not match within a <use>
+    assert all(whole.count(f'id="{target[1:]}"') == 1 for target in uses)
 
 
 def test_every_colour_of_a_chart_follows_light_and_dark(whole: str) -> None:
@@ -194,7 +201,8 @@ def test_what_is_missing_is_left_out(clone: Path) -> None:
     (clone / "reports/mini/table3.json").write_text(json.dumps(values))
     document = Elements(site())
     ids = [attributes["id"] for attributes in document.tagged("section")]
-    assert ids == ["README", "table1", "table2", "table3", "training", "mistakes", "images", "provenance", "data"]
+    shown = ["README", "paper", "table1", "table2", "table3", "training", "mistakes", "images", "provenance", "data"]
+    assert ids == shown
     assert "The paper's claims are not tested yet." in document.text
     assert "2 networks were trained" in document.text and "not run: vgg-repro score dense D-256" in document.text
 
@@ -205,7 +213,7 @@ def test_tables_of_nets_alone_are_a_report(clone: Path) -> None:
             path.unlink()
     shutil.rmtree(clone / "reports/mini/data")
     document = Elements(site())
-    assert [a["id"] for a in document.tagged("section")] == ["README", "table1", "table2", "provenance"]
+    assert [a["id"] for a in document.tagged("section")] == ["README", "paper", "table1", "table2", "provenance"]
     assert "No images are prepared" in document.text
 
 
