@@ -20,6 +20,7 @@ from reports.page import (
     Heading,
     Inline,
     Link,
+    Opener,
     Paragraph,
     Preformatted,
     Strong,
@@ -94,6 +95,8 @@ def _inline(part: Inline) -> str:
     match part:
         case str():
             return _escaped(part)
+        case Opener(text):
+            return _escaped(text)
         case Code(text):
             return _code(text)
         case Strong(text):

@@ -43,7 +43,15 @@ class Verdict:
     text: str
 
 
-Inline = str | Code | Strong | Link | Verdict
+@dataclass(frozen=True)
+class Opener:
+    """Words that open the panel of this name, where the page has panels."""
+
+    text: str
+    panel: str
+
+
+Inline = str | Code | Strong | Link | Verdict | Opener
 Text = Inline | tuple[Inline, ...]
 
 

@@ -8,11 +8,13 @@ from typing import Any
 
 from pipeline.experiment.paper_tables import INITIAL
 from pipeline.experiment.run_names import NORMAL
+from pipeline.results.row_choice import RowName
 from reports.page import (
     Block,
     Callout,
     Code,
     Heading,
+    Opener,
     Page,
     Paragraph,
     Strong,
@@ -22,7 +24,7 @@ from reports.page import (
     left,
     right,
 )
-from reports.page_parts import ALL_TABLES, DAGGER, difference, is_older, outdated_note
+from reports.page_parts import ALL_TABLES, DAGGER, difference, is_older, outdated_note, row_panel
 from reports.phrases import NONE, interval, number, published_file, table_title
 
 HEADINGS = {"S": "train S", "Q": "test Q", "row": "entry", "runs": "nets", "init": "initial weights"}
@@ -125,7 +127,7 @@ def _errors(values: dict[str, Any], outdated: Mapping[str, str]) -> Table:
     rows = []
     for row in values["rows"]:
         cells: list[Text] = [*_label(values["table"], row).values(), *(number(row["paper"][key]) for key in paper)]
-        cells += _ours(row)[: len(ours)]
+        cells += _ours(values["table"], row)[: len(ours)]
         if row["ours"] and is_older(values["table"], row["scores"], outdated):
             cells[0] = f"{cells[0]} {DAGGER}"
         cells += [number(row.get("centre"))] * centre
@@ -142,13 +144,14 @@ def _label(table: str, row: dict[str, Any]) -> dict[str, str]:
     return {**label, "the paper": "may not train" if stalls else "trains"}
 
 
-def _ours(row: dict[str, Any]) -> list[Text]:
+def _ours(table: str, row: dict[str, Any]) -> list[Text]:
     if row["missing"]:
         rest = f" and {len(row['missing']) - 1} more" if len(row["missing"]) > 1 else ""
         return [("not run: ", Code(row["missing"][0]), rest), ""]
     if row["ours"] is None:
         return ["not run", ""] if row["runs"] else [NONE, NONE]
-    return [interval(row["ours"][key]) for key in ("top1", "topk")]
+    panel = row_panel(table, RowName(row["label"], tuple(row["runs"])))
+    return [Opener(interval(row["ours"][key]), panel) for key in ("top1", "topk")]
 
 
 def _whose(row: dict[str, Any]) -> str:

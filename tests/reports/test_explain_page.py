@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.experiment.validation import load
-from pipeline.results.explanation import Explanation, explain
+from pipeline.results.explanation import Explanation, Files, explain
 from pipeline.results.row_choice import choose, row_names
 from pipeline.results.tables import read_table
 from reports.explain_page import counted_page, explain_page
@@ -33,7 +33,7 @@ def explained(table: str, words: str, outdated: Mapping[str, str] | None) -> Exp
     """Explain the one row of a table of mini that the words choose."""
     values, seeds = read_table("mini", table), read_table("mini", "seeds")
     (row,) = choose(words.split(), row_names(values, seeds), values["seed"])
-    return explain(load(), "mini", values, seeds, row, outdated)
+    return explain(load(), Files("mini"), values, seeds, row, outdated)
 
 
 def text_of(explanation: Explanation, kept: str = "") -> str:

@@ -18,6 +18,7 @@ from reports.page import (
     Heading,
     Inline,
     Link,
+    Opener,
     Paragraph,
     Preformatted,
     Strong,
@@ -28,7 +29,9 @@ from reports.page import (
 )
 from reports.svg import inlined
 
-DOCUMENT = Document({"table3.md": "table3"}, lambda figure: Markup('<img alt="{}">').format(figure.alt))
+DOCUMENT = Document(
+    {"table3.md": "table3"}, lambda figure: Markup('<img alt="{}">').format(figure.alt), panels={"known"}
+)
 HARD = [*"<>&\"'`/={}% ab\n", "</p>", "<script>", "&lt;", "&amp;", "{{", "{}", "-->", "é", "猫"]
 SVG = """<?xml version="1.0"?>
 <!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://www.w3.org/Graphics/SVG/1.1/DTD/svg11.dtd">
@@ -72,6 +75,8 @@ class Words(HTMLParser):
         (Bullets(("one", (Strong("two"), ": 3"))), "<ul><li>one</li><li><strong>two</strong>: 3</li></ul>"),
         (Callout((Strong("Old."), " Why.")), '<p class="callout" role="note"><strong>Old.</strong> Why.</p>'),
         (Callout(()), ""),
+        (Paragraph(Opener("5 & 6", "known")), '<p><button popovertarget="known">5 &amp; 6</button></p>'),
+        (Paragraph(Opener("5 & 6", "unknown")), "<p>5 &amp; 6</p>"),
         (Preformatted("a  <b>\nc"), '<pre tabindex="0">a  &lt;b&gt;\nc</pre>'),
         (
             Paragraph(Verdict("✔", "supported")),
@@ -116,7 +121,8 @@ def test_an_ordered_table_scrolls_and_its_first_cells_are_no_headings() -> None:
 def test_any_words_are_read_back_as_they_are(rng: np.random.Generator) -> None:
     for _ in range(300):
         text = "".join(rng.choice(HARD, rng.integers(1, 12)))
-        parts: list[Inline] = [text, Code(text), Strong(text), Link(text, "table3.md"), Verdict("?", text)]
+        parts: list[Inline] = [text, Code(text), Strong(text), Link(text, "table3.md"), Verdict("?", text),
+                                  Opener(text, "known")]  # fmt: skip
         for part in parts:
             blocks: list[Block] = [Paragraph(part), Heading(2, part), Bullets((part,)), Callout((part,)),
                                    Table(left(part), ((part,),))]  # fmt: skip
