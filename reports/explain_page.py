@@ -18,6 +18,7 @@ from reports.page import (
     Code,
     Heading,
     Inline,
+    Judged,
     Page,
     Paragraph,
     Strong,
@@ -29,7 +30,7 @@ from reports.page import (
 )
 from reports.page_parts import UP_TO_DATE, difference, is_older
 from reports.phrases import NONE, interval, mean_and_std, number, published_net, table_label
-from reports.table_pages import MARKS
+from vgg.judgement import Verdict
 
 DIGITS = 16  # of a hash
 SETTINGS = {  # parameters of training that are named besides batch and learning rate
@@ -118,7 +119,7 @@ def _measure(m: Measure, test: bool, judged: bool, spread: bool) -> Iterator[Tex
     if judged:
         j = m.judged
         yield f"{j['difference']:+.1f} ({j['low']:+.1f} to {j['high']:+.1f})" if j else NONE
-        yield f"{MARKS[j['verdict']]} {j['verdict']}" if j else NONE
+        yield Judged(Verdict(j["verdict"])) if j else NONE
     if spread:
         yield mean_and_std(dict(m.spread)) if m.spread else NONE
 

@@ -27,10 +27,10 @@ from reports.explain_page import (
     published_section,
     settings_texts,
 )
-from reports.page import Bullets, Code, Heading, Inline, Opener, Page, Paragraph, Table, Text, left
+from reports.page import Bullets, Code, Heading, Inline, Judged, Opener, Page, Paragraph, Table, Text, left
 from reports.page_parts import row_panel, run_panel
 from reports.phrases import NONE, interval, mean_and_std, number, table_label
-from reports.table_pages import MARKS
+from vgg.judgement import Verdict
 
 IMAGES = "images-explained"
 PLACE = "Program and machine"
@@ -113,12 +113,14 @@ def _number_facts(e: Explanation, command: str, places: Places) -> Iterator[tupl
 def _measure(m: Measure) -> Text:
     ours, judged = dict(m.ours or {}), m.judged
     text = f"{interval(ours)}: {ours['wrong']:,} of {ours['images']:,} images are wrong"
-    paper = "" if m.paper is None else f"; the paper: {number(m.paper)}"
-    spread = f"; over seeds: {mean_and_std(dict(m.spread))}" if m.spread and m.spread["std"] is not None else ""
-    if not judged:
-        return f"{text}{paper}{spread}"
-    difference = f"; ours − paper: {judged['difference']:+.1f} ({judged['low']:+.1f} to {judged['high']:+.1f}), "
-    return (f"{text}{paper}{difference}", f"{MARKS[judged['verdict']]} {judged['verdict']}", spread)
+    if m.spread and m.spread["std"] is not None:
+        text += f"; over seeds: {mean_and_std(dict(m.spread))}"
+    if m.paper is None:
+        return text
+    text += f"; the paper: {number(m.paper)}, "
+    if judged:
+        text += f"ours − paper: {judged['difference']:+.1f} ({judged['low']:+.1f} to {judged['high']:+.1f}), "
+    return (text, Judged(Verdict(judged["verdict"]) if judged else Verdict.NOT_COMPARABLE))
 
 
 def _made(made: Mapping[str, Any] | None, places: Places) -> Text:

@@ -19,6 +19,7 @@ from reports.page import (
     Figure,
     Heading,
     Inline,
+    Judged,
     Link,
     Opener,
     Paragraph,
@@ -26,7 +27,6 @@ from reports.page import (
     Strong,
     Table,
     Text,
-    Verdict,
     inlines,
     plain_text,
 )
@@ -130,9 +130,9 @@ def _inline(part: Inline, document: Document) -> Markup:
             return Markup("<code>{}</code>").format(text)
         case Strong(text):
             return Markup("<strong>{}</strong>").format(text)
-        case Verdict(mark, text):
+        case Judged(verdict):
             form = '<span class="verdict" data-verdict="{1}"><span aria-hidden="true">{0}</span> {1}</span>'
-            return Markup(form).format(mark, text)
+            return Markup(form).format(part.mark, verdict)
         case Link(text, target):
             return _link(text, target, document)
         case Opener(text, panel):

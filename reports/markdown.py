@@ -19,6 +19,7 @@ from reports.page import (
     Figure,
     Heading,
     Inline,
+    Judged,
     Link,
     Opener,
     Paragraph,
@@ -26,7 +27,6 @@ from reports.page import (
     Strong,
     Table,
     Text,
-    Verdict,
     inlines,
 )
 
@@ -101,8 +101,8 @@ def _inline(part: Inline) -> str:
             return _code(text)
         case Strong(text):
             return f"**{_escaped(text)}**"
-        case Verdict(mark, text):
-            return f"{_escaped(mark)} **{_escaped(text)}**"
+        case Judged(verdict):
+            return f"{_escaped(part.mark)} **{_escaped(verdict)}**"
         case Link(text, target):
             return f"[{_escaped(text)}]({_target(target)})"
 

@@ -113,7 +113,7 @@ def test_verdicts_are_shown_with_their_rule(mini: Path) -> None:
 
     change(mini / "table4.json", judge)
     text = text_of(explained("table4", "D jitter", {}))
-    assert "| +0.1 (-0.2 to +0.4) | ✔ reproduced |" in text
+    assert "| +0.1 (-0.2 to +0.4) | ✔ **reproduced** |" in text
     assert "Rule for trained weights: reproduced within 1 points" in text
     assert "Not comparable" not in text
 
