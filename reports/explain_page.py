@@ -338,7 +338,7 @@ def gaps(e: Explanation, kept: str) -> Iterator[Text]:
     unrecorded = [run.name for run in e.runs if not run.missing and "batch" not in run.values]
     if unrecorded:
         yield (
-            f"dvc.lock does not hold the training of {', '.join(unrecorded)}. So batch, momentum and the other "
+            f"DVC's record of the training of {', '.join(unrecorded)} is not here. So batch, momentum and the other "
             "parameters are unknown, and whether each run started from the weights that the run before it has now",
         )
     if e.outdated is None:

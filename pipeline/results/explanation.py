@@ -131,7 +131,7 @@ class Files:
 
     def __init__(self, profile: str) -> None:
         self.profile = profile
-        self.lock = LockFile()
+        self.lock = LockFile(profile)
         self._known: dict[Path, Record] = {}  # contents read so far
 
     def path(self, path: Path) -> Path:

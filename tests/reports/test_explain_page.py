@@ -85,7 +85,7 @@ def test_what_cannot_be_known_is_told(mini: Path) -> None:
     Path("reports/mini/provenance.json").unlink(missing_ok=True)
     text = text_of(explained("table4", "D jitter", None), "reports/mini/provenance.md")
     assert "a seed that is not known here" in text
-    assert "dvc.lock does not hold the training of A-256, D-256, D-384, D-jitter. So batch, momentum" in text
+    assert "DVC's record of the training of A-256, D-256, D-384, D-jitter is not here. So batch, momentum" in text
     assert "what has changed since: profile mini is not active" in text
     assert "time and date of all these results: not recorded here. `reports/mini/provenance.md` has commit" in text
     active = text_of(explained("table4", "D jitter", {}))
