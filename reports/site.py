@@ -34,9 +34,6 @@ from reports.svg import inlined
 
 FILE = "report.html"
 LABELS = {INDEX: "Overview", "claims": "How tested"}  # in the list of sections, where the heading is longer
-OPENS = Paragraph(
-    "Each number of ours in the tables below opens its explanation: the images, runs, scores and programs behind it."
-)
 QUALITY = 80  # of image files as JPEG, which is a fraction of their PNG
 
 
@@ -58,13 +55,12 @@ def write_site(
     with tempfile.TemporaryDirectory() as scratch:
         charts = draw_charts(results, Path(scratch), ".svg")
         drawn = {chart.figure.path: _chart(Path(scratch), chart.figure) for chart in charts}
-    first, *others = _sections(results, charts, path.parent)
+    sections = list(_sections(results, charts, path.parent))
 
     def image(figure: Figure) -> Markup:
         return drawn.get(figure.path) or _photograph(path.parent / figure.path, figure.alt)
 
     panels = explain_panels(results, params, outdated if params.profile == profile else None) if params else []
-    sections = [Section(first.name, (*first.page, *[OPENS] * bool(panels))), *others]
     anchors = {f"{section.name}.md": section.name for section in sections}
     document = Document(anchors, image, panels={panel.name for panel in panels})
     write_text(path, _document(sections, panels, document))
