@@ -52,7 +52,8 @@ def main() -> None:
         write_results(use("paper"), classes, images, train)
         size = sum(path.stat().st_size for path in Path("scores").glob("*.npz"))
         print(f"{classes:,} classes, {images:,} images, {size / 1e9:.1f} GB of posteriors, written in "
-              f"{time.perf_counter() - started:.0f} s.\n\n| command | s | GiB |\n|:--|--:|--:|")  # fmt: skip
+              f"{time.perf_counter() - started:.0f} s.\n")  # fmt: skip
+        print("| command | s | CPU, s | GiB |\n|:--|--:|--:|--:|")
         for name in TABLES:
             print_row("stage", "table", name)
         print_row("stage", "claims")
@@ -73,14 +74,15 @@ def use(profile: str) -> Params:
 
 
 def print_row(*words: str) -> None:
-    """Run a command and print a row: its seconds, and the memory of its process at the peak."""
+    """Run a command and print a row: its seconds, those of its processes, and its memory at the peak."""
     started = time.perf_counter()
     child = subprocess.Popen([PROGRAM, *words], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
     if status:
         raise SystemExit(f"{words} failed")
     seconds = time.perf_counter() - started
-    print(f"| `vgg-repro {' '.join(words)}` | {seconds:.1f} | {usage.ru_maxrss / 2**20:.2f} |", flush=True)
+    used = usage.ru_utime + usage.ru_stime
+    print(f"| `vgg-repro {' '.join(words)}` | {seconds:.1f} | {used:.1f} | {usage.ru_maxrss / 2**20:.2f} |", flush=True)
 
 
 def write_results(params: Params, classes: int, images: int, train: int) -> None:

@@ -83,7 +83,7 @@ def _table(table: Table, document: Document) -> Markup:
 
 def _frame(what: str, content: Markup) -> Markup:
     """Return content in a frame, which scrolls on a narrow screen, also by keys."""
-    return Markup('<div class="frame" role="region" aria-label="{}" tabindex="0">{}</div>').format(what, content)
+    return Markup('<div class="frame" role="group" aria-label="{}" tabindex="0">{}</div>').format(what, content)
 
 
 def _head(column: Column, document: Document) -> Markup:

@@ -85,7 +85,7 @@ class Words(HTMLParser):
         ),
         (
             Figure("a.png", '"It"', ("Dotted: ", Code("x"))),
-            '<figure><div class="frame" role="region" aria-label="Figure" tabindex="0"><img alt="&#34;It&#34;"></div>'
+            '<figure><div class="frame" role="group" aria-label="Figure" tabindex="0"><img alt="&#34;It&#34;"></div>'
             "<figcaption>Dotted: <code>x</code></figcaption></figure>",
         ),
     ],
@@ -115,7 +115,7 @@ def test_no_heading_of_a_table_is_empty() -> None:
 
 def test_an_ordered_table_scrolls_and_its_first_cells_are_no_headings() -> None:
     text = html([Table(left("A"), (("conv3-64",),), ordered=True)], DOCUMENT)
-    assert text.startswith('<div class="frame" role="region" aria-label="Table" tabindex="0"><table class="ordered">')
+    assert text.startswith('<div class="frame" role="group" aria-label="Table" tabindex="0"><table class="ordered">')
     assert 'scope="row"' not in text
 
 
