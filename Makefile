@@ -41,6 +41,7 @@ bench: $(VENV)/done ## Repeat the measurements of benchmarks/RESULTS.md on this 
 	python benchmarks/import_nets.py
 	python benchmarks/scoring.py
 	python benchmarks/scaling.py
+	python benchmarks/report_scale.py
 	KILLS=30 python -m pytest -m '' tests/whole/test_kills.py
 	python benchmarks/mini.py
 

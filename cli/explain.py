@@ -56,6 +56,7 @@ def explain(
 def _page(parameters: Params, profile: str, name: str, words: list[str]) -> Any:
     """Return the page of the row that the words choose. Raise UsageError if they choose none or several."""
     from pipeline.orchestration.dvc_graph import outdated
+    from pipeline.results.explanation import Files
     from pipeline.results.explanation import explain as explained
     from pipeline.results.row_choice import chosen, row_names
     from reports.explain_page import explain_page
@@ -66,7 +67,7 @@ def _page(parameters: Params, profile: str, name: str, words: list[str]) -> Any:
     command = f"vgg-repro explain{'' if active else f' --profile {profile}'} {name}"
     row = chosen(words, row_names(values, seeds), values["seed"], table_label(name), command)
     older = outdated(parameters) if active else None
-    explanation = explained(parameters, profile, values, seeds, row, older)
+    explanation = explained(parameters, Files(profile), values, seeds, row, older)
     kept = "" if all(explanation.made.values()) else _provenance_page(profile)
     return explain_page(explanation, kept)
 

@@ -32,6 +32,7 @@ def report(
     """
     from pipeline.orchestration.dvc_graph import outdated
     from pipeline.results.comparison import compared_with_head
+    from pipeline.results.lock_file import keep_records
     from pipeline.results.profile_results import Results, collect
     from pipeline.results.provenance import keep_provenance
     from pipeline.system.progress import gigabytes
@@ -60,6 +61,7 @@ def report(
         typer.echo(compared_with_head(name, bool(results.outdated)))
     if active:
         keep_provenance(name, results.paths)
+        keep_records(name)
     if results.outdated:
         typer.echo(plain_text(outdated_warning(results).text), err=True)
         raise typer.Exit(int(strict))

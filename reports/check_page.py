@@ -7,8 +7,9 @@ from math import ceil
 
 from pipeline.experiment.modes import MODES
 from pipeline.published.agreement import LOST, Checked, Trial
-from reports.page import Paragraph, Table, left, right
+from reports.page import Judged, Paragraph, Table, Text, left, right
 from reports.terminal import TerminalBlock
+from vgg.judgement import Verdict
 
 SURE = 0.3  # mean posterior of the likeliest class above which a net may recognise its input
 MANY = 0.5  # share of the classes; a net that names fewer different ones does not recognise them
@@ -25,7 +26,7 @@ def check_page(checked: Sequence[Checked], images: str = "") -> Iterator[Termina
     yield Table(columns, tuple(_row(result) for result in checked))
     yield Paragraph(_sources(checked))
     yield Paragraph(f"Errors in per cent with 95 % Wilson intervals. {_rules(checked)}")
-    if undecided := [result for result in checked if result.agreement == "undecided"]:
+    if undecided := [result for result in checked if result.agreement == Verdict.UNDECIDED]:
         yield Paragraph(_undecided(undecided))
     if images:
         yield Paragraph(f"The published figures are of ILSVRC-2012's validation images. The images here: {images}.")
@@ -37,12 +38,12 @@ def check_page(checked: Sequence[Checked], images: str = "") -> Iterator[Termina
         missed |= {result.run} if result.differs else set()
 
 
-def _row(result: Checked) -> tuple[str, ...]:
+def _row(result: Checked) -> tuple[Text, ...]:
     cells = [result.run, f"{MODES[result.mode].protocol}, Q {result.scale}", f"{result.top1.images:,}"]
     for measured, measure in ((result.top1, "top1"), (result.top5, "top5")):
         low, high = result.published(measure)
         cells += [f"{measured.error:.1f} ({measured.low:.1f} to {measured.high:.1f})", _range(low, high)]
-    return (*cells, result.agreement)
+    return (*cells, Judged(result.agreement))
 
 
 def _range(low: float, high: float) -> str:

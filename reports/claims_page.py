@@ -12,20 +12,20 @@ from reports.page import (
     Code,
     Heading,
     Inline,
+    Judged,
     Link,
     Page,
     Paragraph,
     Strong,
     Table,
     Text,
-    Verdict,
     left,
     right,
 )
 from reports.page_parts import ALL_TABLES
 from reports.phrases import NONE
+from vgg.judgement import Verdict
 
-MARKS = {"supported": "✔", "contradicted": "✘", "undecided": "?", "not run": NONE}
 TITLE = "Claims of the paper"
 TO_TEST: tuple[Inline, ...] = ("To compute them: ", Code("dvc repro claims"))
 MEANING = (
@@ -109,7 +109,7 @@ def _of(claim: dict[str, Any], seeds: int) -> str:
 
 def _row(claim: dict[str, Any], seeds: int) -> tuple[Text, ...]:
     paper = NONE if claim["paper"] is None else f"{claim['paper']:+.1f}"
-    if claim["verdict"] == "not run":
+    if claim["verdict"] == Verdict.NOT_RUN:
         missing = ", ".join(claim["missing"])
         return (claim["sentence"], claim["section"], paper, NONE, NONE, NONE, _verdict(claim, missing))
     effect, low, high = (_signed(claim[name]) for name in ("effect", "low", "high"))
@@ -128,15 +128,15 @@ def _p(value: float) -> str:
 
 
 def _verdict(claim: dict[str, Any], missing: str = "") -> Text:
-    word = claim["verdict"]
-    shown = Verdict(MARKS[word], word)
-    if word == "not run":
+    verdict = Verdict(claim["verdict"])
+    shown = Judged(verdict)
+    if verdict == Verdict.NOT_RUN:
         return (shown, ": ", Code(f"vgg-repro table {number_of(missing.split(', ')[0])}"))
-    if word == "undecided" and not claim["gained"] + claim["lost"]:
+    if verdict == Verdict.UNDECIDED and not claim["gained"] + claim["lost"]:
         return (shown, ": both networks give the same answers")
-    if word == "undecided":
+    if verdict == Verdict.UNDECIDED:
         return (shown, f": visible from {claim['smallest_visible']:.1f} points")
-    return (shown, f"; {claim['verdict_holm']} if adjusted") if claim["verdict_holm"] != word else shown
+    return (shown, f"; {claim['verdict_holm']} if adjusted") if claim["verdict_holm"] != verdict else shown
 
 
 def _rules(values: dict[str, Any]) -> Iterator[Block]:

@@ -18,6 +18,7 @@ from reports.page import (
     Code,
     Heading,
     Inline,
+    Judged,
     Page,
     Paragraph,
     Strong,
@@ -29,13 +30,14 @@ from reports.page import (
 )
 from reports.page_parts import UP_TO_DATE, difference, is_older
 from reports.phrases import NONE, interval, mean_and_std, number, published_net, table_label
-from reports.table_pages import MARKS
+from vgg.judgement import Verdict
 
 DIGITS = 16  # of a hash
 SETTINGS = {  # parameters of training that are named besides batch and learning rate
     "momentum": "momentum", "weight_decay": "weight decay", "patience": "patience", "tail": "tail",
     "first_drop": "first drop", "colour": "colour", "precision": "precision",
 }  # fmt: skip
+NOTHING = "Nothing: dvc.lock and params.yaml agree on all that this number depends on."
 DRAWN = {"init": "init", "std": "std", "last_std": "std of the last layer", "input_scale": "input divided by"}
 
 
@@ -55,8 +57,8 @@ def explain_page(explanation: Explanation, kept: str = "") -> Page:
         *_number(e),
         *_scores(e),
         *_training(e),
-        *_published(e),
-        *_images(e),
+        *published_section(e),
+        *images_section(e),
         *_places(e),
         *_changes(e),
         *_unknown(e, kept),
@@ -117,7 +119,7 @@ def _measure(m: Measure, test: bool, judged: bool, spread: bool) -> Iterator[Tex
     if judged:
         j = m.judged
         yield f"{j['difference']:+.1f} ({j['low']:+.1f} to {j['high']:+.1f})" if j else NONE
-        yield f"{MARKS[j['verdict']]} {j['verdict']}" if j else NONE
+        yield Judged(Verdict(j["verdict"])) if j else NONE
     if spread:
         yield mean_and_std(dict(m.spread)) if m.spread else NONE
 
@@ -127,9 +129,14 @@ def _scores(e: Explanation) -> Iterator[Block]:
     if not e.scores:
         return
     yield Heading(2, "Scores")
-    yield Paragraph(_combination(e))
+    yield Paragraph(combination(e))
     columns = (*left("score"), *right("Q", "top-1, %"), *left("precision", "posteriors, SHA-256"))
     yield Table(columns, tuple(row for score in e.scores for row in _score(score)))
+    yield from made_again(e)
+
+
+def made_again(e: Explanation) -> Iterator[Block]:
+    """Yield a warning for each score of which this number is not, or which is not of the run's newest weights."""
     for score in e.scores:
         if score.again:
             yield Callout((Code(score.stage), " has been computed again since: the number is of other posteriors."))
@@ -137,7 +144,8 @@ def _scores(e: Explanation) -> Iterator[Block]:
             yield Callout((Code(score.run), " has been trained again since it was scored: the runs below are newer."))
 
 
-def _combination(e: Explanation) -> Text:
+def combination(e: Explanation) -> str:
+    """Return how the number is averaged."""
     nets, arrays = len(e.row.runs), sum(len(score.scales) for score in e.scores)
     modes = " and ".join(MODES[mode].protocol for mode in dict.fromkeys(score.mode for score in e.scores))
     if arrays == 1:
@@ -168,11 +176,11 @@ def _training(e: Explanation) -> Iterator[Block]:
     yield Heading(2, "Training")
     if e.runs:
         yield Bullets(tuple(" → ".join(chain) for chain in _longest(e)))
-    yield from (Paragraph(_drawn(first)) for first in e.first)
+    yield from (Paragraph(drawn_text(first)) for first in e.first)
     if e.runs:
         yield _parameters(e.runs)
         yield _results(e)
-        yield from (Paragraph(text) for text in _settings(e.runs))
+        yield from (Paragraph(text) for text in settings_texts(e.runs))
     for run in e.runs:
         if run.missing:
             yield Callout((Code(run.name), " has no summary here: its row is params.yaml's. ", *_train(run.name)))
@@ -194,7 +202,7 @@ def _train(run: str) -> tuple[Inline, ...]:
     return ("To train it: ", Code(f"vgg-repro train {run}"), ".")
 
 
-def _drawn(first: FirstWeights) -> Text:
+def drawn_text(first: FirstWeights) -> Text:
     seed = "a seed that is not known here" if first.seed is None else f"seed {first.seed}"
     values = {key: value for key, value in first.values.items() if key != "std" or first.values.get("init") == "normal"}
     named = [f"; {words} {values[key]}" for key, words in DRAWN.items() if values.get(key) is not None]
@@ -204,7 +212,7 @@ def _drawn(first: FirstWeights) -> Text:
 def _parameters(runs: tuple[ExplainedRun, ...]) -> Table:
     columns = (*left("run", "net", "S", "starts from", "recipe"), *right("rate", "batch", "seed"))
     rows = [
-        (Code(run.name), _net(run), printed_scale(run.row.scales), run.row.init, run.row.recipe, *_three(run))
+        (Code(run.name), printed_net(run), printed_scale(run.row.scales), run.row.init, run.row.recipe, *_three(run))
         for run in runs
     ]
     return Table(columns, tuple(rows))
@@ -212,14 +220,14 @@ def _parameters(runs: tuple[ExplainedRun, ...]) -> Table:
 
 def _three(run: ExplainedRun) -> tuple[str, str, str]:
     seed = NONE if run.seed is None else str(run.seed)
-    return (_value(run.learning_rate), _value(run.values.get("batch")), seed)
+    return (printed_value(run.learning_rate), printed_value(run.values.get("batch")), seed)
 
 
-def _net(run: ExplainedRun) -> str:
+def printed_net(run: ExplainedRun) -> str:
     return run.row.net if run.row.layers == "all" else f"{run.row.net}, {run.row.layers} only"
 
 
-def _value(value: Any) -> str:
+def printed_value(value: Any) -> str:
     return NONE if value is None else f"{value:g}" if isinstance(value, float) else f"{value:,}"
 
 
@@ -233,11 +241,11 @@ def _results(e: Explanation) -> Table:
 def _result(run: ExplainedRun, made: Mapping[str, Any]) -> tuple[Text, ...]:
     best = NONE if run.best is None else f"{run.best:.1f} ({run.best_epoch})"
     time = duration(made["seconds"]) if made else NONE
-    counts = map(_value, (run.steps, run.epochs, run.drops))
+    counts = map(printed_value, (run.steps, run.epochs, run.drops))
     return (Code(run.name), *counts, number(run.error), best, time, made.get("started", NONE)[:10])
 
 
-def _settings(runs: tuple[ExplainedRun, ...]) -> Iterator[Text]:
+def settings_texts(runs: tuple[ExplainedRun, ...]) -> Iterator[Text]:
     """Yield the other parameters, once if all runs share them, and what the errors are of."""
     texts: dict[str, list[str]] = {}
     for run in runs:
@@ -245,27 +253,27 @@ def _settings(runs: tuple[ExplainedRun, ...]) -> Iterator[Text]:
             values = (f"{word} {run.values[key]}" for key, word in SETTINGS.items() if key in run.values)
             texts.setdefault(", ".join(values), []).append(run.name)
     for text, names in texts.items():
-        yield f"{'All runs' if len(names) == len(runs) else ', '.join(names)}: {text}."
+        yield f"{'All runs' if len(names) == len(runs) > 1 else ', '.join(names)}: {text}."
     yield "Errors are top-1 on the validation images, at a centre crop, after the last and after the best epoch."
 
 
-def _published(e: Explanation) -> Iterator[Block]:
+def published_section(e: Explanation) -> Iterator[Block]:
     if e.published:
         yield Heading(2, "Published weights")
         yield Bullets(tuple((Code(run), " is ", *published_net(dict(file))) for run, file in e.published.items()))
 
 
-def _images(e: Explanation) -> Iterator[Block]:
+def images_section(e: Explanation) -> Page:
+    """Return what is known of the images."""
     images, facts = e.images, e.images.facts
     training = f"{facts['train']:,} training, " if facts.get("train") else ""
-    yield Heading(2, "Images")
-    yield Bullets((
+    known = (
         f"{facts.get('about', images.source)} (source {images.source})",
         f"{training}{images.val:,} validation, {images.classes:,} classes",
         ("manifest, SHA-256: ", Code(images.manifest)),
-    ))  # fmt: skip
-    if images.are_prepared is False:
-        yield Callout("Other images are prepared now than those that this number was computed from.")
+    )
+    others = "Other images are prepared now than those that this number was computed from."
+    return (Heading(2, "Images"), Bullets(known), *[Callout(others)] * (images.are_prepared is False))
 
 
 def _places(e: Explanation) -> Iterator[Block]:
@@ -273,13 +281,13 @@ def _places(e: Explanation) -> Iterator[Block]:
     places: dict[tuple[Inline, ...], list[str]] = {}
     for stage, made in e.made.items():
         if made:
-            places.setdefault(_place(made), []).append(stage)
+            places.setdefault(place_text(made), []).append(stage)
     if places:
         yield Heading(2, "Programs and machines")
         yield Bullets(tuple((*text, f": {', '.join(stages)}") for text, stages in places.items()))
 
 
-def _place(made: Mapping[str, Any]) -> tuple[Inline, ...]:
+def place_text(made: Mapping[str, Any]) -> tuple[Inline, ...]:
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
     return (
         "commit ",
@@ -289,26 +297,37 @@ def _place(made: Mapping[str, Any]) -> tuple[Inline, ...]:
 
 
 def _changes(e: Explanation) -> Iterator[Block]:
-    if e.outdated is None or not (e.outdated or e.recorded):
+    changes = tuple(changes_texts(e))
+    if not changes:
         return
     yield Heading(2, "Changed since")
-    older = is_older(e.stage, [score.stage for score in e.scores], e.outdated)
-    changed = {stage: why for stage, why in e.outdated.items() if older or stage != e.stage}  # else: by another row
-    if not changed:
-        yield Paragraph("Nothing: dvc.lock and params.yaml agree on all that this number depends on.")
+    if changes == (NOTHING,):
+        yield Paragraph(NOTHING)
         return
-    yield Bullets(tuple((Code(stage), f": {why}") for stage, why in changed.items()))
+    yield Bullets(changes)
     yield Paragraph(UP_TO_DATE)
 
 
+def changes_texts(e: Explanation) -> Iterator[Text]:
+    """Yield each stage that is older than params.yaml, with the reason, or that none is; nothing if that is unknown."""
+    if e.outdated is None or not (e.outdated or e.recorded):
+        return
+    older = is_older(e.stage, [score.stage for score in e.scores], e.outdated)
+    changed = {stage: why for stage, why in e.outdated.items() if older or stage != e.stage}  # else: by another row
+    yield from ((Code(stage), f": {why}") for stage, why in changed.items())
+    if not changed:
+        yield NOTHING
+
+
 def _unknown(e: Explanation, kept: str) -> Iterator[Block]:
-    items = tuple(_gaps(e, kept))
+    items = tuple(gaps(e, kept))
     if items:
         yield Heading(2, "Not known here")
         yield Bullets(items)
 
 
-def _gaps(e: Explanation, kept: str) -> Iterator[Text]:
+def gaps(e: Explanation, kept: str) -> Iterator[Text]:
+    """Yield what is not known here. `kept` is the path of a page that has the provenance, if there is one."""
     for name in dict.fromkeys(chain[0] for run, chain in e.chains.items() if run not in e.published):
         if not name.startswith(RANDOM):
             yield (
@@ -319,7 +338,7 @@ def _gaps(e: Explanation, kept: str) -> Iterator[Text]:
     unrecorded = [run.name for run in e.runs if not run.missing and "batch" not in run.values]
     if unrecorded:
         yield (
-            f"dvc.lock does not hold the training of {', '.join(unrecorded)}. So batch, momentum and the other "
+            f"DVC's record of the training of {', '.join(unrecorded)} is not here. So batch, momentum and the other "
             "parameters are unknown, and whether each run started from the weights that the run before it has now",
         )
     if e.outdated is None:

@@ -5,7 +5,7 @@ Strings are escaped here and nowhere else, so that a class called `<b>` stays a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -19,13 +19,14 @@ from reports.page import (
     Figure,
     Heading,
     Inline,
+    Judged,
     Link,
+    Opener,
     Paragraph,
     Preformatted,
     Strong,
     Table,
     Text,
-    Verdict,
     inlines,
     plain_text,
 )
@@ -41,6 +42,7 @@ class Document:
     anchors: Mapping[str, str]  # target of a link between pages, such as table3.md, to the section's id
     draw: Callable[[Figure], Markup]  # returns a figure's image with its text alternative
     depth: int = 0  # by which headings are demoted
+    panels: Container[str] = ()  # names of the panels that the document has
 
 
 def html(blocks: Iterable[Block], document: Document) -> Markup:
@@ -72,7 +74,8 @@ def _table(table: Table, document: Document) -> Markup:
     titled = any(column.heading for column in table.columns)
     kind = "ordered" if table.ordered else "cards" if titled else "facts"
     heads = Markup().join(_head(column, document) for column in table.columns)
-    rows = Markup("\n").join(_row(row, table, document) for row in table.rows)
+    write = _row if titled else _fact
+    rows = Markup("\n").join(write(row, table, document) for row in table.rows)
     head = Markup("<thead><tr>{}</tr></thead>").format(heads) if titled else ""
     whole = Markup('<table class="{}">{}<tbody>{}</tbody></table>').format(kind, head, rows)
     return _frame("Table", whole) if table.ordered else whole
@@ -80,7 +83,7 @@ def _table(table: Table, document: Document) -> Markup:
 
 def _frame(what: str, content: Markup) -> Markup:
     """Return content in a frame, which scrolls on a narrow screen, also by keys."""
-    return Markup('<div class="frame" role="region" aria-label="{}" tabindex="0">{}</div>').format(what, content)
+    return Markup('<div class="frame" role="group" aria-label="{}" tabindex="0">{}</div>').format(what, content)
 
 
 def _head(column: Column, document: Document) -> Markup:
@@ -95,6 +98,13 @@ def _row(row: tuple[Text, ...], table: Table, document: Document) -> Markup:
     tags = (first, *["td"] * (len(row) - 1))
     cells = (_cell(*part, document) for part in zip(tags, row, table.columns, strict=True))
     return Markup("<tr>{}</tr>").format(Markup().join(cells))
+
+
+def _fact(row: tuple[Text, ...], table: Table, document: Document) -> Markup:
+    """Return a row of a table without headings: a name and what it is of."""
+    name, *cells = (_text(text, document) for text in row)
+    form, rest = Markup('<tr><th scope="row">{}</th>{}</tr>'), Markup("<td>{}</td>")
+    return form.format(name, Markup().join(map(rest.format, cells)))
 
 
 def _cell(tag: str, text: Text, column: Column, document: Document) -> Markup:
@@ -120,11 +130,14 @@ def _inline(part: Inline, document: Document) -> Markup:
             return Markup("<code>{}</code>").format(text)
         case Strong(text):
             return Markup("<strong>{}</strong>").format(text)
-        case Verdict(mark, text):
+        case Judged(verdict):
             form = '<span class="verdict" data-verdict="{1}"><span aria-hidden="true">{0}</span> {1}</span>'
-            return Markup(form).format(mark, text)
+            return Markup(form).format(part.mark, verdict)
         case Link(text, target):
             return _link(text, target, document)
+        case Opener(text, panel):
+            form = Markup('<button popovertarget="{}">{}</button>')
+            return form.format(panel, text) if panel in document.panels else escape(text)
 
 
 def _link(text: str, target: str, document: Document) -> Markup:

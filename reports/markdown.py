@@ -19,13 +19,14 @@ from reports.page import (
     Figure,
     Heading,
     Inline,
+    Judged,
     Link,
+    Opener,
     Paragraph,
     Preformatted,
     Strong,
     Table,
     Text,
-    Verdict,
     inlines,
 )
 
@@ -94,12 +95,14 @@ def _inline(part: Inline) -> str:
     match part:
         case str():
             return _escaped(part)
+        case Opener(text):
+            return _escaped(text)
         case Code(text):
             return _code(text)
         case Strong(text):
             return f"**{_escaped(text)}**"
-        case Verdict(mark, text):
-            return f"{_escaped(mark)} **{_escaped(text)}**"
+        case Judged(verdict):
+            return f"{_escaped(part.mark)} **{_escaped(verdict)}**"
         case Link(text, target):
             return f"[{_escaped(text)}]({_target(target)})"
 

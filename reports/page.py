@@ -10,7 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from vgg.judgement import Verdict
+
 Align = Literal["left", "right"]
+VERDICT_MARKS = {
+    Verdict.SUPPORTED: "✔", Verdict.CONTRADICTED: "✘", Verdict.REPRODUCED: "✔", Verdict.BETTER: "▼",
+    Verdict.WORSE: "▲", Verdict.NOT_COMPARABLE: "≠", Verdict.AGREES: "✔", Verdict.DIFFERS: "✘",
+    Verdict.UNDECIDED: "?", Verdict.NOT_RUN: "–",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,14 +43,31 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The verdict on a claim: its word, and a mark that shows it without colour."""
+class Judged:
+    """A verdict, shown by its word and by a mark, so that no colour is needed."""
 
-    mark: str
+    verdict: Verdict
+
+    @property
+    def mark(self) -> str:
+        """Return the verdict's mark."""
+        return VERDICT_MARKS[self.verdict]
+
+    @property
+    def text(self) -> str:
+        """Return the mark and the word."""
+        return f"{self.mark} {self.verdict}"
+
+
+@dataclass(frozen=True)
+class Opener:
+    """Words that open the panel of this name, where the page has panels."""
+
     text: str
+    panel: str
 
 
-Inline = str | Code | Strong | Link | Verdict
+Inline = str | Code | Strong | Link | Judged | Opener
 Text = Inline | tuple[Inline, ...]
 
 
@@ -155,7 +179,5 @@ def _words(part: Inline) -> str:
     match part:
         case str():
             return part
-        case Verdict(mark, text):
-            return f"{mark} {text}"
         case _:
             return part.text

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.experiment.paper_tables import NO_DATA
 from pipeline.experiment.paths import errors_of
 from pipeline.experiment.run_names import kind_of
 from pipeline.results.profile_results import Results
+from pipeline.results.row_choice import RowName
 from reports.page import Block, Bullets, Callout, Code, Heading, Inline, Link, Paragraph, Strong, Text
 
 DAGGER = "†"  # marks a row that is older than params.yaml
@@ -105,3 +107,13 @@ def _reason(results: Results) -> tuple[Inline, ...]:
     if results.profile in FULL:
         return (f"The images: {results.facts['about']}.",)
     return ("The profile ", Code(results.profile), f" runs the paper's method {difference(results.profile)}.")
+
+
+def row_panel(table: str, row: RowName) -> str:
+    """Return the name of the panel that explains a row of a table."""
+    return f"explain-{table}-{re.sub(r'[^A-Za-z0-9]+', '-', row.key).strip('-')}"
+
+
+def run_panel(run: str) -> str:
+    """Return the name of the panel that explains a run, or the random weights from which runs start."""
+    return f"explain-run-{run}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reports.page import Block, Callout, Code, Heading, Page, Paragraph, Table, Text, left, right
-from reports.page_parts import ALL_TABLES, DAGGER, is_older, outdated_note
+from pipeline.results.row_choice import RowName
+from reports.page import Block, Callout, Code, Heading, Opener, Page, Paragraph, Table, Text, left, right
+from reports.page_parts import ALL_TABLES, DAGGER, is_older, outdated_note, row_panel
 from reports.phrases import NONE, mean_and_std, table_label
 
 TITLE = "Seeds"
@@ -46,11 +47,16 @@ def _single(values: dict[str, Any]) -> Text:
     )
 
 
-def _row(row: dict[str, Any], values: dict[str, Any], outdated: Mapping[str, str]) -> tuple[str, ...]:
+def _row(row: dict[str, Any], values: dict[str, Any], outdated: Mapping[str, str]) -> tuple[Text, ...]:
     label = ", ".join(row["label"].values())
     by_seed = row["top1"]["by_seed"]
     spreads = [mean_and_std(row[name]) for name in ("top1", *["topk"] * (values["k"] > 1))]
-    errors = (f"{by_seed[str(seed)]:.1f}" if str(seed) in by_seed else NONE for seed in values["seeds"])
+    first, *further = values["seeds"]
+    names = [RowName(row["label"], tuple(row["runs"]), seed) for seed in (None, *further)]
+    errors = (
+        Opener(f"{by_seed[str(seed)]:.1f}", row_panel(row["table"], name)) if str(seed) in by_seed else NONE
+        for seed, name in zip((first, *further), names, strict=True)
+    )
     marked = f"{label} {DAGGER}" if is_older("seeds", row["scores"], outdated) else label
     return (table_label(row["table"]), marked, *spreads, f"{len(by_seed)} of {len(values['seeds'])}", *errors)
 

@@ -22,6 +22,7 @@ from pipeline.system.atomic_files import write_text
 from reports.charts import IMAGES, INDEX, PAPER_PAGE, Chart, charts_on, draw_charts
 from reports.claims_page import rules_page
 from reports.data_page import data_summary
+from reports.explain_panels import Panel, explain_panels
 from reports.html import Document, html
 from reports.index_page import first_screen, origin_table
 from reports.page import Callout, Code, Figure, Heading, Page, Paragraph, plain_text
@@ -62,12 +63,15 @@ def write_site(
             return repeated(drawn[figure.path], Path(figure.path).stem)
         return drawn.get(figure.path) or _photograph(path.parent / figure.path, figure.alt)
 
-    write_text(path, _document(sections, Document({f"{section.name}.md": section.name for section in sections}, image)))
+    panels = explain_panels(results, params, outdated if params.profile == profile else None) if params else []
+    anchors = {f"{section.name}.md": section.name for section in sections}
+    document = Document(anchors, image, panels={panel.name for panel in panels})
+    write_text(path, _document(sections, panels, document))
     return results, path
 
 
-def _document(sections: Sequence[Section], document: Document) -> str:
-    """Return the sections as one HTML document. Below the index, headings are demoted."""
+def _document(sections: Sequence[Section], panels: Sequence[Panel], document: Document) -> str:
+    """Return the sections and panels as one HTML document. Below the index, headings are demoted."""
     loader = PackageLoader("reports")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
     below = replace(document, depth=1)
@@ -75,7 +79,9 @@ def _document(sections: Sequence[Section], document: Document) -> str:
         {"name": name, "label": _label(name, page), "content": html(page, below if name != INDEX else document)}
         for name, page in sections
     ]
-    return environment.get_template("report.html.j2").render(title=_title(sections[0].page), sections=shown)
+    opened = [{"name": name, "label": label, "content": html(page, below)} for name, label, page in panels]
+    template = environment.get_template("report.html.j2")
+    return template.render(title=_title(sections[0].page), sections=shown, panels=opened)
 
 
 def _sections(results: Results, charts: Sequence[Chart], folder: Path) -> Iterator[Section]:

@@ -8,11 +8,15 @@ from typing import Any
 
 from pipeline.experiment.paper_tables import INITIAL
 from pipeline.experiment.run_names import NORMAL
+from pipeline.results.cell_verdicts import PRINTED, cell_verdict
+from pipeline.results.row_choice import RowName
 from reports.page import (
     Block,
     Callout,
     Code,
     Heading,
+    Judged,
+    Opener,
     Page,
     Paragraph,
     Strong,
@@ -22,11 +26,11 @@ from reports.page import (
     left,
     right,
 )
-from reports.page_parts import ALL_TABLES, DAGGER, difference, is_older, outdated_note
+from reports.page_parts import ALL_TABLES, DAGGER, difference, is_older, outdated_note, row_panel
 from reports.phrases import NONE, interval, number, published_file, table_title
+from vgg.judgement import Verdict
 
 HEADINGS = {"S": "train S", "Q": "test Q", "row": "entry", "runs": "nets", "init": "initial weights"}
-MARKS = {"reproduced": "✔", "better": "▼", "worse": "▲", "undecided": "?"}
 PAPER = {"top1_val": "paper top-1", "top5_val": "paper top-5", "top5_test": "paper top-5, test"}
 
 
@@ -125,11 +129,11 @@ def _errors(values: dict[str, Any], outdated: Mapping[str, str]) -> Table:
     rows = []
     for row in values["rows"]:
         cells: list[Text] = [*_label(values["table"], row).values(), *(number(row["paper"][key]) for key in paper)]
-        cells += _ours(row)[: len(ours)]
+        cells += _ours(values["table"], row)[: len(ours)]
         if row["ours"] and is_older(values["table"], row["scores"], outdated):
             cells[0] = f"{cells[0]} {DAGGER}"
         cells += [number(row.get("centre"))] * centre
-        rows.append((*cells, *[_difference(row), _verdicts(row)] * compared, *[_whose(row)] * published))
+        rows.append((*cells, *[_difference(row), _verdicts(values, row)] * compared, *[_whose(row)] * published))
     return Table(columns, tuple(rows))
 
 
@@ -142,13 +146,14 @@ def _label(table: str, row: dict[str, Any]) -> dict[str, str]:
     return {**label, "the paper": "may not train" if stalls else "trains"}
 
 
-def _ours(row: dict[str, Any]) -> list[Text]:
+def _ours(table: str, row: dict[str, Any]) -> list[Text]:
     if row["missing"]:
         rest = f" and {len(row['missing']) - 1} more" if len(row["missing"]) > 1 else ""
-        return [("not run: ", Code(row["missing"][0]), rest), ""]
+        return [(Judged(Verdict.NOT_RUN), ": ", Code(row["missing"][0]), rest), ""]
     if row["ours"] is None:
-        return ["not run", ""] if row["runs"] else [NONE, NONE]
-    return [interval(row["ours"][key]) for key in ("top1", "topk")]
+        return [Judged(Verdict.NOT_RUN), ""] if row["runs"] else [NONE, NONE]
+    panel = row_panel(table, RowName(row["label"], tuple(row["runs"])))
+    return [Opener(interval(row["ours"][key]), panel) for key in ("top1", "topk")]
 
 
 def _whose(row: dict[str, Any]) -> str:
@@ -168,12 +173,12 @@ def _difference(row: dict[str, Any]) -> str:
     return " / ".join(NONE if paper is None else f"{ours['error'] - paper:+.1f}" for ours, paper in pairs)
 
 
-def _verdicts(row: dict[str, Any]) -> str:
+def _verdicts(values: dict[str, Any], row: dict[str, Any]) -> Text:
     """Return whether a row's errors reproduce the paper's: top-1 / top-5."""
-    if row["ours"] is None:
-        return "not run" if row["runs"] else NONE
-    words = (row.get("judged", {}).get(name, {}).get("verdict") for name in ("top1_val", "top5_val"))
-    return " / ".join(f"{MARKS[word]} {word}" if word else NONE for word in words)
+    verdicts = [cell_verdict(values, row, printed) for printed in PRINTED]
+    if not any(verdicts) or row["ours"] is None:
+        return NONE
+    return join(" / ", (Judged(verdict) if verdict else NONE for verdict in verdicts))
 
 
 def _rules(values: dict[str, Any]) -> Iterator[Text]:
@@ -206,7 +211,7 @@ def _error_notes(values: dict[str, Any]) -> Iterator[Text]:
     elif values["k"] != 5:
         yield f"With so few classes, top-5 is top-{values['k']} here."
     if not values["comparable"]:
-        yield (Strong("Not comparable with the paper's numbers:"), _departure(values))
+        yield ("All numbers of ours: ", Judged(Verdict.NOT_COMPARABLE), f" with the paper's:{_departure(values)}")
     if any(row["paper"].get("top5_test") is not None for row in values["rows"]):
         yield "The test column has only the paper's values: the labels of ILSVRC's test images are not public."
     if block := values.get("initialisation"):

@@ -14,12 +14,12 @@ from reports.page import (
     Figure,
     Heading,
     Inline,
+    Judged,
     Paragraph,
     Preformatted,
     Strong,
     Table,
     Text,
-    Verdict,
     inlines,
     plain_text,
 )
@@ -100,4 +100,4 @@ def _styled(text: Text, style: str = "") -> Styled:
 
 
 def _style(part: Inline) -> str:
-    return "bold" if isinstance(part, Strong | Verdict) else "cyan" if isinstance(part, Code) else ""
+    return "bold" if isinstance(part, Strong | Judged) else "cyan" if isinstance(part, Code) else ""

@@ -7,8 +7,8 @@ from typing import Any
 
 from pipeline.experiment.run_names import kind_of
 from pipeline.results.profile_results import Results
-from reports.page import Block, Heading, Page, Paragraph, Table, left, right
-from reports.page_parts import ALL_TABLES, DAGGER, comparability_warning, outdated_warning
+from reports.page import Block, Heading, Opener, Page, Paragraph, Table, Text, left, right
+from reports.page_parts import ALL_TABLES, DAGGER, comparability_warning, outdated_warning, run_panel
 from reports.phrases import interval
 
 
@@ -52,9 +52,10 @@ def _grid_first(results: Results) -> list[tuple[str, dict[str, Any]]]:
     return sorted(results.summaries.items(), key=lambda item: kind_of(item[0]) or "")
 
 
-def _run(run: str, summary: dict[str, Any], older: bool) -> tuple[str, ...]:
+def _run(run: str, summary: dict[str, Any], older: bool) -> tuple[Text, ...]:
     crop, scale = summary["centre_crop"], summary["scale"]
     best = {"error": crop["top1"], "low": crop["top1_low"], "high": crop["top1_high"]}
     scale = f"{scale[0]} to {scale[1]}" if isinstance(scale, list) else str(scale)
     schedule = [scale, summary["init"], str(summary["epochs"]), str(summary["drops"]), f"{summary['loss']:.2f}"]
-    return (f"{run} {DAGGER}" if older else run, *schedule, interval(best))
+    name = Opener(run, run_panel(run))
+    return ((name, f" {DAGGER}") if older else name, *schedule, interval(best))

@@ -1,20 +1,35 @@
-"""A measured error judged against a printed one, of the same images: the equivalence test of Tables 3 to 7's cells."""
+"""Verdicts, and a measured error judged against a printed one, of the same images: the equivalence test of cells."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from math import sqrt
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from vgg.errors import Z
 
 POPULATION = 50_000  # section 4: the images of ILSVRC-2012's validation set, of which all printed errors are
-Finding = Literal["reproduced", "better", "worse", "undecided"]
+
+
+class Verdict(StrEnum):
+    """Every verdict: on a claim, on a cell of a table, on a published net's error."""
+
+    SUPPORTED = "supported"  # of claims
+    CONTRADICTED = "contradicted"
+    REPRODUCED = "reproduced"  # of cells
+    BETTER = "better"
+    WORSE = "worse"
+    NOT_COMPARABLE = "not comparable"
+    AGREES = "agrees"  # of published nets
+    DIFFERS = "DIFFERS"
+    UNDECIDED = "undecided"  # of all
+    NOT_RUN = "not run"
 
 
 class Judgement(NamedTuple):
     """The difference of a measured error and a printed one, in percentage points, with its 95 % interval."""
 
-    verdict: Finding
+    verdict: Verdict
     difference: float  # measured - printed
     low: float
     high: float
@@ -34,8 +49,8 @@ def judge(
     half = Z * standard_error(images, printed, share=share, rounding=rounding, population=population)
     low, high = difference - half, difference + half
     if -tolerance < low and high < tolerance:
-        return Judgement("reproduced", difference, low, high)
-    outside: Finding = "worse" if low > tolerance else "better" if high < -tolerance else "undecided"
+        return Judgement(Verdict.REPRODUCED, difference, low, high)
+    outside = Verdict.WORSE if low > tolerance else Verdict.BETTER if high < -tolerance else Verdict.UNDECIDED
     return Judgement(outside, difference, low, high)
 
 

@@ -142,6 +142,11 @@ def kept_provenance(profile: str) -> Path:
     return results(profile) / "provenance.json"
 
 
+def kept_records(profile: str) -> Path:
+    """Return the copy, in git, of what dvc.lock had of a profile's runs: one profile's results are in dvc.lock."""
+    return results(profile) / "dvc_records.json"
+
+
 def results(profile: str) -> Path:
     """Return the folder of everything that is reported for a profile."""
     return REPORTS / profile

@@ -5,14 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from pipeline.experiment.params import CellRule
 from vgg.errors import Error, Z
-from vgg.judgement import POPULATION, Judgement, judge, standard_error
+from vgg.judgement import POPULATION, Judgement, Verdict, judge, standard_error
 
 LOST = 90.0  # error in per cent from which on a net's outputs are unrelated to the images
-Agreement = Literal["agrees", "DIFFERS", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -51,17 +49,17 @@ class Checked:
         return self.rules[self.figures[0]["kind"]]
 
     @property
-    def agreement(self) -> Agreement:
+    def agreement(self) -> Verdict:
         """Return whether both errors agree with the published ones, one differs, or these images are too few to say."""
         verdicts = {self.judgement(measure).verdict for measure in ("top1", "top5")}
-        if verdicts & {"better", "worse"}:
-            return "DIFFERS"
-        return "undecided" if "undecided" in verdicts else "agrees"
+        if verdicts & {Verdict.BETTER, Verdict.WORSE}:
+            return Verdict.DIFFERS
+        return Verdict.UNDECIDED if Verdict.UNDECIDED in verdicts else Verdict.AGREES
 
     @property
     def differs(self) -> bool:
         """Return True if an error differs from the published ones by more than the tolerance."""
-        return self.agreement == "DIFFERS"
+        return self.agreement == Verdict.DIFFERS
 
     @property
     def better(self) -> Trial | None:
@@ -108,4 +106,4 @@ class Checked:
     def miss(self, measure: str) -> float:
         """Return the error's signed distance to the nearest published one, in points; 0 if it does not differ."""
         judgement = self.judgement(measure)
-        return judgement.difference if judgement.verdict in ("better", "worse") else 0.0
+        return judgement.difference if judgement.verdict in (Verdict.BETTER, Verdict.WORSE) else 0.0

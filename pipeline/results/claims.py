@@ -22,8 +22,9 @@ from pipeline.results.paired_tests import (
     verdict_p,
 )
 from pipeline.results.ranks import SEEDS, TableRanks, ranks_files, read_ranks, seed_row
+from vgg.judgement import Verdict
 
-VERDICTS = ("supported", "contradicted", "undecided", "not run")
+VERDICTS = (Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.UNDECIDED, Verdict.NOT_RUN)  # in this order
 BySeed = Mapping[int, NDArray[np.bool_]]  # (images,) True where the first guess is wrong; seed 0: that of the tables
 
 
@@ -128,7 +129,7 @@ def _entry(
         "paper": claim.paper, "pairs": len(claim.pairs), "each": claim.each, "missing": missing,
     }  # fmt: skip
     if comparison is None:
-        return values | {"pairs_run": 0, "verdict": "not run", "verdict_holm": "not run"}
+        return values | {"pairs_run": 0, "verdict": Verdict.NOT_RUN, "verdict_holm": Verdict.NOT_RUN}
     p_holm = next(iter(adjusted))
     return values | {
         "pairs_run": comparison.pairs,
@@ -148,7 +149,7 @@ def _entry(
     }
 
 
-def _counts(verdicts: Iterable[str]) -> dict[str, int]:
+def _counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
     """Return how often each verdict occurs."""
     counted = Counter(verdicts)
     return {word: counted[word] for word in VERDICTS}

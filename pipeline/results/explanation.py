@@ -131,18 +131,22 @@ class Files:
 
     def __init__(self, profile: str) -> None:
         self.profile = profile
-        self.lock = LockFile()
+        self.lock = LockFile(profile)
+        self._known: dict[Path, Record] = {}  # contents read so far
 
     def path(self, path: Path) -> Path:
         """Return `path`, or its copy in git if it is missing or of another profile."""
-        here = path.exists() and read_json(path, "dvc repro").get("profile") == self.profile
+        here = self._read(path, "dvc repro").get("profile") == self.profile
         return path if here else reported(self.profile, path)
 
     def json(self, path: Path, make: str = "vgg-repro report") -> Record:
         """Return the newest content of a JSON file; empty if there is none."""
-        newest = self.path(path)
-        values: Record = read_json(newest, make) if newest.exists() else {}
-        return values
+        return self._read(self.path(path), make)
+
+    def _read(self, path: Path, make: str) -> Record:
+        if path not in self._known:
+            self._known[path] = read_json(path, make) if path.exists() else {}
+        return self._known[path]
 
     def rates_and_errors(self, run: str) -> list[tuple[float, float]]:
         """Return the learning rate and the validation top-1 error of each epoch; empty if there is no history."""
@@ -214,14 +218,15 @@ class _Asked:
 
 
 def explain(
-    params: Params, profile: str, values: Record, seeds: Record, row: RowName, outdated: Mapping[str, str] | None
+    params: Params, files: Files, values: Record, seeds: Record, row: RowName, outdated: Mapping[str, str] | None
 ) -> Explanation:
-    """Return the chain behind a row of a table of `profile`, whose values and values over the seeds are given.
+    """Return the chain behind a row of a table of a profile, whose values and values over the seeds are given.
 
     `outdated` has the stages that are older than params.yaml, each with the reason; None if the profile is not active.
     Only files are read: those of this machine, else those in git.
     """
-    asked, files = _Asked(params, profile, values, seeds, row), Files(profile)
+    profile = files.profile
+    asked = _Asked(params, profile, values, seeds, row)
     trained_here = [run for run in asked.runs if run not in {*asked.published, *asked.not_imported}]
     chains = {run: _chain(files, params, run) for run in trained_here}
     runs, firsts = _explained_runs(files, params, chains), _firsts(chains)

@@ -11,6 +11,7 @@ from pipeline.experiment.paper_tables import NO_DATA, printed_scale
 from pipeline.experiment.run_names import seeded, train_stage, work_of
 from pipeline.results.profile_results import Results
 from vgg.errors import error_of_rate
+from vgg.judgement import Verdict
 
 SCHEMA = 1  # raised when a column changes its name or its meaning
 TRAINING = "training"  # the `table` of the centre crops that each run ends with
@@ -45,8 +46,8 @@ class FlatRow:
     paper_top1_val: float | None
     paper_top5_val: float | None
     paper_top5_test: float | None
-    verdict: str | None  # of top-1
-    verdict_topk: str | None
+    verdict: Verdict | None  # of top-1; None where the images or the nets are not the paper's
+    verdict_topk: Verdict | None
     manifest: str
     commit: str | None  # of the stage that computed the error
 
@@ -81,11 +82,8 @@ def flat_document(results: Results) -> dict[str, Any]:
 def _of_table(results: Results, values: Row, row: Row) -> FlatRow:
     published = set(row.get("published", ()))
     kinds = {"published" if run in published else "trained" for run in row["runs"]}
-    judged = row.get("judged", {})
-    verdicts = {
-        "verdict": judged.get("top1_val", {}).get("verdict"),
-        "verdict_topk": judged.get("top5_val", {}).get("verdict"),
-    }
+    judged = {name: Verdict(judgement["verdict"]) for name, judgement in row.get("judged", {}).items()}
+    verdicts: dict[str, Any] = {"verdict": judged.get("top1_val"), "verdict_topk": judged.get("top5_val")}
     ours = row["ours"] or {}
     return FlatRow(
         **_labels(results, values["table"], row),

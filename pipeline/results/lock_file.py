@@ -1,28 +1,37 @@
-"""DVC's record of how results were made: the parameters and inputs that dvc.lock has of a stage."""
+"""DVC's record of how results were made: the parameters and inputs that dvc.lock has of a stage, or git's copy.
+
+dvc.lock has one profile's stages, those of the active one. So a report keeps what it has of the runs.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import Failure
-from pipeline.experiment.paths import LOCKFILE, PARAMS
+from pipeline.experiment.paths import LOCKFILE, PARAMS, WEIGHTS, kept_records
+from pipeline.system.atomic_files import write_json
 from pipeline.system.yaml_text import parse_yaml
+
+Record = Mapping[str, Any]  # of a stage: parameters, inputs and outputs
+Records = Mapping[str, Record]  # by stage
+KEPT = re.compile(r"(extra-)?(random|train)@")  # the stages whose records a report keeps
 
 
 class LockFile:
-    """The stages in dvc.lock; none if there is no such file. Raise Failure if it is broken."""
+    """The stages in dvc.lock, and of stages of the profile that it lacks, the records that its report has kept.
 
-    def __init__(self) -> None:
-        try:
-            values = parse_yaml(LOCKFILE.read_text()) if LOCKFILE.exists() else {}
-            self.stages: Mapping[str, Any] = (values or {}).get("stages", {})
-        except (ValueError, AttributeError) as reason:
-            raise Failure(
-                f"{LOCKFILE} cannot be read ({reason}); if DVC is writing it, try again, else: git checkout {LOCKFILE}"
-            ) from None
+    Raise Failure if a file is broken.
+    """
+
+    def __init__(self, profile: str) -> None:
+        locked = _locked()
+        kept = {stage: record for stage, record in _kept(profile).items() if not _is_of(profile, locked.get(stage, {}))}
+        self.stages: Records = {**locked, **kept}
 
     def made(self, stage: str, out: Path, result: Path) -> bool:
         """Return True if the record of `stage` is of the file `result`: its output `out`, or a copy of it."""
@@ -42,3 +51,45 @@ class LockFile:
     def _hash(self, stage: str, kind: str, path: Path) -> str:
         files = self.stages.get(stage, {}).get(kind, ())
         return next((str(file.get("md5", "")) for file in files if file["path"] == str(path)), "")
+
+
+def keep_records(profile: str) -> None:
+    """Copy what dvc.lock has of a profile's runs to where its report keeps it; nothing if it has none of them."""
+    own = {
+        stage: {"params": record["params"], "deps": _hashes(record, "deps"), "outs": _hashes(record, "outs")}
+        for stage, record in _locked().items()
+        if KEPT.match(stage) and _is_of(profile, record)
+    }
+    if own:
+        write_json(kept_records(profile), {**_kept(profile), **own})
+
+
+def _hashes(record: Record, kind: str) -> list[dict[str, str]]:
+    """Return the weights, histories and summaries among a record's files, each with its path and hash alone."""
+    files = record.get(kind, ())
+    return [{"path": file["path"], "md5": file["md5"]} for file in files if file["path"].startswith(f"{WEIGHTS}/")]
+
+
+def _is_of(profile: str, record: Record) -> bool:
+    """Return True if a stage was run with parameters of the profile."""
+    return any(key.startswith(f"profiles.{profile}.") for key in record.get("params", {}).get(str(PARAMS), {}))
+
+
+def _locked() -> Records:
+    try:
+        values = parse_yaml(LOCKFILE.read_text()) if LOCKFILE.exists() else {}
+        stages: Records = (values or {}).get("stages", {})
+    except (ValueError, AttributeError) as reason:
+        raise Failure(
+            f"{LOCKFILE} cannot be read ({reason}); if DVC is writing it, try again, else: git checkout {LOCKFILE}"
+        ) from None
+    return stages
+
+
+def _kept(profile: str) -> Records:
+    """Return the records that git keeps; none if there is no file, or a damaged one, which `report` writes anew."""
+    try:
+        records: Records = json.loads(kept_records(profile).read_text())
+    except (OSError, ValueError):
+        return {}
+    return records

@@ -15,9 +15,9 @@ from scipy.signal import convolve
 from scipy.stats import binom, t
 
 from pipeline.experiment.claims import Kind
+from vgg.judgement import Verdict
 
 Pair = tuple[NDArray[Any], NDArray[Any]]  # worse and better (seeds, images), True where the image was wrong
-Outcome = Literal["supported", "contradicted", "undecided"]
 LEVEL = 0.05  # of every two-sided test; intervals cover 1 - LEVEL
 POWER = 0.8  # of the smallest visible effect
 EDGE = 1e-9  # nearest distance to a difference of 100 points, at which no test exists
@@ -269,15 +269,15 @@ def _smallest_visible(test: ScoreTest, error: float) -> float:
     return min(1.0, max(quantiles * error, quantiles**2 / test.images))
 
 
-def verdict(kind: Kind, comparison: Comparison, margin: float, p: float | None = None) -> Outcome:
+def verdict(kind: Kind, comparison: Comparison, margin: float, p: float | None = None) -> Verdict:
     """Return whether the comparison supports or contradicts a claim of this kind; `margin` is in points.
 
     `p` replaces the p-value of `verdict_p`, to adjust it for other tests (`holm`).
     """
     for_it, against = _sides(kind, comparison, margin)
     if (min(for_it, against) if p is None else p) > LEVEL:
-        return "undecided"
-    return "supported" if for_it < against else "contradicted"
+        return Verdict.UNDECIDED
+    return Verdict.SUPPORTED if for_it < against else Verdict.CONTRADICTED
 
 
 def verdict_p(kind: Kind, comparison: Comparison, margin: float) -> float:

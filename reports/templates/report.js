@@ -32,3 +32,13 @@ for (const table of document.querySelectorAll("table.cards")) {
     });
   });
 }
+
+// Returns the focus to the button that opened a panel, also where one panel has opened another, for which browsers do not.
+const openers = new Map();
+document.addEventListener("beforetoggle", (event) => {
+  if (event.newState === "open") openers.set(event.target, document.activeElement);
+}, true);
+document.addEventListener("toggle", (event) => {
+  const active = document.activeElement, lost = active === document.body || event.target.contains(active);
+  if (event.newState === "closed" && lost) openers.get(event.target)?.focus();
+}, true);

@@ -42,6 +42,14 @@ def test_a_smoke_run_of_the_scaling_benchmark_goes_through_all_of_it() -> None:
         assert re.search(pattern, output, re.MULTILINE), f"no {pattern} in\n{output}"
 
 
+@pytest.mark.exhaustive
+def test_a_smoke_run_of_the_reports_benchmark_goes_through_all_commands() -> None:
+    code, output = forks.call(Path.cwd(), [str(BENCHMARKS / "report_scale.py"), "--smoke"], os.environ)
+    assert code == 0, output
+    assert len(re.findall(r"^\| `vgg-repro [^`]+` (\| [\d.]+ ){3}\|$", output, re.MULTILINE)) == 13, output
+    assert "report.html: 0." in output
+
+
 def checked(folder: Path, *words: str) -> tuple[int, str, dict[str, Any]]:
     """Run the GPU check on a CPU; return its exit code, what it printed, and its JSON."""
     command = [str(BENCHMARKS / "gpu_check.py"), "--smoke", "--out", str(folder), "--slower", str(patience(9)), *words]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.experiment.validation import load
-from pipeline.results.explanation import Explanation, explain
+from pipeline.results.explanation import Explanation, Files, explain
 from pipeline.results.row_choice import choose, row_names
 from pipeline.results.tables import read_table
 from reports.explain_page import counted_page, explain_page
@@ -33,7 +33,7 @@ def explained(table: str, words: str, outdated: Mapping[str, str] | None) -> Exp
     """Explain the one row of a table of mini that the words choose."""
     values, seeds = read_table("mini", table), read_table("mini", "seeds")
     (row,) = choose(words.split(), row_names(values, seeds), values["seed"])
-    return explain(load(), "mini", values, seeds, row, outdated)
+    return explain(load(), Files("mini"), values, seeds, row, outdated)
 
 
 def text_of(explanation: Explanation, kept: str = "") -> str:
@@ -85,7 +85,7 @@ def test_what_cannot_be_known_is_told(mini: Path) -> None:
     Path("reports/mini/provenance.json").unlink(missing_ok=True)
     text = text_of(explained("table4", "D jitter", None), "reports/mini/provenance.md")
     assert "a seed that is not known here" in text
-    assert "dvc.lock does not hold the training of A-256, D-256, D-384, D-jitter. So batch, momentum" in text
+    assert "DVC's record of the training of A-256, D-256, D-384, D-jitter is not here. So batch, momentum" in text
     assert "what has changed since: profile mini is not active" in text
     assert "time and date of all these results: not recorded here. `reports/mini/provenance.md` has commit" in text
     active = text_of(explained("table4", "D jitter", {}))
@@ -113,7 +113,7 @@ def test_verdicts_are_shown_with_their_rule(mini: Path) -> None:
 
     change(mini / "table4.json", judge)
     text = text_of(explained("table4", "D jitter", {}))
-    assert "| +0.1 (-0.2 to +0.4) | ✔ reproduced |" in text
+    assert "| +0.1 (-0.2 to +0.4) | ✔ **reproduced** |" in text
     assert "Rule for trained weights: reproduced within 1 points" in text
     assert "Not comparable" not in text
 

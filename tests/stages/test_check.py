@@ -464,7 +464,7 @@ def test_a_right_net_does_not_differ(desk: Desk) -> None:
     outcome = desk.check("D-384")
     assert outcome.code == 0, outcome
     lines = [line for line in outcome.out.splitlines() if line.startswith("| D-384")]
-    assert len(lines) == 2 and all(line.split("|")[-2].strip() == "undecided" for line in lines)
+    assert len(lines) == 2 and all(line.split("|")[-2].strip() == "? undecided" for line in lines)
     one, five = interval(NEAR + FAR, IMAGES), interval(FAR, IMAGES)
     for line in lines:
         assert f"{one.error:.1f} ({one.low:.1f} to {one.high:.1f})" in line

@@ -15,7 +15,7 @@ from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import provenance_record, summary
 from pipeline.experiment.validation import load
-from pipeline.results.explanation import Explanation, explain
+from pipeline.results.explanation import Explanation, Files, explain
 from pipeline.results.provenance import keep_provenance, record_provenance
 from pipeline.results.row_choice import choose, row_names
 from pipeline.results.tables import read_table
@@ -38,7 +38,7 @@ def explained(
     """Explain the one row of a table of mini that the words choose."""
     values, seeds = read_table("mini", table), read_table("mini", "seeds")
     (row,) = choose(words.split(), row_names(values, seeds), values["seed"])
-    return explain(params or load(), "mini", values, seeds, row, outdated)
+    return explain(params or load(), Files("mini"), values, seeds, row, outdated)
 
 
 def test_the_chain_goes_from_the_first_weights_to_the_averaged_run(mini: Path) -> None:
@@ -229,7 +229,7 @@ def test_every_row_of_every_committed_table_is_explained(monkeypatch: pytest.Mon
     for name in (*(f"table{number}" for number in range(3, 8)), "shallow"):
         values = read_table("mini", name)
         for row in row_names(values, {}):
-            found = explain(params, "mini", values, {}, row, None)
+            found = explain(params, Files("mini"), values, {}, row, None)
             assert list(found.chains) == list(row.runs)
             assert all(chain[0].startswith("random-") for chain in found.chains.values())
             assert {run.seed for run in found.runs} <= {11} and not any(run.missing for run in found.runs)

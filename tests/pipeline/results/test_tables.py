@@ -122,7 +122,7 @@ def test_a_row_without_scores_says_not_run_and_the_command(params: Params) -> No
     assert row_of(values, net="A")["ours"] is not None
     assert row_of(values, net="E", S="384")["ours"] is None
     text = table_text(values)
-    assert "not run: `vgg-repro score dense E-384`" in text
+    assert "– **not run**: `vgg-repro score dense E-384`" in text
     assert "and 6 more" in table_text(compute_table("table7", params, FACTS).values)
 
 
@@ -136,7 +136,7 @@ def test_every_table_renders_with_nothing_run(params: Params) -> None:
 def test_numbers_of_other_data_are_marked_and_not_compared(params: Params) -> None:
     write_scores(params, "A-256", "dense", np.zeros(IMAGES, np.int64))
     text = table_text(compute_table("table3", params, FACTS).values)
-    assert "Not comparable" in text
+    assert "≠ **not comparable** with the paper's" in text
     assert "ours − paper" not in text
 
 
@@ -156,7 +156,7 @@ def test_on_the_papers_data_and_size_the_difference_is_shown(params: Params) -> 
     text = table_text({**values, "comparable": True})
     assert "ours − paper" in text
     assert f"{error - 29.6:+.1f}" in text
-    assert "Not comparable" not in text
+    assert "not comparable" not in text
 
 
 def posteriors_with_errors(params: Params, run: str, wrong: int, beyond: int, images: int) -> None:
@@ -192,7 +192,8 @@ def test_a_cell_on_the_papers_data_at_full_size_is_judged(
     assert judged["top1_val"]["difference"] == pytest.approx(wrong / 500 - 29.6)
     text = table_text(values)
     line = next(line for line in text.splitlines() if line.startswith("| A "))
-    assert all(verdict in line for verdict in verdicts)
+    marks = {"reproduced": "✔", "better": "▼", "worse": "▲", "undecided": "?"}
+    assert " / ".join(f"{marks[verdict]} **{verdict}**" for verdict in verdicts) in line
     assert "12 % of them, a standard error of 0.15 points" in text  # the rule at the table's foot
     assert "judged" not in row_of(values, net="B") and "not run" in text
 

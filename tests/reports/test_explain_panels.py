@@ -1,0 +1,107 @@
+"""Each number of ours in the HTML report opens its explanation, by markup alone; what several share is there once."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from pipeline.experiment.validation import load
+from reports.site import write_site
+from tests.support import ROOT
+from tests.support.committed import add_seeds, committed
+
+BUTTON = re.compile(r'<button popovertarget="([^"]+)">([^<]+)</button>')
+PANEL = re.compile(r'<div id="([^"]+)" popover role="dialog" aria-label="[^"]+" [^>]*>(.*?)</div>', re.S)
+MOST = 150_000  # bytes that the panels may add to the report of mini
+
+
+@pytest.fixture
+def mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The committed numbers of mini and dvc.lock in the current folder, without learning curves (slow)."""
+    monkeypatch.chdir(tmp_path)
+    folder = committed(tmp_path, "dvc.lock")
+    shutil.copy(ROOT / "reports/mini/provenance.json", folder)
+    for path in folder.glob("*.csv"):
+        path.unlink()
+    return folder
+
+
+def site() -> str:
+    """Return the report of mini as HTML, with the explanations."""
+    return write_site("mini", Path("out"), {}, load())[1].read_text()
+
+
+def parts(text: str) -> tuple[str, dict[str, str]]:
+    """Return a report without its panels, and the panels by name."""
+    return PANEL.sub("", text), dict(PANEL.findall(text))
+
+
+def words(panel: str) -> str:
+    """Return a panel's words."""
+    return " ".join(unescape(re.sub("<[^>]+>", " ", panel)).split())
+
+
+def test_each_number_of_ours_opens_the_panel_that_explains_it(mini: Path) -> None:
+    text, panels = parts(site())
+    for table, rows in (("table3", 12), ("table4", 10), ("table5", 6), ("table6", 4), ("table7", 3), ("shallow", 2)):
+        section = re.search(rf'<section id="{table}">(.*?)</section>', text, re.S)
+        assert section
+        numbers = BUTTON.findall(section[1])
+        assert len(numbers) == 2 * rows, table
+        assert all(number in words(panels[name]) for name, number in numbers)
+
+
+def test_a_panel_has_the_chain_the_scores_and_the_command(mini: Path) -> None:
+    _, panels = parts(site())
+    said = words(panels["explain-table4-D-256-512-256-384-512"])
+    for part in (
+        "138 of 1,020 images are wrong; the paper: 24.8",
+        "random-A → A-256 → D-256 → D-384 → D-jitter",
+        "dense@D-jitter , Q = 256 384 512",
+        "Nothing: dvc.lock and params.yaml agree",
+        "vgg-repro explain 4 D-jitter",
+    ):
+        assert part in said
+    run = words(panels["explain-run-D-jitter"])
+    assert "starts from D-384" in run and "batch 16" in run and "trained commit " in run
+    assert "top-1 error at Q = 512, %" in words(panels["score-dense-D-jitter"])
+    assert "seed 11" in words(panels["explain-run-random-A"])
+
+
+def test_what_panels_open_exists_and_is_there_once(mini: Path) -> None:
+    text = site()
+    opened, names = [name for name, _ in BUTTON.findall(text)], [name for name, _ in PANEL.findall(text)]
+    assert len(names) == len(set(names)) and set(opened) == set(names)
+    assert sum(name.startswith("explain-run-") for name in names) == 17, "14 runs, 3 random weights"
+    assert text.count("popovertargetaction") - text.count("[popovertargetaction]") == len(names), "each can be closed"
+
+
+def test_a_further_seeds_number_has_its_own_panel(mini: Path) -> None:
+    add_seeds(mini)
+    _, panels = parts(site())
+    assert "random-A-seed12 → A-256-seed12" in words(panels["explain-table3-A-256-256-seed-12"])
+
+
+def test_numbers_that_are_not_ours_open_nothing(mini: Path) -> None:
+    text, panels = parts(site())
+    section = text[text.index('<section id="table7">') :]
+    assert "GoogLeNet" in section and not any("GoogLeNet" in words(panel) for panel in panels.values())
+
+
+def test_the_panels_are_small_and_never_printed(mini: Path) -> None:
+    text = site()
+    without, panels = parts(text)
+    assert panels and len(text) - len(without) < MOST
+    printed = re.search(r"@media print {(.*?)\n}", text, re.S)
+    assert printed and re.search(r"\[popover\][^{]*{ display: none; }", printed[1])
+
+
+def test_of_a_profile_that_is_not_active_the_command_names_it(mini: Path) -> None:
+    params = load()
+    params = params.model_copy(update={"profile": "evening"})
+    text = write_site("mini", Path("out"), {}, params)[1].read_text()
+    assert "vgg-repro explain --profile mini 4 D-jitter" in text and "profile mini is not active" in text
