@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from cli import (
+    bundle,
     claims,
     clean,
     data,
@@ -90,6 +91,7 @@ COMMANDS = (
     (LOOK, "plan", plan.plan, "Show what would run, and its cost"),
     (LOOK, "data", data.data, "Show the prepared images"),
     (LOOK, "report", report.report, "Write the report"),
+    (LOOK, "bundle", bundle.bundle, "Pack results into one file"),
     (CARE, "doctor", doctor.doctor, "Check this machine"),
     (CARE, "clean", clean.clean, "List or remove unused files"),
 )

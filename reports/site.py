@@ -26,12 +26,11 @@ from reports.html import Document, html
 from reports.index_page import first_screen, origin_table
 from reports.page import Callout, Code, Figure, Heading, Page, Paragraph, plain_text
 from reports.page_parts import ALL_TABLES
-from reports.pages import has_data_page, other_pages, shown_results
+from reports.pages import HTML, has_data_page, other_pages, shown_results
 from reports.phrases import table_label
 from reports.provenance_page import PROVENANCE, is_kept
 from reports.svg import inlined
 
-FILE = "report.html"
 LABELS = {INDEX: "Overview", "claims": "How tested"}  # in the list of sections, where the heading is longer
 QUALITY = 80  # of image files as JPEG, which is a fraction of their PNG
 
@@ -44,20 +43,26 @@ class Section(NamedTuple):
 
 
 def write_site(
-    profile: str, out: Path, outdated: Mapping[str, str] | None = None, params: Params | None = None
+    profile: str,
+    out: Path,
+    outdated: Mapping[str, str] | None = None,
+    params: Params | None = None,
+    kept: Path | None = None,
 ) -> tuple[Results, Path]:
     """Write the report of `profile` as one file to `out`/`profile`. Return the results and its path.
 
-    The other arguments and Failure are as in `shown_results`.
+    The pages and images that the report cannot make again are in the folder `kept`, by default that of the file. The
+    other arguments and Failure are as in `shown_results`.
     """
-    results, path = shown_results(profile, outdated, params), out / profile / FILE
+    results, path = shown_results(profile, outdated, params), out / profile / HTML
     with tempfile.TemporaryDirectory() as scratch:
         charts = draw_charts(results, Path(scratch), ".svg")
         drawn = {chart.figure.path: _chart(Path(scratch), chart.figure) for chart in charts}
-    sections = list(_sections(results, charts, path.parent))
+    kept = kept or path.parent
+    sections = list(_sections(results, charts, kept))
 
     def image(figure: Figure) -> Markup:
-        return drawn.get(figure.path) or _photograph(path.parent / figure.path, figure.alt)
+        return drawn.get(figure.path) or _photograph(kept / figure.path, figure.alt)
 
     write_text(path, _document(sections, Document({f"{section.name}.md": section.name for section in sections}, image)))
     return results, path
