@@ -71,13 +71,15 @@ def _files(found: Results, parameters: Params, with_posteriors: bool, with_image
     """Return the files to pack by name. Raise Failure if what an option asks for is not there."""
     from pipeline.errors import Failure
     from pipeline.experiment.paths import results
-    from pipeline.results.bundle import image_files, posterior_files, result_files
+    from pipeline.results.bundle import README, image_files, posterior_files, result_files
+    from reports.bundle_page import bundle_page
     from reports.flat_files import FLAT, csv_text
+    from reports.markdown import markdown
     from reports.pages import kept_files, rendered_files
 
     folder = results(found.profile)
     files = result_files(found, rendered_files(), kept_files(found, folder))
-    files[(folder / FLAT).as_posix()] = csv_text(found).encode()
+    files |= {README: markdown(bundle_page(found)).encode(), (folder / FLAT).as_posix(): csv_text(found).encode()}
     if with_images:
         files |= image_files(found, rendered_files())
     if with_posteriors:

@@ -25,7 +25,6 @@ from reports.seeds_page import seeds_page
 from reports.table_pages import table_page
 from reports.training_page import training_page
 
-HTML = "report.html"  # the report as one file
 SHOWN_AS_THEY_ARE = (".md", *IMAGES)
 OTHERS = ("seeds", "claims", TRAINING, MISTAKES)  # pages besides those of the tables
 FILES = (*(f"{name}.md" for name in (*TITLES, *OTHERS)), *(name for kind in CHARTS for name in kind.files))
@@ -106,8 +105,8 @@ def _is_ours(path: Path) -> bool:
 
 
 def rendered_files() -> frozenset[str]:
-    """Return the names of all files in a profile's folder that a report writes."""
-    return frozenset({*FILES, f"{INDEX}.md", f"{PROVENANCE}.md", FLAT, HTML})
+    """Return the names of all files in a profile's folder that `render` writes."""
+    return frozenset({*FILES, f"{INDEX}.md", f"{PROVENANCE}.md", FLAT})
 
 
 def kept_files(results: Results, folder: Path) -> list[Path]:

@@ -26,11 +26,12 @@ from reports.html import Document, html
 from reports.index_page import first_screen, origin_table
 from reports.page import Callout, Code, Figure, Heading, Page, Paragraph, plain_text
 from reports.page_parts import ALL_TABLES
-from reports.pages import HTML, has_data_page, other_pages, shown_results
+from reports.pages import has_data_page, other_pages, shown_results
 from reports.phrases import table_label
 from reports.provenance_page import PROVENANCE, is_kept
 from reports.svg import inlined
 
+FILE = "report.html"
 LABELS = {INDEX: "Overview", "claims": "How tested"}  # in the list of sections, where the heading is longer
 QUALITY = 80  # of image files as JPEG, which is a fraction of their PNG
 
@@ -54,7 +55,7 @@ def write_site(
     The pages and images that the report cannot make again are in the folder `kept`, by default that of the file. The
     other arguments and Failure are as in `shown_results`.
     """
-    results, path = shown_results(profile, outdated, params), out / profile / HTML
+    results, path = shown_results(profile, outdated, params), out / profile / FILE
     with tempfile.TemporaryDirectory() as scratch:
         charts = draw_charts(results, Path(scratch), ".svg")
         drawn = {chart.figure.path: _chart(Path(scratch), chart.figure) for chart in charts}
@@ -68,13 +69,22 @@ def write_site(
     return results, path
 
 
+def single_page(page: Page) -> str:
+    """Return a page without figures as an HTML document of its own."""
+    return _document([Section("page", page)], Document({}, lambda figure: Markup()))
+
+
 def _document(sections: Sequence[Section], document: Document) -> str:
-    """Return the sections as one HTML document. Below the index, headings are demoted."""
+    """Return the sections as one HTML document. Below the first, headings are demoted."""
     loader = PackageLoader("reports")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
     below = replace(document, depth=1)
     shown = [
-        {"name": name, "label": _label(name, page), "content": html(page, below if name != INDEX else document)}
+        {
+            "name": name,
+            "label": _label(name, page),
+            "content": html(page, below if name != sections[0].name else document),
+        }
         for name, page in sections
     ]
     return environment.get_template("report.html.j2").render(title=_title(sections[0].page), sections=shown)

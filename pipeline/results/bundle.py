@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import LOCKFILE, PARAMS, errors, posteriors, provenance_record, results
 from pipeline.experiment.targets import scored
@@ -20,6 +21,7 @@ from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import read_json
 
 GRAPH, CITATION = Path("dvc.yaml"), Path("CITATION.cff")
+README = "README.md"  # of the bundle
 VALUES = (".json", ".csv", ".npz", ".yaml")
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -28,8 +30,10 @@ def result_files(found: Results, rendered: Collection[str], kept: Iterable[Path]
     """Return the files that the report of a profile is rendered from, by their names in the bundle.
 
     `rendered` are the names of the files that the report writes; `kept` are those of its pages that it cannot render
-    again. Images, and arrays of images, are not among them.
+    again. Images, and arrays of images, are not among them. Raise Failure if there is no dvc.yaml.
     """
+    if not GRAPH.exists():
+        raise Failure(f"{GRAPH} is missing; restore it with: git checkout {GRAPH}")
     folder = results(found.profile)
     values = [path for path in _inside(folder, VALUES) if str(path.relative_to(folder)) not in rendered]
     records = [provenance_record(stage) for stage, record in found.provenance().items() if record]

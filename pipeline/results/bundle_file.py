@@ -192,7 +192,7 @@ def _check_names(archive: ZipFile, files: Mapping[str, Any], path: Path) -> None
     infos = archive.infolist()
     names = [info.filename for info in infos]
     for info in infos:
-        if not _is_safe(info.filename) or (info.external_attr >> 16 and not stat.S_ISREG(info.external_attr >> 16)):
+        if not _is_safe(info.filename) or stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
             raise _damaged(path, f"{info.filename!r} is no name of a file inside the bundle")
         if not info.filename.endswith(KINDS):
             raise _damaged(path, f"{info.filename} is of a kind that bundles do not have")

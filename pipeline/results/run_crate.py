@@ -19,7 +19,7 @@ from urllib.parse import quote
 from pipeline.experiment.modes import MODES
 from pipeline.experiment.paths import PARAMS, reported, results
 from pipeline.experiment.run_names import work_of
-from pipeline.results.bundle import CITATION, GRAPH
+from pipeline.results.bundle import CITATION, GRAPH, README
 from pipeline.results.bundle_file import TIME, Packed
 from pipeline.results.lock_file import LockFile
 from pipeline.results.profile_results import Results
@@ -85,7 +85,7 @@ class _Builder:
         """Add an entity unless there is one of this id. Return a reference to it."""
         from rocrate.model.contextentity import ContextEntity
 
-        known = {name: value for name, value in properties.items() if value not in (None, [], "")}
+        known = {name: _single(value) for name, value in properties.items() if value not in (None, [], "")}
         if not self.crate.get(identifier):
             self.crate.add(ContextEntity(self.crate, identifier, properties={"@type": kind, **known}))
         return {"@id": identifier}
@@ -95,8 +95,10 @@ class _Builder:
         more: dict[str, Any] = {"name": path, "encodingFormat": FORMATS[Path(path).suffix]}
         if path == str(GRAPH):
             kind = ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]
+        if path == README:
+            more["about"] = {"@id": "./"}
         more |= {"@type": kind, "contentSize": str(file.size), "sha256": file.sha256}
-        self.crate.add_file(None, quote(path), properties=more)
+        self.crate.add_file(None, path, properties=more)
 
     def _recorded(self) -> list[str]:
         """Return the shown stages that dvc.lock has, and those that made what they were made from, in order."""
@@ -194,6 +196,7 @@ class _Builder:
             f"#tool-{quote(command.replace(' ', '-'))}-{digest}",
             "SoftwareApplication",
             name=f"vgg-repro stage {command}",
+            url=_citation().get("repository-code"),
             softwareVersion=versions.get("vgg-repro"),
             identifier=f"commit {made['commit']}" if made else None,
             softwareRequirements=[package for package in needed if "vgg-repro" not in package["@id"]],
@@ -214,6 +217,8 @@ class _Builder:
         workflow, entities = self.crate.get(str(GRAPH)), list(self.crate.get_entities())
         steps = [self.crate.get(f"#step-{quote(stage)}") for stage in stages]
         workflow["name"] = "The reproduction's stages, in the order of the paper"
+        if url := _citation().get("repository-code"):
+            workflow["url"] = url
         workflow["programmingLanguage"] = self._add(
             "https://dvc.org/", "ComputerLanguage", name="DVC pipeline", url="https://dvc.org/"
         )
@@ -265,7 +270,7 @@ class _Builder:
         root["mainEntity"] = {"@id": str(GRAPH)}
         root["mentions"] = [{"@id": RUN}, {"@id": "#engine"}, *actions]
         root["license"] = self._license(cited)
-        root["author"] = [self._author(author) for author in cited.get("authors", ())]
+        root["author"] = _single([self._author(author) for author in cited.get("authors", ())])
         if paper := cited.get("preferred-citation"):
             authors = [self._author(author) for author in paper.get("authors", ())]
             root["citation"] = self._add(
@@ -285,6 +290,11 @@ class _Builder:
         name = f"{author.get('given-names', '')} {author['family-names']}".strip() if person else author["name"]
         identifier = author.get("orcid") or f"#author-{quote(name)}"
         return self._add(identifier, "Person" if person else "Organization", name=name)
+
+
+def _single(value: Any) -> Any:
+    """Return the value of a list of one, as RO-Crate asks for."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _command(stage: str) -> str:
