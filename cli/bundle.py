@@ -72,10 +72,9 @@ def _files(found: Results, parameters: Params, with_posteriors: bool, with_image
     from pipeline.errors import Failure
     from pipeline.experiment.paths import results
     from pipeline.results.bundle import README, image_files, posterior_files, result_files
-    from reports.bundle_page import bundle_page
+    from reports.bundle_page import bundle_page, kept_files, rendered_files
     from reports.flat_files import FLAT, csv_text
     from reports.markdown import markdown
-    from reports.pages import kept_files, rendered_files
 
     folder = results(found.profile)
     files = result_files(found, rendered_files(), kept_files(found, folder))

@@ -89,7 +89,8 @@ def _written(
     """Write the report and say where it is. Return the results."""
     from pipeline.experiment.paths import results as folder
     from pipeline.system.progress import gigabytes
-    from reports.pages import copy_unrendered, render
+    from reports.bundle_page import copy_unrendered
+    from reports.pages import render
     from reports.site import write_site
 
     if html:

@@ -1,12 +1,21 @@
-"""The page that a bundle begins with: what it holds, and how to render its report."""
+"""What a bundle has of a report: the page that it begins with, and the pages that cannot be rendered again."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from pipeline.results.bundle import IMAGE_FILES
 from pipeline.results.bundle_file import LIST
 from pipeline.results.profile_results import Results
+from pipeline.system.atomic_files import copy
+from reports.charts import CHARTS, INDEX
 from reports.flat_files import FLAT
 from reports.page import Bullets, Code, Heading, Page, Paragraph, Preformatted
 from reports.page_parts import what_was_run
+from reports.pages import FILES, has_data_page
+from reports.provenance_page import PROVENANCE, is_kept
+
+SHOWN_AS_THEY_ARE = (".md", *IMAGE_FILES)
 
 
 def bundle_page(results: Results) -> Page:
@@ -30,3 +39,23 @@ def bundle_page(results: Results) -> Page:
             )
         ),
     )
+
+
+def rendered_files() -> frozenset[str]:
+    """Return the names of all files in a profile's folder that the report writes as pages, charts and rows."""
+    return frozenset({*FILES, f"{INDEX}.md", f"{PROVENANCE}.md", FLAT})
+
+
+def kept_files(results: Results, folder: Path) -> list[Path]:
+    """Return the pages in `folder` that the report shows as they are, because it cannot render them again."""
+    names = ["data.md"] if has_data_page(results, folder) else []
+    if is_kept(results, folder / f"{PROVENANCE}.md"):
+        names += [f"{PROVENANCE}.md", *(file for kind in CHARTS if kind.page == PROVENANCE for file in kind.files)]
+    return [folder / name for name in names if (folder / name).exists()]
+
+
+def copy_unrendered(origin: Path, folder: Path) -> None:
+    """Copy the pages and images of a profile's results that the report cannot make again to the folder of its pages."""
+    for path in sorted(origin.rglob("*")):
+        if path.suffix in SHOWN_AS_THEY_ARE or (path.suffix == ".csv" and path.parent == origin):
+            copy(path, folder / path.relative_to(origin))

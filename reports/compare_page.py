@@ -105,7 +105,7 @@ def _row(cell: ComparedCell, beyond: bool) -> tuple[Text, ...]:
         f"top-{cell.k}",
         number(cell.first),
         number(cell.second),
-        "the same images" if equal else f"{difference} ({low} to {high}){'' if cell.paired else ', unpaired'}",
+        "equal" if equal else f"{difference} ({low} to {high}){'' if cell.paired else ', unpaired'}",
         changed,
         p_value(cell.p),
         p_value(cell.p_holm),

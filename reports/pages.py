@@ -8,9 +8,8 @@ from pathlib import Path
 from pipeline.errors import Failure
 from pipeline.experiment.paper_tables import TITLES
 from pipeline.experiment.params import Params
-from pipeline.results.bundle import IMAGES
 from pipeline.results.profile_results import Results
-from pipeline.system.atomic_files import copy, write_text
+from pipeline.system.atomic_files import write_text
 from reports.chart_style import MADE_BY
 from reports.charts import CHARTS, INDEX, MISTAKES, TRAINING, Chart, charts_on, draw_charts
 from reports.claims_page import claims_page
@@ -25,7 +24,6 @@ from reports.seeds_page import seeds_page
 from reports.table_pages import table_page
 from reports.training_page import training_page
 
-SHOWN_AS_THEY_ARE = (".md", *IMAGES)
 OTHERS = ("seeds", "claims", TRAINING, MISTAKES)  # pages besides those of the tables
 FILES = (*(f"{name}.md" for name in (*TITLES, *OTHERS)), *(name for kind in CHARTS for name in kind.files))
 
@@ -102,26 +100,6 @@ def _is_ours(path: Path) -> bool:
     if path.suffix == ".md":
         return content.endswith(f"\n{markdown((ALL_TABLES,))}".encode())
     return f"Software\0{MADE_BY}".encode() in content
-
-
-def rendered_files() -> frozenset[str]:
-    """Return the names of all files in a profile's folder that `render` writes."""
-    return frozenset({*FILES, f"{INDEX}.md", f"{PROVENANCE}.md", FLAT})
-
-
-def kept_files(results: Results, folder: Path) -> list[Path]:
-    """Return the pages in `folder` that the report shows as they are, because it cannot render them again."""
-    names = ["data.md"] if has_data_page(results, folder) else []
-    if is_kept(results, folder / f"{PROVENANCE}.md"):
-        names += [f"{PROVENANCE}.md", *(file for kind in CHARTS if kind.page == PROVENANCE for file in kind.files)]
-    return [folder / name for name in names if (folder / name).exists()]
-
-
-def copy_unrendered(origin: Path, folder: Path) -> None:
-    """Copy the pages and images of a profile's results that the report cannot make again to the folder of its pages."""
-    for path in sorted(origin.rglob("*")):
-        if path.suffix in SHOWN_AS_THEY_ARE or (path.suffix == ".csv" and path.parent == origin):
-            copy(path, folder / path.relative_to(origin))
 
 
 def has_data_page(results: Results, folder: Path) -> bool:

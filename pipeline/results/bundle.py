@@ -23,7 +23,7 @@ from pipeline.system.atomic_files import read_json
 GRAPH, CITATION = Path("dvc.yaml"), Path("CITATION.cff")
 README = "README.md"  # of the bundle
 VALUES = (".json", ".csv", ".npz", ".yaml")
-IMAGES = (".png", ".jpg", ".jpeg", ".webp")
+IMAGE_FILES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def result_files(found: Results, rendered: Collection[str], kept: Iterable[Path]) -> dict[str, Content]:
@@ -44,7 +44,7 @@ def result_files(found: Results, rendered: Collection[str], kept: Iterable[Path]
 def image_files(found: Results, rendered: Collection[str]) -> dict[str, Content]:
     """Return the images, and the arrays of images, that the report shows and does not draw itself."""
     folder = results(found.profile)
-    images = [path for path in _inside(folder, IMAGES) if str(path.relative_to(folder)) not in rendered]
+    images = [path for path in _inside(folder, IMAGE_FILES) if str(path.relative_to(folder)) not in rendered]
     return _named(*images, *(path for path in _inside(folder, (".npz",)) if _holds_images(path)))
 
 
