@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from pipeline.experiment.modes import MODES
+from pipeline.experiment.paper_tables import TITLES
 from pipeline.experiment.paths import PARAMS, reported, results
 from pipeline.experiment.run_names import work_of
 from pipeline.results.bundle import CITATION, GRAPH, README
@@ -40,7 +41,6 @@ FORMATS = {
     ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",
 }  # fmt: skip
 TYPES = {bool: "Boolean", int: "Integer", float: "Float", str: "Text", type(None): "Text"}
-WORKS = ("fingerprint", "prepare", "random", "train", "import", "extra", "seeds", "claims")  # stages that are no table
 RUN = "#run"  # the action of the whole workflow
 Properties = Mapping[str, Any]
 
@@ -126,7 +126,8 @@ class _Builder:
         """Add a stage's action, with all that it refers to."""
         record = self.lock.stages.get(stage, {}) if self._counts(stage) else {}
         made = self.found.known_provenance.get(stage) or {}
-        tool = self._add_tool(_command(stage), made)
+        command = _command(stage, record)
+        tool = self._add_tool(command, made)
         inputs = [self._add_recorded(dep) for dep in record.get("deps", ())]
         shown = self.found.paths.get(stage)
         outputs = [self._add_recorded(out) for out in record.get("outs", ())]
@@ -136,7 +137,7 @@ class _Builder:
             f"#run-{quote(stage)}",
             "CreateAction",
             name=f"Run of stage {stage}",
-            description=record.get("cmd", f"vgg-repro stage {_command(stage)}"),
+            description=record.get("cmd", f"vgg-repro stage {command}"),
             instrument=tool,
             object=[*inputs, *self._parameters(stage, bool(record))],
             result=outputs or [{"@id": quote(str(shown))}],
@@ -297,12 +298,13 @@ def _single(value: Any) -> Any:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
-def _command(stage: str) -> str:
+def _command(stage: str, record: Properties) -> str:
     """Return what a stage runs, without the item: train, score dense, table."""
+    words = str(record.get("cmd", "")).split()[2:]
     work, _ = work_of(stage)
     if work in MODES:
         return f"score {work}"
-    return work if work in WORKS else "table"
+    return words[0] if words else "table" if stage in TITLES else work
 
 
 def _times(made: Properties) -> tuple[datetime | None, datetime | None]:
