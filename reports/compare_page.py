@@ -85,7 +85,7 @@ def _errors(compared: SideBySide) -> Iterator[Block]:
     yield Heading(2, "Errors in per cent")
     if compared.cells:
         columns = (
-            *left("table", "row", "error"), *right(*NAMES), *left("B − A (95 % interval)"),
+            *left("error"), *right(*NAMES), *left("B − A (95 % interval)"),
             *right("only A / only B wrong", "p", "p, adjusted"), *left("differs"),
         )  # fmt: skip
         yield Table(columns, tuple(_row(cell, cell in compared.beyond) for cell in compared.cells))
@@ -100,9 +100,7 @@ def _row(cell: ComparedCell, beyond: bool) -> tuple[Text, ...]:
     low, difference, high = map(signed, (cell.low, cell.difference, cell.high))
     changed = f"{cell.only_first_wrong:,} / {cell.only_second_wrong:,}" if cell.paired else NONE
     return (
-        table_label(cell.table),
-        cell.row,
-        f"top-{cell.k}",
+        f"{table_label(cell.table)}: {cell.row}, top-{cell.k}",
         number(cell.first),
         number(cell.second),
         "equal" if equal else f"{difference} ({low} to {high}){'' if cell.paired else ', unpaired'}",

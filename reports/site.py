@@ -32,7 +32,12 @@ from reports.provenance_page import PROVENANCE, is_kept
 from reports.svg import inlined
 
 FILE = "report.html"
-LABELS = {INDEX: "Overview", "claims": "How tested"}  # in the list of sections, where the heading is longer
+PAGE = "page"  # the section of a document with a single page
+LABELS = {
+    INDEX: "Overview",
+    "claims": "How tested",
+    PAGE: "Top",
+}  # in the list of sections, for a longer heading
 QUALITY = 80  # of image files as JPEG, which is a fraction of their PNG
 
 
@@ -71,7 +76,7 @@ def write_site(
 
 def single_page(page: Page) -> str:
     """Return a page without figures as an HTML document of its own."""
-    return _document([Section("page", page)], Document({}, lambda figure: Markup()))
+    return _document([Section(PAGE, page)], Document({}, lambda figure: Markup()))
 
 
 def _document(sections: Sequence[Section], document: Document) -> str:
