@@ -102,17 +102,24 @@ class _Builder:
 
     def _recorded(self) -> list[str]:
         """Return the shown stages that dvc.lock has, and those that made what they were made from, in order."""
-        wanted = {stage for stage in self.found.paths if self._is_recorded(stage)}
+        shown = {stage for stage in self.found.paths if self._is_recorded(stage)}
         makers = {(out["path"], out.get("md5")): stage for stage, outs in self._outs() for out in outs}
-        order, todo = TopologicalSorter[str](), sorted(wanted)
+        order, todo, wanted = TopologicalSorter[str](), sorted(shown), set(shown)
         while todo:
             stage = todo.pop()
-            inputs = [(dep["path"], dep.get("md5")) for dep in self.lock.stages[stage].get("deps", ())]
-            needed = sorted({makers[key] for key in inputs if key in makers})
+            needed = sorted(set(self._makers_of(stage, makers, shown)))
             order.add(stage, *needed)
             todo += [maker for maker in needed if maker not in wanted]
             wanted |= set(needed)
         return list(order.static_order())
+
+    def _makers_of(self, stage: str, makers: Mapping[tuple[str, str | None], str], shown: set[str]) -> Iterator[str]:
+        """Yield the stages that made the inputs of `stage`; of a folder's files, those that are `shown`."""
+        for dep in self.lock.stages[stage].get("deps", ()):
+            if (key := (dep["path"], dep.get("md5"))) in makers:
+                yield makers[key]
+            inside = (maker for (path, _), maker in makers.items() if path.startswith(f"{dep['path']}/"))
+            yield from (maker for maker in inside if maker in shown)
 
     def _outs(self) -> Iterator[tuple[str, Sequence[Any]]]:
         yield from ((stage, record.get("outs", ())) for stage, record in self.lock.stages.items())
