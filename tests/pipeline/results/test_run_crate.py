@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+import yaml
 from rocrate.rocrate import ROCrate
 
 from pipeline.experiment.paths import provenance_record
@@ -163,6 +164,19 @@ def test_a_stage_that_is_recorded_has_inputs_parameters_software_machine_and_tim
     order = {entity["name"]: int(entity["position"]) for entity in graph.values() if entity["@type"] == "HowToStep"}
     chain = ("fingerprint", "prepare", "random@A", "train@A-256", "train@D-256", "dense@D-256", "table3", "claims")
     assert [order[stage] for stage in chain] == sorted(order[stage] for stage in chain)
+
+
+def test_a_stage_comes_after_all_that_made_a_folder_of_its_inputs(tmp_path: Path) -> None:
+    make(tmp_path, "mini")
+    lock = tmp_path / "clone/dvc.lock"
+    values = yaml.safe_load(lock.read_text())
+    values["stages"]["centre@B-256"]["deps"].append({"path": "weights/trained", "md5": "0.dir"})
+    lock.write_text(yaml.safe_dump(values, sort_keys=False))
+    assert program(tmp_path / "clone", "bundle", "folder.zip").code == 0
+    with zipfile.ZipFile(tmp_path / "clone/folder.zip") as archive:
+        entities = json.loads(archive.read("ro-crate-metadata.json"))["@graph"]
+    order = {step["name"]: int(step["position"]) for step in entities if step["@type"] == "HowToStep"}
+    assert order["centre@B-256"] > max(order[stage] for stage in order if stage.startswith("train@"))
 
 
 def test_equal_results_give_equal_metadata(bundle: Path, tmp_path: Path) -> None:
