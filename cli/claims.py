@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from cli.common import complete_profiles, params, show
+from cli.common import FromBundle, complete_profiles, in_bundle, params_in, profile_in, show
 
 
 def claims(
     profile: Annotated[
         str | None, typer.Option(help="Profile to show; default: the active one.", autocompletion=complete_profiles)
     ] = None,
+    bundle: FromBundle = None,
 ) -> None:
     """Test the paper's claims on the tables so far, and show each with its verdict.
 
@@ -24,6 +25,7 @@ def claims(
     from reports.page_parts import difference
     from stages.claims import current
 
-    parameters = params()
-    name = check_profile(parameters, profile or parameters.profile)
-    show(claims_section(current(parameters, name), small=bool(difference(name))), markdown)
+    with in_bundle(bundle) as opened:
+        parameters = params_in(opened)
+        name = check_profile(parameters, profile_in(opened, profile, parameters))
+        show(claims_section(current(parameters, name), small=bool(difference(name))), markdown)

@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from pipeline.system.progress import QUIET
 
 if TYPE_CHECKING:
     from pipeline.experiment.params import Params
+    from pipeline.results.bundle_file import Bundle
     from reports.page import Block
 
 CACHE = Path(".dvc/cache/files")  # DVC's usual cache, once there is anything in it
@@ -30,6 +32,48 @@ def params(extra: bool = True) -> Params:
     loaded = load(extra=extra)
     check_source(loaded)
     return loaded
+
+
+FromBundle = Annotated[Path | None, typer.Option("--from", help="Show the results in this bundle, anywhere.")]
+
+
+@contextmanager
+def in_bundle(file: Path | None) -> Iterator[Bundle | None]:
+    """Work in the unpacked bundle `file`, or here if there is none. Raise Failure as `opened_bundle` does.
+
+    Relative paths mean files of the bundle meanwhile.
+    """
+    from pipeline.results.bundle_file import opened_bundle
+
+    if file is None:
+        yield None
+        return
+    with opened_bundle(file) as bundle, chdir(bundle.root):
+        yield bundle
+
+
+def params_in(bundle: Bundle | None) -> Params:
+    """Return the parameters of the bundle, or of the clone if there is none. An error says whose they are."""
+    from pipeline.errors import UsageError
+
+    try:
+        return params()
+    except UsageError as reason:
+        if bundle is None:
+            raise
+        raise UsageError(f"in the bundle: {reason}\nAnother version of vgg-repro may have made it") from None
+
+
+def profile_in(bundle: Bundle | None, asked: str | None, parameters: Params) -> str:
+    """Return the profile to show: that of the bundle, or `asked`, or else the active one.
+
+    Raise UsageError if the bundle has another one than `asked`.
+    """
+    from pipeline.errors import UsageError
+
+    if bundle and asked not in (None, bundle.profile):
+        raise UsageError(f"the bundle has the results of profile {bundle.profile}, not of {asked}; omit --profile")
+    return bundle.profile if bundle else asked or parameters.profile
 
 
 def complete_runs(incomplete: str) -> list[str]:

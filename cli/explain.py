@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.common import complete_profiles, params, show
+from cli.common import FromBundle, complete_profiles, in_bundle, params_in, profile_in, show
 from cli.table import complete_tables
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def explain(
     profile: Annotated[
         str | None, typer.Option(help="Profile to explain; default: the active one.", autocompletion=complete_profiles)
     ] = None,
+    bundle: FromBundle = None,
 ) -> None:
     """Show the chain behind one number of a table: images, runs, scores, commit, and what has changed since.
 
@@ -44,18 +46,25 @@ def explain(
     """
     from pipeline.experiment.paper_tables import NO_DATA
     from pipeline.experiment.targets import check_profile, check_table
+    from pipeline.orchestration.dvc_graph import outdated
     from reports.explain_page import counted_page
     from reports.markdown import markdown
 
-    parameters = params()
     name = check_table(table.lower())
-    active = check_profile(parameters, profile or parameters.profile)
-    show(counted_page(name) if name in NO_DATA else _page(parameters, active, name, words or []), markdown)
+    with in_bundle(bundle) as opened:
+        parameters = params_in(opened)
+        shown = check_profile(parameters, profile_in(opened, profile, parameters))
+        active = shown == parameters.profile
+        option = f" --from {bundle}" if bundle else "" if active else f" --profile {shown}"
+        older = None if not active else opened.outdated if opened else outdated(parameters)
+        page = counted_page(name) if name in NO_DATA else _page(parameters, shown, name, words or [], option, older)
+        show(page, markdown)
 
 
-def _page(parameters: Params, profile: str, name: str, words: list[str]) -> Any:
+def _page(
+    parameters: Params, profile: str, name: str, words: list[str], option: str, older: Mapping[str, str] | None
+) -> Any:
     """Return the page of the row that the words choose. Raise UsageError if they choose none or several."""
-    from pipeline.orchestration.dvc_graph import outdated
     from pipeline.results.explanation import Files
     from pipeline.results.explanation import explain as explained
     from pipeline.results.row_choice import chosen, row_names
@@ -63,10 +72,8 @@ def _page(parameters: Params, profile: str, name: str, words: list[str]) -> Any:
     from reports.phrases import table_label
 
     values, seeds = _computed(parameters, profile, name)
-    active = profile == parameters.profile
-    command = f"vgg-repro explain{'' if active else f' --profile {profile}'} {name}"
+    command = f"vgg-repro explain{option} {name}"
     row = chosen(words, row_names(values, seeds), values["seed"], table_label(name), command)
-    older = outdated(parameters) if active else None
     explanation = explained(parameters, Files(profile), values, seeds, row, older)
     kept = "" if all(explanation.made.values()) else _provenance_page(profile)
     return explain_page(explanation, kept)

@@ -11,8 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 from cli import (
+    bundle,
     claims,
     clean,
+    compare,
     data,
     doctor,
     explain,
@@ -90,6 +92,8 @@ COMMANDS = (
     (LOOK, "plan", plan.plan, "Show what would run, and its cost"),
     (LOOK, "data", data.data, "Show the prepared images"),
     (LOOK, "report", report.report, "Write the report"),
+    (LOOK, "compare", compare.compare, "Compare two reproductions"),
+    (LOOK, "bundle", bundle.bundle, "Pack results into one file"),
     (CARE, "doctor", doctor.doctor, "Check this machine"),
     (CARE, "clean", clean.clean, "List or remove unused files"),
 )

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.common import params, repro, show
+from cli.common import FromBundle, in_bundle, params_in, repro, show
 from pipeline.experiment.paper_tables import TITLES, number_of
 
 if TYPE_CHECKING:
     from pipeline.experiment.params import Params
+    from pipeline.results.bundle_file import Bundle
 
 NUMBERS = [number_of(name) for name in TITLES]
 
@@ -32,8 +33,9 @@ def table(
     direct: Annotated[
         bool, typer.Option("--direct", help="Compute from the existing scores, and write nothing.")
     ] = False,
+    bundle: FromBundle = None,
 ) -> None:
-    """Compute tables and show them.
+    """Compute tables and show them; those in a bundle are shown as they are.
 
     Example: vgg-repro table 4 5
     """
@@ -42,11 +44,26 @@ def table(
     from reports.markdown import markdown
     from reports.table_pages import table_section
 
-    parameters = params()
-    computed = [_compute(parameters, name, direct) for name in [check_table(number) for number in numbers]]
-    older = outdated(parameters)
-    for values in computed:
-        show(table_section(values, older), markdown)
+    names = [check_table(number) for number in numbers]
+    with in_bundle(bundle) as opened:
+        parameters = params_in(opened)
+        if opened:
+            computed, older = [_packed(opened, name) for name in names], opened.outdated
+        else:
+            computed, older = [_compute(parameters, name, direct) for name in names], outdated(parameters)
+        for values in computed:
+            show(table_section(values, older), markdown)
+
+
+def _packed(bundle: Bundle, name: str) -> dict[str, Any]:
+    """Return a table's values in a bundle. Raise UsageError if it is not there."""
+    from pipeline.errors import UsageError
+    from pipeline.results.tables import read_table
+
+    values = read_table(bundle.profile, name)
+    if not values:
+        raise UsageError(f"the bundle has no {name}: it was not computed where the bundle was made")
+    return values
 
 
 def _compute(parameters: Params, name: str, direct: bool) -> dict[str, Any]:

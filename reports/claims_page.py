@@ -23,7 +23,7 @@ from reports.page import (
     right,
 )
 from reports.page_parts import ALL_TABLES
-from reports.phrases import NONE
+from reports.phrases import NONE, p_value, signed
 from vgg.judgement import Verdict
 
 TITLE = "Claims of the paper"
@@ -112,19 +112,10 @@ def _row(claim: dict[str, Any], seeds: int) -> tuple[Text, ...]:
     if claim["verdict"] == Verdict.NOT_RUN:
         missing = ", ".join(claim["missing"])
         return (claim["sentence"], claim["section"], paper, NONE, NONE, NONE, _verdict(claim, missing))
-    effect, low, high = (_signed(claim[name]) for name in ("effect", "low", "high"))
+    effect, low, high = (signed(claim[name]) for name in ("effect", "low", "high"))
     ours = f"{effect} ({low} to {high}){_of(claim, seeds)}"
     changed = f"{claim['gained']:,} / {claim['lost']:,}"
-    return (claim["sentence"], claim["section"], paper, ours, changed, _p(claim["p_verdict"]), _verdict(claim))
-
-
-def _signed(points: float) -> str:
-    """Return an effect with its sign, and none that rounds to zero with a minus."""
-    return f"{round(points, 1) + 0.0:+.1f}"
-
-
-def _p(value: float) -> str:
-    return "< 0.0001" if value < 0.0001 else f"{value:.4f}" if value < 0.01 else f"{value:.3f}"
+    return (claim["sentence"], claim["section"], paper, ours, changed, p_value(claim["p_verdict"]), _verdict(claim))
 
 
 def _verdict(claim: dict[str, Any], missing: str = "") -> Text:

@@ -31,6 +31,16 @@ def interval(error: dict[str, float]) -> str:
     return f"{error['error']:.1f} ({error['low']:.1f} to {error['high']:.1f})"
 
 
+def signed(points: float) -> str:
+    """Return an effect with its sign, and none that rounds to zero with a minus."""
+    return f"{round(points, 1) + 0.0:+.1f}"
+
+
+def p_value(value: float) -> str:
+    """Return a p-value to as many digits as are of use."""
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}" if value < 0.01 else f"{value:.3f}"
+
+
 def mean_and_std(measure: dict[str, Any]) -> str:
     """Return mean and standard deviation: 20.1 ± 0.6; the mean alone of one seed, as a spread needs two."""
     if measure["mean"] is None:

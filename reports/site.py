@@ -33,8 +33,9 @@ from reports.provenance_page import PROVENANCE, is_kept
 from reports.svg import inlined, repeated
 
 FILE = "report.html"
+PAGE = "page"  # the section of a document with a single page
 # In the list of sections, where the heading is longer:
-LABELS = {INDEX: "Overview", PAPER_PAGE: "The paper", "claims": "How tested", IMAGES: "Images"}
+LABELS = {INDEX: "Overview", PAPER_PAGE: "The paper", "claims": "How tested", IMAGES: "Images", PAGE: "Top"}
 QUALITY = 80  # of image files as JPEG, which is a fraction of their PNG
 
 
@@ -46,22 +47,28 @@ class Section(NamedTuple):
 
 
 def write_site(
-    profile: str, out: Path, outdated: Mapping[str, str] | None = None, params: Params | None = None
+    profile: str,
+    out: Path,
+    outdated: Mapping[str, str] | None = None,
+    params: Params | None = None,
+    kept: Path | None = None,
 ) -> tuple[Results, Path]:
     """Write the report of `profile` as one file to `out`/`profile`. Return the results and its path.
 
-    The other arguments and Failure are as in `shown_results`.
+    The pages and images that the report cannot make again are in the folder `kept`, by default that of the file. The
+    other arguments and Failure are as in `shown_results`.
     """
     results, path = shown_results(profile, outdated, params), out / profile / FILE
     with tempfile.TemporaryDirectory() as scratch:
         charts = draw_charts(results, Path(scratch), ".svg")
         drawn = {chart.figure.path: _chart(Path(scratch), chart.figure) for chart in charts}
-    sections = list(_sections(results, charts, path.parent))
+    kept = kept or path.parent
+    sections = list(_sections(results, charts, kept))
 
     def image(figure: Figure) -> Markup:
         if figure.again:
             return repeated(drawn[figure.path], Path(figure.path).stem)
-        return drawn.get(figure.path) or _photograph(path.parent / figure.path, figure.alt)
+        return drawn.get(figure.path) or _photograph(kept / figure.path, figure.alt)
 
     panels = explain_panels(results, params, outdated if params.profile == profile else None) if params else []
     anchors = {f"{section.name}.md": section.name for section in sections}
@@ -70,13 +77,22 @@ def write_site(
     return results, path
 
 
+def single_page(page: Page) -> str:
+    """Return a page without figures as an HTML document of its own."""
+    return _document([Section(PAGE, page)], [], Document({}, lambda figure: Markup()))
+
+
 def _document(sections: Sequence[Section], panels: Sequence[Panel], document: Document) -> str:
-    """Return the sections and panels as one HTML document. Below the index, headings are demoted."""
+    """Return the sections and panels as one HTML document. Below the first section, headings are demoted."""
     loader = PackageLoader("reports")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
     below = replace(document, depth=1)
     shown = [
-        {"name": name, "label": _label(name, page), "content": html(page, below if name != INDEX else document)}
+        {
+            "name": name,
+            "label": _label(name, page),
+            "content": html(page, below if name != sections[0].name else document),
+        }
         for name, page in sections
     ]
     opened = [{"name": name, "label": label, "content": html(page, below)} for name, label, page in panels]

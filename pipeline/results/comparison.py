@@ -1,9 +1,9 @@
-"""The tables on disk compared with those that git's HEAD has."""
+"""The errors of two sets of tables compared, and those on disk with those that git's HEAD has."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +22,45 @@ def compared_with_head(profile: str, outdated: bool = False) -> str:
     """
     if not git("rev-parse", "HEAD"):
         return "Not compared with committed results: there is no git repository or no commit here."
-    now, committed = dict(_cells(_on_disk(profile), True)), dict(_cells(_in_head(profile), False))
+    now, committed = errors_by_cell(_on_disk(profile), _is_computed_here), errors_by_cell(_in_head(profile))
     both = now.keys() & committed.keys()
     if not both:
         return "Not compared with committed results: none of them was computed here."
     of = "" if len(both) == len(committed) else f" that were computed here (of {len(committed)})"
-    differences = [abs(now[cell] - committed[cell]) for cell in both if now[cell] != committed[cell]]
+    differences = differing(now, committed)
     if not differences:
         return f"Compared with the committed results: all {len(both)} errors{of} are equal."
     usual = "The usual reason, if params.yaml is as committed, is another kind of processor (NOTES.md)."
     return (
         f"Compared with the committed results: {len(differences)} of {len(both)} errors{of} differ, by up to "
-        f"{max(differences):.1f} points. {'Some are older than params.yaml.' if outdated else usual}"
+        f"{max(differences.values()):.1f} points. {'Some are older than params.yaml.' if outdated else usual}"
     )
 
 
-def _cells(tables: Mapping[str, Mapping[str, Any]], computed_here: bool) -> Iterator[tuple[Cell, float]]:
-    """Yield the errors in per cent of tables, if `computed_here` only of rows whose scores were computed here."""
-    for name, values in tables.items():
-        for row in values.get("rows", ()):
-            if row["ours"] and (not computed_here or all(map(_is_from_here, row["scores"]))):
-                for measure, error in row["ours"].items():
-                    yield (name, json.dumps(row["label"], sort_keys=True), measure), error["error"]
+def errors_by_cell(
+    tables: Mapping[str, Mapping[str, Any]], keep: Callable[[Mapping[str, Any]], bool] = bool
+) -> dict[Cell, float]:
+    """Return the errors in per cent of the rows of tables that are run and that `keep` accepts."""
+    rows = ((name, row) for name, values in tables.items() for row in values.get("rows", ()))
+    run = [(name, row) for name, row in rows if row["ours"] and keep(row)]
+    return {
+        (name, row_key(row), measure): error["error"] for name, row in run for measure, error in row["ours"].items()
+    }
+
+
+def row_key(row: Mapping[str, Any]) -> str:
+    """Return the key of a row of a table's values, by which its ranks are named."""
+    return ", ".join(row["label"].values())
+
+
+def differing(first: Mapping[Cell, float], second: Mapping[Cell, float]) -> dict[Cell, float]:
+    """Return by how many points the errors differ of the cells that both have and that are not equal."""
+    both = (cell for cell in first if cell in second)
+    return {cell: abs(first[cell] - second[cell]) for cell in both if first[cell] != second[cell]}
+
+
+def _is_computed_here(row: Mapping[str, Any]) -> bool:
+    return all(map(_is_from_here, row["scores"]))
 
 
 def _is_from_here(score: str) -> bool:

@@ -11,9 +11,10 @@ from pipeline.experiment.claims import Cell
 from pipeline.experiment.paper_tables import number_of, printed_errors
 from pipeline.results.profile_results import Results
 from reports.charts import PAPER_PAGE, Chart
-from reports.claims_page import MARKS, claims_table
+from reports.claims_page import claims_table
 from reports.page import Block, Code, Heading, Inline, Link, Page, Paragraph, Strong, Table, Text, inlines, join, left
 from reports.phrases import table_label
+from vgg.judgement import Verdict
 
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 BREAKS = re.compile(r"(?<=\d) (?=%)|(?<=\b[SQ]) (?==)|(?<=\b[SQ] =) (?=\d)")
@@ -103,7 +104,7 @@ def verdicts(results: Results, number: str) -> Text:
     words = [claim["verdict"] for claim in claims_of(results, number)]
     if not words:
         return ("The claims of this section are not tested yet: ", Code("dvc repro claims"), ".")
-    counts = listed([f"{words.count(word)} {word}" for word in MARKS if word in words])
+    counts = listed([f"{words.count(word)} {word}" for word in Verdict if word in words])
     claims = "one claim" if len(words) == 1 else f"{len(words)} claims"
     return (
         f"This section makes {claims} that can be tested on any images. The verdicts here: {counts} (",

@@ -1,0 +1,46 @@
+"""vgg-repro compare: two reproductions side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cli.common import show
+
+PLACE = "A bundle, a clone, a folder such as reports/mini, or a profile's name."
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help=PLACE)],
+    second: Annotated[str, typer.Argument(metavar="B", help=PLACE)],
+    out: Annotated[
+        Path | None, typer.Option(help="Write the page to this file, .md or .html, instead of printing it.")
+    ] = None,
+    form: Annotated[
+        Literal["page", "csv", "json"], typer.Option("--format", help="csv, json: print every error as a row.")
+    ] = "page",
+) -> None:
+    """Compare two reproductions: images, parameters, every error with a paired test, verdicts on the claims.
+
+    Example: vgg-repro compare mine.zip yours.zip
+    """
+    from pipeline.errors import UsageError
+    from pipeline.results.side_by_side import read_reproduction, side_by_side
+    from pipeline.system.atomic_files import json_text, write_text
+    from reports.compare_page import compare_csv, compare_page
+    from reports.markdown import markdown
+    from reports.site import single_page
+
+    writers = {".md": markdown, ".html": single_page}
+    if out and (out.suffix not in writers or form != "page"):
+        raise UsageError(f"--out writes a page to a file that ends with .md or .html, not {out} as {form}")
+    compared = side_by_side(read_reproduction(first), read_reproduction(second))
+    if form != "page":
+        typer.echo(compare_csv(compared) if form == "csv" else json_text(compared.document()), nl=False)
+    elif out:
+        write_text(out, writers[out.suffix](compare_page(compared)))
+        typer.echo(f"{compared.verdict}\n{out} written")
+    else:
+        show(compare_page(compared), markdown)
