@@ -138,8 +138,8 @@ def padding_text(rows: pd.DataFrame) -> str:
     dense, cut = 100 * rows["map"], 100 * rows["crop posterior"]
     change = cut - dense
     return (
-        f"Posterior of class {rows['true class'].iloc[0]} at {len(rows)} places of the score map and of crops at the same "
-        f"places: on average {dense.mean():.0f} and {cut.mean():.0f} per cent. They "
+        f"Posterior of class {rows['true class'].iloc[0]} at {len(rows)} places of the score map and of crops at the "
+        f"same places: on average {dense.mean():.0f} and {cut.mean():.0f} per cent. They "
         f"differ by {change.abs().mean():.1f} points on average and by {change.abs().max():.1f} at most."
     )
 

@@ -220,7 +220,7 @@ CHARTS = (
         image_drawing.scales_chart,
         alternatives.scales_text,
         "The crop has the same size at each S, so the larger S is, the less of the image it shows. In per cent: the "
-        "crop's share of the image's area. Solid line: the central crop at the smaller S. Dashed line: at the larger S.",
+        "crop's share of the image's area. Solid line: the central crop at the smaller S; dashed: at the larger.",
         heading="S = 256 against 512",
         photographs=True,
     ),

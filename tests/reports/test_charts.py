@@ -6,7 +6,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any, cast
@@ -19,36 +19,17 @@ from matplotlib.figure import Figure
 from pipeline.experiment.paper_tables import printed
 from pipeline.results.chart_data import MATRIX
 from pipeline.results.filters import Filters
-from pipeline.results.illustrations import Illustrations, ReceptiveFields, StackField
+from pipeline.results.illustrations import ReceptiveFields, StackField
 from pipeline.results.profile_results import Results
 from pipeline.results.provenance import record_provenance
-from pipeline.results.ranks import Guesses, guesses_of
+from pipeline.results.ranks import guesses_of
 from reports.charts import CHARTS, draw_charts
 from reports.pages import render
+from tests.support.hand_made import HandMade
 from tests.support.illustrations import made_up
 
 BY_NAME = {chart.name: chart for chart in CHARTS}
 KILOBYTES = 300  # of an image at most
-
-
-@dataclass
-class HandMade:
-    """Stands in for Results: what the charts are drawn from."""
-
-    tables: dict[str, Any] = field(default_factory=dict)
-    seeds: dict[str, Any] = field(default_factory=dict)
-    summaries: dict[str, Any] = field(default_factory=dict)
-    histories: dict[str, pd.DataFrame] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=lambda: {"classes": ["a", "b"]})
-    guesses: tuple[str, Guesses] | None = None
-    filters: Filters | None = None
-    illustrations: Illustrations | None = None
-    records: dict[str, Any] = field(default_factory=dict)
-    outdated: dict[str, str] = field(default_factory=dict)
-
-    def provenance(self) -> dict[str, Any]:
-        """Return the records by stage."""
-        return self.records
 
 
 @pytest.fixture(autouse=True)

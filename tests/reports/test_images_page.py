@@ -25,7 +25,7 @@ from reports.images_page import images_page
 from reports.markdown import markdown
 from reports.pages import render
 from reports.site import write_site
-from tests.reports.test_charts import HandMade
+from tests.support.hand_made import HandMade
 from tests.support.illustrations import made_up
 
 PICTURES = {"scoremap": ".jpg", "padding": ".png", "training-crops": ".jpg", "scales": ".jpg"}
