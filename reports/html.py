@@ -31,6 +31,8 @@ from reports.page import (
     plain_text,
 )
 
+WIDE = 8  # columns; cells of more may have several lines
+LONG = 30  # characters of a word that is broken where a line ends
 SHORT = 24  # characters of a cell that stay on one line, such as an error with its interval
 EXTERNAL = ("https://", "http://")
 
@@ -72,7 +74,8 @@ def _block(block: Block, document: Document) -> Markup:
 def _table(table: Table, document: Document) -> Markup:
     """Return a table in a frame, in which it scrolls sideways if it is `ordered` and too wide."""
     titled = any(column.heading for column in table.columns)
-    kind = "ordered" if table.ordered else "cards" if titled else "facts"
+    kind = "ordered" if table.ordered else "facts" if not titled else "cards"
+    kind += " wide" * (len(table.columns) > WIDE)
     heads = Markup().join(_head(column, document) for column in table.columns)
     write = _row if titled else _fact
     rows = Markup("\n").join(write(row, table, document) for row in table.rows)
@@ -109,7 +112,10 @@ def _fact(row: tuple[Text, ...], table: Table, document: Document) -> Markup:
 
 def _cell(tag: str, text: Text, column: Column, document: Document) -> Markup:
     """Return a cell. It has its column's heading, which a narrow screen shows next to it."""
-    kind = f"{column.align} short" if len(plain_text(text)) <= SHORT else column.align
+    words = plain_text(text)
+    kind = f"{column.align} short" if len(words) <= SHORT else column.align
+    if any(len(word) > LONG for word in words.split()):
+        kind = f"{column.align} long"
     form = Markup(f'<{tag} class="{{}}" data-label="{{}}">{{}}</{tag.split()[0]}>')
     return form.format(kind, plain_text(column.heading), _text(text, document))
 
