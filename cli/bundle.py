@@ -38,6 +38,7 @@ def bundle(
     from pipeline.experiment.targets import check_profile
     from pipeline.orchestration.dvc_graph import outdated
     from pipeline.results.bundle_file import is_posteriors, write_bundle
+    from pipeline.results.lock_file import keep_records
     from pipeline.results.profile_results import collect
     from pipeline.results.provenance import keep_provenance
     from pipeline.results.run_crate import run_crate
@@ -57,6 +58,7 @@ def bundle(
     found = shown_results(name, outdated(parameters) if active else {}, parameters)
     if active:
         keep_provenance(name, found.paths)
+        keep_records(name)
     files = _files(found, parameters, with_posteriors, with_images)
     arrays = [content.stat().st_size for path, content in files.items() if is_posteriors(path)]  # type: ignore[union-attr]
     if arrays:
