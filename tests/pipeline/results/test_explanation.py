@@ -13,7 +13,7 @@ import yaml
 
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import provenance_record, summary
+from pipeline.experiment.paths import kept_records, provenance_record, summary
 from pipeline.experiment.validation import load
 from pipeline.results.explanation import Explanation, Files, explain
 from pipeline.results.provenance import keep_provenance, record_provenance
@@ -102,6 +102,7 @@ def test_a_further_seed_has_a_chain_of_its_own(mini: Path) -> None:
 
 def test_without_the_lock_nothing_is_made_up(mini: Path) -> None:
     Path("dvc.lock").unlink()
+    kept_records("mini").unlink(missing_ok=True)
     found = explained("table4", "D jitter")
     assert found.chains == {"D-jitter": D_JITTER}
     assert all(run.values == {"precision": "bfloat16"} and run.continued is None for run in found.runs)
