@@ -119,6 +119,14 @@ def test_a_table_has_headings_of_columns_and_rows_and_each_cell_knows_its_column
     )
 
 
+def test_long_words_may_be_broken_and_cells_of_wide_tables_wrapped() -> None:
+    text = html([Table(left("a", "b"), (("x" * 31, "x " * 31),))], DOCUMENT)
+    assert '<th scope="row" class="left long"' in text and '<td class="left" data-label="b">' in text
+    names = [str(number) for number in range(9)]
+    assert '<table class="cards wide">' in html([Table(left(*names), (tuple(names),))], DOCUMENT)
+    assert '<table class="cards">' in html([Table(left(*names[:8]), (tuple(names[:8]),))], DOCUMENT)
+
+
 def test_no_heading_of_a_table_is_empty() -> None:
     assert "<td></td><th" in html([Table(left("", "train"), (("images", "1"),))], DOCUMENT)
     facts = html([Table(left("", ""), (("seed", "0"),))], DOCUMENT)

@@ -17,7 +17,8 @@ RATES = {"11": 32.15686274509804, "12": 30.0, "13": 35.0}  # of A at S = 256, to
 def committed(folder: Path, *others: str) -> Path:
     """Copy the committed numbers of mini, params.yaml and `others` to `folder`. Return mini's folder."""
     mini = folder / "reports/mini"
-    shutil.copytree(ROOT / "reports/mini", mini, ignore=shutil.ignore_patterns("*.md", "*.png", "provenance.json"))
+    skipped = shutil.ignore_patterns("*.md", "*.png", "provenance.json", "dvc_records.json")
+    shutil.copytree(ROOT / "reports/mini", mini, ignore=skipped)
     for name in ("params.yaml", *others):
         shutil.copyfile(ROOT / name, folder / name)
     return mini
