@@ -177,7 +177,7 @@ def test_charts_are_drawn_with_text_as_text(whole: str) -> None:
 
 def test_a_chart_that_is_shown_twice_is_there_once(whole: str) -> None:
     uses = [a["href"] for tag, a in Elements(whole).all if tag == "use" and a["href"].endswith("-figure_1")]
-    assert uses == ["#depth-figure_1", "#waterfall-figure_1"]
+    assert {"#depth-figure_1", "#waterfall-figure_1"} <= set(uses) and len(uses) == len(set(uses))
     assert "\ntext {" in (TEMPLATES / "report.css").read_text()  # "svg text" does not match within a <use>
     assert all(whole.count(f'id="{target[1:]}"') == 1 for target in uses)
 
