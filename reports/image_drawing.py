@@ -35,6 +35,7 @@ def scoremap_chart(rows: pd.DataFrame, images: Images) -> Figure:
     norm = Normalize(0, max(1.0, 100 * float(rows[["true", "other"]].to_numpy(float).max())))
     figure = new_figure(1.35 + 2 * 2.75 * float(np.clip(ground.shape[0] / ground.shape[1], 0.4, 1.25)))
     panels = figure.subplots(2, 2)
+    figure.set_layout_engine("constrained", h_pad=0.12)  # else the upper edge cuts the titles
     for kind, line in zip(("true", "other"), panels, strict=True):
         for source, axes in zip((DENSE, CROPS), line, strict=True):
             own = rows[rows["source"] == source]
