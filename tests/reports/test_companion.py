@@ -68,10 +68,10 @@ def page_of(case: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Page:
 
 
 def half(folder: Path) -> None:
-    """Remove every second run, the ledger, and Tables 4 to 7."""
+    """Remove every second run, the ledger, the illustrations, and Tables 4 to 7."""
     for path in sorted((folder / "runs").glob("*.json"))[::2]:
         path.unlink()
-    for name in ("claims", "table4", "table5", "table6", "table7", "shallow"):
+    for name in ("claims", "illustrations", "table4", "table5", "table6", "table7", "shallow"):
         (folder / f"{name}.json").unlink()
 
 

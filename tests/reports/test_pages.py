@@ -105,7 +105,7 @@ def test_a_page_that_is_written_no_more_goes(clone: Path) -> None:
 def test_a_readers_own_files_stay(clone: Path) -> None:
     """Even those whose names a page or a picture could have."""
     shutil.rmtree(clone / "reports/mini/runs")
-    for name in ("table3", "table4", "table5", "table6", "shallow"):
+    for name in ("table3", "table4", "table5", "table6", "shallow", "illustrations"):
         (clone / f"reports/mini/{name}.json").unlink()
     names = (
         "table3.md",

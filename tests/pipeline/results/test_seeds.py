@@ -167,7 +167,7 @@ def test_the_initialisations_are_a_table_and_in_a_profile_without_them_a_sentenc
     text = markdown(table_section(values, {}))
     (row,) = [line for line in text.splitlines() if line.startswith("| D ") and "| normal " in line]
     assert "| may not train | 90.0" in row
-    assert "not run: `vgg-repro score centre D-normal-from-A`" in text
+    assert "**not run**: `vgg-repro score centre D-normal-from-A`" in text
     assert "standard deviation 0.01" in text and "chance, about 90.0 %" in text
     assert list(compute_table("initialisation", params, FACTS).ranks.rows) == ["D, normal"]  # type: ignore[union-attr]
     without = compute_table("initialisation", load(ROOT / "params.yaml"), FACTS).values
