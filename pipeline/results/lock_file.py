@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.errors import Failure
 from pipeline.experiment.paths import LOCKFILE, PARAMS
+from pipeline.system.checkout import BrokenCheckout, conflict
 from pipeline.system.yaml_text import parse_yaml
 
 
@@ -16,6 +17,8 @@ class LockFile:
     """The stages in dvc.lock; none if there is no such file. Raise Failure if it is broken."""
 
     def __init__(self) -> None:
+        if (problem := conflict(LOCKFILE)) is not None:
+            raise BrokenCheckout(problem)
         try:
             values = parse_yaml(LOCKFILE.read_text()) if LOCKFILE.exists() else {}
             self.stages: Mapping[str, Any] = (values or {}).get("stages", {})
