@@ -19,7 +19,6 @@ from pipeline.datasets.image_file import (
     NoImage,
     StoredImage,
     encode,
-    is_named_otherwise,
     libjpegs_warning,
     look,
     recoded,
@@ -28,6 +27,7 @@ from pipeline.datasets.image_file import (
 )
 from pipeline.datasets.shards import ImageRecord, ShardWriter
 from pipeline.datasets.sources.base import Box, Encoded, Entry, Source, Split, Unreadable
+from pipeline.datasets.sources.folder import is_named_otherwise
 from pipeline.experiment.params import Prepare
 from pipeline.system.devices import gpu_of
 from pipeline.system.memory import check, noticed
