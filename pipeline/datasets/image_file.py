@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from pipeline.datasets.colour_profile import has_other_colours, in_srgb
 from pipeline.datasets.sources.base import Unreadable
 from pipeline.system.memory import check
 
@@ -30,6 +31,8 @@ REDUCED, MASK = 1, 4  # bits of SUBFILE: a page is a smaller copy, or a mask, of
 SENSOR = (32803, 34892)  # PHOTOMETRIC of what a camera's sensor has measured
 RAWS = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM")  # beginnings of raw files
 RAW = "a camera's raw file: develop it, and save it as JPEG or TIFF"
+OTHER_COLOURS = "with another colour profile"
+OTHER_COLOURS_IGNORED = "read as sRGB despite another colour profile"
 POINTERS = {b"version https://git-lfs": "a Git LFS pointer, not the image: run git lfs pull",
             b"/annex/objects/": "a git-annex pointer, not the image: run git annex get"}  # fmt: skip
 # EXIF orientation -> steps to upright, in this order: exchange rows and columns, flip vertically, flip horizontally
@@ -53,10 +56,15 @@ class StoredImage(NamedTuple):
     width: int
     turn: Turn  # the steps that make it upright
     converted: str  # the original format; empty if the bytes are the source's
+    other_colours: bool = False  # it has a colour profile other than sRGB that is ignored
 
 
-def look(encoded: bytes, max_aspect: float, upright: bool = True, distrust: bool = False) -> StoredImage:
+def look(
+    encoded: bytes, max_aspect: float, upright: bool = True, distrust: bool = False, convert_colours: bool = False
+) -> StoredImage:
     """Return a description of the image in `encoded`. Raise Unreadable, with the reason, if it is unusable.
+
+    With `convert_colours`, an image with an embedded profile of other colours is stored in sRGB.
 
     Pillow decodes the whole image, except a JPEG's data, which it decodes only with `distrust`: DALI decodes it later.
     """
@@ -70,8 +78,18 @@ def look(encoded: bytes, max_aspect: float, upright: bool = True, distrust: bool
             _decode(image, encoded)  # before the EXIF data is read: that loads a PNG, and loading rotates a TIFF
         turn = _turn(image) if upright else AS_IT_IS
         height, width = image.height, image.width
-        kind = odd_kind(image)
-        return StoredImage(as_png(image) if kind else encoded, height, width, turn, kind)
+        kind, other_colours = odd_kind(image), has_other_colours(image)
+        if other_colours and convert_colours:
+            return StoredImage(as_png(_in_srgb(image)), height, width, turn, f"{image.format} {OTHER_COLOURS}")
+        return StoredImage(as_png(image) if kind else encoded, height, width, turn, kind, other_colours)
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """Return an image of other colours in sRGB. Raise Unreadable if its profile cannot be applied."""
+    try:
+        return in_srgb(image)
+    except ImageCms.PyCMSError as error:
+        raise Unreadable(f"its colour profile cannot be applied: {error}") from None
 
 
 @contextmanager
