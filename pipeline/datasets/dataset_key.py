@@ -34,4 +34,6 @@ def _wanted(params: Params) -> list[Any]:
     ignored = NO_MATTER | {"device"} if prepare.device == "cpu" else NO_MATTER  # a GPU decodes to other pixels
     lengths = [net.pixels(params.largest_scale), net.crop]
     only_split = [] if len(params.active.splits) > 1 else [*params.active.splits]
-    return [prepare.model_dump(exclude=ignored), lengths, params.method.prepare, *only_split]
+    colours = {"colour_profiles": "convert"} if params.active.converts_colours else {}  # as before it was a parameter
+    stored = prepare.model_dump(exclude={*ignored, "colour_profiles"}) | colours
+    return [stored, lengths, params.method.prepare, *only_split]

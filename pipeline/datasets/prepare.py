@@ -125,7 +125,8 @@ def _write(params: Params, data_set: DataSet, source: Source, listing: Listing, 
     wanted, net = params.active.prepare, params.active.net
     largest = net.pixels(params.largest_scale)
     tasks = _tasks(listing, wanted.shard_images)
-    _make_shards(ShardSettings(source, folder, wanted, largest, net.crop), tasks, listing, data_set.skipped)
+    work = ShardSettings(source, folder, wanted, largest, net.crop, params.active.converts_colours)
+    _make_shards(work, tasks, listing, data_set.skipped)
     joined = join_parts(folder, tasks, listing, wanted.shared == "drop")
     try:
         _check_joined(listing, joined, data_set.manifest)
@@ -133,6 +134,8 @@ def _write(params: Params, data_set: DataSet, source: Source, listing: Listing, 
         copy(folder / "manifest.csv", data_set.manifest)
         raise
     stored = {**wanted.model_dump(include=SHAPING), "largest": largest}
+    if params.active.converts_colours:
+        stored["colour_profiles"] = "convert"
     write_json(folder / "facts.json", _facts(source, listing, joined, stored, folder / "manifest.csv").as_dict())
 
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from pipeline.datasets.colour_stats import moments
 from pipeline.datasets.image_file import (
     AS_IT_IS,
+    OTHER_COLOURS_IGNORED,
     NoImage,
     StoredImage,
     encode,
-    is_named_otherwise,
     libjpegs_warning,
     look,
     recoded,
@@ -28,6 +28,7 @@ from pipeline.datasets.image_file import (
 )
 from pipeline.datasets.shards import ImageRecord, ShardWriter
 from pipeline.datasets.sources.base import Box, Encoded, Entry, Source, Split, Unreadable
+from pipeline.datasets.sources.folder import is_named_otherwise
 from pipeline.experiment.params import Prepare
 from pipeline.system.devices import gpu_of
 from pipeline.system.memory import check, noticed
@@ -49,6 +50,7 @@ class ShardSettings:
     params: Prepare
     largest: int  # S; larger training images are downscaled to it
     crop: int
+    convert_colours: bool = False
 
 
 class ShardTask(NamedTuple):
@@ -109,7 +111,7 @@ def _candidate(work: ShardSettings, entry: Entry, distrust: bool) -> Candidate:
     source = Encoded(b"")
     try:
         source = work.source.read(entry)
-        image = look(source.data, work.params.max_aspect, work.params.upright, distrust)
+        image = look(source.data, work.params.max_aspect, work.params.upright, distrust, work.convert_colours)
         return Candidate(entry, source, image, "")
     except Unreadable as reason:
         other = isinstance(reason, NoImage) and is_named_otherwise(entry.id)
@@ -213,8 +215,12 @@ def _stored(
 ) -> tuple[ImageRecord, bytes]:
     """Return the row and the stored bytes of an image that is kept."""
     smaller = pixels.shape[:2] != (image.height, image.width)
-    changes = [f"converted from {image.converted}" * bool(image.converted),
-               "turned" * (image.turn != AS_IT_IS), "rescaled" * smaller]  # fmt: skip
+    changes = [
+        f"converted from {image.converted}" * bool(image.converted),
+        OTHER_COLOURS_IGNORED * image.other_colours,
+        "turned" * (image.turn != AS_IT_IS),
+        "rescaled" * smaller,
+    ]
     boxes = _boxes(candidate.source.boxes, image, pixels.shape[0], pixels.shape[1])
     pixels = turned(pixels, image.turn)
     first, second = moments(pixels) if split == "train" else (np.zeros(3), np.zeros((3, 3)))

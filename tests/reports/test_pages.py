@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -58,6 +59,17 @@ def test_only_of_other_nets_or_images_a_verdict_is_said_not_to_be_about_the_pape
     warning = Callout("not comparable" if small else ())
     for page in (claims_page(ledger, warning), claims_section(ledger, small), claims_summary(ledger, small)):
         assert ("says nothing about the paper's own results" in markdown(page)) == (not comparable)
+
+
+def test_runs_that_did_not_learn_are_named_on_the_page_of_training(clone: Path) -> None:
+    render("mini", clone / "out")
+    page = clone / "out/mini/training.md"
+    assert "did not learn" not in page.read_text()
+    summary = clone / "reports/mini/runs/A-256.json"
+    values = json.loads(summary.read_text())
+    summary.write_text(json.dumps(values | {"stalled_epochs": values["epochs"]}))
+    render("mini", clone / "out")
+    assert re.search(r"their nets did not learn: A-256\..*start from one of them: B-256, C-256", page.read_text())
 
 
 def test_the_index_traces_its_numbers(clone: Path) -> None:
