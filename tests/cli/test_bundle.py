@@ -195,7 +195,9 @@ def test_images_and_arrays_of_images_are_packed_if_asked_for(clone: Path) -> Non
     np.savez(folder / "encoded.npz", manifest=np.array("a"), image=encoded)
     np.savez(folder / "pixels.npz", pixels=np.zeros((2, 8, 8, 3), np.uint8))
     np.savez(folder / "numbers.npz", ranks=np.zeros((2, 3), np.uint8), groups=np.zeros(9, np.uint8))
-    images = {f"reports/mini/{name}" for name in ("photograph.jpg", "encoded.npz", "pixels.npz", "illustrations.npz", *CROPS)}
+    images = {
+        f"reports/mini/{name}" for name in ("photograph.jpg", "encoded.npz", "pixels.npz", "illustrations.npz", *CROPS)
+    }
     succeed(clone, "bundle", "without.zip")
     assert not names(clone / "without.zip") & images and "reports/mini/numbers.npz" in names(clone / "without.zip")
     succeed(clone, "bundle", "with.zip", "--with-images")
