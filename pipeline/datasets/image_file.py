@@ -11,7 +11,6 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from mimetypes import MimeTypes
 from typing import NamedTuple
 
 import numpy as np
@@ -24,8 +23,6 @@ from pipeline.system.memory import check
 READABLE = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")  # no EPS: Pillow would run it
 JPEGS = ("JPEG", "MPO")  # an MPO is a JPEG followed by more data
 PLAIN = (*JPEGS, "PNG", "WEBP")
-KINDS = MimeTypes()  # Python's own table of file name endings, which is the same on all machines
-OTHER_ENDINGS = (".cfg", ".db", ".ini", ".lnk", ".log", ".yaml", ".yml")  # endings that are not in this table
 ORIENTATION = 0x0112  # the EXIF tag
 # EXIF orientation -> steps to upright, in this order: exchange rows and columns, flip vertically, flip horizontally
 TURNS = {2: (False, False, True), 3: (False, True, True), 4: (False, True, False), 5: (True, False, False),
@@ -199,9 +196,3 @@ def _unknown_format(encoded: bytes) -> Unreadable:
     if start[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
         return Unreadable("HEIF, which is not supported: save it as JPEG")
     return NoImage("not an image" if start.strip(b"\0") else "only zeros")
-
-
-def is_named_otherwise(name: str) -> bool:
-    """Return whether a file name's ending is not an image's: true for notes.txt, false for photo.heic and photo."""
-    kind = KINDS.guess_type(name)[0]
-    return not kind.startswith("image/") if kind else name.lower().endswith(OTHER_ENDINGS)

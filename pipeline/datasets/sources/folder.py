@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from mimetypes import MimeTypes
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,11 @@ from pipeline.system.atomic_files import digest
 
 HIDDEN_ONE = "hidden"
 BESIDE = "a file outside the class folders"
-HIDDEN = ("__MACOSX", "Thumbs.db", "desktop.ini")  # files of operating systems; names with a leading dot are hidden too
+# Files of operating systems and network disks; names with a leading dot are hidden too
+HIDDEN = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
+
+KINDS = MimeTypes()  # Python's own table of file name endings, which is the same on all machines
+OTHER_ENDINGS = (".cfg", ".db", ".ini", ".lnk", ".log", ".yaml", ".yml")  # endings that are not in this table
 
 
 class File(NamedTuple):
@@ -230,7 +235,7 @@ def _folders(root: Path, split: str) -> Iterator[tuple[str, Path | str]]:
     if not place.resolve().is_relative_to(real):
         raise Failure(f"{place} is a link to a folder outside {root}: set data.path to the folder that it points to")
     for item in sorted_in(place):
-        if _is_hidden(item.name):
+        if is_hidden(item.name):
             yield item.name, HIDDEN_ONE
         elif not os.path.exists(item) and item.is_symlink():
             yield item.name, "a broken link"
@@ -253,7 +258,7 @@ def sorted_in(folder: Path) -> list[os.DirEntry[str]]:
 
 def why_not(file: os.DirEntry[str], root: Path) -> str:
     """Return why an item in a class's folder is no candidate for an image, or an empty string if it is one."""
-    if _is_hidden(file.name):
+    if is_hidden(file.name):
         return HIDDEN_ONE
     try:
         mode = file.stat().st_mode
@@ -279,8 +284,15 @@ def leads_inside(item: os.DirEntry[str], root: Path) -> bool:
     return not item.is_symlink() or Path(item.path).resolve().is_relative_to(root)
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is hidden or left behind by an operating system."""
     return name.startswith(".") or name in HIDDEN
+
+
+def is_named_otherwise(name: str) -> bool:
+    """Return whether a file name's ending is not an image's: true for notes.txt, false for photo.heic and photo."""
+    kind = KINDS.guess_type(name)[0]
+    return not kind.startswith("image/") if kind else name.lower().endswith(OTHER_ENDINGS)
 
 
 def _mark_unknown_class(file: File, names: list[str]) -> File:

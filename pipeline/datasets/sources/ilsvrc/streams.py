@@ -1,0 +1,75 @@
+"""Images in files that are read from their beginning: the parts in which they are read, and their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pipeline.datasets.sources.base import Split, Stream
+from pipeline.datasets.sources.folder import printable
+from pipeline.datasets.sources.ilsvrc.compact import NOTHING, Compact, Found
+from pipeline.datasets.sources.ilsvrc.copies import Copy
+from pipeline.datasets.sources.ilsvrc.names import NO_LOSS, PathInfo, Unnamed, named
+from pipeline.datasets.sources.ilsvrc.reference import BYTES, IMAGES
+from pipeline.datasets.sources.ilsvrc.samples import images_in, samples
+from pipeline.datasets.sources.ilsvrc.settle import code_of
+
+PART, PARTS = 2**29, 16  # bytes of shards that one process reads in a row; least number of such parts
+AN_IMAGE = BYTES // sum(IMAGES.values())  # bytes, on average
+
+
+def streams_of(root: Path, split: Split, copy: Copy) -> list[Stream]:
+    """Return a copy's files in parts, each for one process at a time."""
+    sizes = [(root / file).stat().st_size for file in copy.files]
+    most, parts, held = min(PART, sum(sizes) / PARTS), list[list[str]](), 0.0
+    for file, size in zip(copy.files, sizes, strict=True):
+        if not parts or held + size > most:
+            parts.append([])
+            held = 0
+        parts[-1].append(file)
+        held += size
+    known = dict(zip(copy.files, sizes, strict=True))
+    return [Stream(split, tuple(part), _images(root, part, sum(known[file] for file in part))) for part in parts]
+
+
+def _images(root: Path, files: Sequence[str], size: int) -> int:
+    """Return the number of images in files of `size` bytes, about where it is not written in them."""
+    return sum(images_in(root / file) for file in files) or max(1, size // AN_IMAGE)
+
+
+def named_samples(
+    root: Path, stream: Stream, names_only: bool
+) -> Iterator[tuple[str, PathInfo | Unnamed, int, bytes]]:  # fmt: skip
+    """Yield each image's path, what it says, its class's number and its bytes. Images of no use here are left out."""
+    for file in stream.files:
+        for sample in samples(root / file, stream.split, names_only):
+            try:
+                yield sample.path, named(stream.split, sample.path), sample.number, sample.data
+            except Unnamed as reason:
+                if str(reason) not in NO_LOSS:
+                    yield printable(f"{file}/{sample.path}"), reason, -1, b""
+
+
+def names_in(root: Path, streams: Iterable[Stream], split: Split) -> Compact:
+    """Return all images in the streams of a split, without their bytes."""
+    parts = [NOTHING]
+    for stream in streams:
+        if stream.split == split:
+            found = [(name, number) for _, name, number, _ in named_samples(root, stream, names_only=True)
+                     if isinstance(name, PathInfo)]  # fmt: skip
+            files = [Found("", stream.files[0], 0, 0)] * len(found)
+            parts.append(Compact.of(files, [name.id for name, _ in found], [code_of(*pair) for pair in found], {}))
+    return Compact.joined(parts)
+
+
+def narrowed(
+    root: Path, streams: Sequence[Stream], chosen: Mapping[Split, frozenset[str]]
+) -> list[Stream]:  # fmt: skip
+    """Return the streams that have chosen images, each with their ids. Of an id that occurs twice the first is read."""
+    narrowed, left = [], {split: set(ids) for split, ids in chosen.items()}
+    for stream in streams:
+        ids = {name.id for _, name, _, _ in named_samples(root, stream, names_only=True) if isinstance(name, PathInfo)}
+        if wanted := frozenset(ids & left[stream.split]):
+            left[stream.split] -= wanted
+            narrowed.append(stream._replace(wanted=wanted, images=len(wanted)))
+    return narrowed
