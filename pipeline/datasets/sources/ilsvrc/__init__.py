@@ -19,6 +19,7 @@ from pipeline.datasets.sources.base import (
     SPLITS,
     Encoded,
     Entry,
+    ImageFacts,
     ImageNames,
     Known,
     Listing,
@@ -31,6 +32,7 @@ from pipeline.datasets.sources.base import (
     root_of,
 )
 from pipeline.datasets.sources.folder import check_limit
+from pipeline.datasets.sources.ilsvrc import authenticity
 from pipeline.datasets.sources.ilsvrc.boxes import in_pixels
 from pipeline.datasets.sources.ilsvrc.compact import NOTHING, Compact, Where
 from pipeline.datasets.sources.ilsvrc.copies import others_text
@@ -131,6 +133,10 @@ class Ilsvrc(Source):
                 yield Entry(name.id, code_of(name, number), Encoded(data, in_pixels(boxes.get(name.id, ()), data)))
             if stream.wanted is not None and not remaining:
                 return
+
+    def doubts(self, images: Iterator[ImageFacts]) -> list[str]:
+        """Return why the images may be others than the published ones. See `authenticity`."""
+        return authenticity.doubts(images)
 
     def read(self, entry: Entry) -> Encoded:
         """Return one image's bytes and boxes."""

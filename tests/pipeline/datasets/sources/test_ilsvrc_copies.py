@@ -17,7 +17,7 @@ from pipeline.datasets import prepare as module
 from pipeline.datasets.facts import Facts
 from pipeline.datasets.shards import Shards
 from pipeline.datasets.sources.base import SPLITS
-from pipeline.datasets.sources.ilsvrc import Ilsvrc, reference
+from pipeline.datasets.sources.ilsvrc import Ilsvrc, authenticity, reference
 from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
@@ -345,6 +345,19 @@ def test_renamed_images_are_used_and_the_data_set_is_then_not_the_published_one(
             image[1:] for image in published.images[split]
         )
     assert "do not have their published names, the first n01440764/0000" in result.facts.about
+
+
+@pytest.mark.parametrize("copy", ["Hugging Face's tar.gz", "Kaggle's tree"])
+def test_a_small_copy_is_not_compared_with_the_paper(
+    copy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: Random
+) -> None:
+    whole, small = make(rng, classes=4, sides=(60, 90)), make(rng, classes=4, sides=(64, 65))
+    monkeypatch.setattr(authenticity, "ENOUGH", 10)
+    for made, comparable in ((whole, True), (small, False)):
+        publish(monkeypatch, made)
+        result = prepared(tmp_path, monkeypatch, COPIES[copy](made, tmp_path / f"{comparable}"))
+        assert result.facts.comparable == comparable
+        assert ("have a shorter side of 64 pixels: they are resized" in result.facts.about) != comparable
 
 
 # Mixtures
