@@ -8,6 +8,7 @@ image's content, so that an image stays in its split when others are added.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import stat
 from collections import Counter
@@ -18,18 +19,34 @@ from mimetypes import MimeTypes
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.datasets.sources.base import SPLITS, Encoded, Entry, Listing, Skipped, Source, Split, Unreadable, root_of
+from pipeline.datasets.sources.base import (
+    SPLITS,
+    WNID,
+    Encoded,
+    Entry,
+    Listing,
+    Skipped,
+    Source,
+    Split,
+    Unreadable,
+    root_of,
+)
 from pipeline.errors import Failure, UsageError
 from pipeline.experiment.params import Profile
 from pipeline.system.atomic_files import digest
 
 HIDDEN_ONE = "hidden"
+OUTSIDE = "a link to a place outside the data set's folder"
+FOLLOW = "To read what links outside the folder lead to: vgg-repro prepare --follow-links"
 BESIDE = "a file outside the class folders"
 # Files of operating systems and network disks; names with a leading dot are hidden too
 HIDDEN = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 
 KINDS = MimeTypes()  # Python's own table of file name endings, which is the same on all machines
 OTHER_ENDINGS = (".cfg", ".db", ".ini", ".lnk", ".log", ".yaml", ".yml")  # endings that are not in this table
+
+
+IMAGENET = "Parts of ImageNet in this layout are read by: vgg-repro prepare --source ilsvrc2012"
 
 
 class File(NamedTuple):
@@ -49,6 +66,7 @@ class ImageFolder(Source):
     val_share: float
     limit: int | None
     splits: tuple[Split, ...] = SPLITS  # the splits that are read; without train, the classes are val's folders
+    follow_links: bool = False  # links that lead out of the folder
 
     name = "imagefolder"
     about = "a folder of the user's own images"
@@ -63,18 +81,20 @@ class ImageFolder(Source):
         data = profile.data
         if not data.path:
             raise UsageError("data.path is missing: source imagefolder needs a folder (vgg-repro prepare --path ...)")
-        return cls(root_of(data), data.val_share, data.limit, profile.splits)
+        return cls(root_of(data), data.val_share, data.limit, profile.splits, data.follow_links)
 
     def missing(self) -> str:
         """Return which folder is missing, or an empty string."""
         first = self.splits[0]
         exists = (self.root / first).is_dir()
-        return "" if exists else f"{self.root} has no folder {first}: images must be in train/CLASS/ and val/CLASS/"
+        text = f"{self.root} has no folder {first}: images must be in train/CLASS/ and val/CLASS/"
+        return "" if exists else text + _imagenets_below(self.root)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return its parameters and a hash of all files' names, sizes and times."""
         parameters = {"source": self.name, "limit": self.limit, "val_share": self.val_share}
-        return parameters | fingerprint(self.root, self.splits)
+        parameters |= {"follow_links": True} if self.follow_links else {}
+        return parameters | fingerprint(self.root, self.splits, self.follow_links)
 
     def listing(self) -> Listing:
         """Return every file in the classes' folders. Classes are the folders of train/ that have images, by name.
@@ -82,12 +102,14 @@ class ImageFolder(Source):
         Raise Failure if there is no train/, or if there are fewer than two classes.
         """
         first = self.splits[0]
-        train = list(_files(self.root, first))
+        train = list(_files(self.root, first, self.follow_links))
         names = self._classes(train, first)
         if first == "val":
             train, val = [], train
         elif os.path.lexists(self.root / "val"):
-            val = [_mark_unknown_class(file, names) for file in _files(self.root, "val")]
+            val = [_mark_unknown_class(file, names) for file in _files(self.root, "val", self.follow_links)]
+            if val and all(file.reason for file in val) and (hint := _imagenets(names[0])):
+                raise Failure(f"{self.root / 'val'} has no images in val/CLASS/{hint}")
         else:
             train, val = self._split_off(train)
             if lost := set(names) - {file.label for file in train}:
@@ -118,10 +140,13 @@ class ImageFolder(Source):
             if inside:
                 where = self.root / split / printable(label)
                 what = f"but {len(inside)} other items ({inside[0].reason}): images must be in {split}/CLASS/"
-                raise Failure(f"{where} has no images directly in it, {what}")
+                hint = f". {FOLLOW}" if inside[0].reason == OUTSIDE else _imagenets(label)
+                raise Failure(f"{where} has no images directly in it, {what}{hint}")
         if len(names) < 2:
             classes = f"only the class {printable(names[0])}" if names else "no class"
-            raise Failure(f"{self.root / split} has {classes}: images must be in {split}/CLASS/, at least two classes")
+            hint = f". {FOLLOW}" if any(file.reason == OUTSIDE for file in files) else ""
+            what = f"images must be in {split}/CLASS/, at least two classes{hint}"
+            raise Failure(f"{self.root / split} has {classes}: {what}")
         return names
 
     def _entries(self, files: list[File], names: list[str]) -> list[Entry]:
@@ -161,6 +186,20 @@ class ImageFolder(Source):
         return int.from_bytes(drawn[:8]) < self.val_share * 2**64
 
 
+def _imagenets(label: str) -> str:
+    """Return what to type for a class's folder of ImageNet in another layout, or an empty string for another class."""
+    return f". {IMAGENET}" if WNID.search(label) else ""
+
+
+def _imagenets_below(root: Path) -> str:
+    """Return the same if there are class folders of ImageNet two levels below `root`."""
+    try:
+        places = itertools.chain(root.glob("*/n*"), root.glob("ILSVRC/Data/CLS-LOC/train/n*"))
+        return next((hint for place in places if (hint := _imagenets(place.name))), "")
+    except OSError:
+        return ""
+
+
 def file_bytes(path: Path) -> bytes:
     """Return a file's content. Raise Unreadable if it cannot be read, and Failure if the disk fails."""
     try:
@@ -177,12 +216,12 @@ def check_limit(limit: int, classes: int) -> None:
         raise Failure(f"data.limit is {limit}, fewer than one image for each of the {classes} classes")
 
 
-def fingerprint(root: Path, splits: Sequence[Split] = SPLITS) -> dict[str, Any]:
+def fingerprint(root: Path, splits: Sequence[Split] = SPLITS, follow_links: bool = False) -> dict[str, Any]:
     """Return the numbers of files and bytes, and a hash of all names, sizes, times and modes.
 
     Raise Failure if the folder is missing.
     """
-    rows = [row for split in splits for row in _rows(root, split)]
+    rows = [row for split in splits for row in _rows(root, split, follow_links)]
     return {"files": len(rows), "bytes": sum(row[1] for row in rows), "listing": digest(rows)}
 
 
@@ -192,9 +231,9 @@ def printable(name: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
-def _rows(root: Path, split: str) -> Iterator[tuple[str, int, int, int]]:
+def _rows(root: Path, split: str, follow_links: bool) -> Iterator[tuple[str, int, int, int]]:
     """Yield the name, size, time and mode of everything in a split's folder."""
-    for label, folder in _folders(root, split):
+    for label, folder in _folders(root, split, follow_links):
         if isinstance(folder, str):
             yield printable(f"{split}/{label}"), 0, 0, 0
             continue
@@ -206,10 +245,10 @@ def _rows(root: Path, split: str) -> Iterator[tuple[str, int, int, int]]:
             yield printable(f"{split}/{label}/{item.name}"), status.st_size, status.st_mtime_ns, status.st_mode
 
 
-def _files(root: Path, split: Split) -> Iterator[File]:
+def _files(root: Path, split: Split, follow_links: bool) -> Iterator[File]:
     """Yield everything in a split's class folders, in the order of names."""
-    real = root.resolve()
-    for label, folder in _folders(root, split):
+    real = Path("/") if follow_links else root.resolve()
+    for label, folder in _folders(root, split, follow_links):
         inside = [] if isinstance(folder, str) else sorted_in(folder)
         if not inside:
             yield File(f"{split}/{label}", "", folder if isinstance(folder, str) else "an empty folder")
@@ -218,14 +257,14 @@ def _files(root: Path, split: Split) -> Iterator[File]:
             yield File(f"{split}/{label}/{item.name}", label, reason, 0 if reason else _size(item))
 
 
-def _folders(root: Path, split: str) -> Iterator[tuple[str, Path | str]]:
+def _folders(root: Path, split: str, follow_links: bool) -> Iterator[tuple[str, Path | str]]:
     """Yield each item's name in a split's folder, and its path if it is a class's folder, or why it is none.
 
-    Raise Failure if a folder is missing, may not be entered, or leads out of `root`.
+    Raise Failure if a folder is missing, may not be entered, or leads out of `root` and is not to be followed.
     """
     if not os.path.isdir(root):
         raise Failure(f"data.path is {root}, but there is no such folder")
-    place, real = root / split, root.resolve()
+    place, real = root / split, Path("/") if follow_links else root.resolve()
     if not os.path.isdir(place):
         if root.is_dir() and not os.access(root, os.X_OK):
             raise Failure(f"{root} cannot be entered: no permission")
@@ -242,7 +281,7 @@ def _folders(root: Path, split: str) -> Iterator[tuple[str, Path | str]]:
         elif not os.path.isdir(item):
             yield item.name, BESIDE
         elif not leads_inside(item, real):
-            yield item.name, "a link to a place outside the data set's folder"
+            yield item.name, OUTSIDE
         else:
             yield item.name, place / item.name
 
@@ -265,7 +304,7 @@ def why_not(file: os.DirEntry[str], root: Path) -> str:
     except OSError:
         return "a broken link" if file.is_symlink() else ""  # reading it gives the reason
     if not leads_inside(file, root):
-        return "a link to a place outside the data set's folder"
+        return OUTSIDE
     if stat.S_ISDIR(mode):
         return "a folder, not an image"
     return "" if stat.S_ISREG(mode) else "not a regular file"

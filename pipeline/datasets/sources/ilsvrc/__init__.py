@@ -31,7 +31,7 @@ from pipeline.datasets.sources.base import (
     Unreadable,
     root_of,
 )
-from pipeline.datasets.sources.folder import check_limit
+from pipeline.datasets.sources.folder import FOLLOW, OUTSIDE, check_limit
 from pipeline.datasets.sources.ilsvrc import authenticity
 from pipeline.datasets.sources.ilsvrc.boxes import in_pixels
 from pipeline.datasets.sources.ilsvrc.compact import NOTHING, Compact, Where
@@ -54,6 +54,7 @@ class Ilsvrc(Source):
     root: Path
     limit: int | None
     splits: tuple[Split, ...] = SPLITS
+    follow_links: bool = False  # links in a tree that lead out of it
 
     name = "ilsvrc2012"
     about = "ILSVRC-2012: photographs of 1000 classes of ImageNet (Russakovsky et al., 2015)"
@@ -65,7 +66,7 @@ class Ilsvrc(Source):
     @classmethod
     def of(cls, profile: Profile) -> Ilsvrc:
         """Return the data set in data.path, or in data/ilsvrc2012."""
-        return cls(root_of(profile.data), profile.data.limit, profile.splits)
+        return cls(root_of(profile.data), profile.data.limit, profile.splits, profile.data.follow_links)
 
     def missing(self) -> str:
         """Return which archive or folder is missing, or an empty string."""
@@ -76,7 +77,8 @@ class Ilsvrc(Source):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return its parameters and the fingerprint of its archives and folders. See `fingerprint`."""
-        return {"source": self.name, "limit": self.limit, **fingerprint(self.root, self.splits)}
+        links = {"follow_links": True} if self.follow_links else {}
+        return {"source": self.name, "limit": self.limit, **links, **fingerprint(self.root, self.splits)}
 
     def listing(self) -> Listing:
         """Return all images, as far as they are listed before they are read.
@@ -93,7 +95,7 @@ class Ilsvrc(Source):
             if copy.kind in STREAMED:
                 streams += streams_of(self.root, split, copy)
             else:
-                entries[split] = scanned(self.root, split, copy, skipped)
+                entries[split] = scanned(self.root, split, copy, skipped, self.follow_links)
         size = sum((self.root / file).stat().st_size for stream in streams for file in stream.files)
         size += sum(int(part.sizes.sum()) for part in entries.values())
         listing = Listing([], entries, skipped, size, streams=streams)
@@ -195,4 +197,5 @@ def _nothing_left(root: Path, split: Split, found: ImageNames, skipped: Sequence
     if split == "val" and len(found.ids) and all(one.reason == NO_GROUND_TRUTH for one in reasons if one.lost):
         return f"nothing in {root} says the classes of its {len(found.ids):,} validation images: {NO_TRUTH}"
     first = f": {len(reasons)} are skipped, the first {reasons[0].id}: {reasons[0].reason}" if reasons else ""
-    return f"{root} has no {CALLED[split]} images that can be used{first}"
+    hint = f". {FOLLOW}" if any(one.reason == OUTSIDE for one in reasons) else ""
+    return f"{root} has no {CALLED[split]} images that can be used{first}{hint}"

@@ -130,14 +130,19 @@ def _copies_in(root: Path, folder: Path, base: str, split: Split) -> Iterator[Co
     """Yield a folder's copies of a split."""
     if (folder / ARCHIVES[split]).exists():
         yield Copy("archive", base, (_join(base, ARCHIVES[split]),))
-    for name in TREES[split]:
-        if (folder / name).is_dir() and _is_tree(folder / name):
-            yield Copy("tree", base, (_join(base, name),))
-            break
+    if trees := [name for name in _tree_names(folder, split) if _is_tree(folder / name)]:
+        yield Copy("tree", base, tuple(_join(base, name) for name in trees))
     shards = [(kind, found) for kind, endings in SHARDS.items() if (found := _shards(folder, base, split, endings))]
     sizes = {kind: sum((root / name).stat().st_size for name in found) for kind, found in shards}
     for kind, found in sorted(shards, key=lambda pair: -sizes[pair[0]]):
         yield Copy(kind, base, tuple(found))
+
+
+def _tree_names(folder: Path, split: Split) -> list[str]:
+    """Return the folder of a split, or else the folders that hold parts of it, such as train.X1 to train.X4."""
+    names = [name for name in TREES[split] if (folder / name).is_dir()]
+    parts = re.compile(rf"({'|'.join(TREES[split])})([._-]?(x|part|split)?[._-]?\d*)", re.IGNORECASE)
+    return names[:1] or [item.name for item in sorted_in(folder) if item.is_dir() and parts.fullmatch(item.name)]
 
 
 def _is_tree(folder: Path) -> bool:

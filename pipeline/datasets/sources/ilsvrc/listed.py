@@ -28,15 +28,16 @@ from pipeline.datasets.sources.ilsvrc.zips import ZipMember, zip_content, zip_me
 from pipeline.errors import Failure
 
 BATCH = 1024  # files whose names are examined at once
+DEEPEST = 6  # folders in each other in a tree; a link may lead back to a folder above it
 NOT_AN_IMAGE = "not an image, and not named like one"
 Candidate = tuple[str, Found]  # an image's path, with the folders that say its class, and its file
 
 
-def scanned(root: Path, split: Split, copy: Copy, skipped: list[Skipped]) -> Compact:
+def scanned(root: Path, split: Split, copy: Copy, skipped: list[Skipped], follow_links: bool = False) -> Compact:
     """Return a split's images, with codes for labels. Add the other files to `skipped`."""
     boxes, parts = boxes_of(root, split), list[Compact]()
     batch: list[tuple[PathInfo, Found]] = []
-    for path, file in _candidates(root, split, copy, skipped):
+    for path, file in _candidates(root, split, copy, skipped, follow_links):
         try:
             if is_named_otherwise(file.name):
                 raise Unnamed(NOT_AN_IMAGE)
@@ -70,10 +71,14 @@ def _display_path(path: str, file: Found) -> str:
     return printable(f"{file.place}/{inside}{file.name}")
 
 
-def _candidates(root: Path, split: Split, copy: Copy, skipped: list[Skipped]) -> Iterator[Candidate]:
+def _candidates(
+    root: Path, split: Split, copy: Copy, skipped: list[Skipped], follow_links: bool
+) -> Iterator[Candidate]:
     """Yield a split's files with their paths. Add what is no candidate to `skipped`."""
     if copy.kind == "tree":
-        yield from _in_tree(root, split, copy.files[0], "", skipped)
+        limit = Path("/") if follow_links else root.resolve()
+        for folder in copy.files:
+            yield from _in_tree(root, split, folder, "", skipped, limit)
     elif copy.kind == "zip":
         for file in copy.files:
             yield from _in_zip(root, split, file)
@@ -117,16 +122,23 @@ def _in_zip(root: Path, split: Split, archive: str) -> Iterator[Candidate]:
             yield path, Found(member.name, archive, member.offset, member.size)
 
 
-def _in_tree(root: Path, split: Split, place: str, below: str, skipped: list[Skipped]) -> Iterator[Candidate]:
-    """Yield the files in a folder of the tree and in those below it, in the order of names."""
-    real = root.resolve()
+def _in_tree(
+    root: Path, split: Split, place: str, below: str, skipped: list[Skipped], limit: Path
+) -> Iterator[Candidate]:
+    """Yield the files in a folder of the tree and in those below it, in the order of names.
+
+    Links that lead out of `limit` are not followed, and nothing is that lies deeper than DEEPEST.
+    """
     for item in sorted_in(root / place):
         path = f"{below}/{item.name}" if below else item.name
         if is_hidden(item.name):
             skipped.append(Skipped(split, printable(f"{place}/{item.name}"), NO_LOSS[0]))
-        elif item.is_dir() and leads_inside(item, real):
-            yield from _in_tree(root, split, f"{place}/{item.name}", path, skipped)
-        elif reason := why_not(item, real):
+        elif item.is_dir() and leads_inside(item, limit):
+            if path.count("/") < DEEPEST:
+                yield from _in_tree(root, split, f"{place}/{item.name}", path, skipped, limit)
+            else:
+                skipped.append(Skipped(split, printable(f"{place}/{item.name}"), "a folder too deep", lost=True))
+        elif reason := why_not(item, limit):
             skipped.append(Skipped(split, printable(f"{place}/{item.name}"), reason, lost=True))
         else:
             yield path, Found(item.name, place, -1, item.stat().st_size)

@@ -16,7 +16,7 @@ from pipeline.datasets.sources.ilsvrc.copies import Copy, best_copy, foreign, mi
 from pipeline.datasets.sources.ilsvrc.names import CLASS
 from pipeline.datasets.sources.ilsvrc.reference import ARCHIVES
 from pipeline.datasets.sources.ilsvrc.samples import images_in
-from pipeline.datasets.sources.ilsvrc.truth import SOLUTION, SYNSETS, Truth, lists_in, places, read_truth
+from pipeline.datasets.sources.ilsvrc.truth import ANNOTATIONS, SOLUTION, SYNSETS, Truth, lists_in, places, read_truth
 from pipeline.datasets.sources.ilsvrc.zips import zip_content, zip_members
 from pipeline.errors import Failure
 
@@ -51,7 +51,7 @@ def _has_truth(root: Path, splits: Sequence[Split]) -> bool:
     folders = folders_of(root, splits)
     if copy is None or copy.kind in (*STREAMED, "zip"):
         return True  # known when it is read
-    lists = [path for path in lists_in(folders) if path.name.startswith(SOLUTION)]
+    lists = [path for path in lists_in(folders) if path.name.startswith((SOLUTION, ANNOTATIONS))]
     if lists or any(devkit.place(folder) for folder in folders):
         return True
     return copy.kind == "tree" and _says_classes(root / copy.files[0])
@@ -86,7 +86,7 @@ def truth_in(root: Path, splits: Sequence[Split]) -> Truth:
     """Return what is known about the classes. Raise Failure if a list is broken."""
     zips = {copy.files[0] for copy in chosen(root, splits).values() if copy.kind == "zip"}
     inside = {member.name: zip_content(root / file, member) for file in zips for member in zip_members(root / file)
-              if PurePosixPath(member.name).name in (*SYNSETS, SOLUTION)}  # fmt: skip
+              if PurePosixPath(member.name).name in (*SYNSETS, SOLUTION, ANNOTATIONS)}  # fmt: skip
     return read_truth(folders_of(root, splits), inside)
 
 

@@ -21,6 +21,7 @@ from pipeline.datasets.sources.ilsvrc.names import VALIDATION
 from pipeline.errors import Failure
 
 SOLUTION = "LOC_val_solution.csv"
+ANNOTATIONS = "val_annotations.txt"  # tiny-imagenet-200's
 SYNSETS = ("LOC_synset_mapping.txt", "synset_words.txt")
 BROKEN = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, ValueError)
 PACKED = ("", ".zip", ".gz")  # Kaggle packs single files
@@ -56,13 +57,13 @@ class Truth:
         number = VALIDATION.fullmatch(id)
         if number and self.kit:
             return self.kit.wnid_of(int(number[1]))
-        return self.solution.get(id, "")
+        return self.solution.get(id.rpartition("/")[2], "")
 
 
 def places(root: Path, bases: Sequence[Path]) -> list[Path]:
     """Return the folders in which lists and annotations may be: the root, and what is above Kaggle's images."""
     above = [parent for base in bases if base.name == "CLS-LOC" for parent in list(base.parents)[:3]]
-    return list(dict.fromkeys([root, *bases, *above]))
+    return list(dict.fromkeys([root, *bases, *(base / "val" for base in [root, *bases]), *above]))
 
 
 def read_truth(folders: Sequence[Path], inside: Mapping[str, bytes]) -> Truth:
@@ -72,13 +73,15 @@ def read_truth(folders: Sequence[Path], inside: Mapping[str, bytes]) -> Truth:
     """
     kit = next((kit for folder in folders if (kit := read_devkit(folder))), None)
     words = _first((*SYNSETS,), folders, inside)
-    solution = _first((SOLUTION,), folders, inside)
-    return Truth(kit, dict(_words(*words)) if words else {}, dict(_solution(*solution)) if solution else {})
+    listed = dict(_solution(*found)) if (found := _first((SOLUTION,), folders, inside)) else {}
+    if not listed and (found := _first((ANNOTATIONS,), folders, inside)):
+        listed = dict(_annotated(*found))
+    return Truth(kit, dict(_words(*words)) if words else {}, listed)
 
 
 def lists_in(folders: Sequence[Path]) -> list[Path]:
     """Return the files of Kaggle's that are there."""
-    names = [name + ending for name in (*SYNSETS, SOLUTION) for ending in PACKED]
+    names = [name + ending for name in (*SYNSETS, SOLUTION, ANNOTATIONS) for ending in PACKED]
     return [folder / name for folder in folders for name in names if (folder / name).is_file()]
 
 
@@ -141,6 +144,16 @@ def _solution(title: str, text: str) -> Iterator[tuple[str, str]]:
         yield id, wnid
     if len(rows) < 2:
         raise Failure(f"{title} has no images; download it again")
+
+
+def _annotated(title: str, text: str) -> Iterator[tuple[str, str]]:
+    """Yield each validation image, without its ending, and its class, from tiny-imagenet-200's list."""
+    for line in text.splitlines():
+        name, _, rest = line.partition("\t")
+        wnid = rest.partition("\t")[0].strip()
+        if not WNID.fullmatch(wnid):
+            raise Failure(f"{title} is not as published: {line[:60]!r}; download it again")
+        yield name.rpartition(".")[0], wnid
 
 
 NO_TRUTH = f"add {KIT} or Kaggle's {SOLUTION}, which have the ground truth of the validation images"

@@ -17,6 +17,7 @@ from pipeline.datasets import prepare as module
 from pipeline.datasets.facts import Facts
 from pipeline.datasets.shards import Shards
 from pipeline.datasets.sources.base import SPLITS
+from pipeline.datasets.sources.folder import ImageFolder
 from pipeline.datasets.sources.ilsvrc import Ilsvrc, authenticity, reference
 from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.params import Params
@@ -28,6 +29,7 @@ from tests.support.ilsvrc_copies import (
     WITH_BOXES,
     hugging_parquet,
     hugging_tars,
+    kaggle_images,
     kaggle_tree,
     kaggle_zip,
     put,
@@ -358,6 +360,98 @@ def test_a_small_copy_is_not_compared_with_the_paper(
         result = prepared(tmp_path, monkeypatch, COPIES[copy](made, tmp_path / f"{comparable}"))
         assert result.facts.comparable == comparable
         assert ("have a shorter side of 64 pixels: they are resized" in result.facts.about) != comparable
+
+
+# Subsets
+
+
+def tiny_imagenet(made: StandIn, root: Path) -> Path:
+    """tiny-imagenet-200 as it is unpacked."""
+    put(root / "wnids.txt", "".join(f"{one}\n" for one in made.wnids))
+    for number, image in enumerate(made.train):
+        wnid = made.wnids[image.label]
+        put(root / f"train/{wnid}/images/{wnid}_{number}.JPEG", image.data)
+        put(root / f"train/{wnid}/{wnid}_boxes.txt", "x\t0\t0\t63\t63\n")
+    rows = [f"val_{number}.JPEG\t{made.wnids[image.label]}\t0\t0\t63\t63\n" for number, image in enumerate(made.val)]
+    put(root / "val/val_annotations.txt", "".join(rows))
+    for number, image in enumerate(made.val):
+        put(root / f"val/images/val_{number}.JPEG", image.data)
+    put(root / "test/images/test_0.JPEG", made.val[0].data)
+    return root
+
+
+def imagenet_100(made: StandIn, root: Path) -> Path:
+    """Kaggle's ImageNet100: the training images in parts."""
+    for image in made.train:
+        put(root / f"train.X{1 + image.label % 4}" / made.wnids[image.label] / f"{image.id}.JPEG", image.data)
+    for image in made.val:
+        put(root / "val.X" / made.wnids[image.label] / f"{image.id}.JPEG", image.data)
+    put(root / "Labels.json", "{}")
+    return root
+
+
+def imagenettes(made: StandIn, root: Path) -> Path:
+    """Imagenette's way: both splits are drawn from both splits."""
+    for number, image in enumerate(made.train + made.val):
+        folder = "val" if number % 4 == 0 else "train"
+        put(root / folder / made.wnids[image.label] / f"{image.id}.JPEG", image.data)
+    return root
+
+
+@pytest.mark.parametrize("copy", [tiny_imagenet, imagenet_100, imagenettes])
+def test_subsets_are_read_with_their_classes(
+    copy: Any, made: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = prepared(tmp_path, monkeypatch, copy(made, tmp_path / "root"))
+    assert sum(map(len, result.images.values())) == len(made.train) + len(made.val)
+    kinds = {image.data: image for image in made.train + made.val}
+    for split in SPLITS:
+        for _, label, stored in result.images[split]:
+            assert stored not in kinds or kinds[stored].label == label
+    assert not result.facts.comparable
+
+
+@pytest.mark.parametrize("copy", [tiny_imagenet, imagenet_100, kaggle_tree, kaggle_images])
+def test_under_imagefolder_the_command_that_reads_them_is_named(copy: Any, made: StandIn, tmp_path: Path) -> None:
+    folder = ImageFolder(copy(made, tmp_path / "root"), 0.2, None)
+    message = folder.missing()
+    if not message:
+        with pytest.raises(Failure) as caught:
+            folder.listing()
+        message = str(caught.value)
+    assert message.endswith("vgg-repro prepare --source ilsvrc2012")
+
+
+def linked_subset(made: StandIn, root: Path) -> Path:
+    """ImageNet-100's way: links to the class folders of the whole set elsewhere."""
+    whole = made.tree(root.parent / "whole", "folders", "none")
+    for split in SPLITS:
+        for wnid in made.wnids[:3]:
+            (root / split).mkdir(parents=True, exist_ok=True)
+            (root / split / wnid).symlink_to(whole / split / wnid)
+    return root
+
+
+def test_links_that_lead_outside_are_followed_if_asked_for(
+    made: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = linked_subset(made, tmp_path / "root")
+    for kind in (Ilsvrc(root, None), ImageFolder(root, 0.2, None)):
+        with pytest.raises(Failure, match="vgg-repro prepare --follow-links"):
+            kind.listing()
+    wanted = [image.id for image in made.train if image.label < 3]
+    for kind in (Ilsvrc(root, None, follow_links=True), ImageFolder(root, 0.2, None, follow_links=True)):
+        entries = kind.listing().entries["train"]
+        assert sorted(Path(entry.id).stem for entry in entries) == sorted(wanted)
+        assert kind.read(entries[0]).data in {image.data for image in made.train}
+        assert kind.fingerprint() != dataclasses.replace(kind, follow_links=False).fingerprint()
+
+
+def test_a_link_to_a_folder_above_it_is_no_endless_walk(made: StandIn, tmp_path: Path) -> None:
+    root = made.tree(tmp_path / "root", "folders", "none")
+    (root / "train" / made.wnids[0] / "again").symlink_to(root / "train")
+    listing = Ilsvrc(root, None).listing()
+    assert [entry.id for entry in listing.entries["train"]] == [image.id for image in made.train]
 
 
 # Mixtures
