@@ -96,7 +96,7 @@ class Ilsvrc(Source):
                 streams += streams_of(self.root, split, copy)
             else:
                 entries[split] = scanned(self.root, split, copy, skipped, self.follow_links)
-        size = sum((self.root / file).stat().st_size for stream in streams for file in stream.files)
+        size = sum((self.root / file).stat().st_size for file in {file for stream in streams for file in stream.files})
         size += sum(int(part.sizes.sum()) for part in entries.values())
         listing = Listing([], entries, skipped, size, streams=streams)
         if not streams:

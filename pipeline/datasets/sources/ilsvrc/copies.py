@@ -17,6 +17,7 @@ from pipeline.datasets.sources.base import WNID, Split
 from pipeline.datasets.sources.folder import is_hidden, sorted_in
 from pipeline.datasets.sources.ilsvrc.names import Unnamed, split_of
 from pipeline.datasets.sources.ilsvrc.reference import ARCHIVES, CALLED
+from pipeline.errors import Failure
 
 Kind = Literal["archive", "tree", "zip", "tars", "parquet"]
 DEPTH, FOLDERS = 4, 500  # how deep below the root, and in how many folders at most, copies are looked for
@@ -142,13 +143,17 @@ def _tree_names(folder: Path, split: Split) -> list[str]:
     """Return the folder of a split, or else the folders that hold parts of it, such as train.X1 to train.X4."""
     names = [name for name in TREES[split] if (folder / name).is_dir()]
     parts = re.compile(rf"({'|'.join(TREES[split])})([._-]?(x|part|split)?[._-]?\d*)", re.IGNORECASE)
-    return names[:1] or [item.name for item in sorted_in(folder) if item.is_dir() and parts.fullmatch(item.name)]
+    return names[:1] or [item.name for item in sorted_in(folder) if os.path.isdir(item) and parts.fullmatch(item.name)]
 
 
 def _is_tree(folder: Path) -> bool:
     """Return whether a folder has anything but shards."""
     endings = tuple(ending for endings in SHARDS.values() for ending in endings)
-    return any(not item.name.endswith(endings) and not is_hidden(item.name) for item in sorted_in(folder))
+    try:
+        with os.scandir(folder) as items:
+            return any(not item.name.endswith(endings) and not is_hidden(item.name) for item in items)
+    except OSError as error:
+        raise Failure(f"{folder} cannot be listed: {error.strerror}") from None
 
 
 def _shards(folder: Path, base: str, split: Split, endings: tuple[str, ...]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -133,7 +134,7 @@ def _in_tree(
         path = f"{below}/{item.name}" if below else item.name
         if is_hidden(item.name):
             skipped.append(Skipped(split, printable(f"{place}/{item.name}"), NO_LOSS[0]))
-        elif item.is_dir() and leads_inside(item, limit):
+        elif os.path.isdir(item) and leads_inside(item, limit):
             if path.count("/") < DEEPEST:
                 yield from _in_tree(root, split, f"{place}/{item.name}", path, skipped, limit)
             else:

@@ -129,7 +129,7 @@ def _edges(archive: Path) -> tuple[int, str]:
 
 def _class_folders(tree: Path) -> list[Path]:
     """Return the folders in a tree."""
-    return [tree / item.name for item in sorted_in(tree) if item.is_dir() and not is_hidden(item.name)]
+    return [tree / item.name for item in sorted_in(tree) if os.path.isdir(item) and not is_hidden(item.name)]
 
 
 def annotation_folder(root: Path, split: Split) -> Path | None:

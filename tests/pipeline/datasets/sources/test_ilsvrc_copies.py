@@ -16,7 +16,7 @@ from pipeline.datasets import dataset_key
 from pipeline.datasets import prepare as module
 from pipeline.datasets.facts import Facts
 from pipeline.datasets.shards import Shards
-from pipeline.datasets.sources.base import SPLITS
+from pipeline.datasets.sources.base import SPLITS, ImageNames
 from pipeline.datasets.sources.folder import ImageFolder
 from pipeline.datasets.sources.ilsvrc import Ilsvrc, authenticity, reference
 from pipeline.errors import Failure, Interrupted
@@ -171,6 +171,22 @@ def only(made: StandIn, split: str, copy: str, root: Path) -> None:
             put(root / path.relative_to(whole), path.read_bytes())
     if "cls" in copy:  # the numbers mean nothing without the names of the training images
         made.archives(root, [DEVKIT])
+
+
+@pytest.mark.parametrize("copy", [*PACKED, "Kaggle's tree", "Kaggle's tar.gz", "renamed"])
+def test_validation_images_alone_have_the_same_labels(copy: str, made: StandIn, tmp_path: Path) -> None:
+    """The profile `published` needs no training images."""
+    source = Ilsvrc(COPIES[copy](made, tmp_path / "root"), None, ("val",))
+    listing = source.listing()
+    entries = [*listing.entries["val"], *(entry for stream in listing.streams for entry in source.stream(stream))]
+    if listing.streams:
+        ids, codes = np.array([entry.id.encode() for entry in entries]), np.array([entry.label for entry in entries])
+        listing, orders = source.settled(listing, {"val": ImageNames(ids, codes)})
+        images, labels = orders["val"]
+        entries = [entries[i]._replace(label=int(label)) for i, label in zip(images, labels, strict=True)]
+    assert [(entry.id, entry.label) for entry in entries] == [(one.id, one.label) for one in made.val]
+    assert [source.read(entry).data for entry in entries] == [one.data for one in made.val]
+    assert listing.wnids == made.wnids
 
 
 # Interrupted
@@ -454,6 +470,16 @@ def test_a_link_to_a_folder_above_it_is_no_endless_walk(made: StandIn, tmp_path:
     assert [entry.id for entry in listing.entries["train"]] == [image.id for image in made.train]
 
 
+def test_a_link_to_itself_is_named_or_left_alone(made: StandIn, tmp_path: Path) -> None:
+    root = made.tree(tmp_path / "root", "folders", "none")
+    for place in (root / "again", root / "train" / "again", root / "train" / made.wnids[0] / "again.JPEG"):
+        place.symlink_to(place)
+    listing = Ilsvrc(root, None).listing()
+    assert [entry.id for entry in listing.entries["train"]] == [image.id for image in made.train]
+    assert [one.reason for one in listing.skipped] == ["a broken link", "a broken link"]
+    assert "again" in Ilsvrc(root / "again", None).missing()
+
+
 # Mixtures
 
 
@@ -509,8 +535,8 @@ def test_any_mixture_of_copies_is_right_or_said(
             assert message.isprintable() and len(message) < 1000
             return
         for split, images in made.images.items():
-            truth = {image.id: image.label for image in images}
-            found = {id: label for id, label, _ in result.images[split]}
+            truth = {image.id: made.wnids[image.label] for image in images}
+            found = {id: result.facts.wnids[label] for id, label, _ in result.images[split]}
             assert len(found) == len(result.images[split])
             assert {id: truth.get(id) for id in found} == found
             lost = len(truth) - len(found)
