@@ -172,8 +172,12 @@ class Ilsvrc(Source):
     def _limited(self, listing: Listing, entries: Mapping[Split, Compact]) -> Listing:
         """Return the listing with the first images of each class only, after a look at all names in the streams."""
         assert self.limit is not None
-        streamed = {split: names_in(self.root, listing.streams, split) for split in SPLITS}
-        every = {split: Compact.joined([entries[split], streamed[split]]) for split in self.splits}
+        names = [names_in(self.root, stream) for stream in listing.streams]
+        pairs = list(zip(names, listing.streams, strict=True))
+        every = {
+            split: Compact.joined([entries[split], *(own for own, stream in pairs if stream.split == split)])
+            for split in self.splits
+        }
         _, settled = self._settle({split: ImageNames(all_.ids, all_.labels) for split, all_ in every.items()}, [])
         check_limit(self.limit, len(settled.wnids))
         ids: dict[Split, frozenset[str]] = {
@@ -182,7 +186,7 @@ class Ilsvrc(Source):
         }
         kept = {split: part.with_ids(ids.get(split, frozenset())) for split, part in entries.items()}
         size = sum(len(own) for own in ids.values()) * AN_IMAGE
-        return listing._replace(entries=kept, bytes=size, streams=narrowed(self.root, listing.streams, ids))
+        return listing._replace(entries=kept, bytes=size, streams=narrowed(listing.streams, names, ids))
 
 
 def _counts(settled: Settled) -> list[int]:

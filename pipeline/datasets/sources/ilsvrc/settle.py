@@ -37,11 +37,10 @@ class Settled(NamedTuple):
     orders: Mapping[Split, Order]
     skipped: list[Skipped]
     departures: list[str]  # contradictions, and names that are not published
-    unlabelled: int  # validation images whose class nothing says
 
 
 def settle(truth: Truth, found: Mapping[Split, ImageNames]) -> Settled:
-    """Return the classes, and the order and labels of the images of each split. Add nothing twice."""
+    """Return the classes, and the order and labels of the images of each split."""
     codes = {split: images.codes // NUMBERS for split, images in found.items()}
     by_number, ambiguous = _classes_by_number(found)
     for split, images in found.items():
@@ -59,8 +58,7 @@ def settle(truth: Truth, found: Mapping[Split, ImageNames]) -> Settled:
         orders[split], twice = _order(split, images.ids, labels)
         skipped += [Skipped(split, id, TWICE) for id in twice]
         departures += _unpublished(split, images.ids[orders[split].images])
-    unlabelled = int((codes["val"] == UNKNOWN).sum()) if "val" in codes else 0
-    return Settled(wnids, orders, skipped, departures, unlabelled)
+    return Settled(wnids, orders, skipped, departures)
 
 
 def _classes_by_number(found: Mapping[Split, ImageNames]) -> tuple[dict[int, int], list[str]]:
@@ -120,9 +118,7 @@ def _labels(numbers: Ints, codes: Ints) -> Ints:
     return np.where(numbers[places] == codes, places, -1)
 
 
-def _unlabelled(
-    split: Split, ids: NDArray[np.bytes_], codes: Ints, labels: Ints, listed: bool
-) -> list[Skipped]:  # fmt: skip
+def _unlabelled(split: Split, ids: NDArray[np.bytes_], codes: Ints, labels: Ints, listed: bool) -> list[Skipped]:
     """Return the images of no class, with the reason."""
     skipped = []
     for place in np.flatnonzero(labels < 0).tolist():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.datasets.sources.base import Split, Stream
 from pipeline.datasets.sources.folder import printable
-from pipeline.datasets.sources.ilsvrc.compact import NOTHING, Compact, Found
+from pipeline.datasets.sources.ilsvrc.compact import Compact, Found
 from pipeline.datasets.sources.ilsvrc.copies import Copy
 from pipeline.datasets.sources.ilsvrc.names import NO_LOSS, PathInfo, Unnamed, named
 from pipeline.datasets.sources.ilsvrc.reference import BYTES, IMAGES
@@ -50,26 +50,21 @@ def named_samples(
                     yield printable(f"{file}/{sample.path}"), reason, -1, b""
 
 
-def names_in(root: Path, streams: Iterable[Stream], split: Split) -> Compact:
-    """Return all images in the streams of a split, without their bytes."""
-    parts = [NOTHING]
-    for stream in streams:
-        if stream.split == split:
-            found = [(name, number) for _, name, number, _ in named_samples(root, stream, names_only=True)
-                     if isinstance(name, PathInfo)]  # fmt: skip
-            files = [Found("", stream.files[0], 0, 0)] * len(found)
-            parts.append(Compact.of(files, [name.id for name, _ in found], [code_of(*pair) for pair in found], {}))
-    return Compact.joined(parts)
+def names_in(root: Path, stream: Stream) -> Compact:
+    """Return all images in a stream, with codes for labels and without their bytes. All of it is read."""
+    named = named_samples(root, stream, names_only=True)
+    found = [(name, number) for _, name, number, _ in named if isinstance(name, PathInfo)]
+    files = [Found("", stream.files[0], 0, 0)] * len(found)
+    return Compact.of(files, [name.id for name, _ in found], [code_of(*pair) for pair in found], {})
 
 
 def narrowed(
-    root: Path, streams: Sequence[Stream], chosen: Mapping[Split, frozenset[str]]
-) -> list[Stream]:  # fmt: skip
+    streams: Sequence[Stream], names: Sequence[Compact], chosen: Mapping[Split, frozenset[str]]
+) -> list[Stream]:
     """Return the streams that have chosen images, each with their ids. Of an id that occurs twice the first is read."""
     narrowed, left = [], {split: set(ids) for split, ids in chosen.items()}
-    for stream in streams:
-        ids = {name.id for _, name, _, _ in named_samples(root, stream, names_only=True) if isinstance(name, PathInfo)}
-        if wanted := frozenset(ids & left[stream.split]):
+    for stream, own in zip(streams, names, strict=True):
+        if wanted := frozenset(left[stream.split].intersection(id.decode() for id in own.ids.tolist())):
             left[stream.split] -= wanted
             narrowed.append(stream._replace(wanted=wanted, images=len(wanted)))
     return narrowed
