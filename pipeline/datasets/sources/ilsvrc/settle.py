@@ -55,6 +55,8 @@ def settle(truth: Truth, found: Mapping[Split, ImageNames]) -> Settled:
     for split, images in found.items():
         labels = _labels(numbers, codes[split])
         skipped += _unlabelled(split, images.ids, codes[split], labels, bool(truth.wnids))
+        if others := int(((labels < 0) & (codes[split] != UNKNOWN)).sum()):
+            departures.append(f"{others:,} {CALLED[split]} images of other classes are skipped")
         orders[split], twice = _order(split, images.ids, labels)
         skipped += [Skipped(split, id, TWICE) for id in twice]
         departures += _unpublished(split, images.ids[orders[split].images])

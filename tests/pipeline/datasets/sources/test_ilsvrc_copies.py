@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -436,6 +437,18 @@ def test_under_imagefolder_the_command_that_reads_them_is_named(copy: Any, made:
             folder.listing()
         message = str(caught.value)
     assert message.endswith("vgg-repro prepare --source ilsvrc2012")
+
+
+def test_validation_images_of_classes_that_train_lacks_are_counted(made: StandIn, tmp_path: Path) -> None:
+    root = made.tree(tmp_path / "root", "folders", "none")
+    for wnid in made.wnids[2:]:
+        shutil.rmtree(root / "train" / wnid)
+    listing = Ilsvrc(root, None).listing()
+    others = sum(image.label >= 2 for image in made.val)
+    assert f"{others} validation images of other classes are skipped" in listing.departures
+    assert [(entry.id, entry.label) for entry in listing.entries["val"]] == [
+        (image.id, image.label) for image in made.val if image.label < 2
+    ]
 
 
 def linked_subset(made: StandIn, root: Path) -> Path:
