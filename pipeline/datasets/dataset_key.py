@@ -25,7 +25,9 @@ def is_asked_for(params: Params, data_set: DataSet) -> bool:
 
 def request_hash(params: Params) -> str:
     """Return a hash of everything that the parameters request. The source is not examined."""
-    return digest([params.active.data.model_dump(mode="json"), *_wanted(params)])[:16]
+    data = params.active.data
+    no_matter = set() if data.follow_links else {"follow_links"}  # false is as if it were not there
+    return digest([data.model_dump(mode="json", exclude=no_matter), *_wanted(params)])[:16]
 
 
 def _wanted(params: Params) -> list[Any]:

@@ -152,6 +152,7 @@ class Data(Block):
     path: str | None
     limit: Positive | None
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.2  # for images without val/
+    follow_links: bool = False  # links in a folder of images that lead out of it
     digits: DigitsParams | None = None  # for source digits
     characters: CharactersParams | None = None  # for source characters
 
