@@ -1,0 +1,108 @@
+"""Decoding and rescaling without DALI: JPEG by simplejpeg, all else by Pillow, in float regions of the whole image.
+
+Pixels differ from DALI's by a grey level: DALI rounds once, Pillow after each of its two passes. At an image's border
+DALI also repeats the last pixel, where Pillow leaves out what is missing.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.uint8]
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # no EPS: Pillow would run it
+JPEG = b"\xff\xd8"
+COLOURS = ("YCbCr", "RGB", "Gray")  # of JPEGs that all decoders show alike
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def decoded(encoded: Pixels) -> Pixels:
+    """Return an image's RGB, (height, width, 3), as stored: the EXIF orientation is ignored.
+
+    Raise RuntimeError if it cannot be decoded. A JPEG that is only odd is decoded, with libjpeg's warnings ignored.
+    """
+    from simplejpeg import decode_jpeg, decode_jpeg_header
+
+    if bytes(encoded[:2]) == JPEG:
+        with suppress(ValueError):  # libjpeg warns: Pillow decides
+            if decode_jpeg_header(encoded)[2] in COLOURS:
+                return np.asarray(decode_jpeg(encoded))
+    try:
+        with Image.open(io.BytesIO(encoded.tobytes()), formats=FORMATS) as image:
+            return np.asarray(of_eight_bits(image).convert("RGB"))
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's format readers raise any exception
+        raise RuntimeError(f"Pillow cannot decode the image: {error}") from error
+
+
+def of_eight_bits(image: Image.Image) -> Image.Image:
+    """Return a grey image of sixteen bits in eight, rounded as by DALI; any other image unchanged."""
+    if not image.mode.startswith("I;16"):
+        return image
+    levels = np.asarray(image).astype(np.uint32)
+    return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+
+
+def resized(pixels: Pixels, height: int, width: int, resize: str = "bilinear") -> Pixels:
+    """Return the pixels rescaled to (height, width, 3) with antialiasing; bit for bit the same if that is their size.
+
+    `resize` is bilinear or bicubic.
+    """
+    return np.asarray(Image.fromarray(pixels).resize((width, height), FILTERS[resize]))
+
+
+def cropped(pixels: Pixels, height: int, width: int, top: int, left: int, crop: int) -> Pixels:
+    """Return the crop (crop, crop, 3) at a corner of the pixels rescaled to `height` x `width`, without the rest."""
+    down, across = pixels.shape[0] / height, pixels.shape[1] / width  # source pixels per rescaled pixel
+    region = (left * across, top * down, (left + crop) * across, (top + crop) * down)
+    return np.asarray(Image.fromarray(pixels).resize((crop, crop), FILTERS["bilinear"], box=region))
+
+
+def rescaled_samples(samples: Iterable[tuple[Any, ...]], threads: int, resize: str) -> Iterator[Pixels]:
+    """Yield the images (N, height, width, 3) of each sample: encoded images, and the heights and widths to have."""
+
+    def work(encoded: Pixels, height: int, width: int) -> Pixels:
+        return resized(decoded(encoded), height, width, resize)
+
+    return _in_threads(work, samples, threads)
+
+
+def cropped_samples(samples: Iterable[tuple[Any, ...]], crop: int, threads: int) -> Iterator[Pixels]:
+    """Yield the crops (N, crop, crop, 3) of each sample: encoded images, rescaled sizes, corners and flips."""
+
+    def work(encoded: Pixels, height: int, width: int, top: int, left: int, flip: bool) -> Pixels:
+        pixels = cropped(decoded(encoded), height, width, top, left, crop)
+        return pixels[:, ::-1] if flip else pixels
+
+    return _in_threads(work, samples, threads)
+
+
+def _in_threads(
+    work: Callable[..., Pixels], samples: Iterable[tuple[Any, ...]], threads: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield `work` of each image of each sample, stacked. The threads are one sample ahead of the caller."""
+    pool = ThreadPoolExecutor(threads)
+    waiting = deque[list[Future[Pixels]]]()
+    try:
+        for encoded, *columns in samples:
+            rows = zip(encoded, *(column.tolist() for column in columns), strict=True)
+            waiting.append([pool.submit(work, *row) for row in rows])
+            if len(waiting) > 1:
+                yield _stacked(waiting.popleft())
+        while waiting:
+            yield _stacked(waiting.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _stacked(images: list[Future[Pixels]]) -> Pixels:
+    return np.stack([image.result() for image in images])
