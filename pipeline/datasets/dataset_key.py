@@ -8,6 +8,7 @@ from pipeline.datasets.sources import fingerprint
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import DataSet
 from pipeline.system.atomic_files import digest
+from pipeline.system.decoders import differing
 
 NO_MATTER = {"processes", "max_unreadable"}  # parameters that do not change the prepared data
 
@@ -34,4 +35,5 @@ def _wanted(params: Params) -> list[Any]:
     ignored = NO_MATTER | {"device"} if prepare.device == "cpu" else NO_MATTER  # a GPU decodes to other pixels
     lengths = [net.pixels(params.largest_scale), net.crop]
     only_split = [] if len(params.active.splits) > 1 else [*params.active.splits]
-    return [prepare.model_dump(exclude=ignored), lengths, params.method.prepare, *only_split]
+    decoder = differing(params.decoder).values()
+    return [prepare.model_dump(exclude=ignored), lengths, params.method.prepare, *only_split, *decoder]

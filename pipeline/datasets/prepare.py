@@ -27,6 +27,7 @@ from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, DataSet, shards_root
 from pipeline.system.atomic_files import copy, sync_folder, whole_csv, write_json, write_text
+from pipeline.system.decoders import PILLOW, decoder_in_use, differing
 from pipeline.system.devices import gpu_count
 from pipeline.system.locks import alone
 from pipeline.system.memory import noticed
@@ -80,6 +81,8 @@ def read_prepared(folder: Path) -> Facts:
 
 def _make(params: Params, data_set: DataSet, folder: Path) -> None:
     """Write the data set next to its place, then move it. Raise Failure on a disk error, Interrupted on Ctrl-C."""
+    if params.active.prepare.device == "gpu" and decoder_in_use(params.decoder) == PILLOW:
+        raise Failure("prepare.device is gpu, but only DALI decodes on a GPU, and the decoder is pillow: set it to cpu")
     source, splits = open_source(params.active), params.active.splits
     with noticed("listing the images"):
         listing = source.listing().only(splits)
@@ -125,14 +128,15 @@ def _write(params: Params, data_set: DataSet, source: Source, listing: Listing, 
     wanted, net = params.active.prepare, params.active.net
     largest = net.pixels(params.largest_scale)
     tasks = _tasks(listing, wanted.shard_images)
-    _make_shards(ShardSettings(source, folder, wanted, largest, net.crop), tasks, listing, data_set.skipped)
+    settings = ShardSettings(source, folder, wanted, largest, net.crop, decoder_in_use(params.decoder))
+    _make_shards(settings, tasks, listing, data_set.skipped)
     joined = join_parts(folder, tasks, listing, wanted.shared == "drop")
     try:
         _check_joined(listing, joined, data_set.manifest)
     except Failure:
         copy(folder / "manifest.csv", data_set.manifest)
         raise
-    stored = {**wanted.model_dump(include=SHAPING), "largest": largest}
+    stored = {**wanted.model_dump(include=SHAPING), "largest": largest, **differing(params.decoder)}
     write_json(folder / "facts.json", _facts(source, listing, joined, stored, folder / "manifest.csv").as_dict())
 
 

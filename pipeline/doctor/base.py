@@ -46,6 +46,11 @@ class DoctorContext:
         asked = {block.device for step in STEPS if (block := getattr(profile, step, None))}
         return "gpu" if "gpu" in asked else "cpu" if asked == {"cpu"} else "auto"
 
+    @property
+    def decoder(self) -> str:
+        """Return the decoder that the parameters ask for."""
+        return self.params.decoder if self.params else "auto"
+
     def without_gpu(self) -> str:
         """Return the edit of params.yaml after which no step needs a GPU."""
         assert self.params is not None

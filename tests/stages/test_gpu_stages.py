@@ -131,7 +131,7 @@ def test_whole_images_are_decoded_where_they_are_scored_and_cudnn_may_choose_whe
     cuda: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, flags = list[Any](), list[bool]()
-    monkeypatch.setattr(common, "rescaled_batches", lambda *arguments: asked.append(arguments[4:]) or iter([]))
+    monkeypatch.setattr(common, "rescaled_batches", lambda *arguments: asked.append(arguments[4:8]) or iter([]))
     scorer: Any = SimpleNamespace(device=GPU, ranks=SimpleNamespace(rank=0, size=1))
     scorer.posteriors = lambda *_: flags.append(torch.backends.cudnn.benchmark) or "posteriors"
     for mode in ("centre", "dense", "crops"):

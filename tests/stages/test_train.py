@@ -20,13 +20,14 @@ import yaml
 from pipeline.datasets.facts import read_facts, read_statistics
 from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import checkpoints
+from pipeline.experiment.paths import checkpoints, provenance_record
 from pipeline.experiment.validation import load
 from pipeline.orchestration.heartbeat import asked, identity
 from pipeline.system.atomic_files import sha256
 from pipeline.system.locks import alone
-from stages import random, train, trainer
+from stages import prepare, random, train, trainer
 from tests.support.clones import held, patience, wait_for
+from tests.support.images import needs_dali
 from tests.support.training import hang_up_as_usual, tiny, with_random_weights
 from vgg.fit import State
 
@@ -95,9 +96,9 @@ def test_validation_decodes_its_images_once_if_their_crops_take_few_bytes(
     """The history is the same as if they were decoded at each of the three epochs."""
     decoded, histories, rescaled = list[int](), list[str](), trainer.rescaled_batches
 
-    def counted(images: Any, *more: Any) -> Any:
+    def counted(images: Any, *more: Any, **how: Any) -> Any:
         decoded.append(len(images))
-        return rescaled(images, *more)
+        return rescaled(images, *more, **how)
 
     monkeypatch.setattr(trainer, "rescaled_batches", counted)
     size = read_statistics().val * 3 * params.active.net.crop**2
@@ -118,6 +119,29 @@ def test_ctrl_c_says_where_it_stopped_and_ends_with_130(params: Params) -> None:
         _, message = child.communicate(timeout=patience(60))
     assert child.returncode == 130
     assert "A-256 stopped at step" in message
+
+
+@needs_dali
+def test_a_run_is_not_resumed_with_another_decoder_without_a_word(
+    params: Params, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = trainer.Trainer._after_step
+    monkeypatch.setattr(trainer.Trainer, "_after_step", lambda self, state, loss, _: real(self, state, loss, True))
+    with pytest.raises(Interrupted, match="step 1;"):
+        train.main(params, "A-256")
+    monkeypatch.setattr(trainer.Trainer, "_after_step", real)
+    other = params.model_copy(update={"decoder": "pillow"})
+    words = "prepared with the decoder dali, but decoder: pillow in params.yaml means pillow here"
+    with pytest.raises(Failure, match=words):
+        train.main(other, "A-256")
+    prepare.main(other)
+    train.main(other, "A-256")
+    printed = capsys.readouterr().out
+    assert "belongs to other parameters or data (decoded by dali, not pillow)" in printed and "resumed" not in printed
+    record = json.loads(provenance_record("train@A-256").read_text())
+    assert record["decoder"] == "pillow" and record["versions"].keys() >= {"simplejpeg", "pillow"}
+    with pytest.raises(Failure, match=r"with the decoder pillow, but decoder: auto in params\.yaml means dali"):
+        train.main(params, "A-256")
 
 
 def endless() -> None:

@@ -27,7 +27,9 @@ from pipeline.doctor.base import GIB, DoctorContext, Finding
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.validation import load
+from pipeline.system import decoders
 from tests.support import ROOT
+from tests.support.images import NO_DALI, needs_dali
 
 TORCH = {"version": "2.15.0", "cuda": "13.2", "torchvision": "", "why": "no NVIDIA driver"}
 DALI = {"version": "2.4.0", "apart": 0.0}
@@ -143,7 +145,8 @@ def test_the_real_command_asks_real_torch_and_dali(place: Path) -> None:
     code = "import typer; from cli.doctor import doctor; typer.run(doctor)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stdout + done.stderr
-    assert "decodes on the CPU as Pillow does" in done.stdout
+    decodes = "not installed: simplejpeg" if NO_DALI else "decodes on the CPU as Pillow does"
+    assert decodes in done.stdout
     assert "torchvision matches" in done.stdout
     assert f"\ndvc           ok      49 stages, in {place}" in done.stdout
     assert " still to be written" in done.stdout and "not counted" not in done.stdout
@@ -224,10 +227,28 @@ def test_torch_that_does_not_start_or_does_not_fit_torchvision(answer: dict[str,
 )
 def test_dali_that_dies_or_decodes_wrongly(monkeypatch: pytest.MonkeyPatch, answer: Any, state: str) -> None:
     asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(software, "decoder_in_use", lambda _: "dali")
     monkeypatch.setattr(software, "probe", lambda *words: asked.append(words) or answer)
     assert only(software.dali(context())).state == state
     assert [finding.state for finding in software.dali(context(why=""))] == [state] * 2, "on a GPU that torch has, too"
     assert asked == [("dali", "cpu"), ("dali", "cpu"), ("dali", "gpu")]
+
+
+def test_without_dali_it_says_what_decodes(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "has_dali", lambda: False)
+    monkeypatch.setattr(software, "has_dali", lambda: False)
+    finding = only(software.dali(context()))
+    assert (finding.state, finding.says) == (
+        "ok", "not installed: simplejpeg and Pillow decode the images, on the CPU"
+    )  # fmt: skip
+    finding = only(software.dali(context(why="")))
+    assert finding.state == "warning" and finding.says.endswith("on the CPU, which a GPU may wait for")
+    asked = load().model_copy(update={"decoder": "dali"})
+    finding = only(software.dali(context(asked)))
+    assert finding.state == "failure" and "requires DALI" in finding.says and finding.fix
+    monkeypatch.setattr(software, "has_dali", lambda: True)
+    other = load().model_copy(update={"decoder": "pillow"})
+    assert only(software.dali(context(other))).says.startswith("not used: ")
 
 
 def test_processes_answer_or_die(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,6 +270,7 @@ def test_processes_answer_or_die(monkeypatch: pytest.MonkeyPatch) -> None:
     assert probes.probe("torch") == {"died": "no answer within 180 s"}
 
 
+@needs_dali
 def test_dalis_pixels_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     assert probes.dali_answer(gpu=False)["apart"] < 1
     true = probes._decoded
