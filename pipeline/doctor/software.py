@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pipeline.doctor.base import INSTALL, INSTALL_ANEW, DoctorContext, Finding
+from pipeline.doctor.base import EXTRA, INSTALL, INSTALL_ANEW, INSTALL_DALI, DoctorContext, Finding
 from pipeline.doctor.probes import probe
 from pipeline.errors import Failure
 from pipeline.system.decoders import PILLOW, decoder_in_use, has_dali, installed_dali
@@ -30,7 +30,9 @@ def packages(context: DoctorContext) -> Iterator[Finding]:
     from packaging.requirements import Requirement
 
     wrong = []
-    for requirement in map(Requirement, tomllib.loads(PROJECT.read_text())["project"]["dependencies"]):
+    project = tomllib.loads(PROJECT.read_text())["project"]
+    extra = project["optional-dependencies"][EXTRA] if EXTRA else []
+    for requirement in map(Requirement, [*project["dependencies"], *extra]):
         present = installed(requirement.name)
         if not present:
             wrong.append(f"{requirement.name} is missing")
@@ -61,7 +63,11 @@ def dali(context: DoctorContext) -> Iterator[Finding]:
     try:
         name = decoder_in_use(context.decoder)
     except Failure as reason:
-        yield Finding("dali", "failure", str(reason), INSTALL)
+        yield Finding("dali", "failure", str(reason), INSTALL_DALI)
+        return
+    if len(both := installed_dali()) > 1:
+        says = f"{' and '.join(both)} are both installed, and write the same files"
+        yield Finding("dali", "failure", says, f"pip uninstall --yes {' '.join(both)} && {INSTALL_DALI}")
         return
     if name == PILLOW:
         says = f"{'not used' if has_dali() else 'not installed'}: simplejpeg and Pillow decode the images, on the CPU"

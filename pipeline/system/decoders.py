@@ -12,7 +12,8 @@ from importlib.util import find_spec
 from pipeline.errors import Failure
 
 DALI, PILLOW = "dali", "pillow"
-DALI_PACKAGES = ("nvidia-dali-cuda130", "nvidia-dali-cuda120")  # one for each version of CUDA; both write one folder
+DALI_PACKAGES = {"nvidia-dali-cuda130": "cuda13", "nvidia-dali-cuda120": "cuda12"}  # and their extras in pyproject.toml
+CONSTRAINTS = {"cuda12": "constraints-cuda12.txt"}  # the file of an extra; constraints.txt for all else
 
 
 def has_dali() -> bool:
@@ -24,6 +25,11 @@ def has_dali() -> bool:
 def installed_dali() -> list[str]:
     """Return the names of the installed packages of DALI: none, or one."""
     return [name for name in DALI_PACKAGES if any(distributions(name=name))]
+
+
+def installed_extra() -> str:
+    """Return the extra of pyproject.toml by which DALI is installed; an empty string without DALI."""
+    return next((DALI_PACKAGES[name] for name in installed_dali()), "")
 
 
 def decoder_in_use(choice: str) -> str:

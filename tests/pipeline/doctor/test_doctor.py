@@ -234,6 +234,20 @@ def test_dali_that_dies_or_decodes_wrongly(monkeypatch: pytest.MonkeyPatch, answ
     assert asked == [("dali", "cpu"), ("dali", "cpu"), ("dali", "gpu")]
 
 
+def test_two_packages_of_dali_in_one_folder_are_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(software, "installed_dali", lambda: ["nvidia-dali-cuda130", "nvidia-dali-cuda120"])
+    finding = only(software.dali(context()))
+    assert finding.state == "failure" and "write the same files" in finding.says
+    assert finding.fix.startswith("pip uninstall --yes nvidia-dali-cuda130 nvidia-dali-cuda120 && pip install ")
+
+
+def test_the_packages_of_the_installed_extra_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for extra, wrong in (("", ""), ("cuda12", "torch is 2.15.0, not <2.11,>=2.10")):
+        monkeypatch.setattr(software, "EXTRA", extra)
+        monkeypatch.setattr(software, "installed", lambda name: "2.15.0" if name == "torch" else "99")
+        assert (wrong in only(software.packages(context())).says) and (extra == "cuda12" or wrong == "")
+
+
 def test_without_dali_it_says_what_decodes(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoders, "has_dali", lambda: False)
     monkeypatch.setattr(software, "has_dali", lambda: False)
@@ -310,7 +324,12 @@ def test_a_driver_that_is_too_old_or_does_not_answer(
 ) -> None:
     nvml(monkeypatch, cuda=12040)
     finding = only(gpu.gpu(context(asking(asked))))
-    assert finding.state == state and "CUDA up to 12.4: too old" in finding.says and "driver-580" in finding.fix
+    assert finding.state == state and "CUDA up to 12.4: too old" in finding.says
+    assert "CUDA 13 (driver 580 or newer)" in finding.says and finding.fix == "make CUDA=12 install"
+    assert [one.what for one in gpu.gpu(context(asking(asked), cuda="12.8"))][:2] == ["driver", "gpu"], "new enough"
+    nvml(monkeypatch, cuda=11080)
+    finding = only(gpu.gpu(context(asking(asked), cuda="12.8")))
+    assert "CUDA 12 (driver 525 or newer)" in finding.says and finding.fix == "ask for NVIDIA's driver 525 or newer"
     nvml(monkeypatch, handle=pynvml.NVMLError_LibRmVersionMismatch())
     finding = only(gpu.gpu(context(load())))
     assert finding.state == state and "does not answer" in finding.says and finding.fix == "sudo reboot"
@@ -340,7 +359,9 @@ def test_what_the_driver_says_of_a_gpu(
 
 def test_a_gpu_that_torch_does_not_compute_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nvml(monkeypatch)
-    for why, fix in (("unknown error", "sudo reboot"), ("Torch not compiled with CUDA", "pip install")):
+    old = "no kernel image is available for execution on the device"
+    monkeypatch.setattr(gpu, "EXTRA", "cuda13")
+    for why, fix in (("unknown error", "sudo reboot"), ("Torch not compiled with CUDA", "pip"), (old, "make CUDA=12")):
         finding = [*gpu.gpu(context(asking("auto"), why=why))][-1]
         assert finding.state == "failure" and why in finding.says and finding.fix.startswith(fix)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
