@@ -7,10 +7,10 @@ DALI also repeats the last pixel, where Pillow leaves out what is missing.
 from __future__ import annotations
 
 import io
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -27,14 +27,17 @@ FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BI
 def decoded(encoded: Pixels) -> Pixels:
     """Return an image's RGB, (height, width, 3), as stored: the EXIF orientation is ignored.
 
-    Raise RuntimeError if it cannot be decoded. A JPEG that is only odd is decoded, with libjpeg's warnings ignored.
+    Raise RuntimeError if it cannot be decoded. libjpeg's warnings of a JPEG that is decoded all the same go to the
+    standard error stream, as DALI's do.
     """
     from simplejpeg import decode_jpeg, decode_jpeg_header
 
     if bytes(encoded[:2]) == JPEG:
-        with suppress(ValueError):  # libjpeg warns: Pillow decides
+        try:
             if decode_jpeg_header(encoded)[2] in COLOURS:
                 return np.asarray(decode_jpeg(encoded))
+        except ValueError as warning:  # Pillow decides what it means
+            os.write(2, f"{warning}\n".encode())
     try:
         with Image.open(io.BytesIO(encoded.tobytes()), formats=FORMATS) as image:
             return np.asarray(of_eight_bits(image).convert("RGB"))

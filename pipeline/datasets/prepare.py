@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, DataSet, shards_root
 from pipeline.system.atomic_files import copy, sync_folder, whole_csv, write_json, write_text
 from pipeline.system.decoders import PILLOW, decoder_in_use, differing
-from pipeline.system.devices import gpu_count
+from pipeline.system.devices import cores, gpu_count
 from pipeline.system.locks import alone
 from pipeline.system.memory import noticed
 from pipeline.system.process_lifetime import stopped_by_sigterm
@@ -203,8 +202,8 @@ def _processes(device: str) -> int:
 
     There are at least two, because a single one would be this process itself, and an image could then end it.
     """
-    cores = len(os.sched_getaffinity(0))
-    return max(2, min(cores, ON_GPU * gpu_count(device) or cores))
+    count = len(cores())
+    return max(2, min(count, ON_GPU * gpu_count(device) or count))
 
 
 def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: float, skipped: Path) -> None:

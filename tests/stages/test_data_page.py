@@ -18,7 +18,7 @@ from reports.data_page import data_page
 from reports.markdown import markdown
 from stages.common import normaliser, open_shards
 from stages.tools.data import CROPS, main, training_crops
-from tests.support.images import DECODERS, jpeg, photograph, repository_params
+from tests.support.images import DECODERS, USUAL, jpeg, photograph, repository_params
 from vgg.stream import StreamConfig, training_stream
 
 
@@ -75,7 +75,7 @@ def test_the_crops_are_those_of_the_training_stream(params: Params) -> None:
     facts = read_facts(params.profile)
     crops, names = training_crops(params, facts)
     plan = StreamConfig(params.active.train.seed, CROPS, 96, (110, 219))
-    batch = next(training_stream(open_shards(params, "train", facts.statistics), plan))
+    batch = next(training_stream(open_shards(params, "train", facts.statistics), plan, decoder=USUAL))
     assert crops.shape == (CROPS, 96, 96, 3)
     assert names == [facts.classes[label] for label in batch.labels.tolist()]
     shift = batch.colour @ normaliser(params, facts.statistics).components  # (32, 3)

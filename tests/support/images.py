@@ -23,6 +23,7 @@ Pixels = NDArray[np.uint8]
 NO_DALI = find_spec("nvidia.dali") is None
 needs_dali = pytest.mark.skipif(NO_DALI, reason="DALI is not installed")
 DECODERS = (pytest.param("dali", marks=needs_dali), "pillow")
+USUAL = "pillow" if NO_DALI else "dali"  # what `auto` means here
 
 # DALI rounds once and PIL after each of its two passes: at most 1.5 grey levels apart; on average 0.17, and 0.27 where
 # a ratio of exactly 2 makes ties of all roundings

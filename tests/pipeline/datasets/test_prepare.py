@@ -507,6 +507,7 @@ def test_what_somebody_else_finished_meanwhile_is_not_made_again(
     assert files_in(folder) == {name: file for name, file in theirs.items() if name != "begun"}
 
 
+@needs_dali
 def test_all_shards_of_a_process_share_one_decoder(
     source: FakeSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -539,6 +540,7 @@ def test_the_folders_name_changes_with_what_its_bytes_depend_on(params: Params, 
         assert (shards_key(chosen(tmp_path, **changes)) != shards_key(params)) == matters, change
 
 
+@needs_dali
 def test_the_committed_images_of_mini_are_those_that_params_yaml_asks_for() -> None:
     params = load(ROOT / "params.yaml")
     assert params.profile == "mini"

@@ -17,12 +17,32 @@ from typing import Any
 import pytest
 
 from pipeline.errors import Failure
+from pipeline.system import locks
 from pipeline.system.locks import alone, flock_held, holder
 
 STARTS = 300
 LOOK = (
     "import sys; from pathlib import Path; from pipeline.system.locks import holder; print(holder(Path(sys.argv[1])))"
 )
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on another system than Linux, which has flock(2) alone."""
+    monkeypatch.setattr(locks, "OF_OPEN_FILES", False)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_elsewhere_too_one_at_a_time_holds_a_lock_and_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert holder(path) is None
+    with alone(path, "training"):
+        assert f"process {os.getpid()}" in (holder(path) or "")
+        with pytest.raises(Failure, match="another process is already training"), alone(path, "training"):
+            pass
+    assert holder(path) is None
+    with alone(path, "training"):
+        pass
 
 
 @pytest.fixture
