@@ -39,7 +39,7 @@ test: $(DONE) ## Run the tests that a contributor needs (minutes).
 
 test-all: $(DONE) ## Run all tests, with new random inputs each time.
 	TEST_SEED=fresh KILLS=30 EDITS=5 $(PYTEST) -m ''
-	PYTHONPATH=tests/elsewhere $(PYTEST)
+	PYTHONPATH=$(CURDIR)/tests/elsewhere $(PYTEST)
 
 lint: $(DONE) ## Run ruff and mypy.
 	ruff check .

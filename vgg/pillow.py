@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -94,11 +95,12 @@ def _in_threads(
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield `work` of each image of each sample, stacked. The threads are one sample ahead of the caller."""
     pool = ThreadPoolExecutor(threads)
-    waiting = deque[list[Future[Pixels]]]()
+    waiting = deque[list[Future[list[Pixels]]]]()
     try:
         for encoded, *columns in samples:
-            rows = zip(encoded, *(column.tolist() for column in columns), strict=True)
-            waiting.append([pool.submit(work, *row) for row in rows])
+            rows = [*zip(encoded, *(column.tolist() for column in columns), strict=True)]
+            shares = [rows[first::threads] for first in range(min(threads, len(rows)))]
+            waiting.append([pool.submit(lambda share: [work(*row) for row in share], share) for share in shares])
             if len(waiting) > 1:
                 yield _stacked(waiting.popleft())
         while waiting:
@@ -107,5 +109,7 @@ def _in_threads(
         pool.shutdown(cancel_futures=True)
 
 
-def _stacked(images: list[Future[Pixels]]) -> Pixels:
-    return np.stack([image.result() for image in images])
+def _stacked(shares: list[Future[list[Pixels]]]) -> Pixels:
+    """Return the images (N, height, width, 3) of all threads: the first image is the first of the first thread."""
+    done = [share.result() for share in shares]
+    return np.stack([image for images in zip_longest(*done) for image in images if image is not None])
