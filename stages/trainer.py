@@ -18,7 +18,7 @@ from pipeline.experiment.modes import single_scale
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import weights
 from pipeline.orchestration.heartbeat import Running, asked, here, tell
-from pipeline.system.decoders import decoder_in_use
+from pipeline.system.decoders import PILLOW, decoder_in_use
 from pipeline.system.devices import slow_in_bfloat16
 from pipeline.system.process_lifetime import handled, stop_signals
 from pipeline.system.progress import Progress
@@ -77,8 +77,14 @@ class Trainer:
     def begin(self) -> None:
         """Resume from the checkpoint if there is one, else start from the run's initial weights.
 
-        The first process reads them and sends them to the others, whose machines may have neither.
+        The first process reads them and sends them to the others, whose machines may have neither. Raise Failure if
+        this process decodes images otherwise.
         """
+        if (first := self.ranks.broadcast_object(self.decoder)) != self.decoder:
+            raise Failure(
+                f"the first process decodes with {first}, this one with {self.decoder}: set decoder: {PILLOW} in "
+                "params.yaml, or install the same packages on all machines"
+            )
         if self.ranks.first:
             if self.checkpoint.exists():
                 self._resume()

@@ -11,10 +11,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from pipeline.datasets.facts import read_facts, read_statistics
@@ -142,6 +144,13 @@ def test_a_run_is_not_resumed_with_another_decoder_without_a_word(
     assert record["decoder"] == "pillow" and record["versions"].keys() >= {"simplejpeg", "pillow"}
     with pytest.raises(Failure, match=r"with the decoder pillow, but decoder: auto in params\.yaml means dali"):
         train.main(params, "A-256")
+
+
+def test_processes_with_different_decoders_do_not_train_together(params: Params) -> None:
+    ranks: Any = SimpleNamespace(rank=1, size=2, first=False, broadcast_object=lambda _: "another")
+    settings = params, "A-256", read_statistics(), torch.device("cpu"), Path("checkpoints/x"), ranks
+    with pytest.raises(Failure, match=f"the first process decodes with another, this one with {USUAL}"):
+        trainer.Trainer(*settings).begin()
 
 
 def endless() -> None:
