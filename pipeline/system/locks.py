@@ -74,13 +74,28 @@ def flock_held(lock: Path) -> bool:
     """Return whether a process holds a flock(2) lock, which is DVC's kind, on the file `lock`. Do not take it.
 
     The kernel's list of locks is asked, because flock itself cannot be queried. It has this machine's locks alone.
+    Where there is no such list, a shared lock is taken for a moment.
     """
+    if not LOCKS.exists():
+        return lock.exists() and not _takes_flock(lock)
     try:
         inode, locks = str(lock.stat().st_ino), LOCKS.read_text()
     except OSError:
         return False
     entries = (line.split() for line in locks.splitlines())  # 1: FLOCK ADVISORY WRITE 4711 fe:00:131 0 EOF
     return any(entry[1] == "FLOCK" and entry[5].rpartition(":")[2] == inode for entry in entries)
+
+
+def _takes_flock(lock: Path) -> bool:
+    """Take a shared flock(2) lock of the file `lock` for a moment. Return False if another process excludes it."""
+    try:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # it has been removed, or flock is not supported
+        pass
+    return True
 
 
 def take(file: int) -> bool:

@@ -106,6 +106,17 @@ def test_a_look_from_anywhere_names_the_holder(lock: Path) -> None:
     assert holder(lock) is None and look() == "None\n"
 
 
+def test_without_a_list_of_locks_dvcs_kind_is_seen_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "LOCKS", tmp_path / "no list")
+    path = tmp_path / "lock"
+    assert not flock_held(path)
+    with path.open("w") as file:
+        assert not flock_held(path)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert flock_held(path)
+    assert not flock_held(path)
+
+
 def test_a_look_makes_no_file(tmp_path: Path) -> None:
     assert holder(tmp_path / "lock") is None
     assert not list(tmp_path.iterdir())
