@@ -29,7 +29,7 @@ from pipeline.system.yaml_text import parse_yaml
 
 SCHEMA = 1  # of the comparison as JSON
 NOT_RUN = "not run"
-SHARED = ("weights", "imports", "method", "runs", "crops", "centre", "evidence")  # parameters of all profiles
+SHARED = ("weights", "decoder", "imports", "method", "runs", "crops", "centre", "evidence")  # of all profiles
 Record = Mapping[str, Any]
 Wrong = NDArray[np.bool_]  # (1, images) True where the image was wrong
 
