@@ -79,7 +79,7 @@ def _our_depths(results: Results) -> Iterator[dict[str, Any]]:
         for table, line, row in _lines(results):
             if row["ours"]:
                 head, first = _depth(source, measure, line, row), row["ours"][key]
-                by_seed = _by_seed(results, table, row, key)
+                by_seed = errors_by_seed(results, table, row, key)
                 several = _mean_of(by_seed, first["images"]) if len(by_seed) > 1 else {}
                 yield head | ({name: first[name] for name in ("error", "low", "high")} | several)
                 yield from (head | {"seed": seed, "error": error} for seed, error in by_seed.items() if several)
@@ -90,7 +90,8 @@ def _depth(source: str, measure: str, line: str, row: Values) -> dict[str, Any]:
     return {"source": source, "measure": measure, "line": line, "net": net, "layers": weight_layers(net)}
 
 
-def _by_seed(results: Results, table: str, row: Values, key: str) -> dict[str, float]:
+def errors_by_seed(results: Results, table: str, row: Values, key: str) -> dict[str, float]:
+    """Return the errors of a table's row by seed; `key` is top1 or topk. It is empty if the row is not repeated."""
     rows = (entry for entry in results.seeds.get("rows", ()) if entry["table"] == table)
     return next((entry[key]["by_seed"] for entry in rows if entry["label"] == row["label"]), {})
 

@@ -149,7 +149,7 @@ def test_the_index_begins_with_what_was_run_the_verdict_the_ledger_and_the_devia
         f"Of the paper's 20 claims, **{counted()}**",
         "| claim ",
         "## Deviations from the paper",
-        "- **Batch:** 16 images instead of 256 images",
+        "- **Batch:** 16 images (the paper: 256 images)",
         "![Error against depth",
         "## Table 3.",
         "| mean RGB",
@@ -161,7 +161,7 @@ def test_the_index_begins_with_what_was_run_the_verdict_the_ledger_and_the_devia
 
 def test_without_parameters_the_index_compares_the_images_alone(clone: Path) -> None:
     text = markdown(first_screen(Results("mini")))
-    assert "- **Classes:** 51 instead of 1,000" in text and "**Batch:**" not in text
+    assert "- **Classes:** 51 (the paper: 1,000)" in text and "**Batch:**" not in text
 
 
 @pytest.mark.parametrize(

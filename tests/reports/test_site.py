@@ -154,7 +154,7 @@ def test_the_first_screen_answers_whether_it_reproduced(whole: str) -> None:
         "✔ supported",
         "✘ contradicted",
         "Deviations from the paper",
-        "Width: 1/8 of the channels instead of all channels",
+        "Width: 1/8 of the channels (the paper: all channels)",
     )
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
