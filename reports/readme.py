@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.results.profile_results import Results
-from reports.claims_page import MEANING, claims_table, verdict_sentence
+from reports.claims_page import MEANING, ledger, verdict_sentence
 from reports.markdown import markdown
 from reports.page import Link, Page, Paragraph, Table, left, right
 from reports.page_parts import what_was_run
@@ -26,7 +26,7 @@ def results_in_readme(results: Results) -> Page:
         Paragraph(f"Profile {results.profile}, committed as it came out. {what_was_run(results)}"),
         Paragraph(verdict_sentence(results.claims)),
         Paragraph(MEANING),
-        claims_table(results.claims),
+        *ledger(results.claims),
         Paragraph("Table 3, one test scale; top-1 errors in per cent:"),
         _table(results),
         Paragraph(("The whole report: ", Link(path, f"{path}/README.md"), ".")),
