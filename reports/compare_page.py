@@ -35,9 +35,17 @@ def _sides(compared: SideBySide) -> Table:
         ("results", *(Code(side.place) for side in sides)),
         ("profile", *(Code(side.profile) for side in sides)),
         ("images", *(side.images for side in sides)),
+        ("seed", *(_seed(side) for side in sides)),
         ("manifest", *(Code(", ".join(value[:16] for value in sorted(side.manifests))) for side in sides)),
     ]
     return Table(left("", *NAMES), tuple(rows))
+
+
+def _seed(side: ComparedReproduction) -> str:
+    """Return the seed of the tables, and that further ones are not compared."""
+    seed = next((table["seed"] for table in side.tables.values() if table.get("seed") is not None), None)
+    rest = f", the first of {len(side.seeds)}; the others are not compared" if len(side.seeds) > 1 else ""
+    return NONE if seed is None else f"{seed}{rest}"
 
 
 def _outdated(compared: SideBySide) -> Iterator[Block]:
@@ -126,7 +134,8 @@ def _how(compared: SideBySide) -> Iterator[Text]:
         )
     if kinds:
         yield (
-            "p is adjusted for the number of errors by Holm's method. The tests count images, not seeds: networks that "
+            "A result that several tables repeat is compared once. p is adjusted for the number of errors by Holm's "
+            "method. The tests count images, not seeds: networks that "
             "are trained again with another seed differ by more than these intervals say."
         )
 
