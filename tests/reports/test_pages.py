@@ -18,7 +18,7 @@ from reports.markdown import markdown
 from reports.page import Callout, plain_text
 from reports.page_parts import what_was_run
 from reports.pages import render
-from reports.readme import results_in_readme
+from reports.readme import END, README, START, results_in_readme
 from tests.support import ROOT
 from tests.support.committed import counted
 
@@ -68,6 +68,15 @@ def test_every_ledger_says_how_to_read_its_signs_and_words(clone: Path, monkeypa
         assert f"{READING}\n\n| claim " in text
     monkeypatch.chdir(ROOT)
     assert f"{READING}\n\n| claim " in markdown(results_in_readme(Results("evening")))
+
+
+def test_readmes_chart_has_a_text_made_from_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    text = markdown(results_in_readme(Results("evening")))
+    assert text.startswith("![Error against depth. the paper, ILSVRC-2012, top-1 error in per cent: ")
+    assert "](reports/evening/depth.png)\n" in text and "depth.png" not in re.sub(
+        f"{START}.*{END}", "", README.read_text(), flags=re.DOTALL
+    )
 
 
 @pytest.mark.parametrize(

@@ -273,5 +273,10 @@ def test_the_command_prints_writes_and_lists(clones: tuple[Path, Path]) -> None:
     html = (here / "page.html").read_text()
     assert html.startswith("<!doctype html>") and "Two reproductions compared" in html and "src=" not in html
     wrong = program(here, "compare", ".", str(there), "--out", "page.pdf")
-    assert wrong.code == 2 and "ends with .md or .html" in wrong.error
+    assert (
+        wrong.code == 2 and "--out page.pdf: the page is written to a file that ends with .md or .html" in wrong.error
+    )
+    rows_to_file = program(here, "compare", ".", str(there), "--out", "page.md", "--format", "csv")
+    assert rows_to_file.code == 2 and "--format csv prints rows" in rows_to_file.error
+    assert "Table 3: D, S 256, Q 256, top-1" in page
     assert program(here, "compare", ".", "absent.zip").code == 2
