@@ -34,8 +34,10 @@ def compare(
     from reports.site import single_page
 
     writers = {".md": markdown, ".html": single_page}
-    if out and (out.suffix not in writers or form != "page"):
-        raise UsageError(f"--out writes a page to a file that ends with .md or .html, not {out} as {form}")
+    if out and out.suffix not in writers:
+        raise UsageError(f"--out {out}: the page is written to a file that ends with .md or .html")
+    if out and form != "page":
+        raise UsageError(f"--out writes the page, --format {form} prints rows: vgg-repro compare A B --format {form}")
     compared = side_by_side(read_reproduction(first), read_reproduction(second))
     if form != "page":
         typer.echo(compare_csv(compared) if form == "csv" else json_text(compared.document()), nl=False)

@@ -44,7 +44,7 @@ DRAWN = {"init": "init", "std": "std", "last_std": "std of the last layer", "inp
 def explain_page(explanation: Explanation, kept: str = "") -> Page:
     """Return the page. `kept` is the path of a page that has the provenance if it is not recorded here."""
     e = explanation
-    head = Heading(1, f"{table_label(e.table)}, row {e.row.key}")
+    head = Heading(1, f"{table_label(e.table)}, row {e.row.name}")
     if not e.row.runs:
         return (
             head,

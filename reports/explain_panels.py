@@ -88,7 +88,7 @@ def _facts(rows: Iterable[tuple[str, Text]]) -> Table:
 
 
 def _of_number(e: Explanation, command: str, places: Places) -> Panel:
-    title, unknown = f"{table_label(e.table)}, row {e.row.key}", tuple(gaps(e, ""))
+    title, unknown = f"{table_label(e.table)}, row {e.row.name}", tuple(gaps(e, ""))
     facts = _facts(_number_facts(e, command, places))
     page: Page = (Heading(1, title), facts, *made_again(e), *published_section(e))
     below: Page = (Heading(2, "Not known here"), Bullets(unknown)) if unknown else ()

@@ -24,8 +24,10 @@ def compared_with_head(profile: str, outdated: bool = False) -> str:
         return "Not compared with committed results: there is no git repository or no commit here."
     now, committed = errors_by_cell(_on_disk(profile), _is_computed_here), errors_by_cell(_in_head(profile))
     both = now.keys() & committed.keys()
+    if not committed:
+        return f"Not compared: no results of profile {profile} are committed."
     if not both:
-        return "Not compared with committed results: none of them was computed here."
+        return "Nothing to compare: the committed results are shown, and none of them was computed again here."
     of = "" if len(both) == len(committed) else f" that were computed here (of {len(committed)})"
     differences = differing(now, committed)
     if not differences:
