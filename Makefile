@@ -38,6 +38,7 @@ lint: $(VENV)/done ## Run ruff and mypy.
 bench: $(VENV)/done ## Repeat the measurements of benchmarks/RESULTS.md on this CPU.
 	python benchmarks/loading.py
 	python benchmarks/prepare_scale.py
+	python benchmarks/prepare_copies.py
 	python benchmarks/import_nets.py
 	python benchmarks/scoring.py
 	python benchmarks/scaling.py

@@ -61,10 +61,10 @@ def main() -> None:
 
 def print_row(images: int) -> None:
     """Measure in the working folder."""
-    start, _ = measured([sys.executable, "-c", START])
-    listing, _ = measured([sys.executable, "-c", LIST])
-    seconds, memory = measured(PREPARE)
-    again, _ = measured(PREPARE)
+    start = measured([sys.executable, "-c", START])[0]
+    listing = measured([sys.executable, "-c", LIST])[0]
+    seconds, memory, _ = measured(PREPARE)
+    again = measured(PREPARE)[0]
     (folder,) = (path for path in Path("data/shards").iterdir() if path.is_dir())
     described = sum(path.stat().st_size for path in (*folder.glob("*.npz"), folder / "manifest.csv"))
     total = images + VAL
@@ -72,14 +72,14 @@ def print_row(images: int) -> None:
           f"{described / total:.0f} | {again:.1f} |", flush=True)  # fmt: skip
 
 
-def measured(command: list[str]) -> tuple[float, int]:
-    """The seconds that a command takes, and the bytes of the largest of its processes."""
+def measured(command: list[str]) -> tuple[float, int, float]:
+    """The seconds that a command takes, the bytes of the largest of its processes, and the CPU seconds of all."""
     started = time.perf_counter()
     child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
     if status:
         raise SystemExit(f"{command} failed")
-    return time.perf_counter() - started, usage.ru_maxrss * 1024
+    return time.perf_counter() - started, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime
 
 
 def make_archives(root: Path, encoded: list[bytes], images: int) -> None:

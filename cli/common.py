@@ -140,8 +140,10 @@ def repro(*words: str, quiet: bool = False) -> None:
     """Run `dvc repro` with `words`. Raise typer.Exit with 1 if it fails, and with 130 if it was interrupted."""
     from pipeline.errors import Failure, Interrupted
     from pipeline.orchestration.dvc_graph import at_work, lost_from_cache
+    from pipeline.system.checkout import check
     from pipeline.system.process_lifetime import end_with_parent, handled
 
+    check()
     if not CACHE.exists() and (lost := lost_from_cache(params())):
         raise Failure(lost)
     programs = Path(sys.executable).parent

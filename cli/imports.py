@@ -19,7 +19,10 @@ def _complete_input(incomplete: str) -> list[str]:
 
 def import_(
     run: Run,
-    file: Annotated[Path | None, typer.Argument(help="File of the published net; its format is detected.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="File of the published net, or a folder of Hugging Face's hub; its format is detected."),
+    ] = None,
     input: Annotated[
         str | None,
         typer.Option(
@@ -32,11 +35,12 @@ def import_(
     mean: Annotated[str | None, typer.Option(help="Mean to subtract, such as 103.939,116.779,123.68.")] = None,
     std: Annotated[str | None, typer.Option(help="Standard deviation to divide by, such as 0.229,0.224,0.225.")] = None,
     class_map: Annotated[
-        Path | None, typer.Option(help="One line per output: a WordNet id, a class number from 0, or - for none.")
+        Path | None,
+        typer.Option(help="One line or JSON entry per output: a WordNet id, a class number from 0, or - for none."),
     ] = None,
     direct: Direct = False,
 ) -> None:
-    """Import a published net (Caffe, MatConvNet, PyTorch or safetensors) as the weights of a run.
+    """Import a published net (Caffe, MatConvNet, PyTorch, safetensors or Keras) as the weights of a run.
 
     Example: vgg-repro weights import D-jitter VGG_ILSVRC_16_layers.caffemodel
     """

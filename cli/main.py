@@ -62,6 +62,9 @@ app = typer.Typer(
 )
 
 
+SILENT = ("doctor", "stage", "help")  # the first says it all; DVC, which runs the second, works; the third is help
+
+
 def _version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
@@ -72,12 +75,23 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
 ) -> None:
     """Options that come before every command; main reads --debug itself."""
+    if context.invoked_subcommand not in SILENT and not {"-h", "--help"} & set(sys.argv):
+        context.call_on_close(_remark)
+
+
+def _remark() -> None:
+    """Say as the last thing what keeps git and DVC from working in this folder, unless the command failed for it."""
+    from pipeline.system.checkout import BrokenCheckout, problem
+
+    if not isinstance(sys.exception(), BrokenCheckout) and (found := problem()) is not None:
+        print(f"vgg-repro: {found}", file=sys.stderr)
 
 
 COMMANDS = (

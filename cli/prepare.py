@@ -40,6 +40,14 @@ def prepare(
         Path | None,
         typer.Option(help="Folder with train/CLASS/ or with ILSVRC-2012's archives; written to params.yaml."),
     ] = None,
+    follow_links: Annotated[
+        bool | None,
+        typer.Option(
+            "--follow-links/--no-follow-links",
+            help="Read what links out of the folder lead to; written to params.yaml. Off by default, because such a "
+            "link may lead to any file, and what it leads to may change or be missing on another machine.",
+        ),
+    ] = None,
     direct: Direct = False,
 ) -> None:
     """Decode and rescale the source's images into shards, and measure their mean RGB and colours.
@@ -48,8 +56,8 @@ def prepare(
 
     Example: vgg-repro prepare --profile paper --path /data/ilsvrc2012
     """
-    if not all(option is None for option in (profile, source, path)):
-        _write(profile, source, path)
+    if not all(option is None for option in (profile, source, path, follow_links)):
+        _write(profile, source, path, follow_links)
     parameters = params()
 
     def work() -> None:
@@ -62,8 +70,8 @@ def prepare(
         _make_missing_shards(parameters)
 
 
-def _write(profile: str | None, source: str | None, path: Path | None) -> None:
-    """Write a profile, its source and its path to params.yaml, and print them. Raise UsageError if one is wrong."""
+def _write(profile: str | None, source: str | None, path: Path | None, follow_links: bool | None = None) -> None:
+    """Write a profile, its source and its folder to params.yaml, and print them. Raise UsageError if one is wrong."""
     from pipeline.datasets.sources import source_class
     from pipeline.experiment.params_file import set_values
     from pipeline.experiment.targets import check_profile
@@ -73,21 +81,28 @@ def _write(profile: str | None, source: str | None, path: Path | None) -> None:
     if profile == parameters.profile:  # its rows of `extra`, which need no images, may be outdated
         _activate(parameters, profile)
     kind = source_class(source or parameters.profiles[name].data.source)
-    values: dict[str, str | None] = {"source": source} if source is not None else {}
+    values: dict[str, str | bool | None] = {"source": source} if source is not None else {}
     if path is not None:
         values["path"] = str(path.expanduser())
     elif source is not None and kind.place == "usual":
         values["path"] = None  # the old path may be a folder of somebody's photographs
+    if follow_links is not None:
+        values["follow_links"] = follow_links
     _check(kind, parameters.profiles[name], values)
     _look(parameters, name, values)
     if set_values(values, ("profiles", name, "data")):
-        changes = ", ".join(f"{key}: {value or 'null'}" for key, value in values.items())
+        changes = ", ".join(f"{key}: {_as_yaml(value)}" for key, value in values.items())
         typer.echo(f"params.yaml: profile {name} now has {changes}")
     if profile is not None and profile != parameters.profile:
         _activate(parameters, profile)
 
 
-def _look(parameters: Params, name: str, values: Mapping[str, str | None]) -> None:
+def _as_yaml(value: str | bool | None) -> str:
+    """Return a value as it is written in params.yaml."""
+    return str(value).lower() if isinstance(value, bool) else value or "null"
+
+
+def _look(parameters: Params, name: str, values: Mapping[str, str | bool | None]) -> None:
     """Raise UsageError if the images of profile `name` are not there: params.yaml then stays as it is."""
     from pipeline.datasets.sources import open_source
     from pipeline.errors import Failure, UsageError
@@ -123,7 +138,7 @@ def _activate(parameters: Params, profile: str) -> None:
         typer.echo(f"params.yaml: runs that profile {profile} adds: {len(extra.runs)} (`extra`)")
 
 
-def _check(kind: type[Source], profile: Profile, values: Mapping[str, str | None]) -> None:
+def _check(kind: type[Source], profile: Profile, values: Mapping[str, str | bool | None]) -> None:
     """Raise UsageError if the source lacks a parameter that `values` do not give, or cannot read their path."""
     from pipeline.errors import UsageError
 

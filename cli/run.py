@@ -48,6 +48,7 @@ def run(
     from pipeline.experiment.targets import in_part, stage_of, within_reach
     from pipeline.orchestration.dvc_graph import lost_from_cache
     from pipeline.orchestration.runner import STOPPED
+    from pipeline.orchestration.status import stalled_runs
     from pipeline.system.process_lifetime import stopped_by_sigterm
 
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -60,6 +61,9 @@ def run(
             _walk(within_reach(named, parameters), parameters, jobs, gpus).run()
     except KeyboardInterrupt:
         raise Interrupted(STOPPED) from None
+    if parameters.weights == "trained":
+        for run in stalled_runs(parameters):
+            typer.echo(f"{run}: its net did not learn: its loss ended at that of a blind guess (vgg-repro status)")
     for table in in_part(parameters):
         if not named or table in named:
             from stages.table import main

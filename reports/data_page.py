@@ -95,6 +95,8 @@ def _column(split: SplitSummary, crop: int) -> dict[str, str]:
         "downscaled": _count(split.rescaled),
         "rotated or mirrored upright": _count(split.turned),
         "converted from another format": _count(split.converted),
+        "converted to sRGB from another colour profile": _count(split.converted_colours),
+        "read as sRGB despite another colour profile": _count(split.ignored_colours),
         "original files, megabytes": f"{split.bytes / 1e6:,.1f}",
     }
 

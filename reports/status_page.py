@@ -28,7 +28,8 @@ def status_page(status: Status) -> tuple[TerminalBlock, ...]:
     shown = [run for run in status.runs if kind_of(run.name) != "seeds"]
     rows = ((run.name, _state(run), *_scores(run), _tables(run)) for run in shown)
     seeds = _seeds([run for run in status.runs if run not in shown])
-    return (Paragraph(_head(status)), Table(columns, tuple(rows)), *seeds, Paragraph(_done(status)), *_old(status))
+    notes = (*_not_learning(status), Paragraph(_done(status)), *_old(status))
+    return (Paragraph(_head(status)), Table(columns, tuple(rows)), *seeds, *notes)
 
 
 def _seeds(runs: Sequence[RunStatus]) -> Iterator[Table]:
@@ -59,7 +60,7 @@ def _head(status: Status) -> str:
 
 def _state(run: RunStatus) -> str:
     if run.state == "trained":
-        return "trained" if run.error is None else f"trained, error {run.error:.1f} %"
+        return ("trained" if run.error is None else f"trained, error {run.error:.1f} %") + _stalled(run)
     if run.state in ("training", "stopped") and run.running:
         return _running(run)
     words = {
@@ -79,8 +80,23 @@ def _running(run: RunStatus) -> str:
     if run.state == "stopped":
         return f"stopped in epoch {progress.epoch + 1} of {progress.epochs}{error}; resumes from its checkpoint"
     loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
-    remaining = f", at most {duration(progress.left)} left" if progress.left is not None else ""
+    remaining = f"{_stalled(run)}, at most {duration(progress.left)} left" if progress.left is not None else ""
     return f"epoch {min(progress.epoch + 1, progress.epochs)} of {progress.epochs}{error}{loss}{remaining}"
+
+
+def _stalled(run: RunStatus) -> str:
+    return ", does not learn" if run.stalled else ""
+
+
+def _not_learning(status: Status) -> Iterator[Paragraph]:
+    """Yield a paragraph on the runs that have stalled, and on those that start from them."""
+    if not status.from_stalled:
+        return
+    runs = "; ".join(
+        f"{run} ({', '.join(others)} start{'s' * (len(others) == 1)} from it)" if others else run
+        for run, others in status.from_stalled.items()
+    )
+    yield Paragraph(f"The loss of these runs stays at that of a blind guess, so their nets do not learn: {runs}.")
 
 
 def _scores(run: RunStatus) -> Iterator[str]:

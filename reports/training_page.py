@@ -7,9 +7,10 @@ from typing import Any
 
 from pipeline.experiment.run_names import kind_of
 from pipeline.results.profile_results import Results
-from reports.page import Block, Heading, Opener, Page, Paragraph, Table, Text, left, right
+from reports.page import Block, Callout, Heading, Opener, Page, Paragraph, Table, Text, left, right
 from reports.page_parts import ALL_TABLES, DAGGER, comparability_warning, outdated_warning, run_panel
 from reports.phrases import interval
+from vgg.stalling import has_stalled
 
 
 def training_page(results: Results, charts: Iterable[Block]) -> Page:
@@ -25,10 +26,22 @@ def training_page(results: Results, charts: Iterable[Block]) -> Page:
         comparability_warning(results),
         _runs(results),
         Paragraph(notes),
+        *_stalled(results),
         *_more(results),
         *charts,
         ALL_TABLES,
     )
+
+
+def _stalled(results: Results) -> Iterator[Block]:
+    """Yield a warning that names the runs whose nets did not learn, if there are any, and those that start from one."""
+    runs = [run for run, values in results.summaries.items() if has_stalled(values["stalled_epochs"], values["epochs"])]
+    if not runs:
+        return
+    later = [run for run, values in results.summaries.items() if values["init"] in runs]
+    start = f" These runs start from one of them: {', '.join(later)}." if later else ""
+    words = "The loss of these runs ended at that of a blind guess, ln K for K classes, so their nets did not learn: "
+    yield Callout(f"{words}{', '.join(runs)}.{start}")
 
 
 def _more(results: Results) -> Iterator[Block]:

@@ -14,6 +14,7 @@ from pipeline.experiment.paths import CLASSIFICATION, record, weights
 from pipeline.experiment.targets import check_imported
 from pipeline.published import ConvertedWeights, InputOverride, load_published
 from pipeline.published.class_map import is_as_given
+from pipeline.published.hub_folder import weight_files
 from pipeline.published.known_files import hashes, recognised
 from pipeline.system.atomic_files import sha256, write_json
 from reports.page import plain_text
@@ -31,6 +32,8 @@ def main(params: Params, name: str) -> None:
     save_tensors(weights(name, "published"), stored)
     origin = _record(params, name, file, converted)
     write_json(record(name), origin)
+    if converted.unused:
+        print(f"{name}: the file also has {', '.join(converted.unused)}, which is not used; to use it, save it alone")
     classes = (
         len(read_facts(params.profile).classes) if CLASSIFICATION.facts(params.profile).exists() else origin["outputs"]
     )
@@ -56,14 +59,15 @@ def input_override(row: Import) -> InputOverride:
 
 
 def _record(params: Params, name: str, file: Path, converted: ConvertedWeights) -> dict[str, Any]:
-    sums = hashes(file)
+    files = weight_files(file)
+    sums = hashes(files)
     known_file, row = recognised(sums), params.imports[name]
     overridden = [key for key in ("channels", "range", "mean", "std") if getattr(row, key) is not None]
     return {
         "run": name,
         "net": params.runs[name].net,
-        "file": file.name,
-        "bytes": file.stat().st_size,
+        "file": file.name if files == [file] else f"{file.name}/{files[0].name}",
+        "bytes": sum(part.stat().st_size for part in files),
         **sums,
         "known": known_file._asdict() if known_file else None,
         "kind": converted.kind,

@@ -26,12 +26,13 @@ from pipeline.system.atomic_files import sha256, write_json, write_text
 from pipeline.system.devices import in_use
 from pipeline.system.locks import alone
 from pipeline.system.progress import duration, gigabytes
-from stages.common import save_tensors, weights_of
+from stages.common import save_tensors, stalled_run, weights_of
 from stages.distributed import shared
 from stages.trainer import Trainer
 from vgg.distributed import Ranks
 from vgg.errors import error_of_rate, top_k
 from vgg.fit import stalled
+from vgg.stalling import has_stalled
 
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "top1", "topk")  # of the history: what does not change by itself
 FLOATS = ("loss", "learning_rate", "top1", "topk")  # columns rounded to six digits
@@ -90,6 +91,8 @@ def _write(params: Params, name: str, statistics: Statistics, trainer: Trainer, 
         train_stage(name), summary(name), str(trainer.where), params.active.training.threads, seconds,
         trainer.ranks.size, images_per_second=rate, waited=waited,
     )  # fmt: skip
+    if has_stalled(stalled(state, trainer.classes), len(state.rows)):
+        print(trainer.stalled_words())
     print(
         f"{name}: {state.step} steps, validation error {state.rows[-1].top1:.1f} % at a centre crop, "
         f"{duration(seconds)}; {waited:.0f} % of the time was spent waiting for images"
@@ -109,6 +112,7 @@ def _summary(params: Params, name: str, statistics: Statistics, trainer: Trainer
         "drops": state.drops,
         "loss": last.loss,
         "stalled_epochs": stalled(state, trainer.classes),
+        **({"init_stalled": True} if stalled_run(run.init) else {}),
         "centre_crop": {"test_scale": single_scale(run), "k": top_k(trainer.classes), "top1": interval.error,
                         "top1_low": interval.low, "top1_high": interval.high, "topk": last.topk, "images": images},
         "weights_sha256": sha256(weights(name)),

@@ -21,7 +21,16 @@ from pipeline.orchestration.heartbeat import Running, asked, here, tell
 from pipeline.system.devices import slow_in_bfloat16
 from pipeline.system.process_lifetime import handled, stop_signals
 from pipeline.system.progress import Progress
-from stages.common import build, check_trained_on, load_tensors, normaliser, open_shards, save_tensors, weights_of
+from stages.common import (
+    build,
+    check_trained_on,
+    load_tensors,
+    normaliser,
+    open_shards,
+    save_tensors,
+    stalled_run,
+    weights_of,
+)
 from vgg.distributed import Ranks, data_parallel
 from vgg.errors import error, top_k
 from vgg.fit import Callbacks, State, StepConfig, TrainingSchedule, fit, momenta, optimiser, stalled
@@ -29,12 +38,12 @@ from vgg.gpu import compiled, gpu_memory_ran_out, parts_that_fit
 from vgg.images import Rescaled, rescaled_batches
 from vgg.initialise import randomise, warm_start
 from vgg.score import Scorer, centre
+from vgg.stalling import STALLED
 from vgg.stream import StreamConfig, steps_per_epoch, training_stream
 
 SAY_EVERY = 5.0  # seconds between progress reports for `vgg-repro status`
 SAVE_EVERY = 300.0  # seconds between checkpoints inside an epoch; there is one at the end of each epoch
 KEPT = 2**28  # bytes of crops that are kept from one validation to the next
-STALLED = 5  # epochs at ln K after which a run is reported as stalled
 
 
 class Trainer:
@@ -99,6 +108,11 @@ class Trainer:
     def _start(self) -> None:
         size = self.params.active.net
         check_trained_on(self.params, self.run.init, self.statistics)
+        if stalled_run(self.run.init):
+            print(
+                f"{self.name}: warning: it starts from {self.run.init}, whose net did not learn: its loss ended at "
+                "that of a blind guess"
+            )
         initial = load_tensors(weights(self.run.init), _maker(self.run.init))
         randomise(self.net, size.init, size.std, size.last_std, self.params.active.training.seed)
         try:
@@ -208,12 +222,15 @@ class Trainer:
 
     def _after_epoch(self, state: State) -> None:
         if stalled(state, self.classes) == STALLED:
-            self.progress.say(
-                f"{self.name}: the loss has been at ln {self.classes} = {math.log(self.classes):.2f} for {STALLED} "
-                f"epochs: the net is not learning. {_ADVICE}"
-            )
+            self.progress.say(self.stalled_words())
         self._tell()
         self.save()
+
+    def stalled_words(self) -> str:
+        """Return the sentence that the net is not learning, and what may help."""
+        chance = f"ln {self.classes} = {math.log(self.classes):.2f}"
+        epochs = stalled(self.state, self.classes)
+        return f"{self.name}: the loss has been at {chance} for {epochs} epochs: the net is not learning. {_ADVICE}"
 
     def _tell(self) -> None:
         """Write the run's progress for other processes to read."""
@@ -227,7 +244,7 @@ class Trainer:
         top1 = state.rows[-1].top1 if state.rows else None
         loss = state.loss / done if done else None
         run = (self.name, asked(self.params, self.name), state.step, steps, epochs)
-        tell(self.folder, Running(*run, loss, top1, left, *here()))
+        tell(self.folder, Running(*run, loss, top1, left, *here(), stalled(state, self.classes)))
 
 
 _ADVICE = (

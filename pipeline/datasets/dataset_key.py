@@ -25,7 +25,9 @@ def is_asked_for(params: Params, data_set: DataSet) -> bool:
 
 def request_hash(params: Params) -> str:
     """Return a hash of everything that the parameters request. The source is not examined."""
-    return digest([params.active.data.model_dump(mode="json"), *_wanted(params)])[:16]
+    data = params.active.data
+    no_matter = set() if data.follow_links else {"follow_links"}  # false is as if it were not there
+    return digest([data.model_dump(mode="json", exclude=no_matter), *_wanted(params)])[:16]
 
 
 def _wanted(params: Params) -> list[Any]:
@@ -34,4 +36,6 @@ def _wanted(params: Params) -> list[Any]:
     ignored = NO_MATTER | {"device"} if prepare.device == "cpu" else NO_MATTER  # a GPU decodes to other pixels
     lengths = [net.pixels(params.largest_scale), net.crop]
     only_split = [] if len(params.active.splits) > 1 else [*params.active.splits]
-    return [prepare.model_dump(exclude=ignored), lengths, params.method.prepare, *only_split]
+    colours = {"colour_profiles": "convert"} if params.active.converts_colours else {}  # as before it was a parameter
+    stored = prepare.model_dump(exclude={*ignored, "colour_profiles"}) | colours
+    return [stored, lengths, params.method.prepare, *only_split]

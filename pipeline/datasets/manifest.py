@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.colour_stats import Colours
-from pipeline.datasets.shard_worker import ShardTask
-from pipeline.datasets.shards import Columns, read_part, subset, write_index
-from pipeline.datasets.sources.base import SPLITS, Listing, Split
+from pipeline.datasets.shards import Columns, read_part, subset, taken, write_index
+from pipeline.datasets.shards import joined as all_of
+from pipeline.datasets.sources.base import SPLITS, ImageFacts, Listing, Order, Split
 from pipeline.system.atomic_files import whole_csv
 
 IMAGE = (
@@ -28,6 +28,7 @@ IMAGE = (
     "bytes",
     "sha256",
 )  # an image's manifest_hash; the size is as stored
+BLOCK = 2**18  # images of a data set whose shards are in another order that are put in order at once
 COLUMNS = (*IMAGE, "changed", "small", "warning", "skipped")
 IN_VAL_TOO = "the same image is also in val"
 
@@ -76,6 +77,14 @@ def manifest_hash(manifest: Path, stored: Mapping[str, Any]) -> str:
     return hasher.hexdigest()
 
 
+def kept_images(manifest: Path) -> Iterator[ImageFacts]:
+    """Yield the images of a manifest that are kept."""
+    for split, id, _, height, width, length, sha256, changed, _, _, skipped in _lines(manifest):
+        if not skipped:
+            kind = SPLITS[split == "val"]
+            yield ImageFacts(kind, id, int(height), int(width), int(length), sha256, "rescaled" in changed)
+
+
 def tally(manifest: Path) -> Tally:
     """Count the lines of a manifest that have an entry in the columns of `Tally`."""
     places = [COLUMNS.index(name) for name in Tally._fields]
@@ -107,29 +116,59 @@ def _lines(manifest: Path) -> Iterator[list[str]]:
             yield row
 
 
-def join_parts(folder: Path, tasks: Sequence[ShardTask], listing: Listing, drop_shared: bool) -> Joined:
+class SplitShards(NamedTuple):
+    """The shards of a split, and the order of the images in them, which is otherwise the data set's."""
+
+    numbers: Sequence[int]
+    order: Order | None = None
+
+
+def join_parts(folder: Path, shards: Mapping[Split, SplitShards], listing: Listing, drop_shared: bool) -> Joined:
     """Write each split's index and the manifest from the shards' parts; `drop_shared` drops val's images from train."""
     joined = Joined()
     with whole_csv(folder / "manifest.csv") as manifest:
         manifest.writerow(COLUMNS)
         for split in SPLITS:
-            parts = _parts(folder, tasks, split)
+            parts = _parts(folder, split, shards[split])
             if split == "train" and drop_shared:
-                parts = _skip_shared(parts, _hashes(_parts(folder, tasks, "val")))
-            if any(task.split == split for task in tasks):
+                parts = _skip_shared(parts, _hashes(_parts(folder, "val", shards["val"])))
+            if shards[split].numbers:
                 write_index(folder, split, _record_kept(split, parts, manifest, joined))
         nothing = [""] * (len(COLUMNS) - 3)
         manifest.writerows([one.split, one.id, *nothing, one.reason] for one in listing.skipped)
     return joined
 
 
-def _parts(folder: Path, tasks: Iterable[ShardTask], split: Split) -> Iterator[Columns]:
-    """Yield the parts of a split's shards, in the order of `tasks`."""
-    for task in tasks:
-        if task.split == split:
-            part = read_part(folder, split, task.number)
-            assert part is not None  # it was written or checked just before
-            yield part
+def parts_of(folder: Path, split: Split, numbers: Iterable[int]) -> Iterator[Columns]:
+    """Yield the parts of a split's shards."""
+    for number in numbers:
+        part = read_part(folder, split, number)
+        assert part is not None  # it was written or checked just before
+        yield part
+
+
+def _parts(folder: Path, split: Split, shards: SplitShards) -> Iterator[Columns]:
+    """Yield a split's images in the data set's order, by shards or in blocks of BLOCK images."""
+    if shards.order is None:
+        yield from parts_of(folder, split, shards.numbers)
+        return
+    images, labels = shards.order
+    for first in range(0, len(images), BLOCK):
+        yield {
+            **_gathered(folder, split, shards.numbers, images[first : first + BLOCK]),
+            "label": labels[first : first + BLOCK],
+        }
+
+
+def _gathered(folder: Path, split: Split, numbers: Sequence[int], wanted: NDArray[np.int64]) -> Columns:
+    """Return the images at the indices `wanted` into all shards' images, in this order."""
+    ordered, found, start = np.sort(wanted), list[Columns](), 0
+    for part in parts_of(folder, split, numbers):
+        end = start + len(part["label"])
+        inside = ordered[np.searchsorted(ordered, start) : np.searchsorted(ordered, end)] - start
+        found.append(taken(part, inside))
+        start = end
+    return taken(all_of(found), np.searchsorted(ordered, wanted))
 
 
 def _hashes(parts: Iterable[Columns]) -> set[bytes]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.datasets.facts import PREPARE
+from pipeline.datasets.image_file import OTHER_COLOURS, OTHER_COLOURS_IGNORED
 from pipeline.datasets.sources.base import SPLITS, Split
 from pipeline.errors import Failure
 from pipeline.experiment.paths import CLASSIFICATION
@@ -41,7 +42,9 @@ class SplitSummary:
     small: int  # images smaller than the training crop
     rescaled: int
     turned: int
-    converted: int
+    converted: int  # from another format
+    converted_colours: int  # to sRGB
+    ignored_colours: int  # read as sRGB though a colour profile says otherwise
     bytes: int
 
 
@@ -93,7 +96,9 @@ def _split(kept: pd.DataFrame, skipped: pd.DataFrame) -> SplitSummary:
         small=int((kept["small"] == "yes").sum()),
         rescaled=int(kept["changed"].str.contains("rescaled").sum()),
         turned=int(kept["changed"].str.contains("turned").sum()),
-        converted=int(kept["changed"].str.contains("converted").sum()),
+        converted=int((kept["changed"].str.contains("converted") & ~kept["changed"].str.contains(OTHER_COLOURS)).sum()),
+        converted_colours=int(kept["changed"].str.contains(OTHER_COLOURS).sum()),
+        ignored_colours=int(kept["changed"].str.contains(OTHER_COLOURS_IGNORED).sum()),
         bytes=int(kept["bytes"].sum()),
     )
 

@@ -10,19 +10,25 @@ from __future__ import annotations
 
 import csv
 import functools
+import json
 import os
 import shutil
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.datasets.dataset_key import request_hash, shards_key
 from pipeline.datasets.facts import Facts, read
-from pipeline.datasets.manifest import Joined, join_parts, manifest_hash
-from pipeline.datasets.shard_worker import ShardSettings, ShardTask, is_unreadable, make_shard
-from pipeline.datasets.shards import Columns, Shards, part_name, read_part
+from pipeline.datasets.manifest import Joined, SplitShards, join_parts, kept_images, manifest_hash, parts_of
+from pipeline.datasets.shard_worker import ShardSettings, ShardTask, StreamTask, is_unreadable, make_shards
+from pipeline.datasets.shards import Columns, Shards, read_part, shard_name, stream_name
 from pipeline.datasets.sources import open_source
-from pipeline.datasets.sources.base import SPLITS, Listing, Source, Split
+from pipeline.datasets.sources.base import SPLITS, ImageNames, Listing, Skipped, Source, Split
 from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, DataSet, shards_root
@@ -36,9 +42,11 @@ from pipeline.system.worker_pool import run_tasks
 
 SHARDS_AT_LEAST, TINY = 16, 16
 ON_GPU = 4  # decoding processes per GPU
+WATCH = 5.0  # seconds between looks at how far streams are read
 SURE = 10  # this many unreadable images never stop preparation
 ROW_BYTES = 600  # bytes per image in the manifest, the index and the part
 NO_VALIDATION = "there are no validation images: add some to val/, or raise data.val_share if there is no val/"
+Task = ShardTask | StreamTask
 SHAPING = {"rescale", "quality", "chroma", "upright"}  # parameters that determine the stored pixels
 
 
@@ -53,7 +61,10 @@ def prepare(params: Params, data_set: DataSet = CLASSIFICATION) -> Facts:
         with alone(folder.with_suffix(".lock"), "preparing this data set"):
             if not is_whole(folder):  # another process may have made it meanwhile
                 _make(params, data_set, folder)
-    for part in folder.glob("*.part.npz"):  # no longer needed, because they are joined
+    for part in (
+        *folder.glob("*.part.npz"),
+        *folder.glob("*.stream.json"),
+    ):  # no longer needed, because they are joined
         part.unlink(missing_ok=True)
     copy(folder / "manifest.csv", data_set.manifest)
     write_text(data_set.shards_record, f"{folder.name} {request_hash(params)}\n")
@@ -110,7 +121,7 @@ def _check_disk(listing: Listing, folder: Path) -> None:
     """Print how much room the shards need. Raise Failure if `folder` has less. Drawn images have no known size."""
     if not listing.bytes:
         return
-    images = sum(len(entries) for entries in listing.entries.values())
+    images = _count(listing)
     needed = listing.bytes + images * ROW_BYTES
     already_written = sum(path.stat().st_size for path in folder.iterdir())
     free = shutil.disk_usage(folder).free
@@ -125,56 +136,166 @@ def _write(params: Params, data_set: DataSet, source: Source, listing: Listing, 
     wanted, net = params.active.prepare, params.active.net
     largest = net.pixels(params.largest_scale)
     tasks = _tasks(listing, wanted.shard_images)
-    _make_shards(ShardSettings(source, folder, wanted, largest, net.crop), tasks, listing, data_set.skipped)
-    joined = join_parts(folder, tasks, listing, wanted.shared == "drop")
+    work = ShardSettings(source, folder, wanted, largest, net.crop, params.active.converts_colours)
+    _make_shards(work, tasks, listing, data_set.skipped)
+    listing, shards = _settled(work, tasks, listing)
+    found = _count(listing) + sum(len(part.order.images) for part in shards.values() if part.order)
+    _check_unreadable(_lost(listing), found, wanted.max_unreadable, data_set.skipped)
+    joined = join_parts(folder, shards, listing, wanted.shared == "drop")
     try:
-        _check_joined(listing, joined, data_set.manifest)
+        _check_joined(listing, _labels(listing, shards), joined, data_set.manifest)
     except Failure:
         copy(folder / "manifest.csv", data_set.manifest)
         raise
     stored = {**wanted.model_dump(include=SHAPING), "largest": largest}
-    write_json(folder / "facts.json", _facts(source, listing, joined, stored, folder / "manifest.csv").as_dict())
+    if params.active.converts_colours:
+        stored["colour_profiles"] = "convert"
+    write_json(folder / "facts.json", _facts(source, listing, joined, found, stored, folder / "manifest.csv").as_dict())
 
 
-def _tasks(listing: Listing, images: int) -> list[ShardTask]:
-    """Return the shards to make, of at most `images` images each. Validation is first, because it is smaller.
+def _count(listing: Listing) -> int:
+    """Return the number of images, of streams about."""
+    return sum(len(all_) for all_ in listing.entries.values()) + sum(stream.images for stream in listing.streams)
+
+
+def _tasks(listing: Listing, images: int) -> list[Task]:
+    """Return the shards to make, of at most `images` images each, and the streams to read.
+
+    Validation is first, because it is smaller.
 
     Small splits have smaller shards: SHARDS_AT_LEAST of them, so that several processes share the work, unless that
     gives fewer than TINY images each.
     """
-    tasks = []
+    tasks = list[Task]()
     for split in reversed(SPLITS):
         entries = listing.entries[split]
         each = min(images, max(TINY, -(-len(entries) // SHARDS_AT_LEAST)))
         parts = [entries[first : first + each] for first in range(0, len(entries), each)]
         tasks += [ShardTask(split, number, part) for number, part in enumerate(parts)]
+        streams = [stream for stream in listing.streams if stream.split == split]
+        tasks += [StreamTask(stream, number, len(streams)) for number, stream in enumerate(streams)]
     return tasks
 
 
-def _make_shards(work: ShardSettings, tasks: list[ShardTask], listing: Listing, skipped: Path) -> None:
+def _make_shards(work: ShardSettings, tasks: list[Task], listing: Listing, skipped: Path) -> None:
     """Make the shards that are missing. Raise Failure if too many images are unreadable."""
-    total = sum(len(entries) for entries in listing.entries.values())
-    missing, unreadable = [], list[tuple[str, str]]()
+    total, done, missing, unreadable = _count(listing), 0, list[Task](), _lost(listing)
     for task in tasks:
-        part = read_part(work.folder, task.split, task.number)
-        if part is None:
+        numbers = _shards_of(work.folder, task)
+        if numbers is None:
             missing.append(task)
-        else:
-            unreadable += _unreadable(part)
-    done = total - sum(len(task.entries) for task in missing)
+        for number in _begun(work.folder, task) if numbers is None else numbers:
+            part = read_part(work.folder, task.split, number)
+            if part is not None:
+                unreadable += _unreadable(part)
+                done += len(part["label"])
     if done:
         print(f"prepare: {done} of {total} images are already in complete shards", flush=True)
     processes = work.params.processes or _processes(work.params.device)
     try:
         _check_unreadable(unreadable, total, work.params.max_unreadable, skipped)
-        with Progress("prepare", total, "images", done) as progress:
-            for made in run_tasks(functools.partial(make_shard, work), missing, processes, "preparing images"):
+        with Progress("prepare", total, "images", done) as progress, _watched(work, listing, progress):
+            for made in run_tasks(functools.partial(make_shards, work), missing, processes, "preparing images"):
                 unreadable += made.unreadable
                 _check_unreadable(unreadable, total, work.params.max_unreadable, skipped)
-                progress.advance(made.images)
+                done += made.images
+                progress.advance(max(0, done - progress.done))
+            if listing.streams:
+                progress.total = progress.done
     except Failure:
-        _forget_unreadable(work.folder, tasks)
+        _forget_unreadable(work.folder)
         raise
+
+
+@contextmanager
+def _watched(work: ShardSettings, listing: Listing, progress: Progress) -> Iterator[None]:
+    """Show the images of streams as their shards are completed, because a stream may take an hour."""
+    end = threading.Event()
+
+    def watch() -> None:
+        while not end.wait(WATCH):
+            images = sum(1 for _ in work.folder.glob("*.part.npz")) * work.params.shard_images
+            progress.advance(max(0, min(images, progress.total) - progress.done))
+
+    if listing.streams:
+        threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        end.set()
+
+
+def _shards_of(folder: Path, task: Task) -> list[int] | None:
+    """Return the numbers of a task's shards, or None if one of them is not complete."""
+    numbers = [task.number]
+    if isinstance(task, StreamTask):
+        try:
+            shards = int(json.loads((folder / stream_name(task.split, task.number)).read_text())["shards"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        numbers = [task.number + place * task.streams for place in range(shards)]
+    return None if any(read_part(folder, task.split, number) is None for number in numbers) else numbers
+
+
+def _begun(folder: Path, task: Task) -> list[int]:
+    """Return the numbers of the complete shards of a stream that has not been read to its end."""
+    if isinstance(task, ShardTask):
+        return []
+    names = (path.name.removesuffix(".part.npz") for path in folder.glob(f"{task.split}-*.part.npz"))
+    numbers = sorted(int(name.rpartition("-")[2]) for name in names)
+    return [number for number in numbers if number % task.streams == task.number]
+
+
+def _settled(work: ShardSettings, tasks: Sequence[Task], listing: Listing) -> tuple[Listing, dict[Split, SplitShards]]:
+    """Return the listing and the shards of each split, with the images' order if there are streams.
+
+    Images that a stream names but that cannot be used are then in the listing's `skipped`.
+    """
+    numbers: dict[Split, list[int]] = {
+        split: sorted(n for task in tasks if task.split == split for n in _shards_of(work.folder, task) or ())
+        for split in SPLITS
+    }
+    if not listing.streams:
+        return listing, {split: SplitShards(numbers[split]) for split in SPLITS}
+    for split, known in numbers.items():  # an index counts the files, so none may be missing between others
+        for number in set(range(max(known, default=-1) + 1)) - set(known):
+            (work.folder / shard_name(split, number)).touch()
+    places, found, skipped = dict[Split, NDArray[np.int64]](), dict[Split, ImageNames](), list(listing.skipped)
+    for split in SPLITS:
+        if numbers[split]:
+            places[split], found[split] = _names(work.folder, split, numbers[split], skipped)
+    settled, orders = work.source.settled(listing._replace(skipped=skipped, entries={}, streams=()), found)
+    if settled.departures:
+        print(f"prepare: {_departures_text(settled.departures)}", flush=True)
+    ordered = {split: order._replace(images=places[split][order.images]) for split, order in orders.items()}
+    return settled, {split: SplitShards(numbers[split], ordered.get(split)) for split in SPLITS}
+
+
+def _names(
+    folder: Path, split: Split, numbers: Sequence[int], skipped: list[Skipped]
+) -> tuple[NDArray[np.int64], ImageNames]:
+    """Return the indices and names of a split's images. Add those that cannot be used to `skipped`."""
+    ids, codes = [np.zeros(0, "S1")], [np.zeros(0, np.int64)]
+    for part in parts_of(folder, split, numbers):
+        ids.append(np.char.encode(part["id"], "utf-8"))
+        codes.append(part["label"])
+        unusable = part["label"] < 0
+        pairs = zip(part["id"][unusable].tolist(), part["skipped"][unusable].tolist(), strict=True)
+        skipped += [Skipped(split, id, reason, lost=is_unreadable(reason)) for id, reason in pairs]
+    every = np.concatenate(codes)
+    places = np.flatnonzero(every >= 0)
+    return places, ImageNames(np.concatenate(ids)[places], every[places])
+
+
+def _lost(listing: Listing) -> list[tuple[str, str]]:
+    """Return the images that the source could not use, with the reasons."""
+    return [(one.id, one.reason) for one in listing.skipped if one.lost]
+
+
+def _labels(listing: Listing, shards: Mapping[Split, SplitShards]) -> set[int]:
+    """Return the labels of the training images that were found."""
+    order = shards["train"].order
+    return {entry.label for entry in listing.entries["train"]} if order is None else set(order.labels.tolist())
 
 
 def _unreadable(part: Columns) -> list[tuple[str, str]]:
@@ -183,15 +304,16 @@ def _unreadable(part: Columns) -> list[tuple[str, str]]:
     return [(id, reason) for id, reason in reasons if is_unreadable(reason)]
 
 
-def _forget_unreadable(folder: Path, tasks: list[ShardTask]) -> None:
+def _forget_unreadable(folder: Path) -> None:
     """Delete the parts of shards that have images of no bytes, so that these are made again.
 
     Their disk may have been unavailable for a while, with nothing wrong with the images.
     """
-    for task in tasks:
-        part = read_part(folder, task.split, task.number)
+    for path in folder.glob("*.part.npz"):
+        split, _, number = path.name.removesuffix(".part.npz").rpartition("-")
+        part = read_part(folder, split, int(number))
         if part is not None and (part["source_length"] == 0).any():
-            (folder / part_name(task.split, task.number)).unlink()
+            path.unlink()
 
 
 def _processes(device: str) -> int:
@@ -218,9 +340,10 @@ def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: floa
 
 def _check_listing(listing: Listing, splits: Sequence[Split]) -> None:
     """Raise Failure if one of the splits that are needed is empty."""
-    if "train" in splits and not listing.entries["train"]:
+    streamed = {stream.split for stream in listing.streams}
+    if "train" in splits and not listing.entries["train"] and "train" not in streamed:
         raise Failure(f"no training images are left in {', '.join(listing.classes[:5])}")
-    if not listing.entries["val"]:
+    if not listing.entries["val"] and "val" not in streamed:
         raise Failure(NO_VALIDATION)
 
 
@@ -229,9 +352,9 @@ def _departures_text(departures: Sequence[str]) -> str:
     return f"this differs from the published ILSVRC-2012: {'; '.join(departures)}"
 
 
-def _check_joined(listing: Listing, joined: Joined, manifest: Path) -> None:
-    """Raise Failure if no image of a class, or none of validation, is usable."""
-    lost = {entry.label for entry in listing.entries["train"]} - set(joined.labels["train"])
+def _check_joined(listing: Listing, labels: set[int], joined: Joined, manifest: Path) -> None:
+    """Raise Failure if no image of a class of the training images' `labels`, or none of validation, is usable."""
+    lost = labels - set(joined.labels["train"])
     if lost:
         names = ", ".join(listing.classes[label] for label in sorted(lost)[:5])
         raise Failure(f"no training images are left in {names}: {manifest} lists the reasons")
@@ -239,10 +362,15 @@ def _check_joined(listing: Listing, joined: Joined, manifest: Path) -> None:
         raise Failure(NO_VALIDATION)
 
 
-def _facts(source: Source, listing: Listing, joined: Joined, stored: dict[str, Any], manifest: Path) -> Facts:
-    """Return the facts of the data set that was just written."""
+def _facts(
+    source: Source, listing: Listing, joined: Joined, found: int, stored: dict[str, Any], manifest: Path
+) -> Facts:
+    """Return the facts of the data set that was just written, of `found` images."""
     departures = list(listing.departures)
-    if lost := sum(len(entries) for entries in listing.entries.values()) - joined.images:
+    if source.comparable and (doubts := source.doubts(kept_images(manifest))):
+        print(f"prepare: {_departures_text(doubts)}", flush=True)
+        departures += doubts
+    if lost := found - joined.images:
         departures.append(f"{lost} images are skipped")
     plain = source.comparable and not departures
     return Facts(

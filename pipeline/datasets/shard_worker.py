@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,19 +18,21 @@ from numpy.typing import NDArray
 from pipeline.datasets.colour_stats import moments
 from pipeline.datasets.image_file import (
     AS_IT_IS,
+    OTHER_COLOURS_IGNORED,
     NoImage,
     StoredImage,
     encode,
-    is_named_otherwise,
     libjpegs_warning,
     look,
     recoded,
     turned,
     turned_box,
 )
-from pipeline.datasets.shards import ImageRecord, ShardWriter
-from pipeline.datasets.sources.base import Box, Encoded, Entry, Source, Split, Unreadable
+from pipeline.datasets.shards import ImageRecord, ShardWriter, read_part, stream_name
+from pipeline.datasets.sources.base import Box, Encoded, Entry, Source, Split, Stream, Unreadable
+from pipeline.datasets.sources.folder import is_named_otherwise
 from pipeline.experiment.params import Prepare
+from pipeline.system.atomic_files import write_json
 from pipeline.system.devices import gpu_of
 from pipeline.system.memory import check, noticed
 from pipeline.system.worker_pool import stderr_file
@@ -49,6 +53,7 @@ class ShardSettings:
     params: Prepare
     largest: int  # S; larger training images are downscaled to it
     crop: int
+    convert_colours: bool = False
 
 
 class ShardTask(NamedTuple):
@@ -56,7 +61,20 @@ class ShardTask(NamedTuple):
 
     split: Split
     number: int
-    entries: Sequence[Entry]
+    entries: Iterable[Entry]
+
+
+class StreamTask(NamedTuple):
+    """A stream to be read into shards: number `number`, and every `streams`-th after it."""
+
+    stream: Stream
+    number: int
+    streams: int  # of its split
+
+    @property
+    def split(self) -> Split:
+        """Return the split of its images."""
+        return self.stream.split
 
 
 class Done(NamedTuple):
@@ -73,6 +91,28 @@ class Candidate(NamedTuple):
     source: Encoded
     image: StoredImage | None
     reason: str  # why it is unusable; empty if it is usable
+
+
+def make_shards(work: ShardSettings, task: ShardTask | StreamTask, distrust: bool = False) -> Done:
+    """Do a task. With `distrust`, DALI gets only images that Pillow decoded whole. Raise OSError."""
+    if isinstance(task, ShardTask):
+        return make_shard(work, task, distrust)
+    return _make_stream(work, task, distrust)
+
+
+def _make_stream(work: ShardSettings, task: StreamTask, distrust: bool) -> Done:
+    """Write the shards of a stream that are not complete, and a note of their number at its end."""
+    entries, number, shards, done = iter(work.source.stream(task.stream)), task.number, 0, Done(0, [])
+    while (first := next(entries, None)) is not None:
+        inside = itertools.chain([first], itertools.islice(entries, work.params.shard_images - 1))
+        if read_part(work.folder, task.split, number) is None:
+            made = make_shard(work, ShardTask(task.split, number, inside), distrust)
+            done = Done(done.images + made.images, done.unreadable + made.unreadable)
+        else:
+            deque(inside, 0)  # read past them
+        number, shards = number + task.streams, shards + 1
+    write_json(work.folder / stream_name(task.split, task.number), {"shards": shards})
+    return done
 
 
 def make_shard(work: ShardSettings, task: ShardTask, distrust: bool = False) -> Done:
@@ -96,7 +136,7 @@ def is_unreadable(reason: str) -> bool:
     return reason not in ("", OTHER_FILE)
 
 
-def _candidates(work: ShardSettings, entries: Sequence[Entry], distrust: bool) -> Iterator[Candidate]:
+def _candidates(work: ShardSettings, entries: Iterable[Entry], distrust: bool) -> Iterator[Candidate]:
     """Yield each entry's image, read and checked."""
     for entry in entries:
         with noticed(f"reading {entry.id}"):
@@ -109,7 +149,7 @@ def _candidate(work: ShardSettings, entry: Entry, distrust: bool) -> Candidate:
     source = Encoded(b"")
     try:
         source = work.source.read(entry)
-        image = look(source.data, work.params.max_aspect, work.params.upright, distrust)
+        image = look(source.data, work.params.max_aspect, work.params.upright, distrust, work.convert_colours)
         return Candidate(entry, source, image, "")
     except Unreadable as reason:
         other = isinstance(reason, NoImage) and is_named_otherwise(entry.id)
@@ -213,8 +253,12 @@ def _stored(
 ) -> tuple[ImageRecord, bytes]:
     """Return the row and the stored bytes of an image that is kept."""
     smaller = pixels.shape[:2] != (image.height, image.width)
-    changes = [f"converted from {image.converted}" * bool(image.converted),
-               "turned" * (image.turn != AS_IT_IS), "rescaled" * smaller]  # fmt: skip
+    changes = [
+        f"converted from {image.converted}" * bool(image.converted),
+        OTHER_COLOURS_IGNORED * image.other_colours,
+        "turned" * (image.turn != AS_IT_IS),
+        "rescaled" * smaller,
+    ]
     boxes = _boxes(candidate.source.boxes, image, pixels.shape[0], pixels.shape[1])
     pixels = turned(pixels, image.turn)
     first, second = moments(pixels) if split == "train" else (np.zeros(3), np.zeros((3, 3)))

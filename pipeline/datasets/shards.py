@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -118,32 +118,43 @@ def subset(part: Columns, which: NDArray[np.bool_]) -> Columns:
 
 
 def read_part(folder: Path, split: str, number: int) -> Columns | None:
-    """Return the columns of a shard's part, or None if the shard is not complete."""
+    """Return the columns of a shard's part and the shard's number, or None if the shard is not complete."""
     try:
         with np.load(folder / part_name(split, number)) as part:
             loaded = {name: part[name] for name in (*ImageRecord._fields, "boxes_of")}
+        loaded["shard"] = np.full(len(loaded["label"]), number)
         size = (folder / shard_name(split, number)).stat().st_size
     except BROKEN:
         return None
     return loaded if size == int(loaded["length"].sum()) else None
 
 
+def taken(part: Columns, which: NDArray[np.int64]) -> Columns:
+    """Return the columns of the images at the indices `which`, in their order."""
+    ends, counts = np.cumsum(part["boxes_of"]), part["boxes_of"][which]
+    boxes = np.repeat(ends[which] - np.cumsum(counts), counts) + np.arange(counts.sum())
+    return {name: values[boxes if name == "boxes" else which] for name, values in part.items()}
+
+
+def joined(parts: Sequence[Columns]) -> Columns:
+    """Return the images of several parts as one."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 def write_index(folder: Path, split: str, parts: Iterator[Columns]) -> None:
-    """Write a split's index from the columns of its images, one part per shard."""
+    """Write a split's index from the columns of its images, and the number of the shard of each."""
     kept: dict[str, list[NDArray[Any]]] = {}
     ids = bytearray()  # one line per image, because every element of an array of strings takes the room of the longest
-    for number, part in enumerate(parts):
+    for part in parts:
         ids += "".join(f"{id}\n" for id in part["id"].tolist()).encode()
-        stored = {name: part[name] for name in STORED}
-        stored["shard"] = np.full(len(part["label"]), number)
-        for name, values in stored.items():
-            kept.setdefault(name, []).append(values)
-    joined = {name: np.concatenate(values) for name, values in kept.items()}
-    joined["boxes"] = joined["boxes"].astype(np.float32)
+        for name in (*STORED, "shard"):
+            kept.setdefault(name, []).append(part[name])
+    columns = {name: np.concatenate(values) for name, values in kept.items()}
+    columns["boxes"] = columns["boxes"].astype(np.float32)
     files = sorted(folder.glob(f"{split}-*.bin"))
     with whole(folder / index_name(split)) as file:
         sizes = np.array([path.stat().st_size for path in files])
-        np.savez(file, allow_pickle=False, sizes=sizes, ids=np.frombuffer(bytes(ids), np.uint8), **joined)
+        np.savez(file, allow_pickle=False, sizes=sizes, ids=np.frombuffer(bytes(ids), np.uint8), **columns)
 
 
 class Shards:
@@ -198,6 +209,11 @@ def shard_name(split: str, number: int) -> str:
 def part_name(split: str, number: int) -> str:
     """Return the file name of a shard's part, which lists its images while the data set is made."""
     return f"{split}-{number:05d}.part.npz"
+
+
+def stream_name(split: str, number: int) -> str:
+    """Return the file name of the note that a stream has been read to its end, while the data set is made."""
+    return f"{split}-{number:05d}.stream.json"
 
 
 def index_name(split: str) -> str:

@@ -12,6 +12,7 @@ from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import PARAMS
 from pipeline.experiment.validation import load
+from pipeline.system.checkout import BrokenCheckout
 
 CHECKS = (
     software.packages, software.torch, software.dali, gpu.gpu, tracking.repository, tracking.cache,
@@ -43,6 +44,8 @@ def _params() -> tuple[Params | None, Finding]:
     """Return the parameters, or None if they are invalid, and the finding about them."""
     try:
         params = load()
+    except BrokenCheckout as failure:
+        return None, Finding("params.yaml", "failure", *failure.problem)
     except Failure as problem:
         fix = f"git diff {PARAMS}    # and fix it there" if PARAMS.exists() else restore_command(PARAMS)
         return None, Finding("params.yaml", "failure", str(problem), fix)

@@ -10,9 +10,9 @@ from pipeline.doctor.base import DoctorContext, Finding, restore_command
 from pipeline.errors import Failure
 from pipeline.orchestration.dvc_graph import lost_from_cache
 from pipeline.results.provenance import commit
+from pipeline.system.checkout import conflict, no_repository, problem
 
 GRAPH, DONE = Path("dvc.yaml"), Path("dvc.lock")
-BEGIN = "git init && git add --all && git commit --message Begin"
 ALL = "reflink,hardlink,symlink,copy"
 
 
@@ -22,11 +22,15 @@ def repository(context: DoctorContext) -> Iterator[Finding]:
     from dvc.repo import Repo
 
     git = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False)
-    if git.returncode:
-        fix = "git status" if Path(".git").exists() else BEGIN
-        yield Finding("git", "failure", f"results cannot record a commit: {git.stderr.strip()}", fix)
+    if (missing := no_repository()) is not None:
+        yield Finding("git", "failure", *missing)
+    elif git.returncode:
+        yield Finding("git", "failure", f"results cannot record a commit: {git.stderr.strip()}", "git status")
     else:
         yield Finding("git", "ok", f"commit {commit()}")
+    yield from (Finding("dvc", "failure", *found) for found in map(conflict, (GRAPH, DONE)) if found is not None)
+    if problem() is not None:  # DVC would only repeat it in other words
+        return
     try:
         with Repo() as repo:
             stages = len(repo.index.graph)

@@ -152,6 +152,7 @@ class Data(Block):
     path: str | None
     limit: Positive | None
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.2  # for images without val/
+    follow_links: bool = False  # links in a folder of images that lead out of it
     digits: DigitsParams | None = None  # for source digits
     characters: CharactersParams | None = None  # for source characters
 
@@ -169,6 +170,7 @@ class Prepare(Block):
     max_unreadable: Annotated[float, Field(ge=0, le=1)]
     processes: Few | None
     device: Literal["cpu", "gpu"]  # not auto: a GPU decodes to other pixels
+    colour_profiles: Literal["ignore", "convert"] | None = None  # None: as the source is usually read
 
 
 class Net(Block):
@@ -256,6 +258,12 @@ class Profile(Block):
     seeds: list[Seed] = []  # of the runs in `seed_runs`, the first is train.seed; empty: train.seed alone
     seed_runs: list[str] = []
     initialisation: InitialisationRuns | None = None
+
+    @property
+    def converts_colours(self) -> bool:
+        """Return whether images with other colours than sRGB are converted: by default the user's own images."""
+        default = "convert" if self.data.source == "imagefolder" else "ignore"
+        return (self.prepare.colour_profiles or default) == "convert"
 
     @property
     def training(self) -> Train:

@@ -32,7 +32,7 @@ class _Representer(RoundTripRepresenter):
 _Representer.add_representer(type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null"))
 
 
-def set_values(values: Mapping[str, str | None], place: tuple[str, ...], path: Path = PARAMS) -> bool:
+def set_values(values: Mapping[str, str | bool | None], place: tuple[str, ...], path: Path = PARAMS) -> bool:
     """Set `values` in the block at `place`. Return True if that changed anything.
 
     Raise UsageError and write nothing if the file is invalid or would be invalid afterwards.

@@ -36,6 +36,7 @@ from pipeline.experiment.params import (
 )
 from pipeline.experiment.paths import PARAMS
 from pipeline.experiment.run_names import RESERVED, kind_of
+from pipeline.system.checkout import BrokenCheckout, conflict_in
 from pipeline.system.yaml_text import parse_yaml
 
 
@@ -58,6 +59,8 @@ def load(path: Path = PARAMS, extra: bool = True) -> Params:
 @lru_cache(8)  # keyed by the content, so a changed file is parsed again
 def parse(text: bytes, path: Path) -> Params:
     """Check the current or future content of `path`. Raise UsageError as `load` does."""
+    if (problem := conflict_in(text, path)) is not None:
+        raise BrokenCheckout(problem)
     try:
         values = parse_yaml(text.decode())
     except ValueError as error:  # not UTF-8 or not YAML

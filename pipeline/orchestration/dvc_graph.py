@@ -24,6 +24,7 @@ from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, LOCKFILE, shards_root
 from pipeline.experiment.targets import everything
 from pipeline.system.atomic_files import json_text
+from pipeline.system.checkout import check
 from pipeline.system.locks import flock_held
 
 Needs = Mapping[str, frozenset[str]]  # a stage to the stages that it needs first
@@ -147,10 +148,14 @@ def at_work() -> str:
 
 
 def _in_repo(targets: Sequence[str], look: Callable[[Any, list[Any]], T]) -> T:
-    """Return `look` of DVC's repository and the stages that `targets` resolve to. Raise UsageError if DVC refuses."""
+    """Return `look` of DVC's repository and the stages that `targets` resolve to. Raise UsageError if DVC refuses.
+
+    Raise BrokenCheckout if git and DVC cannot work in this folder.
+    """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    check()
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # on a terminal it shows a bar for each file that it looks at
     try:
         with Repo() as repo:

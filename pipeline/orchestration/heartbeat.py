@@ -38,6 +38,7 @@ class Running:
     process: int
     machine: str
     said: float  # time of this update, in seconds since 1970
+    at_chance: int = 0  # latest epochs in a row with the loss of a guess; older records lack it
 
     @property
     def epoch(self) -> int:

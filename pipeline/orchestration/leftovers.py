@@ -11,6 +11,7 @@ from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
 from pipeline.orchestration.status import status
+from pipeline.system.checkout import check
 from pipeline.system.locks import holder
 
 KINDS: dict[str, str] = {
@@ -66,6 +67,7 @@ def _cache() -> Iterator[Leftover]:
     """Yield DVC's cache with the size of its files that the current dvc.lock does not name."""
     from dvc.repo import Repo
 
+    check()
     with Repo() as repo:
         used = {str(info.value) for infos in repo.used_objs(all_experiments=True).values() for info in infos}
         folder = Path(repo.cache.local.path)

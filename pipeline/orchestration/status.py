@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from pipeline.orchestration.dvc_graph import StageForecast, forecasts
 from pipeline.orchestration.heartbeat import OldCheckpoint, Running, all_running, identity, old_checkpoints
 from pipeline.system.atomic_files import read_json
 from pipeline.system.locks import holder
+from vgg.stalling import has_stalled
 
 EVALUATIONS = {  # a column of the state to the mode that it shows and the tables that may have its error
     "dense, one Q": ("dense", ("table3",)),
@@ -47,6 +48,7 @@ class RunStatus:
     error: float | None  # validation top-1 error in per cent at the end of its training, centre crop
     scores: Mapping[str, float | Scored]  # by evaluation, a finished table's top-1 error in per cent, or how far it is
     tables: tuple[str, ...]  # finished tables that contain this run
+    stalled: bool = False  # its loss stays at that of a blind guess
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Status:
     runs: list[RunStatus]  # of the grid, then those that the profile adds
     tables: Mapping[str, str]  # by stage: done, committed (in git alone), part (of a table's nets), cached or run
     old: Sequence[OldCheckpoint] = ()  # checkpoints of other parameters or data
+    from_stalled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # a stalled run to those that need it
 
 
 def status(params: Params) -> Status:
@@ -75,16 +78,36 @@ def status(params: Params) -> Status:
     tables |= {name: "part" for name in in_part(params) if table(params.profile, name).exists()}
     done = {name: _runs_in(name, params) for name, what in tables.items() if what in ("done", "part")}
     shown = {name: read_json(table(params.profile, name), f"dvc repro {name}") for name in done}
+    runs = [_run(params, name, forecast, running.get(name), done, shown) for name in _shown(params)]
     return Status(
         params.profile,
         params.weights,
         facts,
         forecast["prepare"].what != "run",
         next(filter(None, map(holder, shards_root().glob("*.lock"))), ""),
-        [_run(params, name, forecast, running.get(name), done, shown) for name in _shown(params)],
+        runs,
         tables,
         old,
+        {run.name: _starting_from(params, run.name) for run in runs if run.stalled},
     )
+
+
+def _starting_from(params: Params, name: str) -> tuple[str, ...]:
+    """Return the runs that start from the run `name`, directly or from one that does."""
+    found = [name]
+    for start in found:
+        found += [run for run, row in params.all_runs.items() if row.init == start]
+    return tuple(found[1:])
+
+
+def stalled_runs(params: Params) -> list[str]:
+    """Return the trained runs whose summaries say that their nets did not learn."""
+    return [run for run in params.all_runs if summary(run).exists() and _stalled(run)]
+
+
+def _stalled(run: str) -> bool:
+    values = read_json(summary(run), f"vgg-repro train {run}")
+    return has_stalled(values["stalled_epochs"], values["epochs"])
 
 
 def _shown(params: Params) -> list[str]:
@@ -127,10 +150,12 @@ def _run(
     else:
         state = "waits" if waits else "ready"
     error = None
+    stalled = running is not None and has_stalled(running[0].at_chance, running[0].epoch, finished=False)
     if state == "trained":
         error = read_json(summary(name), f"vgg-repro train {name}")["centre_crop"]["top1"]
+        stalled = _stalled(name)
     after = waits[-1].rpartition("@")[2] if waits else ""
-    return RunStatus(name, state, after, running[0] if running else None, error, scores, tables)
+    return RunStatus(name, state, after, running[0] if running else None, error, scores, tables, stalled)
 
 
 def _has_scores(forecast: StageForecast) -> bool:

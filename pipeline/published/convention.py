@@ -114,6 +114,7 @@ class RawWeights:
     convention: Convention | None  # the usual one for such nets; None if there is no usual one
     classes: tuple[str, ...] = ()  # the WordNet ids of its outputs, if the file has them
     exported: Mapping[str, Any] | None = None  # the note that `weights export` wrote next to the tensors
+    unused: tuple[str, ...] = ()  # keys of averages of the weights in the same checkpoint
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class ConvertedWeights:
     convention: Convention  # of the net in its file
     classes: tuple[str, ...]  # the WordNet ids of its outputs, if they are known
     exported: Mapping[str, Any] | None = None  # the note of `weights export` about the net that it wrote
+    unused: tuple[str, ...] = ()  # keys of averages of the weights in the same checkpoint
 
     @property
     def mean_rgb(self) -> Three:

@@ -108,7 +108,13 @@ def _reshaped(raw: RawWeights, theirs: str, shape: Shape, net: str, full: bool) 
             f"{_shown(shape)}"
         )
     tensor = np.ascontiguousarray(values.reshape(shape), np.float32)
-    if not np.isfinite(tensor).all():
+    finite = np.isfinite(tensor)
+    if full and not finite.any():
+        raise Failure(
+            f"{raw.file} has only a net's features, and no classifier, which the paper's nets need: {theirs} has no "
+            "finite value"
+        )
+    if not finite.all():
         raise Failure(f"{theirs} in {raw.file} has values that are not finite")
     return tensor
 

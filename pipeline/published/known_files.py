@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,13 +24,14 @@ class KnownFile(NamedTuple):
     source: str  # of the entry
 
 
-def hashes(file: Path) -> dict[str, str]:
-    """Return a file's SHA-256 and SHA-1, from a single read."""
+def hashes(files: Iterable[Path]) -> dict[str, str]:
+    """Return the SHA-256 and SHA-1 of a net's file, or of its shards one after another, from a single read."""
     digests = {"sha256": hashlib.sha256(), "sha1": hashlib.sha1(usedforsecurity=False)}
-    with file.open("rb") as opened:
-        while block := opened.read(BLOCK):
-            for digest in digests.values():
-                digest.update(block)
+    for file in files:
+        with file.open("rb") as opened:
+            while block := opened.read(BLOCK):
+                for digest in digests.values():
+                    digest.update(block)
     return {name: digest.hexdigest() for name, digest in digests.items()}
 
 

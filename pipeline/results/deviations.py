@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pipeline.datasets.sources.ilsvrc.reference import IMAGES
 from pipeline.experiment.paper_facts import DROPS, FINETUNING_RATE, VARIANCE
-from pipeline.experiment.params import Net, Params, Prepare, Profile, Recipe, Score, Train
+from pipeline.experiment.params import Net, Params, Profile, Recipe, Score, Train
 
 PAPER = "paper"  # the profile of the paper's own parameters
 PRECISION = "float32"  # of the paper's framework; profile `paper` trains in another
@@ -104,7 +104,7 @@ def _of_profile(profile: Profile) -> dict[str, str]:
     words |= _of_scoring(profile.score)
     if profile.train:
         words["precision of training"] = profile.train.precision
-    return {**words, "precision of scoring": profile.score.precision, **_of_stored(profile.prepare)}
+    return {**words, "precision of scoring": profile.score.precision, **_of_stored(profile)}
 
 
 def _of_net(net: Net) -> Iterator[tuple[str, str]]:
@@ -145,13 +145,15 @@ def _of_scoring(score: Score) -> dict[str, str]:
     }
 
 
-def _of_stored(prepare: Prepare) -> dict[str, str]:
+def _of_stored(profile: Profile) -> dict[str, str]:
+    prepare = profile.prepare
     reduced = f"reduced to the largest S, as JPEG of quality {prepare.quality}, {prepare.chroma}"
     return {
         "large training images": reduced if prepare.rescale == "train" else "kept as they are",
         "orientation": "rotated upright by EXIF" if prepare.upright else "as stored",
         "training images that are also in validation": "removed" if prepare.shared == "drop" else "kept",
         "elongated images": f"skipped above an aspect ratio of {prepare.max_aspect:g}",
+        "colour profiles": "converted to sRGB" if profile.converts_colours else "ignored",
         "decoder": prepare.device.upper(),
     }
 

@@ -15,6 +15,7 @@ from typing import Any
 from pipeline.errors import Failure
 from pipeline.experiment.paths import LOCKFILE, PARAMS, WEIGHTS, kept_records
 from pipeline.system.atomic_files import write_json
+from pipeline.system.checkout import BrokenCheckout, conflict
 from pipeline.system.yaml_text import parse_yaml
 
 Record = Mapping[str, Any]  # of a stage: parameters, inputs and outputs
@@ -76,6 +77,8 @@ def _is_of(profile: str, record: Record) -> bool:
 
 
 def _locked() -> Records:
+    if (problem := conflict(LOCKFILE)) is not None:
+        raise BrokenCheckout(problem)
     try:
         values = parse_yaml(LOCKFILE.read_text()) if LOCKFILE.exists() else {}
         stages: Records = (values or {}).get("stages", {})

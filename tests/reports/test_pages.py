@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -98,6 +99,17 @@ def test_a_claim_undecided_although_its_interval_excludes_0_says_why(
     ((*_, verdict),) = claims_table(one).rows
     said = plain_text(verdict)
     assert why in said and said.endswith(" points") == (not why)
+
+
+def test_runs_that_did_not_learn_are_named_on_the_page_of_training(clone: Path) -> None:
+    render("mini", clone / "out")
+    page = clone / "out/mini/training.md"
+    assert "did not learn" not in page.read_text()
+    summary = clone / "reports/mini/runs/A-256.json"
+    values = json.loads(summary.read_text())
+    summary.write_text(json.dumps(values | {"stalled_epochs": values["epochs"]}))
+    render("mini", clone / "out")
+    assert re.search(r"their nets did not learn: A-256\..*start from one of them: B-256, C-256", page.read_text())
 
 
 def test_the_index_traces_its_numbers(clone: Path) -> None:

@@ -23,6 +23,7 @@ from pipeline.experiment.params import Params
 from pipeline.experiment.paths import checkpoints
 from pipeline.experiment.validation import load
 from pipeline.orchestration.heartbeat import asked, identity
+from pipeline.orchestration.status import stalled_runs
 from pipeline.system.atomic_files import sha256
 from pipeline.system.locks import alone
 from stages import random, train, trainer
@@ -260,7 +261,32 @@ def test_a_net_that_does_not_learn_is_said_to_stall(params: Params, capsys: pyte
     blind = load(Path("params.yaml"))
     random.main(blind, "A")
     train.main(blind, "A-256")
-    assert "is not learning" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("the net is not learning") == 2, "when it is noticed, and at the end"
+    assert stalled_runs(blind) == ["A-256"]
+    train.main(blind, "B-256")
+    said = capsys.readouterr().out
+    assert "B-256: warning: it starts from A-256, whose net did not learn" in said
+    assert json.loads(Path("weights/trained/B-256.json").read_text())["init_stalled"] is True
+
+
+def test_a_short_run_at_chance_is_said_to_stall_at_its_end(params: Params, capsys: pytest.CaptureFixture[str]) -> None:
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["profiles"]["mini"]["recipes"]["scratch"] |= {"learning_rate": 0.000000001, "epochs": 2}
+    values["profiles"]["mini"]["net"]["last_std"] = 0.00001
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    blind = load(Path("params.yaml"))
+    random.main(blind, "A")
+    train.main(blind, "A-256")
+    assert "for 2 epochs: the net is not learning" in capsys.readouterr().out
+
+
+def test_a_run_that_learns_has_the_summary_of_before(params: Params, capsys: pytest.CaptureFixture[str]) -> None:
+    train.main(params, "A-256")
+    train.main(params, "B-256")
+    summary = json.loads(Path("weights/trained/B-256.json").read_text())
+    assert "init_stalled" not in summary
+    assert "not learn" not in capsys.readouterr().out
+    assert stalled_runs(params) == []
 
 
 def test_fine_tuning_the_fc_layers_leaves_the_convolutions_as_they_are(params: Params) -> None:

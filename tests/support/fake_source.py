@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from pipeline.datasets import dataset_key
 from pipeline.datasets import prepare as module
 from pipeline.datasets.facts import Facts
 from pipeline.datasets.shards import Shards
-from pipeline.datasets.sources.base import Box, Encoded, Entry, Listing, Skipped, Source, Split, Unreadable
+from pipeline.datasets.sources.base import Box, Encoded, Entry, ImageFacts, Listing, Skipped, Source, Split, Unreadable
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
 from pipeline.system.atomic_files import sha256
@@ -57,6 +57,9 @@ class FakeSource:
         if encoded is None:
             raise Unreadable(CANNOT)
         return Encoded(encoded, boxes)
+
+    def doubts(self, images: Iterator[ImageFacts]) -> list[str]:
+        return []
 
 
 class Deadly(FakeSource):

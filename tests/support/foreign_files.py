@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
+import h5py
 import numpy as np
 import safetensors.torch
 import scipy.io
@@ -405,3 +406,75 @@ def occurrences(text: bytes, part: bytes) -> Iterator[int]:
     while place >= 0:
         yield place
         place = text.find(part, place + 1)
+
+
+# ---------------------------------------------------------------------- Keras
+
+
+def kernels(net: Layers) -> Layers:
+    """Keras's names and layouts: (h, w, in, out), and (in, out) over (y, x, channel)."""
+    made: Layers = {}
+    for name, (weights, biases) in net.items():
+        if name.startswith("conv"):
+            made[f"block{name[4]}_{name[:4]}{name[6:]}"] = weights.transpose(2, 3, 1, 0), biases
+        elif name == "fc6":
+            channels_last = as_convolution(name, weights).transpose(2, 3, 1, 0)
+            made["fc1"] = channels_last.reshape(-1, len(weights)), biases
+        else:
+            made[{"fc7": "fc2", "fc8": "predictions"}[name]] = weights.T, biases
+    return made
+
+
+def keras_2(file: Path | IO[bytes], layers: Layers, form: str = "kernel:0", within: Sequence[str] = ()) -> None:
+    """A file of Keras 1 and 2; `form`: how arrays are called, `within`: the groups and models around the layers."""
+    with h5py.File(file, "w") as opened:
+        root = opened
+        if "model_weights" in within:
+            opened.attrs["model_config"], opened.attrs["keras_version"] = "{}", "2.15.0"
+            opened.create_group("optimizer_weights").create_dataset("iteration:0", data=3)
+            root = opened.create_group("model_weights")
+        models = [name for name in within if name != "model_weights"]
+        names = [*models, "flatten"] if models else ["input_1", *layers, "flatten"]
+        root.attrs["layer_names"] = np.array([name.encode() for name in names])
+        for name in names:
+            root.create_group(name).attrs["weight_names"] = np.array([], "S1")
+        listed: dict[str, list[str]] = {}
+        for name, arrays in layers.items():
+            for part, array in zip(form.split(), arrays, strict=True):
+                weight = part.replace("NAME", name) if "NAME" in part else f"{name}/{part}"
+                group = models[0] if models else name
+                listed.setdefault(group, []).append(weight)
+                root[group][weight] = array
+        for group, weights in listed.items():
+            root[group].attrs["weight_names"] = np.array([weight.encode() for weight in weights])
+
+
+def keras_3(file: Path | IO[bytes], layers: Layers, within: str = "layers", named: bool = False) -> None:
+    """A .weights.h5 of Keras 3: layers by kind and number, with what optimizer and dropout keep."""
+    counts = {4: 0, 2: 0}
+    with h5py.File(file, "w") as opened:
+        opened.create_group("vars")
+        for place, array in enumerate([np.array(3), np.zeros((4, 4), np.float32)]):
+            opened[f"optimizer/vars/{place}"] = array
+        opened["layers/dropout/seed_generator/vars/0"] = np.zeros(2, np.uint32)
+        opened.create_group("layers/flatten/vars")
+        for name, arrays in layers.items():
+            rank = arrays[0].ndim
+            kind, number = {4: "conv2d", 2: "dense"}[rank], counts[rank]
+            counts[rank] += 1
+            group = opened.create_group(f"{within}/{kind}_{number}/vars" if number else f"{within}/{kind}/vars")
+            if named:
+                group.attrs["name"] = name
+            for place, array in enumerate(arrays):
+                group[str(place)] = array
+
+
+def keras_archive(layers: Layers, **options: Any) -> bytes:
+    """A .keras file."""
+    weights, buffer = io.BytesIO(), io.BytesIO()
+    keras_3(weights, layers, **options)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("metadata.json", '{"keras_version": "3.4.1"}')
+        archive.writestr("config.json", '{"module": "evil", "class_name": "Lambda"}')
+        archive.writestr("model.weights.h5", weights.getvalue())
+    return buffer.getvalue()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.experiment.params import Data, Profile
 from pipeline.experiment.params import Split as Split
@@ -30,6 +33,30 @@ class Skipped(NamedTuple):
     split: Split
     id: str
     reason: str
+    lost: bool = False  # an image that should be used; too many of them stop preparation
+
+
+class Stream(NamedTuple):
+    """Files that are read from their beginning to their end, whose images are known only then."""
+
+    split: Split
+    files: tuple[str, ...]
+    images: int  # about
+    wanted: frozenset[str] | None = None  # the ids of the images to read; None for all
+
+
+class ImageNames(NamedTuple):
+    """A split's images as they were found."""
+
+    ids: NDArray[np.bytes_]  # (images,)
+    codes: NDArray[np.int64]  # (images,) what the source knows about each image's class
+
+
+class Order(NamedTuple):
+    """The images that are used, in the data set's order."""
+
+    images: NDArray[np.int64]  # indices into those that were found
+    labels: NDArray[np.int64]  # of these images
 
 
 class Listing(NamedTuple):
@@ -41,13 +68,27 @@ class Listing(NamedTuple):
     bytes: int = 0  # of all entries, encoded; 0 if unknown
     departures: Sequence[str] = ()  # reasons why a comparable source's numbers are not comparable here
     wnids: Sequence[str] = ()  # the classes' WordNet ids, if the source has them
+    streams: Sequence[Stream] = ()  # of splits without entries; labels are then codes until `Source.settled`
 
     def only(self, splits: Sequence[Split]) -> Listing:
         """Return this listing without the images of other splits."""
         return self._replace(
             entries={split: all_ if split in splits else [] for split, all_ in self.entries.items()},
             skipped=[one for one in self.skipped if one.split in splits],
+            streams=[stream for stream in self.streams if stream.split in splits],
         )
+
+
+class ImageFacts(NamedTuple):
+    """An image of the prepared data set."""
+
+    split: Split
+    id: str
+    height: int  # as stored, pixels
+    width: int
+    bytes: int  # in the source
+    sha256: str  # of these bytes
+    rescaled: bool  # when it was prepared
 
 
 class Encoded(NamedTuple):
@@ -104,6 +145,18 @@ class Source(ABC):
     @abstractmethod
     def listing(self) -> Listing:
         """Return the contents. Raise Failure if they are no data set."""
+
+    def stream(self, stream: Stream) -> Iterator[Entry]:
+        """Yield the images of a stream, always in the same order. `read` returns them without another access."""
+        raise NotImplementedError(f"source {self.name} has no streams")
+
+    def settled(self, listing: Listing, found: Mapping[Split, ImageNames]) -> tuple[Listing, Mapping[Split, Order]]:
+        """Return the listing with the classes, and each split's images in order, once all streams have been read."""
+        raise NotImplementedError(f"source {self.name} has no streams")
+
+    def doubts(self, images: Iterator[ImageFacts]) -> list[str]:
+        """Return why a comparable source's images may be others than the published ones."""
+        return []
 
     @abstractmethod
     def read(self, entry: Entry) -> Encoded:

@@ -8,23 +8,51 @@ image's content, so that an image stays in its split when others are added.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from mimetypes import MimeTypes
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.datasets.sources.base import SPLITS, Encoded, Entry, Listing, Skipped, Source, Split, Unreadable, root_of
+from pipeline.datasets.sources.base import (
+    SPLITS,
+    WNID,
+    Encoded,
+    Entry,
+    Listing,
+    Skipped,
+    Source,
+    Split,
+    Unreadable,
+    root_of,
+)
+from pipeline.datasets.sources.folder_names import check_distinct, matched_labels, split_folder
 from pipeline.errors import Failure, UsageError
 from pipeline.experiment.params import Profile
 from pipeline.system.atomic_files import digest
 
 HIDDEN_ONE = "hidden"
+FOLDER = "a folder, not an image"
+OUTSIDE = "a link to a place outside the data set's folder"
+FOLLOW = "To read what links outside the folder lead to: vgg-repro prepare --follow-links"
 BESIDE = "a file outside the class folders"
-HIDDEN = ("__MACOSX", "Thumbs.db", "desktop.ini")  # files of operating systems; names with a leading dot are hidden too
+# Files of operating systems and network disks; names with a leading dot are hidden too
+HIDDEN = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
+HIDDEN_TOO = {"ehthumbs.db", "icon\r", "#recycle", "#snapshot", "@recycle", "@tmp", "network trash folder"}
+LEFT_BEHIND = HIDDEN_TOO | {name.casefold() for name in HIDDEN}  # in any case
+LEFT_ENDINGS = ("@synoresource", "@synoeastream")
+NESTED = 10  # at most this many images in folders inside the classes' folders are skipped
+IMAGENET = "Parts of ImageNet in this layout are read by: vgg-repro prepare --source ilsvrc2012"
+
+KINDS = MimeTypes()  # Python's own table of file name endings, which is the same on all machines
+# endings that are not in this table: settings, and what programs for photographs write beside an image
+OTHER_ENDINGS = (".cfg", ".db", ".ini", ".lnk", ".log", ".yaml", ".yml", ".xmp", ".aae", ".pp3", ".dop", ".cos", ".on1",
+                 ".md5", ".sha1", ".sha256", ".pkl", ".parquet", ".jsonl", ".toml", ".dvc")  # fmt: skip
 
 
 class File(NamedTuple):
@@ -44,6 +72,7 @@ class ImageFolder(Source):
     val_share: float
     limit: int | None
     splits: tuple[Split, ...] = SPLITS  # the splits that are read; without train, the classes are val's folders
+    follow_links: bool = False  # links that lead out of the folder
 
     name = "imagefolder"
     about = "a folder of the user's own images"
@@ -58,18 +87,20 @@ class ImageFolder(Source):
         data = profile.data
         if not data.path:
             raise UsageError("data.path is missing: source imagefolder needs a folder (vgg-repro prepare --path ...)")
-        return cls(root_of(data), data.val_share, data.limit, profile.splits)
+        return cls(root_of(data), data.val_share, data.limit, profile.splits, data.follow_links)
 
     def missing(self) -> str:
         """Return which folder is missing, or an empty string."""
         first = self.splits[0]
-        exists = (self.root / first).is_dir()
-        return "" if exists else f"{self.root} has no folder {first}: images must be in train/CLASS/ and val/CLASS/"
+        exists = (self.root / split_folder(self.root, first)).is_dir()
+        text = f"{self.root} has no folder {first}: images must be in train/CLASS/ and val/CLASS/"
+        return "" if exists else text + _imagenets_below(self.root)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return its parameters and a hash of all files' names, sizes and times."""
         parameters = {"source": self.name, "limit": self.limit, "val_share": self.val_share}
-        return parameters | fingerprint(self.root, self.splits)
+        parameters |= {"follow_links": True} if self.follow_links else {}
+        return parameters | fingerprint(self.root, self.splits, self.follow_links)
 
     def listing(self) -> Listing:
         """Return every file in the classes' folders. Classes are the folders of train/ that have images, by name.
@@ -77,12 +108,16 @@ class ImageFolder(Source):
         Raise Failure if there is no train/, or if there are fewer than two classes.
         """
         first = self.splits[0]
-        train = list(_files(self.root, first))
+        train = list(_files(self.root, first, self.follow_links))
         names = self._classes(train, first)
+        _check_nested(self.root, train)
         if first == "val":
             train, val = [], train
-        elif os.path.lexists(self.root / "val"):
-            val = [_mark_unknown_class(file, names) for file in _files(self.root, "val")]
+        elif os.path.lexists(place := self.root / split_folder(self.root, "val")):
+            val = _in_classes_of_train(list(_files(self.root, "val", self.follow_links)), names, place)
+            if val and all(file.reason for file in val) and (hint := _imagenets(names[0])):
+                raise Failure(f"{place} has no images in val/CLASS/{hint}")
+            _check_nested(self.root, val)
         else:
             train, val = self._split_off(train)
             if lost := set(names) - {file.label for file in train}:
@@ -107,16 +142,21 @@ class ImageFolder(Source):
 
         Raise Failure if a folder has only other things, or if fewer than two have candidates.
         """
+        place = self.root / split_folder(self.root, split)
         names = sorted({file.label for file in files if file.label and not file.reason})
+        check_distinct(names, place)
         for label in sorted({file.label for file in files} - {"", *names}):
             inside = [file for file in files if file.label == label and file.reason != HIDDEN_ONE]
             if inside:
-                where = self.root / split / printable(label)
+                where = place / printable(label)
                 what = f"but {len(inside)} other items ({inside[0].reason}): images must be in {split}/CLASS/"
-                raise Failure(f"{where} has no images directly in it, {what}")
+                hint = f". {FOLLOW}" if inside[0].reason == OUTSIDE else _imagenets(label)
+                raise Failure(f"{where} has no images directly in it, {what}{hint}")
         if len(names) < 2:
             classes = f"only the class {printable(names[0])}" if names else "no class"
-            raise Failure(f"{self.root / split} has {classes}: images must be in {split}/CLASS/, at least two classes")
+            hint = f". {FOLLOW}" if any(file.reason == OUTSIDE for file in files) else ""
+            what = f"images must be in {split}/CLASS/, at least two classes{hint}"
+            raise Failure(f"{place} has {classes}: {what}")
         return names
 
     def _entries(self, files: list[File], names: list[str]) -> list[Entry]:
@@ -156,6 +196,20 @@ class ImageFolder(Source):
         return int.from_bytes(drawn[:8]) < self.val_share * 2**64
 
 
+def _imagenets(label: str) -> str:
+    """Return what to type for a class's folder of ImageNet in another layout, or an empty string for another class."""
+    return f". {IMAGENET}" if WNID.search(label) else ""
+
+
+def _imagenets_below(root: Path) -> str:
+    """Return the same if there are class folders of ImageNet two levels below `root`."""
+    try:
+        places = itertools.chain(root.glob("*/n*"), root.glob("ILSVRC/Data/CLS-LOC/train/n*"))
+        return next((hint for place in places if (hint := _imagenets(place.name))), "")
+    except OSError:
+        return ""
+
+
 def file_bytes(path: Path) -> bytes:
     """Return a file's content. Raise Unreadable if it cannot be read, and Failure if the disk fails."""
     try:
@@ -172,12 +226,12 @@ def check_limit(limit: int, classes: int) -> None:
         raise Failure(f"data.limit is {limit}, fewer than one image for each of the {classes} classes")
 
 
-def fingerprint(root: Path, splits: Sequence[Split] = SPLITS) -> dict[str, Any]:
+def fingerprint(root: Path, splits: Sequence[Split] = SPLITS, follow_links: bool = False) -> dict[str, Any]:
     """Return the numbers of files and bytes, and a hash of all names, sizes, times and modes.
 
     Raise Failure if the folder is missing.
     """
-    rows = [row for split in splits for row in _rows(root, split)]
+    rows = [row for split in splits for row in _rows(root, split, follow_links)]
     return {"files": len(rows), "bytes": sum(row[1] for row in rows), "listing": digest(rows)}
 
 
@@ -187,57 +241,58 @@ def printable(name: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
-def _rows(root: Path, split: str) -> Iterator[tuple[str, int, int, int]]:
+def _rows(root: Path, split: Split, follow_links: bool) -> Iterator[tuple[str, int, int, int]]:
     """Yield the name, size, time and mode of everything in a split's folder."""
-    for label, folder in _folders(root, split):
+    place = split_folder(root, split)
+    for label, folder in _folders(root, split, follow_links):
         if isinstance(folder, str):
-            yield printable(f"{split}/{label}"), 0, 0, 0
+            yield printable(f"{place}/{label}"), 0, 0, 0
             continue
         for item in sorted_in(folder):
             try:
                 status = item.stat() if os.path.exists(item) else item.stat(follow_symlinks=False)
             except OSError as error:
                 raise Failure(f"{folder} cannot be listed: {error.strerror}") from None
-            yield printable(f"{split}/{label}/{item.name}"), status.st_size, status.st_mtime_ns, status.st_mode
+            yield printable(f"{place}/{label}/{item.name}"), status.st_size, status.st_mtime_ns, status.st_mode
 
 
-def _files(root: Path, split: Split) -> Iterator[File]:
+def _files(root: Path, split: Split, follow_links: bool) -> Iterator[File]:
     """Yield everything in a split's class folders, in the order of names."""
-    real = root.resolve()
-    for label, folder in _folders(root, split):
+    real, place = Path("/") if follow_links else root.resolve(), split_folder(root, split)
+    for label, folder in _folders(root, split, follow_links):
         inside = [] if isinstance(folder, str) else sorted_in(folder)
         if not inside:
-            yield File(f"{split}/{label}", "", folder if isinstance(folder, str) else "an empty folder")
+            yield File(f"{place}/{label}", "", folder if isinstance(folder, str) else "an empty folder")
         for item in inside:
             reason = why_not(item, real)
-            yield File(f"{split}/{label}/{item.name}", label, reason, 0 if reason else _size(item))
+            yield File(f"{place}/{label}/{item.name}", label, reason, 0 if reason else _size(item))
 
 
-def _folders(root: Path, split: str) -> Iterator[tuple[str, Path | str]]:
+def _folders(root: Path, split: Split, follow_links: bool) -> Iterator[tuple[str, Path | str]]:
     """Yield each item's name in a split's folder, and its path if it is a class's folder, or why it is none.
 
-    Raise Failure if a folder is missing, may not be entered, or leads out of `root`.
+    Raise Failure if a folder is missing, may not be entered, or leads out of `root` and is not to be followed.
     """
     if not os.path.isdir(root):
         raise Failure(f"data.path is {root}, but there is no such folder")
-    place, real = root / split, root.resolve()
+    place, real = root / split_folder(root, split), Path("/") if follow_links else root.resolve()
     if not os.path.isdir(place):
         if root.is_dir() and not os.access(root, os.X_OK):
             raise Failure(f"{root} cannot be entered: no permission")
-        if split == "val" and not os.path.lexists(place) and (root / "train").is_dir():
+        if split == "val" and not os.path.lexists(place) and (root / split_folder(root, "train")).is_dir():
             return
         raise Failure(f"{root} has no folder {split}: images must be in train/CLASS/ and val/CLASS/")
     if not place.resolve().is_relative_to(real):
         raise Failure(f"{place} is a link to a folder outside {root}: set data.path to the folder that it points to")
     for item in sorted_in(place):
-        if _is_hidden(item.name):
+        if is_hidden(item.name):
             yield item.name, HIDDEN_ONE
         elif not os.path.exists(item) and item.is_symlink():
             yield item.name, "a broken link"
         elif not os.path.isdir(item):
             yield item.name, BESIDE
         elif not leads_inside(item, real):
-            yield item.name, "a link to a place outside the data set's folder"
+            yield item.name, OUTSIDE
         else:
             yield item.name, place / item.name
 
@@ -253,16 +308,16 @@ def sorted_in(folder: Path) -> list[os.DirEntry[str]]:
 
 def why_not(file: os.DirEntry[str], root: Path) -> str:
     """Return why an item in a class's folder is no candidate for an image, or an empty string if it is one."""
-    if _is_hidden(file.name):
+    if is_hidden(file.name):
         return HIDDEN_ONE
     try:
         mode = file.stat().st_mode
     except OSError:
         return "a broken link" if file.is_symlink() else ""  # reading it gives the reason
     if not leads_inside(file, root):
-        return "a link to a place outside the data set's folder"
+        return OUTSIDE
     if stat.S_ISDIR(mode):
-        return "a folder, not an image"
+        return FOLDER if file.is_symlink() else f"{FOLDER}; images in it: {_images_below(Path(file.path))}"
     return "" if stat.S_ISREG(mode) else "not a regular file"
 
 
@@ -279,12 +334,48 @@ def leads_inside(item: os.DirEntry[str], root: Path) -> bool:
     return not item.is_symlink() or Path(item.path).resolve().is_relative_to(root)
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in HIDDEN
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is hidden or left behind by an operating system."""
+    folded = name.casefold()
+    return name.startswith(".") or folded in LEFT_BEHIND or folded.endswith(LEFT_ENDINGS)
 
 
-def _mark_unknown_class(file: File, names: list[str]) -> File:
-    """Return the file, marked as skipped if train/ does not have its class."""
-    if file.label and not file.reason and file.label not in names:
-        return file._replace(reason=f"its class is not in train/: {printable(file.label)}")
-    return file
+def is_named_otherwise(name: str) -> bool:
+    """Return whether a file name's ending is not an image's: true for notes.txt, false for photo.heic and photo."""
+    kind = KINDS.guess_type(name)[0]
+    return not kind.startswith("image/") if kind else name.lower().endswith(OTHER_ENDINGS)
+
+
+def _images_below(folder: Path) -> int:
+    """Return the number of files in a folder, at any depth, that are named like images."""
+    return sum(
+        not is_hidden(name) and not is_named_otherwise(name)
+        for _, folders, names in os.walk(folder)
+        for name in (folders.sort() or names)
+    )
+
+
+def _check_nested(root: Path, files: list[File]) -> None:
+    """Raise Failure if more than NESTED images are in folders inside the classes' folders, which are not read."""
+    nested = [file for file in files if file.reason.startswith(FOLDER)]
+    images = sum(int(file.reason.rpartition(" ")[2]) for file in nested if file.reason != FOLDER)
+    if images > NESTED:
+        first = f"{printable(nested[0].path)}{_imagenets(nested[0].label)}"
+        raise Failure(
+            f"{root} has {images} images in folders inside the classes' folders, which would not be used: move them up "
+            f"into the class's folder, or elsewhere. The first such folder: {first}"
+        )
+
+
+def _in_classes_of_train(files: list[File], names: list[str], place: Path) -> list[File]:
+    """Return validation's files with the names of train's classes; those of other classes are marked as skipped."""
+    inside = {file.label for file in files if file.label}
+    check_distinct(inside, place)
+    classes = matched_labels(inside, names, place)
+    marked = []
+    for file in files:
+        label = classes.get(file.label, file.label)
+        unknown = file.label and not file.reason and file.label not in classes
+        reason = f"its class is not in train/: {printable(file.label)}" if unknown else file.reason
+        marked.append(file._replace(label=label, reason=reason))
+    return marked

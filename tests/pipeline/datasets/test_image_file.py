@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import struct
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import EpsImagePlugin, Image, ImageOps, features
+from PIL import EpsImagePlugin, Image, ImageOps, TiffImagePlugin, features
 
 from pipeline.datasets.image_file import (
     AS_IT_IS,
@@ -441,9 +442,109 @@ NO_IMAGES: dict[str, tuple[Callable[[Random], bytes], str]] = {
     "ico": (lambda random: saved(scene(random), "ICO"), "not an image"),
     "png-head": (lambda _: b"\x89PNG\r\n\x1a\n", "decode|not an image"),
     "jpeg-head": (lambda _: b"\xff\xd8\xff\xe0", "decode|not an image"),
-    "tiff-of-floats": (lambda random: saved(scene(random).convert("F"), "TIFF"), "mode F"),
-    "tiff-of-integers": (lambda random: saved(scene(random).convert("I"), "TIFF"), "mode I"),
+    "pointer": (lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "git lfs pull"),
+    "annex": (lambda _: b"/annex/objects/SHA256E-s9--00.jpg\n", "git annex get"),
+    "raf": (lambda random: b"FUJIFILMCCD-RAW 0201" + random.bytes(500), "raw file: develop it"),
+    "orf": (lambda random: b"IIRO\x08\0\0\0" + random.bytes(500), "raw file: develop it"),
+    "cr3": (lambda random: b"\0\0\0\x18ftypcrx " + random.bytes(500), "raw file: develop it"),
+    "nef": (lambda random: tiff(scene(random), {254: (4, 1), 330: (4, 8)}), "raw file: develop it"),
+    "dng": (lambda random: tiff(scene(random), {50706: (1, 1)}), "raw file: develop it"),
+    "cr2": (lambda random: cr2(scene(random)), "raw file: develop it"),
+    "tiff-of-many-floats": (lambda _: tiff_of(np.full((9, 9, 3), 0.5, np.float32)), "TIFF of a kind"),
 }
+
+
+def tiff(image: Image.Image, tags: dict[int, tuple[int, int]]) -> bytes:
+    """A TIFF with more tags: number to type and value."""
+    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    for number, (kind, value) in tags.items():
+        directory.tagtype[number] = kind
+        directory[number] = value
+    return saved(image, "TIFF", tiffinfo=directory)
+
+
+def cr2(image: Image.Image) -> bytes:
+    """A TIFF whose head says that it is Canon's: eight bytes later, with all offsets as they were."""
+    data = bytearray(tiff(image, {}))
+    data[8:8] = b"CR\2\0\0\0\0\0"
+    data[4:8] = (int.from_bytes(data[4:8], "little") + 8).to_bytes(4, "little")
+    return bytes(data)
+
+
+def tiff_of(values: NDArray[Any]) -> bytes:
+    """A little-endian TIFF of any values, without compression: (height, width) or (height, width, 3)."""
+    bands = values.shape[2] if values.ndim == 3 else 1
+    height, width = values.shape[:2]
+    kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    bits = 8 * values.dtype.itemsize
+    rows = [(256, width), (257, height), (258, bits), (259, 1), (262, 2 if bands == 3 else 1), (273, 8), (277, bands),
+            (278, height), (279, values.nbytes), (339, kind)]  # fmt: skip
+    body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in rows)
+    data = values.tobytes() + b"\0" * (values.nbytes % 2)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(rows)) + body + bytes(4)
+
+
+def ramp(low: float, high: float, kind: str) -> NDArray[Any]:
+    """Values from `low` to `high`, (20, 30)."""
+    values = np.linspace(low, high if math.isfinite(high) else 200, 600).reshape(20, 30)
+    values[-1, -1] = high
+    return values.astype(kind)
+
+
+def test_values_of_32_bits_of_another_range_are_refused_with_it(rng: Random) -> None:
+    for low, high, kind in (
+        *((-1, 255, "<f4"), (0, 1.5, "<f4"), (0, 70000, "<f4"), (0, math.nan, "<f4"), (0, math.inf, "<f4")),
+        *((-5, 100, "<i4"), (0, 2**20, "<i4")),
+    ):
+        with case((low, high, kind)):
+            assert refused(tiff_of(ramp(low, high, kind))).startswith("32-bit values from ")
+
+
+def test_values_of_32_bits_become_levels_by_their_range() -> None:
+    for high, kind, scale in (
+        (1, "<f4", 255), (0.4, "<f4", 255), (0, "<f4", 255), (255, "<f4", 1), (3, "<f4", 1), (65535, "<f4", 1 / 257),
+        (4095, "<f4", 1 / 257), (255, "<i4", 1), (1, "<i4", 1), (65535, "<i4", 1 / 257), (256, "<i4", 1 / 257),
+    ):  # fmt: skip
+        values = ramp(0, high, kind)
+        with case((high, kind)):
+            seen = decoded(look(tiff_of(values), MAX_ASPECT).encoded)
+            assert np.abs(seen - values[..., None].astype(float) * scale).max() <= 0.5001
+
+
+def test_grey_levels_of_12_bits_are_not_dark() -> None:
+    levels = np.tile(np.arange(0, 4096, 128), (4, 1))  # (4, 32)
+    pairs = levels.reshape(-1, 2)
+    packed = np.stack([pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1] & 255], 1)
+    data = bytearray(tiff_of(packed.astype("u1").reshape(4, 48)))
+    start = int.from_bytes(data[4:8], "little") + 2
+    for place, value in ((0, 32), (2, 12)):  # width and bits of the first and third row of the directory
+        data[start + 12 * place + 8 : start + 12 * place + 12] = value.to_bytes(4, "little")
+    seen = decoded(look(bytes(data), MAX_ASPECT).encoded)
+    assert np.abs(seen[..., 0] - levels * 255 / 4095).max() <= 0.5001
+
+
+@pytest.mark.parametrize("bit", [1, 4, 5], ids=["reduced", "mask", "mask of a reduced one"])
+def test_a_tiffs_smaller_copies_and_masks_are_no_images(bit: int, rng: Random) -> None:
+    image = scene(rng).resize((80, 60))
+    for pages in ([0, bit], [0, bit, bit]):
+        whole = look(multipage(image, pages), MAX_ASPECT)
+        assert (whole.height, whole.width, whole.converted) == (60, 80, "TIFF")
+        assert np.array_equal(decoded(whole.encoded), np.asarray(image))
+    assert refused(multipage(image, [0, 0, bit])) == "more than one image: a TIFF with 2 frames"
+    assert "first page is a smaller copy" in refused(multipage(image, [bit, 0]))
+
+
+def multipage(image: Image.Image, pages: list[int]) -> bytes:
+    """A TIFF of pages, each with its SUBFILE; all but the first are smaller."""
+    made = []
+    for number, value in enumerate(pages):
+        directory = TiffImagePlugin.ImageFileDirectory_v2()
+        directory.tagtype[254] = 4
+        directory[254] = value
+        page = image if not number else image.resize((20, 15))
+        page.encoderinfo = {"tiffinfo": directory}
+        made.append(page)
+    return saved(made[0], "TIFF", save_all=True, append_images=made[1:], tiffinfo=made[0].encoderinfo["tiffinfo"])
 
 
 def test_no_image_is_refused_with_what_it_is(rng: Random) -> None:

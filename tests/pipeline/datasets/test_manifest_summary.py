@@ -37,9 +37,10 @@ def test_each_split_is_counted_by_itself(tmp_path: Path, monkeypatch: pytest.Mon
     found = summary(tmp_path, monkeypatch, *KEPT, *SKIPPED)
     assert found.splits["train"] == SplitSummary(
         images=3, skipped=2, classes={0: 2, 2: 1}, per_class=Spread(1, 1.5, 2), shorter=Spread(40, 100, 200),
-        longer=Spread(80, 200, 300), aspect=Spread(1, 2, 3), small=1, rescaled=2, turned=1, converted=1, bytes=3500,
+        longer=Spread(80, 200, 300), aspect=Spread(1, 2, 3), small=1, rescaled=2, turned=1, converted=1,
+        converted_colours=0, ignored_colours=0, bytes=3500,
     )  # fmt: skip
-    assert found.splits["val"] == SplitSummary(0, 1, {}, None, None, None, None, 0, 0, 0, 0, 0)
+    assert found.splits["val"] == SplitSummary(0, 1, {}, None, None, None, None, 0, 0, 0, 0, 0, 0, 0)
 
 
 def test_the_most_frequent_kind_of_reason_is_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from PIL import Image, JpegImagePlugin
 from pipeline.datasets import prepare as module
 from pipeline.datasets import shard_worker
 from pipeline.datasets.colour_stats import Colours, moments
-from pipeline.datasets.dataset_key import request_hash, shards_key
+from pipeline.datasets.dataset_key import _wanted, request_hash, shards_key
 from pipeline.datasets.facts import Facts, Statistics, read_facts
 from pipeline.datasets.manifest import COLUMNS, manifest_hash
 from pipeline.datasets.prepare import is_whole, prepare
@@ -30,6 +30,7 @@ from pipeline.errors import Failure, UsageError
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
 from pipeline.experiment.validation import load
+from pipeline.system.atomic_files import digest
 from tests.support import ROOT
 from tests.support.cases import case
 from tests.support.fake_source import (
@@ -542,3 +543,13 @@ def test_damage_that_keeps_the_length_is_named_before_dali_sees_it(
     shards.write_bytes(bytes(shards.stat().st_size))
     with pytest.raises(Failure, match=r"train/\d+.JPEG is damaged"):
         Shards(folder, "train")[0]
+
+
+def test_the_key_of_a_request_knows_no_parameter_at_its_default(tmp_path: Path) -> None:
+    """Data sets that were prepared before there was `follow_links` keep their record."""
+    params = chosen(tmp_path)
+    data = params.active.data.model_dump(mode="json")
+    assert data.pop("follow_links") is False
+    before = digest([data, *_wanted(params)])[:16]
+    assert request_hash(params) == before
+    assert request_hash(chosen(tmp_path, data={"follow_links": True})) != before

@@ -30,7 +30,7 @@ from pipeline.orchestration.heartbeat import (
     old_checkpoints,
     tell,
 )
-from pipeline.orchestration.status import RunStatus, Status, _going_on, _run
+from pipeline.orchestration.status import RunStatus, Status, _going_on, _run, _starting_from
 from pipeline.system.atomic_files import write_json
 from pipeline.system.locks import alone, holder
 from reports.status_page import _state, status_page
@@ -38,6 +38,7 @@ from reports.terminal import terminal
 from tests.support import ROOT
 from tests.support.clones import begin, call, tiny_clone, wait_for
 from tests.support.images import repository_params
+from vgg.stalling import STALLED, has_stalled
 
 
 def text_of(status: Status) -> str:
@@ -265,12 +266,40 @@ def test_a_run_has_the_errors_of_finished_tables_and_no_best_of_its_test_scales(
     params = repository_params(folder)
     done = ("train@D-384", "dense@D-384")
     forecast = {name: StageForecast(name, frozenset(), "done", "") for name in done}
-    write_json(summary("D-384"), {"centre_crop": {"top1": 5.0}})
+    write_json(summary("D-384"), {"centre_crop": {"top1": 5.0}, "stalled_epochs": 0, "epochs": 3})
     row = {"scores": ["dense@D-384"], "ours": {"top1": {"error": 7.5}}}
     shown = {"table4": {"rows": [{"scores": [], "ours": None}, row]}}
     assert _run(params, "D-384", forecast, None, {}, shown).scores == {"dense, one Q": "scored", "dense, three Q": 7.5}
     forecast["dense@D-384"] = StageForecast("dense@D-384", frozenset(), "run", "something")
     assert set(_run(params, "D-384", forecast, None, {}, shown).scores.values()) == {"to do"}
+
+
+def test_a_stalled_run_and_those_that_start_from_it_are_named(rng: np.random.Generator) -> None:
+    learning = a_run(rng, at_chance=STALLED - 1)
+    assert "learn" not in _state(RunStatus("A-256", "training", "", learning, None, {}, ()))
+    trained = RunStatus("A-256", "trained", "", None, 90.0, {}, (), stalled=True)
+    assert _state(trained) == "trained, error 90.0 %, does not learn"
+    training = RunStatus("A-256", "training", "", a_run(rng), None, {}, (), stalled=True)
+    assert ", does not learn, at most" in _state(training)
+    whole = Status("mini", "trained", None, True, "", [trained], {}, (), {"A-256": ("A-384", "D-256"), "B-256": ("x",)})
+    text = text_of(whole)
+    assert "do not learn: A-256 (A-384, D-256 start from it); B-256 (x starts from it)." in text
+    assert "learn" not in text_of(replace(whole, runs=[], from_stalled={}))
+
+
+def test_those_that_start_from_a_stalled_run_are_found_through_others(folder: Path) -> None:
+    params = repository_params(folder)
+    assert {"B-256", "D-256"} <= set(_starting_from(params, "A-256"))
+    assert "D-384" in _starting_from(params, "A-256"), "D-384 starts from D-256"
+    assert _starting_from(params, "shallow-256") == ()
+
+
+def test_a_run_at_chance_counts_as_stalled() -> None:
+    for at_chance, epochs, finished, stalled in (
+        (0, 0, True, False), (0, 4, True, False), (4, 4, True, True), (3, 4, True, False), (STALLED, 74, True, True),
+        (STALLED - 1, 74, True, False), (1, 1, False, False), (4, 4, False, False), (STALLED, STALLED, False, True),
+    ):  # fmt: skip
+        assert has_stalled(at_chance, epochs, finished) == stalled, (at_chance, epochs, finished)
 
 
 def test_further_seeds_are_a_small_table_of_their_own() -> None:

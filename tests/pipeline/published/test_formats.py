@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import re
@@ -15,7 +16,6 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,32 +26,32 @@ import scipy.io
 import torch
 
 from pipeline.errors import Failure
-from pipeline.experiment.validation import load as params
-from pipeline.published import ConvertedWeights, InputOverride, load_published, matconvnet, read_net
+from pipeline.published import InputOverride, load_published, matconvnet, read_net
+from pipeline.published.class_map import read_map
 from pipeline.published.conversion import matched_weights
 from tests.support import ROOT, foreign_files
 from tests.support.cases import case
-from tests.support.foreign_files import CLASSES, FC, SIDE, Pixels
+from tests.support.foreign_files import CLASSES, FC, SIDE
 from tests.support.images import jpeg, photograph
-from vgg.nets import NETS, VGG
+from tests.support.net_outputs import (
+    CAFFE_BGR,
+    CAFFE_RGB,
+    CAFFES,
+    CONVENTIONS,
+    MATCONVNETS,
+    NARROW,
+    ONE,
+    SIZE,
+    TOLERANCE,
+    TORCHVISION,
+    Theirs,
+    apart,
+    check_outputs,
+    drawn,
+    pictures,
+)
+from vgg.nets import NETS
 
-WIDTH = Fraction(foreign_files.WIDTH)
-SIZE = params(ROOT / "params.yaml").profiles["paper"].net.model_copy(update={"width_ratio": WIDTH, "fc": FC})
-NARROW = SIZE.model_copy(update={"width_ratio": Fraction(1, 32), "fc": 5})  # files of some 100 KB
-CAFFE_BGR, CAFFE_RGB = (103.939, 116.779, 123.68), (123.68, 116.779, 103.939)
-TORCHVISION, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-ONE = (1.0, 1.0, 1.0)
-# What a net's publisher does to a picture: order of the channels, largest value, mean, std.
-CAFFES = ("BGR", 255.0, CAFFE_BGR, ONE)
-MATCONVNETS = ("RGB", 255.0, CAFFE_RGB, ONE)
-TORCHVISIONS = ("RGB", 1.0, TORCHVISION, STD)
-CONVENTIONS = {
-    "caffe": CAFFES, "matconvnet": MATCONVNETS, "torchvision": TORCHVISIONS, "caffe in pytorch": CAFFES,
-    "timm": TORCHVISIONS,
-}  # fmt: skip
-# float32 sums of up to 1568 terms in 8 to 19 layers in another order, relative to the largest output
-TOLERANCE = 1e-4
-Theirs = Any
 Write = Callable[[Path, Theirs], object]
 
 
@@ -175,40 +175,6 @@ def kind_of(writer: str) -> str:
     """The kind that a writer's file is of."""
     kinds = [kind for kind in CONVENTIONS if writer.startswith(kind)]
     return max(kinds, key=len)
-
-
-def drawn(net: str, kind: str, rng: np.random.Generator, **size: Any) -> Theirs:
-    """A random net for that kind's input: grey levels deviate by some 70, normalised pixels by 1."""
-    return foreign_files.random_net(net, rng, 70 if CONVENTIONS.get(kind, CAFFES)[3] == ONE else 1, **size)
-
-
-def pictures(rng: np.random.Generator) -> Pixels:
-    """Noise, and something like a photograph: RGB, (2, SIDE, SIDE, 3)."""
-    return np.stack([rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8), photograph(rng, SIDE, SIDE)])
-
-
-def ours(imported: ConvertedWeights, net: str, pixels: Pixels) -> torch.Tensor:
-    """The outputs of this project's net with the imported weights and normalisation."""
-    made = VGG(net, len(imported.weights["fc3.bias"]), crop=SIZE.crop, width=float(WIDTH), fc=FC).eval()
-    made.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in imported.weights.items()})
-    return foreign_files.run(made, pixels, "RGB", 255.0, imported.mean_rgb, imported.std_rgb).flatten(1)
-
-
-def apart(outputs: torch.Tensor, wanted: torch.Tensor) -> float:
-    """The largest difference relative to the largest output; each output must depend on the picture."""
-    assert (wanted[0] - wanted[1]).abs().max() > 0.01 * wanted.abs().max(), "these weights lost the signal"
-    return float((outputs - wanted).abs().max() / wanted.abs().max())
-
-
-def check_outputs(
-    imported: ConvertedWeights, net: str, theirs: Theirs, rng: np.random.Generator, how: Any = None
-) -> None:
-    """Our net with the imported weights gives the outputs of torchvision's on pictures prepared as `how` says."""
-    for name, value in imported.weights.items():
-        assert value.dtype == np.float32, name
-    pixels = pictures(rng)
-    wanted = foreign_files.run(theirs, pixels, *(how or CONVENTIONS[imported.kind]))
-    assert apart(ours(imported, net, pixels), wanted) < TOLERANCE
 
 
 def ids(rng: np.random.Generator, count: int = CLASSES) -> list[str]:
@@ -453,9 +419,59 @@ def test_a_bad_map_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
             load_published(tmp_path / "published", "A", NARROW, write_map(tmp_path / "map.txt", lines))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_a_map_may_have_a_byte_order_mark_and_any_line_ends(
+    encoding: str, ending: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    keys = ids(rng)
+    (tmp_path / "words.txt").write_bytes("".join(f"{key} thing, é{ending}" for key in keys).encode(encoding))
+    assert read_map(tmp_path / "words.txt", CLASSES) == keys
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["", "byte order mark"])
+def test_a_map_may_be_json(mark: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    keys, path = ids(rng), tmp_path / "map.json"
+    shuffled = [int(place) for place in rng.permutation(CLASSES)]
+    for what, values, wanted in (
+        ("list", keys, keys),
+        ("list with words", [f"{key} thing" for key in keys], keys),
+        ("list of pairs", [[key, "thing"] for key in keys], keys),
+        ("Keras's", {str(place): [keys[place], "thing"] for place in shuffled}, keys),
+        ("outputs to ids", {str(place): keys[place] for place in shuffled}, keys),
+        ("ImageFolder's", {keys[place]: place for place in shuffled}, keys),
+        ("ids to texts of outputs", {keys[place]: str(place) for place in shuffled}, keys),
+        ("with none", {"0": "-", **{str(place): keys[place] for place in range(1, CLASSES)}}, ["-", *keys[1:]]),
+        ("numbers", shuffled, [*map(str, shuffled)]),
+        ("every number itself", {str(place): place for place in shuffled}, [*map(str, range(CLASSES))]),
+    ):
+        path.write_text(mark + json.dumps(values))
+        with case(what):
+            assert read_map(path, CLASSES) == wanted
+
+
+def test_bad_json_of_a_map_is_named(tmp_path: Path, rng: np.random.Generator) -> None:
+    keys, path = ids(rng), tmp_path / "map.json"
+    by_output = {str(place): key for place, key in enumerate(keys)}
+    for what, text, message in (
+        ("cut", json.dumps(keys)[:-3], "valid JSON"),
+        ("short", json.dumps(keys[1:]), rf"{CLASSES - 1} entries.*{CLASSES} outputs"),
+        ("words", json.dumps([*keys[:3], "tench", *keys[4:]]), "output 3 .*'tench'"),
+        ("gap", json.dumps({"12" if key == "3" else key: value for key, value in by_output.items()}), "output 3"),
+        ("twice", json.dumps(dict.fromkeys(keys, 1)), "output 0"),
+        ("either way", json.dumps({str(place): (place + 1) % CLASSES for place in range(CLASSES)}), "use a list"),
+        ("nested", json.dumps({"0": {"a": 1}, **{key: by_output[key] for key in [*by_output][1:]}}), "output 0"),
+        ("empty", "{}", "0 entries"),
+    ):
+        path.write_text(text)
+        with case(what), pytest.raises(Failure, match=rf"(?=.*map\.json).*{message}"):
+            read_map(path, CLASSES)
+
+
 def test_a_map_that_is_no_text_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
     caffe()(tmp_path / "published", drawn("A", "caffe", rng, width=1 / 32, fc=5))
-    for what, content in (("UTF-16", "\n".join(ids(rng)).encode("utf-16")), ("noise", rng.bytes(300)), ("gone", None)):
+    utf_16 = "\n".join(ids(rng)).encode("utf-16-le")  # without its mark
+    for what, content in (("UTF-16", utf_16), ("noise", b"\x9d" + rng.bytes(300)), ("gone", None)):
         path = tmp_path / f"{what}.map.txt"
         if content:
             path.write_bytes(content)
@@ -875,7 +891,6 @@ import re, resource, sys, zlib
 from pathlib import Path
 import numpy as np
 from pipeline.published import load_published
-from pipeline.experiment.validation import load as params
 made = load_published(Path(sys.argv[1]), "D", params(Path("params.yaml")).profiles["paper"].net)
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 if (status := Path("/proc/self/status")).exists():  # Linux counts the parent's memory before exec in ru_maxrss

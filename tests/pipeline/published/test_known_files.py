@@ -30,7 +30,7 @@ def test_a_file_is_hashed_as_hashlib_does(tmp_path: Path, rng: np.random.Generat
     content = rng.bytes(int(rng.integers(0, 3 * known_files.BLOCK)))
     (tmp_path / "file").write_bytes(content)
     wanted = {"sha256": hashlib.sha256(content).hexdigest(), "sha1": hashlib.sha1(content).hexdigest()}
-    assert known_files.hashes(tmp_path / "file") == wanted
+    assert known_files.hashes([tmp_path / "file"]) == wanted
 
 
 def test_a_file_is_recognised_by_its_hash_alone() -> None:

@@ -26,6 +26,7 @@ OTHER = {
     "init": "glorot", "last_std": 0.5, "size_ratio": Fraction(3, 7), "width_ratio": Fraction(1, 8),
     "colour": "none", "precision": "tf32", "mean": "after_softmax", "remainder": "floor", "resize": "bicubic",
     "rescale": "none", "chroma": "4:2:0", "upright": True, "shared": "drop",
+    "colour_profiles": "convert",
 }  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, ParseError, fromstring
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from pipeline.datasets.sources.base import Box
 from pipeline.datasets.sources.folder import printable
-from pipeline.datasets.sources.ilsvrc.tar import compressed_members
+from pipeline.datasets.sources.ilsvrc.tar import sequential_members
 from pipeline.errors import Failure
 from pipeline.system.memory import check
 
@@ -22,7 +23,18 @@ Fractions = tuple[Box, ...]  # boxes in fractions of an image's width and height
 
 def read_boxes(archive: Path) -> Iterator[tuple[str, Fractions]]:
     """Yield each annotation's image name, without its ending, and boxes. Raise Failure, naming it, if one is broken."""
-    for name, content in compressed_members(archive):
+    yield from parsed(str(archive), sequential_members(archive))
+
+
+def read_annotations(folder: Path) -> Iterator[tuple[str, Fractions]]:
+    """Yield the same from a folder of annotations, such as Kaggle's."""
+    names = (Path(place, name) for place, _, inside in os.walk(folder) for name in inside if name.endswith(".xml"))
+    yield from parsed(str(folder), ((str(path.relative_to(folder)), path.read_bytes()) for path in names))
+
+
+def parsed(archive: str, annotations: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, Fractions]]:
+    """Yield the same from annotations by name, which come from `archive`."""
+    for name, content in annotations:
         if not name.endswith(".xml"):
             continue
         try:

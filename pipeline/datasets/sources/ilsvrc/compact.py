@@ -1,25 +1,25 @@
-"""Entries stored by columns, about 60 bytes each, for data sets of millions of images."""
+"""Entries stored by columns, about 90 bytes each, for data sets of millions of images."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from pathlib import PurePosixPath
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.sources.base import Entry
+from pipeline.datasets.sources.base import Entry, Order
 from pipeline.datasets.sources.ilsvrc.boxes import Fractions
 
 
 class Found(NamedTuple):
     """An image's file, in a folder or in an archive."""
 
-    name: str
+    name: str  # of the file, or of the member of a tar; the path in a zip
     place: str  # its folder or archive, below the root
-    offset: int  # of its bytes in the archive; -1 for a file in a folder
+    offset: int  # of its bytes in the archive; of its header in a zip; -1 for a file in a folder
     size: int  # bytes
 
 
@@ -32,30 +32,34 @@ class Where(NamedTuple):
 
 @dataclass(frozen=True)
 class Compact(Sequence[Entry]):
-    """A sequence of entries whose ids are their files' names without the ending."""
+    """A sequence of entries. Names and ids are in UTF-8."""
 
     places: list[str]
-    at: NDArray[np.int16]  # (images,) the index into `places`
+    at: NDArray[np.int32]  # (images,) the index into `places`
     names: NDArray[np.bytes_]
+    ids: NDArray[np.bytes_]
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int64]
-    labels: NDArray[np.int16]
+    labels: NDArray[np.int64]  # or codes, until the classes are known
     boxes_of: NDArray[np.int16]  # (images,) each image's number of boxes
     boxes: NDArray[np.float64]  # (boxes, 4) in fractions of the image's width and height
 
     @classmethod
-    def of(cls, files: Sequence[Found], labels: Sequence[int], boxes: Mapping[str, Fractions]) -> Compact:
-        """Return the entries of `files`, each with its label, and with its boxes by its id."""
+    def of(
+        cls, files: Sequence[Found], ids: Sequence[str], labels: Sequence[int], boxes: Mapping[str, Fractions]
+    ) -> Compact:
+        """Return the entries of `files`, each with its id and label, and with its boxes by its id."""
         places = sorted({file.place for file in files})
         number = {place: i for i, place in enumerate(places)}
-        boxes_by_file = [boxes.get(id_of(file.name), ()) for file in files]
+        boxes_by_file = [boxes.get(id, ()) for id in ids]
         return cls(
             places,
-            np.array([number[file.place] for file in files], np.int16),
-            np.array([file.name.encode() for file in files], "S"),
+            np.array([number[file.place] for file in files], np.int32),
+            np.array([os.fsencode(file.name) for file in files], "S"),
+            np.array([id.encode() for id in ids], "S"),
             np.array([file.offset for file in files], np.int64),
             np.array([file.size for file in files], np.int64),
-            np.array(labels, np.int16),
+            np.array(labels, np.int64),
             np.array([len(own) for own in boxes_by_file], np.int16),
             np.array([box for own in boxes_by_file for box in own], np.float64).reshape(-1, 4),
         )
@@ -65,7 +69,7 @@ class Compact(Sequence[Entry]):
         """Return the parts' entries, one part after the other."""
         places = sorted({place for part in parts for place in part.places})
         number = {place: i for i, place in enumerate(places)}
-        at = [np.array([number[place] for place in part.places], np.int16)[part.at] for part in parts]
+        at = [np.array([number[place] for place in part.places], np.int32)[part.at] for part in parts]
         rest = ([getattr(part, column.name) for part in parts] for column in fields(cls)[2:])
         return cls(places, *(np.concatenate(columns) for columns in (at, *rest)))
 
@@ -85,10 +89,10 @@ class Compact(Sequence[Entry]):
 
     def __iter__(self) -> Iterator[Entry]:
         boxes = np.split(self.boxes, np.cumsum(self.boxes_of)[:-1]) if len(self.boxes) else [self.boxes] * len(self)
-        columns = (self.at, self.names, self.offsets, self.sizes, self.labels)
-        for at, name, offset, size, label, own in zip(*(column.tolist() for column in columns), boxes, strict=True):
-            file = Found(name.decode(), self.places[at], offset, size)
-            yield Entry(id_of(file.name), label, Where(file, tuple(tuple(box) for box in own.tolist())))
+        columns = (self.at, self.names, self.ids, self.offsets, self.sizes, self.labels)
+        for at, name, id, offset, size, label, own in zip(*(column.tolist() for column in columns), boxes, strict=True):
+            file = Found(os.fsdecode(name), self.places[at], offset, size)
+            yield Entry(id.decode(), label, Where(file, tuple(tuple(box) for box in own.tolist())))
 
     def taken(self, which: NDArray[np.int64]) -> Compact:
         """Return the entries at the indices `which`."""
@@ -97,6 +101,14 @@ class Compact(Sequence[Entry]):
         columns = [getattr(self, column.name)[which] for column in fields(self)[1:-1]]
         columns.append(self.boxes[first + np.arange(counts.sum())])
         return Compact(self.places, *columns)
+
+    def labelled(self, order: Order) -> Compact:
+        """Return the images of `order`, in it, with their labels."""
+        return replace(self.taken(order.images), labels=order.labels)
+
+    def with_ids(self, ids: frozenset[str]) -> Compact:
+        """Return the images of these ids."""
+        return self.taken(np.flatnonzero(np.isin(self.ids, np.array(sorted(ids), "S"))))
 
     def first_of_each(self, limit: int) -> Compact:
         """Return at most `limit` entries, in order: the first of each label, then the second, and so on."""
@@ -107,6 +119,4 @@ class Compact(Sequence[Entry]):
         return self.taken(np.sort(np.lexsort((self.labels, rank))[:limit]))
 
 
-def id_of(name: str) -> str:
-    """Return a file's name without its ending."""
-    return PurePosixPath(name).stem
+NOTHING = Compact.of([], [], [], {})

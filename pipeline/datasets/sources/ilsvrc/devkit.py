@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.datasets.sources.ilsvrc.tar import compressed_members
+from pipeline.datasets.sources.base import WNID
+from pipeline.datasets.sources.ilsvrc.tar import sequential_members
 from pipeline.errors import Failure
 from pipeline.system.memory import ran_out
 from pipeline.system.worker_pool import run_tasks
@@ -39,6 +41,10 @@ class Devkit(NamedTuple):
     names: list[str]  # for people; a name shared by two classes has the WordNet id added
     train_images: list[int]  # published number of each class
     truth: list[int]  # the class, counted from 0, of validation image 1, 2, ...
+
+    def wnid_of(self, number: int) -> str:
+        """Return the class of a validation image by its number, counted from 1, or an empty string if it has none."""
+        return self.wnids[self.truth[number - 1]] if 1 <= number <= len(self.truth) else ""
 
 
 def read_devkit(root: Path) -> Devkit | None:
@@ -71,7 +77,7 @@ def place(root: Path) -> Path | None:
 def _files(where: Path) -> dict[str, bytes]:
     """Return the contents of the two files that are used, as far as they exist."""
     if where.name == ARCHIVE:
-        inside = ((name.partition("/")[2], content) for name, content in compressed_members(where))
+        inside = ((name.partition("/")[2], content) for name, content in sequential_members(where))
         return {name: content for name, content in inside if name in (META, TRUTH)}
     return {name: (where / name).read_bytes() for name in (META, TRUTH) if (where / name).is_file()}
 
@@ -79,14 +85,20 @@ def _files(where: Path) -> dict[str, bytes]:
 def _devkit(synsets: list[Synset], truth: bytes) -> Devkit:
     """Return the kit from its classes, in order, and the text of its ground truth."""
     number = {synset.id: label for label, synset in enumerate(synsets)}
-    first = [synset.words.split(", ")[0] for synset in synsets]
-    counts = Counter(first)
+    wnids = [synset.wnid for synset in synsets]
     return Devkit(
-        [synset.wnid for synset in synsets],
-        [f"{name} ({synset.wnid})" if counts[name] > 1 else name for name, synset in zip(first, synsets, strict=True)],
+        wnids,
+        display_names(wnids, [synset.words for synset in synsets]),
         [synset.images for synset in synsets],
         [number[int(line)] for line in truth.decode("ascii").split()],
     )
+
+
+def display_names(wnids: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Return the classes' names for people: the first word of each, with the WordNet id if two classes share it."""
+    first = [text.split(", ")[0] for text in words]
+    counts = Counter(first)
+    return [f"{name} ({wnid})" if counts[name] > 1 else name for name, wnid in zip(first, wnids, strict=True)]
 
 
 def _synsets(meta: bytes) -> list[Synset]:
@@ -94,6 +106,8 @@ def _synsets(meta: bytes) -> list[Synset]:
     (synsets,) = run_tasks(_table, [meta], 2, f"reading {META}")  # in its own process, which a broken file may crash
     if not synsets or any(len({synset[i] for synset in synsets}) < len(synsets) for i in (0, 1)):
         raise ValueError("it has no classes, or a class occurs twice")
+    if odd := [synset.wnid for synset in synsets if not WNID.fullmatch(synset.wnid)]:
+        raise ValueError(f"{odd[0]} is no WordNet id")
     return sorted(synsets, key=lambda synset: synset.wnid)
 
 

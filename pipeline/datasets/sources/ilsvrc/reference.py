@@ -12,6 +12,7 @@ IMAGES: dict[Split, int] = {"train": 1_281_167, "val": 50_000}
 CALLED: dict[Split, str] = {"train": "training", "val": "validation"}
 CLASSES = 1000
 OF_A_CLASS = (732, 1300)  # training images: the smallest and the largest number
+ARCHIVE_BYTES: dict[Split, int] = {"train": 147_897_477_120, "val": 6_744_924_160}
 BYTES = 154_600_000_000  # of the two archives of images, together
 NAMED = 3  # at most this many classes of wrong size are named
 

@@ -6,7 +6,7 @@ import gzip
 import io
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -15,7 +15,8 @@ from pipeline.errors import Failure
 from pipeline.system.memory import check
 
 PADDING = 2**20  # largest number of zero bytes after the last member; usually below 10240
-LARGEST = 2**27  # largest size in bytes of a compressed archive's member; each is read whole
+LARGEST = 2**28  # largest size in bytes of a member of an archive that is read in order; each is read whole
+GZIP = b"\x1f\x8b"  # how gzip's files begin
 KINDS = {
     tarfile.SYMTYPE: "a symbolic link",
     tarfile.LNKTYPE: "a hard link",
@@ -50,30 +51,60 @@ def members(archive: Path, inside: Member | None = None) -> Iterator[Member]:
                 yield member._replace(offset=inside.offset + member.offset)
 
 
-def compressed_members(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the names and bytes of the files in a compressed tar. Raise Failure as `members` does."""
+def sequential_members(archive: Path, wanted: Callable[[str], bool] | None = None) -> Iterator[tuple[str, bytes]]:
+    """Yield the names and bytes of the files in a tar, packed by gzip or not; of tars inside it, those of their files.
+
+    The bytes of files whose names are not `wanted` are empty, and are not read if the tar is not packed. Raise Failure
+    as `members` does.
+    """
     title = str(archive)
     try:
-        with _opened(archive) as file, gzip.open(file) as plain, tarfile.open(fileobj=plain, mode="r:") as tar:
-            while (info := _next(tar)) is not None:
-                if not _is_file(info, title):
-                    continue
-                if info.size > LARGEST:
-                    raise Failure(f"{title}: {printable(info.name)} is larger than any expected member")
-                content = tar.extractfile(info)
-                assert content is not None
-                yield _plain(info.name), content.read()
-            end = tar.offset
-            plain.seek(end)
-            if (
-                len(rest := plain.read(PADDING + 1)) not in range(tarfile.BLOCKSIZE, PADDING + 1)
-                or any(rest)
-                or not end
-            ):
-                raise tarfile.ReadError(f"no end marker at byte {end:,} of the uncompressed data")
+        with _opened(archive) as file:
+            packed = file.read(2) == GZIP
+            file.seek(0)
+            if packed:
+                with gzip.open(file) as plain:
+                    yield from _contents(plain, title, wanted)
+            else:
+                yield from _contents(file, title, wanted)
     except (*BROKEN, OSError) as error:
         check(error)
         raise Failure(f"{title} is truncated or damaged: {error}; download it again") from None
+
+
+def _contents(
+    file: Any, title: str, wanted: Callable[[str], bool] | None, marked: bool = True
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the names and bytes of the files in an opened tar. Raise ReadError if it has no end, or more behind it."""
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        while (info := _next(tar)) is not None:
+            if not _is_file(info, title):
+                continue
+            if info.size > LARGEST:
+                raise Failure(f"{title}: {printable(info.name)} is larger than any expected member")
+            inside = info.name.endswith(".tar")
+            content = b""
+            if inside or wanted is None or wanted(info.name):
+                opened = tar.extractfile(info)
+                assert opened is not None
+                content = opened.read()
+            if inside:
+                name = _plain(info.name).removesuffix(".tar")
+                inner = _contents(io.BytesIO(content), f"{title}: {printable(info.name)}", wanted, False)
+                yield from ((f"{name}/{below}", data) for below, data in inner)
+            else:
+                yield _plain(info.name), content
+        end = tar.offset
+    _check_rest(file, end, marked)
+
+
+def _check_rest(file: Any, end: int, marked: bool) -> None:
+    """Raise ReadError if a tar does not end at byte `end` with nothing but zeros."""
+    file.seek(end)
+    rest = file.read(PADDING + 1)
+    least = tarfile.BLOCKSIZE if marked else 0
+    if len(rest) not in range(least, PADDING + 1) or any(rest) or not end:
+        raise tarfile.ReadError(f"no end marker at byte {end:,} of the uncompressed data")
 
 
 def _opened(archive: Path) -> IO[bytes]:

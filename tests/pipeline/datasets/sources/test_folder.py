@@ -400,6 +400,124 @@ def test_what_is_no_data_set_is_one_clear_failure(tmp_path: Path, rng: Random) -
     assert not CLASSIFICATION.manifest.exists()
 
 
+# Names as people write them
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "Val", "VALID", "dev", "val_set", "validation-images"])
+def test_the_validation_folder_may_have_another_name(name: str, root: Path, tmp_path: Path, rng: Random) -> None:
+    tidy(root, rng)
+    usual = listed(root)
+    before = fingerprint(root)
+    (root / "val").rename(root / name)
+    (root / "train").rename(root / "Training")
+    again = listed(root)
+    assert [(one.where.split("/", 1)[1], one.label) for one in again.entries["val"]] == [
+        (one.where.split("/", 1)[1], one.label) for one in usual.entries["val"]
+    ]
+    assert len(again.entries["train"]) == len(usual.entries["train"]) and again.classes == usual.classes
+    assert again.entries["val"][0].id.startswith(f"{name}/")
+    assert fingerprint(root)["files"] == before["files"]
+    facts = prepare(params_for(tmp_path, root))
+    assert (facts.train, facts.val) == (6, 6)
+
+
+def test_two_validation_folders_or_only_a_folder_of_tests_stop_it(root: Path, rng: Random) -> None:
+    tidy(root, rng)
+    (root / "valid").mkdir()
+    with pytest.raises(Failure, match="val and valid, each of which may be val/"):
+        listed(root)
+    (root / "valid").rmdir()
+    (root / "val").rename(root / "test")
+    with pytest.raises(Failure, match=r"no folder val, but one named test: .*rename it to val.*move test elsewhere"):
+        listed(root)
+    shutil.rmtree(root / "test")
+    put(root / "test" / "1.jpg", some_jpeg(rng))  # images without classes: nobody can validate on them
+    tidy(root, rng, each=20, val=False)
+    assert listed(root, 0.4).entries["val"]
+
+
+ALIKE = {
+    "Unicode form": ("caf\u00e9", "cafe\u0301"),
+    "case": ("Cat", "cat"),
+    "blank": ("a cat", "a  cat "),
+    "no-break space": ("a cat", "a\u00a0cat"),
+    "no width": ("cat", "\ufeffcat"),
+}
+
+
+@pytest.mark.parametrize("what", ALIKE)
+def test_a_class_whose_name_in_val_only_looks_different_is_one_class(what: str, root: Path, rng: Random) -> None:
+    ours, theirs = ALIKE[what]
+    tidy(root, rng, (ours, "dog"))
+    (root / "val" / ours).rename(root / "val" / theirs)
+    found = listed(root)
+    assert found.classes == sorted([printable(ours), "dog"]) and not found.skipped
+    assert Counter(one.label for one in found.entries["val"]) == {0: 3, 1: 3}
+
+
+@pytest.mark.parametrize("what", [what for what in ALIKE if what != "case"])
+@pytest.mark.parametrize("split", SPLITS)
+def test_two_classes_that_look_the_same_in_one_split_stop_it(what: str, split: Split, root: Path, rng: Random) -> None:
+    tidy(root, rng, ("dog", ALIKE[what][0]))
+    put(root / split / ALIKE[what][1] / "0.jpg", some_jpeg(rng))
+    with pytest.raises(Failure, match="two classes whose names look the same"):
+        listed(root)
+
+
+def test_classes_that_differ_in_case_are_two_unless_val_has_only_a_third(root: Path, rng: Random) -> None:
+    tidy(root, rng, ("a", "A"))
+    assert listed(root).classes == ["A", "a"], "letters, for example"
+    shutil.rmtree(root / "val")
+    tidy_val = [put(root / "val" / "\u200ba" / "0.jpg", some_jpeg(rng))]
+    assert tidy_val
+    with pytest.raises(Failure, match="may be the class 'A' or 'a'"):
+        listed(root)
+    shutil.rmtree(root)
+    tidy(root, rng, ("cat", "dog"))
+    put(root / "val" / "CAT" / "0.jpg", some_jpeg(rng))
+    with pytest.raises(Failure, match="'cat' and 'CAT', which may both be the class 'cat'"):
+        listed(root)
+
+
+# What else is there
+
+
+def test_what_systems_and_network_disks_leave_behind_is_hidden(root: Path, rng: Random) -> None:
+    tidy(root, rng)
+    before = listed(root)
+    for name in ("@eaDir", "@EADIR", "lost+found", "$RECYCLE.BIN", "System Volume Information", "#recycle",
+                 ".Trash-1000", "__macosx", ".AppleDouble", ".ipynb_checkpoints"):  # fmt: skip
+        put(root / "train" / name / "0.jpg", some_jpeg(rng))
+        put(root / "val" / "a" / name / "0.jpg" / "SYNOFILE_THUMB_M.jpg", some_jpeg(rng))
+    for name in ("thumbs.db", "Desktop.ini", "ehthumbs.db", "._0.jpg", "0.jpg@SynoResource", "Icon\r", ".DS_Store"):
+        put(root / "train" / "a" / name, b"\0\5\x16\7")
+    after = listed(root)
+    assert after.entries == before.entries and after.classes == before.classes
+    assert {one.reason for one in after.skipped} == {"hidden"}
+
+
+def test_files_beside_images_are_no_damage(root: Path, tmp_path: Path, rng: Random) -> None:
+    tidy(root, rng, each=15)
+    for image in sorted(root.rglob("*.jpg")):
+        for ending in (".json", ".supplemental-metadata.json", ".xmp", ".aae", ".txt", ".xml", ".csv", ".pp3", ".md5"):
+            put(image.with_name(image.name + ending), b"title: a thing\n")
+    facts = prepare(params_for(tmp_path, root, max_unreadable=0.0))
+    assert (facts.train, facts.val) == (30, 30)
+    assert {row["skipped"] for row in manifest()} == {"", "not an image, and not named like one"}
+
+
+def test_images_a_level_deeper_stop_it_unless_they_are_few(root: Path, rng: Random) -> None:
+    tidy(root, rng)
+    for number in range(10):
+        put(root / "train" / "a" / "rejected" / "more" / f"{number}.jpg", some_jpeg(rng))
+    put(root / "train" / "a" / "rejected" / "notes.txt", b"no image")
+    (few,) = listed(root).skipped
+    assert (few.id, few.reason) == ("train/a/rejected", "a folder, not an image; images in it: 10")
+    put(root / "train" / "a" / "rejected" / "11.jpg", some_jpeg(rng))
+    with pytest.raises(Failure, match=r"11 images in folders inside the classes' folders.*train/a/rejected"):
+        listed(root)
+
+
 def test_fewer_than_two_classes_are_a_failure(tmp_path: Path, rng: Random) -> None:
     for name, message in (("", "no class"), ("only", "only the class only"), ("on\nly", r"only the class on\\nly")):
         root = tidy(tmp_path / f"of {message}", rng, (name,) if name else (), each=1)
