@@ -890,6 +890,7 @@ CHILD = r"""
 import re, resource, sys, zlib
 from pathlib import Path
 import numpy as np
+from pipeline.experiment.validation import load as params
 from pipeline.published import load_published
 made = load_published(Path(sys.argv[1]), "D", params(Path("params.yaml")).profiles["paper"].net)
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
