@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 
 from pipeline.results.row_choice import row_names
 from pipeline.results.side_by_side import ComparedCell, ComparedReproduction, Difference, SideBySide
+from reports.flat_files import rows_text
 from reports.page import Block, Callout, Code, Heading, Page, Paragraph, Strong, Table, Text, left, right
 from reports.phrases import NONE, number, p_value, signed, table_label
 
@@ -150,8 +149,4 @@ def _how(compared: SideBySide) -> Iterator[Text]:
 
 def compare_csv(compared: SideBySide) -> str:
     """Return every compared error as a row of CSV with a heading."""
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    table.writeheader()
-    table.writerows(map(asdict, compared.cells))
-    return text.getvalue()
+    return rows_text(COLUMNS, compared.cells)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import numpy as np
-
 from pipeline.experiment.targets import ILLUSTRATED, ILLUSTRATIONS
-from pipeline.results.illustrations import MAKE, Illustrations, grid_values
+from pipeline.results.illustration_data import padding_effect
+from pipeline.results.illustrations import MAKE, Illustrations
 from pipeline.results.profile_results import Results
 from reports.page import Block, Code, Heading, Inline, Page, Paragraph
 from reports.page_parts import ALL_TABLES, outdated_note
@@ -68,6 +67,4 @@ def _choice(shown: Illustrations) -> tuple[Inline, ...]:
 
 def _difference(shown: Illustrations) -> str:
     """Return how far map and crops are apart, as a sentence."""
-    dense, cut = (grid_values(places.true) for places in (shown.scored.map, shown.scored.cut))
-    apart = 100 * np.nanmean(np.abs(cut - dense))
-    return f"At the same places, map and crops are {apart:.1f} points apart on average."
+    return f"At the same places, map and crops are {padding_effect(shown.scored):.1f} points apart on average."

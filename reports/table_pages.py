@@ -10,6 +10,7 @@ from pipeline.experiment.paper_tables import INITIAL
 from pipeline.experiment.run_names import NORMAL
 from pipeline.results.cell_verdicts import PRINTED, cell_verdict
 from pipeline.results.row_choice import RowName
+from pipeline.results.run_chain import chance
 from reports.page import (
     Block,
     Callout,
@@ -215,11 +216,11 @@ def _error_notes(values: dict[str, Any]) -> Iterator[Text]:
     if any(row["paper"].get("top5_test") is not None for row in values["rows"]):
         yield "The test column has only the paper's values: the labels of ILSVRC's test images are not public."
     if block := values.get("initialisation"):
-        chance = 100 * (1 - 1 / values["classes"])
         yield (
             "All runs are trained at S = 256 and tested at the centre crop. Normal: zero mean, standard deviation "
             f"{block['std']:g}. Glorot: variance 2 / (fan-in + fan-out). The input is divided by "
-            f"{block['input_scale']:g}. A net that does not train has the error of chance, about {chance:.1f} %."
+            f"{block['input_scale']:g}. A net that does not train has the error of chance, "
+            f"about {chance(values):.1f} %."
         )
     if values["table"] == "shallow":
         yield "The paper: the shallow net's top-1 error is 7 points above B's, at the centre crop."

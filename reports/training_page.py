@@ -10,7 +10,7 @@ from pipeline.results.profile_results import Results
 from reports.page import Block, Callout, Heading, Opener, Page, Paragraph, Table, Text, left, right
 from reports.page_parts import ALL_TABLES, DAGGER, comparability_warning, outdated_warning, run_panel
 from reports.phrases import interval
-from vgg.stalling import has_stalled
+from vgg.stalling import did_not_learn
 
 
 def training_page(results: Results, charts: Iterable[Block]) -> Page:
@@ -35,7 +35,7 @@ def training_page(results: Results, charts: Iterable[Block]) -> Page:
 
 def _stalled(results: Results) -> Iterator[Block]:
     """Yield a warning that names the runs whose nets did not learn, if there are any, and those that start from one."""
-    runs = [run for run, values in results.summaries.items() if has_stalled(values["stalled_epochs"], values["epochs"])]
+    runs = [run for run, values in results.summaries.items() if did_not_learn(values)]
     if not runs:
         return
     later = [run for run, values in results.summaries.items() if values["init"] in runs]

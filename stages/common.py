@@ -29,7 +29,7 @@ from vgg.images import Images, Rescaled, rescaled_batches
 from vgg.nets import VGG
 from vgg.normalise import Normalise, colour_components
 from vgg.score import VIEWS, Scorer
-from vgg.stalling import has_stalled
+from vgg.stalling import did_not_learn
 
 SPARE = 0.1  # fraction of a GPU's memory left to DALI; without a limit torch would reserve all
 
@@ -169,8 +169,7 @@ def stalled_run(run: str) -> bool:
     path = summary(run)
     if not path.exists():
         return False
-    trained = read_json(path, f"vgg-repro train {run}")
-    return has_stalled(trained["stalled_epochs"], trained["epochs"])
+    return did_not_learn(read_json(path, f"vgg-repro train {run}"))
 
 
 def save_tensors(path: Path, values: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from pipeline.orchestration.dvc_graph import StageForecast, forecasts
 from pipeline.orchestration.heartbeat import OldCheckpoint, Running, all_running, identity, old_checkpoints
 from pipeline.system.atomic_files import read_json
 from pipeline.system.locks import holder
-from vgg.stalling import has_stalled
+from vgg.stalling import did_not_learn, has_stalled
 
 EVALUATIONS = {  # a column of the state to the mode that it shows and the tables that may have its error
     "dense, one Q": ("dense", ("table3",)),
@@ -106,8 +106,7 @@ def stalled_runs(params: Params) -> list[str]:
 
 
 def _stalled(run: str) -> bool:
-    values = read_json(summary(run), f"vgg-repro train {run}")
-    return has_stalled(values["stalled_epochs"], values["epochs"])
+    return did_not_learn(read_json(summary(run), f"vgg-repro train {run}"))
 
 
 def _shown(params: Params) -> list[str]:

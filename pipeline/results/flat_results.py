@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.experiment.modes import MODES
 from pipeline.experiment.paper_tables import NO_DATA, printed_scale
 from pipeline.experiment.run_names import seeded, train_stage, work_of
+from pipeline.results.comparison import row_key
 from pipeline.results.profile_results import Results
 from vgg.errors import error_of_rate
 from vgg.judgement import Verdict
@@ -158,7 +159,7 @@ def _labels(results: Results, table: str, row: Row) -> dict[str, Any]:
     return {
         "profile": results.profile,
         "table": table,
-        "row": ", ".join(label.values()),
+        "row": row_key(row),
         "net": label.get("net") or (summary["net"] if summary else None),
         "init": label.get("init"),
         "train_scale": label.get("S") or (_scale(summary) if summary else None),

@@ -107,6 +107,7 @@ class Results:
             shown.update(path.read_bytes())
         return shown.hexdigest()
 
+    @cached_property
     def provenance(self) -> dict[str, dict[str, Any] | None]:
         """Return by stage where and how each shown result was made; None where that is not recorded."""
         return {stage: provenance_of(stage, path) for stage, path in self.paths.items()}

@@ -26,13 +26,14 @@ from pipeline.results.ranks import Ints, TableRanks, read_ranks
 from pipeline.results.tables import read_table
 from pipeline.system.atomic_files import read_json
 from pipeline.system.yaml_text import parse_yaml
+from vgg.judgement import Verdict
 
 SCHEMA = 1  # of the comparison as JSON
-NOT_RUN = "not run"
 NO_EFFECT = ("prepare.shard_images", "prepare.processes")  # parameters that change no result
 SHARED = ("weights", "imports", "method", "runs", "crops", "centre", "evidence")  # parameters of all profiles
 Record = Mapping[str, Any]
 Result = tuple[frozenset[str], bool]
+Ranks = tuple[Ints, Ints]  # (images,) each, of a row on both sides
 Wrong = NDArray[np.bool_]  # (1, images) True where the image was wrong
 
 
@@ -119,9 +120,9 @@ class SideBySide:
     @cached_property
     def claims(self) -> list[Difference]:
         """Return the claims whose verdicts differ."""
-        first, second = self.first.claims, self.second.claims
+        first, second, missing = self.first.claims, self.second.claims, {"verdict": Verdict.NOT_RUN}
         verdicts = [
-            (entry["sentence"], *(side[name]["verdict"] if name in side else NOT_RUN for side in (first, second)))
+            (entry["sentence"], *(side.get(name, missing)["verdict"] for side in (first, second)))
             for name, entry in {**second, **first}.items()
         ]
         return [Difference(*verdict) for verdict in verdicts if verdict[1] != verdict[2]]
@@ -272,10 +273,11 @@ def _text(value: Any) -> str:
 def side_by_side(first: ComparedReproduction, second: ComparedReproduction) -> SideBySide:
     """Return the comparison of two reproductions. A result that several rows have counts once."""
     pairs = list(_shared_rows(first, second))
-    cells = [cell for pair in pairs for cell in _compared(*pair, first, second)]
+    ranked = [_ranks(name, row_key(row), first, second) for name, row, _ in pairs]
+    cells = [cell for pair, ranks in zip(pairs, ranked, strict=True) for cell in _compared(*pair, ranks, first, second)]
     adjusted = holm([cell["p"] for cell in cells])
     errors = [set(_errors(side)) for side in (first, second)]
-    shared = [found for name, row, _ in pairs if (found := _ranks(name, row_key(row), first, second))]
+    shared = list(filter(None, ranked))
     return SideBySide(
         first,
         second,
@@ -312,23 +314,28 @@ def _shared_rows(first: ComparedReproduction, second: ComparedReproduction) -> I
 
 
 def _compared(
-    name: str, row: Record, other: Record, first: ComparedReproduction, second: ComparedReproduction
+    name: str,
+    row: Record,
+    other: Record,
+    ranks: Ranks | None,
+    first: ComparedReproduction,
+    second: ComparedReproduction,
 ) -> Iterator[dict[str, Any]]:
     """Yield a row's cells, without the adjusted p-values: top-1, and top-k if both have the same k."""
-    key, k, same = row_key(row), first.tables[name]["k"], first.tables[name]["k"] == second.tables[name]["k"]
+    k, same = first.tables[name]["k"], first.tables[name]["k"] == second.tables[name]["k"]
     for measure, place in [("top1", 1), *[("topk", k)] * (same and k > 1)]:
-        errors, wrong = (row["ours"][measure], other["ours"][measure]), _wrong(name, key, place, first, second)
+        errors, wrong = (row["ours"][measure], other["ours"][measure]), _wrong(ranks, place)
         tested = _paired(wrong, first.ranks[name]) if wrong else _unpaired(*errors)
         yield {
             "table": name,
-            "row": key,
+            "row": row_key(row),
             "k": place,
             "first": errors[0]["error"],
             "second": errors[1]["error"],
         } | tested
 
 
-def _ranks(name: str, key: str, first: ComparedReproduction, second: ComparedReproduction) -> tuple[Ints, Ints] | None:
+def _ranks(name: str, key: str, first: ComparedReproduction, second: ComparedReproduction) -> Ranks | None:
     """Return each side's ranks of a row, (images,); None if they are not known of the same images."""
     known = [side.ranks[name] for side in (first, second) if name in side.ranks and key in side.ranks[name].rows]
     if len(known) < 2 or known[0].manifest != known[1].manifest:
@@ -336,14 +343,11 @@ def _ranks(name: str, key: str, first: ComparedReproduction, second: ComparedRep
     return known[0].rows[key], known[1].rows[key]
 
 
-def _wrong(
-    name: str, key: str, k: int, first: ComparedReproduction, second: ComparedReproduction
-) -> tuple[Wrong, Wrong] | None:
+def _wrong(ranks: Ranks | None, k: int) -> tuple[Wrong, Wrong] | None:
     """Return which images each side got wrong, (1, images); None if they are not known of the same images."""
-    ranked = _ranks(name, key, first, second)
-    if not ranked or ranked[0].shape != ranked[1].shape:
+    if not ranks or ranks[0].shape != ranks[1].shape:
         return None
-    return (ranked[0] >= k)[None], (ranked[1] >= k)[None]
+    return (ranks[0] >= k)[None], (ranks[1] >= k)[None]
 
 
 def _paired(wrong: tuple[Wrong, Wrong], ranked: TableRanks) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from typing import Any
 from pipeline.experiment.claims import Cell
 from pipeline.experiment.paper_tables import number_of, printed_errors
 from pipeline.results.chart_data import errors_by_seed
+from pipeline.results.comparison import row_key
+from pipeline.results.illustrations import MAKE
 from pipeline.results.profile_results import Results
 from reports.charts import PAPER_PAGE, Chart
 from reports.claims_page import claims_table
@@ -93,7 +95,7 @@ def chart(charts: Sequence[Chart], name: str) -> Iterator[Block]:
 
 def unillustrated(what: str) -> Text:
     """Return that something is not shown yet, and the command that computes it."""
-    return (f"{what} are not computed yet. This makes them: ", Code("dvc repro illustrations"), ".")
+    return (f"{what} are not computed yet. This makes them: ", Code(MAKE), ".")
 
 
 def claims_of(results: Results, number: str) -> list[dict[str, Any]]:
@@ -151,7 +153,7 @@ def _by_seed(results: Results, cell: Cell) -> dict[str, float]:
     """Return our top-1 errors in a row by seed; empty if it is not run with the first, which is that of the tables."""
     first = str(next(iter(results.seeds.get("seeds", ())), ""))
     for row in results.tables.get(cell.table, {}).get("rows", ()):
-        if ", ".join(row["label"].values()) == cell.row and row["ours"]:
+        if row_key(row) == cell.row and row["ours"]:
             return {first: row["ours"]["top1"]["error"], **errors_by_seed(results, cell.table, row, "top1")}
     return {}
 
