@@ -24,7 +24,7 @@ from reports.page import (
 )
 from reports.page_parts import ALL_TABLES
 from reports.phrases import NONE, p_value, signed
-from vgg.judgement import Verdict
+from vgg.judgement import LEVEL, Verdict
 
 TITLE = "Claims of the paper"
 TO_TEST: tuple[Inline, ...] = ("To compute them: ", Code("dvc repro claims"))
@@ -38,7 +38,9 @@ READING = (
     "Effects are points of top-1 error. Above 0, the net or method that the claim names first has the lower error: in "
     "favour of a claim that it is better, against “does not improve”. “About the same” needs an effect near 0. “Images "
     "that changed”: those wrong only without it / only with it. “Least of 4”: of 4 comparisons, the one that supports "
-    "the claim least. “Visible from”: the smallest effect that would be found with a probability of 80 %."
+    "the claim least. “Visible from”: the smallest effect that would be found with a probability of 80 %; of “does "
+    "not improve” and “about the same”, which allow effects up to a margin, the smallest that would contradict the "
+    "claim."
 )
 UNTESTED: Text = ("The paper's claims are not tested yet. ", *TO_TEST)
 
@@ -139,8 +141,21 @@ def _verdict(claim: dict[str, Any], margin: float, missing: str = "") -> Text:
     if verdict == Verdict.UNDECIDED and not claim["gained"] + claim["lost"]:
         return (shown, ": both networks give the same answers")
     if verdict == Verdict.UNDECIDED:
-        return (shown, f": visible from {claim['smallest_visible']:.1f} points{_although(claim, margin)}")
+        visible = f": visible from {_visible_effect(claim, margin):.1f} points"
+        return (shown, f"{visible}{_unreachable(claim, margin)}{_although(claim, margin)}")
     return (shown, f"; {claim['verdict_holm']} if adjusted") if claim["verdict_holm"] != verdict else shown
+
+
+def _visible_effect(claim: dict[str, Any], margin: float) -> float:
+    """Return the effect in points that would be found; of a claim with a margin, the one that would contradict it."""
+    return float(claim["smallest_visible"]) + (margin if claim["kind"] != "better" else 0.0)
+
+
+def _unreachable(claim: dict[str, Any], margin: float) -> str:
+    """Return that no effect could support the claim on these images, if that is so."""
+    if claim["kind"] != "about equal" or claim["high"] - claim["low"] <= 2 * margin:
+        return ""
+    return f"; too few images to show that errors are equal within {_points(margin)}"
 
 
 def _although(claim: dict[str, Any], margin: float) -> str:
@@ -149,7 +164,7 @@ def _although(claim: dict[str, Any], margin: float) -> str:
         return ""
     if claim["kind"] != "better":
         return f"; p is of the margin of {_points(margin)}, not of 0"
-    if claim["each"] and claim["effect"] < 0 and claim["pairs_run"] > 1:
+    if claim["each"] and claim["effect"] < 0 and claim["p"] / claim["pairs_run"] <= LEVEL:
         return f"; the interval excludes 0, but p is multiplied by {claim['pairs_run']}, the number of comparisons"
     return "; the interval just excludes 0, but p is of another test"
 

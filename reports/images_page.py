@@ -17,6 +17,12 @@ def has_images_page(results: Results) -> bool:
     return bool(results.illustrations or results.guesses)
 
 
+READ_MAP = (
+    "Dense evaluation averages the map and that of the mirror image, so its posterior is not the mean of the cells "
+    "that are shown. The middle one of the 5 x 5 crops may be a pixel beside the centre crop."
+)
+
+
 def images_page(results: Results, charts: Iterable[Block]) -> Page:
     """Return the page, with its charts; or, if nothing is computed yet, the command that does so."""
     note = outdated_note([ILLUSTRATIONS], results.outdated)
@@ -48,10 +54,17 @@ def _about(shown: Illustrations, results: Results) -> Iterator[Block]:
     yield Paragraph(
         f"Dense evaluation gives class {true} a posterior of {100 * image.dense.true:.0f} % and class {other} one of "
         f"{100 * image.dense.other:.0f} %. The centre crop gives them {100 * image.centre.true:.0f} % and "
-        f"{100 * image.centre.other:.0f} %. {_difference(shown)}"
+        f"{100 * image.centre.other:.0f} %. {_difference(shown)} {READ_MAP}"
     )
     if not shown.images:
-        yield Paragraph(("The images are not in this report; on a machine that has them: ", Code(MAKE), "."))
+        yield Paragraph(
+            (
+                "The photographs are not in this report: the score map is drawn without its image, and training crops "
+                "and scales are not shown. On a machine that has the images: ",
+                Code(MAKE),
+                ".",
+            )
+        )
 
 
 def _choice(shown: Illustrations) -> tuple[Inline, ...]:

@@ -21,12 +21,12 @@ from pipeline.experiment.paper_tables import NO_DATA, TITLES
 from pipeline.experiment.paths import CLASSIFICATION, PARAMS, REPORTS, claims, ranks, reported, results
 from pipeline.results.bundle_file import opened_bundle
 from pipeline.results.comparison import row_key
-from pipeline.results.paired_tests import LEVEL, compare, holm
+from pipeline.results.paired_tests import compare, holm
 from pipeline.results.ranks import Ints, TableRanks, read_ranks
 from pipeline.results.tables import read_table
 from pipeline.system.atomic_files import read_json
 from pipeline.system.yaml_text import parse_yaml
-from vgg.judgement import Verdict
+from vgg.judgement import LEVEL, Verdict
 
 SCHEMA = 1  # of the comparison as JSON
 NO_EFFECT = ("prepare.shard_images", "prepare.processes")  # parameters that change no result

@@ -59,6 +59,10 @@ def data(results: Results) -> Iterator[Block]:
                 " says what else to keep in mind.",
             )
         )
+        yield Paragraph(
+            "B to E start from A's layers and then train as long again. So where A has not converged, comparisons with "
+            "A or with the shallow network also compare lengths of training."
+        )
 
 
 def _images(results: Results) -> Text:
@@ -100,7 +104,7 @@ def one_scale(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
         f"{paper_error(lrn)} with it. Depth does: the error falls from {paper_error(a)} in A to {paper_error(b)} in B, "
         f"{paper_error(c)} in C and {paper_error(d)} in D. At {weight_layers('E')} layers it has stopped falling: E "
         f"has {paper_error(e)}. B is also compared with a shallow network, in which one 5x5 layer replaces each pair "
-        f"of 3x3 layers: that is {shallow:g} points worse at the centre crop. Jittered S helps most; E then has "
+        f"of 3x3 layers: that is {shallow:g} points worse at the centre crop. Jittered S helps further; E then has "
         f"{paper_error(jittered)}.",
         (
             "All rows are in ",

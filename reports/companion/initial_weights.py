@@ -105,15 +105,19 @@ def other_weights(results: Results) -> Iterator[Block]:
         f"same number of epochs, and tested at one centre crop at Q = {MODES['centre'].scale}:"
     )
     yield results_table(table, results.outdated)
-    yield Paragraph(f"{_chance(table)}{_grid(results)}")
+    yield Paragraph(f"{_chance(table)}{_grid(results, table)}")
     yield Paragraph(verdicts(results, "3.1"))
     yield from ledger(results, "3.1")
 
 
-def _grid(results: Results) -> str:
+def _grid(results: Results, table: dict[str, Any]) -> str:
     """Return from which rule the grid's runs start, if it is none of those that are compared."""
     rule = results.settings.net.init if results.settings else NORMAL
-    return "" if rule in (NORMAL, GLOROT) else f" The runs of the tree above start from {WEIGHTS[rule]} instead."
+    if rule in (NORMAL, GLOROT):
+        return ""
+    scales = {results.settings.net.input_scale, table["initialisation"]["input_scale"]} if results.settings else set()
+    divided = ", and their input is divided differently" if len(scales) > 1 else ""
+    return f" The runs of the tree above start from {WEIGHTS[rule]} instead{divided}."
 
 
 def _how(results: Results) -> Text:

@@ -14,6 +14,7 @@ from pipeline.results.profile_results import Results
 from reports.charts import Chart
 from reports.companion.networks import own_net
 from reports.companion.parts import chart, differences, differs, question, section, unillustrated, with_seed
+from reports.images_page import READ_MAP
 from reports.page import Block, Code, Heading, Paragraph, Table, left, right
 from reports.phrases import NONE, number
 from vgg.nets import STRIDE
@@ -122,7 +123,7 @@ def _one_image(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
             f" looks at a validation image of class “{true}” at Q = {image.test_scale}. Its map has "
             f"{len(image.map.tops)} x {len(image.map.lefts)} cells. Dense evaluation gives “{true}” a posterior of "
             f"{100 * image.dense.true:.0f} % and “{other}” one of {100 * image.dense.other:.0f} %. The crop at the "
-            f"centre gives {100 * image.centre.true:.0f} % and {100 * image.centre.other:.0f} %.",
+            f"centre gives {100 * image.centre.true:.0f} % and {100 * image.centre.other:.0f} %. {READ_MAP}",
         )
     )
     yield from chart(charts, "scoremap")
