@@ -83,7 +83,12 @@ def test_readmes_chart_has_a_text_made_from_its_numbers(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("name", "changes", "why"),
     [
-        ("crops-and-dense", {"effect": -1.1, "low": -2.3, "high": -0.1}, "p is multiplied by 4, the number of comp"),
+        (
+            "crops-and-dense",
+            {"effect": -1.1, "low": -2.3, "high": -0.1, "p": 0.1},
+            "p is multiplied by 4, the number of comp",
+        ),
+        ("crops-and-dense", {"effect": -1.1, "low": -2.3, "high": -0.1, "p": 0.3}, "p is of another test"),
         ("crops-and-dense", {"effect": 1.1, "low": 0.1, "high": 2.3}, "p is of another test"),
         ("depth-multiple", {"effect": -1.9, "low": -3.8, "high": -0.1}, "p is of another test"),
         ("saturation", {"effect": 0.9, "low": 0.1, "high": 1.7}, "p is of the margin of 1 point, not of 0"),
