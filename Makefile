@@ -40,6 +40,7 @@ bench: $(VENV)/done ## Repeat the measurements of benchmarks/RESULTS.md on this 
 	python benchmarks/prepare_scale.py
 	python benchmarks/import_nets.py
 	python benchmarks/scoring.py
+	python benchmarks/merging.py
 	python benchmarks/scaling.py
 	KILLS=30 python -m pytest -m '' tests/whole/test_kills.py
 	python benchmarks/mini.py
