@@ -43,9 +43,10 @@ def rescaled_boxes(boxes: Floats, old: Ints, new: Ints) -> Floats:
     return boxes * ratio
 
 
-def shifted(boxes: Floats, left: Floats | Ints, top: Floats | Ints) -> Floats:
+def shifted(boxes: Floats, left: Floats | Ints | float, top: Floats | Ints | float) -> Floats:
     """Return boxes (..., 4) moved to the right by `left` and down by `top`, (...) each."""
-    return boxes + np.stack([left, top, left, top], -1)
+    moved: Floats = boxes + np.stack([left, top, left, top], -1)
+    return moved
 
 
 def mirrored(boxes: Floats, width: Floats | Ints | float) -> Floats:

@@ -22,7 +22,7 @@ PAIRS = 2**20  # match scores in memory at once: 8 MB, and a few times that for 
 
 
 def best_boxes(
-    boxes: Floats, scores: Floats, present: Mask, threshold: float, threads: int = 1
+    boxes: NDArray[np.floating], scores: NDArray[np.floating], present: Mask, threshold: float, threads: int = 1
 ) -> tuple[Floats, Floats]:
     """Merge each problem's boxes; return the box with the largest sum of scores, (P, 4), and that sum, (P,).
 
@@ -87,7 +87,9 @@ class _State:
         return _State(*(v[:, which] if k in names else v[which] for k, v in vars(self).items()))
 
 
-def _merged(boxes: Floats, scores: Floats, present: Mask, threshold: float) -> Iterator[tuple[_State, Ints]]:
+def _merged(
+    boxes: NDArray[np.floating], scores: NDArray[np.floating], present: Mask, threshold: float
+) -> Iterator[tuple[_State, Ints]]:
     """Yield the problems in groups as their merging ends, each group with its problems' numbers."""
     state, numbers = _begun(boxes.astype(np.float64), scores.astype(np.float64), present), np.arange(len(boxes))
     while len(numbers):
