@@ -19,6 +19,7 @@ Origin = Literal["trained", "published"]  # of the scored weights
 Figure = Literal["published", "frameworks", "trained"]  # kinds of weights, and of printed errors, for their rules
 Split = Literal["train", "val"]
 Alphabet = Literal["latin", "greek", "cyrillic"]
+BOXED = ("characters", "digits", "ilsvrc2012")  # the sources with boxes; of ILSVRC they are archives of their own
 NETS: tuple[str, ...] = get_args(NetName)
 ROUNDING = ("threads", "device", "processes")  # keys of train and score that affect rounding only
 RANDOM = "random-"  # an init of random-NET means that net's random weights
@@ -364,6 +365,13 @@ class Params(Block):
         return {**self.runs, **self.extra.runs}
 
     @property
+    def localises(self) -> bool:
+        """Return True if localisers can be trained: the profile has what that needs, and its images have boxes."""
+        profile = self.active
+        boxed = profile.data.source in BOXED and self.weights == "trained"
+        return boxed and profile.train is not None and profile.localise is not None
+
+    @property
     def all_trained(self) -> dict[str, Run]:
         """Return everything that is trained: all runs, and the localisers as runs."""
         return {**self.all_runs, **{name: self.localiser_run(name) for name in self.localisers}}
@@ -380,7 +388,8 @@ class Params(Block):
         An added run has its row, seed and initial weights; a localiser is among the runs.
         """
         if name in self.localisers:
-            return self.model_copy(update={"runs": {**self.runs, name: self.localiser_run(name)}})
+            runs = {**self.runs, name: self.localiser_run(name)}
+            return self.model_copy(update={"runs": runs, "weights": "trained"})
         row = self.extra.runs.get(name)
         if row is None:
             return self

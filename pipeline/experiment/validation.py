@@ -221,11 +221,9 @@ def _bad_localiser(params: Params, name: str) -> Iterator[str]:
         yield f"{place}: with boxes: {row.boxes}, a localiser's name begins with {begins}, without any of {BREAKING!r}"
     if row.run not in params.runs:
         yield f"{place}.run: unknown run {row.run}. {nearest(row.run, list(params.runs))}"
-    if params.active.train is not None and row.recipe not in params.active.recipes:
+    if params.active.localise is not None and row.recipe not in params.active.recipes:
         known = ", ".join(params.active.recipes)
         yield f"{place}.recipe is {row.recipe}, but profile {params.profile} has only {known}"
-    if params.active.train is not None and params.active.localise is None:
-        yield f"{place} needs a `localise` section in profile {params.profile}, like that of profile paper"
 
 
 def _bad_windows(params: Params, name: str) -> Iterator[str]:
