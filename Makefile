@@ -19,7 +19,7 @@ $(VENV)/done: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-repro: $(VENV)/done ## Reproduce everything: all runs, all evaluations, Tables 1 to 7, the report (minutes).
+repro: $(VENV)/done ## Reproduce everything: all runs, all evaluations, Tables 1 to 10, the report (minutes).
 	vgg-repro run --jobs 2
 	vgg-repro report --out reports/
 
