@@ -68,7 +68,7 @@ def compute_table(name: str, params: Params, facts: Facts | None) -> ComputedTab
         "scores": scores.hashes(),
         "precision": scores.precisions(),
     }
-    if boxed:
+    if boxed and params.active.localise:
         values["localisation"] = localisation_notes(params, name, scores)
     if name == "initialisation" and (block := params.active.initialisation):
         values["initialisation"] = block.model_dump()

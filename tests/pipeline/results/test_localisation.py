@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from pipeline.errors import Failure
 from pipeline.experiment import paper_tables
 from pipeline.experiment.modes import CENTRE_BOXES, WINDOWS
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import CLASSIFICATION, errors, posteriors, threshold
+from pipeline.experiment.paths import CLASSIFICATION, errors, metrics, posteriors, table, threshold
 from pipeline.experiment.validation import load
 from pipeline.results.localisation import chosen_thresholds, parts_key
+from pipeline.results.metrics import write_metrics
 from pipeline.results.scores import Scores
 from pipeline.results.tables import compute_table
 from pipeline.system.atomic_files import write_json
@@ -167,6 +169,24 @@ def test_table_9_merges_the_union_of_windows_at_the_threshold_of_training_images
     last = compute_table("table10", params, FACTS).values["rows"]
     assert last[0]["ours"] == values["rows"][-1]["ours"] and [row["ours"] for row in last[1:]] == [None] * 3
     assert "Thresholds of merging, chosen on 300" in markdown(table_section(values, {}))
+
+
+def test_each_row_has_a_metric_of_its_own(params: Params) -> None:
+    for name in params.windows:
+        write_windows(params, name, np.random.default_rng(15))
+    write_json(threshold(), chosen_thresholds(params, Scores(params, FACTS)))
+    for name in paper_tables.LOCALISATION:
+        write_json(table(params.profile, name), compute_table(name, params, FACTS).values)
+    write_metrics(params.profile)
+    written = json.loads(metrics(params.profile).read_text())
+    rows = ["256, 256", "384, 384", "384, 352 384", "fusion, 256/256 and 384/352 384"]
+    assert {name: list(written[name]) for name in ("table9", "table10")} == {"table9": rows, "table10": ["VGG"]}
+
+
+def test_a_profile_without_localisation_shows_its_rows_as_not_run(params: Params) -> None:
+    profile = params.active.model_copy(update={"localise": None})
+    values = compute_table("table9", params.model_copy(update={"profiles": {"mini": profile}}), FACTS).values
+    assert "26.9" in markdown(table_section(values, {})) and all(row["ours"] is None for row in values["rows"])
 
 
 def test_a_threshold_of_other_images_is_not_used(params: Params) -> None:
