@@ -40,6 +40,14 @@ def check_grid_run(params: Params, run: str) -> Run:
     return check_run(params, run)
 
 
+def check_classifier(params: Params, run: str) -> Run:
+    """Return the row of a run with class scores. Raise UsageError as `check_run`, or if it is a localiser."""
+    if run in params.localisers:
+        raise UsageError(f"{run} predicts boxes; only networks with class scores are exported, such as its run "
+                         f"{params.localisers[run].run}")  # fmt: skip
+    return check_run(params, run)
+
+
 def _scale(run: Run) -> str:
     low, high = run.scales
     layers = "" if run.layers == "all" else ", FC layers only"
@@ -181,11 +189,11 @@ def check_profile(params: Params, profile: str) -> str:
 
 def check_mode(params: Params, mode: str, run: str = "", direct: bool = False) -> str:
     """Return `mode`. Raise UsageError if there is no such mode or if the graph does not have it for `run`."""
+    if run in params.localisers:
+        made = f"{CENTRE_BOXES}@{run}" + (f", {WINDOWS}@{run}" if run in params.windows else "")
+        raise UsageError(f"{run} predicts boxes and has no class scores; stages of its boxes, for dvc repro: {made}")
     if mode not in MODES:
         raise UsageError(f"unknown mode {mode!r}. {nearest(mode, list(MODES))}")
-    if run in params.localisers:
-        made = f"{CENTRE_BOXES}@{run}, {WINDOWS}@{run}"
-        raise UsageError(f"{run} predicts boxes and has no class scores; the stages of its boxes: {made}")
     if not direct and run in params.runs and run not in runs_of(params, mode):
         raise UsageError(f"{run} is not in the list `{mode}` of params.yaml; add it there, or use --direct")
     if not direct and run in params.extra.runs and run not in added_to(params, mode):

@@ -131,6 +131,12 @@ def test_wrong_names_are_answered_with_the_nearest_and_all(params: Params) -> No
         (lambda: targets.check_net("a-lrn"), "Did you mean A-LRN"),
         (lambda: targets.check_mode(params, "dens", "D-384"), "Did you mean dense"),
         (lambda: targets.check_mode(params, "crops", "A-256"), "not in the list `crops`"),
+        (lambda: targets.check_mode(params, "dense", "PCR-384"), "for dvc repro: boxes@PCR-384, windows@PCR-384"),
+        (lambda: targets.check_mode(params, "boxes", "SCR-384-fc"), "for dvc repro: boxes@SCR-384-fc$"),
+        (lambda: targets.check_classifier(params, "PCR-256"), "such as its run D-256"),
+        (lambda: targets.check_grid_run(params, "PCR-256"), "is a localiser"),
+        (lambda: targets.check_run(params, "PCR-348"), "Did you mean PCR-384"),
+        (lambda: targets.stage_of(params, "localiser@PCR-348"), "Did you mean localiser@PCR-384"),
         (lambda: targets.check_table("11"), "not available yet"),
         (lambda: targets.check_table("13"), "the paper has Tables 1 to 12"),
         (
