@@ -19,7 +19,7 @@ $(VENV)/done: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-repro: $(VENV)/done ## Reproduce everything: all runs, all evaluations, Tables 1 to 7, the report (minutes).
+repro: $(VENV)/done ## Reproduce everything: all runs, all evaluations, Tables 1 to 10, the report (minutes).
 	vgg-repro run --jobs 2
 	vgg-repro report --out reports/
 
@@ -41,6 +41,7 @@ bench: $(VENV)/done ## Repeat the measurements of benchmarks/RESULTS.md on this 
 	python benchmarks/prepare_copies.py
 	python benchmarks/import_nets.py
 	python benchmarks/scoring.py
+	python benchmarks/merging.py
 	python benchmarks/scaling.py
 	python benchmarks/report_scale.py
 	KILLS=30 python -m pytest -m '' tests/whole/test_kills.py

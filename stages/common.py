@@ -87,15 +87,25 @@ def open_shards(params: Params, split: str, statistics: Statistics) -> Shards:
     return shards
 
 
-def scorer_of(params: Params, run: str, statistics: Statistics, where: torch.device, ranks: Ranks = ALONE) -> Scorer:
-    """Return a scorer of the finished net of `run`, trained or published by `params`. Raise Failure if none fits."""
+def scorer_of(
+    params: Params,
+    run: str,
+    statistics: Statistics,
+    where: torch.device,
+    ranks: Ranks = ALONE,
+    outputs: int | None = None,
+) -> Scorer:
+    """Return a scorer of the finished net of `run`, trained or published by `params`. Raise Failure if none fits.
+
+    `outputs` are those of the net's last layer if they are not the classes.
+    """
     score, size = params.active.score, params.active.net
     file, published = weights(run, params.weights), params.weights == "published"
     make = maker(run, params.weights)
     if not published:
         check_trained_on(params, run, statistics)
     stored = load_tensors(file, make)
-    net = build(params, params.runs[run].net, statistics.classes)
+    net = build(params, params.runs[run].net, outputs or statistics.classes)
     try:
         net.load_state_dict(stored["weights"])
     except RuntimeError:
@@ -124,10 +134,10 @@ def posteriors_at(
     gpu, resize = scorer.device.index, resize or score.resize
     batches = rescaled_batches(images, pixels, score.batch, score.threads, gpu, rank, ranks, resize)
     torch.backends.cudnn.benchmark = not MODES[mode].whole_images  # pays if all shapes are equal
-    return scorer.posteriors(_counted(batches, progress, ranks), len(images), VIEWS[mode])
+    return scorer.posteriors(counted(batches, progress, ranks), len(images), VIEWS[mode])
 
 
-def _counted(batches: Iterator[Rescaled], progress: Progress, ranks: int) -> Iterator[Rescaled]:
+def counted(batches: Iterator[Rescaled], progress: Progress, ranks: int) -> Iterator[Rescaled]:
     """Yield the same batches; count each when it is done, together with those of the other processes."""
     for batch in batches:
         yield batch

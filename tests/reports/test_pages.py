@@ -14,7 +14,7 @@ from pipeline.experiment.validation import load
 from pipeline.results.profile_results import Results
 from reports.charts import CHARTS
 from reports.claims_page import READING, claims_page, claims_section, claims_summary, claims_table
-from reports.index_page import first_screen
+from reports.index_page import first_screen, index_page
 from reports.markdown import markdown
 from reports.page import Callout, plain_text
 from reports.page_parts import what_was_run
@@ -50,6 +50,15 @@ def test_committed_numbers_are_enough_for_every_page(clone: Path) -> None:
 def test_the_head_says_that_small_runs_are_not_comparable(clone: Path) -> None:
     head = render("mini", clone / "out")[1][0].read_text()[:600]
     assert "not comparable with the paper's" in head
+
+
+def test_tables_of_localisation_that_are_not_run_are_listed_with_their_command(clone: Path) -> None:
+    results = Results("mini")
+    results.tables = {name: values for name, values in results.tables.items() if name != "table9"}
+    line = "Table 9, localisation error of dense evaluation: not run; `vgg-repro table 9` runs it"
+    assert line in markdown(index_page(results, (), False))
+    results.facts["source"] = "imagefolder"  # which has no boxes
+    assert "not run; `vgg-repro table" not in markdown(index_page(results, (), False))
 
 
 @pytest.mark.parametrize("comparable", [True, False])

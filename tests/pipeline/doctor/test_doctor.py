@@ -145,7 +145,7 @@ def test_the_real_command_asks_real_torch_and_dali(place: Path) -> None:
     assert "Traceback" not in done.stdout + done.stderr
     assert "decodes on the CPU as Pillow does" in done.stdout
     assert "torchvision matches" in done.stdout
-    assert f"\ndvc           ok      50 stages, in {place}" in done.stdout
+    assert f"\ndvc           ok      64 stages, in {place}" in done.stdout
     assert " still to be written" in done.stdout and "not counted" not in done.stdout
     assert done.returncode == ("FAILURE" in done.stdout)
 
