@@ -29,7 +29,7 @@ $(DONE): pyproject.toml $(CONSTRAINTS)
 
 install: $(DONE) ## Install into .venv. CUDA=12: for drivers before 580; CUDA=none: without DALI.
 
-repro: $(DONE) ## Reproduce everything: all runs, all evaluations, Tables 1 to 7, the report (minutes).
+repro: $(DONE) ## Reproduce everything: all runs, all evaluations, Tables 1 to 10, the report (minutes).
 	vgg-repro run --jobs 2
 	vgg-repro report --out reports/
 
@@ -52,6 +52,7 @@ bench: $(DONE) ## Repeat the measurements of benchmarks/RESULTS.md on this CPU.
 	python benchmarks/prepare_copies.py
 	python benchmarks/import_nets.py
 	python benchmarks/scoring.py
+	python benchmarks/merging.py
 	python benchmarks/scaling.py
 	python benchmarks/report_scale.py
 	KILLS=30 python -m pytest -m '' tests/whole/test_kills.py

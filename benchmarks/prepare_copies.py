@@ -14,11 +14,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from benchmarks.prepare_scale import PREPARE, measured  # noqa: E402
+from benchmarks.measuring import measured, own_params  # noqa: E402
+from benchmarks.prepare_scale import PREPARE  # noqa: E402
 from tests.support import ilsvrc_copies as copies  # noqa: E402
 from tests.support.ilsvrc_files import DEVKIT, TRAIN, VAL, IlsvrcImage, StandIn  # noqa: E402
 from tests.support.images import jpeg, photograph  # noqa: E402
@@ -52,7 +52,7 @@ def main() -> None:
             os.chdir(folder)
             # in another process, because a process's memory is counted from that of the one that starts it
             measured([sys.executable, __file__, "--images", str(given.images), "--write", name])
-            own_params(given.processes)
+            own_params("copy", given.processes)
             seconds, memory, cpu = measured(PREPARE)
             total = given.images + given.images // 10
             rates = f"{total / seconds:,.0f} | {total / cpu:,.0f}"
@@ -74,15 +74,6 @@ def stand_in(images: int) -> StandIn:
     val = [one(f"ILSVRC2012_val_{number + 1:08d}", number) for number in range(images // 10)]
     ids = {wnid: number + 1 for number, wnid in enumerate(wnids)}
     return StandIn(random, wnids, {wnid: wnid for wnid in wnids}, ids, train, val)
-
-
-def own_params(processes: int) -> None:
-    """The repository's profile `paper` for a copy."""
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    values["profile"] = "paper"
-    values["profiles"]["paper"]["data"]["path"] = "copy"
-    values["profiles"]["paper"]["prepare"]["processes"] = processes
-    Path("params.yaml").write_text(yaml.safe_dump(values))
 
 
 if __name__ == "__main__":

@@ -10,25 +10,23 @@ import argparse
 import gzip
 import io
 import os
-import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
-import yaml
 from scipy.io import savemat
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+from benchmarks.measuring import PROGRAM, measured, own_params  # noqa: E402
 from tests.support.images import jpeg, photograph  # noqa: E402
 
 SIZES = (1_000, 10_000, 100_000)
 CLASSES, VAL = 10, 100
 SIDE, DISTINCT = 64, 200  # pixels; different photographs, of which the others are copies
-PREPARE = [str(Path(sys.executable).parent / "vgg-repro"), "prepare", "--direct"]
+PREPARE = [PROGRAM, "prepare", "--direct"]
 LIST = (
     "from pathlib import Path; from pipeline.datasets.sources.ilsvrc import Ilsvrc; "
     "Ilsvrc(Path('archives'), None).listing()"
@@ -55,7 +53,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
             make_archives(Path("archives"), encoded, images)
-            own_params(given.processes)
+            own_params("archives", given.processes)
             print_row(images)
 
 
@@ -70,16 +68,6 @@ def print_row(images: int) -> None:
     total = images + VAL
     print(f"| {images:,} | {listing - start:.1f} | {seconds:.1f} | {total / seconds:,.0f} | {memory / 1e6:.0f} | "
           f"{described / total:.0f} | {again:.1f} |", flush=True)  # fmt: skip
-
-
-def measured(command: list[str]) -> tuple[float, int, float]:
-    """The seconds that a command takes, the bytes of the largest of its processes, and the CPU seconds of all."""
-    started = time.perf_counter()
-    child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    if status:
-        raise SystemExit(f"{command} failed")
-    return time.perf_counter() - started, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime
 
 
 def make_archives(root: Path, encoded: list[bytes], images: int) -> None:
@@ -113,15 +101,6 @@ def put(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     info = tarfile.TarInfo(name)
     info.size = len(data)
     tar.addfile(info, io.BytesIO(data))
-
-
-def own_params(processes: int) -> None:
-    """The repository's profile `paper` for the stand-ins."""
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    values["profile"] = "paper"
-    values["profiles"]["paper"]["data"]["path"] = "archives"
-    values["profiles"]["paper"]["prepare"]["processes"] = processes
-    Path("params.yaml").write_text(yaml.safe_dump(values))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,8 +22,10 @@ from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+from benchmarks.measuring import PROGRAM, measured  # noqa: E402
 from pipeline.datasets.facts import Facts  # noqa: E402
 from pipeline.experiment.modes import scales_of, single_scale  # noqa: E402
+from pipeline.experiment.paper_facts import EPOCHS, ITERATIONS  # noqa: E402
 from pipeline.experiment.params import Params  # noqa: E402
 from pipeline.experiment.paths import CLASSIFICATION, errors, history, posteriors, summary  # noqa: E402
 from pipeline.experiment.run_names import kind_of  # noqa: E402
@@ -34,9 +35,7 @@ from pipeline.results.profile_results import collect  # noqa: E402
 from pipeline.system.atomic_files import sha256, write_json, write_text  # noqa: E402
 from vgg.errors import error, error_of_rate, top_k  # noqa: E402
 
-PROGRAM = str(Path(sys.executable).parent / "vgg-repro")
 TABLES = ("table1", "table2", "table3", "table4", "table5", "table6", "table7", "shallow")
-EPOCHS, STEPS = 74, 370_000
 MANIFEST = "0" * 64
 
 
@@ -77,14 +76,8 @@ def use(profile: str) -> Params:
 
 def print_row(*words: str) -> None:
     """Run a command and print a row: its seconds, those of its processes, and its memory at the peak."""
-    started = time.perf_counter()
-    child = subprocess.Popen([PROGRAM, *words], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    if status:
-        raise SystemExit(f"{words} failed")
-    seconds = time.perf_counter() - started
-    used = usage.ru_utime + usage.ru_stime
-    print(f"| `vgg-repro {' '.join(words)}` | {seconds:.1f} | {used:.1f} | {usage.ru_maxrss / 2**20:.2f} |", flush=True)
+    seconds, memory, used = measured([PROGRAM, *words])
+    print(f"| `vgg-repro {' '.join(words)}` | {seconds:.1f} | {used:.1f} | {memory / 2**30:.2f} |", flush=True)
 
 
 def write_results(params: Params, classes: int, images: int, train: int) -> None:
@@ -120,14 +113,14 @@ def write_training(params: Params, name: str, random: np.random.Generator, image
     run = params.runs[name]
     rates = np.linspace(95, 27, EPOCHS) + random.normal(size=EPOCHS)
     lines = [
-        f"{STEPS * (epoch + 1) // EPOCHS},{epoch},{6 - epoch / 20:.4g},0.01,{rate:.6g},{rate / 3:.6g}\n"
+        f"{ITERATIONS * (epoch + 1) // EPOCHS},{epoch},{6 - epoch / 20:.4g},0.01,{rate:.6g},{rate / 3:.6g}\n"
         for epoch, rate in enumerate(rates)
     ]
     write_text(history(name), "step,epoch,loss,learning_rate,top1,topk\n" + "".join(lines))
     last = error_of_rate(float(rates[-1]), images)
     crop = {"test_scale": single_scale(run), "k": top_k(classes), "top1": last.error, "top1_low": last.low,
             "top1_high": last.high, "topk": last.error / 3, "images": images}  # fmt: skip
-    values = {"steps": STEPS, "epochs": EPOCHS, "drops": 3, "loss": 2.3, "stalled_epochs": 0, "centre_crop": crop,
+    values = {"steps": ITERATIONS, "epochs": EPOCHS, "drops": 3, "loss": 2.3, "stalled_epochs": 0, "centre_crop": crop,
               "weights_sha256": "1" * 64, "seed": 0, "precision": "bfloat16", "data": MANIFEST}  # fmt: skip
     write_json(summary(name), {"profile": "paper", "run": name, **run.model_dump(mode="json"), **values})
 

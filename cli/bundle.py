@@ -57,7 +57,7 @@ def bundle(
         collect(parameters)
     found = shown_results(name, outdated(parameters) if active else {}, parameters)
     if active:
-        keep_provenance(name, found.paths)
+        keep_provenance(name, found.known_provenance)
         keep_records(name)
     files = _files(found, parameters, with_posteriors, with_images)
     arrays = [content.stat().st_size for path, content in files.items() if is_posteriors(path)]  # type: ignore[union-attr]

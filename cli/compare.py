@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cli.common import show
+
+if TYPE_CHECKING:
+    from reports.page import Page
 
 PLACE = "A bundle, a clone, a folder such as reports/mini, or a profile's name."
 
@@ -31,16 +35,27 @@ def compare(
     from pipeline.system.atomic_files import json_text, write_text
     from reports.compare_page import compare_csv, compare_page
     from reports.markdown import markdown
-    from reports.site import single_page
 
-    writers = {".md": markdown, ".html": single_page}
-    if out and (out.suffix not in writers or form != "page"):
-        raise UsageError(f"--out writes a page to a file that ends with .md or .html, not {out} as {form}")
+    if out and out.suffix not in (".md", ".html"):
+        raise UsageError(f"--out {out}: the page is written to a file that ends with .md or .html")
+    if out and form != "page":
+        raise UsageError(f"--out writes the page, --format {form} prints rows: vgg-repro compare A B --format {form}")
     compared = side_by_side(read_reproduction(first), read_reproduction(second))
     if form != "page":
         typer.echo(compare_csv(compared) if form == "csv" else json_text(compared.document()), nl=False)
     elif out:
-        write_text(out, writers[out.suffix](compare_page(compared)))
+        write_text(out, _writer(out)(compare_page(compared)))
         typer.echo(f"{compared.verdict}\n{out} written")
     else:
         show(compare_page(compared), markdown)
+
+
+def _writer(out: Path) -> Callable[[Page], str]:
+    """Return the writer of a file's form. That of HTML imports what draws charts, which takes a second."""
+    if out.suffix == ".html":
+        from reports.site import single_page
+
+        return single_page
+    from reports.markdown import markdown
+
+    return markdown

@@ -68,7 +68,7 @@ def report(
         if active and form == "pages":
             typer.echo(compared_with_head(name, bool(results.outdated)))
         if active:
-            keep_provenance(name, results.paths)
+            keep_provenance(name, results.known_provenance)
             keep_records(name)
     if results.outdated:
         typer.echo(plain_text(outdated_warning(results).text), err=True)

@@ -68,11 +68,14 @@ def timeline_text(rows: pd.DataFrame) -> str:
         f"{work}: {len(own)} in {duration(3600 * own['took'].sum())}" for work, own in rows.groupby("work", sort=False)
     )
     longest = rows.sort_values("took").iloc[-1]
+    most = f"{longest['work']} {longest['run']}, {duration(3600 * longest['took'])}"
     span = (rows["hours"] + rows["took"]).max()
-    places = len(rows.drop_duplicates(["machine", "device"]))
+    devices = len(rows.drop_duplicates(["machine", "device"]))
+    several = ", several at a time" if rows["took"].sum() > 1.01 * span else ""  # starts are rounded
+    where = f"{devices} device{'s' * (devices > 1)}"
     return (
-        f"Time line of {len(rows)} stages in {duration(3600 * span)} at {places} place{'s' * (places > 1)} "
-        f"({'; '.join(works)}). The longest: {longest['work']} {longest['run']}, {duration(3600 * longest['took'])}."
+        f"Time line of {len(rows)} stages in {duration(3600 * span)} on {where}{several} "
+        f"(added up, {'; '.join(works)}). The longest: {most}."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,9 @@ def write_figure(figure: Figure, path: Path) -> None:
             return
         if path.suffix == ".jpg":
             marked = {"quality": QUALITY, "subsampling": 0, "comment": f"Software\0{MADE_BY}"}
-            figure.savefig(file, format="jpg", dpi=DPI, pil_kwargs=marked)
+            encoded = BytesIO()  # Pillow writes JPEG into a file's descriptor, and then a full disk has no name
+            figure.savefig(encoded, format="jpg", dpi=DPI, pil_kwargs=marked)
+            file.write(encoded.getvalue())
             return
         with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):
             figure.savefig(file, format="svg", dpi=DPI, transparent=True, metadata={"Date": None})

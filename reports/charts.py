@@ -16,7 +16,7 @@ from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
 from reports import alternatives, drawing, image_drawing
 from reports.chart_style import in_style, write_figure
-from reports.page import Block, Figure, Heading, Link, Text, inlines
+from reports.page import Block, Figure, Heading, Text
 from reports.provenance_page import PROVENANCE
 
 if TYPE_CHECKING:
@@ -59,10 +59,9 @@ class Chart:
 
     @property
     def figure(self) -> Figure:
-        """Return the block that shows the image, its caption and a link to its data."""
+        """Return the block that shows the image, its caption and its data."""
         data, image = self.kind.files
-        caption = (*inlines(self.kind.caption), " Data: ", Link(data, data), ".")
-        return Figure(image, self.kind.text(self.rows), caption)
+        return Figure(image, self.kind.text(self.rows), self.kind.caption, data)
 
 
 def draw_charts(results: Results, folder: Path, suffix: str = "") -> list[Chart]:
@@ -107,9 +106,9 @@ CHARTS = (
         drawing.waterfall_chart,
         alternatives.waterfall_text,
         "Each step of the evaluation of D and E, trained with jittered S, with the seed of the tables: the error "
-        "after it and, in brackets, its change in points. Filled bars: the error falls; hatched bars: it rises. "
-        "Crops and dense are both at three Q. The paper has no centre crop of these nets. Each column has its own "
-        "range of errors.",
+        "after it and, in brackets, its change in points, computed from errors that are not rounded. Filled bars: the "
+        "error falls; hatched bars: it rises. Crops and dense are both at three Q. The paper has no centre crop of "
+        "these nets. Each column has its own range of errors.",
         heading="What each step of the evaluation adds",
     ),
     ChartKind(

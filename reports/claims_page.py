@@ -24,7 +24,7 @@ from reports.page import (
 )
 from reports.page_parts import ALL_TABLES
 from reports.phrases import NONE, p_value, signed
-from vgg.judgement import Verdict
+from vgg.judgement import LEVEL, Verdict
 
 TITLE = "Claims of the paper"
 TO_TEST: tuple[Inline, ...] = ("To compute them: ", Code("dvc repro claims"))
@@ -33,6 +33,14 @@ MEANING = (
     "It says nothing about the paper's own results on ImageNet. B to E start from A's layers and then train as long "
     "again. So where A has not converged, comparisons with A or with the shallow network also compare lengths of "
     "training."
+)
+READING = (
+    "Effects are points of top-1 error. Above 0, the net or method that the claim names first has the lower error: in "
+    "favour of a claim that it is better, against “does not improve”. “About the same” needs an effect near 0. “Images "
+    "that changed”: those wrong only without it / only with it. “Least of 4”: of 4 comparisons, the one that supports "
+    "the claim least. “Visible from”: the smallest effect that would be found with a probability of 80 %; of “does "
+    "not improve” and “about the same”, which allow effects up to a margin, the smallest that would contradict the "
+    "claim."
 )
 UNTESTED: Text = ("The paper's claims are not tested yet. ", *TO_TEST)
 
@@ -65,7 +73,7 @@ def _body(values: dict[str, Any], small: bool) -> Iterator[Block]:
     if values["images"]:
         if small:
             yield Paragraph(MEANING)
-        yield claims_table(values)
+        yield from ledger(values)
     if partial := [claim for claim in values["claims"] if 0 < claim["pairs_run"] < claim["pairs"]]:
         parts = ", ".join(f"{claim['name']} ({claim['pairs_run']} of {claim['pairs']})" for claim in partial)
         yield Paragraph(f"Tested on the comparisons that are run so far: {parts}.")
@@ -92,13 +100,18 @@ def _seeds(values: dict[str, Any]) -> str:
     return f"up to {values['seeds']} seeds" if values["seeds"] > 1 else "one seed"
 
 
+def ledger(values: dict[str, Any]) -> Page:
+    """Return the table of the claims, after how to read it."""
+    return (Paragraph(READING), claims_table(values))
+
+
 def claims_table(values: dict[str, Any]) -> Table:
     """Return the ledger as a table, one row per claim."""
     columns = (
         *left("claim", "section"), *right("paper"), *left("ours (95 % interval)"), *right("images that changed", "p"),
         *left("verdict"),
     )  # fmt: skip
-    return Table(columns, tuple(_row(claim, values["seeds"]) for claim in values["claims"]))
+    return Table(columns, tuple(_row(claim, values) for claim in values["claims"]))
 
 
 def _of(claim: dict[str, Any], seeds: int) -> str:
@@ -107,18 +120,20 @@ def _of(claim: dict[str, Any], seeds: int) -> str:
     return "".join(f", {word}" for word in (*least, *["one seed"] * (seeds > 1 and max(claim["seeds"]) == 1)))
 
 
-def _row(claim: dict[str, Any], seeds: int) -> tuple[Text, ...]:
+def _row(claim: dict[str, Any], values: dict[str, Any]) -> tuple[Text, ...]:
+    seeds, margin = values["seeds"], values["margin"]
     paper = NONE if claim["paper"] is None else f"{claim['paper']:+.1f}"
     if claim["verdict"] == Verdict.NOT_RUN:
         missing = ", ".join(claim["missing"])
-        return (claim["sentence"], claim["section"], paper, NONE, NONE, NONE, _verdict(claim, missing))
+        return (claim["sentence"], claim["section"], paper, NONE, NONE, NONE, _verdict(claim, margin, missing))
     effect, low, high = (signed(claim[name]) for name in ("effect", "low", "high"))
     ours = f"{effect} ({low} to {high}){_of(claim, seeds)}"
     changed = f"{claim['gained']:,} / {claim['lost']:,}"
-    return (claim["sentence"], claim["section"], paper, ours, changed, p_value(claim["p_verdict"]), _verdict(claim))
+    p = p_value(claim["p_verdict"])
+    return (claim["sentence"], claim["section"], paper, ours, changed, p, _verdict(claim, margin))
 
 
-def _verdict(claim: dict[str, Any], missing: str = "") -> Text:
+def _verdict(claim: dict[str, Any], margin: float, missing: str = "") -> Text:
     verdict = Verdict(claim["verdict"])
     shown = Judged(verdict)
     if verdict == Verdict.NOT_RUN:
@@ -126,15 +141,43 @@ def _verdict(claim: dict[str, Any], missing: str = "") -> Text:
     if verdict == Verdict.UNDECIDED and not claim["gained"] + claim["lost"]:
         return (shown, ": both networks give the same answers")
     if verdict == Verdict.UNDECIDED:
-        return (shown, f": visible from {claim['smallest_visible']:.1f} points")
+        visible = f": visible from {_visible_effect(claim, margin):.1f} points"
+        return (shown, f"{visible}{_unreachable(claim, margin)}{_although(claim, margin)}")
     return (shown, f"; {claim['verdict_holm']} if adjusted") if claim["verdict_holm"] != verdict else shown
+
+
+def _visible_effect(claim: dict[str, Any], margin: float) -> float:
+    """Return the effect in points that would be found; of a claim with a margin, the one that would contradict it."""
+    return float(claim["smallest_visible"]) + (margin if claim["kind"] != "better" else 0.0)
+
+
+def _unreachable(claim: dict[str, Any], margin: float) -> str:
+    """Return that no effect could support the claim on these images, if that is so."""
+    if claim["kind"] != "about equal" or claim["high"] - claim["low"] <= 2 * margin:
+        return ""
+    return f"; too few images to show that errors are equal within {_points(margin)}"
+
+
+def _although(claim: dict[str, Any], margin: float) -> str:
+    """Return why a claim is undecided although the interval excludes 0; nothing if it does not."""
+    if claim["low"] <= 0 <= claim["high"]:
+        return ""
+    if claim["kind"] != "better":
+        return f"; p is of the margin of {_points(margin)}, not of 0"
+    if claim["each"] and claim["effect"] < 0 and claim["p"] / claim["pairs_run"] <= LEVEL:
+        return f"; the interval excludes 0, but p is multiplied by {claim['pairs_run']}, the number of comparisons"
+    return "; the interval just excludes 0, but p is of another test"
+
+
+def _points(margin: float) -> str:
+    return f"{margin:g} point{'s' * (margin != 1)}"
 
 
 def _rules(values: dict[str, Any]) -> Iterator[Block]:
     """Yield how the claims are tested."""
     if not values["images"]:
         return
-    margin = f"{values['margin']:g} point{'s' * (values['margin'] != 1)}"
+    margin = _points(values["margin"])
     groups = values["groups"]
     units = (
         f"The images form {groups:,} groups that show the same thing; a group counts as one observation. "
@@ -146,19 +189,17 @@ def _rules(values: dict[str, Any]) -> Iterator[Block]:
         f"Intervals count images and seeds. {_spread(values['seed_std'])}"
     )  # fmt: skip
     yield Paragraph(
-        "Effects are differences of top-1 errors in points. Above 0, the net or method that the claim is about has the "
-        "lower error. The paper's effects are computed from its printed numbers. Both nets of a comparison are tested "
-        "on the same images: “images that changed” are those that only the first, or only the second, gets wrong, over "
-        "all comparisons and seeds of the claim. Several comparisons in one claim are tested by their mean; a claim "
-        "about each of them by the one that supports it least, which is then shown."
+        "The paper's effects are computed from its printed numbers. Both nets of a comparison are tested on the same "
+        "images; “images that changed” are counted over all comparisons and seeds of the claim. Several comparisons in "
+        "one claim are tested by their mean; a claim about each of them by the one that supports it least. If that one "
+        "speaks against the claim, its p is multiplied by the number of comparisons."
     )
     yield Paragraph(
         f"{units}{seeds}A claim that one is better is supported or contradicted if p is at most 0.05: with one seed "
         "the exact McNemar test, with several a t test. “Does not improve” and “about the same” are supported if the "
         f"difference is shown to be within {margin}, and contradicted if it is shown to be beyond; their p is of that. "
-        "“Visible "
-        "from” is the smallest effect that would be found with a probability of 80 %. “If adjusted”: by Holm's "
-        "method for all claims together."
+        "Intervals are those of a score test: with one seed, one may just exclude 0 although p is above 0.05. "
+        "“If adjusted”: by Holm's method for all claims together."
     )  # fmt: skip
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 
+from pipeline.results.row_choice import row_names
 from pipeline.results.side_by_side import ComparedCell, ComparedReproduction, Difference, SideBySide
+from reports.flat_files import rows_text
 from reports.page import Block, Callout, Code, Heading, Page, Paragraph, Strong, Table, Text, left, right
 from reports.phrases import NONE, number, p_value, signed, table_label
 
@@ -35,9 +35,17 @@ def _sides(compared: SideBySide) -> Table:
         ("results", *(Code(side.place) for side in sides)),
         ("profile", *(Code(side.profile) for side in sides)),
         ("images", *(side.images for side in sides)),
+        ("seed", *(_seed(side) for side in sides)),
         ("manifest", *(Code(", ".join(value[:16] for value in sorted(side.manifests))) for side in sides)),
     ]
     return Table(left("", *NAMES), tuple(rows))
+
+
+def _seed(side: ComparedReproduction) -> str:
+    """Return the seed of the tables, and that further ones are not compared."""
+    seed = next((table["seed"] for table in side.tables.values() if table.get("seed") is not None), None)
+    rest = f", the first of {len(side.seeds)}; the others are not compared" if len(side.seeds) > 1 else ""
+    return NONE if seed is None else f"{seed}{rest}"
 
 
 def _outdated(compared: SideBySide) -> Iterator[Block]:
@@ -88,19 +96,26 @@ def _errors(compared: SideBySide) -> Iterator[Block]:
             *left("error"), *right(*NAMES), *left("B − A (95 % interval)"),
             *right("only A / only B wrong", "p", "p, adjusted"), *left("differs"),
         )  # fmt: skip
-        yield Table(columns, tuple(_row(cell, cell in compared.beyond) for cell in compared.cells))
+        names = _names(compared.first)
+        yield Table(columns, tuple(_row(cell, names, cell in compared.beyond) for cell in compared.cells))
     only = compared.only_run
     if any(only.values()):
         yield Paragraph(f"Run on one side alone: {only['first']} errors in A, {only['second']} in B.")
     yield from (Paragraph(text) for text in _how(compared))
 
 
-def _row(cell: ComparedCell, beyond: bool) -> tuple[Text, ...]:
+def _names(side: ComparedReproduction) -> dict[tuple[str, str], str]:
+    """Return the name of each row of the tables, by table and key."""
+    rows = ((name, row) for name, table in side.tables.items() for row in row_names(table, {}))
+    return {(name, row.key): row.name for name, row in rows}
+
+
+def _row(cell: ComparedCell, names: Mapping[tuple[str, str], str], beyond: bool) -> tuple[Text, ...]:
     equal = cell.paired and not (cell.only_first_wrong or cell.only_second_wrong)
     low, difference, high = map(signed, (cell.low, cell.difference, cell.high))
     changed = f"{cell.only_first_wrong:,} / {cell.only_second_wrong:,}" if cell.paired else NONE
     return (
-        f"{table_label(cell.table)}: {cell.row}, top-{cell.k}",
+        f"{table_label(cell.table)}: {names[cell.table, cell.row]}, top-{cell.k}",
         number(cell.first),
         number(cell.second),
         "equal" if equal else f"{difference} ({low} to {high}){'' if cell.paired else ', unpaired'}",
@@ -126,15 +141,12 @@ def _how(compared: SideBySide) -> Iterator[Text]:
         )
     if kinds:
         yield (
-            "p is adjusted for the number of errors by Holm's method. The tests count images, not seeds: networks that "
+            "A result that several tables repeat is compared once. p is adjusted for the number of errors by Holm's "
+            "method. The tests count images, not seeds: networks that "
             "are trained again with another seed differ by more than these intervals say."
         )
 
 
 def compare_csv(compared: SideBySide) -> str:
     """Return every compared error as a row of CSV with a heading."""
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    table.writeheader()
-    table.writerows(map(asdict, compared.cells))
-    return text.getvalue()
+    return rows_text(COLUMNS, compared.cells)

@@ -15,6 +15,7 @@ from pipeline.results.profile_results import Results
 from pipeline.results.row_choice import choosing_words, row_names
 from pipeline.system.progress import duration
 from reports.explain_page import (
+    DIGITS,
     changes_texts,
     combination,
     drawn_text,
@@ -88,7 +89,7 @@ def _facts(rows: Iterable[tuple[str, Text]]) -> Table:
 
 
 def _of_number(e: Explanation, command: str, places: Places) -> Panel:
-    title, unknown = f"{table_label(e.table)}, row {e.row.key}", tuple(gaps(e, ""))
+    title, unknown = f"{table_label(e.table)}, row {e.row.name}", tuple(gaps(e, ""))
     facts = _facts(_number_facts(e, command, places))
     page: Page = (Heading(1, title), facts, *made_again(e), *published_section(e))
     below: Page = (Heading(2, "Not known here"), Bullets(unknown)) if unknown else ()
@@ -97,7 +98,7 @@ def _of_number(e: Explanation, command: str, places: Places) -> Panel:
 
 def _number_facts(e: Explanation, command: str, places: Places) -> Iterator[tuple[str, Text]]:
     """Yield the errors and, of what they were computed from, what this number does not share, and openers."""
-    yield from ((f"top-{measure.k} error, %", _measure(measure)) for measure in e.measures)
+    yield from ((f"top-{measure.k} error, %", _measure(measure, e.comparable)) for measure in e.measures)
     yield "computed from", combination(e)
     for score in e.scores:
         yield "score", (Opener(score.stage, _score_panel(score)), f", Q = {' '.join(map(str, score.scales))}")
@@ -110,17 +111,20 @@ def _number_facts(e: Explanation, command: str, places: Places) -> Iterator[tupl
     yield "in a terminal", Code(command)
 
 
-def _measure(m: Measure) -> Text:
+def _measure(m: Measure, comparable: bool) -> Text:
     ours, judged = dict(m.ours or {}), m.judged
     text = f"{interval(ours)}: {ours['wrong']:,} of {ours['images']:,} images are wrong"
     if m.spread and m.spread["std"] is not None:
         text += f"; over seeds: {mean_and_std(dict(m.spread))}"
     if m.paper is None:
         return text
-    text += f"; the paper: {number(m.paper)}, "
-    if judged:
-        text += f"ours − paper: {judged['difference']:+.1f} ({judged['low']:+.1f} to {judged['high']:+.1f}), "
-    return (text, Judged(Verdict(judged["verdict"]) if judged else Verdict.NOT_COMPARABLE))
+    text += f"; the paper: {number(m.paper)}"
+    if not comparable:
+        return (f"{text}, ", Judged(Verdict.NOT_COMPARABLE))
+    if not judged:  # rows of further seeds
+        return text
+    text += f", ours − paper: {judged['difference']:+.1f} ({judged['low']:+.1f} to {judged['high']:+.1f}), "
+    return (text, Judged(Verdict(judged["verdict"])))
 
 
 def _made(made: Mapping[str, Any] | None, places: Places) -> Text:
@@ -153,7 +157,7 @@ def _score_facts(score: ExplainedScore, made: Mapping[str, Any] | None, places: 
     for scale, error in sorted(score.errors.items()):
         yield f"top-1 error at Q = {scale}, %", number(error["top1"])
     yield "precision", score.precision or NONE
-    yield "posteriors, SHA-256", Code(score.posteriors[:16]) if score.posteriors else NONE
+    yield "posteriors, SHA-256", Code(score.posteriors[:DIGITS]) if score.posteriors else NONE
     yield "computed", _made(made, places)
 
 
@@ -184,5 +188,5 @@ def _run_facts(run: ExplainedRun, made: Mapping[str, Any] | None, places: Places
     yield "drops of the rate", printed_value(run.drops)
     yield "error, %", number(run.error)
     yield "lowest error, %", NONE if run.best is None else f"{run.best:.1f}, after epoch {run.best_epoch}"
-    yield "weights, SHA-256", Code(run.weights[:16]) if run.weights else NONE
+    yield "weights, SHA-256", Code(run.weights[:DIGITS]) if run.weights else NONE
     yield "trained", _made(made, places)

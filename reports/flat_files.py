@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from pipeline.results.flat_results import COLUMNS, flat_document, flat_rows
 from pipeline.results.profile_results import Results
@@ -15,10 +17,15 @@ FLAT = "results.csv"
 
 def csv_text(results: Results) -> str:
     """Return the rows as CSV with a heading; what does not exist is an empty cell."""
+    return rows_text(COLUMNS, flat_rows(results))
+
+
+def rows_text(columns: Sequence[str], rows: Iterable[Any]) -> str:
+    """Return rows, dataclasses with these fields, as CSV with a heading."""
     text = io.StringIO(newline="")
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table = csv.DictWriter(text, columns, lineterminator="\n")
     table.writeheader()
-    table.writerows(map(asdict, flat_rows(results)))
+    table.writerows(map(asdict, rows))
     return text.getvalue()
 
 

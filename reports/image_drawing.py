@@ -25,6 +25,7 @@ CHANGES = mpl.colormaps["PuOr"]
 COVER = 0.6  # how much of the image a cell's colour covers
 CELLS = 48  # a panel of at most so many cells has their numbers
 GREY = 200  # level of the ground where the image is not there
+NUMBERS = 5  # above frames
 SIDE = 360  # of that ground, pixels
 
 
@@ -62,8 +63,7 @@ def _cells(axes: Axes, ground: Pixels, rows: pd.DataFrame, kind: str, norm: Norm
     _photograph(axes, covered)
     for (i, j), value in np.ndenumerate(values):
         if values.size <= CELLS:
-            colour = _on(COLOURS(norm(value)))
-            axes.text(xs[j] * width, ys[i] * height, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour)
+            _number(axes, xs[j] * width, ys[i] * height, f"{value:.0f}", COLOURS(norm(value)))
 
 
 def _edges(middles: NDArray[np.float64], side: int) -> list[int]:
@@ -104,7 +104,13 @@ def _heat(axes: Axes, title: str, values: NDArray[np.float64], colours: Colormap
         return
     for (i, j), value in np.ndenumerate(values):
         text = signed(value, 0) if norm.vmin and round(value) else f"{abs(value):.0f}"
-        axes.text(j, i, text, ha="center", va="center", fontsize=8, color=_on(colours(norm(value))))
+        _number(axes, j, i, text, colours(norm(value)))
+
+
+def _number(axes: Axes, x: float, y: float, text: str, ground: Sequence[float]) -> None:
+    """Write a number in the middle of a cell, on a plate of its colour above dark parts of the image and frames."""
+    plate = {"boxstyle": "round,pad=0.15", "facecolor": ground, "edgecolor": "none"}
+    axes.text(x, y, text, ha="center", va="center", fontsize=8, color=_on(ground), bbox=plate, zorder=NUMBERS)
 
 
 def _grid(rows: pd.DataFrame, name: str) -> NDArray[np.float64]:

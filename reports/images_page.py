@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import numpy as np
-
 from pipeline.experiment.targets import ILLUSTRATED, ILLUSTRATIONS
-from pipeline.results.illustrations import MAKE, Illustrations, grid_values
+from pipeline.results.illustration_data import padding_effect
+from pipeline.results.illustrations import MAKE, Illustrations
 from pipeline.results.profile_results import Results
 from reports.page import Block, Code, Heading, Inline, Page, Paragraph
 from reports.page_parts import ALL_TABLES, outdated_note
@@ -16,6 +15,12 @@ from reports.page_parts import ALL_TABLES, outdated_note
 def has_images_page(results: Results) -> bool:
     """Return whether there are illustrations, or scores from whose nets they can be made."""
     return bool(results.illustrations or results.guesses)
+
+
+READ_MAP = (
+    "Dense evaluation averages the map and that of the mirror image, so its posterior is not the mean of the cells "
+    "that are shown. The middle one of the 5 x 5 crops may be a pixel beside the centre crop."
+)
 
 
 def images_page(results: Results, charts: Iterable[Block]) -> Page:
@@ -49,10 +54,17 @@ def _about(shown: Illustrations, results: Results) -> Iterator[Block]:
     yield Paragraph(
         f"Dense evaluation gives class {true} a posterior of {100 * image.dense.true:.0f} % and class {other} one of "
         f"{100 * image.dense.other:.0f} %. The centre crop gives them {100 * image.centre.true:.0f} % and "
-        f"{100 * image.centre.other:.0f} %. {_difference(shown)}"
+        f"{100 * image.centre.other:.0f} %. {_difference(shown)} {READ_MAP}"
     )
     if not shown.images:
-        yield Paragraph(("The images are not in this report; on a machine that has them: ", Code(MAKE), "."))
+        yield Paragraph(
+            (
+                "The photographs are not in this report: the score map is drawn without its image, and training crops "
+                "and scales are not shown. On a machine that has the images: ",
+                Code(MAKE),
+                ".",
+            )
+        )
 
 
 def _choice(shown: Illustrations) -> tuple[Inline, ...]:
@@ -68,6 +80,4 @@ def _choice(shown: Illustrations) -> tuple[Inline, ...]:
 
 def _difference(shown: Illustrations) -> str:
     """Return how far map and crops are apart, as a sentence."""
-    dense, cut = (grid_values(places.true) for places in (shown.scored.map, shown.scored.cut))
-    apart = 100 * np.nanmean(np.abs(cut - dense))
-    return f"At the same places, map and crops are {apart:.1f} points apart on average."
+    return f"At the same places, map and crops are {padding_effect(shown.scored):.1f} points apart on average."

@@ -72,7 +72,9 @@ def _block(block: Block) -> str:
 
 def _figure(figure: Figure) -> str:
     image = f"![{_escaped(figure.alt)}]({_target(figure.path)})"
-    return f"{image}\n\n{_line(figure.caption)}" if figure.caption else image
+    data = (" Data: ", Link(figure.data, figure.data), ".") if figure.data else ()
+    caption = (*inlines(figure.caption), *data)
+    return f"{image}\n\n{_line(caption)}" if caption else image
 
 
 def _line(text: Text) -> str:

@@ -128,6 +128,7 @@ class Figure:
     path: str
     alt: str
     caption: Text = ()
+    data: str = ""  # the file next to the page with the values that the image shows
     again: bool = False
 
 

@@ -53,13 +53,14 @@ def deviations_section(results: Results) -> Iterator[Block]:
         yield Heading(2, "Deviations from the paper")
         yield Paragraph(
             (
-                "Compared with the profile ",
+                "In brackets: the paper's value. Where the paper does not state it, the brackets say so and have the "
+                "choice of the profile ",
                 Code("paper"),
-                ", which has the paper's values, and choices of this program where the paper states none.",
+                ".",
             )
         )
         items = ((f"{what[0].upper()}{what[1:]}:", ours, paper) for what, ours, paper in results.deviations)
-        yield Bullets(tuple((Strong(what), f" {ours} instead of {paper}") for what, ours, paper in items))
+        yield Bullets(tuple((Strong(what), f" {ours} (the paper: {paper})") for what, ours, paper in items))
 
 
 def comparability_warning(results: Results, table: str = "") -> Callout:

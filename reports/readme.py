@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.results.chart_data import depth_rows
 from pipeline.results.profile_results import Results
-from reports.claims_page import MEANING, claims_table, verdict_sentence
+from reports.alternatives import depth_text
+from reports.claims_page import MEANING, ledger, verdict_sentence
 from reports.markdown import markdown
-from reports.page import Link, Page, Paragraph, Table, left, right
+from reports.page import Figure, Link, Page, Paragraph, Table, left, right
 from reports.page_parts import what_was_run
 from reports.phrases import NONE, mean_and_std, number
 
@@ -20,13 +22,15 @@ START, END = "<!-- results: written by `make readme` -->\n", "<!-- end of result
 
 
 def results_in_readme(results: Results) -> Page:
-    """Return what README.md says of a profile's results: what was run, the ledger, Table 3."""
+    """Return what README.md says of a profile's results: error against depth, what was run, the ledger, Table 3."""
     path = f"reports/{results.profile}"
+    depth = depth_text(depth_rows(results))
     return (
+        Figure(f"{path}/depth.png", depth),
         Paragraph(f"Profile {results.profile}, committed as it came out. {what_was_run(results)}"),
         Paragraph(verdict_sentence(results.claims)),
         Paragraph(MEANING),
-        claims_table(results.claims),
+        *ledger(results.claims),
         Paragraph("Table 3, one test scale; top-1 errors in per cent:"),
         _table(results),
         Paragraph(("The whole report: ", Link(path, f"{path}/README.md"), ".")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipeline.results.comparison import row_key
 from pipeline.results.row_choice import RowName
 from reports.page import Block, Callout, Code, Heading, Opener, Page, Paragraph, Table, Text, left, right
 from reports.page_parts import ALL_TABLES, DAGGER, is_older, outdated_note, row_panel
@@ -48,7 +49,7 @@ def _single(values: dict[str, Any]) -> Text:
 
 
 def _row(row: dict[str, Any], values: dict[str, Any], outdated: Mapping[str, str]) -> tuple[Text, ...]:
-    label = ", ".join(row["label"].values())
+    label = row_key(row)
     by_seed = row["top1"]["by_seed"]
     spreads = [mean_and_std(row[name]) for name in ("top1", *["topk"] * (values["k"] > 1))]
     first, *further = values["seeds"]

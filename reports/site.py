@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,13 +28,12 @@ from reports.page_parts import ALL_TABLES
 from reports.pages import has_data_page, other_pages, shown_results
 from reports.phrases import table_label
 from reports.provenance_page import PROVENANCE, is_kept
-from reports.svg import inlined, repeated
+from reports.svg import inlined, jpeg_address, repeated
 
 FILE = "report.html"
 PAGE = "page"  # the section of a document with a single page
 # In the list of sections, where the heading is longer:
 LABELS = {INDEX: "Overview", PAPER_PAGE: "The paper", "claims": "How tested", IMAGES: "Images", PAGE: "Top"}
-QUALITY = 80  # of image files as JPEG, which is a fraction of their PNG
 
 
 class Section(NamedTuple):
@@ -141,9 +138,6 @@ def _photograph(path: Path, alt: str) -> Markup:
     """Return an image file within the page, as JPEG; its words if there is no such file."""
     if not path.exists():
         return Markup("<p>{}</p>").format(alt)
-    encoded = BytesIO()
     with Image.open(path) as image:
-        size = image.size
-        image.convert("RGB").save(encoded, "JPEG", quality=QUALITY)
-    form = Markup('<img src="data:image/jpeg;base64,{}" alt="{}" width="{}" height="{}">')
-    return form.format(b64encode(encoded.getvalue()).decode(), alt, *size)
+        form = Markup('<img src="{}" alt="{}" width="{}" height="{}">')
+        return form.format(jpeg_address(image), alt, *image.size)

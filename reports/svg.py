@@ -62,9 +62,14 @@ def as_jpeg(address: str) -> str:
         opaque = "A" not in image.mode or image.getchannel("A").getextrema()[0] == 255
         if colours or not opaque:
             return address
-        encoded = BytesIO()
-        image.convert("RGB").save(encoded, "JPEG", quality=QUALITY)
-        return JPEG + b64encode(encoded.getvalue()).decode()
+        return jpeg_address(image)
+
+
+def jpeg_address(image: Image.Image) -> str:
+    """Return the data address of an image as a JPEG."""
+    encoded = BytesIO()
+    image.convert("RGB").save(encoded, "JPEG", quality=QUALITY)
+    return JPEG + b64encode(encoded.getvalue()).decode()
 
 
 def _value(key: str, value: str, name: str) -> str:

@@ -30,7 +30,7 @@ from vgg.images import Images, Rescaled, rescaled_batches
 from vgg.nets import VGG
 from vgg.normalise import Normalise, colour_components
 from vgg.score import VIEWS, Scorer
-from vgg.stalling import has_stalled
+from vgg.stalling import did_not_learn
 
 SPARE = 0.1  # fraction of a GPU's memory left to DALI; without a limit torch would reserve all
 
@@ -95,15 +95,25 @@ def open_shards(params: Params, split: str, statistics: Statistics) -> Shards:
     return shards
 
 
-def scorer_of(params: Params, run: str, statistics: Statistics, where: torch.device, ranks: Ranks = ALONE) -> Scorer:
-    """Return a scorer of the finished net of `run`, trained or published by `params`. Raise Failure if none fits."""
+def scorer_of(
+    params: Params,
+    run: str,
+    statistics: Statistics,
+    where: torch.device,
+    ranks: Ranks = ALONE,
+    outputs: int | None = None,
+) -> Scorer:
+    """Return a scorer of the finished net of `run`, trained or published by `params`. Raise Failure if none fits.
+
+    `outputs` are those of the net's last layer if they are not the classes.
+    """
     score, size = params.active.score, params.active.net
     file, published = weights(run, params.weights), params.weights == "published"
     make = maker(run, params.weights)
     if not published:
         check_trained_on(params, run, statistics)
     stored = load_tensors(file, make)
-    net = build(params, params.runs[run].net, statistics.classes)
+    net = build(params, params.runs[run].net, outputs or statistics.classes)
     try:
         net.load_state_dict(stored["weights"])
     except RuntimeError:
@@ -127,16 +137,26 @@ def posteriors_at(
 
     `resize` is a filter other than that of `params`. Raise the ValueErrors of `Scorer.posteriors`.
     """
-    score, pixels = params.active.score, params.active.net.pixels(scale)
-    rank, ranks = scorer.ranks.rank, scorer.ranks.size
-    gpu, resize = scorer.device.index, resize or score.resize
-    decoder = decoder_in_use(params.decoder)
-    batches = rescaled_batches(images, pixels, score.batch, score.threads, gpu, rank, ranks, resize, decoder)
+    batches = batches_at(params, scorer, images, scale, progress, resize)
     torch.backends.cudnn.benchmark = not MODES[mode].whole_images  # pays if all shapes are equal
-    return scorer.posteriors(_counted(batches, progress, ranks), len(images), VIEWS[mode])
+    return scorer.posteriors(batches, len(images), VIEWS[mode])
 
 
-def _counted(batches: Iterator[Rescaled], progress: Progress, ranks: int) -> Iterator[Rescaled]:
+def batches_at(
+    params: Params, scorer: Scorer, images: Images, scale: int, progress: Progress, resize: str | None = None
+) -> Iterator[Rescaled]:
+    """Yield this process's images at one Q, the paper's pixels, for `scorer`, and count them as they are done.
+
+    `resize` is a filter other than that of `params`.
+    """
+    score, pixels = params.active.score, params.active.net.pixels(scale)
+    gpu, rank, ranks = scorer.device.index, scorer.ranks.rank, scorer.ranks.size
+    resize, decoder = resize or score.resize, decoder_in_use(params.decoder)
+    batches = rescaled_batches(images, pixels, score.batch, score.threads, gpu, rank, ranks, resize, decoder)
+    return counted(batches, progress, ranks)
+
+
+def counted(batches: Iterator[Rescaled], progress: Progress, ranks: int) -> Iterator[Rescaled]:
     """Yield the same batches; count each when it is done, together with those of the other processes."""
     for batch in batches:
         yield batch
@@ -178,8 +198,7 @@ def stalled_run(run: str) -> bool:
     path = summary(run)
     if not path.exists():
         return False
-    trained = read_json(path, f"vgg-repro train {run}")
-    return has_stalled(trained["stalled_epochs"], trained["epochs"])
+    return did_not_learn(read_json(path, f"vgg-repro train {run}"))
 
 
 def save_tensors(path: Path, values: dict[str, Any]) -> None:

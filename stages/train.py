@@ -102,12 +102,13 @@ def _write(params: Params, name: str, statistics: Statistics, trainer: Trainer, 
 
 def _summary(params: Params, name: str, statistics: Statistics, trainer: Trainer) -> dict[str, Any]:
     state, run, last = trainer.state, trainer.run, trainer.state.rows[-1]
-    images = len(trainer.val_images)
+    images = len(trainer.task.val_images) - trainer.task.about.get("without_boxes", {}).get("val", 0)
     interval = error_of_rate(last.top1, images)
     return {
         "profile": params.profile,
         "run": name,
         **run.model_dump(mode="json"),
+        **trainer.task.about,
         "steps": state.step,
         "epochs": len(state.rows),
         "drops": state.drops,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from vgg.errors import Z
 
+LEVEL = 0.05  # of every two-sided test; intervals cover 1 - LEVEL
 POPULATION = 50_000  # section 4: the images of ILSVRC-2012's validation set, of which all printed errors are
 
 

@@ -44,8 +44,7 @@ def posteriors_by_place(
     Those of a crop that reaches beyond the image are NaN.
     """
     height, width = pixels.shape[2:]
-    within = np.add.outer(np.array(tops) + scorer.crop <= height, np.zeros(len(lefts), bool))
-    within &= np.array(lefts) + scorer.crop <= width
+    within = (np.array(tops) + scorer.crop <= height)[:, None] & (np.array(lefts) + scorer.crop <= width)
     places = [(tops[i], lefts[j]) for i, j in np.argwhere(within)]
     found = np.full((*within.shape, scorer.net.classes), np.nan, np.float32)
     found[within] = scorer.posteriors(_batches(pixels, places, scorer.crop), len(places), centre)

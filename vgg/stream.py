@@ -7,7 +7,7 @@ itself, so a batch is a pure function of (seed, step) and of the images. Without
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     """A training batch of N images, before the mean is subtracted."""
 
     pixels: Tensor  # (N, 3, crop, crop) uint8 RGB, channels_last; valid until the next batch is asked for
-    labels: Tensor  # (N,) int64
+    labels: Tensor  # (N,) int64, or what the loss compares a net's outputs with instead, (N, ...)
     colour: Tensor  # (N, 3) float32 standard normals of the colour shift
     keys: Tensor  # (N, 2) int64 keys of the dropout masks
     ids: Ints  # (N,) the images' numbers
@@ -44,6 +44,9 @@ class Batch(NamedTuple):
         count = min(count, len(self.ids))
         tensors = [tensor.tensor_split(count) for tensor in (self.pixels, self.labels, self.colour, self.keys)]
         return [Batch(*part) for part in zip(*tensors, np.array_split(self.ids, count), strict=True)]
+
+
+Target = Callable[[Ints, Draws], Tensor]  # images' numbers (N,) and draws to what the loss compares with, (N, ...)
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,13 @@ def training_stream(
     threads: int = 1,
     gpu: int | None = None,
     decoder: str = "dali",
+    target: Target | None = None,
 ) -> Iterator[Batch]:
     """Yield batches from `first_step` on, without end; with several ranks, this rank's part of each.
 
     Rank r gets images r, r + ranks, ... of each batch, so the ranks' parts together are the single process's batch.
-    `decoder` is dali, or pillow, which decodes on the CPU. `gpu` is the number of the GPU that decodes, or None.
+    `decoder` is dali, or pillow, which decodes on the CPU. `gpu` is the number of the GPU that decodes, or None. A
+    batch has the images' labels, or what `target` returns.
     """
     waiting: deque[tuple[Ints, Draws]] = deque()
     samples = _samples(images, plan, first_step, rank, ranks, waiting, gpu, decoder)
@@ -86,7 +91,7 @@ def training_stream(
         ids, draws = waiting.popleft()
         yield Batch(
             from_dlpack(pixels).permute(0, 3, 1, 2),
-            labels[ids],
+            labels[ids] if target is None else target(ids, draws),
             torch.from_numpy(draws.colour).float(),
             torch.from_numpy(draws.keys),
             ids,

@@ -240,6 +240,14 @@ def _shards_of(folder: Path, task: Task) -> list[int] | None:
     return None if any(read_part(folder, task.split, number) is None for number in numbers) else numbers
 
 
+def _complete_shards(folder: Path, task: Task) -> list[int]:
+    """Return the numbers of a task's shards. Raise Failure if one has been lost since it was made."""
+    numbers = _shards_of(folder, task)
+    if numbers is None:
+        raise Failure(f"{folder} has lost shards of {task.split} since they were made; start again: vgg-repro prepare")
+    return numbers
+
+
 def _begun(folder: Path, task: Task) -> list[int]:
     """Return the numbers of the complete shards of a stream that has not been read to its end."""
     if isinstance(task, ShardTask):
@@ -255,7 +263,7 @@ def _settled(work: ShardSettings, tasks: Sequence[Task], listing: Listing) -> tu
     Images that a stream names but that cannot be used are then in the listing's `skipped`.
     """
     numbers: dict[Split, list[int]] = {
-        split: sorted(n for task in tasks if task.split == split for n in _shards_of(work.folder, task) or ())
+        split: sorted(n for task in tasks if task.split == split for n in _complete_shards(work.folder, task))
         for split in SPLITS
     }
     if not listing.streams:

@@ -17,7 +17,6 @@ DROPS = 3
 ITERATIONS, EPOCHS = 370_000, 74
 VARIANCE = 0.01  # of the random weights; read as a standard deviation here (docs/paper.md, open choices)
 SMALL, LARGE, JITTERED = 256, 384, (256, 512)  # S
-COLOUR_STD = 0.1  # of the factors of the colour shift, after Krizhevsky et al. (2012)
 GPUS, SPEEDUP, WEEKS = 4, 3.75, (2, 3)  # section 3.3; weeks for one network
 TEST_IMAGES = 100_000  # section 4; their labels are not public
 OVERLAP = 0.5  # appendix A: a predicted box is right above this intersection over union

@@ -382,7 +382,7 @@ def _never(stage: Any) -> bool:
 
 def _changed_outputs(stage: Any) -> list[str]:
     words = {"deleted": "is missing", "not in cache": "is not in the cache"}
-    if all(out.use_cache and not out.exists and out.changed_cache() for out in stage.outs):
+    if all(not out.exists and (not out.use_cache or out.changed_cache()) for out in stage.outs):
         return ["not computed here"]
     return [f"{path} {words.get(state, 'has changed')}" for out in stage.outs for path, state in out.status().items()]
 

@@ -25,7 +25,7 @@ from pipeline.orchestration.dvc_graph import StageForecast, forecasts
 from pipeline.orchestration.heartbeat import OldCheckpoint, Running, all_running, identity, old_checkpoints
 from pipeline.system.atomic_files import read_json
 from pipeline.system.locks import holder
-from vgg.stalling import has_stalled
+from vgg.stalling import did_not_learn, has_stalled
 
 EVALUATIONS = {  # a column of the state to the mode that it shows and the tables that may have its error
     "dense, one Q": ("dense", ("table3",)),
@@ -106,19 +106,19 @@ def stalled_runs(params: Params) -> list[str]:
 
 
 def _stalled(run: str) -> bool:
-    values = read_json(summary(run), f"vgg-repro train {run}")
-    return has_stalled(values["stalled_epochs"], values["epochs"])
+    return did_not_learn(read_json(summary(run), f"vgg-repro train {run}"))
 
 
 def _shown(params: Params) -> list[str]:
-    """Return the runs of the grid and, if nets are trained, those that the profile adds."""
-    return list(params.all_runs if params.weights == "trained" else params.runs)
+    """Return the runs of the grid and, if nets are trained, those that the profile adds and the localisers."""
+    added = [*params.extra.runs] if params.weights == "trained" else []
+    return [*params.runs, *added, *(params.localisers if params.localises else ())]
 
 
 def _going_on(params: Params, forecast: Mapping[str, StageForecast]) -> dict[str, Path | None]:
     """Return the folder that each run with a checkpoint resumes from; None if what the run needs is not up to date."""
     folders: dict[str, Path | None] = {}
-    for run in {run for run, _ in all_checkpoints()} & set(params.all_runs):
+    for run in {run for run, _ in all_checkpoints()} & set(params.all_trained):
         if training := forecast.get(train_stage(run)):
             ready = all(forecast[stage].what == "done" for stage in training.needs)
             folders[run] = checkpoints(run, identity(params, run, read_statistics())) if ready else None

@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.errors import Failure
 from pipeline.published.convention import CAFFE, Array, RawWeights
-from pipeline.system.worker_pool import run_tasks
+from pipeline.published.own_process import contents_of
 
 INNER = "model.weights.h5"  # the weights in a .keras archive
 APPLICATIONS = re.compile(r"block\d_conv\d|fc1|fc2|predictions")  # names of the layers of Keras's own VGG16 and VGG19
@@ -48,16 +48,9 @@ def read_keras(file: Path) -> RawWeights:
     """Return the net in a .h5, .weights.h5 or .keras file. Raise Failure if it is damaged or holds no whole net."""
     if find_spec("h5py") is None:
         raise Failure(f"{file} is Keras's: to read it, install h5py: python -m pip install 'h5py>=3.10'")
-    try:
-        (contents,) = run_tasks(_contents, [file], 1, f"reading {file}")
-    except Failure:
-        raise Failure(
-            f"{file} is damaged or too large for this machine's memory: the process that read it died"
-        ) from None
-    if contents.wrong:
-        raise Failure(f"{file} {contents.wrong}")
-    known = all(APPLICATIONS.fullmatch(layer.name) for layer in contents.layers)
-    layers = contents.layers if known else _numbered(contents.layers)
+    found = contents_of(file, _contents).layers
+    known = all(APPLICATIONS.fullmatch(layer.name) for layer in found)
+    layers = found if known else _numbered(found)
     if not any(layer.kernel.ndim == 2 for layer in layers):
         raise Failure(f"{file} has a net's features but no classifier (notop), which the paper's nets need")
     tensors = dict(_tensors(file, layers))

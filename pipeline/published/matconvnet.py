@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.datasets.sources.base import WNID
-from pipeline.errors import Failure
 from pipeline.published.convention import MATCONVNET, Array, RawWeights
-from pipeline.system.worker_pool import run_tasks
+from pipeline.published.own_process import contents_of
 
 VARIABLES = ["layers", "meta", "normalization", "classes"]
 
@@ -31,14 +30,7 @@ class Contents(NamedTuple):
 
 def read_matconvnet(file: Path) -> RawWeights:
     """Return the net in a .mat file. Raise Failure if it is damaged or holds none."""
-    try:
-        (contents,) = run_tasks(_contents, [file], 2, f"reading {file}")
-    except Failure:
-        raise Failure(
-            f"{file} is damaged or too large for this machine's memory: the process that read it died"
-        ) from None
-    if contents.wrong:
-        raise Failure(f"{file} {contents.wrong}")
+    contents = contents_of(file, _contents)
     convention = MATCONVNET if contents.mean is None else replace(MATCONVNET, mean=contents.mean)
     return RawWeights(file, "matconvnet", contents.tensors, convention, contents.classes)
 

@@ -36,7 +36,7 @@ def result_files(found: Results, rendered: Collection[str], kept: Iterable[Path]
         raise Failure(f"{GRAPH} is missing; restore it with: git checkout {GRAPH}")
     folder = results(found.profile)
     values = [path for path in _inside(folder, VALUES) if str(path.relative_to(folder)) not in rendered]
-    records = [provenance_record(stage) for stage, record in found.provenance().items() if record]
+    records = [provenance_record(stage) for stage, record in found.provenance.items() if record]
     whole = [path for path in (PARAMS, LOCKFILE, GRAPH, CITATION) if path.exists()]
     return _named(*whole, *(path for path in values if not _holds_images(path)), *kept, *records)
 

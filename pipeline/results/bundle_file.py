@@ -12,12 +12,12 @@ import shutil
 import stat
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from pipeline.errors import Failure, UsageError
@@ -76,12 +76,17 @@ def _add(archive: ZipFile, name: str, content: Content) -> Packed:
     info.create_system, info.external_attr = 3, MODE
     info.compress_type = ZIP_STORED if is_posteriors(name) else ZIP_DEFLATED
     info.file_size = _size(content)  # by which zipfile chooses ZIP64
-    size, digest = 0, hashlib.sha256()
     with archive.open(info, "w") as target:
-        for piece in _pieces(content):
-            target.write(piece)
-            digest.update(piece)
-            size += len(piece)
+        return _copied(_pieces(content), target)
+
+
+def _copied(pieces: Iterable[bytes], target: IO[bytes]) -> Packed:
+    """Write pieces to an open file. Return their size and hash."""
+    size, digest = 0, hashlib.sha256()
+    for piece in pieces:
+        target.write(piece)
+        digest.update(piece)
+        size += len(piece)
     return Packed(size, digest.hexdigest())
 
 
@@ -229,16 +234,12 @@ def _check_room(files: Mapping[str, Any], folder: Path, path: Path) -> None:
 
 def _unpack(archive: ZipFile, name: str, file: Packed, root: Path, path: Path) -> None:
     """Write a file below `root` unless it has posteriors. Raise Failure if it has another size or hash than listed."""
-    size, digest = 0, hashlib.sha256()
     target = root / PurePosixPath(name)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with archive.open(name) as source, Path("/dev/null" if is_posteriors(name) else target).open("wb") as out:
-            while piece := source.read(CHUNK):
-                size += len(piece)
-                digest.update(piece)
-                out.write(piece)
+            found = _copied(iter(lambda: source.read(CHUNK), b""), out)
     except UNREADABLE as reason:
         raise _damaged(path, f"{name} cannot be read ({reason})") from None
-    if (size, digest.hexdigest()) != file:
+    if found != file:
         raise _damaged(path, f"{name} is not the file that {LIST} lists")

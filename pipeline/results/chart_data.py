@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.experiment.claims import JITTER
 from pipeline.experiment.run_names import kind_of, work_of
+from pipeline.results.illustrations import grid_values
 from pipeline.results.profile_results import Results
 from vgg.errors import error_of_rate
 from vgg.nets import weight_layers
@@ -49,7 +50,7 @@ def depth_rows(results: Results) -> pd.DataFrame:
     """
     ours = [*_our_depths(results)] if "table3" in results.tables else []
     rows = [*_paper_depths(results), *ours] if ours else []
-    return _frame(rows, "source", "measure", "line", "net", "layers", "seed", "error", "low", "high")
+    return frame(rows, "source", "measure", "line", "net", "layers", "seed", "error", "low", "high")
 
 
 def _lines(results: Results) -> Iterator[tuple[str, str, Values]]:
@@ -79,7 +80,7 @@ def _our_depths(results: Results) -> Iterator[dict[str, Any]]:
         for table, line, row in _lines(results):
             if row["ours"]:
                 head, first = _depth(source, measure, line, row), row["ours"][key]
-                by_seed = _by_seed(results, table, row, key)
+                by_seed = errors_by_seed(results, table, row, key)
                 several = _mean_of(by_seed, first["images"]) if len(by_seed) > 1 else {}
                 yield head | ({name: first[name] for name in ("error", "low", "high")} | several)
                 yield from (head | {"seed": seed, "error": error} for seed, error in by_seed.items() if several)
@@ -90,7 +91,8 @@ def _depth(source: str, measure: str, line: str, row: Values) -> dict[str, Any]:
     return {"source": source, "measure": measure, "line": line, "net": net, "layers": weight_layers(net)}
 
 
-def _by_seed(results: Results, table: str, row: Values, key: str) -> dict[str, float]:
+def errors_by_seed(results: Results, table: str, row: Values, key: str) -> dict[str, float]:
+    """Return the errors of a table's row by seed; `key` is top1 or topk. It is empty if the row is not repeated."""
     rows = (entry for entry in results.seeds.get("rows", ()) if entry["table"] == table)
     return next((entry[key]["by_seed"] for entry in rows if entry["label"] == row["label"]), {})
 
@@ -120,7 +122,7 @@ def waterfall_rows(results: Results) -> pd.DataFrame:
         for source, steps in (("the paper", paper), ("ours", ours.items())):
             if len(ours) > 1:
                 rows += [{"net": net, "source": source, **row} for row in _changes(steps)]
-    return _frame(rows, "net", "source", "step", "error", "change")
+    return frame(rows, "net", "source", "step", "error", "change")
 
 
 def _steps(results: Results, net: str, whose: str) -> Iterator[tuple[str, float]]:
@@ -152,7 +154,7 @@ def shallow_rows(results: Results) -> pd.DataFrame:
     """Return the errors of B and of the shallow net at the centre crop; none unless both are run."""
     table = results.tables.get("shallow", {"rows": ()})
     rows = [{"net": row["label"]["net"], **_interval(row["ours"]["top1"])} for row in table["rows"] if row["ours"]]
-    return _frame(rows if len(rows) == 2 else [], "net", "error", "low", "high")
+    return frame(rows if len(rows) == 2 else [], "net", "error", "low", "high")
 
 
 def _interval(value: Values) -> dict[str, float]:
@@ -169,7 +171,7 @@ def curves_rows(results: Results) -> pd.DataFrame:
         history = results.histories[run]
         epochs = history.assign(epoch=history["epoch"] + 1, drop=(history["learning_rate"].diff() < 0).astype(int))
         rows += [{**head, **{str(name): value for name, value in row.items()}} for row in epochs.to_dict("records")]
-    return _frame(rows, "family", "run", "net", "epoch", "top1", "loss", "learning_rate", "drop")
+    return frame(rows, "family", "run", "net", "epoch", "top1", "loss", "learning_rate", "drop")
 
 
 def _family(summary: Values) -> str:
@@ -189,7 +191,7 @@ def timeline_rows(results: Results) -> pd.DataFrame:
     """
     from datetime import datetime
 
-    known = [(stage, record) for stage, record in results.provenance().items() if record and record.get("started")]
+    known = [(stage, record) for stage, record in results.provenance.items() if record and record.get("started")]
     timed = sorted((record["started"], stage, record) for stage, record in known if work_of(stage)[0] in WORK)
     rows = []
     for started, stage, record in timed:
@@ -197,13 +199,13 @@ def timeline_rows(results: Results) -> pd.DataFrame:
         hours = (datetime.fromisoformat(started) - datetime.fromisoformat(timed[0][0])).total_seconds() / 3600
         place = {"machine": record["machine"], "device": record["device"], "started": started}
         rows.append({"run": run, "work": work, **place, "hours": hours, "took": record["seconds"] / 3600})
-    return _frame(rows, "run", "work", "machine", "device", "started", "hours", "took")
+    return frame(rows, "run", "work", "machine", "device", "started", "hours", "took")
 
 
 def confusion_rows(results: Results) -> pd.DataFrame:
     """Return the number of images by true class and first guess, a column per guess; none above MATRIX classes."""
     if results.guesses is None or len(results.facts["classes"]) > MATRIX:
-        return _frame([], TRUE)
+        return frame([], TRUE)
     import pandas as pd
 
     names = results.facts["classes"]
@@ -224,7 +226,7 @@ def confused_rows(results: Results) -> pd.DataFrame:
         for (true, guess), images in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:PAIRS]:
             pair = {"true": true, TRUE: names[true], "guess": guess, GUESS: names[guess]}
             rows.append({**pair, "images": images, "of": trues.count(true)})
-    return _frame(rows, "true", TRUE, "guess", GUESS, "images", "of")
+    return frame(rows, "true", TRUE, "guess", GUESS, "images", "of")
 
 
 def filters_rows(results: Results) -> pd.DataFrame:
@@ -237,7 +239,7 @@ def filters_rows(results: Results) -> pd.DataFrame:
         for number in np.argsort(-norms, kind="stable").tolist():
             head = {"run": run, "filter": number, "norm": norms[number]}
             rows.append(head | dict(zip(places, values[number].flat, strict=True)))
-    return _frame(rows, "run", "filter", "norm", *places)
+    return frame(rows, "run", "filter", "norm", *places)
 
 
 def receptive_rows(results: Results) -> pd.DataFrame:
@@ -245,9 +247,9 @@ def receptive_rows(results: Results) -> pd.DataFrame:
     rows: list[Values] = []
     for stack in results.illustrations.fields.stacks if results.illustrations else ():
         name = stack_name(stack.kernels)
-        for (y, x), gradient in np.ndenumerate(np.array(stack.gradient, float)):
+        for (y, x), gradient in np.ndenumerate(grid_values(stack.gradient)):
             rows.append({"layers": name, "y": y, "x": x, "gradient": gradient})
-    return _frame(rows, "layers", "y", "x", "gradient")
+    return frame(rows, "layers", "y", "x", "gradient")
 
 
 def stack_name(kernels: Sequence[int]) -> str:
@@ -255,7 +257,8 @@ def stack_name(kernels: Sequence[int]) -> str:
     return f"{('one', 'two', 'three')[len(kernels) - 1]} {kernels[0]}x{kernels[0]}"
 
 
-def _frame(rows: Sequence[Values], *columns: str) -> pd.DataFrame:
+def frame(rows: Sequence[Values], *columns: str) -> pd.DataFrame:
+    """Return rows as a table that has these columns even if there is no row."""
     import pandas as pd
 
     return pd.DataFrame(rows, columns=list(columns))

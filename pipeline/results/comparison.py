@@ -24,16 +24,18 @@ def compared_with_head(profile: str, outdated: bool = False) -> str:
         return "Not compared with committed results: there is no git repository or no commit here."
     now, committed = errors_by_cell(_on_disk(profile), _is_computed_here), errors_by_cell(_in_head(profile))
     both = now.keys() & committed.keys()
+    differences = [abs(now[cell] - committed[cell]) for cell in both if now[cell] != committed[cell]]
+    if not committed:
+        return f"Not compared: no results of profile {profile} are committed."
     if not both:
-        return "Not compared with committed results: none of them was computed here."
+        return "Nothing to compare: the committed results are shown, and none of them was computed again here."
     of = "" if len(both) == len(committed) else f" that were computed here (of {len(committed)})"
-    differences = differing(now, committed)
     if not differences:
         return f"Compared with the committed results: all {len(both)} errors{of} are equal."
     usual = "The usual reason, if params.yaml is as committed, is another kind of processor (NOTES.md)."
     return (
         f"Compared with the committed results: {len(differences)} of {len(both)} errors{of} differ, by up to "
-        f"{max(differences.values()):.1f} points. {'Some are older than params.yaml.' if outdated else usual}"
+        f"{max(differences):.1f} points. {'Some are older than params.yaml.' if outdated else usual}"
     )
 
 
@@ -51,12 +53,6 @@ def errors_by_cell(
 def row_key(row: Mapping[str, Any]) -> str:
     """Return the key of a row of a table's values, by which its ranks are named."""
     return ", ".join(row["label"].values())
-
-
-def differing(first: Mapping[Cell, float], second: Mapping[Cell, float]) -> dict[Cell, float]:
-    """Return by how many points the errors differ of the cells that both have and that are not equal."""
-    both = (cell for cell in first if cell in second)
-    return {cell: abs(first[cell] - second[cell]) for cell in both if first[cell] != second[cell]}
 
 
 def _is_computed_here(row: Mapping[str, Any]) -> bool:

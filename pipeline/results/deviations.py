@@ -1,4 +1,4 @@
-"""In what a profile deviates from the paper: its parameters and images, in words, beside those of profile `paper`."""
+"""In what a profile deviates from the paper: its parameters and images, in words, beside the paper's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pipeline.datasets.sources.ilsvrc.reference import IMAGES
-from pipeline.experiment.params import Net, Params, Profile, Recipe, Score, Train
+from pipeline.experiment.paper_facts import DROPS, FINETUNING_RATE, VARIANCE
+from pipeline.experiment.params import Localise, Net, Params, Profile, Recipe, Score, Train
 
 PAPER = "paper"  # the profile of the paper's own parameters
 PRECISION = "float32"  # of the paper's framework; profile `paper` trains in another
@@ -20,9 +21,28 @@ SCHEDULES = {
     "warm": "training from A's layers",
     "finetune": "training at S = 384",
     "jitter": "training at jittered S",
+    "localise": "training of localisers",
 }
 WEIGHTS = {"normal": "normal, standard deviation {std:g}", "glorot": "Glorot's rule", "he": "He's rule"}
 COLOURS = {"eigenvalues": "scaled by the eigenvalues", "roots": "scaled by the eigenvalues' roots", "none": "none"}
+CHOICE = "not stated; profile paper"
+FRAMEWORK = "not stated; its framework"
+UNSTATED = {
+    "initial weights": f"normal, variance {VARIANCE:g}; profile paper",
+    "learning-rate drops": f"{DROPS}, no rule stated; profile paper",
+    "colour shift": "size not stated; profile paper",
+    SCHEDULES["finetune"]: f"learning rate {FINETUNING_RATE:g}, number of epochs not stated; profile paper",
+    SCHEDULES["jitter"]: CHOICE,
+    "remainder beyond 32-pixel cells": CHOICE,
+    "mean of the score map": CHOICE,
+    "resizing": CHOICE,
+    "precision of training": FRAMEWORK,
+    "precision of scoring": FRAMEWORK,
+    "large training images": CHOICE,
+    "orientation": CHOICE,
+    "elongated images": CHOICE,
+    "decoder": CHOICE,
+}  # what the paper states where that is not the whole value, and whose value follows (docs/paper.md, open choices)
 REMAINDERS = {
     "ceil": "kept, the last pooling windows are smaller",
     "even": "cut from both sides",
@@ -31,7 +51,11 @@ REMAINDERS = {
 
 
 class Deviation(NamedTuple):
-    """A parameter, or a fact about the images, with its value here and in profile `paper`, in words."""
+    """A parameter, or a fact about the images, with its value here and in the paper, in words.
+
+    Where the paper does not state the value, its words say so and have the choice of profile `paper`, or of the
+    paper's framework.
+    """
 
     what: str
     ours: str
@@ -52,7 +76,13 @@ def deviations(profile: str, params: Params | None, facts: Mapping[str, Any] | N
 
 
 def _different(ours: Mapping[str, str], paper: Mapping[str, str]) -> list[Deviation]:
-    return [Deviation(what, ours[what], paper[what]) for what in paper if ours.get(what, paper[what]) != paper[what]]
+    differing = [what for what in paper if ours.get(what, paper[what]) != paper[what]]
+    return [Deviation(what, ours[what], _papers(what, paper[what])) for what in differing]
+
+
+def _papers(what: str, value: str) -> str:
+    """Return a value to compare with; where the paper does not state it whole, after that and the value's source."""
+    return f"{UNSTATED[what]}: {value}" if what in UNSTATED else value
 
 
 def _of_images(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -73,6 +103,8 @@ def _of_profile(profile: Profile) -> dict[str, str]:
     for name, recipe in profile.recipes.items():
         words[SCHEDULES[name]] = _of_recipe(recipe)
     words |= _of_scoring(profile.score)
+    if profile.localise:
+        words |= _of_localisation(profile.localise)
     if profile.train:
         words["precision of training"] = profile.train.precision
     return {**words, "precision of scoring": profile.score.precision, **_of_stored(profile)}
@@ -113,6 +145,14 @@ def _of_scoring(score: Score) -> dict[str, str]:
         "remainder beyond 32-pixel cells": REMAINDERS[score.remainder],
         "mean of the score map": score.mean.replace("_", " the "),
         "resizing": score.resize,
+    }
+
+
+def _of_localisation(localise: Localise) -> dict[str, str]:
+    return {
+        "boxes that a training crop shows in part": f"no weight below {localise.min_visible:g} of their area",
+        "a box is right": "above an overlap of 0.5" if localise.above else "from an overlap of 0.5 on",
+        "excluded validation images": localise.excluded or "none",
     }
 
 

@@ -8,6 +8,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from pipeline.experiment.params import CROP
+from pipeline.results.chart_data import frame
 from pipeline.results.illustrations import Illustrations, Places, ScoredImage, ScoreMap, TrainingCrops
 from pipeline.results.profile_results import Results
 
@@ -42,7 +43,7 @@ def scoremap_rows(results: Results) -> pd.DataFrame:
                 }
                 for i, j, top, left in _places(places)
             ]
-    return _frame(rows, *ABOUT, "source", "y", "x", "true", "other")
+    return frame(rows, *ABOUT, "source", "y", "x", "true", "other")
 
 
 def padding_rows(results: Results) -> pd.DataFrame:
@@ -58,7 +59,7 @@ def padding_rows(results: Results) -> pd.DataFrame:
                 inside = 0 < i < len(dense.tops) - 1 and 0 < j < len(dense.lefts) - 1
                 place = {"row": i, "column": j, "top": top, "left": left, "inside": inside}
                 rows.append({**_about(shown), **place, "map": dense.true[i][j], "crop posterior": crop})
-    return _frame(rows, *ABOUT, "row", "column", "top", "left", "inside", "map", "crop posterior")
+    return frame(rows, *ABOUT, "row", "column", "top", "left", "inside", "map", "crop posterior")
 
 
 def training_crops_rows(results: Results) -> pd.DataFrame:
@@ -80,7 +81,7 @@ def training_crops_rows(results: Results) -> pd.DataFrame:
                 }
                 rows.append({**head, **scale, "epoch": epoch + 1, **place, **shift})
     columns = ("image", "seed", "crop", "series", "S", "drawn", "epoch", "height", "width", "top", "left")
-    return _frame(rows, *columns, "flip", "red", "green", "blue")
+    return frame(rows, *columns, "flip", "red", "green", "blue")
 
 
 def scales_rows(results: Results) -> pd.DataFrame:
@@ -92,7 +93,7 @@ def scales_rows(results: Results) -> pd.DataFrame:
             place = {"height": scale.height, "width": scale.width, "top": scale.top, "left": scale.left}
             rows.append({"image": shown.scored.id, "S": scale.scale, **place, "crop": shown.crop,
                          "share": scale.share(shown.crop)})  # fmt: skip
-    return _frame(rows, "image", "S", "height", "width", "top", "left", "crop", "share")
+    return frame(rows, "image", "S", "height", "width", "top", "left", "crop", "share")
 
 
 def largest_shift(crops: TrainingCrops) -> float:
@@ -123,9 +124,3 @@ def _places(places: Places | ScoreMap) -> Iterator[tuple[int, int, int, int]]:
 def _span(scales: Sequence[int]) -> str:
     low, high = scales
     return str(low) if low == high else f"{low}-{high}"
-
-
-def _frame(rows: Sequence[Values], *columns: str) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(rows, columns=list(columns))

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,17 @@ def _locked() -> Records:
     if (problem := conflict(LOCKFILE)) is not None:
         raise BrokenCheckout(problem)
     try:
-        values = parse_yaml(LOCKFILE.read_text()) if LOCKFILE.exists() else {}
-        stages: Records = (values or {}).get("stages", {})
+        return _stages(LOCKFILE.read_text()) if LOCKFILE.exists() else {}
     except (ValueError, AttributeError) as reason:
         raise Failure(
             f"{LOCKFILE} cannot be read ({reason}); if DVC is writing it, try again, else: git checkout {LOCKFILE}"
         ) from None
+
+
+@lru_cache(1)
+def _stages(text: str) -> Records:
+    """Return the stages in the text of dvc.lock, which takes a second to parse where there are many."""
+    stages: Records = (parse_yaml(text) or {}).get("stages", {})
     return stages
 
 

@@ -15,10 +15,9 @@ from scipy.signal import convolve
 from scipy.stats import binom, t
 
 from pipeline.experiment.claims import Kind
-from vgg.judgement import Verdict
+from vgg.judgement import LEVEL, Verdict
 
 Pair = tuple[NDArray[Any], NDArray[Any]]  # worse and better (seeds, images), True where the image was wrong
-LEVEL = 0.05  # of every two-sided test; intervals cover 1 - LEVEL
 POWER = 0.8  # of the smallest visible effect
 EDGE = 1e-9  # nearest distance to a difference of 100 points, at which no test exists
 

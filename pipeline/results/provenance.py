@@ -75,9 +75,9 @@ def known_provenance(profile: str, results: Mapping[str, Path]) -> dict[str, dic
     return {stage: provenance_of(stage, path) or _if_of(kept.get(stage), path) for stage, path in results.items()}
 
 
-def keep_provenance(profile: str, results: Mapping[str, Path]) -> None:
-    """Copy the provenance of a profile's results, by stage, to where git keeps it; nothing if none is known."""
-    if records := {stage: record for stage, record in known_provenance(profile, results).items() if record}:
+def keep_provenance(profile: str, known: Mapping[str, dict[str, Any] | None]) -> None:
+    """Copy the known provenance of a profile's results, by stage, to where git keeps it; nothing if there is none."""
+    if records := {stage: record for stage, record in known.items() if record}:
         write_json(kept_provenance(profile), records)
 
 

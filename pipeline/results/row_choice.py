@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import chain, combinations
@@ -13,14 +13,16 @@ from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.experiment.claims import JITTER
-from pipeline.experiment.paper_tables import METHODS
+from pipeline.experiment.paper_tables import METHODS, TITLES
 
 CROPS = list(METHODS)[1]  # as printed
 SYNONYMS = {"jitter": JITTER, "jittered": JITTER, "crops": CROPS, "multicrop": CROPS}
 RANGE = re.compile(r"\[\s*(\d+)\s*[-–,;]\s*(\d+)\s*\]|(\d+)\s*(?:–|;|\.\.)\s*(\d+)")
 SEED = re.compile(r"(?:^|[\s-])seed[\s=]*(\d+)\b", re.IGNORECASE)
+COLUMN = re.compile(r"\b([sq])[\s=]+(?=\d)", re.IGNORECASE)  # S 256, as the rows' names have it
 BETWEEN = re.compile(r"[\s,;&+()\[\]]+")
 EXACT, SECOND, WORD, PART = 8, 4, 2, 1  # how well a word fits: a whole column, column Q, a word, a part of a word
+SCALES = ("S", "Q")
 NEAREST = 3  # rows that are named if no row fits
 
 
@@ -35,7 +37,15 @@ class RowName:
     @property
     def key(self) -> str:
         """Return the row's name in its table, with a further seed: D, 256, 256, seed 13."""
-        return ", ".join([*self.label.values(), *([] if self.seed is None else [f"seed {self.seed}"])])
+        return self._with_seed(self.label.values())
+
+    @property
+    def name(self) -> str:
+        """Return the row's name for people, with what its scales are: D, S 256, Q 224 256 288."""
+        return self._with_seed(f"{key} {text}" if key in SCALES else text for key, text in self.label.items())
+
+    def _with_seed(self, texts: Iterable[str]) -> str:
+        return ", ".join([*texts, *([] if self.seed is None else [f"seed {self.seed}"])])
 
 
 def row_names(table: Mapping[str, Any], seeds: Mapping[str, Any]) -> list[RowName]:
@@ -77,6 +87,7 @@ def chosen(words: Sequence[str], rows: Sequence[RowName], first_seed: int | None
         head = f"{len(found)} rows of {table} fit: {said}" if said else f"{table} has {len(found)} rows"
         raise UsageError(f"{head}. To choose one:\n{_listed(found, rows, first_seed, command)}")
     _check_seed(words, rows, first_seed, table)
+    _check_table(words, table, command)
     near = sorted(rows, key=lambda row: -_nearness(words, row))[:NEAREST]
     raise UsageError(f"no row of {table} fits: {said}. The nearest:\n{_listed(near, rows, first_seed, command)}")
 
@@ -88,6 +99,14 @@ def _check_seed(words: Sequence[str], rows: Sequence[RowName], first_seed: int |
     if seed is not None and seed not in known:
         listed = ", ".join(str(number) for number in known if number is not None)
         raise UsageError(f"{table} has no row of seed {seed}; its seeds: {listed or 'none, nothing is trained'}")
+
+
+def _check_table(words: Sequence[str], table: str, command: str) -> None:
+    """Raise UsageError if a word names another table."""
+    own = command.split()[-1]
+    if other := next((word for word in map(_folded, words) if word in TITLES and word != own), ""):
+        program = command.removesuffix(own)
+        raise UsageError(f"no row of {table} fits: {' '.join(words)}. {other} is a table of its own: {program}{other}")
 
 
 def choosing_words(row: RowName, rows: Sequence[RowName], first_seed: int | None) -> str:
@@ -104,7 +123,7 @@ def choosing_words(row: RowName, rows: Sequence[RowName], first_seed: int | None
 def _listed(shown: Sequence[RowName], rows: Sequence[RowName], first_seed: int | None, command: str) -> str:
     commands = [f"{command} {choosing_words(row, rows, first_seed)}" for row in shown]
     width = max(map(len, commands))
-    return "\n".join(f"  {text:{width}}   {row.key}" for text, row in zip(commands, shown, strict=True))
+    return "\n".join(f"  {text:{width}}   {row.name}" for text, row in zip(commands, shown, strict=True))
 
 
 def _seed_and_words(words: Sequence[str]) -> tuple[int | None, list[str]]:
@@ -115,9 +134,9 @@ def _seed_and_words(words: Sequence[str]) -> tuple[int | None, list[str]]:
 
 
 def _words(text: str) -> list[str]:
-    """Return the words of a label or of what a person typed; [256;512] is one word, 256-512."""
+    """Return the words of a label or of what a person typed; [256;512] is one word, 256-512, and so is S 256."""
     one = RANGE.sub(lambda match: " {}-{} ".format(*filter(None, match.groups())), text)
-    return [word for word in BETWEEN.split(one) if word and word.lower() != "and"]
+    return [word for word in BETWEEN.split(COLUMN.sub(r"\1=", one)) if word and word.lower() != "and"]
 
 
 def _folded(text: str) -> str:

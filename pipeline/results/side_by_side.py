@@ -20,17 +20,20 @@ from pipeline.errors import Failure, UsageError
 from pipeline.experiment.paper_tables import NO_DATA, TITLES
 from pipeline.experiment.paths import CLASSIFICATION, PARAMS, REPORTS, claims, ranks, reported, results
 from pipeline.results.bundle_file import opened_bundle
-from pipeline.results.comparison import errors_by_cell, row_key
-from pipeline.results.paired_tests import LEVEL, compare, holm
+from pipeline.results.comparison import row_key
+from pipeline.results.paired_tests import compare, holm
 from pipeline.results.ranks import Ints, TableRanks, read_ranks
 from pipeline.results.tables import read_table
 from pipeline.system.atomic_files import read_json
 from pipeline.system.yaml_text import parse_yaml
+from vgg.judgement import LEVEL, Verdict
 
 SCHEMA = 1  # of the comparison as JSON
-NOT_RUN = "not run"
+NO_EFFECT = ("prepare.shard_images", "prepare.processes")  # parameters that change no result
 SHARED = ("weights", "decoder", "imports", "method", "runs", "crops", "centre", "evidence")  # of all profiles
 Record = Mapping[str, Any]
+Result = tuple[frozenset[str], bool]
+Ranks = tuple[Ints, Ints]  # (images,) each, of a row on both sides
 Wrong = NDArray[np.bool_]  # (1, images) True where the image was wrong
 
 
@@ -46,6 +49,7 @@ class ComparedReproduction:
     claims: Mapping[str, Record]  # the ledger's entries by the claim's name
     parameters: Record | None  # by their joined keys; None if there is no params.yaml with this profile
     outdated: int  # results that were older than params.yaml when a bundle was made
+    seeds: Sequence[int]  # of the results; the tables have the first
 
     @property
     def manifests(self) -> set[str]:
@@ -116,9 +120,9 @@ class SideBySide:
     @cached_property
     def claims(self) -> list[Difference]:
         """Return the claims whose verdicts differ."""
-        first, second = self.first.claims, self.second.claims
+        first, second, missing = self.first.claims, self.second.claims, {"verdict": Verdict.NOT_RUN}
         verdicts = [
-            (entry["sentence"], *(side[name]["verdict"] if name in side else NOT_RUN for side in (first, second)))
+            (entry["sentence"], *(side.get(name, missing)["verdict"] for side in (first, second)))
             for name, entry in {**second, **first}.items()
         ]
         return [Difference(*verdict) for verdict in verdicts if verdict[1] != verdict[2]]
@@ -234,6 +238,7 @@ def _read(place: str, profile: str, outdated: int = 0) -> ComparedReproduction:
         {entry["name"]: entry for entry in ledger["claims"]},
         _parameters(profile),
         outdated,
+        read_table(profile, "seeds").get("seeds", ()),
     )
 
 
@@ -244,7 +249,13 @@ def _parameters(profile: str) -> Record | None:
         own = values["profiles"][profile]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return dict(_flat({**{name: values.get(name) for name in SHARED}, **own}))
+    flat = dict(_flat({**{name: values.get(name) for name in SHARED}, **own, "data": _used(own.get("data", {}))}))
+    return {name: value for name, value in flat.items() if name not in NO_EFFECT}
+
+
+def _used(data: Record) -> Record:
+    """Return the parameters of the images without the blocks of other sources."""
+    return {key: value for key, value in data.items() if key == data.get("source") or not isinstance(value, Mapping)}
 
 
 def _flat(values: Record, before: str = "") -> Iterator[tuple[str, Any]]:
@@ -260,52 +271,83 @@ def _text(value: Any) -> str:
 
 
 def side_by_side(first: ComparedReproduction, second: ComparedReproduction) -> SideBySide:
-    """Return the comparison of two reproductions."""
-    cells = [cell for name in TITLES for cell in _compared(name, first, second)]
+    """Return the comparison of two reproductions. A result that several rows have counts once."""
+    pairs = list(_shared_rows(first, second))
+    ranked = [_ranks(name, row_key(row), first, second) for name, row, _ in pairs]
+    cells = [cell for pair, ranks in zip(pairs, ranked, strict=True) for cell in _compared(*pair, ranks, first, second)]
     adjusted = holm([cell["p"] for cell in cells])
-    errors = [errors_by_cell(side.tables) for side in (first, second)]
-    shared = [pair for name in TITLES for pair in _shared_ranks(name, first, second)]
+    errors = [set(_errors(side)) for side in (first, second)]
+    shared = list(filter(None, ranked))
     return SideBySide(
         first,
         second,
         tuple(ComparedCell(**cell, p_holm=p) for cell, p in zip(cells, adjusted, strict=True)),
-        {"first": len(errors[0].keys() - errors[1].keys()), "second": len(errors[1].keys() - errors[0].keys())},
+        {"first": len(errors[0] - errors[1]), "second": len(errors[1] - errors[0])},
         len(shared),
         sum(not np.array_equal(one, other) for one, other in shared),
     )
 
 
-def _compared(name: str, first: ComparedReproduction, second: ComparedReproduction) -> Iterator[dict[str, Any]]:
-    """Yield the cells of a table that both have, without the adjusted p-values: top-1, and top-k if k is the same."""
-    if name not in first.tables or name not in second.tables:
-        return
-    one, other = first.tables[name], second.tables[name]
-    theirs = {row_key(row): row["ours"] for row in other["rows"] if row["ours"]}
-    for row in one["rows"]:
-        key = row_key(row)
-        if not row["ours"] or key not in theirs:
-            continue
-        for measure, k in [("top1", 1), *[("topk", one["k"])] * (one["k"] == other["k"] > 1)]:
-            errors, wrong = (row["ours"][measure], theirs[key][measure]), _wrong(name, key, k, first, second)
-            tested = _paired(wrong, first.ranks[name]) if wrong else _unpaired(*errors)
-            yield {
-                "table": name,
-                "row": key,
-                "k": k,
-                "first": errors[0]["error"],
-                "second": errors[1]["error"],
-            } | tested
+def _result(row: Record) -> Result:
+    """Return what tells a row's result apart: its nets and methods, and whether they are tested at one Q."""
+    return frozenset(row["scores"]), row["label"].get("Q", "").isdecimal()
 
 
-def _wrong(
-    name: str, key: str, k: int, first: ComparedReproduction, second: ComparedReproduction
-) -> tuple[Wrong, Wrong] | None:
-    """Return which images each side got wrong, (1, images); None if they are not known of the same images."""
+def _errors(side: ComparedReproduction) -> Iterator[tuple[Result, str]]:
+    """Yield the errors that one side has: its results, each with top-1 and top-k."""
+    for table in side.tables.values():
+        for row in table["rows"]:
+            yield from ((_result(row), measure) for measure in row["ours"] or ())
+
+
+def _shared_rows(first: ComparedReproduction, second: ComparedReproduction) -> Iterator[tuple[str, Record, Record]]:
+    """Yield the rows that both have run, with their table: of those of one result the first, such as Table 4's."""
+    seen: set[tuple[Result, Result]] = set()
+    for name in (name for name in TITLES if name in first.tables and name in second.tables):
+        theirs = {row_key(row): row for row in second.tables[name]["rows"] if row["ours"]}
+        run = [row for row in first.tables[name]["rows"] if row["ours"] and row_key(row) in theirs]
+        for row, other in ((row, theirs[row_key(row)]) for row in run):
+            results = _result(row), _result(other)
+            if results not in seen:
+                seen.add(results)
+                yield name, row, other
+
+
+def _compared(
+    name: str,
+    row: Record,
+    other: Record,
+    ranks: Ranks | None,
+    first: ComparedReproduction,
+    second: ComparedReproduction,
+) -> Iterator[dict[str, Any]]:
+    """Yield a row's cells, without the adjusted p-values: top-1, and top-k if both have the same k."""
+    k, same = first.tables[name]["k"], first.tables[name]["k"] == second.tables[name]["k"]
+    for measure, place in [("top1", 1), *[("topk", k)] * (same and k > 1)]:
+        errors, wrong = (row["ours"][measure], other["ours"][measure]), _wrong(ranks, place)
+        tested = _paired(wrong, first.ranks[name]) if wrong else _unpaired(*errors)
+        yield {
+            "table": name,
+            "row": row_key(row),
+            "k": place,
+            "first": errors[0]["error"],
+            "second": errors[1]["error"],
+        } | tested
+
+
+def _ranks(name: str, key: str, first: ComparedReproduction, second: ComparedReproduction) -> Ranks | None:
+    """Return each side's ranks of a row, (images,); None if they are not known of the same images."""
     known = [side.ranks[name] for side in (first, second) if name in side.ranks and key in side.ranks[name].rows]
     if len(known) < 2 or known[0].manifest != known[1].manifest:
         return None
-    one, other = ((ranked.rows[key] >= k)[None] for ranked in known)
-    return (one, other) if one.shape == other.shape else None
+    return known[0].rows[key], known[1].rows[key]
+
+
+def _wrong(ranks: Ranks | None, k: int) -> tuple[Wrong, Wrong] | None:
+    """Return which images each side got wrong, (1, images); None if they are not known of the same images."""
+    if not ranks or ranks[0].shape != ranks[1].shape:
+        return None
+    return (ranks[0] >= k)[None], (ranks[1] >= k)[None]
 
 
 def _paired(wrong: tuple[Wrong, Wrong], ranked: TableRanks) -> dict[str, Any]:
@@ -328,10 +370,3 @@ def _unpaired(first: Record, second: Record) -> dict[str, Any]:
         "difference": difference, "low": difference - below, "high": difference + above,
         "p": float(fisher_exact(counts).pvalue), "paired": False, "only_first_wrong": None, "only_second_wrong": None,
     }  # fmt: skip
-
-
-def _shared_ranks(name: str, first: ComparedReproduction, second: ComparedReproduction) -> Iterator[tuple[Ints, Ints]]:
-    """Yield the ranks of each row of a table that both have of the same images."""
-    if name in first.ranks and name in second.ranks and first.ranks[name].manifest == second.ranks[name].manifest:
-        one, other = first.ranks[name].rows, second.ranks[name].rows
-        yield from ((one[key], other[key]) for key in one if key in other)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from configparser import ConfigParser, Error
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.errors import UsageError
 
 FILES = (Path("params.yaml"), Path("dvc.yaml"), Path("dvc.lock"))
+SETTINGS = (Path(".dvc/config"), Path(".dvc/config.local"))
 EDITED = FILES[:2]  # people write these; DVC writes the other, and can make its content again
 BEGIN = "git init && git add --all && git commit --message Begin"
 OURS, THEIRS = b"<<<<<<< ", b">>>>>>> "  # marks of a merge, at the beginning of a line
@@ -44,12 +46,25 @@ def problem() -> Problem | None:
 
 
 def no_repository() -> Problem | None:
-    """Return the problem that this folder is not the root of a git repository, such as an unpacked ZIP file."""
-    if Path(".git").exists():
+    """Return the problem that this folder is not the root of a git repository, such as an unpacked ZIP file.
+
+    DVC without git is no problem where its settings say so.
+    """
+    if Path(".git").exists() or any(map(_without_git, SETTINGS)):
         return None
     return Problem(
         "this folder is not a git repository, so results cannot record a commit and DVC does not work", BEGIN
     )
+
+
+def _without_git(settings: Path) -> bool:
+    """Return True if a file of DVC's settings says that there is no git, as `dvc init --no-scm` does."""
+    parser = ConfigParser()
+    try:
+        parser.read(settings)
+        return parser.getboolean("core", "no_scm", fallback=False)
+    except (Error, ValueError):  # DVC says what is wrong
+        return False
 
 
 def conflict(file: Path) -> Problem | None:

@@ -46,6 +46,13 @@ def run_tasks(
         yield from _run_in_workers(work, tasks, processes, what, Path(folder))
 
 
+def run_apart(work: Callable[[Task, bool], Result], task: Task, what: str) -> Result:
+    """Return the result of `work(task, False)` in a process of its own, which may die. Raise as `run_tasks` does."""
+    with tempfile.TemporaryDirectory(prefix="vgg-repro-") as folder:
+        (result,) = _run_in_workers(work, [task], 1, what, Path(folder))
+    return result
+
+
 def _run_in_workers(
     work: Callable[[Task, bool], Result], tasks: Sequence[Task], processes: int, what: str, stderr_folder: Path
 ) -> Iterator[Result]:

@@ -18,13 +18,23 @@ from pipeline.experiment.claims import (
     multiple,
     single,
 )
-from pipeline.experiment.paper_facts import TEST_IMAGES
+from pipeline.experiment.paper_facts import SMALL, TEST_IMAGES
 from pipeline.experiment.paper_tables import printed_errors
 from pipeline.results.profile_results import Results
 from reports.charts import Chart
-from reports.claims_page import MEANING
-from reports.companion.parts import chart, ledger, our_errors, paper_error, question, section, table_links, verdicts
-from reports.page import Block, Paragraph, Text
+from reports.companion.parts import (
+    chart,
+    claims_of,
+    ledger,
+    our_errors,
+    paper_error,
+    question,
+    section,
+    table_links,
+    verdicts,
+)
+from reports.companion.testing import one_cell_scales
+from reports.page import Block, Link, Paragraph, Text
 from reports.page_parts import comparability_warning
 from vgg.nets import weight_layers
 
@@ -42,7 +52,17 @@ def data(results: Results) -> Iterator[Block]:
         _comparable(results),
     )
     if results.claims and comparability_warning(results).text:
-        yield Paragraph(MEANING)
+        yield Paragraph(
+            (
+                "A verdict is about these networks, images and schedule, and not about the paper's results. The ",
+                Link("first page", "README.md"),
+                " says what else to keep in mind.",
+            )
+        )
+        yield Paragraph(
+            "B to E start from A's layers and then train as long again. So where A has not converged, comparisons with "
+            "A or with the shallow network also compare lengths of training."
+        )
 
 
 def _images(results: Results) -> Text:
@@ -84,7 +104,8 @@ def one_scale(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
         f"{paper_error(lrn)} with it. Depth does: the error falls from {paper_error(a)} in A to {paper_error(b)} in B, "
         f"{paper_error(c)} in C and {paper_error(d)} in D. At {weight_layers('E')} layers it has stopped falling: E "
         f"has {paper_error(e)}. B is also compared with a shallow network, in which one 5x5 layer replaces each pair "
-        f"of 3x3 layers: that is {shallow:g} points worse. Jittered S helps most; E then has {paper_error(jittered)}.",
+        f"of 3x3 layers: that is {shallow:g} points worse at the centre crop. Jittered S helps further; E then has "
+        f"{paper_error(jittered)}.",
         (
             "All rows are in ",
             *table_links(results, "table3", "shallow"),
@@ -92,11 +113,35 @@ def one_scale(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
         ),
         verdicts(results, "4.1"),
     )
+    yield from _one_cell(results)
+    yield from _how_to_read(results)
     yield from ledger(results, "4.1")
     yield from chart(charts, "depth")
     yield question(
         "C is B with 1x1 layers added; D has 3x3 layers in their place. What does a comparison of B and C show, and "
         "what one of C and D? Why is C in the paper at all?"
+    )
+
+
+def _one_cell(results: Results) -> Iterator[Block]:
+    """Yield that dense evaluation at S = 256 is hardly more than the centre crop, if it is."""
+    if SMALL in one_cell_scales(results):
+        yield Paragraph(
+            f"At S = {SMALL} dense evaluation of a square image is here the centre crop and its mirror image, because "
+            "the score map has one cell (section 3.2)."
+        )
+
+
+def _how_to_read(results: Results) -> Iterator[Block]:
+    """Yield how to read the numbers of the ledger, where it has rows."""
+    if not claims_of(results, "4.1"):
+        return
+    margin = f"{results.claims['margin']:g} point{'s' * (results.claims['margin'] != 1)}"
+    yield Paragraph(
+        "How to read the numbers: they are points of top-1 error. Above 0, the network or method that the claim names "
+        "first has the lower error. That is in favour of a claim that it is better. A claim that it “does not improve” "
+        f"is supported if the number is shown to be below {margin}, so a negative number favours it. A claim of “about "
+        f"the same error” is supported if the number is shown to be within {margin} of 0."
     )
 
 
@@ -116,7 +161,19 @@ def several_scales(results: Results) -> Iterator[Block]:
         ),
         verdicts(results, "4.2"),
     )
+    yield from _together(results)
     yield from ledger(results, "4.2")
+
+
+def _together(results: Results) -> Iterator[Block]:
+    """Yield of how many rows the claim on several test scales is, if it is tested."""
+    rows = [claim["pairs_run"] for claim in claims_of(results, "4.2") if claim["name"] == "test-scales"]
+    if any(rows):
+        which = f"all {rows[0]}" if rows[0] == len(printed_errors("table4")) else f"{rows[0]} of the"
+        yield Paragraph(
+            "Each of these claims is about the mean over several networks and S. That several test scales are better "
+            f"than one is tested by {which} rows of Table 4 together, so a single network such as D may differ."
+        )
 
 
 def crops(results: Results) -> Iterator[Block]:
@@ -128,7 +185,7 @@ def crops(results: Results) -> Iterator[Block]:
         f"Dense evaluation of E at three Q has an error of {printed[0]}, 50 crops per scale {printed[1]}, the mean of "
         f"both {printed[2]}. The authors explain the gain by the border. A crop is padded with zeros; the same part of "
         "a whole image is padded with its neighbourhood. So the two make different mistakes. Crops cost far more time.",
-        ("All rows are in ", *table_links(results, "table5"), *_ours(results, methods)),
+        ("All rows are in ", *table_links(results, "table5"), *_ours(results, methods, " of E")),
         verdicts(results, "4.3"),
     )
     yield from ledger(results, "4.3")
@@ -136,16 +193,24 @@ def crops(results: Results) -> Iterator[Block]:
 
 def fusion(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
     """Yield section 4.4, with the chart of the steps of the evaluation."""
-    both = fused(BOTH)
+    dense, both = fused(DENSE), fused(BOTH)
     yield from section(
         "4.4 ConvNet fusion",
         "The posteriors of several networks are averaged, as a vote. The submission to the challenge had seven "
-        f"networks and an error of {paper_error(SUBMISSION)}. Later the authors fused only the two best, D and E with "
-        f"jittered S. Tested with crops and densely, these two have {paper_error(both)}, less than the seven.",
+        f"networks; tested densely, its error is {paper_error(SUBMISSION)}. Later the authors fused only the two best, "
+        f"D and E with jittered S. Tested densely, these two have {paper_error(dense)}, less than the seven. With "
+        f"crops and dense evaluation together they have {paper_error(both)}.",
         (
             "All rows are in ",
             *table_links(results, "table6"),
-            *_ours(results, {"seven networks": SUBMISSION, "D and E together": both}),
+            *_ours(
+                results,
+                {
+                    f"seven networks ({DENSE})": SUBMISSION,
+                    f"D and E ({DENSE})": dense,
+                    f"D and E ({BOTH})": both,
+                },
+            ),
         ),
         verdicts(results, "4.4"),
     )
@@ -176,7 +241,7 @@ def comparison(results: Results) -> Iterator[Block]:
     )
 
 
-def _ours(results: Results, cells: dict[str, Cell]) -> tuple[str, ...]:
-    """Return our errors in these cells as the end of a sentence that begins with a table."""
-    errors = our_errors(results, cells)
-    return (f". Top-1 errors here: {errors}.",) if errors else (".",)
+def _ours(results: Results, cells: dict[str, Cell], of: str = "") -> tuple[str, ...]:
+    """Return the end of a sentence on a table, and our errors in these cells, which are those `of` a network."""
+    errors = our_errors(results, cells, of)
+    return (f". {errors}",) if errors else (".",)

@@ -13,7 +13,7 @@ from pipeline.experiment.run_names import FROM_A, GLOROT, NORMAL
 from pipeline.results.deviations import WEIGHTS
 from pipeline.results.profile_results import Results
 from pipeline.results.run_chain import ChainedRun, chance, run_chain, stalled
-from reports.companion.parts import ledger, listed, times, trains, verdicts
+from reports.companion.parts import ledger, listed, times, trains, verdicts, with_seed
 from reports.page import Block, Code, Heading, Link, Paragraph, Preformatted, Text
 from reports.phrases import number
 from reports.table_pages import results_table
@@ -27,8 +27,8 @@ def chain_of_weights(results: Results) -> Iterator[Block]:
         f"Training is a chain. First all networks are trained at S = {SMALL}. From there C, D and E go on at S = "
         f"{LARGE}, in the paper with a learning rate of {FINETUNING_RATE:g}, and from there with jittered S. In the "
         "tree, a run starts from the weights of the run that it hangs on. Runs at the left edge start from random "
-        "weights. D-jitter-fc, which trains its fully connected layers only, is the D of the paper's submission to the "
-        "challenge."
+        "weights. D-jitter-fc, which trains its fully connected layers only, is the jittered D of the paper's "
+        "submission to the challenge."
     )
     if not chain:
         yield Paragraph("No network is trained yet.")
@@ -71,8 +71,8 @@ def _outcome(results: Results, chain: Sequence[ChainedRun]) -> Text:
         (" Runs without a number are not trained yet: ", Code(f"vgg-repro train {missing[0]}"), ".") if missing else ()
     )
     return (
-        f"The percentage is the top-1 error at one crop from the image's centre. {_drops(trained)} The page with all "
-        "learning curves is ",
+        f"The percentage is the top-1 error at one crop from the image's centre{with_seed(results)}. {_drops(trained)} "
+        "The page with all learning curves is ",
         Link("Training", "training.md"),
         ".",
         *rest,
@@ -92,9 +92,9 @@ def other_weights(results: Results) -> Iterator[Block]:
     """Yield what comes of other initial weights, or how to find out."""
     yield Heading(3, "What happens without A's layers")
     yield Paragraph(
-        "The authors found it hard to start deep networks from small random weights: the gradient fades on its way "
-        "down. After the submission they saw that Glorot's rule makes this chain unnecessary. The rule chooses each "
-        "layer's variance from its number of inputs and outputs."
+        "The authors found it hard to start deep networks from small random weights: they write that the "
+        "gradient is unstable. After the submission they saw that Glorot's rule makes this chain unnecessary. The rule "
+        "chooses each layer's variance from its number of inputs and outputs."
     )
     table = results.tables.get("initialisation")
     if not table:
@@ -105,15 +105,19 @@ def other_weights(results: Results) -> Iterator[Block]:
         f"same number of epochs, and tested at one centre crop at Q = {MODES['centre'].scale}:"
     )
     yield results_table(table, results.outdated)
-    yield Paragraph(f"{_chance(table)}{_grid(results)}")
+    yield Paragraph(f"{_chance(table)}{_grid(results, table)}")
     yield Paragraph(verdicts(results, "3.1"))
     yield from ledger(results, "3.1")
 
 
-def _grid(results: Results) -> str:
+def _grid(results: Results, table: dict[str, Any]) -> str:
     """Return from which rule the grid's runs start, if it is none of those that are compared."""
     rule = results.settings.net.init if results.settings else NORMAL
-    return "" if rule in (NORMAL, GLOROT) else f" The runs of the tree above start from {WEIGHTS[rule]} instead."
+    if rule in (NORMAL, GLOROT):
+        return ""
+    scales = {results.settings.net.input_scale, table["initialisation"]["input_scale"]} if results.settings else set()
+    divided = ", and their input is divided differently" if len(scales) > 1 else ""
+    return f" The runs of the tree above start from {WEIGHTS[rule]} instead{divided}."
 
 
 def _how(results: Results) -> Text:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from statistics import mean
 from typing import Any
 
 from pipeline.experiment.claims import Cell
 from pipeline.experiment.paper_tables import number_of, printed_errors
+from pipeline.results.chart_data import errors_by_seed
+from pipeline.results.comparison import row_key
+from pipeline.results.illustrations import MAKE
 from pipeline.results.profile_results import Results
 from reports.charts import PAPER_PAGE, Chart
 from reports.claims_page import claims_table
@@ -63,7 +67,7 @@ def differs(results: Results, names: Sequence[str]) -> bool:
 
 def table_links(results: Results, *names: str) -> tuple[Inline, ...]:
     """Return links to the pages of tables, and for each that is not computed the command that makes it."""
-    return join(" and ", (table_link(results, name) for name in names))
+    return join(" and " if len(names) < 3 else ", ", (table_link(results, name) for name in names))
 
 
 def table_link(results: Results, name: str) -> Text:
@@ -91,7 +95,7 @@ def chart(charts: Sequence[Chart], name: str) -> Iterator[Block]:
 
 def unillustrated(what: str) -> Text:
     """Return that something is not shown yet, and the command that computes it."""
-    return (f"{what} are not computed yet. This makes them: ", Code("dvc repro illustrations"), ".")
+    return (f"{what} are not computed yet. This makes them: ", Code(MAKE), ".")
 
 
 def claims_of(results: Results, number: str) -> list[dict[str, Any]]:
@@ -131,18 +135,33 @@ def paper_error(cell: Cell, measure: str = "top1_val") -> str:
     return f"{printed_errors(cell.table)[cell.row][measure]:.1f} %"
 
 
-def our_error(results: Results, table: str, key: str) -> str | None:
-    """Return our top-1 error in the row of a table with this key; None if it is not run."""
-    for row in results.tables.get(table, {}).get("rows", ()):
-        if ", ".join(row["label"].values()) == key and row["ours"]:
-            return f"{row['ours']['top1']['error']:.1f} %"
-    return None
+def our_errors(results: Results, cells: Mapping[str, Cell], of: str = "") -> str:
+    """Return our errors in the named rows of tables as a sentence, without those that are not run; empty if none is.
+
+    They are means over the seeds that all these rows have, so that they can be compared. `of` says whose they are.
+    """
+    known = {name: errors for name, cell in cells.items() if (errors := _by_seed(results, cell))}
+    if not known:
+        return ""
+    shared = set.intersection(*map(set, known.values()))
+    means = [f"{name} {mean(errors[seed] for seed in shared):.1f} %" for name, errors in known.items()]
+    seeds = f", means of {len(shared)} seeds" if len(shared) > 1 else with_seed(results)
+    return f"Top-1 errors{of} here{seeds}: {listed(means)}."
 
 
-def our_errors(results: Results, cells: Mapping[str, Cell]) -> str:
-    """Return our errors in the named rows of tables as a list, without those that are not run."""
-    errors = {name: our_error(results, cell.table, cell.row) for name, cell in cells.items()}
-    return listed([f"{name} {error}" for name, error in errors.items() if error])
+def _by_seed(results: Results, cell: Cell) -> dict[str, float]:
+    """Return our top-1 errors in a row by seed; empty if it is not run with the first, which is that of the tables."""
+    first = str(next(iter(results.seeds.get("seeds", ())), ""))
+    for row in results.tables.get(cell.table, {}).get("rows", ()):
+        if row_key(row) == cell.row and row["ours"]:
+            return {first: row["ours"]["top1"]["error"], **errors_by_seed(results, cell.table, row, "top1")}
+    return {}
+
+
+def with_seed(results: Results) -> str:
+    """Return which seed an error of the tables is of, as a part of a sentence; empty if there is only one."""
+    seeds = results.seeds.get("seeds", ())
+    return f", with seed {seeds[0]}" if len(seeds) > 1 else ""
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.datasets.sources.ilsvrc.reference import CLASSES
 from pipeline.experiment.modes import MODES
+from pipeline.experiment.params import CROP
 from pipeline.results.chart_data import waterfall_rows
 from pipeline.results.illustration_data import padding_effect
 from pipeline.results.net_sizes import STACKED, built, map_sizes, score_map_side
 from pipeline.results.profile_results import Results
 from reports.charts import Chart
 from reports.companion.networks import own_net
-from reports.companion.parts import chart, differences, differs, question, section, unillustrated
+from reports.companion.parts import chart, differences, differs, question, section, unillustrated, with_seed
+from reports.images_page import READ_MAP
 from reports.page import Block, Code, Heading, Paragraph, Table, left, right
 from reports.phrases import NONE, number
 from vgg.nets import STRIDE
@@ -46,6 +48,7 @@ def testing(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
         "The table is for a square image; a longer one has more cells on its longer side. Five poolings make one cell "
         f"of {STRIDE} pixels, so the windows of two neighbouring cells are {STRIDE} pixels apart."
     )
+    yield from _one_cell(results)
     yield from _one_image(results, charts)
     yield from _errors(results)
     yield question(
@@ -80,6 +83,27 @@ def _maps(results: Results) -> Table:
     return Table(right(*columns), tuple(rows), ordered=True)
 
 
+def one_cell_scales(results: Results) -> list[int]:
+    """Return every Q at which a square image is cut to its central crop here, while the paper's map has more cells."""
+    own, settings = own_net(results, STACKED), results.settings
+    if own is None or settings is None or settings.score.remainder != "even":
+        return []
+    sides = {scale: score_map_side(own, settings.net.pixels(scale), settings.net.crop, "even") for scale in SCALES}
+    return [scale for scale, side in sides.items() if side == 1 and scale > CROP]
+
+
+def _one_cell(results: Results) -> Iterator[Block]:
+    """Yield what dense evaluation is where the map has one cell, if there is such a Q."""
+    scales = one_cell_scales(results)
+    if scales and results.settings:
+        crop = results.settings.net.crop
+        yield Paragraph(
+            f"Up to Q = {max(scales)} the map of a square image has a single cell here, because the image is cut to "
+            f"its central {crop} x {crop} pixels. Dense evaluation is then the centre crop and its mirror image. Only "
+            f"an image whose longer side has at least {crop + STRIDE} pixels gets more cells."
+        )
+
+
 def _square(side: int) -> str:
     return f"{side} x {side}"
 
@@ -99,7 +123,7 @@ def _one_image(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
             f" looks at a validation image of class “{true}” at Q = {image.test_scale}. Its map has "
             f"{len(image.map.tops)} x {len(image.map.lefts)} cells. Dense evaluation gives “{true}” a posterior of "
             f"{100 * image.dense.true:.0f} % and “{other}” one of {100 * image.dense.other:.0f} %. The crop at the "
-            f"centre gives {100 * image.centre.true:.0f} % and {100 * image.centre.other:.0f} %.",
+            f"centre gives {100 * image.centre.true:.0f} % and {100 * image.centre.other:.0f} %. {READ_MAP}",
         )
     )
     yield from chart(charts, "scoremap")
@@ -124,5 +148,5 @@ def _errors(results: Results) -> Iterator[Block]:
     nets = list(dict.fromkeys(rows["net"]))
     errors = {(net, step): error for net, step, error in zip(rows["net"], rows["step"], rows["error"], strict=True)}
     cells = ((step, *(number(errors[net, step]) if (net, step) in errors else NONE for net in nets)) for step in OURS)
-    yield Paragraph("Top-1 errors in per cent of the networks with jittered S:")
+    yield Paragraph(f"Top-1 errors in per cent of the networks with jittered S{with_seed(results)}:")
     yield Table((*left("tested"), *right(*nets)), tuple(cells), ordered=True)

@@ -59,8 +59,8 @@ def training(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
     if differs(results, KNOBS):
         yield Paragraph(
             (
-                "These settings are not the paper's. Where the paper states no value, its column has the choice of the "
-                "profile ",
+                "These settings are not the paper's. Where the paper does not state a value, its column says so and "
+                "has the choice of the profile ",
                 Code("paper"),
                 ":",
             )

@@ -37,7 +37,7 @@ def output(*words: str) -> str:
 @pytest.mark.parametrize("words", ["4 D 256-512", "table4 d jitter", "Table4 [256;512] D"])
 def test_a_cell_is_explained_from_what_git_has(words: str, mini: Path) -> None:
     text = output("explain", *words.split())
-    assert text.startswith("# Table 4, row D, 256-512") and "random-A → A-256 → D-256 → D-384 → D-jitter" in text
+    assert text.startswith("# Table 4, row D, S 256-512") and "random-A → A-256 → D-256 → D-384 → D-jitter" in text
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_cell_is_explained_from_what_git_has(words: str, mini: Path) -> None:
         (["4", "F", "256"], r"no row of Table 4 fits: F 256\. The nearest:\n  vgg-repro explain table4 "),
         (["4", "D", "--profile", "mni"], r"unknown profile mni\. Did you mean mini"),
         (["3", "A", "seed9"], r"no row of seed 9; its seeds: 11"),
-        (["8", "D"], "not available yet"),
+        (["11", "D"], "not available yet"),
     ],
 )
 def test_words_that_choose_no_single_row_are_a_usage_error(words: list[str], message: str, mini: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_comparison_that_the_profile_does_not_make_is_told(mini: Path) -> None
 
 def test_seeds_of_other_images_are_not_offered(mini: Path) -> None:
     add_seeds(mini)
-    assert "row A, 256, 256, seed 12" in output("explain", "3", "A-256-seed12")
+    assert "row A, S 256, Q 256, seed 12" in output("explain", "3", "A-256-seed12")
     change(mini / "seeds.json", lambda values: values.update(manifest="other"))
     with pytest.raises(UsageError, match="no row of seed 12"):
         app(["explain", "3", "A-256-seed12"], standalone_mode=False)
@@ -99,7 +99,7 @@ def test_words_of_labels_complete(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         return complete_words(cast(typer.Context, SimpleNamespace(params={"table": table})), incomplete)
 
     assert completed("5", "m") == ["multi-crop"] and completed("table4", "25") == ["256", "256-512"]
-    assert completed("9", "") == completed("nonsense", "") == []
+    assert completed("11", "") == completed("nonsense", "") == []
     monkeypatch.chdir(tmp_path)
     assert completed("5", "m") == []
 

@@ -211,7 +211,15 @@ def test_the_time_line_shows_who_ran_when_and_where(tmp_path: Path) -> None:
     bars = [(axes.get_title("left"), bar.get_x(), bar.get_width()) for axes in figure.axes for bar in axes.patches]
     assert bars == [("M, cpu", 0.0, 2.0), ("M, cpu", 2.5, 0.5), ("N, cpu", 1.0, 1.0)]
     assert text.startswith(
-        "Time line of 3 stages in 3 h 00 min at 2 places (train: 2 in 3 h 00 min; dense: 1 in 30 min"
+        "Time line of 3 stages in 3 h 00 min on 2 devices, several at a time "
+        "(added up, train: 2 in 3 h 00 min; dense: 1 in 30 min"
+    )
+
+
+def test_stages_one_after_another_are_not_said_to_be_at_a_time(tmp_path: Path) -> None:
+    records = {f"train@{net}-256": made(f"2026-11-27T1{hour}:00:00+00:00", 3600) for hour, net in enumerate("AB")}
+    assert (
+        " on 1 device (added up, train: 2 in 2 h 00 min)" in drawn("timeline", HandMade(records=records), tmp_path)[2]
     )
 
 

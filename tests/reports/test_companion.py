@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pipeline.experiment import paper_facts
-from pipeline.experiment.claims import single
+from pipeline.experiment.claims import CLAIMS, single
 from pipeline.experiment.params import Params
 from pipeline.experiment.validation import load
 from pipeline.results.illustrations import (
@@ -33,9 +33,10 @@ from pipeline.results.illustrations import (
     write_illustrations,
 )
 from pipeline.results.profile_results import Results
+from reports.claims_page import MEANING
 from reports.companion.page import companion_page
 from reports.markdown import markdown
-from reports.page import Bullets, Heading, Page, Paragraph, plain_text
+from reports.page import Bullets, Heading, Page, Paragraph, Table, plain_text
 from reports.site import write_site
 from tests.support import ROOT
 from tests.support.illustrations import made_up
@@ -185,6 +186,96 @@ def test_an_error_is_the_results_own_and_the_papers_is_the_printed_one(
     rows = json.loads((ROOT / "reports/mini/table3.json").read_text())["rows"]
     assert f"Top-1 errors here: A {rows[0]['ours']['top1']['error']:.1f} %" in text
     assert f"the error falls from {single('A', '256').printed} % in A" in text
+
+
+def texts_of(case: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the page's Markdown with plain spaces."""
+    return markdown(page_of(case, folder, monkeypatch)).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_errors_of_several_seeds_are_their_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = texts_of("evening", tmp_path, monkeypatch)
+    row = json.loads((ROOT / "reports/evening/seeds.json").read_text())["rows"][0]
+    assert row["table"] == "table3" and row["label"]["net"] == "A" and len(row["top1"]["by_seed"]) == 3
+    assert f"Top-1 errors here, means of 3 seeds: A {row['top1']['mean']:.1f} %" in text
+    assert "Top-1 errors of E here, means of 3 seeds: dense " in text
+    assert "with jittered S, with seed 12:" in text and "the image's centre, with seed 12." in text
+
+
+def test_errors_are_of_the_seeds_that_all_of_them_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = texts_of("evening", tmp_path, monkeypatch)  # its seven networks have one seed, D and E have three
+    seven, two, *_ = json.loads((ROOT / "reports/evening/table6.json").read_text())["rows"]
+    errors = [row["ours"]["top1"]["error"] for row in (seven, two)]
+    assert (
+        f"Top-1 errors here, with seed 12: seven networks (dense) {errors[0]:.1f} %, D and E (dense) {errors[1]:.1f} %"
+    ) in text
+
+
+def test_errors_of_a_profile_with_one_seed_name_no_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = texts_of("mini", tmp_path, monkeypatch)
+    assert "Top-1 errors here: A " in text and "with seed" not in text and "seeds:" not in text
+
+
+def test_seven_networks_are_compared_with_two_by_the_same_method(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = texts_of("mini", tmp_path, monkeypatch)
+    assert "tested densely, its error is 24.7 %" in text
+    assert "Tested densely, these two have 24.0 %, less than the seven." in text and "together they have 23.7 %" in text
+    assert re.search(
+        r"seven networks \(dense\) [\d.]+ %, D and E \(dense\) [\d.]+ % and D and E \(multi-crop & dense\)", text
+    )
+
+
+@pytest.mark.parametrize(("remainder", "shown"), [("even", True), ("ceil", False)])
+def test_where_a_map_has_one_cell_dense_evaluation_is_the_centre_crop(remainder: str, shown: bool, clone: Path) -> None:
+    params = parameters()
+    mini = params.profiles["mini"]
+    mini = mini.model_copy(update={"score": mini.score.model_copy(update={"remainder": remainder})})
+    params = params.model_copy(update={"profiles": {**params.profiles, "mini": mini}})
+    text = markdown(companion_page(Results("mini", {}, params), ())).replace("\N{NO-BREAK SPACE}", " ")
+    assert ("Up to Q = 288 the map of a square image has a single cell here" in text) is shown
+    assert ("At S = 256 dense evaluation of a square image is here the centre crop" in text) is shown
+
+
+def test_at_the_papers_sizes_a_map_has_more_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = texts_of("published", tmp_path, monkeypatch)
+    assert "has a single cell" not in text and "is here the centre crop" not in text
+
+
+@pytest.mark.parametrize(("case", "tested"), [("mini", True), ("half", False)])
+def test_the_first_rows_of_the_ledger_say_how_to_read_them(
+    case: str, tested: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = texts_of(case, tmp_path, monkeypatch)
+    assert (text.count("How to read the numbers: they are points of top-1 error."), tested) in ((1, True), (0, False))
+    assert ("tested by all 10 rows of Table 4 together" in text) is tested
+
+
+def test_claims_of_the_same_error_name_first_what_has_the_lower_error_above_0() -> None:
+    firsts = {claim.name: claim.pairs[0].second for claim in CLAIMS if claim.kind == "about equal"}
+    assert {name: cell.row.split(",")[:2] for name, cell in firsts.items()} == {
+        "saturation": ["E", " 256"], "scale-384": ["C", " 384"],
+    }  # fmt: skip
+    sentences = {claim.name: claim.sentence for claim in CLAIMS}
+    assert "E and D have about the same error" in sentences["saturation"]
+    assert sentences["scale-384"].startswith("Training at S = 384 gives about the same error as at S = 256")
+
+
+def test_what_a_verdict_means_is_linked_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = texts_of("mini", tmp_path, monkeypatch)
+    assert MEANING not in text and "A verdict is about these networks, images and schedule" in text
+    assert "[first page](README.md)" in text
+
+
+def test_settings_that_the_paper_does_not_state_are_marked_in_its_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = page_of("mini", tmp_path, monkeypatch)
+    cells = {plain_text(row[0]): plain_text(row[1]) for table in page if isinstance(table, Table) for row in table.rows}
+    for name in ("Initial weights", "Learning-rate drops", "Training at S = 384", "Training at jittered S"):
+        assert "; profile paper: " in cells[name]
+    assert cells["Remainder beyond 32-pixel cells"].startswith("not stated; profile paper: ")
 
 
 def test_a_changed_result_changes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def test_the_page_has_the_chain_the_parameters_and_the_number(mini: Path) -> Non
     found = explained("table4", "D jitter", {})
     measure = found.measures[0].ours
     text = text_of(replace(found, made=dict.fromkeys(found.made, MADE)))
-    assert measure is not None and text.startswith("# Table 4, row D, 256-512, 256 384 512\n")
+    assert measure is not None and text.startswith("# Table 4, row D, S 256-512, Q 256 384 512\n")
     for part in (
         f"{measure['error']:.1f} ({measure['low']:.1f} to {measure['high']:.1f}) | {measure['wrong']} of 1,020 | 24.8",
         "random-A → A-256 → D-256 → D-384 → D-jitter",
@@ -136,7 +136,7 @@ def test_published_weights_are_named_with_their_file_and_hash(mini: Path) -> Non
 def test_a_further_seed_shows_the_spread(mini: Path) -> None:
     add_seeds(mini)
     text = text_of(explained("table3", "A seed12", {}))
-    assert text.startswith("# Table 3, row A, 256, 256, seed 12\n")
+    assert text.startswith("# Table 3, row A, S 256, Q 256, seed 12\n")
     assert "30.0 (27.3 to 32.9)" in text and "32.4 ± 2.5" in text and "`A-256-seed12`" in text
 
 

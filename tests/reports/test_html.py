@@ -100,6 +100,11 @@ class Words(HTMLParser):
             '<figure><div class="frame" role="group" aria-label="Figure" tabindex="0"><img alt="&#34;It&#34;"></div>'
             "<figcaption>Dotted: <code>x</code></figcaption></figure>",
         ),
+        (
+            Figure("a.png", "It", "Dots.", "a.csv"),  # there is no a.csv next to the document
+            '<figure><div class="frame" role="group" aria-label="Figure" tabindex="0"><img alt="It"></div>'
+            "<figcaption>Dots.</figcaption></figure>",
+        ),
     ],
     ids=lambda part: part if isinstance(part, str) else type(part).__name__,
 )

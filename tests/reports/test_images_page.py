@@ -82,6 +82,8 @@ def test_each_cell_of_map_and_crops_is_at_its_place(tmp_path: Path, rng: np.rand
     panels = figure("scoremap", chart, shown).axes[:4]
     assert panels[1].get_title() == CROPS and panels[2].get_ylabel() == "other class: goldfish"
     assert [text.get_text() for text in panels[1].texts] == [f"{100 * value:.0f}" for value in crops["true"]]
+    frames = [patch.get_zorder() for patch in panels[1].patches]
+    assert all(text.get_bbox_patch() and text.get_zorder() > max(frames) for text in panels[1].texts)
     assert f"{CROPS}, 25 places: class tench {100 * crops['true'].min():.0f} to" in chart.figure.alt
 
 
@@ -118,7 +120,7 @@ def test_without_images_the_numbers_are_still_drawn(tmp_path: Path, rng: np.rand
     shown = made_up(rng, images=False)
     assert drawn(shown, tmp_path).keys() == {"scoremap", "padding"}
     text = markdown(images_page(cast(Results, HandMade(illustrations=shown)), ()))
-    assert "The images are not in this report" in text and "`dvc repro illustrations`" in text
+    assert "The photographs are not in this report" in text and "`dvc repro illustrations`" in text
 
 
 def test_with_published_weights_there_are_no_training_crops(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -49,6 +49,12 @@ def test_axe_finds_no_violation_also_with_an_explanation_open(width: int, scheme
     assert tab.elsewhere == []
 
 
+def test_the_way_of_a_crop_needs_no_scrolling_on_a_narrow_screen(tab: Tab, report: Path) -> None:
+    tab.open(report, 390)
+    way = '[...document.querySelectorAll("#paper .frame")].find(frame => frame.textContent.includes("block 1"))'
+    assert tab.run(f"{way}.scrollWidth - {way}.clientWidth") == 0
+
+
 def test_enter_opens_an_explanation_and_escape_goes_back(tab: Tab, report: Path) -> None:
     tab.open(report, 1280)
     name = tab.run(f"{CELL}.focus(), {CELL}.popoverTargetElement.id")

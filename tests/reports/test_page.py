@@ -59,6 +59,7 @@ def words(rng: np.random.Generator) -> str:
         (Bullets(("one", (Code("two"), ": three"))), "- one\n- `two`: three"),
         (Figure("a b.png", "What it shows"), "![What it shows](a%20b.png)"),
         (Figure("a.png", "It", ("Dotted: ", Code("x"), ".")), "![It](a.png)\n\nDotted: `x`."),
+        (Figure("a.png", "It", "Dots.", "a.csv"), "![It](a.png)\n\nDots. Data: [a.csv](a.csv)."),
         (Callout((Strong("Not comparable."), " Why.")), "> **Not comparable.** Why."),
         (Preformatted("run  train@A\n1. x*"), "```\nrun  train@A\n1. x*\n```"),
         (Preformatted("```"), "````\n```\n````"),

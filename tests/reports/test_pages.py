@@ -13,12 +13,13 @@ from pipeline.errors import Failure
 from pipeline.experiment.validation import load
 from pipeline.results.profile_results import Results
 from reports.charts import CHARTS
-from reports.claims_page import claims_page, claims_section, claims_summary
-from reports.index_page import first_screen
+from reports.claims_page import READING, claims_page, claims_section, claims_summary, claims_table
+from reports.index_page import first_screen, index_page
 from reports.markdown import markdown
-from reports.page import Callout
+from reports.page import Callout, plain_text
 from reports.page_parts import what_was_run
 from reports.pages import render
+from reports.readme import END, README, START, results_in_readme
 from tests.support import ROOT
 from tests.support.committed import counted
 
@@ -51,6 +52,15 @@ def test_the_head_says_that_small_runs_are_not_comparable(clone: Path) -> None:
     assert "not comparable with the paper's" in head
 
 
+def test_tables_of_localisation_that_are_not_run_are_listed_with_their_command(clone: Path) -> None:
+    results = Results("mini")
+    results.tables = {name: values for name, values in results.tables.items() if name != "table9"}
+    line = "Table 9, localisation error of dense evaluation: not run; `vgg-repro table 9` runs it"
+    assert line in markdown(index_page(results, (), False))
+    results.facts["source"] = "imagefolder"  # which has no boxes
+    assert "not run; `vgg-repro table" not in markdown(index_page(results, (), False))
+
+
 @pytest.mark.parametrize("comparable", [True, False])
 def test_only_of_other_nets_or_images_a_verdict_is_said_not_to_be_about_the_papers_results(
     comparable: bool, clone: Path
@@ -59,6 +69,50 @@ def test_only_of_other_nets_or_images_a_verdict_is_said_not_to_be_about_the_pape
     warning = Callout("not comparable" if small else ())
     for page in (claims_page(ledger, warning), claims_section(ledger, small), claims_summary(ledger, small)):
         assert ("says nothing about the paper's own results" in markdown(page)) == (not comparable)
+
+
+def test_every_ledger_says_how_to_read_its_signs_and_words(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = Results("mini").claims
+    for page in (claims_page(values, Callout(())), claims_section(values, True), claims_summary(values, True)):
+        text = markdown(page)
+        assert f"{READING}\n\n| claim " in text
+    monkeypatch.chdir(ROOT)
+    assert f"{READING}\n\n| claim " in markdown(results_in_readme(Results("evening")))
+
+
+def test_readmes_chart_has_a_text_made_from_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    text = markdown(results_in_readme(Results("evening")))
+    assert text.startswith("![Error against depth. the paper, ILSVRC-2012, top-1 error in per cent: ")
+    assert "](reports/evening/depth.png)\n" in text and "depth.png" not in re.sub(
+        f"{START}.*{END}", "", README.read_text(), flags=re.DOTALL
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "why"),
+    [
+        (
+            "crops-and-dense",
+            {"effect": -1.1, "low": -2.3, "high": -0.1, "p": 0.1},
+            "p is multiplied by 4, the number of comp",
+        ),
+        ("crops-and-dense", {"effect": -1.1, "low": -2.3, "high": -0.1, "p": 0.3}, "p is of another test"),
+        ("crops-and-dense", {"effect": 1.1, "low": 0.1, "high": 2.3}, "p is of another test"),
+        ("depth-multiple", {"effect": -1.9, "low": -3.8, "high": -0.1}, "p is of another test"),
+        ("saturation", {"effect": 0.9, "low": 0.1, "high": 1.7}, "p is of the margin of 1 point, not of 0"),
+        ("depth-multiple", {"effect": -1.9, "low": -3.8, "high": 0.1}, ""),
+    ],
+)
+def test_a_claim_undecided_although_its_interval_excludes_0_says_why(
+    name: str, changes: dict[str, float], why: str, clone: Path
+) -> None:
+    values = Results("mini").claims
+    entry = next(entry for entry in values["claims"] if entry["name"] == name)
+    one = {**values, "margin": 1.0, "claims": [entry | changes | {"verdict": "undecided", "verdict_holm": "undecided"}]}
+    ((*_, verdict),) = claims_table(one).rows
+    said = plain_text(verdict)
+    assert why in said and said.endswith(" points") == (not why)
 
 
 def test_runs_that_did_not_learn_are_named_on_the_page_of_training(clone: Path) -> None:
@@ -161,7 +215,7 @@ def test_the_index_begins_with_what_was_run_the_verdict_the_ledger_and_the_devia
         f"Of the paper's 20 claims, **{counted()}**",
         "| claim ",
         "## Deviations from the paper",
-        "- **Batch:** 16 images instead of 256 images",
+        "- **Batch:** 16 images (the paper: 256 images)",
         "![Error against depth",
         "## Table 3.",
         "| mean RGB",
@@ -173,7 +227,7 @@ def test_the_index_begins_with_what_was_run_the_verdict_the_ledger_and_the_devia
 
 def test_without_parameters_the_index_compares_the_images_alone(clone: Path) -> None:
     text = markdown(first_screen(Results("mini")))
-    assert "- **Classes:** 51 instead of 1,000" in text and "**Batch:**" not in text
+    assert "- **Classes:** 51 (the paper: 1,000)" in text and "**Batch:**" not in text
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ class HandMade:
     records: dict[str, Any] = field(default_factory=dict)
     outdated: dict[str, str] = field(default_factory=dict)
 
+    @property
     def provenance(self) -> dict[str, Any]:
         """Return the records by stage."""
         return self.records

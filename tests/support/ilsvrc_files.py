@@ -11,6 +11,7 @@ import gzip
 import importlib
 import io
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import savemat
+
+from pipeline.datasets.sources.ilsvrc import reference
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 BOXES_TRAIN, BOXES_VAL = "ILSVRC2012_bbox_train_v2.tar.gz", "ILSVRC2012_bbox_val_v3.tgz"
@@ -137,7 +140,7 @@ class Annotation(NamedTuple):
 def in_this_process(patch: pytest.MonkeyPatch) -> None:
     """Has meta.mat read in this process, which is quick, where it is whole: a broken one may end the process."""
     devkit = importlib.import_module("pipeline.datasets.sources.ilsvrc.devkit")
-    patch.setattr(devkit, "run_tasks", lambda work, tasks, *_: (work(task, False) for task in tasks), raising=False)
+    patch.setattr(devkit, "run_apart", lambda work, task, _: work(task, False))
 
 
 class IlsvrcImage(NamedTuple):
@@ -489,3 +492,13 @@ def make_all(random: Random, classes: int = 1000) -> StandIn:
         for number, label in enumerate(random.permutation(classes), 1)
     ]
     return StandIn(random, wnids, words, shuffled_ids(random, wnids), train, val)
+
+
+def publish(patch: pytest.MonkeyPatch, made: StandIn) -> None:
+    """Have a stand-in's numbers taken for those that were published."""
+    each = Counter(image.label for image in made.train).values()
+    patch.setattr(reference, "IMAGES", {"train": len(made.train), "val": len(made.val)})
+    patch.setattr(reference, "CLASSES", len(made.wnids))
+    sizes = {split: sum(len(image.data) for image in images) for split, images in made.images.items()}
+    patch.setattr(reference, "ARCHIVE_BYTES", sizes)
+    patch.setattr(reference, "OF_A_CLASS", (min(each), max(each)))

@@ -25,7 +25,7 @@ from tests.support.images import (
     run_seed,
 )
 from vgg import stream
-from vgg.draws import draw, epoch_words, order
+from vgg.draws import Draws, Ints, draw, epoch_words, order
 from vgg.stream import Batch, StreamConfig, crops_of, steps_per_epoch, training_stream
 
 IMAGES, BATCH = 31, 7  # four steps an epoch, three images left over
@@ -155,6 +155,23 @@ def test_labels_and_colours_are_those_of_the_ids(small: Pictures, batches: list[
         assert np.array_equal(batch.labels, small.labels[batch.ids]), (plan, step)
         assert batch.colour.dtype == torch.float32
         assert np.array_equal(batch.colour, colour.astype(np.float32)), (plan, step)
+
+
+def test_a_target_gets_the_very_draws_of_each_crop(small: Pictures, plan: StreamConfig, decoder: str) -> None:
+    """From any step and of any rank. Only the labels of a batch differ from those without a target."""
+
+    def target(ids: Ints, draws: Draws) -> torch.Tensor:
+        return torch.from_numpy(np.stack([ids, draws.height, draws.width, draws.top, draws.left, draws.flip], 1))
+
+    for first in (0, STEPS + 1):
+        whole, plain = (taken(2, small, plan, first, decoder=decoder, target=kind) for kind in (target, None))
+        for step, (batch, other) in enumerate(zip(whole, plain, strict=True), first):
+            words = epoch_words(plan.seed, step // STEPS, IMAGES)[batch.ids]
+            draws = draw(words, small.heights[batch.ids], small.widths[batch.ids], plan.scales, plan.crop)
+            assert torch.equal(batch.labels, target(batch.ids, draws))
+            check_equal([batch._replace(labels=other.labels)], [other], step)
+        parts = [taken(2, small, plan, first, rank, 2, decoder=decoder, target=target) for rank in range(2)]
+        check_equal([joined(list(pair)) for pair in zip(*parts, strict=True)], whole, first)
 
 
 def test_a_batch_is_channels_last(small: Pictures, plan: StreamConfig, decoder: str) -> None:

@@ -586,3 +586,17 @@ def test_the_key_of_a_request_knows_no_parameter_at_its_default(tmp_path: Path) 
     before = digest([data, *_wanted(params)])[:16]
     assert request_hash(params) == before
     assert request_hash(chosen(tmp_path, data={"follow_links": True})) != before
+
+
+def test_a_shard_that_is_lost_before_it_is_joined_is_a_failure_and_no_smaller_data_set(
+    workplace: Workplace, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = module._make_shards
+
+    def lose(work: Any, *others: Any) -> None:
+        make(work, *others)
+        min(work.folder.glob("train-*.part.npz")).unlink()
+
+    monkeypatch.setattr(module, "_make_shards", lose)
+    with pytest.raises(Failure, match="has lost shards of train since they were made; start again"):
+        workplace.prepare(FakeSource(small_items(rng, "train", 4), small_items(rng, "val", 2)))

@@ -30,6 +30,7 @@ from pipeline.orchestration.dvc_graph import (
     ALWAYS,
     IN_USE,
     StageForecast,
+    _changed_outputs,
     _changed_values,
     at_work,
     forecasts,
@@ -794,3 +795,14 @@ def test_a_dvc_at_work_is_named_while_it_lives(tmp_path: Path, monkeypatch: pyte
         assert words in at_work() and bool(at_work()) == bool(words)
     IN_USE.write_text("{")
     assert at_work() == ""
+
+
+def test_a_stage_without_any_of_its_outputs_is_not_computed_here() -> None:
+    def output(path: str, exists: bool) -> SimpleNamespace:
+        state = {} if exists else {path: "deleted"}
+        return SimpleNamespace(exists=exists, use_cache=False, status=lambda: state)
+
+    lost = output("scores/seeds/scores.txt", False)
+    assert _changed_outputs(SimpleNamespace(outs=[lost, output("scores.txt", False)])) == ["not computed here"]
+    one = _changed_outputs(SimpleNamespace(outs=[lost, output("scores.txt", True)]))
+    assert one == ["scores/seeds/scores.txt is missing"]

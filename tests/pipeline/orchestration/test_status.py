@@ -248,7 +248,8 @@ def test_the_whole_way_of_a_run(tmp_path: Path) -> None:
     text = call(folder, "vgg-repro", "status")
     error = json.loads((folder / "weights/trained/B-256.json").read_text())["centre_crop"]["top1"]
     name, state, one, three, crops, centre, tables = row(text, "B-256")
-    assert (name, state) == ("B-256", f"trained, error {error:.1f} %")
+    learns = state.removesuffix(", does not learn")  # one epoch may leave it at chance
+    assert (name, learns) == ("B-256", f"trained, error {error:.1f} %")
     assert (one, three, crops, tables) == ("–", "–", "", "shallow") and centre.endswith("%")
     assert "done shallow" in text
 

@@ -26,7 +26,7 @@ import scipy.io
 import torch
 
 from pipeline.errors import Failure
-from pipeline.published import InputOverride, load_published, matconvnet, read_net
+from pipeline.published import InputOverride, load_published, own_process, read_net
 from pipeline.published.class_map import read_map
 from pipeline.published.conversion import matched_weights
 from tests.support import ROOT, foreign_files
@@ -208,7 +208,7 @@ def refused(path: Path, *patterns: str, net: str = "D", override: InputOverride 
 @pytest.fixture
 def read_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """MATLAB's files are read in this process: what is damaged may end it, and nothing else needs another."""
-    monkeypatch.setattr(matconvnet, "run_tasks", lambda work, files, *_: [work(file, False) for file in files])
+    monkeypatch.setattr(own_process, "run_apart", lambda work, file, _: work(file, False))
 
 
 # ---------------------------------------------------------------------- the writers themselves
@@ -890,6 +890,7 @@ CHILD = r"""
 import re, resource, sys, zlib
 from pathlib import Path
 import numpy as np
+from pipeline.experiment.validation import load as params
 from pipeline.published import load_published
 made = load_published(Path(sys.argv[1]), "D", params(Path("params.yaml")).profiles["paper"].net)
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import Failure
-from pipeline.published import InputOverride, keras, load_published
+from pipeline.published import InputOverride, keras, load_published, own_process
+from pipeline.system.worker_pool import run_apart
 from tests.support import foreign_files
 from tests.support.cases import case
 from tests.support.foreign_files import Layers
@@ -24,7 +26,7 @@ CAFFE_INPUT = InputOverride(channels="BGR", range=255, mean=CAFFES[2], std=CAFFE
 @pytest.fixture(autouse=True)
 def read_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are read in this process: nothing but damage needs another."""
-    monkeypatch.setattr(keras, "run_tasks", lambda work, files, *_: [work(file, False) for file in files])
+    monkeypatch.setattr(own_process, "run_apart", lambda work, file, _: work(file, False))
 
 
 def renamed(layers: Layers) -> Layers:
@@ -133,3 +135,17 @@ def test_without_h5py_the_message_names_it(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(keras, "find_spec", lambda name: None)
     with pytest.raises(Failure, match=r"pip install 'h5py"):
         load_published(tmp_path / "net.h5", "A", NARROW)
+
+
+def crash(file: Path, crashed: bool) -> keras.KerasContents:
+    """End the process, as HDF5's library may do with a damaged file."""
+    os._exit(1)
+
+
+def test_a_file_that_crashes_the_library_is_named_and_ends_no_other_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_process, "run_apart", run_apart)
+    monkeypatch.setattr(keras, "_contents", crash)
+    with pytest.raises(Failure, match=r"net\.h5 is damaged or too large .*: the process that read it died"):
+        keras.read_keras(tmp_path / "net.h5")

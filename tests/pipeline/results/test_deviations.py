@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.experiment.params import Block, Params
 from pipeline.experiment.validation import load
-from pipeline.results.deviations import deviations
+from pipeline.results.deviations import SCHEDULES, UNSTATED, deviations
 from tests.support import ROOT
 
 FACTS: dict[str, Any] = {
@@ -80,7 +80,9 @@ def test_rounding_and_speed_are_no_deviations() -> None:
 
 
 def test_the_papers_profile_deviates_in_the_precision_of_training_alone() -> None:
-    assert deviations("paper", load(ROOT / "params.yaml"), None) == [("precision of training", "bfloat16", "float32")]
+    assert deviations("paper", load(ROOT / "params.yaml"), None) == [
+        ("precision of training", "bfloat16", "not stated; its framework: float32")
+    ]
 
 
 def test_minis_deviations_have_both_values_in_words() -> None:
@@ -92,6 +94,26 @@ def test_minis_deviations_have_both_values_in_words() -> None:
     assert listed["image size"] == ("crops of 96 pixels, all sizes times 3/7", "crops of 224 pixels")
     assert listed["training from random weights"][1] == "74 epochs at learning rate 0.01"
     assert {"batch", "dropout", "input scale", "initial weights", "precision of scoring"} < listed.keys()
+
+
+def test_a_value_that_the_paper_does_not_state_is_marked_as_a_choice() -> None:
+    papers = {what: paper for what, _, paper in deviations("mini", load(ROOT / "params.yaml"), FACTS)}
+    assert papers["initial weights"] == "normal, variance 0.01; profile paper: normal, standard deviation 0.01"
+    assert papers["learning-rate drops"].startswith("3, no rule stated; profile paper: up to 3, after 5 epochs")
+    assert papers["training at S = 384"].startswith("learning rate 0.001, number of epochs not stated; profile paper: ")
+    assert papers["training at jittered S"] == "not stated; profile paper: 37 epochs at learning rate 0.001"
+    assert papers["remainder beyond 32-pixel cells"].startswith("not stated; profile paper: kept")
+    assert papers["precision of scoring"] == "not stated; its framework: float32"
+    assert (papers["batch"], papers["dropout"], papers["input scale"]) == ("256 images", "0.5", "mean subtracted")
+
+
+def test_what_the_paper_does_not_state_are_parameters_that_can_deviate() -> None:
+    params = load(ROOT / "params.yaml")
+    found = set(SCHEDULES.values())
+    for block, key in keys():
+        value = OTHER.get(key) or ("gpu" if key == "device" else 7)
+        found |= names("other", changed(params, block, {key: value}))
+    assert UNSTATED.keys() <= found
 
 
 def test_published_weights_are_not_trained_here() -> None:

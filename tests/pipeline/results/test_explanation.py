@@ -16,7 +16,7 @@ from pipeline.experiment.params import Params
 from pipeline.experiment.paths import kept_records, provenance_record, summary
 from pipeline.experiment.validation import load
 from pipeline.results.explanation import Explanation, Files, explain
-from pipeline.results.provenance import keep_provenance, record_provenance
+from pipeline.results.provenance import keep_provenance, known_provenance, record_provenance
 from pipeline.results.row_choice import choose, row_names
 from pipeline.results.tables import read_table
 from tests.support import ROOT
@@ -212,13 +212,14 @@ def test_other_images_that_are_prepared_now_are_told(mini: Path) -> None:
 def test_provenance_is_kept_in_git_for_exactly_the_results_it_is_of(mini: Path) -> None:
     path = mini / "runs/D-384.json"
     record_provenance("train@D-384", path, "cpu", 1, 61.0)
-    keep_provenance("mini", {"train@D-384": path, "train@D-256": mini / "runs/D-256.json"})
+    results = {"train@D-384": path, "train@D-256": mini / "runs/D-256.json"}
+    keep_provenance("mini", known_provenance("mini", results))
     shutil.rmtree(provenance_record("x").parent)
     made = explained("table4", "D 384").made
     assert made["train@D-256"] is None and made["train@D-384"] is not None
     assert made["train@D-384"]["seconds"] == 61.0 and made["train@D-384"]["started"].startswith("20")
     assert made["train@D-384"]["versions"].keys() >= {"vgg-repro", "torch", "nvidia-dali-cuda130"}
-    keep_provenance("mini", {"train@D-384": path})  # as a report in a fresh clone does
+    keep_provenance("mini", known_provenance("mini", {"train@D-384": path}))  # as a report in a fresh clone does
     assert explained("table4", "D 384").made["train@D-384"] == made["train@D-384"]
     change(path, lambda values: values.update(loss=9.0))
     assert explained("table4", "D 384").made["train@D-384"] is None

@@ -49,12 +49,34 @@ def keys(name: str, words: str) -> list[str]:
         ("table5", "E crops", "E, 256-512, 256 384 512, multi-crop"),
         ("table5", "E multi-crop & dense", "E, 256-512, 256 384 512, multi-crop & dense"),
         ("table5", "'multi-crop and dense' E", "E, 256-512, 256 384 512, multi-crop & dense"),
+        ("table4", "D, S 256, Q 224 256 288", "D, 256, 224 256 288"),
+        ("table4", "D, 256, 224 256 288", "D, 256, 224 256 288"),
+        ("table4", "d, s [256;512]", "D, 256-512, 256 384 512"),
+        ("table3", "D, S 256-512, Q 384", "D, 256-512, 384"),
         ("table7", "googlenet 7", "GoogLeNet (Szegedy et al., 2014) (7 nets)"),
         ("shallow", "Shallow", "shallow, 256, 256"),
     ],
 )
 def test_words_find_what_a_person_means(name: str, words: str, key: str) -> None:
     assert keys(name, words) == [key]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_rows_key_and_its_name_choose_it(name: str) -> None:
+    rows = row_names(table(name), {})
+    for row in rows:
+        assert row in choose(row.key.split(), rows, 11)
+        assert choose(row.name.split(), rows, 11) == choose(row.key.split(), rows, 11)
+
+
+def test_names_say_which_scale_is_which() -> None:
+    assert row_names(table("table4"), {})[4].name == "D, S 256, Q 224 256 288"
+    assert RowName({"net": "D", "S": "256", "Q": "256"}, (), 13).name == "D, S 256, Q 256, seed 13"
+
+
+def test_the_name_of_another_table_is_answered_with_its_command() -> None:
+    with pytest.raises(UsageError, match=r"shallow is a table of its own: vgg-repro explain shallow$"):
+        chosen(["shallow"], row_names(table("table3"), {}), 11, "Table 3", "vgg-repro explain table3")
 
 
 def test_several_rows_are_all_found() -> None:
@@ -79,9 +101,9 @@ def test_several_rows_are_listed_each_with_its_command() -> None:
     assert failure.value.code == 2
     assert str(failure.value) == (
         "3 rows of Table 3 fit: D. To choose one:\n"
-        "  vgg-repro explain table3 D-256      D, 256, 256\n"
-        "  vgg-repro explain table3 D-384      D, 384, 384\n"
-        "  vgg-repro explain table3 D-jitter   D, 256-512, 384"
+        "  vgg-repro explain table3 D-256      D, S 256, Q 256\n"
+        "  vgg-repro explain table3 D-384      D, S 384, Q 384\n"
+        "  vgg-repro explain table3 D-jitter   D, S 256-512, Q 384"
     )
 
 

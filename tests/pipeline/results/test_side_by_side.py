@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -88,7 +89,7 @@ def mcnemar(first: int, second: int) -> float:
 
 def test_a_result_is_equal_to_itself_to_the_bit(clones: tuple[Path, Path]) -> None:
     itself = compared(clones[0], clones[1])
-    assert itself.verdict == "Equal to the bit: all 74 errors, and the ranks of all images in 37 rows."
+    assert itself.verdict == "Equal to the bit: all 64 errors, and the ranks of all images in 32 rows."
     assert itself.same_images and itself.parameters == [] and itself.claims == [] and itself.beyond == []
     assert {(cell.difference, cell.p, cell.p_holm, cell.paired) for cell in itself.cells} == {(0.0, 1.0, 1.0, True)}
 
@@ -100,15 +101,15 @@ def test_images_decided_differently_give_the_p_counted_by_hand(clones: tuple[Pat
     assert (changed.only_first_wrong, changed.only_second_wrong) == (2, 9)
     assert changed.p == pytest.approx(mcnemar(2, 9)) == pytest.approx(0.0654296875)
     assert changed.difference == pytest.approx(100 * 7 / 1020) and changed.low < changed.difference < changed.high
-    assert changed.p_holm == pytest.approx(min(1, 74 * changed.p))
-    assert both.verdict.startswith("1 of 74 errors differ, by up to 0.7 points; none by more than chance explains")
+    assert changed.p_holm == pytest.approx(min(1, 64 * changed.p))
+    assert both.verdict.startswith("1 of 64 errors differ, by up to 0.7 points; none by more than chance explains")
 
 
 def test_what_chance_does_not_explain_is_counted_after_holm(clones: tuple[Path, Path]) -> None:
     edit_row(clones[1], "table3", ROW, swap(40, 2))
     edit_row(clones[1], "table4", "D, 256, 224 256 288", swap(12, 2))
     both = compared(*clones)
-    assert both.verdict.startswith("2 of 74 errors differ, by up to 3.7 points; 1 of them by more than chance explains")
+    assert both.verdict.startswith("2 of 64 errors differ, by up to 3.7 points; 1 of them by more than chance explains")
     assert [(cell.table, cell.row) for cell in both.beyond] == [("table3", ROW)]
     assert cell(both, "table4", "D, 256, 224 256 288").p < 0.05
     assert [cell.p_holm for cell in both.cells] == holm([cell.p for cell in both.cells])
@@ -135,7 +136,7 @@ def test_images_of_one_group_count_as_one_unit(clones: tuple[Path, Path]) -> Non
 
 def test_equal_errors_with_other_ranks_are_not_equal_to_the_bit(clones: tuple[Path, Path]) -> None:
     edit_row(clones[1], "table3", ROW, swap(1, 1))
-    assert compared(*clones).verdict == "All 74 errors are equal, but 1 of 37 rows rank images differently."
+    assert compared(*clones).verdict == "All 64 errors are equal, but 1 of 32 rows rank images differently."
     for clone in clones:
         shutil.rmtree(clone / "reports/mini/ranks")
     assert "the ranks of single images are not known on both sides" in compared(*clones).verdict
@@ -154,7 +155,7 @@ def test_without_ranks_the_same_images_are_compared_unpaired(clones: tuple[Path,
 
 def test_other_images_are_said_first_and_compared_unpaired(clones: tuple[Path, Path]) -> None:
     both = compared(clones[0], ROOT / "reports/evening")
-    assert both.verdict.startswith("The images are not the same. 74 of 74 errors differ, by up to ")
+    assert both.verdict.startswith("The images are not the same. 64 of 64 errors differ, by up to ")
     assert not both.same_images and not any(cell.paired for cell in both.cells) and both.rank_rows == 0
     assert both.parameters and ("train.seed", "11", "12") in both.parameters
     assert ("Multi-crop evaluation gives a lower error than dense evaluation.", "supported", "undecided") in both.claims
@@ -186,13 +187,43 @@ def test_rows_that_one_side_has_alone_are_counted(clones: tuple[Path, Path]) -> 
     change(clones[1] / "reports/mini/table3.json", half)
     (clones[1] / "reports/mini/table5.json").unlink()
     both = compared(*clones)
-    assert both.only_run == {"first": 12 + 12, "second": 0} and len(both.cells) == 74 - 24
-    assert both.verdict.startswith("Equal to the bit: all 50 errors")
+    assert (
+        both.only_run == {"first": 12 + 6, "second": 0} and len(both.cells) == 64 - 18
+    )  # the rest is in Tables 4 and 7
+    assert both.verdict.startswith("Equal to the bit: all 46 errors")
     for name in ("table3", "table4", "table6", "table7", "shallow"):
         change(
             clones[1] / f"reports/mini/{name}.json", lambda values: [row.update(ours=None) for row in values["rows"]]
         )
     assert compared(*clones).verdict == "There is nothing to compare: no row of a table is run on both sides."
+
+
+def test_a_result_that_several_tables_repeat_counts_once(clones: tuple[Path, Path]) -> None:
+    both = compared(*clones)
+    rows = {(cell.table, cell.row) for cell in both.cells}
+    best = "D, 256-512, 256 384 512"
+    assert ("table4", best) in rows and ("table5", f"{best}, dense") not in rows
+    assert ("table5", f"{best}, multi-crop") in rows and not any(table == "table7" for table, _ in rows)
+    assert ("table3", "B, 256, 256") in rows and ("shallow", "B, 256, 256") in rows  # dense, and the centre crop
+    (clones[1] / "reports/mini/table4.json").unlink()
+    assert ("table5", f"{best}, dense") in {(cell.table, cell.row) for cell in compared(*clones).cells}
+
+
+def test_parameters_without_effect_on_the_results_are_not_compared(clones: tuple[Path, Path]) -> None:
+    path = clones[1] / "params.yaml"
+    text = path.read_text()
+    for old, new in (("shard_images: 256", "shard_images: 128"), ("digit: [0.45", "digit: [0.5")):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    path.write_text(text)
+    assert compared(*clones).parameters == []
+    evening = {name for name, *_ in compared(clones[0], ROOT / "reports/evening").parameters or ()}
+    assert "data.characters.seed" in evening and not any("digits" in name for name in evening)
+
+
+def test_the_page_says_which_seed_is_compared(clones: tuple[Path, Path]) -> None:
+    page = program(clones[0], "compare", ".", str(ROOT / "reports/evening")).out
+    assert re.search(r"\| seed +\| 11 +\| 12, the first of 3; the others are not compared", page)
 
 
 def test_parameters_and_verdicts_that_differ_are_listed(clones: tuple[Path, Path]) -> None:
@@ -227,14 +258,14 @@ def test_the_command_prints_writes_and_lists(clones: tuple[Path, Path]) -> None:
     edit_row(clones[1], "table3", ROW, swap(40, 2))
     here, there = clones
     page = program(here, "compare", ".", str(there)).out
-    assert "# Two reproductions compared" in page and "**1 of 74 errors differ, by up to 3.7 points; 1 of them" in page
+    assert "# Two reproductions compared" in page and "**1 of 64 errors differ, by up to 3.7 points; 1 of them" in page
     assert "+3.7 (+2." in page and "2 / 40" in page and "McNemar's exact test" in page
     assert "Unpaired" not in page
 
     rows = list(csv.DictReader(io.StringIO(program(here, "compare", ".", str(there), "--format", "csv").out)))
-    assert len(rows) == 74 and rows[12]["row"] == ROW and float(rows[12]["p"]) == pytest.approx(mcnemar(2, 40))
+    assert len(rows) == 64 and rows[12]["row"] == ROW and float(rows[12]["p"]) == pytest.approx(mcnemar(2, 40))
     document = json.loads(program(here, "compare", ".", str(there), "--format", "json").out)
-    assert document["same_images"] and document["first"]["profile"] == "mini" and len(document["cells"]) == 74
+    assert document["same_images"] and document["first"]["profile"] == "mini" and len(document["cells"]) == 64
 
     for name in ("page.md", "page.html"):
         assert f"{name} written" in program(here, "compare", ".", str(there), "--out", name).out
@@ -242,5 +273,10 @@ def test_the_command_prints_writes_and_lists(clones: tuple[Path, Path]) -> None:
     html = (here / "page.html").read_text()
     assert html.startswith("<!doctype html>") and "Two reproductions compared" in html and "src=" not in html
     wrong = program(here, "compare", ".", str(there), "--out", "page.pdf")
-    assert wrong.code == 2 and "ends with .md or .html" in wrong.error
+    assert (
+        wrong.code == 2 and "--out page.pdf: the page is written to a file that ends with .md or .html" in wrong.error
+    )
+    rows_to_file = program(here, "compare", ".", str(there), "--out", "page.md", "--format", "csv")
+    assert rows_to_file.code == 2 and "--format csv prints rows" in rows_to_file.error
+    assert "Table 3: D, S 256, Q 256, top-1" in page
     assert program(here, "compare", ".", "absent.zip").code == 2

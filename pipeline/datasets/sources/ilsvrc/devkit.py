@@ -16,7 +16,7 @@ from pipeline.datasets.sources.base import WNID
 from pipeline.datasets.sources.ilsvrc.tar import sequential_members
 from pipeline.errors import Failure
 from pipeline.system.memory import ran_out
-from pipeline.system.worker_pool import run_tasks
+from pipeline.system.worker_pool import run_apart
 
 NAME = "ILSVRC2012_devkit_t12"
 ARCHIVE = f"{NAME}.tar.gz"
@@ -103,7 +103,7 @@ def display_names(wnids: Sequence[str], words: Sequence[str]) -> list[str]:
 
 def _synsets(meta: bytes) -> list[Synset]:
     """Return the kit's classes, sorted by WordNet id. Raise ValueError if there is none, or one is there twice."""
-    (synsets,) = run_tasks(_table, [meta], 2, f"reading {META}")  # in its own process, which a broken file may crash
+    synsets = run_apart(_table, meta, f"reading {META}")  # a broken file may crash the process
     if not synsets or any(len({synset[i] for synset in synsets}) < len(synsets) for i in (0, 1)):
         raise ValueError("it has no classes, or a class occurs twice")
     if odd := [synset.wnid for synset in synsets if not WNID.fullmatch(synset.wnid)]:

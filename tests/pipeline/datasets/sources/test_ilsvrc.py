@@ -55,6 +55,7 @@ from tests.support.ilsvrc_files import (
     make_all,
     pack,
     paint_on,
+    publish,
     zipped,
 )
 from tests.support.ilsvrc_files import colour_of as colour
@@ -345,16 +346,7 @@ def test_a_stand_in_is_not_plain_and_the_counts_say_why(stand_in: StandIn, root:
 def as_published(monkeypatch: pytest.MonkeyPatch) -> Callable[[StandIn], None]:
     """Has the audit take a stand-in's numbers for those that were published."""
 
-    def publish(made: StandIn) -> None:
-        audit = importlib.import_module("pipeline.datasets.sources.ilsvrc.reference")
-        each = Counter(picture.label for picture in made.train).values()
-        monkeypatch.setattr(audit, "IMAGES", {"train": len(made.train), "val": len(made.val)})
-        monkeypatch.setattr(audit, "CLASSES", len(made.wnids))
-        sizes = {split: sum(len(picture.data) for picture in pictures) for split, pictures in made.images.items()}
-        monkeypatch.setattr(audit, "ARCHIVE_BYTES", sizes)
-        monkeypatch.setattr(audit, "OF_A_CLASS", (min(each), max(each)))
-
-    return publish
+    return functools.partial(publish, monkeypatch)
 
 
 @pytest.mark.parametrize("change", ["one missing", "one too many", "one class's for another's", "val missing"])

@@ -19,7 +19,7 @@ from pipeline.datasets.facts import Facts
 from pipeline.datasets.shards import Shards
 from pipeline.datasets.sources.base import SPLITS, ImageNames
 from pipeline.datasets.sources.folder import ImageFolder
-from pipeline.datasets.sources.ilsvrc import Ilsvrc, authenticity, reference
+from pipeline.datasets.sources.ilsvrc import Ilsvrc, authenticity
 from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
@@ -36,7 +36,7 @@ from tests.support.ilsvrc_copies import (
     put,
     web_tars,
 )
-from tests.support.ilsvrc_files import DEVKIT, StandIn, in_this_process, label_of, make, member, pack, zipped
+from tests.support.ilsvrc_files import DEVKIT, StandIn, in_this_process, label_of, make, member, pack, publish, zipped
 from tests.support.images import repository_params
 
 Random = np.random.Generator
@@ -48,16 +48,6 @@ FOREIGN = ("train-00000-of-01024", "train_data_batch_1", "imagenet_train.beton",
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read tables of classes here."""
     in_this_process(monkeypatch)
-
-
-def publish(monkeypatch: pytest.MonkeyPatch, made: StandIn) -> None:
-    """Have a stand-in's numbers taken for those that were published."""
-    each = Counter(image.label for image in made.train).values()
-    monkeypatch.setattr(reference, "IMAGES", {"train": len(made.train), "val": len(made.val)})
-    monkeypatch.setattr(reference, "CLASSES", len(made.wnids))
-    sizes = {split: sum(len(image.data) for image in images) for split, images in made.images.items()}
-    monkeypatch.setattr(reference, "ARCHIVE_BYTES", sizes)
-    monkeypatch.setattr(reference, "OF_A_CLASS", (min(each), max(each)))
 
 
 class PreparedCopy(NamedTuple):
