@@ -6,6 +6,7 @@ No pixel is computed: the nets are built without values, on torch's device `meta
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 from pipeline.experiment.params import CROP, Net
@@ -42,6 +43,7 @@ class Stack(NamedTuple):
     one: int
 
 
+@cache
 def built(net: str, classes: int, size: Net | None = None) -> VGG:
     """Return a net without values, at the size of a profile or, if there is none, of the paper."""
     import torch
