@@ -249,9 +249,9 @@ def _seen(profile: Profile, scale: int, ratio: float) -> tuple[int, int]:
 
 def _built(net: Net, name: str, classes: int) -> VGG:
     """Return a net without values at a profile's size."""
-    from pipeline.results.net_sizes import built
+    from vgg.cost import bare_net
 
-    return built(name, classes, net)
+    return bare_net(name, classes, net.crop, float(net.width_ratio), net.fc)
 
 
 @cache
