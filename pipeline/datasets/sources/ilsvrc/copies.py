@@ -56,15 +56,6 @@ class Copy:
         return self.files[0] + more
 
 
-def best_copy(root: Path, split: Split) -> Copy | None:
-    """Return the copy of a split that is read, or None. The published archive comes first, then a tree.
-
-    Of the other kinds the largest is read, since a copy that is still being downloaded is small.
-    """
-    found = copies(root, split)
-    return found[0] if found else None
-
-
 def copies(root: Path, split: Split) -> list[Copy]:
     """Return the copies of a split in the first folder that has any, the one to be read first."""
     for folder, base in _folders(root):
@@ -73,9 +64,8 @@ def copies(root: Path, split: Split) -> list[Copy]:
     return []
 
 
-def others_text(root: Path, split: Split) -> str:
-    """Return a sentence on copies that are not read, or an empty string."""
-    found = copies(root, split)
+def others_text(split: Split, found: Sequence[Copy]) -> str:
+    """Return a sentence on a split's copies that are not read, or an empty string."""
     names = ", ".join(copy.title for copy in found[1:])
     first = f"the {CALLED[split]} images are read from {found[0].title}" if found else ""
     return f"{first}; also there and not read: {names}" if names else ""
