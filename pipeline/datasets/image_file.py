@@ -33,6 +33,7 @@ RAWS = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MR
 RAW = "a camera's raw file: develop it, and save it as JPEG or TIFF"
 OTHER_COLOURS = "with another colour profile"
 OTHER_COLOURS_IGNORED = "read as sRGB despite another colour profile"
+Image.MAX_IMAGE_PIXELS = 2**27  # Pillow refuses more than twice as many: above the 200 million of a phone's camera
 POINTERS = {b"version https://git-lfs": "a Git LFS pointer, not the image: run git lfs pull",
             b"/annex/objects/": "a git-annex pointer, not the image: run git annex get"}  # fmt: skip
 # EXIF orientation -> steps to upright, in this order: exchange rows and columns, flip vertically, flip horizontally

@@ -38,6 +38,7 @@ from pipeline.system.atomic_files import digest
 
 HIDDEN_ONE = "hidden"
 FOLDER = "a folder, not an image"
+NOT_AN_IMAGE = "not an image, and not named like one"
 OUTSIDE = "a link to a place outside the data set's folder"
 FOLLOW = "To read what links outside the folder lead to: vgg-repro prepare --follow-links"
 BESIDE = "a file outside the class folders"
@@ -250,7 +251,7 @@ def _rows(root: Path, split: Split, follow_links: bool) -> Iterator[tuple[str, i
             continue
         for item in sorted_in(folder):
             try:
-                status = item.stat() if os.path.exists(item) else item.stat(follow_symlinks=False)
+                status = item.stat(follow_symlinks=not is_broken(item))
             except OSError as error:
                 raise Failure(f"{folder} cannot be listed: {error.strerror}") from None
             yield printable(f"{place}/{label}/{item.name}"), status.st_size, status.st_mtime_ns, status.st_mode
@@ -258,7 +259,7 @@ def _rows(root: Path, split: Split, follow_links: bool) -> Iterator[tuple[str, i
 
 def _files(root: Path, split: Split, follow_links: bool) -> Iterator[File]:
     """Yield everything in a split's class folders, in the order of names."""
-    real, place = Path("/") if follow_links else root.resolve(), split_folder(root, split)
+    real, place = limit_of(root, follow_links), split_folder(root, split)
     for label, folder in _folders(root, split, follow_links):
         inside = [] if isinstance(folder, str) else sorted_in(folder)
         if not inside:
@@ -275,7 +276,7 @@ def _folders(root: Path, split: Split, follow_links: bool) -> Iterator[tuple[str
     """
     if not os.path.isdir(root):
         raise Failure(f"data.path is {root}, but there is no such folder")
-    place, real = root / split_folder(root, split), Path("/") if follow_links else root.resolve()
+    place, real = root / split_folder(root, split), limit_of(root, follow_links)
     if not os.path.isdir(place):
         if root.is_dir() and not os.access(root, os.X_OK):
             raise Failure(f"{root} cannot be entered: no permission")
@@ -287,9 +288,9 @@ def _folders(root: Path, split: Split, follow_links: bool) -> Iterator[tuple[str
     for item in sorted_in(place):
         if is_hidden(item.name):
             yield item.name, HIDDEN_ONE
-        elif not os.path.exists(item) and item.is_symlink():
+        elif is_broken(item):
             yield item.name, "a broken link"
-        elif not os.path.isdir(item):
+        elif not is_folder(item):
             yield item.name, BESIDE
         elif not leads_inside(item, real):
             yield item.name, OUTSIDE
@@ -329,9 +330,27 @@ def _size(file: os.DirEntry[str]) -> int:
         return 0
 
 
+def limit_of(root: Path, follow_links: bool) -> Path:
+    """Return the folder that links must not lead out of."""
+    return Path("/") if follow_links else root.resolve()
+
+
 def leads_inside(item: os.DirEntry[str], root: Path) -> bool:
     """Return whether an item is no link, or a link to something below `root`, which is not a link itself."""
     return not item.is_symlink() or Path(item.path).resolve().is_relative_to(root)
+
+
+def is_folder(item: os.DirEntry[str]) -> bool:
+    """Return whether an item is a folder, or a link to one. Only a link is examined on disk."""
+    try:
+        return item.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def is_broken(item: os.DirEntry[str]) -> bool:
+    """Return whether an item is a link that leads nowhere. Only a link is examined on disk."""
+    return item.is_symlink() and not os.path.exists(item)
 
 
 def is_hidden(name: str) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.datasets.sources.base import WNID, Split
-from pipeline.datasets.sources.folder import is_hidden, sorted_in
+from pipeline.datasets.sources.folder import is_folder, is_hidden, sorted_in
 from pipeline.datasets.sources.ilsvrc.names import Unnamed, split_of
 from pipeline.datasets.sources.ilsvrc.reference import ARCHIVES, CALLED
 from pipeline.errors import Failure
@@ -133,7 +133,7 @@ def _tree_names(folder: Path, split: Split) -> list[str]:
     """Return the folder of a split, or else the folders that hold parts of it, such as train.X1 to train.X4."""
     names = [name for name in TREES[split] if (folder / name).is_dir()]
     parts = re.compile(rf"({'|'.join(TREES[split])})([._-]?(x|part|split)?[._-]?\d*)", re.IGNORECASE)
-    return names[:1] or [item.name for item in sorted_in(folder) if os.path.isdir(item) and parts.fullmatch(item.name)]
+    return names[:1] or [item.name for item in sorted_in(folder) if parts.fullmatch(item.name) and is_folder(item)]
 
 
 def _is_tree(folder: Path) -> bool:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from pipeline.datasets.sources.base import Skipped, Split
 from pipeline.datasets.sources.folder import (
+    NOT_AN_IMAGE,
     file_bytes,
+    is_folder,
     is_hidden,
     is_named_otherwise,
     leads_inside,
+    limit_of,
     printable,
     sorted_in,
     why_not,
@@ -28,7 +30,6 @@ from pipeline.errors import Failure
 
 BATCH = 1024  # files whose names are examined at once
 DEEPEST = 6  # folders in each other in a tree; a link may lead back to a folder above it
-NOT_AN_IMAGE = "not an image, and not named like one"
 Candidate = tuple[str, Found]  # an image's path, with the folders that say its class, and its file
 
 
@@ -74,7 +75,7 @@ def _candidates(layout: Layout, split: Split, skipped: list[Skipped], follow_lin
     """Yield a split's files with their paths. Add what is no candidate to `skipped`."""
     root, copy = layout.root, layout.copies[split]
     if copy.kind == "tree":
-        limit = Path("/") if follow_links else root.resolve()
+        limit = limit_of(root, follow_links)
         for folder in copy.files:
             yield from _in_tree(root, split, folder, "", skipped, limit)
     elif copy.kind == "zip":
@@ -131,7 +132,7 @@ def _in_tree(
         path = f"{below}/{item.name}" if below else item.name
         if is_hidden(item.name):
             skipped.append(Skipped(split, printable(f"{place}/{item.name}"), NO_LOSS[0]))
-        elif os.path.isdir(item) and leads_inside(item, limit):
+        elif is_folder(item) and leads_inside(item, limit):
             if path.count("/") < DEEPEST:
                 yield from _in_tree(root, split, f"{place}/{item.name}", path, skipped, limit)
             else:

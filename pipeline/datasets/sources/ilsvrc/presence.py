@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.sources.base import SPLITS, Split
-from pipeline.datasets.sources.folder import is_hidden, sorted_in
+from pipeline.datasets.sources.folder import is_folder, is_hidden, sorted_in
 from pipeline.datasets.sources.ilsvrc import devkit
 from pipeline.datasets.sources.ilsvrc.boxes import ARCHIVES as BOXES
 from pipeline.datasets.sources.ilsvrc.copies import Copy, foreign, missing_pieces
@@ -121,4 +121,4 @@ def _edges(archive: Path) -> tuple[int, str]:
 
 def _class_folders(tree: Path) -> list[Path]:
     """Return the folders in a tree."""
-    return [tree / item.name for item in sorted_in(tree) if os.path.isdir(item) and not is_hidden(item.name)]
+    return [tree / item.name for item in sorted_in(tree) if is_folder(item) and not is_hidden(item.name)]

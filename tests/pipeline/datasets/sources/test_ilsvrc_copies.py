@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 import sys
@@ -532,6 +533,25 @@ def test_a_link_to_itself_is_named_or_left_alone(made: StandIn, tmp_path: Path) 
     assert [entry.id for entry in listing.entries["train"]] == [image.id for image in made.train]
     assert [one.reason for one in listing.skipped] == ["a broken link", "a broken link"]
     assert "again" in Ilsvrc(root / "again", None).missing()
+
+
+def test_a_listing_and_a_fingerprint_ask_for_no_status_of_an_image_that_the_folder_has_told(
+    made: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One call for each of 1.3 million images takes minutes on a network disk. A folder's own reading has the kinds."""
+    asked, stat = list[str](), os.stat
+
+    def noted(path: Any, *rest: Any, **named: Any) -> os.stat_result:
+        asked.append(str(path))
+        return stat(path, *rest, **named)
+
+    monkeypatch.setattr(os, "stat", noted)
+    flat = made.tree(tmp_path / "flat", "flat", "folder")
+    folders = made.tree(tmp_path / "folders", "folders", "folder")
+    for source in (Ilsvrc(flat, None), Ilsvrc(folders, None), ImageFolder(folders, 0.2, None)):
+        source.listing()
+        source.fingerprint()
+    assert asked and not [path for path in asked if ".JPEG" in path]
 
 
 # Mixtures
