@@ -67,7 +67,7 @@ def kaggle_files(made: StandIn) -> dict[str, bytes]:
         table.writerow(["ImageId", "PredictionString"])
         listed = [image for image in images if image.annotation or split == "val"]
         table.writerows([image.id, solution(made, image)] for image in listed)
-        files[f"LOC_{split}_solution.csv"] = text.getvalue().encode()
+        files.update({f"LOC_{split}_solution.csv": text.getvalue().encode()} if listed else {})
     return files
 
 

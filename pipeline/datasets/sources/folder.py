@@ -42,6 +42,8 @@ NOT_AN_IMAGE = "not an image, and not named like one"
 OUTSIDE = "a link to a place outside the data set's folder"
 FOLLOW = "To read what links outside the folder lead to: vgg-repro prepare --follow-links"
 BESIDE = "a file outside the class folders"
+BROKEN_LINK = "a broken link"
+OTHER_CLASS = "its class is not in train/"
 # Files of operating systems and network disks; names with a leading dot are hidden too
 HIDDEN = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 HIDDEN_TOO = {"ehthumbs.db", "icon\r", "#recycle", "#snapshot", "@recycle", "@tmp", "network trash folder"}
@@ -129,8 +131,8 @@ class ImageFolder(Source):
         entries: dict[Split, list[Entry]] = {
             "train": self._entries(train, names), "val": self._entries(val, names)
         }  # fmt: skip
-        skipped = [Skipped("train", printable(f.path), f.reason) for f in train if f.reason]
-        skipped += [Skipped("val", printable(f.path), f.reason) for f in val if f.reason]
+        skipped = [_skipped("train", file) for file in train if file.reason]
+        skipped += [_skipped("val", file) for file in val if file.reason]
         size = sum(file.size for file in (*train, *val) if not file.reason)
         return Listing([printable(name) for name in names], entries, skipped, size)
 
@@ -195,6 +197,12 @@ class ImageFolder(Source):
         except Unreadable:
             return False
         return int.from_bytes(drawn[:8]) < self.val_share * 2**64
+
+
+def _skipped(split: Split, file: File) -> Skipped:
+    """Return a file that is no candidate. It counts as lost if it is named like an image, and was meant to be one."""
+    suspect = file.reason in (BROKEN_LINK, OUTSIDE, BESIDE) or file.reason.startswith(OTHER_CLASS)
+    return Skipped(split, printable(file.path), file.reason, suspect and not is_named_otherwise(file.path))
 
 
 def _imagenets(label: str) -> str:
@@ -289,7 +297,7 @@ def _folders(root: Path, split: Split, follow_links: bool) -> Iterator[tuple[str
         if is_hidden(item.name):
             yield item.name, HIDDEN_ONE
         elif is_broken(item):
-            yield item.name, "a broken link"
+            yield item.name, BROKEN_LINK
         elif not is_folder(item):
             yield item.name, BESIDE
         elif not leads_inside(item, real):
@@ -314,7 +322,7 @@ def why_not(file: os.DirEntry[str], root: Path) -> str:
     try:
         mode = file.stat().st_mode
     except OSError:
-        return "a broken link" if file.is_symlink() else ""  # reading it gives the reason
+        return BROKEN_LINK if file.is_symlink() else ""  # reading it gives the reason
     if not leads_inside(file, root):
         return OUTSIDE
     if stat.S_ISDIR(mode):
@@ -395,6 +403,6 @@ def _in_classes_of_train(files: list[File], names: list[str], place: Path) -> li
     for file in files:
         label = classes.get(file.label, file.label)
         unknown = file.label and not file.reason and file.label not in classes
-        reason = f"its class is not in train/: {printable(file.label)}" if unknown else file.reason
+        reason = f"{OTHER_CLASS}: {printable(file.label)}" if unknown else file.reason
         marked.append(file._replace(label=label, reason=reason))
     return marked
