@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipeline.datasets.sources.base import Split
 from pipeline.datasets.sources.ilsvrc.copies import Copy, Kind, copies
@@ -62,7 +62,7 @@ class Layout:
         """Return the lists of these names in archives, by their paths; in tars those before the images, or all."""
 
         def wanted(name: str) -> bool:
-            return PurePosixPath(name).name in names
+            return name.rpartition("/")[2] in names
 
         inside = {
             member.name: zip_content(self.root / file, member)
