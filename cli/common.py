@@ -82,7 +82,7 @@ def complete_runs(incomplete: str) -> list[str]:
 
     try:
         values = parse_yaml(Path("params.yaml").read_text())
-        runs = [*values["runs"], *values["extra"]["runs"]]
+        runs = [*values["runs"], *values["extra"]["runs"], *values["localisers"]]
     except (OSError, KeyError, TypeError, ValueError):
         return []
     return [name for name in runs if name.startswith(incomplete)]
@@ -103,7 +103,7 @@ def complete_targets(incomplete: str) -> list[str]:
         parameters = load()
     except Failure:
         return []
-    return [name for name in (*stages(parameters), *parameters.all_runs) if name.startswith(incomplete)]
+    return [name for name in (*stages(parameters), *parameters.all_trained) if name.startswith(incomplete)]
 
 
 Runs = Annotated[list[str], typer.Argument(help="Runs of params.yaml, such as D-384.", autocompletion=complete_runs)]

@@ -45,7 +45,7 @@ def plan(
     stage_forecasts = forecasts(within_reach(named, parameters), parameters)
     cost_plan = planned(parameters, [forecast for forecast in stage_forecasts if forecast.why != ALWAYS])
     speed = _speed(parameters, cost_plan, images_per_second, measure)
-    nets = {name: run.net for name, run in parameters.all_runs.items()}
+    nets = {name: run.net for name, run in parameters.all_trained.items()}
     times = speed.times(cost_plan, nets) if speed else None
     note = f"{CAPS if cost_plan.training else ''}{speed.source if speed else NO_TIME}"
     if lost := lost_from_cache(parameters):

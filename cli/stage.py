@@ -72,6 +72,38 @@ def score(mode: str, run: str) -> None:
     main(params(), run, mode)
 
 
+@app.command("truth")
+def truth() -> None:
+    """Count the boxes of the images."""
+    from stages.truth import main
+
+    main(params())
+
+
+@app.command("boxes")
+def boxes(localiser: str) -> None:
+    """Predict the true class's box of each image at its central crop."""
+    from stages.centre_boxes import main
+
+    main(params(), localiser)
+
+
+@app.command("windows")
+def windows(localiser: str) -> None:
+    """Apply a localiser densely, and keep the boxes of all windows and their class scores."""
+    from stages.windows import main
+
+    main(params(), localiser)
+
+
+@app.command("threshold")
+def threshold() -> None:
+    """Choose on training images how close boxes are merged."""
+    from stages.threshold import main
+
+    main(params())
+
+
 @app.command("illustrations")
 def illustrations() -> None:
     """Compute what one network sees in one image, and show training crops."""

@@ -106,10 +106,10 @@ def export(
 
     Example: vgg-repro weights export D-256 vgg16.pth
     """
-    from pipeline.experiment.targets import check_run
+    from pipeline.experiment.targets import check_classifier
 
     parameters = params()
-    check_run(parameters, run)
+    check_classifier(parameters, run)
     from stages.tools.export import main
 
     main(parameters, run, file.expanduser())

@@ -32,8 +32,8 @@ from reports.chart_style import (
 
 NETS = ("A", "B", "C", "D", "E")  # in the order of their depth
 DODGE = 0.16  # between the lines of a net, in columns
-HATCHES = {"train": "", "dense": "////", "crops": "----", "centre": "xxxx"}
-FILLS = {"train": BLUE, "dense": "#ffffff", "crops": "#eebb88", "centre": GRID}
+HATCHES = {"train": "", "dense": "////", "crops": "----", "centre": "xxxx", "localiser": "\\\\", "windows": "++"}
+FILLS = {"train": BLUE, "dense": "#ffffff", "crops": "#eebb88", "centre": GRID, "localiser": BLUE, "windows": "#ffffff"}
 
 
 def depth_chart(rows: pd.DataFrame) -> Figure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.experiment.modes import MODES
+from pipeline.experiment.modes import PROTOCOLS, WINDOWS
 from pipeline.experiment.paper_tables import printed_scale
 from pipeline.experiment.params import RANDOM
 from pipeline.experiment.run_names import train_stage
@@ -145,9 +145,11 @@ def made_again(e: Explanation) -> Iterator[Block]:
 
 
 def combination(e: Explanation) -> str:
-    """Return how the number is averaged."""
+    """Return how the number is computed from posteriors or boxes."""
+    if any(score.mode == WINDOWS for score in e.scores):
+        return f"The boxes of all windows, merged; the first right one of {e.measures[-1].k} guesses counts."
     nets, arrays = len(e.row.runs), sum(len(score.scales) for score in e.scores)
-    modes = " and ".join(MODES[mode].protocol for mode in dict.fromkeys(score.mode for score in e.scores))
+    modes = " and ".join(PROTOCOLS[mode] for mode in dict.fromkeys(score.mode for score in e.scores))
     if arrays == 1:
         return f"The posteriors of one net at one test scale Q; evaluation: {modes}."
     scales = len(e.scores[0].scales)
@@ -289,10 +291,11 @@ def _places(e: Explanation) -> Iterator[Block]:
 
 def place_text(made: Mapping[str, Any]) -> tuple[Inline, ...]:
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    decoder = f"; images decoded by {made['decoder']}" if "decoder" in made else ""
     return (
         "commit ",
         Code(made["commit"]),
-        f"; Python {made['python']}, {versions}; {made['machine']}; {made['device']}",
+        f"; Python {made['python']}, {versions}; {made['machine']}; {made['device']}{decoder}",
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from pipeline.experiment.paper_tables import TITLES
+from pipeline.experiment.paper_tables import LOCALISATION, TITLES, number_of
+from pipeline.experiment.params import BOXED
 from pipeline.results.profile_results import Results
 from reports.charts import PAPER_PAGE
 from reports.claims_page import claims_summary
@@ -65,6 +66,7 @@ def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
         yield (Link("Claims", "claims.md"), ": which of the paper's claims hold here, and how they were tested")
     for name in results.tables:
         yield (Link(table_label(name), f"{name}.md"), f": {TITLES[name]}")
+    yield from _not_run(results)
     if results.seeds:
         yield (Link("Seeds", "seeds.md"), ": mean and standard deviation over the seeds of training")
     if results.summaries:
@@ -78,6 +80,16 @@ def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
     if has_data_page:
         crops = ", sizes and colours, and training crops" if results.facts["train"] else " and sizes"
         yield (Link("Data", "data.md"), f": the images, their classes{crops}")
+
+
+def _not_run(results: Results) -> Iterator[Text]:
+    """Yield the tables of localisation that are not run, if networks are trained here and their images have boxes."""
+    if not results.summaries or (results.facts or {}).get("source") not in BOXED:
+        return
+    for name in LOCALISATION:
+        if name not in results.tables:
+            command = Code(f"vgg-repro table {number_of(name)}")
+            yield (f"{table_label(name)}, {TITLES[name][0].lower()}{TITLES[name][1:]}: not run; ", command, " runs it")
 
 
 def _others(names: Sequence[str]) -> Iterator[Block]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from pipeline.experiment.modes import MODES
+from pipeline.experiment.modes import PROTOCOLS
 from pipeline.experiment.run_names import work_of
 from pipeline.orchestration.cost_plan import Cost, CostPlan
 from pipeline.orchestration.speed import Times
@@ -76,7 +76,7 @@ def _scoring(plan: CostPlan, times: Times | None) -> Table:
 
 
 def _protocol(cost: Cost) -> str:
-    return MODES[work_of(cost.stage)[0]].protocol
+    return PROTOCOLS[work_of(cost.stage)[0]]
 
 
 def _counts(cost: Cost) -> tuple[str, str]:

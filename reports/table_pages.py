@@ -1,4 +1,4 @@
-"""Tables 1 to 7 and section 4.1's comparison: one page each, and the section for the index and the terminal."""
+"""Tables 1 to 10 and section 4.1's comparison: one page each, and the section for the index and the terminal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ from reports.page_parts import ALL_TABLES, DAGGER, difference, is_older, outdate
 from reports.phrases import NONE, interval, number, published_file, table_title
 from vgg.judgement import Verdict
 
-HEADINGS = {"S": "train S", "Q": "test Q", "row": "entry", "runs": "nets", "init": "initial weights"}
+HEADINGS = {
+    "S": "train S", "Q": "test Q", "row": "entry", "runs": "nets", "init": "initial weights",
+    "layers": "fine-tuned layers", "boxes": "regression",
+}  # fmt: skip
 PAPER = {"top1_val": "paper top-1", "top5_val": "paper top-5", "top5_test": "paper top-5, test"}
 
 
@@ -118,11 +121,11 @@ def _errors(values: dict[str, Any], outdated: Mapping[str, str]) -> Table:
     labels = list(_label(values["table"], first))
     paper = [key for key in first["paper"] if any(row["paper"][key] is not None for row in values["rows"])]
     compared, published = bool(values["comparable"] and paper), "published" in values
-    ours = [f"ours top-{k}" for k in sorted({1, values["k"]})]
+    ours = ["ours"] if values["table"] == "table8" else [f"ours top-{k}" for k in sorted({1, values["k"]})]
     centre = any("centre" in row for row in values["rows"])
     columns = (
         *left(*(HEADINGS.get(key, key) for key in labels)),
-        *right(*(PAPER[key] for key in paper)),
+        *right(*("paper" if ours == ["ours"] else PAPER[key] for key in paper)),
         *left(
             *ours, *["ours, centre crop"] * centre, *["ours − paper", "verdict"] * compared, *["ours from"] * published
         ),
@@ -204,6 +207,7 @@ def _error_notes(values: dict[str, Any]) -> Iterator[Text]:
         Code(values["profile"]),
         f"{seed}.",
     )
+    yield from _localisation_notes(values)
     yield from _rules(values)
     yield from _precision_notes(values.get("precision", {}))
     yield from _published_notes(values)
@@ -224,6 +228,31 @@ def _error_notes(values: dict[str, Any]) -> Iterator[Text]:
         )
     if values["table"] == "shallow":
         yield "The paper: the shallow net's top-1 error is 7 points above B's, at the centre crop."
+
+
+def _localisation_notes(values: dict[str, Any]) -> Iterator[Text]:
+    """Yield how boxes are judged and merged, and other localisers than the paper's; nothing for other tables."""
+    notes = values.get("localisation")
+    if not notes:
+        return
+    limit = "above" if notes["above"] else "of at least"
+    left_out = f" without the images that `{notes['excluded']}` lists" if notes["excluded"] else ""
+    yield (
+        f"A box is right if it has an overlap {limit} 0.5 with any true box of its class; the overlap is that of the "
+        f"development kit, whose sides are one pixel longer than between edges. Images with a true box count{left_out}."
+    )
+    if values["table"] == "table8":
+        yield "One central crop at Q = S; the box of the true class (SCR: one box for all classes, PCR: one per class)."
+    else:
+        yield (
+            f"An image is right if one of its first {values['k']} guesses, a class with a box, is right; top-1 is the "
+            "first guess alone. The classes are those of D and E at jittered S, multi-crop & dense, as in Table 6."
+        )
+    if chosen := notes["thresholds"]:
+        listed = "; ".join(f"{parts}: {value:g}" for parts, value in chosen.items())
+        yield f"Thresholds of merging, chosen on {notes['tuning_images']:,} training images at most: {listed}."
+    if notes["others"]:
+        yield (Strong("Deviation:"), f" {'; '.join(notes['others'])}; the paper: a net D of the same S.")
 
 
 def _departure(values: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pipeline.experiment.run_names import kind_of, starting_from
+from pipeline.experiment.run_names import kind_of, starting_from, train_stage
 from pipeline.results.profile_results import Results
 from reports.page import Block, Callout, Heading, Opener, Page, Paragraph, Table, Text, left, right
 from reports.page_parts import ALL_TABLES, DAGGER, comparability_warning, outdated_warning, run_panel
@@ -28,6 +28,7 @@ def training_page(results: Results, charts: Iterable[Block]) -> Page:
         Paragraph(notes),
         *_stalled(results),
         *_more(results),
+        *_localisers(results),
         *charts,
         ALL_TABLES,
     )
@@ -50,6 +51,20 @@ def _more(results: Results) -> Iterator[Block]:
     """Yield a sentence on the runs whose curves are not drawn, if there are any."""
     if any(map(kind_of, results.summaries)):
         yield Paragraph("The learning curves are those of the grid, without further seeds and other initial weights.")
+
+
+def _localisers(results: Results) -> Iterator[Block]:
+    """Yield the localisers, if there are any."""
+    if not results.localisers:
+        return
+    columns = (*left("localiser", "S", "from"), *right("epochs", "drops", "loss"), *left("boxes wrong, %"))
+    rows = (_run(name, summary, train_stage(name) in results.outdated) for name, summary in results.localisers.items())
+    yield Heading(2, "Localisers")
+    yield Table(columns, tuple(rows))
+    note = "The error is that of the true class's box at one centre crop, as in Table 8; the loss is half the squared "
+    lacking = max(summary["without_boxes"]["train"] for summary in results.localisers.values())
+    without = f" {lacking:,} training images have no box and are not trained on." if lacking else ""
+    yield Paragraph(f"{note}distance of the box to its target, in units of the crop's side.{without}")
 
 
 def _runs(results: Results) -> Table:

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from pipeline.datasets.facts import Statistics
-from pipeline.datasets.sources.base import SPLITS
 from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.modes import single_scale
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import weights
 from pipeline.orchestration.heartbeat import Running, asked, here, tell
+from pipeline.system.decoders import PILLOW, decoder_in_use
 from pipeline.system.devices import slow_in_bfloat16
 from pipeline.system.process_lifetime import handled, stop_signals
 from pipeline.system.progress import Progress
@@ -26,13 +26,12 @@ from stages.common import (
     check_trained_on,
     load_tensors,
     normaliser,
-    open_shards,
     save_tensors,
     stalled_run,
     weights_of,
 )
+from stages.tasks import task_of
 from vgg.distributed import Ranks, data_parallel
-from vgg.errors import error, top_k
 from vgg.fit import Callbacks, State, StepConfig, TrainingSchedule, fit, momenta, optimiser, stalled
 from vgg.gpu import compiled, gpu_memory_ran_out, parts_that_fit
 from vgg.images import Rescaled, rescaled_batches
@@ -56,21 +55,22 @@ class Trainer:
         size = params.active.net
         self.params, self.name, self.run, self.where, self.folder, self.ranks = params, name, run, where, folder, ranks
         self.statistics, self.classes = statistics, statistics.classes
+        self.decoder = decoder_in_use(params.decoder)
         self.recipe = TrainingSchedule(
             recipe.learning_rate, recipe.epochs, train.momentum, train.weight_decay, train.drops, train.patience,
             recipe.first_drop, train.tail,
         )  # fmt: skip
-        self.net = build(params, run.net, self.classes).to(where)
+        self.task = task_of(params, name, statistics)
+        self.net = build(params, run.net, self.task.outputs).to(where)
         self.net.to(memory_format=torch.channels_last)
         self.sgd = optimiser(self.net, self.recipe, run.layers)
         self.state = State(learning_rate=recipe.learning_rate)
         self.normalise = normaliser(params, statistics).to(where)
-        self.train_images, self.val_images = (open_shards(params, split, statistics) for split in SPLITS)
         self.val_crops = list[Rescaled]()  # the validation's central crops, if they are kept
         low, high = (size.pixels(scale) for scale in run.scales)
         self.plan = StreamConfig(train.seed, train.batch, size.crop, (low, high))
         try:
-            self.steps = steps_per_epoch(len(self.train_images), train.batch)
+            self.steps = steps_per_epoch(len(self.task.train_images), train.batch)
         except ValueError as reason:
             raise Failure(f"{name} cannot be trained: {reason}; reduce train.batch") from None
         self.stop = False
@@ -84,8 +84,14 @@ class Trainer:
     def begin(self) -> None:
         """Resume from the checkpoint if there is one, else start from the run's initial weights.
 
-        The first process reads them and sends them to the others, whose machines may have neither.
+        The first process reads them and sends them to the others, whose machines may have neither. Raise Failure if
+        this process decodes images otherwise.
         """
+        if (first := self.ranks.broadcast_object(self.decoder)) != self.decoder:
+            raise Failure(
+                f"the first process decodes with {first}, this one with {self.decoder}: set decoder: {PILLOW} in "
+                "params.yaml, or install the same packages on all machines"
+            )
         if self.ranks.first:
             if self.checkpoint.exists():
                 self._resume()
@@ -116,7 +122,7 @@ class Trainer:
         initial = load_tensors(weights(self.run.init), _maker(self.run.init))
         randomise(self.net, size.init, size.std, size.last_std, self.params.active.training.seed)
         try:
-            warm_start(self.net, initial["weights"], initial["net"] == self.run.net)
+            warm_start(self.net, initial["weights"], initial["net"] == self.run.net, self.task.keeps_last)
         except ValueError as reason:
             raise Failure(f"{self.name} cannot start from {self.run.init}: {reason}") from None
 
@@ -129,13 +135,13 @@ class Trainer:
             print(f"{self.name}: this CPU has no bfloat16 units; precision: float32 in params.yaml is faster here")
         train, ranks = self.params.active.training, self.ranks
         where = (self.state.step, ranks.rank, ranks.size, train.threads, self.where.index)
-        batches = training_stream(self.train_images, self.plan, *where)
+        batches = training_stream(self.task.train_images, self.plan, *where, self.decoder, target=self.task.target)
         torch.backends.cudnn.benchmark = True  # all crops have one shape, here and in validation
         total = self.steps * self.recipe.epochs
         try:
             model, parts = self._model()
             bfloat16, ahead = train.precision == "bfloat16", self.where.type == "cuda"
-            setup = StepConfig(train.batch, self.where, bfloat16, parts, ranks, ahead)
+            setup = StepConfig(train.batch, self.where, bfloat16, parts, ranks, ahead, self.task.loss)
             with (
                 handled(self._ask_to_stop, *stop_signals()),
                 Progress(f"train {self.name}", total, "steps", self.state.step) as self.progress,
@@ -168,13 +174,11 @@ class Trainer:
         return compiled(model, self.net, -(-images // parts), crop, bfloat16, self.ranks, print), parts
 
     def validate(self) -> tuple[float, float]:
-        """Return top-1 and top-k error in per cent at one centre crop, images rescaled to the run's own Q."""
+        """Return the task's two errors in per cent at one centre crop, images rescaled to the run's own Q."""
         profile = self.params.active
         bfloat16 = profile.training.precision == "bfloat16"
         scorer = Scorer(self.net, self.normalise, profile.net.crop, self.where, bfloat16, ranks=self.ranks)
-        posteriors = scorer.posteriors(self._validation_crops(), len(self.val_images), centre)
-        top1, topk = (error(posteriors, self.val_images.labels, k).error for k in (1, top_k(self.classes)))
-        return top1, topk
+        return self.task.judge(scorer, self._validation_crops())
 
     def _validation_crops(self) -> Iterable[Rescaled]:
         """Return this process's validation images, cut to their central crops and kept if all of them take few bytes.
@@ -182,12 +186,12 @@ class Trainer:
         Small nets take less time for a crop than its decoding takes.
         """
         profile, ranks = self.params.active, self.ranks
-        crop, images = profile.net.crop, self.val_images
+        crop, images = profile.net.crop, self.task.val_images
         if self.val_crops:
             return self.val_crops
         batches = rescaled_batches(
             images, profile.net.pixels(single_scale(self.run)), profile.score.batch, profile.training.threads,
-            self.where.index, ranks.rank, ranks.size,
+            self.where.index, ranks.rank, ranks.size, decoder=self.decoder,
         )  # fmt: skip
         if len(images) * 3 * crop * crop > KEPT:
             return batches
@@ -244,7 +248,7 @@ class Trainer:
         top1 = state.rows[-1].top1 if state.rows else None
         loss = state.loss / done if done else None
         run = (self.name, asked(self.params, self.name), state.step, steps, epochs)
-        tell(self.folder, Running(*run, loss, top1, left, *here(), stalled(state, self.classes)))
+        tell(self.folder, Running(*run, loss, top1, left, *here(), stalled(state, self.classes), self.decoder))
 
 
 _ADVICE = (

@@ -28,7 +28,9 @@ SCORING = [
     "pipeline/experiment/targets.py",
 ]
 SCORING = [*SCORING, "vgg/distributed.py", "vgg/gpu.py", "stages/common.py"]
-TRAINING = ["stages/random.py", "stages/trainer.py"]
+TRAINING = ["stages/random.py", "stages/tasks.py", "stages/trainer.py"]
+BOXES = ["vgg/boxes.py", "vgg/localise.py", "vgg/merging.py", "pipeline/results/localisation.py", "stages/boxes.py"]
+BOXES += ["stages/centre_boxes.py", "stages/threshold.py", "stages/truth.py", "stages/windows.py"]
 PREPARING = [
     "pipeline/datasets/prepare.py",
     "pipeline/datasets/dataset_key.py",
@@ -48,6 +50,7 @@ STEPS = {
     "published": [*PUBLISHED, "stages/imported.py"],
     "train": [*SCORING, "vgg/initialise.py", "vgg/stream.py", "vgg/fit.py", *TRAINING],
     "score": [*SCORING, "stages/score.py"],
+    "localise": BOXES,
     "table": [
         "vgg/errors.py",
         "pipeline/experiment/modes.py",

@@ -40,7 +40,7 @@ class TrainingSchedule:
 
 @dataclass
 class EpochRecord:
-    """A row of the history, for one epoch; errors in per cent."""
+    """A row of the history, for one epoch; errors in per cent, of a localiser that of its boxes, twice."""
 
     step: int
     epoch: int
@@ -75,9 +75,18 @@ class State:
         return cls(**{**values, "rows": [EpochRecord(**row) for row in values["rows"]]})
 
 
+def train_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return the multinomial logistic loss of the scores (N, K, 1, 1) of crops, in float32 or better."""
+    wide = scores if scores.dtype == torch.float64 else scores.float()
+    return nn.functional.cross_entropy(wide.flatten(1), labels)
+
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # of a net's outputs and the batch's labels: the mean over the images
+
+
 @dataclass(frozen=True)
 class StepConfig:
-    """The settings that a step is computed with; all but the number of images affect rounding only."""
+    """The loss, and the settings that a step is computed with; other than `images`, these affect rounding only."""
 
     images: int  # images of a whole batch, over all parts and processes
     device: torch.device = CPU
@@ -85,6 +94,7 @@ class StepConfig:
     parts: int = 1  # parts in which a process computes its images, one after the other, to fit into memory
     ranks: Ranks = ALONE
     ahead: bool = False  # queue the next gradients before a loss is read, so that a GPU does not idle meanwhile
+    loss: Loss = train_loss
 
 
 @dataclass(frozen=True)
@@ -198,7 +208,7 @@ def gradients(model: nn.Module, batch: Batch, normalise: Normalise, config: Step
             x = normalise(pixels, colour).contiguous(memory_format=torch.channels_last)
             with torch.autocast(config.device.type, torch.bfloat16, enabled=config.bfloat16):
                 scores = model(x, keys)  # (N, K, 1, 1)
-            loss = train_loss(scores, labels) * (len(labels) / config.images)
+            loss = config.loss(scores, labels) * (len(labels) / config.images)
             (loss * config.ranks.size).backward()  # type: ignore[no-untyped-call]  # later averaged
             share += loss.detach()
     return share
@@ -241,12 +251,6 @@ class Clock:
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
         return event
-
-
-def train_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Return the multinomial logistic loss of the scores (N, K, 1, 1) of crops, in float32 or better."""
-    wide = scores if scores.dtype == torch.float64 else scores.float()
-    return nn.functional.cross_entropy(wide.flatten(1), labels)
 
 
 def finish_epoch(

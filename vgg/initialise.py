@@ -54,14 +54,14 @@ def _key(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "little", signed=True)
 
 
-def warm_start(net: VGG, weights: Mapping[str, Tensor], same_net: bool) -> list[str]:
+def warm_start(net: VGG, weights: Mapping[str, Tensor], same_net: bool, last: bool = True) -> list[str]:
     """Copy `weights`, a state dict, into `net` in place; return the names of the layers copied.
 
     From the same net all layers are copied; from net A (`same_net` false) those of FROM_A, and the rest stay as they
-    are. Raise ValueError if a layer to be copied is missing or of another shape.
+    are, and so does the last FC layer if `last` is false. Raise ValueError if a layer to be copied is missing or of
+    another shape.
     """
-    layers = weighted(net)
-    names = list(layers) if same_net else list(FROM_A)
+    names = [name for name in (weighted(net) if same_net else FROM_A) if last or name != "fc3"]
     state = net.state_dict()
     for key in [f"{name}.{part}" for name in names for part in ("weight", "bias")]:
         if key not in weights:

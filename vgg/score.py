@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,13 +100,12 @@ class Scorer:
         rows[seen == 0] = torch.nan
         return rows.numpy()
 
-    @torch.inference_mode()
     def _scored(self, batches: Iterable[Rescaled], views: Views) -> list[tuple[Ints, Tensor]]:
         """Return each batch's images and their mean posteriors, on the device, and keep the device busy meanwhile."""
         scored, events = [], deque[Any]()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):  # weights are rounded once
+        with self.computing():
             for pixels, ids in batches:
-                scored.append((ids, self._mean(pixels, views)))
+                scored.append((ids, self.in_parts(lambda part: self._of_views(part, views), pixels)))
                 if self.device.type == "cuda":
                     events.append(torch.cuda.Event())  # type: ignore[no-untyped-call]
                     events[-1].record()
@@ -113,8 +113,17 @@ class Scorer:
                     events.popleft().synchronize()
         return scored
 
-    def _mean(self, pixels: Tensor, views: Views) -> Tensor:
-        """Return the views' mean posteriors (N, K) of whole images (N, 3, H, W), in parts if memory runs out."""
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Compute without gradients and in this scorer's precision meanwhile."""
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            yield  # in one context, weights are rounded once
+
+    def in_parts(self, of_images: Callable[..., Tensor], pixels: Tensor, *more: Tensor) -> Tensor:
+        """Return `of_images` (N, ...) of whole images (N, 3, H, W) and `more` (N, ...), in parts if memory runs out.
+
+        Raise ValueError if the images are smaller than the crop.
+        """
         height, width = pixels.shape[2:]
         if min(height, width) < self.crop:
             raise ValueError(f"images of {(height, width)} pixels are smaller than the crop of {self.crop}")
@@ -122,7 +131,8 @@ class Scorer:
         while True:
             together = int(max(1, min(self.room / size, len(pixels))))
             try:
-                return torch.cat([self._of_views(part, views) for part in torch.split(pixels, together)])
+                parts = zip(*(torch.split(values, together) for values in (pixels, *more)), strict=True)
+                return torch.cat([of_images(*part) for part in parts])
             except RuntimeError as error:
                 if self.room <= size or not gpu_memory_ran_out(error):
                     raise
@@ -130,15 +140,21 @@ class Scorer:
             torch.cuda.empty_cache()
 
     def _of_views(self, pixels: Tensor, views: Views) -> Tensor:
+        """Return the views' mean posteriors (N, K) of whole images (N, 3, H, W)."""
+        parts = [self._softmax(scores) for scores in self.maps(pixels, views)]
+        posteriors = torch.cat(parts)  # of all views, each of all images
+        return posteriors.reshape(-1, len(pixels), posteriors.shape[1]).mean(0)
+
+    def maps(self, pixels: Tensor, views: Views) -> Iterator[Tensor]:
+        """Yield the net's maps (V N, K, h, w) in float32 of the views of whole images (N, 3, H, W), some at a time."""
         pixels, remainder = pixels.to(self.device), self.remainder if views is dense else "floor"
         if remainder == "even":
             pixels = central(pixels, *(whole_cells(side, self.crop) for side in pixels.shape[2:]))
         values = self.normalise(pixels)  # once for all views
         if torch.is_autocast_enabled(self.device.type):  # once, as the first layer would each time
             values = values.to(torch.get_autocast_dtype(self.device.type))
-        parts = [self._softmax(view, remainder == "ceil") for view in self._together(views(values, self.crop))]
-        posteriors = torch.cat(parts)  # of all views, each of all images
-        return posteriors.reshape(-1, len(pixels), posteriors.shape[1]).mean(0)
+        for view in self._together(views(values, self.crop)):
+            yield self._map(view, remainder == "ceil")
 
     def _together(self, views: Iterator[Tensor]) -> Iterator[Tensor]:
         """Yield views (N, 3, H, W), as many at once as fill the device and fit into its memory."""
@@ -150,10 +166,13 @@ class Scorer:
             group.append(view)
         yield _joined(group)
 
-    def _softmax(self, view: Tensor, ceil: bool) -> Tensor:
-        """Return posteriors (N, K) in float32 of one normalised view (N, 3, H, W)."""
-        view = view.contiguous(memory_format=torch.channels_last)
-        scores: Tensor = self.net(view, ceil=ceil).float()  # (N, K, h, w)
+    def _map(self, view: Tensor, ceil: bool) -> Tensor:
+        """Return the map (N, K, h, w) in float32 of one normalised view (N, 3, H, W)."""
+        scores: Tensor = self.net(view.contiguous(memory_format=torch.channels_last), ceil=ceil)
+        return scores.float()
+
+    def _softmax(self, scores: Tensor) -> Tensor:
+        """Return posteriors (N, K) of score maps (N, K, h, w)."""
         if self.mean == "before_softmax":
             return scores.mean((2, 3)).softmax(1)
         return scores.softmax(1).mean((2, 3))

@@ -73,9 +73,9 @@ def time_pooling(size: Size, findings: Findings) -> None:
 class Planar(Scorer):
     """A scorer whose values lie plane by plane, not pixel by pixel."""
 
-    def _softmax(self, view: Tensor, ceil: bool) -> Tensor:
-        scores: Tensor = self.net(view.contiguous(), ceil=ceil).float()
-        return scores.mean((2, 3)).softmax(1)
+    def _map(self, view: Tensor, ceil: bool) -> Tensor:
+        scores: Tensor = self.net(view.contiguous(), ceil=ceil)
+        return scores.float()
 
 
 def time_float32(size: Size, findings: Findings) -> None:

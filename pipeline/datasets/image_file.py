@@ -21,6 +21,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from pipeline.datasets.colour_profile import has_other_colours, in_srgb
 from pipeline.datasets.sources.base import Unreadable
 from pipeline.system.memory import check
+from vgg.pillow import MOST_PIXELS
 
 READABLE = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")  # no EPS: Pillow would run it
 JPEGS = ("JPEG", "MPO")  # an MPO is a JPEG followed by more data
@@ -33,7 +34,6 @@ RAWS = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MR
 RAW = "a camera's raw file: develop it, and save it as JPEG or TIFF"
 OTHER_COLOURS = "with another colour profile"
 OTHER_COLOURS_IGNORED = "read as sRGB despite another colour profile"
-Image.MAX_IMAGE_PIXELS = 2**27  # Pillow refuses more than twice as many: above the 200 million of a phone's camera
 POINTERS = {b"version https://git-lfs": "a Git LFS pointer, not the image: run git lfs pull",
             b"/annex/objects/": "a git-annex pointer, not the image: run git annex get"}  # fmt: skip
 # EXIF orientation -> steps to upright, in this order: exchange rows and columns, flip vertically, flip horizontally
@@ -102,7 +102,7 @@ def _opened(encoded: bytes) -> Iterator[Image.Image]:
             pixels = image.height * image.width
             yield image
     except Image.DecompressionBombError:
-        raise Unreadable(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels") from None
+        raise Unreadable(f"more than {MOST_PIXELS / 1e6:.0f} million pixels") from None
     except Unreadable:
         raise
     except Exception as error:  # Pillow's format readers raise any exception

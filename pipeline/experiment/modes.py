@@ -32,6 +32,14 @@ MODES = {
 }
 
 
+CENTRE_BOXES, WINDOWS = "boxes", "windows"
+BOX_MODES = {  # of localisers (appendix A.2), which have stages of their own
+    CENTRE_BOXES: Mode("the true class's box at a centre crop", 1),
+    WINDOWS: Mode("boxes, dense", 2, whole_images=True),
+}
+PROTOCOLS = {name: mode.protocol for name, mode in (MODES | BOX_MODES).items()}
+
+
 def runs_of(params: Params, mode: str) -> Sequence[str]:
     """Return the runs that are scored in `mode`."""
     runs: Sequence[str] = list(params.runs) if MODES[mode].every_run else getattr(params, mode)
@@ -51,7 +59,11 @@ def multi_scales(run: Run) -> tuple[int, int, int]:
 
 
 def scales_of(run: Run, mode: str, single: bool = False) -> tuple[int, ...]:
-    """Return every Q at which `mode` is scored for `run`, in the paper's pixels; if `single`, section 4.1's only."""
-    if fixed := MODES[mode].scale:
+    """Return every Q at which `mode` is scored for `run`, in the paper's pixels; if `single`, section 4.1's only.
+
+    The Q of a localiser's windows are those of its row in `windows`, not these.
+    """
+    if fixed := (MODES | BOX_MODES)[mode].scale:
         return (fixed,)
+    single = single or mode == CENTRE_BOXES
     return (single_scale(run),) if single else multi_scales(run)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UsageError
-from pipeline.experiment.modes import MODES
+from pipeline.experiment.modes import CENTRE_BOXES, MODES, WINDOWS
 from pipeline.experiment.paths import PRINTED
 from pipeline.experiment.run_names import FROM_A, GLOROT, NORMAL, initialised
 
@@ -23,18 +24,24 @@ TITLES = {
     "table5": "ConvNet evaluation techniques comparison",
     "table6": "Multiple ConvNet fusion results",
     "table7": "Comparison with the state of the art in ILSVRC classification",
+    "table8": "Localisation error of the true class's box at a central crop",
+    "table9": "Localisation error of dense evaluation",
+    "table10": "Comparison with the state of the art in ILSVRC localisation",
     "shallow": "A shallow net of 5x5 filters against B of 3x3",
     "initialisation": "Initial weights of deep nets",
 }
 NO_DATA = ("table1", "table2")  # tables of the nets alone, without images
 LATER = {
-    "table8": "localisation (appendix A)",
-    "table9": "localisation (appendix A)",
-    "table10": "localisation (appendix A)",
     "table11": "other data sets (appendix B)",
     "table12": "action classification (appendix B)",
 }  # not built yet: they need stages of their own, not only a row here
 INITIAL = {NORMAL: "normal", FROM_A: "A's layers, others normal", GLOROT: "Glorot"}  # of section 3.1, as labels
+LOCALISATION = ("table8", "table9", "table10")
+CENTRAL = {  # Table 8's rows and our localisers
+    ("1st and 2nd FC", "SCR"): "SCR-384-fc",
+    ("1st and 2nd FC", "PCR"): "PCR-384-fc",
+    ("all", "PCR"): "PCR-384",
+}
 METHODS = {"dense": ("dense",), "multi-crop": ("crops",), "multi-crop & dense": ("dense", "crops")}  # as printed
 
 
@@ -47,6 +54,7 @@ class TableRow:
     modes: tuple[str, ...]  # averaged
     single: bool  # one test scale, else all of the run's
     paper: Mapping[str, float | None] = field(default_factory=dict)
+    scales: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # Q of each localiser that is applied densely
 
     @property
     def key(self) -> str:
@@ -60,14 +68,19 @@ class TableRow:
                 yield run, mode
 
 
+# Appendix A.2: protocol 2's classes are those of the best classification system of section 4.5.
+GUESSING = TableRow({"system": "best"}, ("D-jitter", "E-jitter"), ("dense", "crops"), False)
+
+
 def rows(table: str, params: Params) -> list[TableRow]:
-    """Return the rows of table3 ... table7, shallow and initialisation, with the matching runs of `params`."""
+    """Return the rows of table3 ... table10, shallow and initialisation, with the matching runs of `params`."""
     return list(_READERS[table](params)) if table in _READERS else []
 
 
 def tables_of(params: Params) -> list[str]:
-    """Return the tables that the active profile has: all, but `initialisation` only if the profile asks for it."""
-    return [name for name in TITLES if name in NO_DATA or rows(name, params)]
+    """Return the tables that the active profile has: all but those of boxes and of initial weights that it lacks."""
+    known = [name for name in TITLES if name not in LOCALISATION or params.localises]
+    return [name for name in known if name in NO_DATA or rows(name, params)]
 
 
 def number_of(table: str) -> str:
@@ -115,6 +128,60 @@ def _shallow(params: Params) -> Iterator[TableRow]:
         yield TableRow(label, (find_run(params, net, "256"),), ("centre",), True)
 
 
+def _table8(params: Params) -> Iterator[TableRow]:
+    """Yield the rows of protocol 1: one central crop, the box of the true class."""
+    for row in printed("table8"):
+        label = {"layers": row["fine_tuned_layers"], "boxes": row["regression"]}
+        name = CENTRAL[label["layers"], label["boxes"]]
+        _check_localiser(params, name)
+        error = {"top1_val": float(row["gt_class_localisation_error"]), "top5_val": None, "top5_test": None}
+        yield TableRow(label, (name,), (CENTRE_BOXES,), True, error)
+
+
+def _table9(params: Params) -> Iterator[TableRow]:
+    """Yield the rows of protocol 2, each with its localisers, all of whose layers are trained, and their Q."""
+    for row in printed("table9"):
+        pairs = re.findall(r"(\d+)/([\d ]+\d)", row["train_scale"]) or [(row["train_scale"], row["test_scales"])]
+        scales = {f"PCR-{s}": tuple(map(int, q.split())) for s, q in pairs}
+        for name, asked in scales.items():
+            _check_localiser(params, name)
+            if name not in params.windows or not set(asked) <= set(params.windows[name].scales):
+                wanted = ", ".join(map(str, asked))
+                raise UsageError(f"Table 9 needs {name} at Q = {wanted}: add what is missing to windows.{name}")
+        kind, _, fused = row["train_scale"].partition(": ")
+        label = {"S": kind, "Q": fused or row["test_scales"]}
+        yield TableRow(label, tuple(scales), (WINDOWS,), False, _errors(row), scales)
+
+
+def _table10(params: Params) -> Iterator[TableRow]:
+    """Yield the paper's row, which is Table 9's last, and other people's."""
+    *_, best = _table9(params)
+    for row in printed("table10"):
+        label = {"method": row["method"]}
+        ours = row["method"] == "VGG"
+        yield TableRow(label, best.runs if ours else (), best.modes if ours else (), False, _errors(row),
+                       best.scales if ours else {})  # fmt: skip
+
+
+def _check_localiser(params: Params, name: str) -> None:
+    """Raise UsageError if there is no localiser of this name, or if others of its layers are trained."""
+    layers = "fc" if name.endswith("-fc") else "all"
+    if name not in params.localisers:
+        raise UsageError(f"params.yaml has no localiser {name}: Tables 8 and 9 need it under this name")
+    if params.localisers[name].layers != layers:
+        raise UsageError(f"Tables 8 and 9 need layers: {layers} under the name {name}, but localisers.{name} differs")
+
+
+def other_localisers(params: Params, table: str) -> list[str]:
+    """Return in what the localisers of a table deviate from the paper's: net D at the S that their name says."""
+    notes = []
+    for name in dict.fromkeys(run for row in rows(table, params) for run in row.runs if run in params.localisers):
+        run, side = params.localiser_run(name), int(name.split("-")[1])
+        if (run.net, run.scales) != ("D", (side, side)):
+            notes.append(f"{name} starts from {run.init} (net {run.net}, S = {printed_scale(run.scales)})")
+    return notes
+
+
 def _initialisation(params: Params) -> Iterator[TableRow]:
     """Yield the rows of section 3.1's comparison; none if the active profile does not have it."""
     block = params.active.initialisation
@@ -128,6 +195,9 @@ _READERS = {
     "table5": lambda params: _by_scale("table5", params, False),
     "table6": lambda params: _by_name("table6", params),
     "table7": lambda params: _by_name("table7", params),
+    "table8": _table8,
+    "table9": _table9,
+    "table10": _table10,
     "shallow": _shallow,
     "initialisation": _initialisation,
 }

@@ -11,14 +11,16 @@ from pipeline.errors import Failure
 from pipeline.experiment.run_names import Kind
 
 NetName = Literal["A", "A-LRN", "B", "C", "D", "E", "shallow"]
-RecipeName = Literal["scratch", "warm", "finetune", "jitter"]
+RecipeName = Literal["scratch", "warm", "finetune", "jitter", "localise"]
 InitName = Literal["normal", "glorot", "he"]
 Device = Literal["auto", "cpu", "gpu"]
+Decoder = Literal["auto", "dali", "pillow"]  # pipeline/system/decoders.py
 Precision = Literal["float32", "tf32", "bfloat16"]
 Origin = Literal["trained", "published"]  # of the scored weights
 Figure = Literal["published", "frameworks", "trained"]  # kinds of weights, and of printed errors, for their rules
 Split = Literal["train", "val"]
 Alphabet = Literal["latin", "greek", "cyrillic"]
+BOXED = ("characters", "digits", "ilsvrc2012")  # the sources with boxes; of ILSVRC they are archives of their own
 NETS: tuple[str, ...] = get_args(NetName)
 ROUNDING = ("threads", "device", "processes")  # keys of train and score that affect rounding only
 RANDOM = "random-"  # an init of random-NET means that net's random weights
@@ -72,6 +74,22 @@ class Run(Block):
     def scales(self) -> tuple[int, int]:
         """Return the smallest and the largest S, in the paper's pixels."""
         return self.scale if isinstance(self.scale, tuple) else (self.scale, self.scale)
+
+
+class Localiser(Block):
+    """A row of `localisers`: a net that predicts boxes, trained from a run, which gives its net and S (appendix A)."""
+
+    run: str
+    boxes: Literal["one", "class"]  # one for all classes (SCR), or one per class (PCR)
+    layers: Literal["all", "fc"] = "all"
+    recipe: RecipeName
+
+
+class Windows(Block):
+    """A row of `windows`: at which Q a localiser is applied densely, and the run whose class scores rate its boxes."""
+
+    scores: str
+    scales: Annotated[tuple[Positive, ...], BeforeValidator(_tuple), Field(min_length=1)]
 
 
 class Initialisation(Block):
@@ -238,6 +256,16 @@ class Score(Block):
     processes: Processes
 
 
+class Localise(Block):
+    """The choices of localisation that the paper leaves open (docs/paper.md)."""
+
+    min_visible: Annotated[float, Field(ge=0, le=1)]  # share of a box that a training crop shows, or it has no weight
+    above: bool  # a box is right above an overlap of 0.5 (the paper), not from it on (the development kit)
+    excluded: str | None  # file that lists validation images which are not counted, by number or by name
+    thresholds: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_tuple), Field(min_length=1)]  # of merging
+    tuning_images: Positive  # training images on which the threshold is chosen
+
+
 class InitialisationRuns(Block):
     """Section 3.1's comparison of initial weights: the nets, and the standard deviation of the normal weights."""
 
@@ -255,6 +283,7 @@ class Profile(Block):
     train: Train | None = None
     recipes: dict[RecipeName, Recipe] = {}
     score: Score
+    localise: Localise | None = None
     seeds: list[Seed] = []  # of the runs in `seed_runs`, the first is train.seed; empty: train.seed alone
     seed_runs: list[str] = []
     initialisation: InitialisationRuns | None = None
@@ -276,6 +305,13 @@ class Profile(Block):
         return self.train
 
     @property
+    def localising(self) -> Localise:
+        """Return the block `localise`. Raise Failure if this profile has none."""
+        if self.localise is None:
+            raise Failure("the active profile has no `localise` section: copy that of profile paper in params.yaml")
+        return self.localise
+
+    @property
     def every_seed(self) -> list[int]:
         """Return the seeds, the first one first; an empty list if this profile does not train."""
         return self.seeds or ([self.train.seed] if self.train else [])
@@ -294,6 +330,7 @@ class Method(Block):
     train: Positive
     score: Positive
     table: Positive
+    localise: Positive
 
 
 class CellRule(Block):
@@ -315,11 +352,14 @@ class Params(Block):
 
     profile: str
     weights: Origin
+    decoder: Decoder
     imports: dict[str, Import]
     method: Method
     runs: dict[str, Run]
     crops: list[str]
     centre: list[str]
+    localisers: dict[str, Localiser]
+    windows: dict[str, Windows]
     evidence: Evidence
     profiles: dict[str, Profile]
     extra: Extra
@@ -334,8 +374,32 @@ class Params(Block):
         """Return the runs of the grid, and those that the active profile adds."""
         return {**self.runs, **self.extra.runs}
 
+    @property
+    def localises(self) -> bool:
+        """Return True if localisers can be trained: the profile has what that needs, and its images have boxes."""
+        profile = self.active
+        boxed = profile.data.source in BOXED and self.weights == "trained"
+        return boxed and profile.train is not None and profile.localise is not None
+
+    @property
+    def all_trained(self) -> dict[str, Run]:
+        """Return everything that is trained: all runs, and the localisers as runs."""
+        return {**self.all_runs, **{name: self.localiser_run(name) for name in self.localisers}}
+
+    def localiser_run(self, name: str) -> Run:
+        """Return the localiser `name` as a run: net and S of the run that it starts from."""
+        row = self.localisers[name]
+        begun = self.runs[row.run]
+        return Run(net=begun.net, scale=begun.scale, init=row.run, recipe=row.recipe, layers=row.layers)
+
     def for_run(self, name: str) -> Params:
-        """Return the parameters of the run `name`: if the profile adds it, with its row, seed and initial weights."""
+        """Return the parameters of the run `name`, which are its own if the profile adds it or it is a localiser.
+
+        An added run has its row, seed and initial weights; a localiser is among the runs.
+        """
+        if name in self.localisers:
+            runs = {**self.runs, name: self.localiser_run(name)}
+            return self.model_copy(update={"runs": runs, "weights": "trained"})
         row = self.extra.runs.get(name)
         if row is None:
             return self

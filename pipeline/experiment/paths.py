@@ -46,6 +46,11 @@ class DataSet:
         return self.folder / "statistics.json"
 
     @property
+    def boxes(self) -> Path:
+        """Return the file that localisers depend on: how many images have boxes, and a hash of these."""
+        return self.folder / "boxes.json"
+
+    @property
     def shards_record(self) -> Path:
         """Return the file with the name of the shards' folder and a hash of the request."""
         return self.folder / "shards.txt"
@@ -104,6 +109,11 @@ def record(name: str) -> Path:
 def posteriors(run: str, mode: str) -> Path:
     """Return the file of a run's class posteriors in one mode."""
     return SCORES / (kind_of(run) or "") / f"{mode}-{run}.npz"
+
+
+def threshold() -> Path:
+    """Return the file with the thresholds of merging boxes, as chosen on training images."""
+    return SCORES / "threshold.json"
 
 
 def asked_scores(kind: Kind) -> Path:

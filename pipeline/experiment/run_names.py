@@ -16,6 +16,7 @@ INITIALISATIONS = NORMAL, FROM_A, GLOROT = ("normal", "normal-from-A", "glorot")
 SEEDED = re.compile(r".+-seed\d+")
 INITIALISED = re.compile(rf".+-({'|'.join(INITIALISATIONS)})")
 RESERVED = f"-seedN, -{', -'.join(INITIALISATIONS)}"  # endings of names that the grid cannot have
+LOCALISERS = {"one": "SCR-", "class": "PCR-"}  # how localisers' names begin, by their boxes: the paper's abbreviations
 EXTRA = "extra-"  # prefix of the stages of the runs that are not in the grid
 
 
@@ -44,14 +45,19 @@ def starting_from(starts: Mapping[str, str], name: str) -> tuple[str, ...]:
     return tuple(found[1:])
 
 
+def is_localiser(name: str) -> bool:
+    """Return True if only a localiser can have this name."""
+    return name.startswith(tuple(LOCALISERS.values()))
+
+
 def random_stage(name: str) -> str:
     """Return the stage that draws the random weights `name`: random@A or extra-random@A-seed1."""
     return _stage("random", name)
 
 
 def train_stage(run: str) -> str:
-    """Return the stage that trains a run: train@D-384 or extra-train@D-384-seed1."""
-    return _stage("train", run)
+    """Return the stage that trains a run: train@D-384, extra-train@D-384-seed1 or localiser@PCR-384."""
+    return f"localiser@{run}" if is_localiser(run) else _stage("train", run)
 
 
 def score_stage(run: str, mode: str) -> str:

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pipeline.errors import UsageError
-from pipeline.experiment.modes import MODES, runs_of
-from pipeline.experiment.paper_tables import LATER, TITLES, number_of, rows, tables_of
+from pipeline.experiment.modes import CENTRE_BOXES, MODES, WINDOWS, runs_of
+from pipeline.experiment.paper_tables import (
+    LATER,
+    LOCALISATION,
+    TITLES,
+    number_of,
+    rows,
+    tables_of,
+)
 from pipeline.experiment.params import NETS, RANDOM, Import, Params, Run
 from pipeline.experiment.run_names import kind_of, random_stage, score_stage, train_stage
 from pipeline.experiment.validation import is_near, nearest, nearest_of
@@ -16,7 +23,7 @@ ILLUSTRATIONS, ILLUSTRATED = "illustrations", "D-jitter"  # the stage, and the r
 
 def check_run(params: Params, run: str) -> Run:
     """Return the row of `run`. Raise UsageError, naming the nearest run, those of its net or all, if there is none."""
-    runs = params.all_runs
+    runs = params.all_trained
     if run not in runs:
         net = run if run in NETS else run.rpartition("-")[0]
         of_net = [f"{name} ({_scale(row)})" for name, row in params.runs.items() if row.net == net]
@@ -30,6 +37,16 @@ def check_grid_run(params: Params, run: str) -> Run:
     """Return the row of a run of the grid. Raise UsageError as `check_run`, or if the active profile adds the run."""
     if kind_of(run) and run in params.extra.runs:
         raise UsageError(f"{run} is not a run of the grid: profile {params.profile} adds it, to be trained here")
+    if run in params.localisers:
+        raise UsageError(f"{run} is a localiser, which is trained here")
+    return check_run(params, run)
+
+
+def check_classifier(params: Params, run: str) -> Run:
+    """Return the row of a run with class scores. Raise UsageError as `check_run`, or if it is a localiser."""
+    if run in params.localisers:
+        raise UsageError(f"{run} predicts boxes; only networks with class scores are exported, such as its run "
+                         f"{params.localisers[run].run}")  # fmt: skip
     return check_run(params, run)
 
 
@@ -68,6 +85,9 @@ def scored(params: Params) -> Iterator[tuple[str, str]]:
     for mode in MODES:
         yield from ((run, mode) for run in runs_of(params, mode) if trained or run in params.imports)
         yield from ((run, mode) for run in added_to(params, mode) if trained)
+    if params.localises:
+        yield from ((name, CENTRE_BOXES) for name in params.localisers)
+        yield from ((name, WINDOWS) for name in params.windows)
 
 
 def added_to(params: Params, mode: str) -> list[str]:
@@ -76,12 +96,20 @@ def added_to(params: Params, mode: str) -> list[str]:
 
 
 def everything(params: Params) -> list[str]:
-    """Return the stages to run if none is named: [] for DVC's whole graph, or those that the published nets allow."""
-    if params.weights == "trained":
+    """Return the stages to run if none is named: [] for DVC's whole graph, or those that nets and images allow."""
+    if params.localises:
         return []
+    if params.weights == "trained":
+        known = [stage for stage in stages(params) if not stage.startswith("import@")]
+        return [stage for stage in known if not _needs_boxes(stage, params)]
     scores = sorted(score_stage(*score) for score in scored(params))
     shown = [ILLUSTRATIONS] * (ILLUSTRATED in params.imports)
     return ["prepare", *scores, *(name for name in tables_of(params) if not lacking(name, params)), *shown]
+
+
+def _needs_boxes(stage: str, params: Params) -> bool:
+    """Return True if a stage is for localisation alone."""
+    return stage in ("truth", "threshold", *LOCALISATION) or stage.partition("@")[2] in params.localisers
 
 
 def lacking(table: str, params: Params) -> list[str]:
@@ -122,7 +150,7 @@ def stage_of(params: Params, target: str) -> str:
     """
     if number_of(target).isdigit():
         return check_table(target)
-    if target in params.all_runs:
+    if target in params.all_trained:
         published = params.weights == "published" and target in params.runs
         return f"import@{target}" if published else train_stage(target)
     group, at, _ = target.partition("@")
@@ -131,7 +159,7 @@ def stage_of(params: Params, target: str) -> str:
         return target
     if target in NETS or target.rpartition("-")[0] in NETS:
         check_run(params, target)
-    hint = nearest_of(target, [*known, *params.all_runs])
+    hint = nearest_of(target, [*known, *params.all_trained])
     raise UsageError(f"unknown stage {target!r}. {hint}`dvc stage list` lists all")
 
 
@@ -140,10 +168,12 @@ def stages(params: Params) -> list[str]:
     runs = params.all_runs
     inits = {run.init for run in runs.values() if run.init.startswith(RANDOM)}
     made = [random_stage(init.removeprefix(RANDOM)) for init in sorted(inits)]
-    trained, imported = map(train_stage, runs), (f"import@{run}" for run in params.imports)
+    trained, imported = map(train_stage, params.all_trained), (f"import@{run}" for run in params.imports)
     scores = [score_stage(run, mode) for mode in MODES for run in (*runs_of(params, mode), *added_to(params, mode))]
-    results = [*TITLES, "seeds", "claims", ILLUSTRATIONS]
-    return ["fingerprint", "prepare", "extra", *made, *trained, *imported, *scores, *results]
+    scores += [score_stage(name, CENTRE_BOXES) for name in params.localisers]
+    scores += [score_stage(name, WINDOWS) for name in params.windows]
+    others = ("fingerprint", "prepare", "extra", "truth", "threshold", "seeds", "claims", ILLUSTRATIONS)
+    return [*others, *made, *trained, *imported, *scores, *TITLES]
 
 
 def check_net(net: str) -> str:
@@ -162,6 +192,9 @@ def check_profile(params: Params, profile: str) -> str:
 
 def check_mode(params: Params, mode: str, run: str = "", direct: bool = False) -> str:
     """Return `mode`. Raise UsageError if there is no such mode or if the graph does not have it for `run`."""
+    if run in params.localisers:
+        made = f"{CENTRE_BOXES}@{run}" + (f", {WINDOWS}@{run}" if run in params.windows else "")
+        raise UsageError(f"{run} predicts boxes and has no class scores; stages of its boxes, for dvc repro: {made}")
     if mode not in MODES:
         raise UsageError(f"unknown mode {mode!r}. {nearest(mode, list(MODES))}")
     if not direct and run in params.runs and run not in runs_of(params, mode):

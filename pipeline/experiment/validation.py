@@ -24,6 +24,8 @@ from pipeline.experiment.params import (
     Extra,
     Import,
     InitialisationRuns,
+    Localise,
+    Localiser,
     Method,
     Net,
     Params,
@@ -33,11 +35,14 @@ from pipeline.experiment.params import (
     Run,
     Score,
     Train,
+    Windows,
 )
 from pipeline.experiment.paths import PARAMS
-from pipeline.experiment.run_names import RESERVED, kind_of
+from pipeline.experiment.run_names import LOCALISERS, RESERVED, is_localiser, kind_of
 from pipeline.system.checkout import BrokenCheckout, conflict_in
 from pipeline.system.yaml_text import parse_yaml
+
+BREAKING = "@/${} "  # characters that break the names of stages and files
 
 
 def load(path: Path = PARAMS, extra: bool = True) -> Params:
@@ -112,6 +117,7 @@ BLOCKS: dict[str, type[Block]] = {
     "method": Method, "runs": Run, "imports": Import, "data": Data, "digits": DigitsParams,
     "characters": CharactersParams, "prepare": Prepare,
     "net": Net, "train": Train, "recipes": Recipe, "score": Score, "profiles": Profile, "extra": Extra,
+    "localisers": Localiser, "windows": Windows, "localise": Localise,
     "initialisation": InitialisationRuns, "evidence": Evidence, "cells": CellRule,
 }  # fmt: skip
 
@@ -139,6 +145,10 @@ def _contradictions(params: Params) -> Iterator[str]:
             yield f"imports: unknown run {name}. {nearest(name, list(params.runs))}"
     for name in params.runs:
         yield from _bad_run(params, name)
+    for name in params.localisers:
+        yield from _bad_localiser(params, name)
+    for name in params.windows:
+        yield from _bad_windows(params, name)
     for mode in MODES:
         for name in runs_of(params, mode):
             if name not in params.runs:
@@ -181,10 +191,12 @@ def _bad_initialisation(params: Params) -> Iterator[str]:
 def _bad_run(params: Params, name: str) -> Iterator[str]:
     run = params.runs[name]
     low, high = run.scales
-    if any(character in name for character in "@/${} ") or name.startswith(RANDOM):
+    if any(character in name for character in BREAKING) or name.startswith(RANDOM):
         yield f"runs.{name}: a run's name must not contain @, /, $, a brace or a space, or start with {RANDOM}"
     if kind_of(name):
         yield f"runs.{name}: names that end in {RESERVED} are those of the rows of `extra`"
+    if is_localiser(name):
+        yield f"runs.{name}: names that begin with {' or '.join(LOCALISERS.values())} are those of `localisers`"
     if low > high:
         yield f"runs.{name}.scale is [{low}, {high}]: the smaller value must come first"
     if low - 32 * (low == high) < CROP:
@@ -203,6 +215,30 @@ def _bad_run(params: Params, name: str) -> Iterator[str]:
         yield f"runs.{name}.init is {run.init}: net {run.net} cannot start from a net {params.runs[run.init].net}"
     elif name in _ancestors(params, name):
         yield f"runs.{name}.init is circular: it leads back to {name}"
+
+
+def _bad_localiser(params: Params, name: str) -> Iterator[str]:
+    row, place = params.localisers[name], f"localisers.{name}"
+    begins = LOCALISERS[row.boxes]
+    if not name.startswith(begins) or any(character in name for character in BREAKING):
+        yield f"{place}: with boxes: {row.boxes}, a localiser's name begins with {begins}, without any of {BREAKING!r}"
+    if row.run not in params.runs:
+        yield f"{place}.run: unknown run {row.run}. {nearest(row.run, list(params.runs))}"
+    if params.active.localise is not None and row.recipe not in params.active.recipes:
+        known = ", ".join(params.active.recipes)
+        yield f"{place}.recipe is {row.recipe}, but profile {params.profile} has only {known}"
+
+
+def _bad_windows(params: Params, name: str) -> Iterator[str]:
+    row, place = params.windows[name], f"windows.{name}"
+    if name not in params.localisers:
+        yield f"{place}: unknown localiser {name}. {nearest(name, list(params.localisers))}"
+    if row.scores not in params.runs:
+        yield f"{place}.scores: unknown run {row.scores}. {nearest(row.scores, list(params.runs))}"
+    if min(row.scales) < CROP:
+        yield f"{place}.scales: Q {min(row.scales)} is smaller than the {CROP}-pixel crop"
+    if len(set(row.scales)) < len(row.scales):
+        yield f"{place}.scales is {list(row.scales)}: each Q may be there once"
 
 
 def _ancestors(params: Params, name: str) -> list[str]:

@@ -13,14 +13,17 @@ import numpy as np
 from pipeline.datasets.facts import read_facts
 from pipeline.datasets.shards import Shards
 from pipeline.datasets.sources import open_source
+from pipeline.datasets.sources.ilsvrc.reference import BOXED
 from pipeline.errors import Failure
-from pipeline.experiment.modes import MODES, scales_of
+from pipeline.experiment.modes import BOX_MODES, MODES, PROTOCOLS, WINDOWS, scales_of
 from pipeline.experiment.params import Net, Params, Profile
 from pipeline.experiment.paths import CLASSIFICATION
 from pipeline.experiment.run_names import work_of
 from pipeline.orchestration.dvc_graph import StageForecast
+from pipeline.system.atomic_files import read_json
 
 SHAPE = 4 / 3  # assumed aspect ratio (longer side over shorter) of images that have not been measured
+BOX = 4  # numbers of a box
 REFERENCE = "D"  # the net whose speed is given in images per second
 
 
@@ -33,6 +36,7 @@ class ImageCounts:
     classes: int
     shapes: Mapping[float, int]  # aspect ratio (longer side over shorter) to number of images
     counted: bool  # True if they are prepared; otherwise the numbers are those known for the source
+    boxed: int  # training images with boxes
     bytes: int  # of the shards; 0 if unknown
 
 
@@ -119,12 +123,12 @@ def plan(params: Params, forecasts: Sequence[StageForecast]) -> CostPlan:
         [
             _training(params, images, forecast)
             for forecast in forecasts
-            if forecast.what == "run" and work_of(forecast.stage)[0] == "train"
+            if forecast.what == "run" and work_of(forecast.stage)[0] in ("train", "localiser")
         ],
         [
             _scoring(params, images, forecast)
             for forecast in forecasts
-            if forecast.what == "run" and work_of(forecast.stage)[0] in MODES
+            if forecast.what == "run" and work_of(forecast.stage)[0] in PROTOCOLS
         ],
         {name: training_flops(_built(net, name, images.classes), net.crop) for name in sorted(nets)},
     )
@@ -137,7 +141,7 @@ def count_images(params: Params) -> ImageCounts:
         shapes, size = _shapes()
         train, val = (min(count, data.limit or count) for count in (facts.train, facts.val))
         counted = (train, val) == (facts.train, facts.val)
-        return ImageCounts(train, val, len(facts.classes), shapes, counted, size)
+        return ImageCounts(train, val, len(facts.classes), shapes, counted, _boxed(train, data.source), size)
     counts = open_source(params.active).known
     if counts is None:
         raise Failure("the images have not been counted yet; count them with: vgg-repro prepare")
@@ -145,7 +149,16 @@ def count_images(params: Params) -> ImageCounts:
     if "train" not in params.active.splits:
         train, size = 0, int(size * val / (train + val))
     train, val = (min(count, data.limit or count) for count in (train, val))
-    return ImageCounts(train, val, classes, {SHAPE: val}, False, size)
+    return ImageCounts(train, val, classes, {SHAPE: val}, False, _boxed(train, data.source), size)
+
+
+def _boxed(train: int, source: str) -> int:
+    """Return how many of the training images have boxes: as counted, or as known of ILSVRC; else all."""
+    if CLASSIFICATION.boxes.exists():
+        counts = read_json(CLASSIFICATION.boxes, "dvc repro truth").get("train", {})
+        if counts.get("images") == train:
+            return int(counts["with_boxes"])
+    return min(train, BOXED) if source == "ilsvrc2012" else train
 
 
 def _shapes() -> tuple[dict[float, int], int]:
@@ -163,13 +176,15 @@ def _training(params: Params, images: ImageCounts, forecast: StageForecast) -> C
     from vgg.cost import training_bytes, training_flops, weight_count
 
     _, name = work_of(forecast.stage)
-    run, profile = params.all_runs[name], params.active
+    run, profile = params.all_trained[name], params.active
     net, train, recipe = profile.net, profile.training, profile.recipes[run.recipe]
-    if images.train < train.batch:
-        raise Failure(f"{images.train} training images are fewer than one batch of {train.batch}: see train.batch")
-    steps = images.train // train.batch * recipe.epochs
-    built = _built(net, run.net, images.classes)
-    checks = recipe.epochs * images.val * _forward(net, run.net, images.classes, net.crop, net.crop)
+    used = images.boxed if name in params.localisers else images.train
+    if used < train.batch:
+        raise Failure(f"{used} training images are fewer than one batch of {train.batch}: see train.batch")
+    steps = used // train.batch * recipe.epochs
+    outputs = _outputs(params, name, images.classes)
+    built = _built(net, run.net, outputs)
+    checks = recipe.epochs * images.val * _forward(net, run.net, outputs, net.crop, net.crop)
     flops = steps * train.batch * training_flops(built, net.crop, run.layers) + checks
     memory = training_bytes(built, net.crop, train.batch, train.precision == "bfloat16", run.layers)
     return Cost(
@@ -179,23 +194,43 @@ def _training(params: Params, images: ImageCounts, forecast: StageForecast) -> C
 
 def _scoring(params: Params, images: ImageCounts, forecast: StageForecast) -> Cost:
     from vgg.cost import scoring_bytes
+    from vgg.errors import top_k
 
     work, name = work_of(forecast.stage)
-    mode, run, net = MODES[work], params.all_runs[name], params.active.net
-    scales = scales_of(run, work)
-    flops = memory = 0
+    mode, run, net = (MODES | BOX_MODES)[work], params.all_trained[name], params.active.net
+    scales = params.windows[name].scales if work == WINDOWS else scales_of(run, work)
+    outputs = _outputs(params, name, images.classes)
+    nets = 1 + (work == WINDOWS)  # a classification net of the same layers rates the boxes
+    flops = memory = cells = 0
     total = sum(images.shapes.values())
     score = params.active.score
     ceil = mode.whole_images and score.remainder == "ceil"
     for scale in scales:
         for ratio, count in images.shapes.items():
             sides = _seen(params.active, scale, ratio) if mode.whole_images else (net.crop, net.crop)
-            flops += mode.views * images.val * count * _forward(net, run.net, images.classes, *sides, ceil) // total
-            built = _built(net, run.net, images.classes)
+            forward = _forward(net, run.net, outputs, *sides, ceil)
+            cells += mode.views * images.val * count * _cells(params.active, sides) // total
+            flops += nets * mode.views * images.val * count * forward // total
+            built = _built(net, run.net, outputs)
             memory = max(memory, scoring_bytes(built, *sides, score.batch, score.precision == "bfloat16", ceil))
     scored = images.val * len(scales)
-    disk = 4 * scored * images.classes
+    boxes = cells * top_k(images.classes) * (BOX + 1) if work == WINDOWS else scored * BOX
+    disk = 4 * (scored * images.classes if work in MODES else boxes)
     return Cost(forecast.stage, name, scored, scored * mode.views, flops, memory, disk, forecast.needs)
+
+
+def _cells(profile: Profile, sides: tuple[int, int]) -> int:
+    """Return the number of windows of an image of these sides in pixels."""
+    from vgg.localise import map_sides
+
+    height, width = map_sides(*sides, profile.net.crop, profile.score.remainder)
+    return height * width
+
+
+def _outputs(params: Params, name: str, classes: int) -> int:
+    """Return the number of outputs of a run's last layer: the classes, or a localiser's boxes."""
+    row = params.localisers.get(name)
+    return classes if row is None else BOX * (classes if row.boxes == "class" else 1)
 
 
 def _seen(profile: Profile, scale: int, ratio: float) -> tuple[int, int]:

@@ -9,13 +9,14 @@ from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.datasets.facts import Statistics
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import all_checkpoints, checkpoints_root, weights
+from pipeline.experiment.paths import CLASSIFICATION, all_checkpoints, checkpoints_root, weights
 from pipeline.system.atomic_files import digest, json_text, partial_of, read_json, sha256, sweep
+from pipeline.system.decoders import DALI
 from pipeline.system.locks import holder
 
 NAME = "progress.json"
@@ -39,6 +40,7 @@ class Running:
     machine: str
     said: float  # time of this update, in seconds since 1970
     at_chance: int = 0  # latest epochs in a row with the loss of a guess; older records lack it
+    decoder: str = DALI  # of its images; older records lack it
 
     @property
     def epoch(self) -> int:
@@ -51,13 +53,22 @@ def asked(params: Params, run: str) -> str:
     params = params.for_run(run)
     profile, row = params.active, params.runs[run]
     blocks = [block.model_dump(mode="json") for block in (row, profile.net, profile.recipes[row.recipe])]
-    return digest([*blocks, profile.training.shaping, params.method.train])
+    return digest([*blocks, profile.training.shaping, params.method.train, *_localising(params, run)])
+
+
+def _localising(params: Params, run: str) -> list[Any]:
+    """Return what else a localiser trains with; nothing for other runs."""
+    if run not in params.localisers:
+        return []
+    choices = params.active.localising
+    return [params.localisers[run].boxes, choices.min_visible, choices.above, params.method.localise]
 
 
 def identity(params: Params, run: str, statistics: Statistics) -> str:
     """Return a hash of everything that shapes a run; a different hash has a different checkpoint."""
-    init = weights(params.all_runs[run].init)
-    return digest([asked(params, run), statistics.as_dict(), sha256(init) if init.exists() else None])
+    init = weights(params.all_trained[run].init)
+    boxes = [sha256(CLASSIFICATION.boxes)] if run in params.localisers and CLASSIFICATION.boxes.exists() else []
+    return digest([asked(params, run), statistics.as_dict(), sha256(init) if init.exists() else None, *boxes])
 
 
 class OldCheckpoint(NamedTuple):
@@ -66,6 +77,7 @@ class OldCheckpoint(NamedTuple):
     run: str
     folder: Path
     size: int  # bytes
+    decoder: str  # of its images
 
 
 def old_checkpoints(going_on: Mapping[str, Path | None]) -> list[OldCheckpoint]:
@@ -74,10 +86,18 @@ def old_checkpoints(going_on: Mapping[str, Path | None]) -> list[OldCheckpoint]:
     `going_on` has the folder that each run resumes from, or None if that is unknown.
     """
     return [
-        OldCheckpoint(run, folder, _bytes(folder))
+        OldCheckpoint(run, folder, _bytes(folder), _decoder(folder))
         for run, folder in all_checkpoints()
         if (run not in going_on or going_on[run] not in (None, folder)) and holder(folder / LOCK) is None
     ]
+
+
+def _decoder(folder: Path) -> str:
+    """Return the decoder of a checkpoint's images: DALI if nothing is recorded."""
+    try:
+        return Running(**read_json(folder / NAME, "")).decoder
+    except (Failure, TypeError, OSError):
+        return DALI
 
 
 def _bytes(folder: Path) -> int:
@@ -117,7 +137,7 @@ def all_running(params: Params, old: Container[Path] = ()) -> Iterator[tuple[Run
             running = Running(**read_json(path, ""))
         except (Failure, TypeError, OSError):  # it is being removed, or another version wrote it
             continue
-        if path.parent not in old and running.run in params.all_runs and running.asked == asked(params, running.run):
+        if path.parent not in old and running.run in params.all_trained and running.asked == asked(params, running.run):
             alive = holder(path.parent / LOCK) is not None
             if running.machine != platform.node():  # a lock is not always visible from another machine
                 alive = alive or time.time() - running.said < SILENT

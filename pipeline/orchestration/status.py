@@ -103,14 +103,15 @@ def _stalled(run: str) -> bool:
 
 
 def _shown(params: Params) -> list[str]:
-    """Return the runs of the grid and, if nets are trained, those that the profile adds."""
-    return list(params.all_runs if params.weights == "trained" else params.runs)
+    """Return the runs of the grid and, if nets are trained, those that the profile adds and the localisers."""
+    added = [*params.extra.runs] if params.weights == "trained" else []
+    return [*params.runs, *added, *(params.localisers if params.localises else ())]
 
 
 def _going_on(params: Params, forecast: Mapping[str, StageForecast]) -> dict[str, Path | None]:
     """Return the folder that each run with a checkpoint resumes from; None if what the run needs is not up to date."""
     folders: dict[str, Path | None] = {}
-    for run in {run for run, _ in all_checkpoints()} & set(params.all_runs):
+    for run in {run for run, _ in all_checkpoints()} & set(params.all_trained):
         if training := forecast.get(train_stage(run)):
             ready = all(forecast[stage].what == "done" for stage in training.needs)
             folders[run] = checkpoints(run, identity(params, run, read_statistics())) if ready else None

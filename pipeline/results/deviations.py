@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pipeline.datasets.sources.ilsvrc.reference import IMAGES
 from pipeline.experiment.paper_facts import DROPS, FINETUNING_RATE, VARIANCE
-from pipeline.experiment.params import Net, Params, Profile, Recipe, Score, Train
+from pipeline.experiment.params import Localise, Net, Params, Profile, Recipe, Score, Train
 
 PAPER = "paper"  # the profile of the paper's own parameters
 PRECISION = "float32"  # of the paper's framework; profile `paper` trains in another
@@ -21,6 +21,7 @@ SCHEDULES = {
     "warm": "training from A's layers",
     "finetune": "training at S = 384",
     "jitter": "training at jittered S",
+    "localise": "training of localisers",
 }
 WEIGHTS = {"normal": "normal, standard deviation {std:g}", "glorot": "Glorot's rule", "he": "He's rule"}
 COLOURS = {"eigenvalues": "scaled by the eigenvalues", "roots": "scaled by the eigenvalues' roots", "none": "none"}
@@ -102,6 +103,8 @@ def _of_profile(profile: Profile) -> dict[str, str]:
     for name, recipe in profile.recipes.items():
         words[SCHEDULES[name]] = _of_recipe(recipe)
     words |= _of_scoring(profile.score)
+    if profile.localise:
+        words |= _of_localisation(profile.localise)
     if profile.train:
         words["precision of training"] = profile.train.precision
     return {**words, "precision of scoring": profile.score.precision, **_of_stored(profile)}
@@ -142,6 +145,14 @@ def _of_scoring(score: Score) -> dict[str, str]:
         "remainder beyond 32-pixel cells": REMAINDERS[score.remainder],
         "mean of the score map": score.mean.replace("_", " the "),
         "resizing": score.resize,
+    }
+
+
+def _of_localisation(localise: Localise) -> dict[str, str]:
+    return {
+        "boxes that a training crop shows in part": f"no weight below {localise.min_visible:g} of their area",
+        "a box is right": "above an overlap of 0.5" if localise.above else "from an overlap of 0.5 on",
+        "excluded validation images": localise.excluded or "none",
     }
 
 

@@ -283,7 +283,7 @@ def _row(files: Files, params: Params, name: str) -> Run | None:
     """Return a run's row as it was trained, else as params.yaml has it; None for random weights."""
     if trained := files.json(summary(name)):
         return Run.model_validate({key: trained[key] for key in Run.model_fields if key in trained})
-    return params.all_runs.get(name)
+    return params.all_trained.get(name)
 
 
 def _firsts(chains: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -348,6 +348,7 @@ def _score(files: Files, asked: _Asked, stage: str) -> ExplainedScore:
     row = _row(files, asked.params, run)
     rates = score.get("errors", {})
     scales = scales_of(row, mode, asked.values["table"] in SINGLE) if row else tuple(map(int, rates))
+    scales = tuple(asked.entry.get("scales", {}).get(run, scales))
     origin = score.get("published", trained)
     return ExplainedScore(
         stage=stage,

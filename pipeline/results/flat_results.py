@@ -24,13 +24,13 @@ class FlatRow:
     """An error of ours and the paper's, in per cent. What does not exist is None."""
 
     profile: str
-    table: str  # table3 ... table7, shallow, initialisation, training
+    table: str  # table3 ... table10, shallow, initialisation, training
     row: str  # the row's whole label
     net: str | None
     init: str | None  # initial weights, of `initialisation` alone
     train_scale: str | None  # S as printed: 256 or 256-512
     test_scale: str | None  # Q as printed: 256 or 256 384 512
-    mode: str | None  # dense, crops, dense+crops, centre
+    mode: str | None  # dense, crops, dense+crops, centre; of localisation boxes (at the centre crop), windows (dense)
     runs: str | None  # separated by spaces
     weights: str | None  # trained, published or both
     seed: int | None
@@ -155,7 +155,7 @@ def _labels(results: Results, table: str, row: Row) -> dict[str, Any]:
     label, runs = row["label"], row["runs"]
     modes = list(dict.fromkeys(work_of(stage)[0] for stage in row["scores"]))
     summary = results.summaries.get(runs[0]) if len(runs) == 1 else None
-    fixed = MODES[modes[0]].scale if len(modes) == 1 else None
+    fixed = MODES[modes[0]].scale if len(modes) == 1 and modes[0] in MODES else None
     return {
         "profile": results.profile,
         "table": table,

@@ -56,7 +56,9 @@ def _cells(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    """Return a row's name: D-384, or E-jitter multi-crop & dense, or that of an entry."""
+    """Return a row's name: D-384, or E-jitter multi-crop & dense, or that of an entry; its label if it has windows."""
     label = row["label"]
+    if "scales" in row:
+        return ", ".join(label.values())
     first = label.get("entry") or label.get("row") or row["runs"][0]
     return f"{first}, {label['method']}" if "method" in label else str(first)

@@ -24,7 +24,7 @@ from pipeline.experiment.paths import (
     summary,
     table,
 )
-from pipeline.experiment.run_names import score_stage, train_stage
+from pipeline.experiment.run_names import is_localiser, score_stage, train_stage
 from pipeline.experiment.targets import ILLUSTRATIONS, scored
 from pipeline.results.deviations import deviations
 from pipeline.results.filters import Filters, collect_filters, read_filters
@@ -43,7 +43,7 @@ def collect(params: Params) -> None:
     profile = params.profile
     facts = CLASSIFICATION.facts(profile)
     made = [facts] if facts.exists() else []
-    runs = params.all_runs
+    runs = params.all_trained
     if params.weights == "trained":
         made += [path for run in runs if _is_of(profile, summary(run)) for path in (summary(run), history(run))]
     made += [errors(*score) for score in scored(params) if _is_of(profile, errors(*score))]
@@ -87,7 +87,9 @@ class Results:
         further = {"seeds": table(profile, "seeds"), "claims": claims(profile), ILLUSTRATIONS: illustrations(profile)}
         other = self._of_current_images(further, "manifest", str)
         self.seeds, self.claims = other.get("seeds", {}), other.get("claims", {})
-        self.summaries = self._of_current_images(_stems(folder / "runs"), "data", train_stage)
+        trained = self._of_current_images(_stems(folder / "runs"), "data", train_stage)
+        self.summaries = {run: values for run, values in trained.items() if not is_localiser(run)}
+        self.localisers = {run: values for run, values in trained.items() if is_localiser(run)}
         scores = self._of_current_images(_stems(folder / "scores"), "data", _score_stage)
         self.scores = list(scores.values())
         histories = ((run, folder / "runs" / f"{run}.csv") for run in self.summaries)

@@ -30,7 +30,7 @@ from vgg.judgement import LEVEL, Verdict
 
 SCHEMA = 1  # of the comparison as JSON
 NO_EFFECT = ("prepare.shard_images", "prepare.processes")  # parameters that change no result
-SHARED = ("weights", "imports", "method", "runs", "crops", "centre", "evidence")  # parameters of all profiles
+SHARED = ("weights", "decoder", "imports", "method", "runs", "crops", "centre", "evidence")  # of all profiles
 Record = Mapping[str, Any]
 Result = tuple[frozenset[str], bool]
 Ranks = tuple[Ints, Ints]  # (images,) each, of a row on both sides

@@ -1,4 +1,4 @@
-"""Tables 1 to 7 and section 4.1's comparison as values: the paper's rows next to our errors.
+"""Tables 1 to 10 and section 4.1's comparison as values: the paper's rows next to our errors.
 
 A table's page needs only its JSON. A table is computed by averaging the posteriors of its rows (section 4).
 """
@@ -9,14 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.datasets.facts import Facts
 from pipeline.datasets.manifest import groups_of, val_ids
 from pipeline.errors import Failure
-from pipeline.experiment.paper_tables import TableRow, printed, rows
+from pipeline.experiment.modes import MODES
+from pipeline.experiment.paper_tables import LOCALISATION, TableRow, printed, rows
 from pipeline.experiment.params import NETS, CellRule, Figure, Params
 from pipeline.experiment.paths import CLASSIFICATION, table
 from pipeline.experiment.run_names import score_stage
+from pipeline.results.localisation import counted_images, localisation_notes, localised_ranks
 from pipeline.results.ranks import GUESSED, Guesses, Ints, TableRanks, guesses_of
 from pipeline.results.scores import Scores, average
 from pipeline.system.atomic_files import read_json
@@ -43,7 +46,11 @@ def compute_table(name: str, params: Params, facts: Facts | None) -> ComputedTab
     if facts is None:
         raise Failure(f"{name} needs prepared data; make it with: vgg-repro prepare")
     scores, k = Scores(params, facts), top_k(len(facts.classes))
-    ranked = [(row, row_ranks(row, scores)) for row in rows(name, params)]
+    boxed = name in LOCALISATION
+    ranked = [(row, localised_ranks(row, scores, k) if boxed else row_ranks(row, scores)) for row in rows(name, params)]
+    counted = _counted(ranked, scores) if boxed else None
+    if counted is not None:
+        ranked = [(row, None if ranks is None else ranks[counted]) for row, ranks in ranked]
     comparable = facts.comparable and params.active.net.size_ratio == params.active.net.width_ratio == 1
     rules = dict(params.evidence.cells) if comparable else {}
     entries = [_row(row, ranks, k, scores) for row, ranks in ranked]
@@ -51,7 +58,7 @@ def compute_table(name: str, params: Params, facts: Facts | None) -> ComputedTab
     values = head | {
         "k": k,
         "classes": len(facts.classes),
-        "images": facts.val,
+        "images": facts.val if counted is None else int(counted.sum()),
         "data": facts.source,
         "manifest": facts.manifest,
         "comparable": comparable,
@@ -61,12 +68,23 @@ def compute_table(name: str, params: Params, facts: Facts | None) -> ComputedTab
         "scores": scores.hashes(),
         "precision": scores.precisions(),
     }
+    if boxed and params.active.localise:
+        values["localisation"] = localisation_notes(params, name, scores)
     if name == "initialisation" and (block := params.active.initialisation):
         values["initialisation"] = block.model_dump()
     if scores.published:
         values["published"] = scores.published
     guesses = _best_guesses(ranked, scores) if name in GUESSED else None
-    return ComputedTable(values, TableRanks(kept, groups(facts), facts.manifest, guesses))
+    grouped = groups(facts)
+    if counted is not None and len(grouped):
+        grouped = grouped[counted]
+    return ComputedTable(values, TableRanks(kept, grouped, facts.manifest, guesses))
+
+
+def _counted(ranked: Sequence[tuple[TableRow, Ints | None]], scores: Scores) -> NDArray[np.bool_] | None:
+    """Return which images (images,) a table of localisation counts; None if none of its rows is run."""
+    run = next((row for row, ranks in ranked if ranks is not None), None)
+    return counted_images(run, scores) if run else None
 
 
 def _judged(entry: Mapping[str, Any], rules: Mapping[Figure, CellRule]) -> dict[str, Any]:
@@ -137,14 +155,23 @@ def row_ranks(row: TableRow, scores: Scores) -> Ints | None:
     return ranks(*average(row, scores))
 
 
+def _maker(run: str, mode: str) -> str:
+    """Return the command that makes a score."""
+    return f"vgg-repro score {mode} {run}" if mode in MODES else f"dvc repro {score_stage(run, mode)}"
+
+
 def _row(row: TableRow, ranks: Ints | None, k: int, scores: Scores) -> dict[str, Any]:
     """Return one row's values. `ours` is None if it has no ranks."""
     lacking = [need for need in row.needs() if not scores.has(*need)]
-    missing = [f"vgg-repro score {mode} {run}" for run, mode in lacking if (run, mode) in scores.possible]
+    missing = [_maker(run, mode) for run, mode in lacking if (run, mode) in scores.possible]
+    if row.scales and not lacking and ranks is None:
+        missing = ["dvc repro threshold"]
     values: dict[str, Any] = {
         "label": dict(row.label), "runs": list(row.runs), "scores": [score_stage(*need) for need in row.needs()],
         "paper": dict(row.paper), "ours": None, "missing": missing
     }  # fmt: skip
+    if row.scales:
+        values["scales"] = {run: list(scales) for run, scales in row.scales.items()}
     if ranks is not None:
         values["ours"] = {"top1": error_of(ranks, 1)._asdict(), "topk": error_of(ranks, k)._asdict()}
         if row.single and row.modes == ("dense",) and (centre := scores.centre_crop(row.runs[0])) is not None:

@@ -1,17 +1,18 @@
-"""The appendices of the paper, which this repository does not build yet."""
+"""The appendices of the paper: localisation, and features for other data sets, which are not built yet."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from pipeline.experiment.paper_facts import FC, OVERLAP
-from pipeline.experiment.paper_tables import number_of, printed
-from reports.companion.parts import listed, section
+from pipeline.experiment.paper_tables import LOCALISATION, number_of, printed
+from pipeline.results.profile_results import Results
+from reports.companion.parts import listed, section, table_links
 from reports.page import Block, Code, Text
 from reports.phrases import table_label
 
 
-def localisation() -> Iterator[Block]:
+def localisation(results: Results) -> Iterator[Block]:
     """Yield appendix A."""
     *_, submitted = printed("table9")
     yield from section(
@@ -20,8 +21,31 @@ def localisation() -> Iterator[Block]:
         f"either once or for each class. A box is right if its overlap with the true box is above {OVERLAP:g}, "
         "measured as intersection over union. Whole images give many boxes, which are merged. The best result is a "
         f"top-5 error of {submitted['top5_test']} % on the test images.",
-        *_missing(["table8", "table9", "table10"]),
+        (
+            "A localiser is a row of ",
+            Code("localisers"),
+            " in params.yaml. The trainer of all runs trains it, with boxes instead of classes as targets. The boxes "
+            "of all windows of an image are kept, so that merging is arithmetic on top. All rows are in ",
+            *table_links(results, *LOCALISATION),
+            ".",
+            *_box_errors(results),
+        ),
+        (
+            "The paper leaves much open: the unit of a box, which object counts if there are several, when two boxes "
+            "are close enough to be merged. ",
+            Code("docs/paper.md"),
+            " has each choice with its reason. The threshold of merging is chosen on training images, never on "
+            "validation images.",
+        ),
     )
+
+
+def _box_errors(results: Results) -> Iterator[str]:
+    """Yield a sentence with our top-5 errors of the rows of Table 9, if there are any."""
+    rows = [row for row in results.tables.get("table9", {}).get("rows", ()) if row["ours"]]
+    errors = [f"{row['ours']['topk']['error']:.1f} %" for row in rows]
+    if errors:
+        yield f" Top-{results.tables['table9']['k']} errors of Table 9 here: {listed(errors)}."
 
 
 def features() -> Iterator[Block]:

@@ -35,7 +35,7 @@ def _blocks(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
     yield from experiments.crops(results)
     yield from experiments.fusion(results, charts)
     yield from experiments.comparison(results)
-    yield from appendices.localisation()
+    yield from appendices.localisation(results)
     yield from appendices.features()
     yield ALL_TABLES
 

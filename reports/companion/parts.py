@@ -67,7 +67,7 @@ def differs(results: Results, names: Sequence[str]) -> bool:
 
 def table_links(results: Results, *names: str) -> tuple[Inline, ...]:
     """Return links to the pages of tables, and for each that is not computed the command that makes it."""
-    return join(" and ", (table_link(results, name) for name in names))
+    return join(" and " if len(names) < 3 else ", ", (table_link(results, name) for name in names))
 
 
 def table_link(results: Results, name: str) -> Text:

@@ -48,7 +48,7 @@ def test_a_cell_is_explained_from_what_git_has(words: str, mini: Path) -> None:
         (["4", "F", "256"], r"no row of Table 4 fits: F 256\. The nearest:\n  vgg-repro explain table4 "),
         (["4", "D", "--profile", "mni"], r"unknown profile mni\. Did you mean mini"),
         (["3", "A", "seed9"], r"no row of seed 9; its seeds: 11"),
-        (["8", "D"], "not available yet"),
+        (["11", "D"], "not available yet"),
     ],
 )
 def test_words_that_choose_no_single_row_are_a_usage_error(words: list[str], message: str, mini: Path) -> None:
@@ -99,7 +99,7 @@ def test_words_of_labels_complete(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         return complete_words(cast(typer.Context, SimpleNamespace(params={"table": table})), incomplete)
 
     assert completed("5", "m") == ["multi-crop"] and completed("table4", "25") == ["256", "256-512"]
-    assert completed("9", "") == completed("nonsense", "") == []
+    assert completed("11", "") == completed("nonsense", "") == []
     monkeypatch.chdir(tmp_path)
     assert completed("5", "m") == []
 

@@ -158,6 +158,17 @@ def test_a_profile_that_trains_nothing_is_said_to(tmp_path: Path, monkeypatch: p
     assert "counted, here" not in text and "none of its runs is trained here" in text
 
 
+def test_the_decoder_of_the_images_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = page_of("images alone", tmp_path, monkeypatch)
+    assert any("NVIDIA's DALI decodes and rescales the images" in text for text in sentences(page))
+    file = tmp_path / "reports/mini/data/classification.json"
+    facts = json.loads(file.read_text())
+    file.write_text(json.dumps({**facts, "stored": {**facts["stored"], "decoder": "pillow"}}))
+    other = sentences(companion_page(Results("mini", {}, parameters()), ()))
+    assert any("simplejpeg and Pillow decode and rescale the images" in text for text in other)
+    assert not any("DALI" in text for text in other)
+
+
 def test_the_numbers_of_the_nets_are_counted_from_the_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = markdown(page_of("mini", tmp_path, monkeypatch))
     net = VGG("D", 51, 96, 1 / 8, 256)

@@ -120,7 +120,7 @@ def test_without_images_the_numbers_are_still_drawn(tmp_path: Path, rng: np.rand
     shown = made_up(rng, images=False)
     assert drawn(shown, tmp_path).keys() == {"scoremap", "padding"}
     text = markdown(images_page(cast(Results, HandMade(illustrations=shown)), ()))
-    assert "The images are not in this report" in text and "`dvc repro illustrations`" in text
+    assert "The photographs are not in this report" in text and "`dvc repro illustrations`" in text
 
 
 def test_with_published_weights_there_are_no_training_crops(tmp_path: Path, rng: np.random.Generator) -> None:

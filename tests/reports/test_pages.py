@@ -14,7 +14,7 @@ from pipeline.experiment.validation import load
 from pipeline.results.profile_results import Results
 from reports.charts import CHARTS
 from reports.claims_page import READING, claims_page, claims_section, claims_summary, claims_table
-from reports.index_page import first_screen
+from reports.index_page import first_screen, index_page
 from reports.markdown import markdown
 from reports.page import Callout, plain_text
 from reports.page_parts import what_was_run
@@ -52,6 +52,15 @@ def test_the_head_says_that_small_runs_are_not_comparable(clone: Path) -> None:
     assert "not comparable with the paper's" in head
 
 
+def test_tables_of_localisation_that_are_not_run_are_listed_with_their_command(clone: Path) -> None:
+    results = Results("mini")
+    results.tables = {name: values for name, values in results.tables.items() if name != "table9"}
+    line = "Table 9, localisation error of dense evaluation: not run; `vgg-repro table 9` runs it"
+    assert line in markdown(index_page(results, (), False))
+    results.facts["source"] = "imagefolder"  # which has no boxes
+    assert "not run; `vgg-repro table" not in markdown(index_page(results, (), False))
+
+
 @pytest.mark.parametrize("comparable", [True, False])
 def test_only_of_other_nets_or_images_a_verdict_is_said_not_to_be_about_the_papers_results(
     comparable: bool, clone: Path
@@ -83,7 +92,12 @@ def test_readmes_chart_has_a_text_made_from_its_numbers(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("name", "changes", "why"),
     [
-        ("crops-and-dense", {"effect": -1.1, "low": -2.3, "high": -0.1}, "p is multiplied by 4, the number of comp"),
+        (
+            "crops-and-dense",
+            {"effect": -1.1, "low": -2.3, "high": -0.1, "p": 0.1},
+            "p is multiplied by 4, the number of comp",
+        ),
+        ("crops-and-dense", {"effect": -1.1, "low": -2.3, "high": -0.1, "p": 0.3}, "p is of another test"),
         ("crops-and-dense", {"effect": 1.1, "low": 0.1, "high": 2.3}, "p is of another test"),
         ("depth-multiple", {"effect": -1.9, "low": -3.8, "high": -0.1}, "p is of another test"),
         ("saturation", {"effect": 0.9, "low": 0.1, "high": 1.7}, "p is of the margin of 1 point, not of 0"),

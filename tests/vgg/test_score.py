@@ -344,12 +344,12 @@ class Small(Scorer):
     most = 0
     refused = 0
 
-    def _softmax(self, view: torch.Tensor, ceil: bool) -> torch.Tensor:
+    def _map(self, view: torch.Tensor, ceil: bool) -> torch.Tensor:
         if view.numel() > self.fits:
             self.refused += 1
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
         self.most = max(self.most, view.numel())
-        return super()._softmax(view, ceil)
+        return super()._map(view, ceil)
 
 
 @pytest.mark.parametrize("mode", ["dense", "crops"])

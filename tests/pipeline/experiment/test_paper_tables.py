@@ -10,13 +10,16 @@ import yaml
 from pipeline.errors import UsageError
 from pipeline.experiment import paper_tables, targets
 from pipeline.experiment.modes import MODES, multi_scales, runs_of, single_scale
-from pipeline.experiment.params import Import, Params, Run
-from pipeline.experiment.paths import CLASSIFICATION, history, posteriors
+from pipeline.experiment.params import BOXED, Import, Params, Run
+from pipeline.experiment.paths import CLASSIFICATION, history, posteriors, threshold
 from pipeline.experiment.validation import load
 from tests.support import ROOT
 
-COUNTS = {"table3": 12, "table4": 10, "table5": 6, "table6": 4, "table7": 15}  # rows
+COUNTS = {
+    "table3": 12, "table4": 10, "table5": 6, "table6": 4, "table7": 15, "table8": 3, "table9": 4, "table10": 4,
+}  # fmt: skip  # rows
 OF_GRID = ("table3", "table4", "table5", "table6", "table7", "shallow")  # tables of the runs of every profile
+OF_BOXES = ("table8", "table9", "table10")
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
@@ -25,11 +28,46 @@ def params() -> Params:
     return load(ROOT / "params.yaml")
 
 
-@pytest.mark.parametrize("table", OF_GRID)
+@pytest.mark.parametrize("table", [*OF_GRID, *OF_BOXES])
 def test_a_tables_stage_depends_on_exactly_the_scores_of_its_rows(table: str, params: Params) -> None:
     needed = {str(posteriors(run, mode)) for row in paper_tables.rows(table, params) for run, mode in row.needs()}
     stated = {dep for dep in STAGES[table]["deps"] if dep.startswith("scores/")}
-    assert stated == needed
+    assert stated - {str(threshold())} == needed
+    assert (str(threshold()) in stated) == (table in ("table9", "table10"))
+
+
+def test_what_applies_localisers_depends_on_the_scores_that_guess_classes(params: Params) -> None:
+    needed = {str(posteriors(*need)) for need in paper_tables.GUESSING.needs()}
+    assert {dep for dep in STAGES["windows"]["do"]["deps"] if dep.startswith("scores/")} == needed
+    best = max(paper_tables.rows("table6", params), key=lambda row: -(row.paper["top5_val"] or 99))
+    assert (best.runs, best.modes) == (paper_tables.GUESSING.runs, paper_tables.GUESSING.modes)
+
+
+def test_the_threshold_and_the_windows_are_those_of_table_9(params: Params) -> None:
+    rows = paper_tables.rows("table9", params)
+    needed = {str(posteriors(run, mode)) for row in rows for run, mode in row.needs()}
+    assert {dep for dep in STAGES["threshold"]["deps"] if dep.startswith("scores/")} == needed
+    scales = {(run, scale) for row in rows for run, q in row.scales.items() for scale in q}
+    assert {(name, scale) for name, row in params.windows.items() for scale in row.scales} == scales
+    assert all(row.scores == params.localisers[name].run for name, row in params.windows.items())
+
+
+def test_localisers_start_from_the_papers_net_at_the_s_of_their_name(params: Params) -> None:
+    assert not any(paper_tables.other_localisers(params, table) for table in OF_BOXES)
+
+
+@pytest.mark.parametrize("source", [*BOXED, "imagefolder"])
+def test_without_boxes_all_but_localisation_is_run(source: str, params: Params) -> None:
+    profile = params.active
+    profile = profile.model_copy(update={"data": profile.data.model_copy(update={"source": source})})
+    other = params.model_copy(update={"profiles": {**params.profiles, params.profile: profile}})
+    wanted = targets.everything(other)
+    if source in BOXED:
+        assert wanted == []
+    else:
+        others = {stage for stage in targets.stages(params) if not any(name in stage for name in params.localisers)}
+        assert set(wanted) == others - {*OF_BOXES, "truth", "threshold"}
+    assert (set(OF_BOXES) <= set(paper_tables.tables_of(other))) == (source in BOXED)
 
 
 @pytest.mark.parametrize("table", [name for name in paper_tables.TITLES if name not in paper_tables.NO_DATA])
@@ -93,7 +131,13 @@ def test_wrong_names_are_answered_with_the_nearest_and_all(params: Params) -> No
         (lambda: targets.check_net("a-lrn"), "Did you mean A-LRN"),
         (lambda: targets.check_mode(params, "dens", "D-384"), "Did you mean dense"),
         (lambda: targets.check_mode(params, "crops", "A-256"), "not in the list `crops`"),
-        (lambda: targets.check_table("8"), "not available yet"),
+        (lambda: targets.check_mode(params, "dense", "PCR-384"), "for dvc repro: boxes@PCR-384, windows@PCR-384"),
+        (lambda: targets.check_mode(params, "boxes", "SCR-384-fc"), "for dvc repro: boxes@SCR-384-fc$"),
+        (lambda: targets.check_classifier(params, "PCR-256"), "such as its run D-256"),
+        (lambda: targets.check_grid_run(params, "PCR-256"), "is a localiser"),
+        (lambda: targets.check_run(params, "PCR-348"), "Did you mean PCR-384"),
+        (lambda: targets.stage_of(params, "localiser@PCR-348"), "Did you mean localiser@PCR-384"),
+        (lambda: targets.check_table("11"), "not available yet"),
         (lambda: targets.check_table("13"), "the paper has Tables 1 to 12"),
         (
             lambda: targets.check_run(params, "D"),

@@ -10,7 +10,7 @@ from dvc.utils.serialize import modify_yaml
 from pydantic import BaseModel
 
 from pipeline.errors import UsageError
-from pipeline.experiment.modes import MODES
+from pipeline.experiment.modes import PROTOCOLS
 from pipeline.experiment.params import ROUNDING, Params, Score, Train
 from pipeline.experiment.validation import load
 from tests.support import ROOT
@@ -35,17 +35,19 @@ def test_the_repositorys_own_file_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "block", "model"), [("train", "train", Train), *((mode, "score", Score) for mode in MODES)]
+    ("stage", "block", "model"),
+    [*((s, "train", Train) for s in ("train", "localiser")), *((mode, "score", Score) for mode in PROTOCOLS)],
 )
 def test_all_that_shapes_a_result_is_tracked(stage: str, block: str, model: type[BaseModel]) -> None:
     """dvc.yaml names the keys one by one: those that change results by rounding alone are none of them.
 
-    Nor are `mean` and `remainder` for crops, whose score map is of one cell.
+    Nor are `mean` and `remainder` for crops, whose score map is of one cell, and `mean` for boxes, which have none.
     """
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     prefix = f"profiles.${{profile}}.{block}."
     listed = [key.removeprefix(prefix) for key in stages[stage]["do"]["params"] if key.startswith(prefix)]
-    without = {"mean", "remainder"} if stage in ("crops", "centre") else set()
+    without = {"mean", "remainder"} if stage in ("crops", "centre", "boxes") else set()
+    without |= {"mean"} if stage == "windows" else set()
     assert sorted(listed) == sorted(set(model.model_fields) - set(ROUNDING) - without)
 
 
@@ -101,6 +103,18 @@ def test_the_grid_is_the_papers() -> None:
             ["unknown key profiles.mini.prepare.shard_imgs", "Did you mean shard_images"],
         ),
         ("max_unreadable: 0.01", "max_unreadable: 1.5", ["prepare.max_unreadable", "less than or equal to 1"]),
+        ("PCR-256: {run: D-256,", "PCR-256: {run: D-265,", ["localisers.PCR-256.run", "Did you mean D-256"]),
+        ("PCR-256: {run: D-256, boxes: class", "PCR-256: {run: D-256, boxes: one", ["boxes: one", "begins with SCR-"]),
+        ("PCR-256: {run: D-256,", "PCR 256: {run: D-256,", ["localisers.PCR 256", "without any of"]),
+        ("boxes: class, recipe", "boxes: klass, recipe", ["localisers.PCR-256.boxes", "'one' or 'class'"]),
+        ("boxes: class, recipe", "boxs: class, recipe", ["localisers.PCR-256.boxs", "Did you mean boxes"]),
+        ("A-256: {net: A,", "PCR-A: {net: A,", ["runs.PCR-A", "are those of `localisers`"]),
+        ("PCR-256: {scores", "PCR-265: {scores", ["windows.PCR-265", "Did you mean PCR-256"]),
+        ("scores: D-256", "scores: D-265", ["windows.PCR-256.scores", "Did you mean D-256"]),
+        ("scales: [256]}", "scales: [200]}", ["windows.PCR-256.scales", "smaller than the 224-pixel crop"]),
+        ("scales: [352, 384]", "scales: [384, 384]", ["windows.PCR-384.scales", "may be there once"]),
+        ("min_visible: 0.5", "min_visible: 50", ["profiles.mini.localise.min_visible", "less than or equal to 1"]),
+        ("min_visible: 0.5", "min_visibel: 0.5", ["localise.min_visibel", "Did you mean min_visible"]),
     ],
 )
 def test_a_wrong_value_is_named_with_its_place(tmp_path: Path, old: str, new: str, words: list[str]) -> None:

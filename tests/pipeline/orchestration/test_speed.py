@@ -16,7 +16,7 @@ SCORING = [cost("dense@A-256", 40, 11, 5, "train@A-256"), cost("dense@D-256", 20
 PLAN = CostPlan(
     "mini",
     [StageForecast(each.stage, each.needs, "run", "") for each in (*TRAINING, *SCORING)],
-    ImageCounts(1, 1, 1, {1.0: 1}, True, 0),
+    ImageCounts(1, 1, 1, {1.0: 1}, True, 1, 0),
     TRAINING,
     SCORING,
     {"A": 1, "D": 1},

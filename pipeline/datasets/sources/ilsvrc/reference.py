@@ -8,6 +8,7 @@ from pipeline.datasets.sources.base import SPLITS, Split
 from pipeline.datasets.sources.ilsvrc.devkit import Devkit
 
 ARCHIVES: dict[Split, str] = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
+BOXED = 544_546  # training images with boxes, in the archive of boxes
 IMAGES: dict[Split, int] = {"train": 1_281_167, "val": 50_000}
 CALLED: dict[Split, str] = {"train": "training", "val": "validation"}
 CLASSES = 1000
