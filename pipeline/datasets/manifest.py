@@ -17,6 +17,7 @@ from pipeline.datasets.colour_stats import Colours
 from pipeline.datasets.shards import Columns, read_part, subset, taken, write_index
 from pipeline.datasets.shards import joined as all_of
 from pipeline.datasets.sources.base import SPLITS, ImageFacts, Listing, Order, Split
+from pipeline.errors import Failure
 from pipeline.system.atomic_files import whole_csv
 
 IMAGE = (
@@ -140,11 +141,17 @@ def join_parts(folder: Path, shards: Mapping[Split, SplitShards], listing: Listi
 
 
 def parts_of(folder: Path, split: Split, numbers: Iterable[int]) -> Iterator[Columns]:
-    """Yield the parts of a split's shards."""
+    """Yield the parts of a split's shards. Raise Failure if a shard has been lost since it was made."""
     for number in numbers:
         part = read_part(folder, split, number)
-        assert part is not None  # it was written or checked just before
+        if part is None:
+            raise lost_shards(folder, split)
         yield part
+
+
+def lost_shards(folder: Path, split: Split) -> Failure:
+    """Return an error for shards that are not there any more."""
+    return Failure(f"{folder} has lost shards of {split} since they were made; start again: vgg-repro prepare")
 
 
 def _parts(folder: Path, split: Split, shards: SplitShards) -> Iterator[Columns]:

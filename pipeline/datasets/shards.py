@@ -211,6 +211,12 @@ def part_name(split: str, number: int) -> str:
     return f"{split}-{number:05d}.part.npz"
 
 
+def part_numbers(folder: Path, split: str) -> list[int]:
+    """Return the numbers of the shards of a split that have parts."""
+    names = (path.name.partition(".")[0] for path in folder.glob(f"{split}-*.part.npz"))
+    return sorted(int(name.rpartition("-")[2]) for name in names)
+
+
 def stream_name(split: str, number: int) -> str:
     """Return the file name of the note that a stream has been read to its end, while the data set is made."""
     return f"{split}-{number:05d}.stream.json"

@@ -123,7 +123,9 @@ def test_runs_that_did_not_learn_are_named_on_the_page_of_training(clone: Path) 
     values = json.loads(summary.read_text())
     summary.write_text(json.dumps(values | {"stalled_epochs": values["epochs"]}))
     render("mini", clone / "out")
-    assert re.search(r"their nets did not learn: A-256\..*start from one of them: B-256, C-256", page.read_text())
+    found = re.search(r"their nets did not learn: A-256\..*start from one of them, [^:]*: (.*)\.", page.read_text())
+    assert found and {"B-256", "C-256", "C-jitter", "D-384"} <= set(found[1].split(", "))
+    assert not {"A-256", "A-LRN-256", "shallow-256"} & set(found[1].split(", "))
 
 
 def test_the_index_traces_its_numbers(clone: Path) -> None:

@@ -506,6 +506,44 @@ def test_files_beside_images_are_no_damage(root: Path, tmp_path: Path, rng: Rand
     assert {row["skipped"] for row in manifest()} == {"", "not an image, and not named like one"}
 
 
+def broken_links(root: Path, number: int, data: bytes) -> None:
+    """Links whose targets are gone."""
+    (root / f"train/a/link {number}.jpg").symlink_to(root / f"gone {number}")
+
+
+def links_outside(root: Path, number: int, data: bytes) -> None:
+    """Links to another folder."""
+    target = put(root.parent / f"elsewhere/{number}.jpg", data)
+    (root / f"train/a/link {number}.jpg").symlink_to(target)
+
+
+def images_beside(root: Path, number: int, data: bytes) -> None:
+    """Images that nobody sorted."""
+    put(root / f"train/{number}.jpg", data)
+
+
+def images_of_other_classes(root: Path, number: int, data: bytes) -> None:
+    """A class that is only in val/."""
+    put(root / f"val/c/{number}.jpg", data)
+
+
+@pytest.mark.parametrize("lose", [broken_links, links_outside, images_beside, images_of_other_classes])
+def test_many_images_that_are_not_used_stop_it(
+    lose: Callable[[Path, int, bytes], None], root: Path, tmp_path: Path, rng: Random
+) -> None:
+    tidy(root, rng, each=12)
+    for place in ("train", "val/c"):
+        for number in range(20):
+            put(root / place / f"notes {number}.txt", b"no image")
+    data = some_jpeg(rng)
+    for number in range(10):
+        lose(root, number, data)
+    assert prepare(params_for(tmp_path, root, max_unreadable=0.01)).train == 24
+    lose(root, 10, data)
+    with pytest.raises(Failure, match=r"^11 of \d+ images cannot be used so far, more than 10 "):
+        prepare(params_for(tmp_path, root, max_unreadable=0.01))
+
+
 def test_images_a_level_deeper_stop_it_unless_they_are_few(root: Path, rng: Random) -> None:
     tidy(root, rng)
     for number in range(10):
