@@ -44,6 +44,7 @@ FOLLOW = "To read what links outside the folder lead to: vgg-repro prepare --fol
 BESIDE = "a file outside the class folders"
 BROKEN_LINK = "a broken link"
 OTHER_CLASS = "its class is not in train/"
+ORIGINAL = "the file of the camera; the image of the same name next to it is used"
 # Files of operating systems and network disks; names with a leading dot are hidden too
 HIDDEN = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 HIDDEN_TOO = {"ehthumbs.db", "icon\r", "#recycle", "#snapshot", "@recycle", "@tmp", "network trash folder"}
@@ -56,6 +57,9 @@ KINDS = MimeTypes()  # Python's own table of file name endings, which is the sam
 # endings that are not in this table: settings, and what programs for photographs write beside an image
 OTHER_ENDINGS = (".cfg", ".db", ".ini", ".lnk", ".log", ".yaml", ".yml", ".xmp", ".aae", ".pp3", ".dop", ".cos", ".on1",
                  ".md5", ".sha1", ".sha256", ".pkl", ".parquet", ".jsonl", ".toml", ".dvc")  # fmt: skip
+# what cameras and phones write; each must be developed or converted
+CAMERA_ENDINGS = (".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".fff", ".heic", ".heif", ".hif",
+                  ".iiq", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw", ".x3f")  # fmt: skip
 
 
 class File(NamedTuple):
@@ -272,8 +276,9 @@ def _files(root: Path, split: Split, follow_links: bool) -> Iterator[File]:
         inside = [] if isinstance(folder, str) else sorted_in(folder)
         if not inside:
             yield File(f"{place}/{label}", "", folder if isinstance(folder, str) else "an empty folder")
+        converted = {stem for item in inside if (stem := _stem_of_image(item.name))}
         for item in inside:
-            reason = why_not(item, real)
+            reason = why_not(item, real) or (ORIGINAL if _stem_of_original(item.name) in converted else "")
             yield File(f"{place}/{label}/{item.name}", label, reason, 0 if reason else _size(item))
 
 
@@ -328,6 +333,19 @@ def why_not(file: os.DirEntry[str], root: Path) -> str:
     if stat.S_ISDIR(mode):
         return FOLDER if file.is_symlink() else f"{FOLDER}; images in it: {_images_below(Path(file.path))}"
     return "" if stat.S_ISREG(mode) else "not a regular file"
+
+
+def _stem_of_image(name: str) -> str:
+    """Return the name without its ending, in one case, if that is an image's which is read; else an empty string."""
+    stem, ending = os.path.splitext(name.casefold())
+    kind = KINDS.guess_type(name)[0] or ""
+    return stem if kind.startswith("image/") and ending not in CAMERA_ENDINGS and not is_hidden(name) else ""
+
+
+def _stem_of_original(name: str) -> str | None:
+    """Return the same if the ending is that of a camera's own file; else None."""
+    stem, ending = os.path.splitext(name.casefold())
+    return stem if ending in CAMERA_ENDINGS else None
 
 
 def _size(file: os.DirEntry[str]) -> int:

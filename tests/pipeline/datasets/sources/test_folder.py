@@ -30,7 +30,7 @@ from pipeline.datasets.facts import Facts
 from pipeline.datasets.prepare import prepare
 from pipeline.datasets.shards import Shards
 from pipeline.datasets.sources.base import SPLITS, Entry, Listing, Split, Unreadable
-from pipeline.datasets.sources.folder import ImageFolder, fingerprint, printable
+from pipeline.datasets.sources.folder import ORIGINAL, ImageFolder, fingerprint, printable
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
@@ -504,6 +504,18 @@ def test_files_beside_images_are_no_damage(root: Path, tmp_path: Path, rng: Rand
     facts = prepare(params_for(tmp_path, root, max_unreadable=0.0))
     assert (facts.train, facts.val) == (30, 30)
     assert {row["skipped"] for row in manifest()} == {"", "not an image, and not named like one"}
+
+
+def test_a_cameras_file_next_to_its_image_is_no_damage(root: Path, rng: Random) -> None:
+    folder = tidy(root, rng) / "train/a"
+    for number, ending in enumerate((".CR2", ".nef", ".HEIC", ".dng") * 6):
+        put(folder / f"IMG_{number}{ending}", b"II*\0")
+        put(folder / f"img_{number}.JPG", some_jpeg(rng))
+    put(folder / "alone.CR2", b"II*\0")
+    listing = listed(root)
+    assert Counter(skipped.reason for skipped in listing.skipped) == {ORIGINAL: 24}
+    assert not any(skipped.lost for skipped in listing.skipped)
+    assert "train/a/alone.CR2" in [entry.id for entry in listing.entries["train"]], "examined when it is read"
 
 
 def broken_links(root: Path, number: int, data: bytes) -> None:
