@@ -56,8 +56,13 @@ def prepare(
 
     Example: vgg-repro prepare --profile paper --path /data/ilsvrc2012
     """
+    from pipeline.experiment.params_file import locate
+
     if not all(option is None for option in (profile, source, path, follow_links)):
         _write(profile, source, path, follow_links)
+    params()  # it says what is wrong with the file
+    if located := locate():
+        typer.echo(f"params.yaml: the claims now need {located} (`located`)")
     parameters = params()
 
     def work() -> None:
@@ -73,7 +78,7 @@ def prepare(
 def _write(profile: str | None, source: str | None, path: Path | None, follow_links: bool | None = None) -> None:
     """Write a profile, its source and its folder to params.yaml, and print them. Raise UsageError if one is wrong."""
     from pipeline.datasets.sources import source_class
-    from pipeline.experiment.params_file import locate, set_values
+    from pipeline.experiment.params_file import set_values
     from pipeline.experiment.targets import check_profile
 
     parameters = params(extra=False)
@@ -95,8 +100,6 @@ def _write(profile: str | None, source: str | None, path: Path | None, follow_li
         typer.echo(f"params.yaml: profile {name} now has {changes}")
     if profile is not None and profile != parameters.profile:
         _activate(parameters, profile)
-    if locate():
-        typer.echo("params.yaml: `located` now says whether the images have boxes")
 
 
 def _as_yaml(value: str | bool | None) -> str:

@@ -1,4 +1,4 @@
-"""The paper's claims as data: a sentence each, and the table rows whose errors it compares (sections 3.1 and 4, appendix A)."""
+"""The paper's claims as data: a sentence each, and the table rows whose errors it compares (sections 3.1, 4, A.2)."""
 
 from __future__ import annotations
 

@@ -63,13 +63,7 @@ def _scored(params: Params, mode: str) -> Iterator[tuple[str, Kind]]:
 
 
 def outdated_rows(params: Params) -> str:
-    """Return how `extra` and `located` differ from what the active profile needs, and the fix; empty if equal."""
-    if params.located != params.needed_by_claims:
-        boxes = "have boxes" if params.active.localises else "have no boxes, or it has no `localise` section"
-        return (
-            f"located is {params.located}, but the images of profile {params.profile} {boxes}. "
-            f"To write {params.needed_by_claims}: vgg-repro prepare --profile {params.profile}"
-        )
+    """Return how the rows of `extra` differ from those that the active profile needs, and the fix; empty if equal."""
     wanted, present = _flat(extra_rows(params)), _flat(params.extra)
     names = {
         "missing": [row for row in wanted if row not in present],

@@ -44,10 +44,13 @@ def set_values(values: Mapping[str, str | bool | None], place: tuple[str, ...], 
     return True
 
 
-def locate(path: Path = PARAMS) -> bool:
-    """Set `located` to what the active profile needs. Return whether it changed. Raise UsageError as `set_values`."""
+def locate(path: Path = PARAMS) -> str:
+    """Set `located` to what the active profile needs. Return that if it changed, else an empty string.
+
+    Raise UsageError and write nothing as `set_values` does.
+    """
     needed = parse(path.read_bytes(), path).needed_by_claims
-    return set_values({"located": needed}, (), path)
+    return needed if set_values({"located": needed}, (), path) else ""
 
 
 def activate(profile: str, weights: str, path: Path = PARAMS) -> Extra:

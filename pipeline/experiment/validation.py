@@ -48,7 +48,7 @@ BREAKING = "@/${} "  # characters that break the names of stages and files
 def load(path: Path = PARAMS, extra: bool = True) -> Params:
     """Read and check `path`. Raise UsageError that says what is wrong, where, and what would be right.
 
-    Without `extra`, the rows of that name and `located` may be other than those that the active profile needs.
+    Without `extra`, the rows of that name may be other than those that the active profile needs.
     """
     try:
         params = parse(path.read_bytes(), path)

@@ -214,13 +214,16 @@ def read_illustrations(profile: str) -> Illustrations | None:
         return None
     values = read_json(path, MAKE)
     try:
-        return _illustrations(values, _images(illustrated_images(profile), values["manifest"]))
+        return _illustrations(values, read_encoded(illustrated_images(profile), values["manifest"], MAKE))
     except (KeyError, TypeError) as reason:
         raise Failure(f"{path} cannot be read ({reason}); make it again with: {MAKE}") from None
 
 
-def _images(path: Path, manifest: str) -> dict[str, bytes]:
-    """Return the encoded images by name; none if they are not there or if they are of other images."""
+def read_encoded(path: Path, manifest: str, make: str) -> dict[str, bytes]:
+    """Return the encoded images in a file by name; none if they are not there or if they are of other images.
+
+    Raise Failure, with the command `make`, if the file is broken.
+    """
     if not path.exists():
         return {}
     try:
@@ -229,7 +232,7 @@ def _images(path: Path, manifest: str) -> dict[str, bytes]:
                 return {}
             return {name: arrays[name].tobytes() for name in arrays.files if name != "manifest"}
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as reason:
-        raise Failure(f"{path} cannot be read ({reason}); make it again with: {MAKE}") from None
+        raise Failure(f"{path} cannot be read ({reason}); make it again with: {make}") from None
 
 
 def _illustrations(values: dict[str, Any], images: Mapping[str, bytes]) -> Illustrations:
