@@ -4,38 +4,49 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
+COMMA := ,
+# CUDA: 13, 12 (drivers before 580) or none (no DALI). By default that of the environment, else 13 on Linux.
+CUDA ?= $(or $(patsubst $(VENV)/cuda-%,%,$(wildcard $(VENV)/cuda-*)),$(if $(filter Linux,$(shell uname -s)),13,none))
+EXTRAS := dev$(patsubst %,$(COMMA)cuda%,$(filter-out none,$(CUDA)))
+CONSTRAINTS := constraints$(if $(filter 12,$(CUDA)),-cuda12).txt
+DONE := $(VENV)/cuda-$(CUDA)
+
 WORKERS ?= 2
 PYTEST := python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help repro test test-all lint bench bench-gpu readme clean
+.PHONY: help install repro test test-all lint bench bench-gpu readme clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets.
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
-# The virtual environment, with exactly the tested versions.
-$(VENV)/done: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+# The virtual environment, with exactly the tested versions. For another CUDA it is made from scratch, because the
+# packages of DALI for CUDA 12 and 13 write one folder.
+$(DONE): pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(if $(filter-out $@,$(wildcard $(VENV)/cuda-*)),--clear) $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	touch $@
 
-repro: $(VENV)/done ## Reproduce everything: all runs, all evaluations, Tables 1 to 10, the report (minutes).
+install: $(DONE) ## Install into .venv. CUDA=12: for drivers before 580; CUDA=none: without DALI.
+
+repro: $(DONE) ## Reproduce everything: all runs, all evaluations, Tables 1 to 10, the report (minutes).
 	vgg-repro run --jobs 2
 	vgg-repro report --out reports/
 
 # Plain `pytest` runs only the quick tests. WORKERS=8 uses more cores.
-test: $(VENV)/done ## Run the tests that a contributor needs (minutes).
+test: $(DONE) ## Run the tests that a contributor needs (minutes).
 	$(PYTEST) -m 'not exhaustive'
 
-test-all: $(VENV)/done ## Run all tests, with new random inputs each time.
+test-all: $(DONE) ## Run all tests, with new random inputs each time.
 	TEST_SEED=fresh KILLS=30 EDITS=5 $(PYTEST) -m ''
+	PYTHONPATH=$(CURDIR)/tests/elsewhere $(PYTEST)
 
-lint: $(VENV)/done ## Run ruff and mypy.
+lint: $(DONE) ## Run ruff and mypy.
 	ruff check .
 	ruff format --check .
 	mypy
 
-bench: $(VENV)/done ## Repeat the measurements of benchmarks/RESULTS.md on this CPU.
+bench: $(DONE) ## Repeat the measurements of benchmarks/RESULTS.md on this CPU.
 	python benchmarks/loading.py
 	python benchmarks/prepare_scale.py
 	python benchmarks/prepare_copies.py
@@ -47,10 +58,10 @@ bench: $(VENV)/done ## Repeat the measurements of benchmarks/RESULTS.md on this 
 	KILLS=30 python -m pytest -m '' tests/whole/test_kills.py
 	python benchmarks/mini.py
 
-bench-gpu: $(VENV)/done ## Check this GPU's numerics and measure its speed (five minutes).
+bench-gpu: $(DONE) ## Check this GPU's numerics and measure its speed (five minutes).
 	python benchmarks/gpu_check.py --out build/gpu_check
 
-readme: $(VENV)/done ## Write the results in README.md from reports/evening.
+readme: $(DONE) ## Write the results in README.md from reports/evening.
 	python -m reports.readme
 
 clean: ## Delete the environment, prepared images, checkpoints, weights and scores.

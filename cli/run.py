@@ -82,6 +82,7 @@ def _walk(targets: Sequence[str], parameters: Params, jobs: int | None, gpus: st
     from pipeline.orchestration.live_view import view
     from pipeline.orchestration.resources import ResourceShare, chosen_gpus, shares, visible_gpus
     from pipeline.orchestration.runner import Walk, foreseen
+    from pipeline.system.devices import cores
 
     names = visible_gpus() if gpus is None else chosen_gpus(gpus)
     count = jobs or len(names) or 2
@@ -90,5 +91,4 @@ def _walk(targets: Sequence[str], parameters: Params, jobs: int | None, gpus: st
     graph, cheap, to_run = foreseen(targets, parameters)
     if cheap or to_run:
         typer.echo(announcement(to_run, len(graph), count))
-    cores = sorted(os.sched_getaffinity(0))
-    return Walk(graph, shares(count, names, cores), ResourceShare(names), view(named=count > 1), cheap)
+    return Walk(graph, shares(count, names, cores()), ResourceShare(names), view(named=count > 1), cheap)

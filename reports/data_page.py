@@ -59,8 +59,8 @@ def data_summary(facts: Facts, crops: bool) -> Page:
 
 def _about(facts: Facts) -> tuple[Inline, ...]:
     return (
-        f"{facts.about[0].upper()}{facts.about[1:]}: {len(facts.classes)} classes. {_colours(facts)} The manifest "
-        "begins with ",
+        f"{facts.about[0].upper()}{facts.about[1:]}: {len(facts.classes)} classes. {_colours(facts)}{_decoder(facts)} "
+        "The manifest begins with ",
         Code(facts.manifest[:16]),
         ".",
     )
@@ -75,6 +75,13 @@ def _colours(facts: Facts) -> str:
         f"Over the training images, weighted equally, the mean RGB is {mean} and its standard deviation {std}, "
         "in grey levels."
     )
+
+
+def _decoder(facts: Facts) -> str:
+    """Return a sentence on the decoder of the images if it is not DALI; it begins with a space."""
+    if "decoder" not in facts.stored:
+        return ""
+    return " They are decoded and rescaled by simplejpeg and Pillow, whose pixels differ from DALI's by a grey level."
 
 
 def _figures(splits: Iterable[SplitSummary], crop: int) -> tuple[tuple[str, ...], ...]:

@@ -93,7 +93,7 @@ def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> Non
         max_restarts=0, start_method="spawn", monitor_interval=LOOK, local_addr="127.0.0.1",
         signals_to_handle=",".join(number.name for number in stops),
     )  # fmt: skip
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # on one machine
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")  # on one machine
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each process sets its own number of threads
     for name in CHATTER:
         logging.getLogger(name).setLevel(logging.CRITICAL)

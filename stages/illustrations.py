@@ -40,6 +40,7 @@ from pipeline.results.illustrations import (
 )
 from pipeline.results.provenance import record_provenance
 from pipeline.system.atomic_files import read_json, sha256
+from pipeline.system.decoders import decoder_in_use
 from pipeline.system.progress import Progress
 from stages.common import device, maker, normaliser, open_shards, posteriors_at, scorer_of
 from stages.images import ChosenImages, as_received
@@ -99,8 +100,10 @@ def main(params: Params) -> None:
             images={**images, **crops},
         )
     )
-    seconds = time.monotonic() - started
-    record_provenance(ILLUSTRATIONS, illustrations(params.profile), str(where), score.threads, seconds)
+    record_provenance(
+        ILLUSTRATIONS, illustrations(params.profile), str(where), score.threads, time.monotonic() - started,
+        decoder=decoder_in_use(params.decoder),
+    )  # fmt: skip
 
 
 def receptive_fields() -> ReceptiveFields:
@@ -178,7 +181,7 @@ def _rescaled(params: Params, scorer: Scorer, shards: Shards, image: int, scale:
     """Return one whole image (1, 3, H, W) uint8 at a scale in the paper's pixels."""
     score, pixels = params.active.score, params.active.net.pixels(scale)
     gpu, chosen = scorer.device.index, ChosenImages(shards, [image])
-    (batch,) = rescaled_batches(chosen, pixels, 1, 1, gpu, resize=score.resize)
+    (batch,) = rescaled_batches(chosen, pixels, 1, 1, gpu, resize=score.resize, decoder=decoder_in_use(params.decoder))
     return batch.pixels.cpu().clone()
 
 
@@ -218,12 +221,12 @@ def _training(
     params: Params, shards: Shards, statistics: Statistics, seed: int
 ) -> tuple[TrainingCrops, dict[str, bytes]]:
     """Return the first epochs' crops of one training image, and their images by name."""
-    size, batch = params.active.net, params.active.training.batch
+    size, batch, decoder = params.active.net, params.active.training.batch, decoder_in_use(params.decoder)
     image, normalise = _always_used(len(shards), seed, batch), normaliser(params, statistics)
     series, images = [], dict[str, bytes]()
     for number, scales in enumerate(TRAINING_SCALES):
         plan = StreamConfig(seed, batch, size.crop, (size.pixels(scales[0]), size.pixels(scales[1])))
-        pixels, draws = crops_of(shards, plan, image, range(EPOCHS))
+        pixels, draws = crops_of(shards, plan, image, range(EPOCHS), decoder)
         colour = torch.from_numpy(draws.colour).float()
         shifts = colour @ normalise.components  # (EPOCHS, 3)
         series.append(CropSeries(list(scales), [_draw(draws, shifts, epoch) for epoch in range(EPOCHS)]))

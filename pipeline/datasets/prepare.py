@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import functools
 import json
-import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +32,8 @@ from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, DataSet, shards_root
 from pipeline.system.atomic_files import copy, sync_folder, whole_csv, write_json, write_text
-from pipeline.system.devices import gpu_count
+from pipeline.system.decoders import PILLOW, decoder_in_use, differing
+from pipeline.system.devices import cores, gpu_count
 from pipeline.system.locks import alone
 from pipeline.system.memory import noticed
 from pipeline.system.process_lifetime import stopped_by_sigterm
@@ -91,6 +91,8 @@ def read_prepared(folder: Path) -> Facts:
 
 def _make(params: Params, data_set: DataSet, folder: Path) -> None:
     """Write the data set next to its place, then move it. Raise Failure on a disk error, Interrupted on Ctrl-C."""
+    if params.active.prepare.device == "gpu" and decoder_in_use(params.decoder) == PILLOW:
+        raise Failure("prepare.device is gpu, but only DALI decodes on a GPU, and the decoder is pillow: set it to cpu")
     source, splits = open_source(params.active), params.active.splits
     with noticed("listing the images"):
         listing = source.listing().only(splits)
@@ -136,7 +138,8 @@ def _write(params: Params, data_set: DataSet, source: Source, listing: Listing, 
     wanted, net = params.active.prepare, params.active.net
     largest = net.pixels(params.largest_scale)
     tasks = _tasks(listing, wanted.shard_images)
-    work = ShardSettings(source, folder, wanted, largest, net.crop, params.active.converts_colours)
+    colours, decoder = params.active.converts_colours, decoder_in_use(params.decoder)
+    work = ShardSettings(source, folder, wanted, largest, net.crop, colours, decoder)
     _make_shards(work, tasks, listing, data_set.skipped)
     listing, shards = _settled(work, tasks, listing)
     found = _count(listing) + sum(len(part.order.images) for part in shards.values() if part.order)
@@ -147,8 +150,8 @@ def _write(params: Params, data_set: DataSet, source: Source, listing: Listing, 
     except Failure:
         copy(folder / "manifest.csv", data_set.manifest)
         raise
-    stored = {**wanted.model_dump(include=SHAPING), "largest": largest}
-    if params.active.converts_colours:
+    stored = {**wanted.model_dump(include=SHAPING), "largest": largest, **differing(params.decoder)}
+    if colours:
         stored["colour_profiles"] = "convert"
     write_json(folder / "facts.json", _facts(source, listing, joined, found, stored, folder / "manifest.csv").as_dict())
 
@@ -329,8 +332,8 @@ def _processes(device: str) -> int:
 
     There are at least two, because a single one would be this process itself, and an image could then end it.
     """
-    cores = len(os.sched_getaffinity(0))
-    return max(2, min(cores, ON_GPU * gpu_count(device) or cores))
+    count = len(cores())
+    return max(2, min(count, ON_GPU * gpu_count(device) or count))
 
 
 def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: float, skipped: Path) -> None:

@@ -1,4 +1,4 @@
-"""The work on one shard, in its own process: images are read, checked, decoded by DALI, downscaled and written."""
+"""The work on one shard, in its own process: images are read, checked, decoded, downscaled and written."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from pipeline.datasets.sources.base import Box, Encoded, Entry, Source, Split, S
 from pipeline.datasets.sources.folder import is_named_otherwise
 from pipeline.experiment.params import Prepare
 from pipeline.system.atomic_files import write_json
+from pipeline.system.decoders import DALI
 from pipeline.system.devices import gpu_of
 from pipeline.system.memory import check, noticed
 from pipeline.system.worker_pool import stderr_file
@@ -54,6 +55,7 @@ class ShardSettings:
     largest: int  # S; larger training images are downscaled to it
     crop: int
     convert_colours: bool = False
+    decoder: str = DALI
 
 
 class ShardTask(NamedTuple):
@@ -117,7 +119,7 @@ def _make_stream(work: ShardSettings, task: StreamTask, distrust: bool) -> Done:
 
 def make_shard(work: ShardSettings, task: ShardTask, distrust: bool = False) -> Done:
     """Write one shard and its part. With `distrust`, DALI gets only images that Pillow decoded whole. Raise OSError."""
-    decoder = _decoder(gpu_of(work.params.device, task.number))
+    decoder = _decoder(gpu_of(work.params.device, task.number), work.decoder)
     with CapturedStderr() as stderr, ShardWriter(work.folder, task.split, task.number) as writer:
         for group in _groups(_candidates(work, task.entries, distrust)):
             for row, stored in _rows(work, task.split, group, decoder, stderr):
@@ -126,9 +128,9 @@ def make_shard(work: ShardSettings, task: ShardTask, distrust: bool = False) -> 
 
 
 @cache
-def _decoder(gpu: int | None) -> Decoder:
+def _decoder(gpu: int | None, name: str) -> Decoder:
     """Return this process's decoder. All its shards share it, since a GPU's pipeline takes up to a second to build."""
-    return Decoder(BATCH, gpu)
+    return Decoder(BATCH, gpu, name)
 
 
 def is_unreadable(reason: str) -> bool:
@@ -212,7 +214,7 @@ class Decoded(NamedTuple):
 
 
 def _decoded(images: list[StoredImage], sizes: NDArray[np.int64], decoder: Decoder) -> list[Decoded]:
-    """Return the images at their sizes (N, 2). If DALI fails on them, retry one by one, then fall back to Pillow."""
+    """Return the images at their sizes (N, 2). If decoding fails, retry one by one, then fall back to Pillow."""
     try:
         return [Decoded(*pair) for pair in zip(images, _pixels(images, sizes, decoder), strict=True)]
     except RuntimeError as error:
@@ -236,7 +238,7 @@ def _by_pillow(image: StoredImage, sizes: NDArray[np.int64], decoder: Decoder) -
 
 
 def _pixels(images: list[StoredImage], sizes: NDArray[np.int64], decoder: Decoder) -> list[NDArray[np.uint8]]:
-    """Return the images' pixels at their sizes (N, 2). Raise RuntimeError if DALI fails or decodes to another size."""
+    """Return the images' pixels at their sizes (N, 2). Raise RuntimeError if one fails or has another size."""
     data = [np.frombuffer(image.encoded, np.uint8) for image in images]
     same = [(p.height, p.width) == tuple(size) for p, size in zip(images, sizes.tolist(), strict=True)]
     whole = iter(decoder([encoded for encoded, kept in zip(data, same, strict=True) if kept]))
@@ -244,7 +246,7 @@ def _pixels(images: list[StoredImage], sizes: NDArray[np.int64], decoder: Decode
     smaller = iter(decoder(others, sizes[~np.array(same, bool)]))
     decoded = [next(whole) if kept else next(smaller) for kept in same]
     if any(pixels.shape[:2] != tuple(size) for pixels, size in zip(decoded, sizes.tolist(), strict=True)):
-        raise RuntimeError("DALI and Pillow decode different sizes")
+        raise RuntimeError("it is decoded to another size than its header has")
     return decoded
 
 

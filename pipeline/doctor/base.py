@@ -12,9 +12,14 @@ from typing import Any, Literal, NamedTuple
 from pipeline.doctor.probes import probe
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import PARAMS
+from pipeline.system.decoders import CONSTRAINTS, installed_extra
 
-INSTALL = "pip install --constraint constraints.txt --editable '.[dev]'"
-INSTALL_ANEW = "pip install --force-reinstall --constraint constraints.txt --editable '.[dev]'"
+EXTRA = installed_extra()
+VERSIONS = f"--constraint {CONSTRAINTS.get(EXTRA, 'constraints.txt')} --editable '.[dev{EXTRA and ',' + EXTRA}]'"
+INSTALL = f"pip install {VERSIONS}"
+INSTALL_ANEW = f"pip install --force-reinstall {VERSIONS}"
+INSTALL_DALI = "pip install --constraint constraints.txt --editable '.[dev,cuda13]'"
+CUDA_12 = "make CUDA=12 install"  # in an environment made from scratch
 GIB = 2**30
 STEPS = ("prepare", "train", "score")  # blocks of a profile that name a device
 
@@ -45,6 +50,11 @@ class DoctorContext:
         profile = self.params and self.params.active
         asked = {block.device for step in STEPS if (block := getattr(profile, step, None))}
         return "gpu" if "gpu" in asked else "cpu" if asked == {"cpu"} else "auto"
+
+    @property
+    def decoder(self) -> str:
+        """Return the decoder that the parameters ask for."""
+        return self.params.decoder if self.params else "auto"
 
     def without_gpu(self) -> str:
         """Return the edit of params.yaml after which no step needs a GPU."""

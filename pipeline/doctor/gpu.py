@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import pynvml
 
-from pipeline.doctor.base import INSTALL_ANEW, DoctorContext, Finding, size
+from pipeline.doctor.base import CUDA_12, EXTRA, INSTALL_ANEW, DoctorContext, Finding, size
 from pipeline.system.devices import gpus_here, handles
 
-CUDA, DRIVER = 13, 580  # the version that DALI's package is built for, and the first driver that supports it
+DRIVERS = {12: 525, 13: 580}  # versions of CUDA that torch and DALI are built for, and the first drivers for them
 SLOWED = {
     pynvml.nvmlClocksEventReasonHwSlowdown: "slowed down by the hardware",
     pynvml.nvmlClocksEventReasonHwThermalSlowdown: "too hot",
@@ -36,9 +36,10 @@ def gpu(context: DoctorContext) -> Iterator[Finding]:
     except pynvml.NVMLError as error:  # for example, the driver was updated and the old one is still loaded
         yield Finding("driver", _severity(context), f"NVIDIA's driver does not answer: {error}", "sudo reboot")
         return
-    if cuda // 1000 < CUDA:
-        says = f"{about}: too old; torch and DALI need CUDA {CUDA} (driver {DRIVER} or newer)"
-        fix = f"sudo apt-get install nvidia-driver-{DRIVER} && sudo reboot"
+    needed = int(str(context.torch.get("cuda") or max(DRIVERS)).partition(".")[0])
+    if cuda // 1000 < needed:
+        says = f"{about}: too old; torch and DALI need CUDA {needed} (driver {DRIVERS.get(needed)} or newer)"
+        fix = CUDA_12 if cuda // 1000 >= min(DRIVERS) else f"ask for NVIDIA's driver {DRIVERS[min(DRIVERS)]} or newer"
         yield Finding("driver", _severity(context), says, fix)
         return
     yield Finding("driver", "ok", about)
@@ -97,4 +98,11 @@ def _torch(context: DoctorContext) -> Iterator[Finding]:
         says = f"{says}; CUDA_VISIBLE_DEVICES is {hidden!r}"
         yield Finding("gpu", _severity(context), says, "unset CUDA_VISIBLE_DEVICES")
     else:
-        yield Finding("gpu", "failure", says, INSTALL_ANEW if "not compiled" in why else "sudo reboot")
+        yield Finding("gpu", "failure", says, _remedy(why))
+
+
+def _remedy(why: str) -> str:
+    """Return the command that helps if torch does not compute on the GPUs for the reason `why`."""
+    if "no kernel image" in why and EXTRA != "cuda12":  # a GPU that CUDA 13 no longer supports, such as a V100
+        return CUDA_12
+    return INSTALL_ANEW if "not compiled" in why else "sudo reboot"

@@ -14,6 +14,7 @@ NetName = Literal["A", "A-LRN", "B", "C", "D", "E", "shallow"]
 RecipeName = Literal["scratch", "warm", "finetune", "jitter", "localise"]
 InitName = Literal["normal", "glorot", "he"]
 Device = Literal["auto", "cpu", "gpu"]
+Decoder = Literal["auto", "dali", "pillow"]  # pipeline/system/decoders.py
 Precision = Literal["float32", "tf32", "bfloat16"]
 Origin = Literal["trained", "published"]  # of the scored weights
 Figure = Literal["published", "frameworks", "trained"]  # kinds of weights, and of printed errors, for their rules
@@ -357,6 +358,7 @@ class Params(Block):
 
     profile: str
     weights: Origin
+    decoder: Decoder
     imports: dict[str, Import]
     method: Method
     runs: dict[str, Run]

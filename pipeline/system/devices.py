@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -39,6 +40,13 @@ def gpu_of(choice: str, number: int) -> int | None:
     """Return the GPU for work item `number`, in turn; None for the CPU. Raise Failure as `has_gpu` does."""
     gpus = gpu_count(choice)
     return number % gpus if gpus else None
+
+
+def cores() -> list[int]:
+    """Return the cores that this process may use; where the system cannot tell, all that there are."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def gpus_here() -> int | None:

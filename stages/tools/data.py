@@ -14,6 +14,7 @@ from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION
 from pipeline.system.atomic_files import write_text
+from pipeline.system.decoders import decoder_in_use
 from reports.chart_style import drawable
 from reports.data_page import PICTURE, crops_section, data_page
 from reports.drawing import contact_sheet
@@ -51,7 +52,7 @@ def training_crops(params: Params, facts: Facts) -> tuple[NDArray[np.uint8], lis
         net.crop,
         (net.pixels(low), net.pixels(params.largest_scale)),
     )
-    batch = next(training_stream(shards, plan))
+    batch = next(training_stream(shards, plan, decoder=decoder_in_use(params.decoder)))
     shown = as_received(normaliser(params, facts.statistics), batch.pixels, batch.colour)
     names = [name if drawable(name) else f"class {label}" for label, name in enumerate(facts.classes)]
     return shown, [names[label] for label in batch.labels.tolist()]

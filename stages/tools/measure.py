@@ -16,6 +16,7 @@ from pipeline.datasets.facts import Statistics, read_statistics
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.orchestration.cost_plan import REFERENCE, CostPlan
+from pipeline.system.decoders import decoder_in_use
 from stages.common import build, device, normaliser, open_shards
 from vgg.cost import forward_flops, training_flops
 from vgg.distributed import ALONE
@@ -106,7 +107,8 @@ def _batches(params: Params, batch: int, statistics: Statistics | None, where: t
     train, size = params.active.training, params.active.net
     if statistics:
         plan = StreamConfig(train.seed, batch, size.crop, (size.pixels(256), size.pixels(256)))
-        return training_stream(open_shards(params, "train", statistics), plan, threads=train.threads, gpu=where.index)
+        images, decoder = open_shards(params, "train", statistics), decoder_in_use(params.decoder)
+        return training_stream(images, plan, threads=train.threads, gpu=where.index, decoder=decoder)
     pixels = torch.randint(256, (batch, 3, size.crop, size.crop), dtype=torch.uint8, device=where)
     zeros, keys = torch.zeros(batch, dtype=torch.int64), torch.randint(2**62, (batch, 2))
     return repeat(Batch(pixels, zeros, torch.zeros(batch, 3), keys, zeros.numpy()))

@@ -86,7 +86,7 @@ def test_what_panels_open_exists_and_is_there_once(mini: Path) -> None:
     text = site()
     opened, names = [name for name, _ in BUTTON.findall(text)], [name for name, _ in PANEL.findall(text)]
     assert len(names) == len(set(names)) and set(opened) == set(names)
-    assert sum(name.startswith("explain-run-") for name in names) == 17, "14 runs, 3 random weights"
+    assert sum(name.startswith("explain-run-") for name in names) == 21, "14 runs, 4 localisers, 3 random weights"
     assert text.count("popovertargetaction") - text.count("[popovertargetaction]") == len(names), "each can be closed"
 
 

@@ -18,7 +18,7 @@ from reports.data_page import data_page
 from reports.markdown import markdown
 from stages.common import normaliser, open_shards
 from stages.tools.data import CROPS, main, training_crops
-from tests.support.images import jpeg, photograph, repository_params
+from tests.support.images import DECODERS, USUAL, jpeg, photograph, repository_params
 from vgg.stream import StreamConfig, training_stream
 
 
@@ -63,12 +63,19 @@ def test_the_page_counts_what_the_folder_holds(params: Params) -> None:
     assert all(name in text for name in ("`train/a cat/empty.jpg`", "`train/a cat/page.jpg`"))
 
 
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_the_page_names_a_decoder_other_than_dali(decoder: str, params: Params) -> None:
+    facts = prepare(params.model_copy(update={"decoder": decoder}))
+    page = markdown(data_page(params.profile, facts, summarise(read_manifest()), params.active.net.crop))
+    assert ("They are decoded and rescaled by simplejpeg and Pillow" in page) == (decoder == "pillow")
+
+
 def test_the_crops_are_those_of_the_training_stream(params: Params) -> None:
     """Of the same plan, without colour shift; the shift moves all pixels of a crop that are not at the ends alike."""
     facts = read_facts(params.profile)
     crops, names = training_crops(params, facts)
     plan = StreamConfig(params.active.train.seed, CROPS, 96, (110, 219))
-    batch = next(training_stream(open_shards(params, "train", facts.statistics), plan))
+    batch = next(training_stream(open_shards(params, "train", facts.statistics), plan, decoder=USUAL))
     assert crops.shape == (CROPS, 96, 96, 3)
     assert names == [facts.classes[label] for label in batch.labels.tolist()]
     shift = batch.colour @ normaliser(params, facts.statistics).components  # (32, 3)

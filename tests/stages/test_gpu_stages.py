@@ -22,7 +22,7 @@ from stages.tools import measure
 from stages.trainer import Trainer
 from tests.support.batches import RECIPE
 from tests.support.batches import small as small_net
-from tests.support.images import repository_params
+from tests.support.images import needs_dali, repository_params
 from vgg import images, stream
 from vgg.distributed import ALONE
 from vgg.fit import State, optimiser
@@ -131,7 +131,7 @@ def test_whole_images_are_decoded_where_they_are_scored_and_cudnn_may_choose_whe
     cuda: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, flags = list[Any](), list[bool]()
-    monkeypatch.setattr(common, "rescaled_batches", lambda *arguments: asked.append(arguments[4:]) or iter([]))
+    monkeypatch.setattr(common, "rescaled_batches", lambda *arguments: asked.append(arguments[4:8]) or iter([]))
     scorer: Any = SimpleNamespace(device=GPU, ranks=SimpleNamespace(rank=0, size=1))
     scorer.posteriors = lambda *_: flags.append(torch.backends.cudnn.benchmark) or "posteriors"
     for mode in ("centre", "dense", "crops"):
@@ -199,6 +199,7 @@ PIPELINES: dict[str, tuple[Callable[[int | None], Any], str, str]] = {
 }
 
 
+@needs_dali
 @pytest.mark.parametrize("name", PIPELINES)
 @pytest.mark.parametrize("number", [None, 1])
 def test_dali_decodes_and_rescales_on_the_gpu_it_is_given(
@@ -228,6 +229,7 @@ def test_dali_decodes_and_rescales_on_the_gpu_it_is_given(
     assert number is None or float(decoding.about["hw_decoder_load"]) == 0.0
 
 
+@needs_dali
 def test_dali_runs_in_the_order_of_torchs_stream_on_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     from nvidia.dali import Pipeline
 

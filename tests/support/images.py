@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -17,6 +19,11 @@ from pipeline.experiment.validation import load
 from tests.support import ROOT
 
 Pixels = NDArray[np.uint8]
+
+NO_DALI = find_spec("nvidia.dali") is None
+needs_dali = pytest.mark.skipif(NO_DALI, reason="DALI is not installed")
+DECODERS = (pytest.param("dali", marks=needs_dali), "pillow")
+USUAL = "pillow" if NO_DALI else "dali"  # what `auto` means here
 
 # DALI rounds once and PIL after each of its two passes: at most 1.5 grey levels apart; on average 0.17, and 0.27 where
 # a ratio of exactly 2 makes ties of all roundings

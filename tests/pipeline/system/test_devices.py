@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pynvml
@@ -47,3 +48,11 @@ def test_where_the_driver_does_not_say_torch_is_asked(
     assert devices.gpus_here() == count
     assert devices.has_gpu("auto") == (count is None)
     devices.has_gpu.cache_clear()
+
+
+def test_cores_are_those_of_the_process_or_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5, 2}, raising=False)
+    assert devices.cores() == [2, 5]
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert devices.cores() == [0, 1, 2]

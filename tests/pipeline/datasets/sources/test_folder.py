@@ -35,7 +35,7 @@ from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
 from tests.support.cases import case
-from tests.support.images import Pixels, check_grey_levels, decoded, jpeg, photograph, repository_params, rim
+from tests.support.images import USUAL, Pixels, check_grey_levels, decoded, jpeg, photograph, repository_params, rim
 from vgg.draws import draw, epoch_words
 from vgg.stream import StreamConfig, training_stream
 
@@ -960,7 +960,7 @@ def test_a_training_batch_of_all_kinds_is_what_pil_makes_of_them(root: Path, tmp
     assert not [row for row in manifest() if row["skipped"] or row["warning"] or "rescaled" in row["changed"]]
     shards = shards_of(params, "train")
     plan = StreamConfig(int(rng.integers(2**63)), len(shards), 96, (96, 219))
-    (batch,) = islice(training_stream(shards, plan), 1)
+    (batch,) = islice(training_stream(shards, plan, decoder=USUAL), 1)
     drawn = draw(epoch_words(plan.seed, 0, len(shards))[batch.ids], shards.heights[batch.ids],
                  shards.widths[batch.ids], plan.scales, plan.crop)  # fmt: skip
     assert sorted(batch.ids.tolist()) == list(range(12))
