@@ -105,6 +105,12 @@ def val_ids(manifest: Path) -> list[str]:
     return [row[1] for row in _lines(manifest) if row[0] == "val" and not row[skipped]]
 
 
+def skipped_images(manifest: Path, split: Split) -> int:
+    """Return the number of images of a split that are skipped."""
+    skipped = COLUMNS.index("skipped")
+    return sum(row[0] == split and bool(row[skipped]) for row in _lines(manifest))
+
+
 def _lines(manifest: Path) -> Iterator[list[str]]:
     """Yield the rows without the heading. Raise ValueError if the file is no manifest."""
     with manifest.open(newline="") as file:

@@ -214,16 +214,19 @@ def read_illustrations(profile: str) -> Illustrations | None:
         return None
     values = read_json(path, MAKE)
     try:
-        return _illustrations(values, _images(illustrated_images(profile), values["manifest"]))
+        return _illustrations(values, read_encoded(illustrated_images(profile), values["manifest"], MAKE))
     except (KeyError, TypeError) as reason:
         raise Failure(f"{path} cannot be read ({reason}); make it again with: {MAKE}") from None
 
 
-def _images(path: Path, manifest: str) -> dict[str, bytes]:
-    """Return the encoded images by name; none if they are not there or if they are of other images."""
+def read_encoded(path: Path, manifest: str, make: str) -> dict[str, bytes]:
+    """Return the encoded images in a file by name; none if they are not there or if they are of other images.
+
+    Raise Failure, with the command `make`, if the file is broken.
+    """
     if not path.exists():
         return {}
-    with arrays_in(path, f"make it again with: {MAKE}") as arrays:
+    with arrays_in(path, f"make it again with: {make}") as arrays:
         if str(arrays["manifest"]) != manifest:
             return {}
         return {name: array.tobytes() for name, array in arrays.items() if name != "manifest"}

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.experiment.modes import PROTOCOLS
 from pipeline.experiment.validation import load
+from pipeline.results.explanation import ExplainedScore
+from reports.explain_panels import _score_facts
 from reports.site import write_site
 from tests.support import ROOT
 from tests.support.committed import add_seeds, committed
@@ -53,6 +56,13 @@ def test_each_number_of_ours_opens_the_panel_that_explains_it(mini: Path) -> Non
         numbers = BUTTON.findall(section[1])
         assert len(numbers) == 2 * rows, table
         assert all(number in words(panels[name]) for name, number in numbers)
+
+
+@pytest.mark.parametrize("mode", PROTOCOLS)
+def test_the_panel_of_each_kind_of_score_says_how_it_was_evaluated(mode: str) -> None:
+    """Boxes are scores, too; their tables are explained as the others are."""
+    score = ExplainedScore(f"{mode}@D-384", "D-384", mode, (384,), {}, "", None, again=False, other_weights=False)
+    assert ("evaluation", PROTOCOLS[mode]) in list(_score_facts(score, None, {}))
 
 
 def test_a_panel_has_the_chain_the_scores_and_the_command(mini: Path) -> None:
