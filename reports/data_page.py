@@ -29,6 +29,7 @@ def data_page(profile: str, facts: Facts, manifest: ManifestSummary, crop: int) 
         Heading(2, "Skipped"),
         *_skipped(manifest),
         *_doubtful(manifest.doubtful),
+        *_boxes(splits, manifest.unused_boxes),
     )
 
 
@@ -148,6 +149,23 @@ def _doubtful(warned: Sequence[tuple[str, str]]) -> Iterator[Block]:
         yield Heading(2, "Kept with a warning")
         yield Paragraph("The decoder warned about these images; parts of them may be wrong.")
         yield from _named(warned)
+
+
+def _boxes(splits: Mapping[Split, SplitSummary], unused: Sequence[tuple[str, str]]) -> Iterator[Block]:
+    """Yield the boxes that were not as they should be; nothing if there are none."""
+    kinds = dict.fromkeys(kind for split in splits.values() for kind in split.odd_boxes)
+    if not kinds:
+        return
+    yield Heading(2, "Boxes")
+    yield Paragraph(
+        "Images with boxes that were repaired or not used. Boxes whose min and max are exchanged are turned round, "
+        "those that reach beyond the image are cut, and those measured in another size of the image are rescaled."
+    )
+    rows = tuple((kind, *(_count(split.odd_boxes.get(kind, 0)) for split in splits.values())) for kind in kinds)
+    yield Table((*left("boxes"), *right(*splits)), rows)
+    if unused:
+        yield Paragraph("Images with boxes that are not used:")
+        yield from _named(unused)
 
 
 def _named(images: Sequence[tuple[str, str]]) -> Iterator[Block]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from pipeline.datasets.facts import PREPARE
 from pipeline.datasets.image_file import OTHER_COLOURS, OTHER_COLOURS_IGNORED
-from pipeline.datasets.sources.base import SPLITS, Split
+from pipeline.datasets.sources.base import ODD_BOX, SPLITS, Split
+from pipeline.datasets.sources.ilsvrc.boxes import UNUSED
 from pipeline.errors import Failure
 from pipeline.experiment.paths import CLASSIFICATION
 
@@ -46,6 +47,7 @@ class SplitSummary:
     converted_colours: int  # to sRGB
     ignored_colours: int  # read as sRGB though a colour profile says otherwise
     bytes: int
+    odd_boxes: Mapping[str, int]  # kind of boxes that were repaired or not used, to number of images
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class ManifestSummary:
     reasons: Mapping[str, int]  # kind of reason to number of skipped images, the most frequent first
     skipped: Sequence[tuple[str, str]]  # id and reason of each skipped image
     doubtful: Sequence[tuple[str, str]]  # id and decoder's warning of kept images
+    unused_boxes: Sequence[tuple[str, str]]  # id of images with boxes that are not used, and why
 
 
 def read_manifest() -> pd.DataFrame:
@@ -79,7 +82,19 @@ def summarise(manifest: pd.DataFrame) -> ManifestSummary:
         dict(Counter(reason.partition(":")[0] for _, reason in notes).most_common()),
         notes,
         _notes(kept[kept["warning"] != ""], "warning"),
+        _unused_boxes(kept),
     )
+
+
+def _unused_boxes(kept: pd.DataFrame) -> Sequence[tuple[str, str]]:
+    found = ((id, [kind for kind in _odd_boxes(changed) if kind in UNUSED])
+             for id, changed in _notes(kept[kept["changed"].str.contains(ODD_BOX)], "changed"))  # fmt: skip
+    return [(id, "; ".join(kinds)) for id, kinds in found if kinds]
+
+
+def _odd_boxes(changed: str) -> list[str]:
+    """Return the kinds of odd boxes in an entry of the column `changed`."""
+    return [entry.removeprefix(ODD_BOX) for entry in changed.split(", ") if entry.startswith(ODD_BOX)]
 
 
 def _split(kept: pd.DataFrame, skipped: pd.DataFrame) -> SplitSummary:
@@ -100,6 +115,7 @@ def _split(kept: pd.DataFrame, skipped: pd.DataFrame) -> SplitSummary:
         converted_colours=int(kept["changed"].str.contains(OTHER_COLOURS).sum()),
         ignored_colours=int(kept["changed"].str.contains(OTHER_COLOURS_IGNORED).sum()),
         bytes=int(kept["bytes"].sum()),
+        odd_boxes=dict(Counter(kind for changed in kept["changed"] for kind in _odd_boxes(changed)).most_common()),
     )
 
 

@@ -29,7 +29,7 @@ from pipeline.datasets.image_file import (
     turned_box,
 )
 from pipeline.datasets.shards import ImageRecord, ShardWriter, read_part, stream_name
-from pipeline.datasets.sources.base import Box, Encoded, Entry, Source, Split, Stream, Unreadable
+from pipeline.datasets.sources.base import ODD_BOX, Box, Encoded, Entry, Source, Split, Stream, Unreadable
 from pipeline.datasets.sources.folder import NOT_AN_IMAGE, is_named_otherwise
 from pipeline.experiment.params import Prepare
 from pipeline.system.atomic_files import write_json
@@ -259,6 +259,7 @@ def _stored(
         OTHER_COLOURS_IGNORED * image.other_colours,
         "turned" * (image.turn != AS_IT_IS),
         "rescaled" * smaller,
+        *(f"{ODD_BOX}{kind}" for kind in candidate.source.odd_boxes),
     ]
     boxes = _boxes(candidate.source.boxes, image, pixels.shape[0], pixels.shape[1])
     pixels = turned(pixels, image.turn)

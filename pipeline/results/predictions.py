@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.datasets.facts import read_facts
 from pipeline.datasets.manifest import skipped_images, val_ids
 from pipeline.datasets.sources.base import root_of
-from pipeline.datasets.sources.ilsvrc.presence import truth_in
+from pipeline.datasets.sources.ilsvrc.layout import Layout
 from pipeline.errors import Failure
 from pipeline.experiment.paper_tables import GUESSING, TableRow, rows
 from pipeline.experiment.params import Params
@@ -121,7 +121,7 @@ def _server_numbers(params: Params, wnids: list[str], classes: int) -> Ints:
         return np.arange(1, classes + 1)
     data = params.active.data
     root = root_of(data)
-    kit = truth_in(root, params.active.splits).kit
+    kit = Layout.of(root, params.active.splits).truth.kit
     if kit is None or any(wnid not in kit.wnids for wnid in wnids):
         raise Failure(f"the server's class numbers (ILSVRC2012_ID) are in the development kit, which {root} lacks: "
                       "put ILSVRC2012_devkit_t12.tar.gz there")  # fmt: skip

@@ -15,6 +15,7 @@ from pipeline.experiment.params import Data, Profile
 from pipeline.experiment.params import Split as Split
 
 SPLITS: tuple[Split, Split] = ("train", "val")
+ODD_BOX = "box "  # begins what the manifest says of an image's boxes that were repaired or not used
 WNID = re.compile(r"n\d{8}", re.ASCII)  # a WordNet id
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image as stored
 
@@ -96,6 +97,7 @@ class Encoded(NamedTuple):
 
     data: bytes
     boxes: tuple[Box, ...] = ()  # around the objects of its class
+    odd_boxes: tuple[str, ...] = ()  # kinds of boxes that were repaired or not used
 
 
 class Unreadable(Exception):

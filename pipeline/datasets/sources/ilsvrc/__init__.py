@@ -118,7 +118,7 @@ class Ilsvrc(Source):
                     yield Entry(path, -1, Unreadable(str(name)))
             elif stream.wanted is None or name.id in remaining:
                 remaining.discard(name.id)
-                yield Entry(name.id, code_of(name, number), Encoded(data, in_pixels(boxes.get(name.id, ()), data)))
+                yield Entry(name.id, code_of(name, number), Encoded(data, *in_pixels(boxes.get(name.id, ()), data)))
             if stream.wanted is not None and not remaining:
                 return
 
@@ -134,7 +134,7 @@ class Ilsvrc(Source):
         if isinstance(where, Encoded):
             return where
         data = file_content(self.root, where.found)
-        return Encoded(data, in_pixels(where.boxes, data))
+        return Encoded(data, *in_pixels(where.boxes, data))
 
     def _settled(
         self, layout: Layout, listing: Listing, found: Mapping[Split, ImageNames]

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element, ParseError, fromstring
 
 from PIL import Image
 
-from pipeline.datasets.sources.base import Box
+from pipeline.datasets.sources.base import WNID, Box
 from pipeline.datasets.sources.folder import printable
 from pipeline.datasets.sources.ilsvrc.tar import sequential_members
 from pipeline.errors import Failure
@@ -19,6 +19,14 @@ from pipeline.system.memory import check
 
 ARCHIVES = {"train": "ILSVRC2012_bbox_train_v2.tar.gz", "val": "ILSVRC2012_bbox_val_v3.tgz"}
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+EXCHANGED, CUT, OUTSIDE, FOREIGN, RESCALED = (
+    "min and max exchanged",
+    "cut at the edge",
+    "outside the image or empty",
+    "of another class",
+    "of another image size",
+)  # what is odd about a box: the first two and the last are repaired, the others are not used
+UNUSED = (OUTSIDE, FOREIGN)
 
 
 class AnnotatedBox(NamedTuple):
@@ -30,6 +38,14 @@ class AnnotatedBox(NamedTuple):
     bottom: float
     width: float = 0  # of the image that was annotated; 0 if it is not stated: that of the image itself
     height: float = 0
+    foreign: bool = False  # an object of another class, by its name
+
+
+class FoundBoxes(NamedTuple):
+    """An image's boxes in its own pixels, and what was odd about those that were annotated."""
+
+    boxes: tuple[Box, ...] = ()
+    odd: tuple[str, ...] = ()  # kinds, each once
 
 
 Boxes = tuple[AnnotatedBox, ...]  # an image's
@@ -54,42 +70,66 @@ def parsed(archive: str, annotations: Iterable[tuple[str, bytes]]) -> Iterator[t
         try:
             if b"<!" in content:  # entity declarations, whose expansion may be unbounded
                 raise ValueError("it contains declarations")
-            yield PurePosixPath(name).stem, tuple(_annotated(fromstring(content)))
+            id = PurePosixPath(name).stem
+            yield id, tuple(_annotated(fromstring(content), id.partition("_")[0]))
         except (ParseError, ValueError, LookupError) as error:
             raise Failure(f"{archive}: {printable(name)} is not an annotation ({error}); download it again") from None
 
 
-def in_pixels(boxes: Boxes, encoded: bytes) -> tuple[Box, ...]:
-    """Return the boxes in pixels of their image, clipped to it, or none if it cannot be opened.
+def in_pixels(boxes: Boxes, encoded: bytes) -> FoundBoxes:
+    """Return the boxes in pixels of their image, or none if it cannot be opened.
 
-    Those without a positive area are dropped: some are outside of the image or reversed.
+    Boxes whose min and max are exchanged are turned round, those that reach beyond the image are cut, and those that
+    were measured in another size of the image are rescaled. Boxes without an area inside the image, and those of
+    objects of other classes, are not used.
     """
     if not boxes:
-        return ()
+        return FoundBoxes()
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             width, height = image.size
     except Exception as error:  # Pillow's readers raise any exception; checking the image reports it later
         check(error)
-        return ()
-    found = ((*_along(box.left, box.right, box.width or width, width),
-              *_along(box.top, box.bottom, box.height or height, height)) for box in boxes)  # fmt: skip
-    return tuple((left, top, right, bottom) for left, right, top, bottom in found if left < right and top < bottom)
+        return FoundBoxes()
+    kept, odd = list[Box](), dict[str, None]()
+    for box in boxes:
+        own, found = _repaired(box, width, height)
+        kept += [own] if own else []
+        odd |= dict.fromkeys(found)
+    return FoundBoxes(tuple(kept), tuple(odd))
 
 
-def _along(start: float, end: float, annotated: float, length: int) -> tuple[float, float]:
-    """Return a box's extent along a side of `length` pixels, from that in an image whose side was `annotated`."""
-    return min(max(start / annotated, 0.0), 1.0) * length, min(max(end / annotated, 0.0), 1.0) * length
+def _repaired(box: AnnotatedBox, width: int, height: int) -> tuple[Box | None, list[str]]:
+    """Return a box in pixels of its image, None if it is not used, and what is odd about it."""
+    if box.foreign:
+        return None, [FOREIGN]
+    size = box.width or width, box.height or height
+    odd = [RESCALED] * (size != (width, height))
+    odd += [EXCHANGED] * (box.left > box.right or box.top > box.bottom)
+    (left, right), (top, bottom) = sorted((box.left, box.right)), sorted((box.top, box.bottom))
+    inside = max(left, 0.0), max(top, 0.0), min(right, size[0]), min(bottom, size[1])
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        return None, [*odd, OUTSIDE]
+    odd += [CUT] * (inside != (left, top, right, bottom))
+    across, down = width / size[0], height / size[1]
+    return (inside[0] * across, inside[1] * down, inside[2] * across, inside[3] * down), odd
 
 
-def _annotated(annotation: Element) -> Iterator[AnnotatedBox]:
-    """Yield the boxes. Raise ValueError if the annotation is broken."""
+def _annotated(annotation: Element, wnid: str) -> Iterator[AnnotatedBox]:
+    """Yield the boxes of an image whose name begins with a class. Raise ValueError if the annotation is broken.
+
+    Many objects are named in words, such as Scottish_deerhound, so only another WordNet id says that an object is of
+    another class. The names of validation images do not begin with a class: all their objects count.
+    """
     width, height = (float(_text(annotation, f"size/{side}")) for side in ("width", "height"))
     if width < 1 or height < 1:
         raise ValueError("its size is zero")
-    for box in annotation.iterfind("object/bndbox"):
-        left, top, right, bottom = (float(_text(box, corner)) for corner in CORNERS)
-        yield AnnotatedBox(left, top, right, bottom, width, height)
+    for thing in annotation.iterfind("object"):
+        name = (thing.findtext("name") or "").strip()
+        foreign = bool(WNID.fullmatch(wnid) and WNID.fullmatch(name)) and name != wnid
+        for box in thing.iterfind("bndbox"):
+            left, top, right, bottom = (float(_text(box, corner)) for corner in CORNERS)
+            yield AnnotatedBox(left, top, right, bottom, width, height, foreign)
 
 
 def _text(element: Element, path: str) -> str:

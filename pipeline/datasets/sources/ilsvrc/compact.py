@@ -42,7 +42,7 @@ class Compact(Sequence[Entry]):
     sizes: NDArray[np.int64]
     labels: NDArray[np.int64]  # or codes, until the classes are known
     boxes_of: NDArray[np.int16]  # (images,) each image's number of boxes
-    boxes: NDArray[np.float64]  # (boxes, 6) as annotated: see AnnotatedBox
+    boxes: NDArray[np.float64]  # (boxes, 7) as annotated: see AnnotatedBox
 
     @classmethod
     def of(
@@ -61,7 +61,7 @@ class Compact(Sequence[Entry]):
             np.array([file.size for file in files], np.int64),
             np.array(labels, np.int64),
             np.array([len(own) for own in boxes_by_file], np.int16),
-            np.array([box for own in boxes_by_file for box in own], np.float64).reshape(-1, 6),
+            np.array([box for own in boxes_by_file for box in own], np.float64).reshape(-1, 7),
         )
 
     @classmethod
