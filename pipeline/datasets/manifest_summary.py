@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.datasets.facts import PREPARE
 from pipeline.datasets.image_file import OTHER_COLOURS, OTHER_COLOURS_IGNORED
-from pipeline.datasets.sources.base import ODD_BOX, SPLITS, Split
+from pipeline.datasets.manifest import ODD_BOXES
+from pipeline.datasets.sources.base import SPLITS, Split
 from pipeline.datasets.sources.ilsvrc.boxes import UNUSED
 from pipeline.errors import Failure
 from pipeline.experiment.paths import CLASSIFICATION
@@ -47,7 +50,6 @@ class SplitSummary:
     converted_colours: int  # to sRGB
     ignored_colours: int  # read as sRGB though a colour profile says otherwise
     bytes: int
-    odd_boxes: Mapping[str, int]  # kind of boxes that were repaired or not used, to number of images
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,14 @@ class ManifestSummary:
     reasons: Mapping[str, int]  # kind of reason to number of skipped images, the most frequent first
     skipped: Sequence[tuple[str, str]]  # id and reason of each skipped image
     doubtful: Sequence[tuple[str, str]]  # id and decoder's warning of kept images
-    unused_boxes: Sequence[tuple[str, str]]  # id of images with boxes that are not used, and why
+
+
+@dataclass(frozen=True)
+class OddBoxes:
+    """The boxes that were repaired or not used."""
+
+    images: Mapping[Split, Mapping[str, int]]  # number of images with each kind of them
+    unused: Sequence[tuple[str, str]]  # id of each image with boxes that are not used, and why
 
 
 def read_manifest() -> pd.DataFrame:
@@ -82,19 +91,22 @@ def summarise(manifest: pd.DataFrame) -> ManifestSummary:
         dict(Counter(reason.partition(":")[0] for _, reason in notes).most_common()),
         notes,
         _notes(kept[kept["warning"] != ""], "warning"),
-        _unused_boxes(kept),
     )
 
 
-def _unused_boxes(kept: pd.DataFrame) -> Sequence[tuple[str, str]]:
-    found = ((id, [kind for kind in _odd_boxes(changed) if kind in UNUSED])
-             for id, changed in _notes(kept[kept["changed"].str.contains(ODD_BOX)], "changed"))  # fmt: skip
-    return [(id, "; ".join(kinds)) for id, kinds in found if kinds]
-
-
-def _odd_boxes(changed: str) -> list[str]:
-    """Return the kinds of odd boxes in an entry of the column `changed`."""
-    return [entry.removeprefix(ODD_BOX) for entry in changed.split(", ") if entry.startswith(ODD_BOX)]
+def read_odd_boxes(folder: Path) -> OddBoxes:
+    """Return the odd boxes of the data set in `folder`; none if its shards are older than their table."""
+    path = folder / ODD_BOXES
+    lines = []
+    if path.exists():
+        with path.open(newline="") as file:
+            lines = list(csv.reader(file))[1:]
+    unused = dict[str, list[str]]()
+    for _, id, kind in lines:
+        if kind in UNUSED:
+            unused.setdefault(id, []).append(kind)
+    kinds = {split: dict(Counter(kind for own, _, kind in lines if own == split).most_common()) for split in SPLITS}
+    return OddBoxes(kinds, [(id, "; ".join(found)) for id, found in unused.items()])
 
 
 def _split(kept: pd.DataFrame, skipped: pd.DataFrame) -> SplitSummary:
@@ -115,7 +127,6 @@ def _split(kept: pd.DataFrame, skipped: pd.DataFrame) -> SplitSummary:
         converted_colours=int(kept["changed"].str.contains(OTHER_COLOURS).sum()),
         ignored_colours=int(kept["changed"].str.contains(OTHER_COLOURS_IGNORED).sum()),
         bytes=int(kept["bytes"].sum()),
-        odd_boxes=dict(Counter(kind for changed in kept["changed"] for kind in _odd_boxes(changed)).most_common()),
     )
 
 

@@ -28,8 +28,8 @@ from pipeline.datasets.image_file import (
     turned,
     turned_box,
 )
-from pipeline.datasets.shards import ImageRecord, ShardWriter, read_part, stream_name
-from pipeline.datasets.sources.base import ODD_BOX, Box, Encoded, Entry, Source, Split, Stream, Unreadable
+from pipeline.datasets.shards import BETWEEN, ImageRecord, ShardWriter, read_part, stream_name
+from pipeline.datasets.sources.base import Box, Encoded, Entry, Source, Split, Stream, Unreadable
 from pipeline.datasets.sources.folder import NOT_AN_IMAGE, is_named_otherwise
 from pipeline.experiment.params import Prepare
 from pipeline.system.atomic_files import write_json
@@ -259,7 +259,6 @@ def _stored(
         OTHER_COLOURS_IGNORED * image.other_colours,
         "turned" * (image.turn != AS_IT_IS),
         "rescaled" * smaller,
-        *(f"{ODD_BOX}{kind}" for kind in candidate.source.odd_boxes),
     ]
     boxes = _boxes(candidate.source.boxes, image, pixels.shape[0], pixels.shape[1])
     pixels = turned(pixels, image.turn)
@@ -270,7 +269,8 @@ def _stored(
     row = row._replace(
         hash=row.source_hash if stored is candidate.source.data else hashlib.sha256(stored).digest(),
         height=pixels.shape[0], width=pixels.shape[1], boxes=boxes, changed=", ".join(filter(None, changes)),
-        small=min(image.height, image.width) < work.crop, first=first, second=second,
+        odd_boxes=BETWEEN.join(candidate.source.odd_boxes), small=min(image.height, image.width) < work.crop,
+        first=first, second=second,
     )  # fmt: skip
     return row, stored
 
@@ -289,7 +289,7 @@ def _row(candidate: Candidate) -> ImageRecord:
     """Return an image's row as far as it is known before decoding."""
     data = candidate.source.data
     return ImageRecord(candidate.entry.id, candidate.entry.label, 0, 0, NO_BOXES, 0, 0, bytes(32), len(data),
-               hashlib.sha256(data).digest(), "", False, "", "", np.zeros(3), np.zeros((3, 3)))  # fmt: skip
+               hashlib.sha256(data).digest(), "", "", False, "", "", np.zeros(3), np.zeros((3, 3)))  # fmt: skip
 
 
 class CapturedStderr:

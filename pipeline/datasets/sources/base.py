@@ -15,7 +15,6 @@ from pipeline.experiment.params import Data, Profile
 from pipeline.experiment.params import Split as Split
 
 SPLITS: tuple[Split, Split] = ("train", "val")
-ODD_BOX = "box "  # begins what the manifest says of an image's boxes that were repaired or not used
 WNID = re.compile(r"n\d{8}", re.ASCII)  # a WordNet id
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image as stored
 

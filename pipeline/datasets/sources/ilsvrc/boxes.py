@@ -108,7 +108,7 @@ def _repaired(box: AnnotatedBox, width: int, height: int) -> tuple[Box | None, l
     odd += [EXCHANGED] * (box.left > box.right or box.top > box.bottom)
     (left, right), (top, bottom) = sorted((box.left, box.right)), sorted((box.top, box.bottom))
     inside = max(left, 0.0), max(top, 0.0), min(right, size[0]), min(bottom, size[1])
-    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+    if not (inside[0] < inside[2] and inside[1] < inside[3]):  # also if one is no number
         return None, [*odd, OUTSIDE]
     odd += [CUT] * (inside != (left, top, right, bottom))
     across, down = width / size[0], height / size[1]
@@ -122,8 +122,8 @@ def _annotated(annotation: Element, wnid: str) -> Iterator[AnnotatedBox]:
     another class. The names of validation images do not begin with a class: all their objects count.
     """
     width, height = (float(_text(annotation, f"size/{side}")) for side in ("width", "height"))
-    if width < 1 or height < 1:
-        raise ValueError("its size is zero")
+    if not (width >= 1 and height >= 1):
+        raise ValueError("its size is not a size")
     for thing in annotation.iterfind("object"):
         name = (thing.findtext("name") or "").strip()
         foreign = bool(WNID.fullmatch(wnid) and WNID.fullmatch(name)) and name != wnid

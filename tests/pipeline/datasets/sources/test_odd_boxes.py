@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import io
+from pathlib import Path
 
-import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline.datasets.manifest import COLUMNS
-from pipeline.datasets.manifest_summary import summarise
-from pipeline.datasets.sources.base import ODD_BOX
+from pipeline.datasets.manifest import ODD_BOXES
+from pipeline.datasets.manifest_summary import read_odd_boxes
+from pipeline.datasets.sources.base import SPLITS
 from pipeline.datasets.sources.ilsvrc.boxes import (
     CUT,
     EXCHANGED,
@@ -80,19 +81,17 @@ def test_only_another_word_net_id_says_that_an_object_is_of_another_class() -> N
     assert found(("n02109961", box), id="ILSVRC2012_val_00000001") == ((box,), ())
 
 
-def test_the_page_counts_each_kind_and_names_the_images_whose_boxes_are_not_used() -> None:
-    changes = {
-        "train/a": f"rescaled, {ODD_BOX}{EXCHANGED}, {ODD_BOX}{OUTSIDE}",
-        "train/b": f"{ODD_BOX}{EXCHANGED}",
-        "val/c": f"{ODD_BOX}{RESCALED}",
-        "val/d": "rescaled",
-    }
-    row = dict.fromkeys(COLUMNS, "") | {"class": 0, "height": 9, "width": 9, "bytes": 9}
-    rows = [row | {"split": id.partition("/")[0], "id": id, "changed": text} for id, text in changes.items()]
-    summary = summarise(pd.DataFrame(rows))
-    assert summary.splits["train"].odd_boxes == {EXCHANGED: 2, OUTSIDE: 1}
-    assert summary.splits["val"].odd_boxes == {RESCALED: 1}
-    assert summary.unused_boxes == [("train/a", OUTSIDE)]
-    assert (summary.splits["train"].rescaled, summary.splits["val"].rescaled) == (1, 1)
-    text = markdown(tuple(_boxes(summary.splits, summary.unused_boxes)))
+def test_the_page_counts_each_kind_and_names_the_images_whose_boxes_are_not_used(tmp_path: Path) -> None:
+    rows = [("train", "train/a", EXCHANGED), ("train", "train/a", OUTSIDE), ("train", "train/b", EXCHANGED),
+            ("val", "val/c", RESCALED)]  # fmt: skip
+    with (tmp_path / ODD_BOXES).open("w", newline="") as file:
+        csv.writer(file).writerows([("split", "id", "kind"), *rows])
+    odd = read_odd_boxes(tmp_path)
+    assert odd.images == {"train": {EXCHANGED: 2, OUTSIDE: 1}, "val": {RESCALED: 1}}
+    assert odd.unused == [("train/a", OUTSIDE)]
+    text = markdown(tuple(_boxes(SPLITS, odd)))
     assert "min and max exchanged" in text and f"`train/a`: {OUTSIDE}" in text and "train/b" not in text
+
+
+def test_shards_that_are_older_have_none(tmp_path: Path) -> None:
+    assert not any(read_odd_boxes(tmp_path).images.values())
