@@ -92,12 +92,12 @@ def test_the_kits_numbers_are_written_and_without_the_kit_nothing(
     write_predictions(params, "classification", OUT)
     plain = read_predictions(OUT, "classification").classes
     monkeypatch.setattr(predictions, "read_facts", lambda _: facts)
-    monkeypatch.setattr(Layout, "truth", SimpleNamespace(kit=kit))
+    monkeypatch.setattr(Layout, "of", lambda *_: SimpleNamespace(truth=SimpleNamespace(kit=kit)))
     monkeypatch.setattr(predictions, "root_of", lambda _: Path("images"))
     write_predictions(params, "classification", OUT)
     assert np.array_equal(read_predictions(OUT, "classification").classes, 701 - plain)
     OUT.unlink()
-    monkeypatch.setattr(Layout, "truth", SimpleNamespace(kit=None))
+    monkeypatch.setattr(Layout, "of", lambda *_: SimpleNamespace(truth=SimpleNamespace(kit=None)))
     with pytest.raises(Failure, match="which images lacks: put ILSVRC2012_devkit_t12"):
         write_predictions(params, "classification", OUT)
     assert not OUT.exists()
