@@ -115,7 +115,7 @@ def _of_net(net: Net) -> Iterator[tuple[str, str]]:
         "image size",
         f"crops of {net.crop} pixels" + ("" if net.size_ratio == 1 else f", all sizes times {net.size_ratio}"),
     )
-    yield "width", "all channels" if net.width_ratio == 1 else f"{net.width_ratio} of the channels"
+    yield "width", "all channels" if net.full_size else f"{net.width_ratio} of the channels"
     yield "hidden fully connected layers", f"{net.fc:,} units"
     yield "dropout", f"{net.dropout:g}"
     last = f"; last layer normal, standard deviation {net.last_std:g}" if net.last_std else ""

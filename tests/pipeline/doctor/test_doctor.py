@@ -215,11 +215,22 @@ def test_a_package_that_is_missing_or_too_old(monkeypatch: pytest.MonkeyPatch, f
     assert finding.state == "failure" and says in finding.says and finding.fix.startswith("pip install")
 
 
-@pytest.mark.parametrize("answer", [{"died": "no libtorch"}, {"torchvision": "nms does not exist"}])
-def test_torch_that_does_not_start_or_does_not_fit_torchvision(answer: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("answer", "state"), [({"died": "no libtorch"}, "failure"), ({"torchvision": "nms does not exist"}, "warning")]
+)
+def test_torch_that_does_not_start_or_does_not_fit_torchvision(answer: dict[str, str], state: str) -> None:
     finding = only(software.torch(context(**answer)))
-    assert finding.state == "failure" and "--force-reinstall" in finding.fix
+    assert finding.state == state and "--force-reinstall" in finding.fix
     assert next(iter(answer.values())) in finding.says
+
+
+def test_torchvision_that_is_missing_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = software.installed
+    monkeypatch.setattr(software, "installed", lambda name: "" if name == "torchvision" else true(name))
+    finding = only(software.packages(context()))
+    assert finding.state == "warning" and "torchvision is missing: without it there is no source" in finding.says
+    monkeypatch.setattr(software, "installed", lambda name: "" if name in ("torchvision", "dvc") else true(name))
+    assert only(software.packages(context())).state == "failure"
 
 
 @pytest.mark.parametrize(
@@ -324,7 +335,11 @@ def test_a_driver_that_is_too_old_or_does_not_answer(
 ) -> None:
     nvml(monkeypatch, cuda=12040)
     finding = only(gpu.gpu(context(asking(asked))))
-    assert finding.state == state and "CUDA up to 12.4: too old" in finding.says
+    assert finding.state == state and "CUDA up to 12.4) is too old" in finding.says
+    if asked == "auto":
+        full = only(gpu.gpu(context(change(net={"width_ratio": 1}))))
+        assert full.state == "failure", "full-size nets would not begin"
+        change(net={"width_ratio": "1/8"})
     assert "CUDA 13 (driver 580 or newer)" in finding.says and finding.fix == "make CUDA=12 install"
     assert [one.what for one in gpu.gpu(context(asking(asked), cuda="12.8"))][:2] == ["driver", "gpu"], "new enough"
     nvml(monkeypatch, cuda=11080)
