@@ -20,13 +20,14 @@ CONSTRAINTS := constraints$(if $(filter 12,$(CUDA)),-cuda12).txt
 DONE := $(VENV)/cuda-$(CUDA)
 
 WORKERS ?= 2
+ELSEWHERE := PYTHONPATH=$(CURDIR)/tests/elsewhere
 PYTEST := python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install wheelhouse repro test test-all lint bench bench-gpu readme clean
+.PHONY: help install wheelhouse repro test test-elsewhere test-all lint bench bench-gpu readme clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets.
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 # The virtual environment, with exactly the tested versions. For another CUDA it is made from scratch, because the
 # packages of DALI for CUDA 12 and 13 write one folder.
@@ -51,9 +52,13 @@ repro: $(DONE) ## Reproduce everything: all runs, all evaluations, Tables 1 to 1
 test: $(DONE) ## Run the tests that a contributor needs (minutes).
 	$(PYTEST) -m 'not exhaustive'
 
+# In a Python without DALI, /proc and Linux's own calls; test-all does so with all quick tests.
+test-elsewhere: $(DONE) ## Run a few tests as on another system (minutes).
+	$(ELSEWHERE) $(PYTEST) tests/pipeline/system tests/pipeline/datasets/test_prepare.py tests/vgg/test_stream.py
+
 test-all: $(DONE) ## Run all tests, with new random inputs each time.
 	TEST_SEED=fresh KILLS=30 EDITS=5 $(PYTEST) -m ''
-	PYTHONPATH=$(CURDIR)/tests/elsewhere $(PYTEST)
+	$(ELSEWHERE) $(PYTEST)
 
 lint: $(DONE) ## Run ruff and mypy.
 	ruff check .

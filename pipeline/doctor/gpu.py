@@ -11,6 +11,7 @@ import pynvml
 from pipeline.doctor.base import EXTRA, INSTALL_ANEW, DoctorContext, Finding, size
 from pipeline.system.devices import DRIVERS, OLDER_GPU, VISIBLE, driver, gpus_here, handles, too_old
 
+REBOOT = "reboot this machine, or ask its administrator to"
 SLOWED = {
     pynvml.nvmlClocksEventReasonHwSlowdown: "slowed down by the hardware",
     pynvml.nvmlClocksEventReasonHwThermalSlowdown: "too hot",
@@ -32,7 +33,7 @@ def gpu(context: DoctorContext) -> Iterator[Finding]:
         yield from _torch(context)
         return
     except pynvml.NVMLError as error:  # for example, the driver was updated and the old one is still loaded
-        yield Finding("driver", _severity(context), f"NVIDIA's driver does not answer: {error}", "sudo reboot")
+        yield Finding("driver", _severity(context), f"NVIDIA's driver does not answer: {error}", REBOOT)
         return
     needed = int(str(context.torch.get("cuda") or max(DRIVERS)).partition(".")[0])
     if newest < needed:
@@ -102,4 +103,4 @@ def _remedy(why: str) -> str:
     """Return the command that helps if torch does not compute on the GPUs for the reason `why`."""
     if "no kernel image" in why and EXTRA != "cuda12":  # a GPU that CUDA 13 no longer supports, such as a V100
         return OLDER_GPU
-    return INSTALL_ANEW if "not compiled" in why else "sudo reboot"
+    return INSTALL_ANEW if "not compiled" in why else REBOOT
