@@ -54,7 +54,7 @@ test: $(DONE) ## Run the tests that a contributor needs (minutes).
 
 # In a Python without DALI, /proc and Linux's own calls; test-all does so with all quick tests.
 test-elsewhere: $(DONE) ## Run a few tests as on another system (minutes).
-	$(ELSEWHERE) $(PYTEST) tests/pipeline/system tests/pipeline/datasets/test_prepare.py tests/vgg/test_stream.py
+	$(ELSEWHERE) $(PYTEST) tests/pipeline/system tests/pipeline/datasets/test_prepare.py
 
 test-all: $(DONE) ## Run all tests, with new random inputs each time.
 	TEST_SEED=fresh KILLS=30 EDITS=5 $(PYTEST) -m ''
