@@ -213,6 +213,11 @@ class Net(Block):
         """Return the side of the training crop, in this profile's pixels."""
         return self.pixels(CROP)
 
+    @property
+    def full_size(self) -> bool:
+        """Return True if the nets have all of the paper's channels."""
+        return self.width_ratio == 1
+
 
 class Train(Block):
     """The parameters that all four kinds of training share (section 3.1)."""
