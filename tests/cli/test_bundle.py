@@ -94,10 +94,10 @@ def test_without_images_the_rest_is_the_same(clone: Path, elsewhere: Path) -> No
     succeed(elsewhere, "report", "--from", "mini.zip", "--out", "pages")
     succeed(clone, "report")
     here, there = contents(clone / "reports/mini"), contents(elsewhere / "pages/mini")
-    drawn = {f"{name}.{kind}" for name in ("scales", "training-crops") for kind in ("jpg", "csv")}
+    drawn = {f"{name}.{kind}" for name in ("scales", "training-crops", "located", "merging") for kind in ("jpg", "csv")}
     assert here.keys() - there.keys() == CROPS | drawn
     changed = {name for name in there if there[name] != here[name]}
-    assert changed == {"images.md", "paper.md", "scoremap.jpg"}  # which show images of the illustrations
+    assert changed == {"images.md", "paper.md", "scoremap.jpg", "localisation.md"}  # which show images
     assert not any(name.endswith(".png") and "timeline" not in name for name in names(bundle))
 
 
@@ -126,7 +126,7 @@ def test_what_was_outdated_is_marked_in_both(clone: Path, elsewhere: Path, monke
     succeed(clone, "bundle", str(elsewhere / "mini.zip"))
     monkeypatch.undo()
     done = program(elsewhere, "report", "--from", "mini.zip", "--out", "pages", "--strict")
-    assert done.code == 1 and "2 of 57 results were made with other parameters" in done.error
+    assert done.code == 1 and "2 of 58 results were made with other parameters" in done.error
     assert "D †" in (elsewhere / "pages/mini/table3.md").read_text()
     assert "D †" in succeed(elsewhere, "table", "3", "--from", "mini.zip")
     assert "batch: 32, now 64" in succeed(elsewhere, "explain", "3", "D-256", "--from", "mini.zip")
@@ -196,7 +196,8 @@ def test_images_and_arrays_of_images_are_packed_if_asked_for(clone: Path) -> Non
     np.savez(folder / "pixels.npz", pixels=np.zeros((2, 8, 8, 3), np.uint8))
     np.savez(folder / "numbers.npz", ranks=np.zeros((2, 3), np.uint8), groups=np.zeros(9, np.uint8))
     images = {
-        f"reports/mini/{name}" for name in ("photograph.jpg", "encoded.npz", "pixels.npz", "illustrations.npz", *CROPS)
+        f"reports/mini/{name}"
+        for name in ("photograph.jpg", "encoded.npz", "pixels.npz", "illustrations.npz", "localisation.npz", *CROPS)
     }
     succeed(clone, "bundle", "without.zip")
     assert not names(clone / "without.zip") & images and "reports/mini/numbers.npz" in names(clone / "without.zip")

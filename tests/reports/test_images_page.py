@@ -187,7 +187,7 @@ def test_the_report_has_the_page_and_the_html_the_pictures_as_jpeg(clone: Path, 
     assert [name for name in PICTURES if f"]({name}{PICTURES[name]})" in page] == list(PICTURES)
     assert "](images.md)" in (clone / "out/mini/README.md").read_text()
     html = write_site("mini", clone / "out")[1].read_text()
-    section = html[html.index('id="images"') : html.index('id="provenance"')]
+    section = html[html.index('id="images"') : html.index('id="localisation"')]
     assert section.count("data:image/jpeg") == 4 + 30 + 3 and "dense map</text>" in section
     assert len(section) < 400_000
 

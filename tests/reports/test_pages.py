@@ -34,6 +34,7 @@ def test_committed_numbers_are_enough_for_every_page(clone: Path) -> None:
         "training.md",
         "mistakes.md",
         "images.md",
+        "localisation.md",
         "shallow.md",
         "provenance.md",
         "claims.md",
@@ -144,7 +145,14 @@ def test_rendering_twice_gives_the_same_bytes(clone: Path) -> None:
 
 
 def test_what_is_missing_is_left_out(clone: Path) -> None:
-    for name in (*(f"table{number}" for number in range(3, 11)), "shallow", "claims", "seeds", "illustrations"):
+    for name in (
+        *(f"table{number}" for number in range(3, 11)),
+        "shallow",
+        "claims",
+        "seeds",
+        "illustrations",
+        "localisation",
+    ):
         (clone / f"reports/mini/{name}.json").unlink(missing_ok=True)
     shutil.rmtree(clone / "reports/mini/runs")
     assert {path.name for path in render("mini", clone / "out")[1]} == {
@@ -172,7 +180,7 @@ def test_a_page_that_is_written_no_more_goes(clone: Path) -> None:
 def test_a_readers_own_files_stay(clone: Path) -> None:
     """Even those whose names a page or a picture could have."""
     shutil.rmtree(clone / "reports/mini/runs")
-    for name in ("table3", "table4", "table5", "table6", "shallow", "illustrations"):
+    for name in ("table3", "table4", "table5", "table6", "shallow", "illustrations", "localisation"):
         (clone / f"reports/mini/{name}.json").unlink()
     names = (
         "table3.md",
@@ -213,7 +221,7 @@ def test_the_index_begins_with_what_was_run_the_verdict_the_ledger_and_the_devia
     text = render("mini", clone / "out", {}, load(ROOT / "params.yaml"))[1][0].read_text()
     first = (
         "14 networks were trained on 5,712 images of 51 classes and tested on 1,020 others. The images: ",
-        f"Of the paper's 20 claims, **{counted()}**",
+        f"Of the paper's 22 claims, **{counted()}**",
         "| claim ",
         "## Deviations from the paper",
         "- **Batch:** 16 images (the paper: 256 images)",

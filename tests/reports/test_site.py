@@ -96,7 +96,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_all_pages_are_sections_of_one_small_file(whole: str) -> None:
     sections = [attributes["id"] for attributes in Elements(whole).tagged("section")]
     tables = [f"table{number}" for number in range(1, 11)]
-    others = ["shallow", "claims", "seeds", "training", "mistakes", "images", "provenance", "data"]
+    others = ["shallow", "claims", "seeds", "training", "mistakes", "images", "localisation", "provenance", "data"]
     assert sections == ["README", "paper", *tables, *others]
     assert len(whole.encode()) < 1_200_000
 
@@ -203,7 +203,19 @@ def test_what_is_missing_is_left_out(clone: Path) -> None:
     (clone / "reports/mini/table3.json").write_text(json.dumps(values))
     document = Elements(site())
     ids = [attributes["id"] for attributes in document.tagged("section")]
-    shown = ["README", "paper", "table1", "table2", "table3", "training", "mistakes", "images", "provenance", "data"]
+    shown = [
+        "README",
+        "paper",
+        "table1",
+        "table2",
+        "table3",
+        "training",
+        "mistakes",
+        "images",
+        "localisation",
+        "provenance",
+        "data",
+    ]
     assert ids == shown
     assert "The paper's claims are not tested yet." in document.text
     assert "2 networks were trained" in document.text and "not run: vgg-repro score dense D-256" in document.text
