@@ -36,13 +36,19 @@ def run(
     ] = None,
     jobs: Jobs = None,
     gpus: Gpus = None,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Long stages are jobs of a Slurm cluster, as slurm.yaml says.")
+    ] = False,
 ) -> None:
     """Run stages as `dvc repro` does, several at a time.
 
     Example: vgg-repro run table3 table4 --jobs 2
 
     Example: vgg-repro run table4 --gpus 0,1,2,3
+
+    Example: vgg-repro run table4 --slurm
     """
+    from pipeline.cluster.settings import CHOICE, SLURM, chosen, settings
     from pipeline.errors import Failure, Interrupted
     from pipeline.experiment.paper_tables import number_of
     from pipeline.experiment.targets import in_part, stage_of, within_reach
@@ -51,14 +57,21 @@ def run(
     from pipeline.orchestration.status import stalled_runs
     from pipeline.system.process_lifetime import stopped_by_sigterm
 
+    if slurm:
+        os.environ[CHOICE] = SLURM
+    on_cluster = chosen()
+    if on_cluster:
+        settings()  # raises UsageError early
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     parameters = params()
     named = [stage_of(parameters, target) for target in targets or []]
     if lost := lost_from_cache(parameters):
         raise Failure(lost)
+    reached = within_reach(named, parameters)
     try:
         with stopped_by_sigterm():
-            _walk(within_reach(named, parameters), parameters, jobs, gpus).run()
+            walk = _walk_of_jobs(reached, parameters, jobs) if on_cluster else _walk(reached, parameters, jobs, gpus)
+            walk.run()
     except KeyboardInterrupt:
         raise Interrupted(STOPPED) from None
     if parameters.weights == "trained":
@@ -92,3 +105,18 @@ def _walk(targets: Sequence[str], parameters: Params, jobs: int | None, gpus: st
         typer.echo(announcement(to_run, len(graph), count))
     cores = sorted(os.sched_getaffinity(0))
     return Walk(graph, shares(count, names, cores), ResourceShare(names), view(named=count > 1), cheap)
+
+
+def _walk_of_jobs(targets: Sequence[str], parameters: Params, jobs: int | None) -> Walk:
+    """Return the walk to `targets` whose long stages are jobs: all that are ready, or at most `jobs`."""
+    from pipeline.orchestration.estimate import announcement
+    from pipeline.orchestration.live_view import view
+    from pipeline.orchestration.resources import ResourceShare
+    from pipeline.orchestration.runner import Walk, foreseen
+
+    graph, cheap, to_run = foreseen(targets, parameters)
+    count = jobs or max(len(graph), 1)
+    if cheap or to_run:
+        typer.echo(announcement(to_run, len(graph), count))
+    share = ResourceShare(cluster="Slurm")
+    return Walk(graph, [share] * count, share, view(named=count > 1), cheap, on_cluster=True)
