@@ -57,7 +57,7 @@ def run_as_job(work: StageWork, request: JobRequest, poll: float) -> None:
             folder.put_back()
             print(f"job {folder.number} has finished meanwhile: its results are taken over", flush=True)
         else:
-            follower.follow(_joined(work, folder) or _submitted(work, request, folder))
+            follower.follow(_joined(work, folder) or submitted(work, request, folder))
         folder.wait_for_results()
 
 
@@ -76,7 +76,7 @@ def _joined(work: StageWork, folder: JobFolder) -> str | None:
     return number
 
 
-def _submitted(work: StageWork, request: JobRequest, folder: JobFolder) -> str:
+def submitted(work: StageWork, request: JobRequest, folder: JobFolder) -> str:
     """Submit a new job and return its number. Raise Failure with Slurm's reason if that is refused."""
     folder.begin(work.key, work.outputs)
     resumes = work.kind != "score"

@@ -147,8 +147,13 @@ class JobFolder:
 
 
 def job_folder(stage: str) -> JobFolder:
-    """Return the folder of a stage's job. The file system's cache of its names is renewed."""
-    return JobFolder(checkpoints_root() / "jobs" / stage)
+    """Return the folder of a stage's job."""
+    return JobFolder(jobs_root() / stage)
+
+
+def jobs_root() -> Path:
+    """Return the folder of the jobs of all stages."""
+    return checkpoints_root() / "jobs"
 
 
 def this_job() -> JobFolder | None:

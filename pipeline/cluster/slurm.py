@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.cluster.job_folder import this_job
 from pipeline.cluster.settings import JobRequest
 from pipeline.errors import Failure
 
@@ -101,7 +102,9 @@ def cancel(number: str) -> None:
 
 
 def place() -> NodePlace:
-    """Return the place of this process among the nodes of its job, from Slurm's environment of a step."""
+    """Return the place of this process among the nodes of its stage's job, if it is in one."""
+    if this_job() is None:
+        return NodePlace()
     nodes = int(os.environ.get("SLURM_NNODES", 1))
     first, number = os.environ.get("SLURM_LAUNCH_NODE_IPADDR", ""), int(os.environ.get("SLURM_JOB_ID", 0))
     return NodePlace(nodes, int(os.environ.get("SLURM_NODEID", 0)), first, PORTS[number % len(PORTS)])

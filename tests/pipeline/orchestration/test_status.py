@@ -43,7 +43,7 @@ from vgg.stalling import STALLED, has_stalled
 
 def text_of(status: Status) -> str:
     """What `vgg-repro status` prints."""
-    return terminal(status_page(status))
+    return terminal(status_page(status, {}))
 
 
 HOLD = """
@@ -324,5 +324,5 @@ def test_whoever_prepares_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch
     with alone(lock, "preparing"):
         process = holder(lock)
     assert holder(lock) is None and process is not None and str(os.getpid()) in process
-    text = terminal(status_page(Status("mini", "trained", None, False, process, [], {})))
+    text = terminal(status_page(Status("mini", "trained", None, False, process, [], {}), {}))
     assert f"being prepared by {process.rstrip(',')}." in text

@@ -1,0 +1,123 @@
+"""Checks of the cluster, if slurm.yaml is there: its settings, Slurm's commands, and a one-minute job.
+
+`python -m pipeline.doctor.cluster` is the job's work: it writes what its node sees, as JSON.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline.cluster import slurm
+from pipeline.cluster.head import StageWork, submitted
+from pipeline.cluster.job_folder import LOCAL, JobFolder, job_folder, this_job
+from pipeline.cluster.settings import EXAMPLE, FILE, KINDS, JobRequest, chosen, settings
+from pipeline.doctor.base import DoctorContext, Finding
+from pipeline.errors import Failure
+from pipeline.system.atomic_files import read_json, write_json
+from pipeline.system.locks import alone, holder
+
+PATIENCE = 120.0  # seconds until the job is taken as waiting
+WHAT, STAGE = "cluster", "doctor"
+ANSWER, HELD = "answer.json", "held"  # files in its folder
+EDIT = f"edit {FILE}; {EXAMPLE} explains each key"
+
+
+def cluster(context: DoctorContext) -> Iterator[Finding]:
+    """Check the settings, the commands, and that a job's files and locks are those of this machine."""
+    if not FILE.exists() and not chosen():
+        return
+    try:
+        loaded = settings()
+    except Failure as problem:
+        yield Finding(WHAT, "failure", str(problem), EDIT)
+        return
+    if missing := [name for name in slurm.COMMANDS if shutil.which(name) is None]:
+        says = f"{', '.join(missing)} not found: this machine cannot submit jobs"
+        yield Finding(WHAT, "failure", says, "log in to a node that can, or: module load slurm")
+        return
+    kind = next(kind for kind in KINDS if loaded.request(kind))
+    request = loaded.request(kind)
+    assert request is not None
+    yield _tried(request.model_copy(update={"time": 1, "notice": 10}))
+
+
+def _tried(request: JobRequest) -> Finding:
+    """Return the finding of a job that asks for what the first kind of stages asks for, for one minute."""
+    folder = job_folder(STAGE)
+    (folder.path / ANSWER).unlink(missing_ok=True)
+    command = (sys.executable, "-m", "pipeline.doctor.cluster")
+    with alone(folder.lock, "checking the cluster"), alone(folder.path / HELD, "checking locks"):
+        try:
+            number = submitted(StageWork(STAGE, "score", command, str(time.time()), []), request, folder)
+        except Failure as reason:
+            return Finding(WHAT, "failure", f"Slurm refused a job: {reason}", EDIT)
+        state = _waited(folder, number)
+        if state:
+            return Finding(WHAT, "warning", state, f"squeue --jobs={number} --start    # shows when it may start")
+        return _judged(folder, number)
+
+
+def _waited(folder: JobFolder, number: str) -> str:
+    """Wait for the job's end; return an empty string. If it does not start in time, cancel it and return its state."""
+    end = time.monotonic() + PATIENCE
+    while folder.code is None and time.monotonic() < end:
+        time.sleep(1.0)
+    if folder.code is not None:
+        return ""
+    with suppress(Failure):
+        state = slurm.look([number]).get(number)
+        slurm.cancel(number)
+        return f"a one-minute job did not end within {PATIENCE:.0f} s: {state or 'Slurm does not know it'}; cancelled"
+    return f"a one-minute job did not end within {PATIENCE:.0f} s, and Slurm does not answer"
+
+
+def _judged(folder: JobFolder, number: str) -> Finding:
+    """Return the finding of a job that has ended."""
+    if folder.code:
+        last = folder.log.read_text(errors="replace").strip().splitlines()[-3:]
+        return Finding(WHAT, "failure", f"job {number} ended with {folder.code}: {' '.join(last)}", EDIT)
+    try:
+        seen: dict[str, Any] = read_json(folder.path / ANSWER, "vgg-repro doctor")
+    except Failure as reason:
+        fix = "move the clone to a disk that all nodes share"
+        return Finding(WHAT, "failure", f"this machine does not see what job {number} wrote: {reason}", fix)
+    if not seen["locked"]:
+        says = f"a lock that this machine holds is free on {seen['node']}: two jobs could train one run at once"
+        return Finding(WHAT, "failure", says, "have the disk mounted with `flock` (Lustre), or use another one")
+    if seen["local"]:
+        return Finding(WHAT, "failure", f"`local` cannot be written on {seen['node']}: {seen['local']}", EDIT)
+    where = f"{seen['node']} with {seen['cores']} cores and {seen['gpus']} GPUs"
+    return Finding(WHAT, "ok", f"job {number} ran on {where}; its files and locks work")
+
+
+def _look_around(folder: JobFolder) -> None:
+    """Write what this node sees: its name, whether it sees the lock, its cores and GPUs, and why `local` fails."""
+    gpus = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    seen = {
+        "node": platform.node(),
+        "locked": holder(folder.path / HELD) is not None,
+        "cores": len(os.sched_getaffinity(0)),
+        "gpus": len(gpus),
+        "local": _why_not_local(os.environ.get(LOCAL, "")),
+    }
+    write_json(folder.path / ANSWER, seen)
+
+
+def _why_not_local(local: str) -> str:
+    """Return why nothing can be written to the node's own disk; an empty string if it can, or if none is named."""
+    path = Path(os.path.expandvars(local))
+    return "" if not local or os.access(path, os.W_OK) else f"{path} is not a folder that may be written"
+
+
+if __name__ == "__main__":
+    job = this_job()
+    assert job is not None
+    _look_around(job)
