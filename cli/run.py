@@ -27,6 +27,13 @@ Gpus = Annotated[
         "jobs than GPUs, several jobs share a GPU and its memory.",
     ),
 ]
+GpusPerStage = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="GPUs of each stage: as many stages at a time as there are GPUs for, or with --slurm the GPUs of a job.",
+    ),
+]
 
 
 def run(
@@ -36,6 +43,7 @@ def run(
     ] = None,
     jobs: Jobs = None,
     gpus: Gpus = None,
+    gpus_per_stage: GpusPerStage = None,
     slurm: Annotated[
         bool, typer.Option("--slurm", help="Long stages are jobs of a Slurm cluster, as slurm.yaml says.")
     ] = False,
@@ -46,9 +54,9 @@ def run(
 
     Example: vgg-repro run table4 --gpus 0,1,2,3
 
-    Example: vgg-repro run table4 --slurm
+    Example: vgg-repro run table4 --slurm --gpus-per-stage 4
     """
-    from pipeline.cluster.settings import CHOICE, SLURM, chosen, settings
+    from pipeline.cluster.settings import CHOICE, GPUS_PER_STAGE, SLURM, chosen, settings
     from pipeline.errors import Failure, Interrupted
     from pipeline.experiment.paper_tables import number_of
     from pipeline.experiment.targets import in_part, stage_of, within_reach
@@ -62,6 +70,10 @@ def run(
     on_cluster = chosen()
     if on_cluster:
         settings()  # raises UsageError early
+        if gpus_per_stage:
+            os.environ[GPUS_PER_STAGE] = str(gpus_per_stage)
+    elif gpus_per_stage:
+        jobs = _jobs_of(gpus_per_stage, gpus, jobs)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     parameters = params()
     named = [stage_of(parameters, target) for target in targets or []]
@@ -87,6 +99,19 @@ def run(
         from stages.claims import main as test_claims
 
         test_claims(parameters)
+
+
+def _jobs_of(gpus_per_stage: int, gpus: str | None, jobs: int | None) -> int:
+    """Return how many stages with so many GPUs fit at a time. Raise UsageError if none does, or with --jobs."""
+    from pipeline.errors import UsageError
+    from pipeline.orchestration.resources import chosen_gpus, visible_gpus
+
+    if jobs is not None:
+        raise UsageError("--jobs and --gpus-per-stage both divide the GPUs: give only one of them")
+    count = len(visible_gpus() if gpus is None else chosen_gpus(gpus))
+    if gpus_per_stage > count:
+        raise UsageError(f"--gpus-per-stage {gpus_per_stage}: there are {count or 'no'} GPUs here")
+    return count // gpus_per_stage
 
 
 def _walk(targets: Sequence[str], parameters: Params, jobs: int | None, gpus: str | None) -> Walk:

@@ -57,7 +57,7 @@ def run_as_job(work: StageWork, request: JobRequest, poll: float) -> None:
             folder.put_back()
             print(f"job {folder.number} has finished meanwhile: its results are taken over", flush=True)
         else:
-            follower.follow(_joined(work, folder) or submitted(work, request, folder))
+            follower.follow(_joined(work, folder) or _new_job(work, request, folder))
         folder.wait_for_results()
 
 
@@ -76,6 +76,13 @@ def _joined(work: StageWork, folder: JobFolder) -> str | None:
     return number
 
 
+def _new_job(work: StageWork, request: JobRequest, folder: JobFolder) -> str:
+    """Submit a new job, say so, and return its number. Raise as `submitted`."""
+    number = submitted(work, request, folder)
+    print(f"job {number} submitted", flush=True)
+    return number
+
+
 def submitted(work: StageWork, request: JobRequest, folder: JobFolder) -> str:
     """Submit a new job and return its number. Raise Failure with Slurm's reason if that is refused."""
     folder.begin(work.key, work.outputs)
@@ -88,7 +95,6 @@ def submitted(work: StageWork, request: JobRequest, folder: JobFolder) -> str:
         print(f"{reason}; trying again", flush=True)
         number = _found(name, work.key) or slurm.submit(folder.script, request, name, work.key, folder.log)
     folder.record(number)
-    print(f"job {number} submitted", flush=True)
     return number
 
 

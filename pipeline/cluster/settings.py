@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from pipeline.errors import UsageError
 from pipeline.experiment.params import Block, Few, Positive
@@ -23,7 +23,16 @@ SLURM = "slurm"
 Kind = Literal["train", "score", "prepare"]  # of stages that can be jobs
 KINDS: tuple[Kind, ...] = get_args(Kind)
 TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})")
-Time = Annotated[str, Field(pattern=rf"^{TIME.pattern}$".replace("?P<days>", "").replace("?P<parts>", "?:"))]
+
+
+def _time(value: str | int) -> str | int:
+    """Return a valid time limit. Raise ValueError for another."""
+    if TIME.fullmatch(str(value)) is None or seconds(value) == 0:
+        raise ValueError("give minutes, H:M:S or D-H:M:S")
+    return value
+
+
+Time = Annotated[str | int, AfterValidator(_time)]
 Words = Annotated[str, Field(min_length=1)]
 
 
@@ -33,9 +42,9 @@ class JobRequest(Block):
     partition: Words | None = None
     account: Words | None = None
     qos: Words | None = None
-    time: Time | Positive | None = None  # as sbatch has it: minutes, H:M:S or D-H:M:S
+    time: Time | None = None  # as sbatch has it: minutes, H:M:S or D-H:M:S
     notice: Annotated[int, Field(ge=1)] = 300  # seconds before the limit at which training is told to save
-    memory: Words | Positive | None = None  # per node, such as 64G
+    memory: str | Positive | None = None  # per node, such as 64G
     cpus: Few | None = None  # per node
     gpus: Few | None = None  # per node
     nodes: Few = 1

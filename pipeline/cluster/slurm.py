@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.cluster.job_folder import this_job
-from pipeline.cluster.settings import JobRequest
+from pipeline.cluster.settings import JobRequest, seconds
 from pipeline.errors import Failure
 
-COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "srun")
+COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "srun", "sinfo")
 FIELDS = "%i|%T|%r|%N|%j|%k"
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # variables of Slurm's that say where it is, not which job this is
 DROPPED = ("DVC_STAGE", "VGG_REPRO_QUIET", "VGG_REPRO_EVERY", "CUDA_VISIBLE_DEVICES")  # this process's own
@@ -69,6 +69,15 @@ class NodePlace(NamedTuple):
 def submit(script: Path, request: JobRequest, name: str, key: str, log: Path) -> str:
     """Submit a script and return the job's number. Raise ControllerAway, or Failure with Slurm's reason."""
     return _output(["sbatch", *_options(request, name, key, log), str(script)]).strip().partition(";")[0]
+
+
+def check(script: Path, request: JobRequest) -> None:
+    """Raise Failure, with the reason, if no node could ever run such a job, or if its partition's limit is shorter."""
+    _output(["sbatch", "--test-only", *_options(request, "check", "", Path(os.devnull)), str(script)])
+    for partition, limit in (line.split("|") for line in _output(["sinfo", "--noheader", "--format=%P|%l"]).split()):
+        asked_for = partition.rstrip("*") == request.partition or (request.partition is None and "*" in partition)
+        if asked_for and request.time and limit[0].isdigit() and seconds(limit) < seconds(request.time):
+            raise Failure(f"time is {request.time}, but partition {partition.rstrip('*')} allows {limit} at most")
 
 
 def look(numbers: Iterable[str]) -> dict[str, JobState]:

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -43,10 +44,24 @@ def cluster(context: DoctorContext) -> Iterator[Finding]:
         says = f"{', '.join(missing)} not found: this machine cannot submit jobs"
         yield Finding(WHAT, "failure", says, "log in to a node that can, or: module load slurm")
         return
-    kind = next(kind for kind in KINDS if loaded.request(kind))
-    request = loaded.request(kind)
-    assert request is not None
-    yield _tried(request.model_copy(update={"time": 1, "notice": 10}))
+    requests = {kind: request for kind in KINDS if (request := loaded.request(kind))}
+    impossible = {kind: why for kind, request in requests.items() if (why := _why_not(request))}
+    if impossible:
+        yield from (Finding(WHAT, "failure", f"{kind}: {why}", EDIT) for kind, why in impossible.items())
+        return
+    yield _tried(next(iter(requests.values())).model_copy(update={"time": 1, "notice": 10}))
+
+
+def _why_not(request: JobRequest) -> str:
+    """Return why no job of this kind can run; an empty string if one can."""
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as script:
+        script.write("#!/bin/sh\n")
+        script.flush()
+        try:
+            slurm.check(Path(script.name), request)
+        except Failure as reason:
+            return str(reason)
+    return ""
 
 
 def _tried(request: JobRequest) -> Finding:

@@ -119,11 +119,16 @@ class Slurm:
         """End the controller, as a failure or an update of the cluster does."""
         self._end("slurmctld.pid")
 
+    def clear(self) -> None:
+        """Cancel all jobs, and wait until they have ended."""
+        self.call("scancel", "--signal=KILL", "--full", "-u", getpass.getuser())
+        self.call("scancel", "-u", getpass.getuser())
+        self.wait(lambda: not self.call("squeue", "-h"), 2 * READY)
+
     def stop(self) -> None:
         """Cancel all jobs and end everything."""
         with suppress(SlurmError):
-            subprocess.run(["scancel", "-u", getpass.getuser()], env=self.environment, check=False, timeout=30)
-            self.wait(lambda: not self.call("squeue", "-h"), READY)
+            self.clear()
         for file in ("slurmd-n1.pid", "slurmd-n2.pid", "slurmctld.pid", "munge/pid"):
             self._end(file)
 

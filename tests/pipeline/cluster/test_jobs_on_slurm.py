@@ -5,7 +5,6 @@ The stage counts (tests/support/counting_stage.py), so that a job takes seconds.
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 from collections.abc import Iterator
@@ -76,8 +75,7 @@ class Clone:
         """End what still runs."""
         for head in self.heads:
             head.clear()
-        self.slurm.call("scancel", "-u", str(os.getuid()))
-        until("the jobs to end", lambda: not self.slurm.call("squeue", "-h"))
+        self.slurm.clear()
 
 
 @pytest.fixture
