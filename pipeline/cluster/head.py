@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from pipeline.cluster import slurm
 from pipeline.cluster.batch_script import batch_script
@@ -53,11 +53,12 @@ def run_as_job(work: StageWork, request: JobRequest, poll: float) -> None:
     folder = job_folder(work.stage)
     follower = _Follower(work, request, folder, poll)
     with alone(folder.lock, f"following the job of {work.stage}"), follower.listening():
-        if folder.code == 0 and folder.has_kept(work.key):
+        number = _joined(work, folder)
+        if number is None and folder.has_kept(work.key):
             folder.put_back()
             print(f"job {folder.number} has finished meanwhile: its results are taken over", flush=True)
         else:
-            follower.follow(_joined(work, folder) or _new_job(work, request, folder))
+            follower.follow(number or _new_job(work, request, folder))
         folder.wait_for_results()
 
 
@@ -137,16 +138,16 @@ class _Follower:
     def follow(self, number: str) -> None:
         """Return when the job has finished. Raise as `run_as_job` does."""
         self.number = number
-        while (code := self.folder.code) is None:
+        while self.folder.code is None and not self._is_over():
             self._print_log()
             self._answer()
             if time.monotonic() >= self.next_look:
                 self._look()
-            self._check_end()
             time.sleep(LOOK)
         self._print_log()
-        if code:
-            self._fail(code)
+        finished = self.folder.code == 0 or self.folder.has_kept(self.work.key)  # it may be stopped after its work
+        if not finished:
+            self._fail(self.folder.code)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -205,31 +206,33 @@ class _Follower:
         if self.state:
             self._say(f"job {self.number} {self.state}")
 
-    def _check_end(self) -> None:
-        """Raise Failure, or Interrupted, if the job has ended and its script has left no exit code."""
+    def _is_over(self) -> bool:
+        """Return True if the job has ended and its script can have left no exit code, or none comes any more."""
         if self.unseen >= UNSEEN:
-            raise Failure(f"Slurm no longer knows job {self.number}, which left no result; try again")
+            return True
         if self.state is None or not self.state.has_ended:
             self.ended = 0.0
-            return
+            return False
         self.ended = self.ended or time.monotonic()
-        if self.folder.code is None and (self.state.is_gone or time.monotonic() > self.ended + SETTLE):
-            self._print_log()
-            self._fail(None)
+        return self.state.is_gone or time.monotonic() > self.ended + SETTLE
 
-    def _fail(self, code: int | None) -> None:
+    def _fail(self, code: int | None) -> NoReturn:
         """Raise what the end of the job means."""
         if self.asked or (code == STOPPED[0] and self.folder.is_stopped):
             raise Interrupted(f"job {self.number} has stopped; the same command resumes the stage")
         if code is not None and code not in STOPPED:
             sys.exit(code)  # the log says why
-        self._look()
-        name = self.state.name if self.state else ""
-        before = "" if self.work.kind == "score" else " before it could save"
-        advice = ADVICE.get(name, f"it ended as {name or 'unknown'}, exit code {code}")
-        text = advice.format(kind=self.work.kind, file=FILE, before=before)
         again = "begins the stage again" if self.work.kind == "score" else "resumes the stage"
-        raise Failure(f"job {self.number} has failed: {text}. The same command {again}")
+        raise Failure(f"job {self.number} has failed: {self._why(code)}. The same command {again}")
+
+    def _why(self, code: int | None) -> str:
+        """Return why the job has ended, by its state, and what helps."""
+        self._look()
+        if self.state is None:
+            return "Slurm no longer knows it, and it left no result"
+        before = "" if self.work.kind == "score" else " before it could save"
+        advice = ADVICE.get(self.state.name, f"it ended as {self.state}, exit code {code}")
+        return advice.format(kind=self.work.kind, file=FILE, before=before)
 
     def _print_log(self) -> None:
         """Print what the job has printed since the last time. If nobody reads it any more, leave the job."""

@@ -1,8 +1,8 @@
 """A stage that counts, in place of one that trains: `python -m tests.support.counting_stage head` has a job count.
 
 It saves how far it is when it is told to stop, and then ends as training does. The environment says how it behaves:
-COUNT_TO, COUNT_KEY (what shapes its result), COUNT_KIND (train or score), COUNT_CODE (of its end), COUNT_SAVES=no, and
-COUNT_STOPS=no.
+COUNT_TO, COUNT_KEY (what shapes its result), COUNT_KIND (train or score), COUNT_CODE (of its end), COUNT_SAVES=no,
+COUNT_STOPS=no, and COUNT_LINGERS=yes (after its work).
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ def work() -> None:
     resumes = os.environ.get("COUNT_KIND") != "score"
     mark = SAVED.read_text() if SAVED.exists() else "0"
     do_in_job(_key(), mark if resumes else None, Path("held"), (), lambda: _count(int(mark) if resumes else 0))
+    if os.environ.get("COUNT_LINGERS") == "yes":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(600)
 
 
 def _count(begun: int) -> None:

@@ -102,11 +102,13 @@ def test_run_is_killed_and_joined_and_interrupted_and_resumed(clone: SlurmClone,
     killed = clone.begin(*run)
     clone.has_saved()
     number = clone.number
+    clone.slurm.call("scontrol", "suspend", number)  # so that it does not finish meanwhile
     assert killed.kill(group=False)
     until("the rest of the head to end", lambda: holder(clone.folder / JOB / "lock") is None)
-    assert clone.slurm.state(number) == "RUNNING"
+    assert clone.slurm.state(number) == "SUSPENDED"
     joined = clone.begin(*run)
     until("the job to be joined", lambda: f"job {number} does this already" in joined.said)
+    clone.slurm.call("scontrol", "resume", number)
     joined.child.send_signal(signal.SIGINT)
     assert joined.ends(60) and joined.child.returncode == 130, joined.said
     assert "A-256 stopped at step" in joined.said, joined.said

@@ -203,6 +203,14 @@ def test_what_has_finished_unseen_is_taken_over(clone: Clone) -> None:
     assert clone.result == "counted to 20, 0 of them earlier"
 
 
+def test_a_job_that_is_cancelled_after_its_work_has_succeeded(clone: Clone) -> None:
+    head = clone.head("2", COUNT_LINGERS="yes")
+    until("the work to be done", (clone.folder / "checkpoints/jobs/train@COUNT/kept").exists)
+    clone.slurm.call("scancel", clone.number)
+    clone.ends(head, 0)
+    assert clone.result == "counted to 2, 0 of them earlier"
+
+
 def test_the_same_work_is_done_again_once_its_results_were_seen(clone: Clone) -> None:
     clone.ends(clone.head("2"), 0)
     assert "submitted" in clone.ends(clone.head("2"), 0)
