@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 WORKERS ?= 2
 PYTEST := python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help repro test test-all lint bench bench-gpu readme clean
+.PHONY: help repro test test-cluster test-all lint bench bench-gpu readme clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets.
@@ -25,7 +25,10 @@ repro: $(VENV)/done ## Reproduce everything: all runs, all evaluations, Tables 1
 
 # Plain `pytest` runs only the quick tests. WORKERS=8 uses more cores.
 test: $(VENV)/done ## Run the tests that a contributor needs (minutes).
-	$(PYTEST) -m 'not exhaustive'
+	$(PYTEST) -m 'not exhaustive and not cluster'
+
+test-cluster: $(VENV)/done ## Run jobs on a real Slurm on this machine, which root installs with apt (minutes).
+	$(PYTEST) -m cluster
 
 test-all: $(VENV)/done ## Run all tests, with new random inputs each time.
 	TEST_SEED=fresh KILLS=30 EDITS=5 $(PYTEST) -m ''

@@ -69,7 +69,9 @@ class ClusterSettings(Block):
             return None
         values = {name: getattr(block, name) for name in block.model_fields_set}
         gpus = os.environ.get(GPUS_PER_STAGE)
-        if gpus and kind != "prepare":
+        if kind == "prepare":
+            values |= {"nodes": 1}  # its processes are those of one machine
+        elif gpus:
             values |= {"gpus": int(gpus), "nodes": 1}
         return self.defaults.model_copy(update=values)
 

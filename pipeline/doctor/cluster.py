@@ -20,6 +20,7 @@ from pipeline.cluster import slurm
 from pipeline.cluster.head import StageWork, submitted
 from pipeline.cluster.job_folder import LOCAL, JobFolder, job_folder, this_job
 from pipeline.cluster.settings import EXAMPLE, FILE, KINDS, JobRequest, chosen, settings
+from pipeline.cluster.slurm import JobState
 from pipeline.doctor.base import DoctorContext, Finding
 from pipeline.errors import Failure
 from pipeline.system.atomic_files import read_json, write_json
@@ -75,30 +76,31 @@ def _tried(request: JobRequest) -> Finding:
         except Failure as reason:
             return Finding(WHAT, "failure", f"Slurm refused a job: {reason}", EDIT)
         state = _waited(folder, number)
-        if state:
-            return Finding(WHAT, "warning", state, f"squeue --jobs={number} --start    # shows when it may start")
-        return _judged(folder, number)
+        if state is None or state.has_ended:
+            return _judged(folder, number)
+        with suppress(Failure):
+            slurm.cancel(number)
+        says = f"a one-minute job did not end within {PATIENCE:.0f} s: {state}; cancelled"
+        return Finding(WHAT, "warning", says, f"squeue --jobs={number} --start    # shows when a job may start")
 
 
-def _waited(folder: JobFolder, number: str) -> str:
-    """Wait for the job's end; return an empty string. If it does not start in time, cancel it and return its state."""
-    end = time.monotonic() + PATIENCE
-    while folder.code is None and time.monotonic() < end:
+def _waited(folder: JobFolder, number: str) -> JobState | None:
+    """Wait until the job has left its exit code or has ended without one. Return its state, None if there is a code."""
+    end, state = time.monotonic() + PATIENCE, None
+    while folder.code is None and time.monotonic() < end and not (state and state.has_ended):
         time.sleep(1.0)
-    if folder.code is not None:
-        return ""
-    with suppress(Failure):
-        state = slurm.look([number]).get(number)
-        slurm.cancel(number)
-        return f"a one-minute job did not end within {PATIENCE:.0f} s: {state or 'Slurm does not know it'}; cancelled"
-    return f"a one-minute job did not end within {PATIENCE:.0f} s, and Slurm does not answer"
+        with suppress(Failure):
+            state = slurm.look([number]).get(number)
+    return (state or JobState("UNKNOWN")) if folder.code is None else None
 
 
 def _judged(folder: JobFolder, number: str) -> Finding:
     """Return the finding of a job that has ended."""
-    if folder.code:
-        last = folder.log.read_text(errors="replace").strip().splitlines()[-3:]
-        return Finding(WHAT, "failure", f"job {number} ended with {folder.code}: {' '.join(last)}", EDIT)
+    if folder.code != 0:
+        text = folder.log.read_text(errors="replace") if folder.log.exists() else ""
+        last = " ".join(text.strip().splitlines()[-3:])
+        how = "before its work began" if folder.code is None else f"with {folder.code}"
+        return Finding(WHAT, "failure", f"job {number} ended {how} ({folder.log}): {last}", EDIT)
     try:
         seen: dict[str, Any] = read_json(folder.path / ANSWER, "vgg-repro doctor")
     except Failure as reason:

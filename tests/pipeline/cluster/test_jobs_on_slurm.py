@@ -251,6 +251,17 @@ def test_a_job_outlives_a_controller_that_is_away(clone: Clone) -> None:
     clone.ends(head, 0)
 
 
+def test_a_job_is_submitted_once_the_controller_is_back(clone: Clone) -> None:
+    clone.slurm.stop_controller()
+    try:
+        head = clone.head("2")
+        until("the head to say so", lambda: "trying again" in head.said)
+    finally:
+        clone.slurm.start_controller()
+    clone.ends(head, 0)
+    assert clone.number and clone.result
+
+
 def test_two_stops_without_progress_are_a_failure(clone: Clone) -> None:
     head = clone.head(LONG, COUNT_SAVES="no")
     for restarts in (0, 1):

@@ -45,11 +45,11 @@ def test_a_block_overrides_the_defaults(folder: Path) -> None:
 def test_gpus_per_stage_replaces_the_gpus_of_training_and_scoring(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder / "slurm.yaml").write_text("defaults: {gpus: 4, nodes: 2}\ntrain:\nprepare: {gpus: null, nodes: 1}\n")
+    (folder / "slurm.yaml").write_text("defaults: {gpus: 4, nodes: 2}\ntrain:\nprepare: {gpus: null}\n")
     monkeypatch.setenv("VGG_REPRO_GPUS_PER_STAGE", "2")
     train, prepare = settings().request("train"), settings().request("prepare")
     assert train and (train.gpus, train.nodes) == (2, 1)
-    assert prepare and prepare.gpus is None
+    assert prepare and (prepare.gpus, prepare.nodes) == (None, 1), "images are prepared on one node"
 
 
 @pytest.mark.parametrize(
