@@ -60,7 +60,7 @@ def _cluster(plan: CostPlan, times: Times) -> Iterator[TerminalBlock]:
         (str(gpus), *(NONE if time is None else duration(time) for time in of_ways))
         for gpus, of_ways in ways(plan, times).items()
     )
-    yield Table(right("GPUs", *WAYS), tuple(ways_rows))
+    yield Table((*left("GPUs"), *right(*WAYS)), tuple(ways_rows))
 
 
 def _head(plan: CostPlan, targets: Sequence[str]) -> str:

@@ -48,6 +48,7 @@ SelectTypeParameters=CR_Core
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=5
+SlurmdTimeout=10
 SchedulerParameters=sched_interval=2,bf_interval=2,sched_min_interval=0,batch_sched_delay=0
 GresTypes=gpu
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={n1} CPUs=2 RealMemory=1000 Gres=gpu:2
@@ -114,6 +115,29 @@ class Slurm:
     def start_controller(self) -> None:
         """Start the controller, also after `stop_controller`: it goes on where it was."""
         self._daemon("slurmctld")
+
+    def lose_node(self, node: str) -> None:
+        """End a node with all that runs there, as a power cut does."""
+        slurmd = psutil.Process(int((self.folder / f"slurmd-{node}.pid").read_text()))
+        works = [process for process in psutil.process_iter() if self._runs_on(process, node)]
+        steps = [above for work in works for above in work.parents() if above.name() == "slurmstepd"]
+        for process in (slurmd, *steps, *works):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs([slurmd], patience(30))
+
+    def start_node(self, node: str) -> None:
+        """Start a node, also after `lose_node`, and wait until it is idle."""
+        self._daemon("slurmd", "-N", node)
+        self.wait(lambda: self.call("sinfo", "-h", "-N", "-n", node, "-o", "%t").split()[:1] == ["idle"], 4 * READY)
+
+    def _runs_on(self, process: psutil.Process, node: str) -> bool:
+        """Return True for a process of a job on a node of this cluster."""
+        with suppress(psutil.Error):
+            variables = process.environ()
+            here = variables.get("SLURM_CONF", "") == str(self.folder / "slurm.conf")
+            return here and variables.get("SLURMD_NODENAME") == node
+        return False
 
     def stop_controller(self) -> None:
         """End the controller, as a failure or an update of the cluster does."""

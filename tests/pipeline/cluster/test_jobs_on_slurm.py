@@ -127,6 +127,19 @@ def test_a_job_that_is_killed_without_grace_goes_on_later(clone: Clone) -> None:
     assert clone.result == "counted to 90, 0 of them earlier"
 
 
+def test_a_job_whose_node_is_lost_goes_on_elsewhere(clone: Clone) -> None:
+    head = clone.head("60")
+    clone.begun()
+    node = clone.slurm.field(clone.number, "NodeList")
+    clone.slurm.lose_node(node)
+    try:
+        clone.requeued()
+        clone.ends(head, 0)
+    finally:
+        clone.slurm.start_node(node)
+    assert clone.result == "counted to 60, 0 of them earlier"
+
+
 def test_one_ctrl_c_lets_the_job_save_and_stop(clone: Clone) -> None:
     head = clone.head(LONG)
     clone.begun()
