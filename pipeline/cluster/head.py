@@ -18,7 +18,7 @@ from pipeline.cluster.job_folder import JobFolder, job_folder
 from pipeline.cluster.settings import FILE, JobRequest, Kind
 from pipeline.cluster.slurm import ControllerAway, JobState
 from pipeline.errors import Failure, Interrupted
-from pipeline.system.atomic_files import write_text
+from pipeline.system.atomic_files import digest, write_text
 from pipeline.system.locks import alone
 from pipeline.system.process_lifetime import handled, stop_signals
 
@@ -53,59 +53,27 @@ def run_as_job(work: StageWork, request: JobRequest, poll: float) -> None:
     folder = job_folder(work.stage)
     follower = _Follower(work, request, folder, poll)
     with alone(folder.lock, f"following the job of {work.stage}"), follower.listening():
-        number = _joined(work, folder)
-        if number is None and folder.has_kept(work.key):
+        if follower.has_job():
+            follower.follow()
+        else:
             folder.put_back()
             print(f"job {folder.number} has finished meanwhile: its results are taken over", flush=True)
-        else:
-            follower.follow(number or _new_job(work, request, folder))
         folder.wait_for_results()
 
 
-def _joined(work: StageWork, folder: JobFolder) -> str | None:
-    """Return the number of the job that does this work already. Raise Failure if it does other work of the stage."""
-    number = folder.number
-    state = slurm.look([number]).get(number) if number and folder.code is None else None
-    if state is None or state.has_ended or state.job != name_of(work.stage):
-        return None
-    if state.key != work.key:
-        raise Failure(
-            f"job {number} ({state}) does {work.stage} with other parameters or inputs than those of now. "
-            f"To end it: scancel {number}"
-        )
-    print(f"job {number} does this already: following it", flush=True)
-    return number
-
-
-def _new_job(work: StageWork, request: JobRequest, folder: JobFolder) -> str:
-    """Submit a new job, say so, and return its number. Raise as `submitted`."""
-    number = submitted(work, request, folder)
-    print(f"job {number} submitted", flush=True)
-    return number
-
-
 def submitted(work: StageWork, request: JobRequest, folder: JobFolder) -> str:
-    """Submit a new job and return its number. Raise Failure with Slurm's reason if that is refused."""
+    """Submit a new job and return its number. Raise ControllerAway, or Failure with Slurm's reason."""
     folder.begin(work.key, work.outputs)
-    resumes = work.kind != "score"
-    write_text(folder.script, batch_script(work.stage, folder, work.command, request, resumes))
-    name = name_of(work.stage)
-    try:
-        number = slurm.submit(folder.script, request, name, work.key, folder.log)
-    except ControllerAway as reason:  # it may have accepted the job before it went away
-        print(f"{reason}; trying again", flush=True)
-        number = _found(name, work.key) or slurm.submit(folder.script, request, name, work.key, folder.log)
+    script = batch_script(work.stage, folder, work.command, request, resumes=work.kind != "score")
+    write_text(folder.script, script)
+    number = slurm.submit(folder.script, request, name_of(work.stage), comment_of(work), folder.log)
     folder.record(number)
     return number
 
 
-def _found(name: str, key: str) -> str | None:
-    """Return the number of a job that was accepted, or None, as soon as Slurm answers."""
-    while True:
-        try:
-            return slurm.find(name, key)
-        except ControllerAway:
-            time.sleep(PENDING)
+def comment_of(work: StageWork) -> str:
+    """Return the comment by which a job is known: a hash of what it makes, and of the clone in which it does."""
+    return digest([work.key, str(Path.cwd())])[:16]
 
 
 def name_of(stage: str) -> str:
@@ -124,7 +92,7 @@ class _Follower:
     request: JobRequest
     folder: JobFolder
     poll: float
-    number: str = ""
+    number: str = ""  # of the job
     state: JobState | None = None
     asked: int = 0  # to stop, by Ctrl-C
     answered: int = 0
@@ -135,9 +103,45 @@ class _Follower:
     next_look: float = 0.0
     said: str = ""
 
-    def follow(self, number: str) -> None:
+    def has_job(self) -> bool:
+        """Join the job that does the work already, or submit one. Return False if one has finished unseen.
+
+        Raise Failure if a job does other work of the stage, and Interrupted if asked to stop while Slurm is away.
+        """
+        while not (self.asked or self.left):
+            try:
+                if self._joins():
+                    print(f"job {self.number} does this already: following it", flush=True)
+                elif self.folder.has_kept(self.work.key):
+                    return False
+                else:
+                    self.number = submitted(self.work, self.request, self.folder)
+                    print(f"job {self.number} submitted", flush=True)
+                return True
+            except ControllerAway as reason:  # it may have accepted a job before it went away
+                self._say(f"{reason}; trying again")
+                time.sleep(LOOK)
+        raise Interrupted(f"no job does {self.work.stage} yet; the same command submits one")
+
+    def _joins(self) -> bool:
+        """Return True if a job that has not ended does this work. Raise Failure if it does other work of the stage."""
+        if self.folder.code is not None:
+            return False
+        name, comment = name_of(self.work.stage), comment_of(self.work)
+        self.number = self.folder.number or slurm.find(name, comment) or ""
+        state = slurm.look([self.number]).get(self.number) if self.number else None
+        if state is None or state.has_ended or state.job != name:
+            return False
+        if state.key != comment:
+            raise Failure(
+                f"job {self.number} ({state}) does {self.work.stage} with other parameters or inputs than those of "
+                f"now. To end it: scancel {self.number}"
+            )
+        self.folder.record(self.number)
+        return True
+
+    def follow(self) -> None:
         """Return when the job has finished. Raise as `run_as_job` does."""
-        self.number = number
         while self.folder.code is None and not self._is_over():
             self._print_log()
             self._answer()

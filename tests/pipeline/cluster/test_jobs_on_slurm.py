@@ -1,4 +1,4 @@
-"""A stage's job on a real Slurm, from its submission to its end, and all that can happen in between.
+"""A stage's job on a real Slurm and the process that follows it: its end, signals, joining, taking over.
 
 The stage counts (tests/support/counting_stage.py), so that a job takes seconds.
 """
@@ -7,140 +7,32 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support import ROOT
-from tests.support.commands import MarkedCommand, until
+from tests.support.commands import until
+from tests.support.counting_clone import HEAD, LONG, CountingClone
 from tests.support.slurm import Slurm
 
 pytestmark = pytest.mark.cluster
-HEAD = ("python", "-m", "tests.support.counting_stage", "head")
-LONG = "600"  # a count that takes a minute
 
 
-class Clone:
-    """A folder with slurm.yaml in which jobs count, and the processes that follow them."""
-
-    def __init__(self, folder: Path, slurm: Slurm) -> None:
-        self.folder, self.slurm, self.heads = folder, slurm, list[MarkedCommand]()
-        self.settings()
-
-    def settings(self, **values: object) -> None:
-        """Write slurm.yaml: other values than the usual ones."""
-        usual = {"partition": "long", "time": 10, "notice": 30, "cpus": 1, "nodes": 1, **values}
-        defaults = ", ".join(f"{key}: {value}" for key, value in usual.items())
-        (self.folder / "slurm.yaml").write_text(f"defaults: {{{defaults}}}\ntrain:\nscore:\npoll: 1\n")
-
-    def head(self, count: str, **environment: str) -> MarkedCommand:
-        """Start a process that has a job count, and follows it."""
-        variables = {"SLURM_CONF": self.slurm.environment["SLURM_CONF"], "PYTHONPATH": str(ROOT), **environment}
-        self.heads.append(MarkedCommand(self.folder, *HEAD, COUNT_TO=count, **variables))
-        return self.heads[-1]
-
-    def ends(self, head: MarkedCommand, code: int) -> str:
-        """Return what a head has said at its end, which must be with this exit code."""
-        until("the head to end", lambda: head.child.poll() is not None)
-        assert head.child.returncode == code, head.said
-        return head.said
-
-    @property
-    def number(self) -> str:
-        """Return the number of the stage's job, as soon as it has one."""
-        return until("a job's number", self._file("number").exists) and self._file("number").read_text()
-
-    @property
-    def result(self) -> str:
-        """Return the result, an empty string if there is none."""
-        path = self.folder / "result"
-        return path.read_text() if path.exists() else ""
-
-    def begun(self, start: str = "0") -> None:
-        """Wait until the job counts, from this start."""
-        path = self.folder / "begun"
-        until(f"the job to count from {start}", lambda: path.exists() and path.read_text() == start)
-
-    def requeued(self, times: int = 1) -> None:
-        """Wait until the job is queued again, for the time of this number, then have it start at once."""
-        until("the job to be queued again", lambda: self.slurm.field(self.number, "Restarts") == str(times))
-        until("the job to wait", lambda: self.slurm.state(self.number) == "PENDING")
-        self.slurm.hurry(self.number)
-
-    def _file(self, name: str) -> Path:
-        return self.folder / "checkpoints/jobs/train@COUNT" / name
-
-    def clear(self) -> None:
-        """End what still runs."""
-        for head in self.heads:
-            head.clear()
-        self.slurm.clear()
-
-
-@pytest.fixture
-def clone(slurm: Slurm, tmp_path: Path) -> Iterator[Clone]:
-    """A folder in which jobs count."""
-    folder = tmp_path / "clone"
-    folder.mkdir()
-    made = Clone(folder, slurm)
-    yield made
-    made.clear()
-
-
-def test_a_job_does_the_work_and_its_log_is_followed(clone: Clone) -> None:
+def test_a_job_does_the_work_and_its_log_is_followed(clone: CountingClone) -> None:
     said = clone.ends(clone.head("5"), 0)
     assert clone.result == "counted to 5, 0 of them earlier"
     assert re.search(r"job \d+ submitted\n", said) and "counting from 0" in said
 
 
-def test_a_failure_is_the_commands_own(clone: Clone) -> None:
+def test_a_failure_is_the_commands_own(clone: CountingClone) -> None:
     said = clone.ends(clone.head("2", COUNT_CODE="7"), 7)
     assert "it went wrong" in said and not clone.result
 
 
-def test_at_its_limit_a_job_is_queued_again_and_goes_on_from_what_it_saved(clone: Clone) -> None:
-    clone.settings(partition="short", time=1, notice=30)
-    head = clone.head("300")
-    clone.requeued()
-    said = clone.ends(head, 0)
-    saved = re.findall(r"saved at (\d+)", said)
-    assert clone.result == f"counted to 300, {saved[-1]} of them earlier" and int(saved[0]) > 0
-
-
-def test_a_preempted_job_goes_on_later_from_what_it_saved(clone: Clone) -> None:
-    head = clone.head("40")
-    clone.begun()
-    clone.slurm.preempt(clone.slurm.field(clone.number, "NodeList"))
-    clone.requeued()
-    saved = re.findall(r"saved at (\d+)", clone.ends(head, 0))
-    assert clone.result == f"counted to 40, {saved[0]} of them earlier"
-
-
-def test_a_job_that_is_killed_without_grace_goes_on_later(clone: Clone) -> None:
-    clone.settings(partition="nograce")
-    head = clone.head("90", COUNT_STOPS="no")
-    clone.begun()
-    clone.slurm.preempt(clone.slurm.field(clone.number, "NodeList"))
-    clone.requeued()
-    assert "saved" not in clone.ends(head, 0)
-    assert clone.result == "counted to 90, 0 of them earlier"
-
-
-def test_a_job_whose_node_is_lost_goes_on_elsewhere(clone: Clone) -> None:
-    head = clone.head("60")
-    clone.begun()
-    node = clone.slurm.field(clone.number, "NodeList")
-    clone.slurm.lose_node(node)
-    try:
-        clone.requeued()
-        clone.ends(head, 0)
-    finally:
-        clone.slurm.start_node(node)
-    assert clone.result == "counted to 60, 0 of them earlier"
-
-
-def test_one_ctrl_c_lets_the_job_save_and_stop(clone: Clone) -> None:
+def test_one_ctrl_c_lets_the_job_save_and_stop(clone: CountingClone) -> None:
     head = clone.head(LONG)
     clone.begun()
     head.child.send_signal(signal.SIGINT)
@@ -151,7 +43,7 @@ def test_one_ctrl_c_lets_the_job_save_and_stop(clone: Clone) -> None:
     assert "counting from 0" not in resumed
 
 
-def test_ctrl_c_removes_a_job_that_waits(clone: Clone) -> None:
+def test_ctrl_c_removes_a_job_that_waits(clone: CountingClone) -> None:
     clone.settings(sbatch="[--begin=now+3600]")
     head = clone.head(LONG)
     until("the job to wait", lambda: "pending" in head.said)
@@ -160,7 +52,7 @@ def test_ctrl_c_removes_a_job_that_waits(clone: Clone) -> None:
     assert clone.slurm.state(clone.number) == "CANCELLED"
 
 
-def test_a_second_ctrl_c_cancels_the_job(clone: Clone) -> None:
+def test_a_second_ctrl_c_cancels_the_job(clone: CountingClone) -> None:
     head = clone.head(LONG, COUNT_STOPS="no")
     clone.begun()
     head.child.send_signal(signal.SIGINT)
@@ -171,14 +63,14 @@ def test_a_second_ctrl_c_cancels_the_job(clone: Clone) -> None:
     assert clone.slurm.state(clone.number) in ("CANCELLED", "COMPLETING")
 
 
-def test_a_job_that_is_cancelled_by_hand_has_failed(clone: Clone) -> None:
+def test_a_job_that_is_cancelled_by_hand_has_failed(clone: CountingClone) -> None:
     head = clone.head(LONG)
     clone.begun()
     clone.slurm.call("scancel", clone.number)
     assert "it was cancelled" in clone.ends(head, 1)
 
 
-def test_a_job_that_is_cancelled_while_it_waits_has_failed(clone: Clone) -> None:
+def test_a_job_that_is_cancelled_while_it_waits_has_failed(clone: CountingClone) -> None:
     clone.settings(sbatch="[--begin=now+3600]")
     head = clone.head(LONG)
     until("the job to wait", lambda: "pending (BeginTime)" in head.said)
@@ -187,7 +79,7 @@ def test_a_job_that_is_cancelled_while_it_waits_has_failed(clone: Clone) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_lost_terminal_or_dvc_leaves_the_job(clone: Clone, number: signal.Signals) -> None:
+def test_a_lost_terminal_or_dvc_leaves_the_job(clone: CountingClone, number: signal.Signals) -> None:
     head = clone.head(LONG)
     clone.begun()
     head.child.send_signal(number)
@@ -195,7 +87,7 @@ def test_a_lost_terminal_or_dvc_leaves_the_job(clone: Clone, number: signal.Sign
     assert clone.slurm.state(clone.number) == "RUNNING"
 
 
-def test_a_killed_heads_job_is_joined(clone: Clone) -> None:
+def test_a_killed_heads_job_is_joined(clone: CountingClone) -> None:
     killed = clone.head("60")
     clone.begun()
     job = clone.number
@@ -205,7 +97,7 @@ def test_a_killed_heads_job_is_joined(clone: Clone) -> None:
     assert clone.result == "counted to 60, 0 of them earlier"
 
 
-def test_what_has_finished_unseen_is_taken_over(clone: Clone) -> None:
+def test_what_has_finished_unseen_is_taken_over(clone: CountingClone) -> None:
     killed = clone.head("20")
     clone.begun()
     assert killed.kill(group=True)
@@ -216,7 +108,7 @@ def test_what_has_finished_unseen_is_taken_over(clone: Clone) -> None:
     assert clone.result == "counted to 20, 0 of them earlier"
 
 
-def test_a_job_that_is_cancelled_after_its_work_has_succeeded(clone: Clone) -> None:
+def test_a_job_that_is_cancelled_after_its_work_has_succeeded(clone: CountingClone) -> None:
     head = clone.head("2", COUNT_LINGERS="yes")
     until("the work to be done", (clone.folder / "checkpoints/jobs/train@COUNT/kept").exists)
     clone.slurm.call("scancel", clone.number)
@@ -224,12 +116,12 @@ def test_a_job_that_is_cancelled_after_its_work_has_succeeded(clone: Clone) -> N
     assert clone.result == "counted to 2, 0 of them earlier"
 
 
-def test_the_same_work_is_done_again_once_its_results_were_seen(clone: Clone) -> None:
+def test_the_same_work_is_done_again_once_its_results_were_seen(clone: CountingClone) -> None:
     clone.ends(clone.head("2"), 0)
     assert "submitted" in clone.ends(clone.head("2"), 0)
 
 
-def test_results_of_other_parameters_are_not_taken_over(clone: Clone) -> None:
+def test_results_of_other_parameters_are_not_taken_over(clone: CountingClone) -> None:
     killed = clone.head("20")
     clone.begun()
     assert killed.kill(group=True)
@@ -238,7 +130,7 @@ def test_results_of_other_parameters_are_not_taken_over(clone: Clone) -> None:
     assert clone.result == "counted to 3, 0 of them earlier"
 
 
-def test_a_job_of_other_parameters_is_not_joined(clone: Clone) -> None:
+def test_a_job_of_other_parameters_is_not_joined(clone: CountingClone) -> None:
     killed = clone.head(LONG)
     clone.begun()
     assert killed.kill(group=True)
@@ -246,66 +138,38 @@ def test_a_job_of_other_parameters_is_not_joined(clone: Clone) -> None:
     assert "with other parameters or inputs" in said and f"scancel {clone.number}" in said
 
 
-def test_two_heads_do_not_follow_one_job(clone: Clone) -> None:
+def test_a_job_that_was_accepted_without_an_answer_is_joined(clone: CountingClone) -> None:
+    killed = clone.head("60")
+    clone.begun()
+    job = clone.number
+    assert killed.kill(group=True)
+    (clone.folder / "checkpoints/jobs/train@COUNT/number").unlink()
+    assert f"job {job} does this already" in clone.ends(clone.head("60"), 0)
+
+
+def test_a_job_of_another_clone_is_not_joined(clone: CountingClone, slurm: Slurm, tmp_path: Path) -> None:
+    clone.head(LONG)
+    clone.begun()
+    (tmp_path / "other").mkdir()
+    other = CountingClone(tmp_path / "other", slurm)
+    assert "submitted" in other.ends(other.head("2"), 0) and other.result
+
+
+def test_the_head_may_be_a_job_itself(clone: CountingClone) -> None:
+    variables = {**clone.slurm.environment, "COUNT_TO": "3", "PYTHONPATH": str(ROOT)}
+    command = f"cd '{clone.folder}' && {sys.executable} {' '.join(HEAD[1:])}"
+    words = ("sbatch", "--partition=long", "--parsable", f"--output={clone.folder}/head.log", f"--wrap={command}")
+    head = subprocess.run(words, env=variables, capture_output=True, text=True, check=True).stdout.strip()
+    until("both to end", lambda: clone.slurm.state(head) in ("COMPLETED", "FAILED"))
+    assert clone.result == "counted to 3, 0 of them earlier" and clone.number != head
+
+
+def test_two_heads_do_not_follow_one_job(clone: CountingClone) -> None:
     clone.head(LONG)
     clone.begun()
     assert "another process is already following the job of train@COUNT" in clone.ends(clone.head(LONG), 1)
 
 
-def test_a_job_outlives_a_controller_that_is_away(clone: Clone) -> None:
-    head = clone.head("150")
-    clone.begun()
-    clone.slurm.stop_controller()
-    try:
-        until("the head to say so", lambda: "still following it" in head.said)
-        assert head.child.poll() is None
-    finally:
-        clone.slurm.start_controller()
-    clone.ends(head, 0)
-
-
-def test_a_job_is_submitted_once_the_controller_is_back(clone: Clone) -> None:
-    clone.slurm.stop_controller()
-    try:
-        head = clone.head("2")
-        until("the head to say so", lambda: "trying again" in head.said)
-    finally:
-        clone.slurm.start_controller()
-    clone.ends(head, 0)
-    assert clone.number and clone.result
-
-
-def test_two_stops_without_progress_are_a_failure(clone: Clone) -> None:
-    head = clone.head(LONG, COUNT_SAVES="no")
-    for restarts in (0, 1):
-        until("another start", lambda restarts=restarts: head.said.count("counting from 0") > restarts)
-        clone.slurm.call("scancel", "--signal=TERM", clone.number)
-        clone.requeued(restarts + 1)
-    assert "no progress between two stops" in clone.ends(head, 1)
-
-
-def test_a_stage_that_cannot_resume_is_not_queued_again_at_its_limit(clone: Clone) -> None:
-    clone.settings(partition="short", time=1, notice=30)
-    said = clone.ends(clone.head(LONG, COUNT_KIND="score", COUNT_SAVES="no"), 1)
-    assert "it reached its time limit: raise `time` of score in slurm.yaml" in said
-    assert clone.slurm.field(clone.number, "Restarts") == "0"
-
-
-def test_a_finished_job_never_runs_again(clone: Clone) -> None:
-    clone.ends(clone.head("2"), 0)
-    (clone.folder / "begun").unlink()
-    clone.slurm.call("scontrol", "requeue", clone.number)
-    clone.slurm.hurry(clone.number)
-    until("the job to end", lambda: clone.slurm.state(clone.number) == "COMPLETED")
-    assert not (clone.folder / "begun").exists()
-
-
-def test_a_limit_above_the_partitions_is_shown(clone: Clone) -> None:
-    clone.settings(partition="short", time=60)
-    head = clone.head("2")
-    until("the reason", lambda: "pending (PartitionTimeLimit)" in head.said)
-
-
-def test_a_refused_job_is_a_failure_with_slurms_reason(clone: Clone) -> None:
+def test_a_refused_job_is_a_failure_with_slurms_reason(clone: CountingClone) -> None:
     clone.settings(partition="nowhere")
     assert "invalid partition" in clone.ends(clone.head("2"), 1)
