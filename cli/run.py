@@ -57,7 +57,7 @@ def run(
     Example: vgg-repro run table4 --slurm --gpus-per-stage 4
     """
     from pipeline.cluster.settings import CHOICE, GPUS_PER_STAGE, SLURM, chosen, settings
-    from pipeline.errors import Failure, Interrupted
+    from pipeline.errors import Failure, Interrupted, UsageError
     from pipeline.experiment.paper_tables import number_of
     from pipeline.experiment.targets import in_part, stage_of, within_reach
     from pipeline.orchestration.dvc_graph import lost_from_cache
@@ -70,6 +70,8 @@ def run(
     on_cluster = chosen()
     if on_cluster:
         settings()  # raises UsageError early
+        if gpus is not None:
+            raise UsageError("--gpus chooses GPUs of this machine; jobs get theirs by slurm.yaml or --gpus-per-stage")
         if gpus_per_stage:
             os.environ[GPUS_PER_STAGE] = str(gpus_per_stage)
     elif gpus_per_stage:

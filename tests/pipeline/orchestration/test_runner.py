@@ -25,10 +25,11 @@ from typer.testing import CliRunner
 
 import cli.main
 import cli.run
+from pipeline.cluster import settings
 from pipeline.errors import Failure, Interrupted, UsageError
 from pipeline.experiment.validation import load
 from pipeline.orchestration import runner
-from pipeline.orchestration.dvc_graph import needs
+from pipeline.orchestration.dvc_graph import StageForecast, needs
 from pipeline.orchestration.live_view import Foot, Lines, ViewRow
 from pipeline.orchestration.resources import ResourceShare, chosen_gpus, shares, spans, visible_gpus
 from pipeline.orchestration.runner import Walk, foreseen, lone, longest_first
@@ -284,6 +285,25 @@ def test_gpus_per_stage_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
         cli.run._jobs_of(9, None, None)
     with pytest.raises(UsageError, match="give only one of them"):
         cli.run._jobs_of(2, None, 4)
+
+
+def test_a_walk_of_jobs_has_a_share_for_every_stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    for name in ("VGG_REPRO_CLUSTER", "VGG_REPRO_GPUS_PER_STAGE"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(settings, "FILE", tmp_path / "slurm.yaml")
+    monkeypatch.setattr(runner, "forecasts", lambda *_: [StageForecast(s, n, "run", "") for s, n in GRAPH.items()])
+    walks: list[Walk] = []
+    monkeypatch.setattr(Walk, "run", lambda walk: walks.append(walk))
+    missing = CliRunner().invoke(cli.main.app, ["run", "--slurm"])
+    assert isinstance(missing.exception, UsageError) and "cp docs/slurm.yaml" in str(missing.exception)
+    (tmp_path / "slurm.yaml").write_text("train:\n")
+    for words in (["--gpus-per-stage", "4"], ["--jobs", "3"]):
+        assert CliRunner().invoke(cli.main.app, ["run", "table4", "--slurm", *words]).exit_code == 0
+    assert [len(walk.shares) for walk in walks] == [len(GRAPH), 3] and all(walk.on_cluster for walk in walks)
+    assert os.environ["VGG_REPRO_GPUS_PER_STAGE"] == "4" and os.environ["VGG_REPRO_CLUSTER"] == "slurm"
+    wrong = CliRunner().invoke(cli.main.app, ["run", "--slurm", "--gpus", "0"])
+    assert isinstance(wrong.exception, UsageError) and "--gpus-per-stage" in str(wrong.exception)
 
 
 def test_a_driver_that_does_not_say_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
