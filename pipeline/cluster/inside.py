@@ -26,17 +26,20 @@ def do_in_job(key: str, mark: str | None, lock: Path | None, splits: tuple[str, 
     """
     folder = this_job()
     assert folder is not None
+    first = slurm.place().node == 0
     if folder.has_kept(key):  # it was ended after its work and before its script wrote that
-        folder.put_back()
+        if first:
+            folder.put_back()
         return
     if folder.key != key:
         raise Failure("the parameters or inputs of this stage have changed since its job was submitted")
-    if slurm.place().node == 0:
+    if first:
         _check_start(folder, mark, lock)
-    if local := os.environ.get(LOCAL):
+    local = os.environ.get(LOCAL)
+    if local and splits:  # a preparation reads no shards, and writes them for all nodes
         copied_shards(Path(os.path.expandvars(local)), splits)
     work()
-    if slurm.place().node == 0:
+    if first:
         folder.keep()
 
 

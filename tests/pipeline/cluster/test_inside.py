@@ -80,6 +80,17 @@ def test_a_lost_node_that_still_works_is_waited_for(
     assert RESULT.exists() and "waiting for another process that does this work: process" in capsys.readouterr().out
 
 
+def test_only_work_that_reads_shards_has_copies_of_them(folder: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VGG_REPRO_LOCAL", "$HOME/local")
+    copied: list[tuple[Path, tuple[str, ...]]] = []
+    monkeypatch.setattr(inside, "copied_shards", lambda local, splits: copied.append((local, splits)))
+    do_in_job("key", "0", None, (), work)
+    assert copied == []
+    folder.begin("key", [RESULT])
+    do_in_job("key", "0", None, ("val",), work)
+    assert copied == [(Path.home() / "local", ("val",))]
+
+
 def test_only_the_first_node_keeps_notes(folder: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_NNODES", "2")
     monkeypatch.setenv("SLURM_NODEID", "1")
