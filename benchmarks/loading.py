@@ -1,6 +1,8 @@
 """Times the training stream against torchvision's loader, and prepare against a loop of Pillow's, on the same JPEGs.
 
-Both do the same work: S drawn from [256, 512], a 224 crop, a flip, the colours shifted, the mean subtracted, float32.
+Both are timed with each decoder.
+
+The work is the same: S drawn from [256, 512], a 224 crop, a flip, the colours shifted, the mean subtracted, float32.
 Rates are images a CPU-second, the contestants taking turns; the ratios are medians over the rounds. Prints Markdown
 for RESULTS.md; the last line is the training stream's ratio. About five minutes on two cores.
 """
@@ -34,6 +36,7 @@ from pipeline.datasets.shards import Shards  # noqa: E402
 from pipeline.experiment.params import Params  # noqa: E402
 from pipeline.experiment.paths import CLASSIFICATION  # noqa: E402
 from pipeline.experiment.validation import load  # noqa: E402
+from pipeline.system.decoders import DALI, PILLOW  # noqa: E402
 from stages.common import normaliser  # noqa: E402
 from tests.support.images import jpeg, photograph  # noqa: E402
 from vgg.images import Decoder  # noqa: E402
@@ -41,7 +44,7 @@ from vgg.stream import StreamConfig, training_stream  # noqa: E402
 
 HEIGHT, WIDTH, CROP, SCALES, BATCH = 375, 500, 224, (256, 512), 64
 PREPARE = [str(Path(sys.executable).parent / "vgg-repro"), "prepare", "--direct"]
-OURS, THEIRS = "our stream", "torchvision: ImageFolder, Pillow, v2, DataLoader"
+OURS, THEIRS = "our stream, by DALI", "torchvision: ImageFolder, Pillow, v2, DataLoader"
 BARE = "bare decoding of whole images by DALI"
 DISTINCT = 256  # photographs; more files are copies of them
 
@@ -111,12 +114,14 @@ def time_prepare(rounds: int, processes: int) -> None:
     """Prepare against the loop, each from the start of its program to its end."""
     images = sum(1 for path in Path("images").rglob("*.jpg"))
     loop = [sys.executable, str(ROOT / "benchmarks" / "pillow_loop.py"), "images", "loop", str(processes)]
-    ours, theirs = [], []
+    ours, others, theirs = [], [], []
     for number in range(rounds):
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "VGG_REPRO_SHARDS": f"shards-{number}"}
         theirs.append(timed(lambda: subprocess.run(loop, env=environment, check=True)))  # noqa: B023
-        ours.append(timed(lambda: subprocess.run(PREPARE, env=environment, check=True, stdout=subprocess.DEVNULL)))  # noqa: B023
-    rows = [("`vgg-repro prepare`", ours), ("a loop of Pillow's", theirs)]
+        for decoder, times in ((PILLOW, others), (DALI, ours)):
+            choose(decoder)
+            times.append(timed(lambda: subprocess.run(PREPARE, env=environment, check=True, stdout=subprocess.DEVNULL)))  # noqa: B023
+    rows = [("`vgg-repro prepare`, by DALI", ours), ("the same by simplejpeg", others), ("a loop of Pillow's", theirs)]
     print("| prepare | images a second | images a CPU-second |\n|:--|--:|--:|")
     for name, times in rows:
         walls, cpus = zip(*times, strict=True)
@@ -125,18 +130,26 @@ def time_prepare(rounds: int, processes: int) -> None:
     print(f"\nprepare over the loop: {wall:.2f} by wall, {cpu:.2f} by CPU-seconds\n")
 
 
+def choose(decoder: str) -> None:
+    """Write the decoder to params.yaml."""
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    Path("params.yaml").write_text(yaml.safe_dump({**values, "decoder": decoder}))
+
+
 # The training stream
 
 
 def time_loading(params: Params, statistics: Statistics, steps: int, rounds: int) -> None:
-    """The stream, torchvision twice, and bare decoding, in turns."""
+    """The stream and bare decoding by both decoders, and torchvision twice, in turns."""
     mean = torch.tensor(statistics.mean_rgb)
     components = normaliser(params, statistics).components
     streams: dict[str, Iterator[object]] = {
-        OURS: our_batches(params, statistics),
+        OURS: our_batches(params, statistics, DALI),
+        "our stream, by simplejpeg and Pillow": our_batches(params, statistics, PILLOW),
         THEIRS: chain.from_iterable(repeat(their_loader(mean, components))),
         "the same with v2 on tensors": chain.from_iterable(repeat(their_loader(mean, components, tensors=True))),
-        BARE: decoded(),
+        BARE: decoded(DALI),
+        "the same by simplejpeg": decoded(PILLOW),
     }  # without end, so that what one has in store when a round ends is there when the next begins
     rates: dict[str, list[float]] = {name: [] for name in streams}
     for number in range(rounds + 1):
@@ -157,11 +170,11 @@ def exhaust(batches: Iterator[object], steps: int) -> None:
     assert sum(1 for _ in islice(batches, steps)) == steps
 
 
-def our_batches(params: Params, statistics: Statistics) -> Iterator[Tensor]:
+def our_batches(params: Params, statistics: Statistics, decoder: str) -> Iterator[Tensor]:
     """Batches (64, 3, 224, 224) as training has them, float32 with the mean subtracted and the colours shifted."""
     normalise = normaliser(params, statistics)
     images = Shards(CLASSIFICATION.shards, "train")
-    for batch in training_stream(images, StreamConfig(0, BATCH, CROP, SCALES)):
+    for batch in training_stream(images, StreamConfig(0, BATCH, CROP, SCALES), decoder=decoder):
         yield normalise(batch.pixels, batch.colour)
 
 
@@ -175,9 +188,9 @@ def their_loader(mean: Tensor, components: Tensor, tensors: bool = False) -> Dat
     return DataLoader(ImageFolder("images/train", v2.Compose([*steps, *colours])), BATCH, shuffle=True, drop_last=True)
 
 
-def decoded() -> Iterator[object]:
+def decoded(name: str) -> Iterator[object]:
     """Batches of images decoded whole, and nothing else."""
-    decoder = Decoder(BATCH)
+    decoder = Decoder(BATCH, decoder=name)
     files = sorted(Path("images/train").rglob("*.jpg"))
     for first in cycle(range(0, len(files) - BATCH + 1, BATCH)):
         yield decoder([np.frombuffer(path.read_bytes(), np.uint8) for path in files[first : first + BATCH]])

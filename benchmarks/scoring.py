@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 from pipeline.datasets.sources.digits import Digits  # noqa: E402
 from pipeline.experiment.params import Params  # noqa: E402
 from pipeline.experiment.validation import load  # noqa: E402
+from pipeline.system.decoders import decoder_in_use  # noqa: E402
 from stages.common import build, device  # noqa: E402
 from tests.support.images import Pictures  # noqa: E402
 from vgg.draws import rescaled  # noqa: E402
@@ -114,7 +115,10 @@ def score_all(params: Params, net: VGG, images: Pictures, scale: int) -> None:
         net, normalise, profile.net.crop, torch.device("cpu"), profile.score.precision == "bfloat16",
         profile.score.mean, remainder=profile.score.remainder,
     )  # fmt: skip
-    batches = rescaled_batches(images, profile.net.pixels(scale), profile.score.batch, resize=profile.score.resize)
+    batches = rescaled_batches(
+        images, profile.net.pixels(scale), profile.score.batch, resize=profile.score.resize,
+        decoder=decoder_in_use(params.decoder),
+    )  # fmt: skip
     scorer.posteriors(batches, len(images), dense)
 
 

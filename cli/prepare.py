@@ -56,8 +56,13 @@ def prepare(
 
     Example: vgg-repro prepare --profile paper --path /data/ilsvrc2012
     """
+    from pipeline.experiment.params_file import locate
+
     if not all(option is None for option in (profile, source, path, follow_links)):
         _write(profile, source, path, follow_links)
+    params()  # it says what is wrong with the file
+    if located := locate():
+        typer.echo(f"params.yaml: the claims now need {located} (`located`)")
     parameters = params()
 
     def work() -> None:

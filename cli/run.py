@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.common import complete_targets, params
+from cli.common import check_devices, complete_targets, params
 
 if TYPE_CHECKING:
     from pipeline.experiment.params import Params
@@ -122,16 +122,18 @@ def _walk(targets: Sequence[str], parameters: Params, jobs: int | None, gpus: st
     from pipeline.orchestration.live_view import view
     from pipeline.orchestration.resources import ResourceShare, chosen_gpus, shares, visible_gpus
     from pipeline.orchestration.runner import Walk, foreseen
+    from pipeline.system.devices import cores
 
     names = visible_gpus() if gpus is None else chosen_gpus(gpus)
     count = jobs or len(names) or 2
     if gpus is not None:
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's; CUDA's own begins with fast ones
     graph, cheap, to_run = foreseen(targets, parameters)
+    if to_run:
+        check_devices(parameters)
     if cheap or to_run:
         typer.echo(announcement(to_run, len(graph), count))
-    cores = sorted(os.sched_getaffinity(0))
-    return Walk(graph, shares(count, names, cores), ResourceShare(names), view(named=count > 1), cheap)
+    return Walk(graph, shares(count, names, cores()), ResourceShare(names), view(named=count > 1), cheap)
 
 
 def _walk_of_jobs(targets: Sequence[str], parameters: Params, jobs: int | None) -> Walk:

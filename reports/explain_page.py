@@ -291,10 +291,11 @@ def _places(e: Explanation) -> Iterator[Block]:
 
 def place_text(made: Mapping[str, Any]) -> tuple[Inline, ...]:
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    decoder = f"; images decoded by {made['decoder']}" if "decoder" in made else ""
     return (
         "commit ",
         Code(made["commit"]),
-        f"; Python {made['python']}, {versions}; {made['machine']}; {made['device']}",
+        f"; Python {made['python']}, {versions}; {made['machine']}; {made['device']}{decoder}",
     )
 
 

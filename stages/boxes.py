@@ -17,6 +17,7 @@ from pipeline.experiment.paths import errors, posteriors, weights
 from pipeline.experiment.run_names import score_stage
 from pipeline.results.provenance import record_provenance
 from pipeline.system.atomic_files import sha256, whole, write_json
+from pipeline.system.decoders import decoder_in_use
 from pipeline.system.devices import in_use
 from stages.common import scorer_of
 from vgg.boxes import BOX
@@ -102,4 +103,7 @@ class BoxScores(NamedTuple):
         write_json(errors(name, mode), record)
         seconds = time.monotonic() - started
         stage = score_stage(name, mode)
-        record_provenance(stage, errors(name, mode), str(self.where), score.threads, seconds, processes)
+        record_provenance(
+            stage, errors(name, mode), str(self.where), score.threads, seconds, processes,
+            decoder_in_use(params.decoder),
+        )  # fmt: skip

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.datasets.dataset_key import is_asked_for
-from pipeline.datasets.facts import Statistics, read_facts
+from pipeline.datasets.facts import PREPARE, Statistics, read_facts
 from pipeline.datasets.prepare import read_prepared
 from pipeline.datasets.shards import MAKE_SHARDS, Shards
 from pipeline.errors import Failure
@@ -21,6 +21,7 @@ from pipeline.experiment.modes import MODES
 from pipeline.experiment.params import Params, Precision
 from pipeline.experiment.paths import CLASSIFICATION, record, summary, weights
 from pipeline.system.atomic_files import read_json, sha256, whole
+from pipeline.system.decoders import DALI, decoder_in_use
 from pipeline.system.devices import gpu_count
 from pipeline.system.memory import keep_freed_memory
 from pipeline.system.progress import Progress
@@ -80,9 +81,16 @@ def open_shards(params: Params, split: str, statistics: Statistics) -> Shards:
     """
     folder = CLASSIFICATION.shards
     shards = Shards(folder, split)
+    made = read_prepared(folder)
+    if (before := made.stored.get("decoder", DALI)) != (now := decoder_in_use(params.decoder)):
+        raise Failure(
+            f"the images were prepared with the decoder {before}, but decoder: {params.decoder} in params.yaml means "
+            f"{now} here, and the two differ by a grey level. Set decoder: {before}, or prepare the images again and "
+            f"repeat all runs: {PREPARE}"
+        )
     if not is_asked_for(params, CLASSIFICATION):
         raise Failure(f"the prepared data set does not match params.yaml; {MAKE_SHARDS}")
-    if read_prepared(folder).manifest != statistics.manifest:
+    if made.manifest != statistics.manifest:
         raise Failure(f"the shards in {folder} do not hold the images that were prepared last; {MAKE_SHARDS}")
     return shards
 
@@ -129,12 +137,23 @@ def posteriors_at(
 
     `resize` is a filter other than that of `params`. Raise the ValueErrors of `Scorer.posteriors`.
     """
-    score, pixels = params.active.score, params.active.net.pixels(scale)
-    rank, ranks = scorer.ranks.rank, scorer.ranks.size
-    gpu, resize = scorer.device.index, resize or score.resize
-    batches = rescaled_batches(images, pixels, score.batch, score.threads, gpu, rank, ranks, resize)
+    batches = batches_at(params, scorer, images, scale, progress, resize)
     torch.backends.cudnn.benchmark = not MODES[mode].whole_images  # pays if all shapes are equal
-    return scorer.posteriors(counted(batches, progress, ranks), len(images), VIEWS[mode])
+    return scorer.posteriors(batches, len(images), VIEWS[mode])
+
+
+def batches_at(
+    params: Params, scorer: Scorer, images: Images, scale: int, progress: Progress, resize: str | None = None
+) -> Iterator[Rescaled]:
+    """Yield this process's images at one Q, the paper's pixels, for `scorer`, and count them as they are done.
+
+    `resize` is a filter other than that of `params`.
+    """
+    score, pixels = params.active.score, params.active.net.pixels(scale)
+    gpu, rank, ranks = scorer.device.index, scorer.ranks.rank, scorer.ranks.size
+    resize, decoder = resize or score.resize, decoder_in_use(params.decoder)
+    batches = rescaled_batches(images, pixels, score.batch, score.threads, gpu, rank, ranks, resize, decoder)
+    return counted(batches, progress, ranks)
 
 
 def counted(batches: Iterator[Rescaled], progress: Progress, ranks: int) -> Iterator[Rescaled]:

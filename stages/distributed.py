@@ -21,9 +21,9 @@ import torch.distributed as dist
 
 from pipeline.cluster.slurm import NodePlace, place
 from pipeline.errors import Failure, Interrupted
-from pipeline.experiment.params import Score, Train
+from pipeline.experiment.params import Params, Score, Train
 from pipeline.system.atomic_files import write_json
-from pipeline.system.devices import gpu_count
+from pipeline.system.devices import check_choice, gpu_count
 from pipeline.system.error_log import with_log
 from pipeline.system.process_lifetime import end_with_parent, restored, stop_signals
 from stages.common import device
@@ -64,18 +64,19 @@ def team(where: torch.device) -> Iterator[Ranks]:
     dist.destroy_process_group()  # not after a failure: it might wait for the others, which wait for this one
 
 
-def shared(settings: Train | Score, what: str, work: Callable[..., None], *words: Any) -> None:
-    """Run `work(*words, device, ranks)` in the processes that `settings` ask for, or those that torchrun started.
+def shared(params: Params, settings: Train | Score, what: str, work: Callable[..., None], *words: Any) -> None:
+    """Run `work(params, *words, device, ranks)` in as many processes as `settings` ask for, or as torchrun started.
 
-    Raise the errors of `launch`.
+    Raise the errors of `check_choice` and of `launch`.
     """
+    check_choice(settings.device, params.active.net.full_size)
     count = processes(settings.processes, settings.device)
     if count * place().nodes > 1 and not joined():
-        launch(count, what, shared, settings, what, work, *words)
+        launch(count, what, shared, params, settings, what, work, *words)
         return
     where = device(settings.device, settings.threads, settings.precision)
     with team(where) as ranks:
-        work(*words, where, ranks)
+        work(params, *words, where, ranks)
 
 
 def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> None:
@@ -96,7 +97,7 @@ def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> Non
         signals_to_handle=",".join(number.name for number in stops), **_rendezvous(place()),
     )  # fmt: skip
     if nodes == 1:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each process sets its own number of threads
     for name in CHATTER:
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -18,6 +18,7 @@ from pipeline.experiment.params import Params
 from pipeline.experiment.paths import illustrations, posteriors, summary, weights
 from pipeline.experiment.targets import ILLUSTRATED as RUN
 from pipeline.experiment.targets import ILLUSTRATIONS
+from pipeline.results.array_file import arrays_in
 from pipeline.results.illustrations import (
     WHOLE,
     CentralCrop,
@@ -40,6 +41,7 @@ from pipeline.results.illustrations import (
 )
 from pipeline.results.provenance import record_provenance
 from pipeline.system.atomic_files import read_json, sha256
+from pipeline.system.decoders import decoder_in_use
 from pipeline.system.progress import Progress
 from stages.common import device, maker, normaliser, open_shards, posteriors_at, scorer_of
 from stages.images import ChosenImages, as_received
@@ -99,8 +101,10 @@ def main(params: Params) -> None:
             images={**images, **crops},
         )
     )
-    seconds = time.monotonic() - started
-    record_provenance(ILLUSTRATIONS, illustrations(params.profile), str(where), score.threads, seconds)
+    record_provenance(
+        ILLUSTRATIONS, illustrations(params.profile), str(where), score.threads, time.monotonic() - started,
+        decoder=decoder_in_use(params.decoder),
+    )  # fmt: skip
 
 
 def receptive_fields() -> ReceptiveFields:
@@ -143,7 +147,7 @@ def _chosen(params: Params, scorer: Scorer, shards: Shards, scale: int, seed: in
 
     If TRIED images have none, return the first of these images. Long images are not tried, unless all are long.
     """
-    with np.load(posteriors(RUN, "dense")) as arrays:
+    with arrays_in(posteriors(RUN, "dense"), f"make it with: vgg-repro score dense {RUN}") as arrays:
         dense, labels = arrays[str(scale)], arrays["labels"]
     numbers = _usual(shards, order(epoch_words(seed, 0, len(labels))))
     right = numbers[dense[numbers].argmax(1) == labels[numbers]]
@@ -178,7 +182,7 @@ def _rescaled(params: Params, scorer: Scorer, shards: Shards, image: int, scale:
     """Return one whole image (1, 3, H, W) uint8 at a scale in the paper's pixels."""
     score, pixels = params.active.score, params.active.net.pixels(scale)
     gpu, chosen = scorer.device.index, ChosenImages(shards, [image])
-    (batch,) = rescaled_batches(chosen, pixels, 1, 1, gpu, resize=score.resize)
+    (batch,) = rescaled_batches(chosen, pixels, 1, 1, gpu, resize=score.resize, decoder=decoder_in_use(params.decoder))
     return batch.pixels.cpu().clone()
 
 
@@ -218,12 +222,12 @@ def _training(
     params: Params, shards: Shards, statistics: Statistics, seed: int
 ) -> tuple[TrainingCrops, dict[str, bytes]]:
     """Return the first epochs' crops of one training image, and their images by name."""
-    size, batch = params.active.net, params.active.training.batch
+    size, batch, decoder = params.active.net, params.active.training.batch, decoder_in_use(params.decoder)
     image, normalise = _always_used(len(shards), seed, batch), normaliser(params, statistics)
     series, images = [], dict[str, bytes]()
     for number, scales in enumerate(TRAINING_SCALES):
         plan = StreamConfig(seed, batch, size.crop, (size.pixels(scales[0]), size.pixels(scales[1])))
-        pixels, draws = crops_of(shards, plan, image, range(EPOCHS))
+        pixels, draws = crops_of(shards, plan, image, range(EPOCHS), decoder)
         colour = torch.from_numpy(draws.colour).float()
         shifts = colour @ normalise.components  # (EPOCHS, 3)
         series.append(CropSeries(list(scales), [_draw(draws, shifts, epoch) for epoch in range(EPOCHS)]))

@@ -17,6 +17,7 @@ from pipeline.experiment.paths import errors, posteriors, weights
 from pipeline.experiment.run_names import score_stage
 from pipeline.results.provenance import record_provenance
 from pipeline.system.atomic_files import sha256, whole, write_json
+from pipeline.system.decoders import decoder_in_use
 from pipeline.system.devices import in_use
 from pipeline.system.progress import Progress
 from stages.common import open_shards, posteriors_at, read_record, scorer_of
@@ -28,7 +29,7 @@ from vgg.errors import error, top_k
 def main(params: Params, name: str, mode: str) -> None:
     """Score the run `name` in `mode` on the validation images, in the number of processes that `params` set."""
     params = params.for_run(name)
-    shared(params.active.score, f"{mode} {name}", _score, params, name, mode)
+    shared(params, params.active.score, f"{mode} {name}", _score, name, mode)
 
 
 def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ranks) -> None:
@@ -70,7 +71,10 @@ def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ran
         },
     )
     seconds = time.monotonic() - started
-    record_provenance(score_stage(name, mode), errors(name, mode), str(where), score.threads, seconds, ranks.size)
+    record_provenance(
+        score_stage(name, mode), errors(name, mode), str(where), score.threads, seconds, ranks.size,
+        decoder_in_use(params.decoder),
+    )  # fmt: skip
     shown = ", ".join(f"Q {scale}: {error(values, images.labels, 1).error:.1f} %" for scale, values in by_scale.items())
     print(f"{name} {mode}: top-1 error {shown}")
 

@@ -45,7 +45,7 @@ def main(params: Params, name: str) -> None:
     The parameters set the number of processes, which affects rounding only.
     """
     params = params.for_run(name)
-    shared(params.active.training, f"train {name}", _train, params, name)
+    shared(params, params.active.training, f"train {name}", _train, name)
 
 
 def _train(params: Params, name: str, where: torch.device, ranks: Ranks) -> None:
@@ -59,7 +59,7 @@ def _train(params: Params, name: str, where: torch.device, ranks: Ranks) -> None
         trainer = Trainer(params, name, statistics, where, folder, ranks)
         trainer.begin()
         if ranks.first:
-            _name_old(name, folder)
+            _name_old(name, folder, trainer.decoder)
         trainer.train()
         if ranks.first:
             _write(params, name, statistics, trainer, time.monotonic() - started)
@@ -67,13 +67,14 @@ def _train(params: Params, name: str, where: torch.device, ranks: Ranks) -> None
             shutil.rmtree(folder, ignore_errors=True)  # while the lock in it is held
 
 
-def _name_old(name: str, folder: Path) -> None:
+def _name_old(name: str, folder: Path, decoder: str) -> None:
     """Print the run's old checkpoints, all but that in `folder`, from which training continues."""
     for old in old_checkpoints({name: folder}):
         if old.run == name:
+            other = f" (decoded by {old.decoder}, not {decoder})" if old.decoder != decoder else ""
             print(
-                f"{name}: the checkpoint in {old.folder} ({gigabytes(old.size)}) belongs to other parameters or data "
-                "and may be deleted"
+                f"{name}: the checkpoint in {old.folder} ({gigabytes(old.size)}) belongs to other parameters or data"
+                f"{other} and may be deleted"
             )
 
 
@@ -91,7 +92,7 @@ def _write(params: Params, name: str, statistics: Statistics, trainer: Trainer, 
     rate = round(median(row.images_per_second for row in state.rows), 1)
     record_provenance(
         train_stage(name), summary(name), str(trainer.where), params.active.training.threads, seconds,
-        trainer.ranks.size, images_per_second=rate, waited=waited,
+        trainer.ranks.size, trainer.decoder, images_per_second=rate, waited=waited,
     )  # fmt: skip
     if has_stalled(stalled(state, trainer.classes), len(state.rows)):
         print(trainer.stalled_words())

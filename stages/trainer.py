@@ -17,6 +17,7 @@ from pipeline.experiment.modes import single_scale
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import weights
 from pipeline.orchestration.heartbeat import Running, asked, here, tell
+from pipeline.system.decoders import PILLOW, decoder_in_use
 from pipeline.system.devices import slow_in_bfloat16
 from pipeline.system.process_lifetime import handled, stop_signals
 from pipeline.system.progress import Progress
@@ -54,6 +55,7 @@ class Trainer:
         size = params.active.net
         self.params, self.name, self.run, self.where, self.folder, self.ranks = params, name, run, where, folder, ranks
         self.statistics, self.classes = statistics, statistics.classes
+        self.decoder = decoder_in_use(params.decoder)
         self.recipe = TrainingSchedule(
             recipe.learning_rate, recipe.epochs, train.momentum, train.weight_decay, train.drops, train.patience,
             recipe.first_drop, train.tail,
@@ -82,8 +84,14 @@ class Trainer:
     def begin(self) -> None:
         """Resume from the checkpoint if there is one, else start from the run's initial weights.
 
-        The first process reads them and sends them to the others, whose machines may have neither.
+        The first process reads them and sends them to the others, whose machines may have neither. Raise Failure if
+        this process decodes images otherwise.
         """
+        if (first := self.ranks.broadcast_object(self.decoder)) != self.decoder:
+            raise Failure(
+                f"the first process decodes with {first}, this one with {self.decoder}: set decoder: {PILLOW} in "
+                "params.yaml, or install the same packages on all machines"
+            )
         if self.ranks.first:
             if self.checkpoint.exists():
                 self._resume()
@@ -127,7 +135,7 @@ class Trainer:
             print(f"{self.name}: this CPU has no bfloat16 units; precision: float32 in params.yaml is faster here")
         train, ranks = self.params.active.training, self.ranks
         where = (self.state.step, ranks.rank, ranks.size, train.threads, self.where.index)
-        batches = training_stream(self.task.train_images, self.plan, *where, target=self.task.target)
+        batches = training_stream(self.task.train_images, self.plan, *where, self.decoder, target=self.task.target)
         torch.backends.cudnn.benchmark = True  # all crops have one shape, here and in validation
         total = self.steps * self.recipe.epochs
         try:
@@ -183,7 +191,7 @@ class Trainer:
             return self.val_crops
         batches = rescaled_batches(
             images, profile.net.pixels(single_scale(self.run)), profile.score.batch, profile.training.threads,
-            self.where.index, ranks.rank, ranks.size,
+            self.where.index, ranks.rank, ranks.size, decoder=self.decoder,
         )  # fmt: skip
         if len(images) * 3 * crop * crop > KEPT:
             return batches
@@ -240,7 +248,7 @@ class Trainer:
         top1 = state.rows[-1].top1 if state.rows else None
         loss = state.loss / done if done else None
         run = (self.name, asked(self.params, self.name), state.step, steps, epochs)
-        tell(self.folder, Running(*run, loss, top1, left, *here(), stalled(state, self.classes)))
+        tell(self.folder, Running(*run, loss, top1, left, *here(), stalled(state, self.classes), self.decoder))
 
 
 _ADVICE = (

@@ -20,19 +20,18 @@ from pipeline.experiment.params import Params
 from pipeline.results.scores import Scores, average
 from pipeline.system.progress import Progress
 from stages.boxes import BoxedImages, BoxScores, localiser_of, sizes_of, true_boxes, with_boxes
-from stages.common import counted, open_shards, scorer_of
+from stages.common import batches_at, open_shards, scorer_of
 from stages.distributed import shared
 from vgg.distributed import Ranks
 from vgg.draws import Ints
 from vgg.errors import top_k
-from vgg.images import rescaled_batches
 from vgg.localise import all_windows
 from vgg.score import Scorer
 
 
 def main(params: Params, name: str) -> None:
     """Score the windows of localiser `name`, in the number of processes that `params` set."""
-    shared(params.active.score, f"windows {name}", _score, params, name)
+    shared(params, params.active.score, f"windows {name}", _score, name)
 
 
 def _score(params: Params, name: str, where: torch.device, ranks: Ranks) -> None:
@@ -63,11 +62,9 @@ def _windows(
     params: Params, nets: tuple[Scorer, Scorer], images: Any, classes: Ints, scale: int, progress: Progress
 ) -> tuple[Any, Ints]:
     """Return the windows of images at one Q, the paper's pixels, as `all_windows` does."""
-    score, pixels, ranks = params.active.score, params.active.net.pixels(scale), nets[0].ranks
-    gpu = nets[0].device.index
-    batches = rescaled_batches(images, pixels, score.batch, score.threads, gpu, ranks.rank, ranks.size, score.resize)
+    batches = batches_at(params, nets[0], images, scale, progress)
     try:
-        return all_windows(*nets, counted(batches, progress, ranks.size), classes, *sizes_of(images, pixels))
+        return all_windows(*nets, batches, classes, *sizes_of(images, params.active.net.pixels(scale)))
     except ValueError as reason:
         raise Failure(f"the windows cannot be scored at Q = {scale}: {reason}") from None
 

@@ -1,4 +1,4 @@
-"""Decoding and rescaling of whole images by DALI, for prepare and for testing (section 3.2)."""
+"""Decoding and rescaling of whole images by DALI or without it, for prepare and for testing (section 3.2)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vgg import pillow
 from vgg.draws import Ints, rescaled
 
 if TYPE_CHECKING:  # prepare's processes avoid torch, whose import takes longer than a thousand images
@@ -49,11 +50,13 @@ def rescaled_batches(
     rank: int = 0,
     ranks: int = 1,
     resize: str = "bilinear",
+    decoder: str = "dali",
 ) -> Iterator[Rescaled]:
     """Yield all `images` rescaled to smallest side `scale` pixels, in batches of equal shape, never padded.
 
-    `gpu` is the number of the GPU that decodes, or None; `resize` is a filter of `rescaling`. With several ranks,
-    rank r gets the batches r, r + ranks, ... of those that a single process would get.
+    `decoder` is dali, or pillow, which decodes on the CPU. `gpu` is the number of the GPU that decodes, or None;
+    `resize` is a filter of `rescaling`. With several ranks, rank r gets the batches r, r + ranks, ... of those that a
+    single process would get.
     """
     from torch.utils.dlpack import from_dlpack
 
@@ -61,8 +64,12 @@ def rescaled_batches(
     groups = list(_equal_shapes(heights, widths, images.heights * images.widths, batch))[rank::ranks]
     read = reader(images, gpu)
     samples = ((read(ids), heights[ids], widths[ids]) for ids in groups)
-    for ids, pixels in zip(groups, rescale(samples, batch, threads, gpu, resize), strict=True):
-        yield Rescaled(from_dlpack(pixels.as_tensor()).permute(0, 3, 1, 2), ids)
+    if decoder == "dali":
+        whole: Iterator[Any] = (pixels.as_tensor() for pixels in rescale(samples, batch, threads, gpu, resize))
+    else:
+        whole = pillow.rescaled_samples(samples, threads, resize)
+    for ids, pixels in zip(groups, whole, strict=True):
+        yield Rescaled(from_dlpack(pixels).permute(0, 3, 1, 2), ids)
 
 
 def _equal_shapes(heights: Ints, widths: Ints, pixels: Ints, batch: int) -> Iterator[Ints]:
@@ -135,21 +142,27 @@ def ahead(samples: Iterator[T], gpu: int | None) -> Iterator[T]:
 
 
 class Decoder:
-    """A decoder of groups of images, at most `largest` at once, whole or rescaled as by `rescale`."""
+    """A decoder of groups of images, at most `largest` at once, whole or rescaled as by `rescale`.
 
-    def __init__(self, largest: int, gpu: int | None = None) -> None:
-        self.largest, self.gpu = largest, gpu
+    `decoder` is dali or pillow, which has no use for a GPU.
+    """
+
+    def __init__(self, largest: int, gpu: int | None = None, decoder: str = "dali") -> None:
+        self.largest, self.gpu, self.decoder = largest, gpu, decoder
         self._pipes: dict[bool, Any] = {}
         self._pixels: dict[bool, Any] = {}  # DALI's buffers; the returned arrays are views of them
 
     def __call__(self, encoded: list[ByteArray], sizes: Ints | None = None) -> list[NDArray[np.uint8]]:
         """Return the images' RGB, (height, width, 3) each, rescaled to `sizes` (N, 2) of height and width if given.
 
-        The arrays are valid until the next call of the same kind. Raise RuntimeError if DALI cannot decode an image;
+        The arrays are valid until the next call of the same kind. Raise RuntimeError if an image cannot be decoded;
         later calls are not affected.
         """
         if not encoded:
             return []
+        if self.decoder == "pillow":
+            whole = [pillow.decoded(image) for image in encoded]
+            return whole if sizes is None else [*map(pillow.resized, whole, *sizes.T.tolist())]
         resized = sizes is not None
         pipe = self._pipes.get(resized) or self._build(resized)
         inputs = (encoded,) if sizes is None else (encoded, *_sides(sizes[:, 0], sizes[:, 1]))

@@ -1,7 +1,7 @@
-"""The training stream: DALI decodes, rescales, crops and flips images by the draws of draws.py (section 3.1).
+"""The training stream: images are decoded, rescaled, cropped and flipped by the draws of draws.py (section 3.1).
 
-Only the crop's region of each JPEG is decoded. DALI gets encoded bytes and the draws as arguments and draws nothing
-itself, so a batch is a pure function of (seed, step) and of the images.
+DALI decodes only the crop's region of each JPEG. It gets encoded bytes and the draws as arguments and draws nothing
+itself, so a batch is a pure function of (seed, step) and of the images. Without DALI, pillow.py does the same work.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
+from vgg import pillow
 from vgg.draws import Draws, Ints, draw, epoch_words, image_words, order
 from vgg.images import Images, ahead, decoding, outputs_of, reader, rescaling
 
@@ -73,23 +74,23 @@ def training_stream(
     ranks: int = 1,
     threads: int = 1,
     gpu: int | None = None,
+    decoder: str = "dali",
     target: Target | None = None,
 ) -> Iterator[Batch]:
     """Yield batches from `first_step` on, without end; with several ranks, this rank's part of each.
 
     Rank r gets images r, r + ranks, ... of each batch, so the ranks' parts together are the single process's batch.
-    `gpu` is the number of the GPU that decodes, or None. A batch has the images' labels, or what `target` returns.
+    `decoder` is dali, or pillow, which decodes on the CPU. `gpu` is the number of the GPU that decodes, or None. A
+    batch has the images' labels, or what `target` returns.
     """
     waiting: deque[tuple[Ints, Draws]] = deque()
-    samples = _samples(images, plan, first_step, rank, ranks, waiting, gpu)
+    samples = _samples(images, plan, first_step, rank, ranks, waiting, gpu, decoder)
     size = len(range(rank, plan.batch, ranks))
-    pipe = _pipeline(samples, size, plan.crop, threads, gpu)
     labels = torch.from_numpy(images.labels)
-    while True:
-        (pixels,) = outputs_of(pipe, gpu)
+    for pixels in _crops(samples, size, plan.crop, threads, gpu, decoder):
         ids, draws = waiting.popleft()
         yield Batch(
-            from_dlpack(pixels.as_tensor()).permute(0, 3, 1, 2),
+            from_dlpack(pixels).permute(0, 3, 1, 2),
             labels[ids] if target is None else target(ids, draws),
             torch.from_numpy(draws.colour).float(),
             torch.from_numpy(draws.keys),
@@ -97,16 +98,34 @@ def training_stream(
         )
 
 
-def crops_of(images: Images, plan: StreamConfig, image: int, epochs: Sequence[int]) -> tuple[Tensor, Draws]:
+def crops_of(
+    images: Images, plan: StreamConfig, image: int, epochs: Sequence[int], decoder: str = "dali"
+) -> tuple[Tensor, Draws]:
     """Return the training crops of one image in some epochs, (epochs, 3, crop, crop) uint8, and their draws."""
     ids = np.full(len(epochs), image)
     words = np.stack([image_words(plan.seed, epoch, image) for epoch in epochs])
     heights, widths = images.heights[ids], images.widths[ids]
     draws = draw(words, heights, widths, plan.scales, plan.crop)
-    samples = iter([([images[image]] * len(ids), *_regions(draws, heights, widths, plan.crop))])
-    pipe = _pipeline(samples, len(ids), plan.crop, threads=1, gpu=None)
-    (pixels,) = outputs_of(pipe, None)
-    return from_dlpack(pixels.as_tensor()).permute(0, 3, 1, 2).clone(), draws
+    encoded = [images[image]] * len(ids)
+    samples = iter([_inputs(encoded, draws, heights, widths, plan.crop, decoder)])
+    pixels = next(_crops(samples, len(ids), plan.crop, 1, None, decoder))
+    return from_dlpack(pixels).permute(0, 3, 1, 2).clone(), draws
+
+
+def _crops(
+    samples: Iterator[tuple[Any, ...]], size: int, crop: int, threads: int, gpu: int | None, decoder: str
+) -> Iterator[Any]:
+    """Yield the crops (size, crop, crop, 3) of each sample by either decoder."""
+    if decoder != "dali":
+        return pillow.cropped_samples(samples, crop, threads)
+    return _outputs(_pipeline(samples, size, crop, threads, gpu), gpu)
+
+
+def _outputs(pipe: Any, gpu: int | None) -> Iterator[Any]:
+    """Yield DALI's crops, (N, crop, crop, 3) each, without end."""
+    while True:
+        (pixels,) = outputs_of(pipe, gpu)
+        yield pixels.as_tensor()
 
 
 def _samples(
@@ -117,8 +136,9 @@ def _samples(
     ranks: int,
     waiting: deque[tuple[Ints, Draws]],
     gpu: int | None,
+    decoder: str = "dali",
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield DALI's inputs for each batch; append the ids and draws, which DALI does not need, to `waiting`."""
+    """Yield the decoder's inputs for each batch; append the ids and draws, for what it does not need, to `waiting`."""
     steps = steps_per_epoch(len(images), plan.batch)
     read = reader(images, gpu)
     while True:
@@ -128,10 +148,20 @@ def _samples(
         for place in range(step % steps, steps):
             first = place * plan.batch
             ids = permutation[first : first + plan.batch][rank::ranks]
-            draws = draw(words[ids], images.heights[ids], images.widths[ids], plan.scales, plan.crop)
+            heights, widths = images.heights[ids], images.widths[ids]
+            draws = draw(words[ids], heights, widths, plan.scales, plan.crop)
             waiting.append((ids, draws))
-            yield (read(ids), *_regions(draws, images.heights[ids], images.widths[ids], plan.crop))
+            yield _inputs(read(ids), draws, heights, widths, plan.crop, decoder)
         step = (epoch + 1) * steps
+
+
+def _inputs(
+    encoded: Sequence[Any], draws: Draws, heights: Ints, widths: Ints, crop: int, decoder: str
+) -> tuple[Any, ...]:
+    """Return the decoder's inputs for a batch of encoded images."""
+    if decoder == "dali":
+        return (encoded, *_regions(draws, heights, widths, crop))
+    return (encoded, draws.height, draws.width, draws.top, draws.left, draws.flip)
 
 
 def _regions(draws: Draws, heights: Ints, widths: Ints, crop: int) -> tuple[NDArray[Any], ...]:

@@ -8,6 +8,7 @@ from pipeline.datasets.sources import fingerprint
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import DataSet
 from pipeline.system.atomic_files import digest
+from pipeline.system.decoders import differing
 
 NO_MATTER = {"processes", "max_unreadable"}  # parameters that do not change the prepared data
 
@@ -38,4 +39,5 @@ def _wanted(params: Params) -> list[Any]:
     only_split = [] if len(params.active.splits) > 1 else [*params.active.splits]
     colours = {"colour_profiles": "convert"} if params.active.converts_colours else {}  # as before it was a parameter
     stored = prepare.model_dump(exclude={*ignored, "colour_profiles"}) | colours
-    return [stored, lengths, params.method.prepare, *only_split]
+    decoder = differing(params.decoder).values()
+    return [stored, lengths, params.method.prepare, *only_split, *decoder]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import functools
 import json
-import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,16 +23,25 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.dataset_key import request_hash, shards_key
 from pipeline.datasets.facts import Facts, read
-from pipeline.datasets.manifest import Joined, SplitShards, join_parts, kept_images, manifest_hash, parts_of
-from pipeline.datasets.shard_worker import ShardSettings, ShardTask, StreamTask, is_unreadable, make_shards
-from pipeline.datasets.shards import Columns, Shards, read_part, shard_name, stream_name
+from pipeline.datasets.manifest import (
+    Joined,
+    SplitShards,
+    join_parts,
+    kept_images,
+    lost_shards,
+    manifest_hash,
+    parts_of,
+)
+from pipeline.datasets.shard_worker import Done, ShardSettings, ShardTask, StreamTask, is_unreadable, make_shards
+from pipeline.datasets.shards import Columns, Shards, part_name, part_numbers, read_part, shard_name, stream_name
 from pipeline.datasets.sources import open_source
 from pipeline.datasets.sources.base import SPLITS, ImageNames, Listing, Skipped, Source, Split
 from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, DataSet, shards_root
 from pipeline.system.atomic_files import copy, sync_folder, whole_csv, write_json, write_text
-from pipeline.system.devices import gpu_count
+from pipeline.system.decoders import PILLOW, decoder_in_use, differing
+from pipeline.system.devices import cores, gpu_count
 from pipeline.system.locks import alone
 from pipeline.system.memory import noticed
 from pipeline.system.process_lifetime import stopped_by_sigterm
@@ -91,6 +99,8 @@ def read_prepared(folder: Path) -> Facts:
 
 def _make(params: Params, data_set: DataSet, folder: Path) -> None:
     """Write the data set next to its place, then move it. Raise Failure on a disk error, Interrupted on Ctrl-C."""
+    if params.active.prepare.device == "gpu" and decoder_in_use(params.decoder) == PILLOW:
+        raise Failure("prepare.device is gpu, but only DALI decodes on a GPU, and the decoder is pillow: set it to cpu")
     source, splits = open_source(params.active), params.active.splits
     with noticed("listing the images"):
         listing = source.listing().only(splits)
@@ -136,7 +146,8 @@ def _write(params: Params, data_set: DataSet, source: Source, listing: Listing, 
     wanted, net = params.active.prepare, params.active.net
     largest = net.pixels(params.largest_scale)
     tasks = _tasks(listing, wanted.shard_images)
-    work = ShardSettings(source, folder, wanted, largest, net.crop, params.active.converts_colours)
+    colours, decoder = params.active.converts_colours, decoder_in_use(params.decoder)
+    work = ShardSettings(source, folder, wanted, largest, net.crop, colours, decoder)
     _make_shards(work, tasks, listing, data_set.skipped)
     listing, shards = _settled(work, tasks, listing)
     found = _count(listing) + sum(len(part.order.images) for part in shards.values() if part.order)
@@ -147,8 +158,8 @@ def _write(params: Params, data_set: DataSet, source: Source, listing: Listing, 
     except Failure:
         copy(folder / "manifest.csv", data_set.manifest)
         raise
-    stored = {**wanted.model_dump(include=SHAPING), "largest": largest}
-    if params.active.converts_colours:
+    stored = {**wanted.model_dump(include=SHAPING), "largest": largest, **differing(params.decoder)}
+    if colours:
         stored["colour_profiles"] = "convert"
     write_json(folder / "facts.json", _facts(source, listing, joined, found, stored, folder / "manifest.csv").as_dict())
 
@@ -181,14 +192,11 @@ def _make_shards(work: ShardSettings, tasks: list[Task], listing: Listing, skipp
     """Make the shards that are missing. Raise Failure if too many images are unreadable."""
     total, done, missing, unreadable = _count(listing), 0, list[Task](), _lost(listing)
     for task in tasks:
-        numbers = _shards_of(work.folder, task)
-        if numbers is None:
+        made, complete = _made(work.folder, task)
+        unreadable += made.unreadable
+        done += made.images
+        if not complete:
             missing.append(task)
-        for number in _begun(work.folder, task) if numbers is None else numbers:
-            part = read_part(work.folder, task.split, number)
-            if part is not None:
-                unreadable += _unreadable(part)
-                done += len(part["label"])
     if done:
         print(f"prepare: {done} of {total} images are already in complete shards", flush=True)
     processes = work.params.processes or _processes(work.params.device)
@@ -225,33 +233,39 @@ def _watched(work: ShardSettings, listing: Listing, progress: Progress) -> Itera
         end.set()
 
 
+def _made(folder: Path, task: Task) -> tuple[Done, bool]:
+    """Return what the complete shards of a task hold, and whether these are all of its shards."""
+    numbers = _shards_of(folder, task)
+    expected = _begun(folder, task) if numbers is None else numbers
+    parts = (read_part(folder, task.split, number) for number in expected)
+    counts = [(len(part["label"]), _unreadable(part)) for part in parts if part is not None]
+    made = Done(sum(images for images, _ in counts), [pair for _, pairs in counts for pair in pairs])
+    return made, numbers is not None and len(counts) == len(numbers)
+
+
 def _shards_of(folder: Path, task: Task) -> list[int] | None:
-    """Return the numbers of a task's shards, or None if one of them is not complete."""
-    numbers = [task.number]
-    if isinstance(task, StreamTask):
-        try:
-            shards = int(json.loads((folder / stream_name(task.split, task.number)).read_text())["shards"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        numbers = [task.number + place * task.streams for place in range(shards)]
-    return None if any(read_part(folder, task.split, number) is None for number in numbers) else numbers
+    """Return the numbers of a task's shards, or None of a stream that has not been read to its end."""
+    if isinstance(task, ShardTask):
+        return [task.number]
+    try:
+        shards = int(json.loads((folder / stream_name(task.split, task.number)).read_text())["shards"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return [task.number + place * task.streams for place in range(shards)]
 
 
-def _complete_shards(folder: Path, task: Task) -> list[int]:
-    """Return the numbers of a task's shards. Raise Failure if one has been lost since it was made."""
+def _all_shards(folder: Path, task: Task) -> list[int]:
+    """Return the numbers of the shards of a task that is done. Raise Failure if nothing says their number any more."""
     numbers = _shards_of(folder, task)
     if numbers is None:
-        raise Failure(f"{folder} has lost shards of {task.split} since they were made; start again: vgg-repro prepare")
+        raise lost_shards(folder, task.split)
     return numbers
 
 
 def _begun(folder: Path, task: Task) -> list[int]:
     """Return the numbers of the complete shards of a stream that has not been read to its end."""
-    if isinstance(task, ShardTask):
-        return []
-    names = (path.name.removesuffix(".part.npz") for path in folder.glob(f"{task.split}-*.part.npz"))
-    numbers = sorted(int(name.rpartition("-")[2]) for name in names)
-    return [number for number in numbers if number % task.streams == task.number]
+    assert isinstance(task, StreamTask)
+    return [number for number in part_numbers(folder, task.split) if number % task.streams == task.number]
 
 
 def _settled(work: ShardSettings, tasks: Sequence[Task], listing: Listing) -> tuple[Listing, dict[Split, SplitShards]]:
@@ -260,7 +274,7 @@ def _settled(work: ShardSettings, tasks: Sequence[Task], listing: Listing) -> tu
     Images that a stream names but that cannot be used are then in the listing's `skipped`.
     """
     numbers: dict[Split, list[int]] = {
-        split: sorted(n for task in tasks if task.split == split for n in _complete_shards(work.folder, task))
+        split: sorted(n for task in tasks if task.split == split for n in _all_shards(work.folder, task))
         for split in SPLITS
     }
     if not listing.streams:
@@ -317,11 +331,11 @@ def _forget_unreadable(folder: Path) -> None:
 
     Their disk may have been unavailable for a while, with nothing wrong with the images.
     """
-    for path in folder.glob("*.part.npz"):
-        split, _, number = path.name.removesuffix(".part.npz").rpartition("-")
-        part = read_part(folder, split, int(number))
-        if part is not None and (part["source_length"] == 0).any():
-            path.unlink()
+    for split in SPLITS:
+        for number in part_numbers(folder, split):
+            part = read_part(folder, split, number)
+            if part is not None and (part["source_length"] == 0).any():
+                (folder / part_name(split, number)).unlink()
 
 
 def _processes(device: str) -> int:
@@ -329,8 +343,8 @@ def _processes(device: str) -> int:
 
     There are at least two, because a single one would be this process itself, and an image could then end it.
     """
-    cores = len(os.sched_getaffinity(0))
-    return max(2, min(cores, ON_GPU * gpu_count(device) or cores))
+    count = len(cores())
+    return max(2, min(count, ON_GPU * gpu_count(device) or count))
 
 
 def _check_unreadable(unreadable: list[tuple[str, str]], total: int, share: float, skipped: Path) -> None:

@@ -1,4 +1,4 @@
-"""The work on one shard, in its own process: images are read, checked, decoded by DALI, downscaled and written."""
+"""The work on one shard, in its own process: images are read, checked, decoded, downscaled and written."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ from pipeline.datasets.image_file import (
     turned,
     turned_box,
 )
-from pipeline.datasets.shards import ImageRecord, ShardWriter, read_part, stream_name
+from pipeline.datasets.shards import BETWEEN, ImageRecord, ShardWriter, read_part, stream_name
 from pipeline.datasets.sources.base import Box, Encoded, Entry, Source, Split, Stream, Unreadable
-from pipeline.datasets.sources.folder import is_named_otherwise
+from pipeline.datasets.sources.folder import NOT_AN_IMAGE, is_named_otherwise
 from pipeline.experiment.params import Prepare
 from pipeline.system.atomic_files import write_json
+from pipeline.system.decoders import DALI
 from pipeline.system.devices import gpu_of
 from pipeline.system.memory import check, noticed
 from pipeline.system.worker_pool import stderr_file
@@ -40,7 +41,6 @@ from vgg.draws import rescaled
 from vgg.images import PIXELS, Decoder
 
 BATCH = 32  # images decoded at once
-OTHER_FILE = "not an image, and not named like one"
 NO_BOXES = np.zeros((0, 4))
 
 
@@ -54,6 +54,7 @@ class ShardSettings:
     largest: int  # S; larger training images are downscaled to it
     crop: int
     convert_colours: bool = False
+    decoder: str = DALI
 
 
 class ShardTask(NamedTuple):
@@ -117,7 +118,7 @@ def _make_stream(work: ShardSettings, task: StreamTask, distrust: bool) -> Done:
 
 def make_shard(work: ShardSettings, task: ShardTask, distrust: bool = False) -> Done:
     """Write one shard and its part. With `distrust`, DALI gets only images that Pillow decoded whole. Raise OSError."""
-    decoder = _decoder(gpu_of(work.params.device, task.number))
+    decoder = _decoder(gpu_of(work.params.device, task.number), work.decoder)
     with CapturedStderr() as stderr, ShardWriter(work.folder, task.split, task.number) as writer:
         for group in _groups(_candidates(work, task.entries, distrust)):
             for row, stored in _rows(work, task.split, group, decoder, stderr):
@@ -126,14 +127,14 @@ def make_shard(work: ShardSettings, task: ShardTask, distrust: bool = False) -> 
 
 
 @cache
-def _decoder(gpu: int | None) -> Decoder:
+def _decoder(gpu: int | None, name: str) -> Decoder:
     """Return this process's decoder. All its shards share it, since a GPU's pipeline takes up to a second to build."""
-    return Decoder(BATCH, gpu)
+    return Decoder(BATCH, gpu, name)
 
 
 def is_unreadable(reason: str) -> bool:
     """Return whether `reason` is that of a skipped image, not that of another file among the images."""
-    return reason not in ("", OTHER_FILE)
+    return reason not in ("", NOT_AN_IMAGE)
 
 
 def _candidates(work: ShardSettings, entries: Iterable[Entry], distrust: bool) -> Iterator[Candidate]:
@@ -153,7 +154,7 @@ def _candidate(work: ShardSettings, entry: Entry, distrust: bool) -> Candidate:
         return Candidate(entry, source, image, "")
     except Unreadable as reason:
         other = isinstance(reason, NoImage) and is_named_otherwise(entry.id)
-        return Candidate(entry, source, None, OTHER_FILE if other else str(reason))
+        return Candidate(entry, source, None, NOT_AN_IMAGE if other else str(reason))
 
 
 def _groups(candidates: Iterator[Candidate]) -> Iterator[list[Candidate]]:
@@ -212,7 +213,7 @@ class Decoded(NamedTuple):
 
 
 def _decoded(images: list[StoredImage], sizes: NDArray[np.int64], decoder: Decoder) -> list[Decoded]:
-    """Return the images at their sizes (N, 2). If DALI fails on them, retry one by one, then fall back to Pillow."""
+    """Return the images at their sizes (N, 2). If decoding fails, retry one by one, then fall back to Pillow."""
     try:
         return [Decoded(*pair) for pair in zip(images, _pixels(images, sizes, decoder), strict=True)]
     except RuntimeError as error:
@@ -236,7 +237,7 @@ def _by_pillow(image: StoredImage, sizes: NDArray[np.int64], decoder: Decoder) -
 
 
 def _pixels(images: list[StoredImage], sizes: NDArray[np.int64], decoder: Decoder) -> list[NDArray[np.uint8]]:
-    """Return the images' pixels at their sizes (N, 2). Raise RuntimeError if DALI fails or decodes to another size."""
+    """Return the images' pixels at their sizes (N, 2). Raise RuntimeError if one fails or has another size."""
     data = [np.frombuffer(image.encoded, np.uint8) for image in images]
     same = [(p.height, p.width) == tuple(size) for p, size in zip(images, sizes.tolist(), strict=True)]
     whole = iter(decoder([encoded for encoded, kept in zip(data, same, strict=True) if kept]))
@@ -244,7 +245,7 @@ def _pixels(images: list[StoredImage], sizes: NDArray[np.int64], decoder: Decode
     smaller = iter(decoder(others, sizes[~np.array(same, bool)]))
     decoded = [next(whole) if kept else next(smaller) for kept in same]
     if any(pixels.shape[:2] != tuple(size) for pixels, size in zip(decoded, sizes.tolist(), strict=True)):
-        raise RuntimeError("DALI and Pillow decode different sizes")
+        raise RuntimeError("it is decoded to another size than its header has")
     return decoded
 
 
@@ -268,7 +269,8 @@ def _stored(
     row = row._replace(
         hash=row.source_hash if stored is candidate.source.data else hashlib.sha256(stored).digest(),
         height=pixels.shape[0], width=pixels.shape[1], boxes=boxes, changed=", ".join(filter(None, changes)),
-        small=min(image.height, image.width) < work.crop, first=first, second=second,
+        odd_boxes=BETWEEN.join(candidate.source.odd_boxes), small=min(image.height, image.width) < work.crop,
+        first=first, second=second,
     )  # fmt: skip
     return row, stored
 
@@ -287,7 +289,7 @@ def _row(candidate: Candidate) -> ImageRecord:
     """Return an image's row as far as it is known before decoding."""
     data = candidate.source.data
     return ImageRecord(candidate.entry.id, candidate.entry.label, 0, 0, NO_BOXES, 0, 0, bytes(32), len(data),
-               hashlib.sha256(data).digest(), "", False, "", "", np.zeros(3), np.zeros((3, 3)))  # fmt: skip
+               hashlib.sha256(data).digest(), "", "", False, "", "", np.zeros(3), np.zeros((3, 3)))  # fmt: skip
 
 
 class CapturedStderr:

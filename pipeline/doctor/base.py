@@ -12,9 +12,13 @@ from typing import Any, Literal, NamedTuple
 from pipeline.doctor.probes import probe
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import PARAMS
+from pipeline.system.decoders import constraints, installed_extra
 
-INSTALL = "pip install --constraint constraints.txt --editable '.[dev]'"
-INSTALL_ANEW = "pip install --force-reinstall --constraint constraints.txt --editable '.[dev]'"
+EXTRA = installed_extra()
+VERSIONS = f"--constraint {constraints()} --editable '.[dev{EXTRA and ',' + EXTRA}]'"
+INSTALL = f"pip install {VERSIONS}"
+INSTALL_ANEW = f"pip install --force-reinstall {VERSIONS}"
+INSTALL_DALI = "pip install --constraint constraints.txt --editable '.[dev,cuda13]'"
 GIB = 2**30
 STEPS = ("prepare", "train", "score")  # blocks of a profile that name a device
 
@@ -45,6 +49,16 @@ class DoctorContext:
         profile = self.params and self.params.active
         asked = {block.device for step in STEPS if (block := getattr(profile, step, None))}
         return "gpu" if "gpu" in asked else "cpu" if asked == {"cpu"} else "auto"
+
+    @property
+    def full_size(self) -> bool:
+        """Return True if the active profile's nets are as large as the paper's."""
+        return self.params is not None and self.params.active.net.full_size
+
+    @property
+    def decoder(self) -> str:
+        """Return the decoder that the parameters ask for."""
+        return self.params.decoder if self.params else "auto"
 
     def without_gpu(self) -> str:
         """Return the edit of params.yaml after which no step needs a GPU."""

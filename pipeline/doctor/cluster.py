@@ -24,6 +24,7 @@ from pipeline.cluster.slurm import JobState
 from pipeline.doctor.base import DoctorContext, Finding
 from pipeline.errors import Failure
 from pipeline.system.atomic_files import read_json, write_json
+from pipeline.system.devices import cores
 from pipeline.system.locks import alone, holder
 
 PATIENCE = 120.0  # seconds until the job is taken as waiting
@@ -121,7 +122,7 @@ def _look_around(folder: JobFolder) -> None:
     seen = {
         "node": platform.node(),
         "locked": holder(folder.path / HELD) is not None,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": len(cores()),
         "gpus": len(gpus),
         "local": _why_not_local(os.environ.get(LOCAL, "")),
     }

@@ -44,8 +44,17 @@ def set_values(values: Mapping[str, str | bool | None], place: tuple[str, ...], 
     return True
 
 
+def locate(path: Path = PARAMS) -> str:
+    """Set `located` to what the active profile needs. Return that if it changed, else an empty string.
+
+    Raise UsageError and write nothing as `set_values` does.
+    """
+    needed = parse(path.read_bytes(), path).needed_by_claims
+    return needed if set_values({"located": needed}, (), path) else ""
+
+
 def activate(profile: str, weights: str, path: Path = PARAMS) -> Extra:
-    """Set the active profile, the scored weights and the rows of `extra` that the profile needs. Return these.
+    """Set the active profile, the scored weights, and the rows of `extra` and `located` that it needs. Return the rows.
 
     Raise UsageError and write nothing as `set_values` does.
     """
@@ -55,6 +64,8 @@ def activate(profile: str, weights: str, path: Path = PARAMS) -> Extra:
     rows = extra_rows(params)
     if params.extra != rows:
         text = _with_values(text, {"extra": as_values(rows)}, (), path)
+    if params.located != params.needed_by_claims:
+        text = _with_values(text, {"located": params.needed_by_claims}, (), path)
     if text != before:
         write(text, path)
     return rows

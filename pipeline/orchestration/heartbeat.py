@@ -16,6 +16,7 @@ from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, all_checkpoints, checkpoints_root, weights
 from pipeline.system.atomic_files import digest, json_text, partial_of, read_json, sha256, sweep
+from pipeline.system.decoders import DALI
 from pipeline.system.locks import holder
 
 NAME = "progress.json"
@@ -39,6 +40,7 @@ class Running:
     machine: str
     said: float  # time of this update, in seconds since 1970
     at_chance: int = 0  # latest epochs in a row with the loss of a guess; older records lack it
+    decoder: str = DALI  # of its images; older records lack it
 
     @property
     def epoch(self) -> int:
@@ -75,6 +77,7 @@ class OldCheckpoint(NamedTuple):
     run: str
     folder: Path
     size: int  # bytes
+    decoder: str  # of its images
 
 
 def old_checkpoints(going_on: Mapping[str, Path | None]) -> list[OldCheckpoint]:
@@ -83,10 +86,18 @@ def old_checkpoints(going_on: Mapping[str, Path | None]) -> list[OldCheckpoint]:
     `going_on` has the folder that each run resumes from, or None if that is unknown.
     """
     return [
-        OldCheckpoint(run, folder, _bytes(folder))
+        OldCheckpoint(run, folder, _bytes(folder), _decoder(folder))
         for run, folder in all_checkpoints()
         if (run not in going_on or going_on[run] not in (None, folder)) and holder(folder / LOCK) is None
     ]
+
+
+def _decoder(folder: Path) -> str:
+    """Return the decoder of a checkpoint's images: DALI if nothing is recorded."""
+    try:
+        return Running(**read_json(folder / NAME, "")).decoder
+    except (Failure, TypeError, OSError):
+        return DALI
 
 
 def _bytes(folder: Path) -> int:

@@ -9,10 +9,9 @@ from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 from pipeline.errors import UsageError
-from pipeline.system.devices import gpus_here
+from pipeline.system.devices import VISIBLE, gpus_here
 
 T = TypeVar("T")
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class ResourceShare(NamedTuple):
@@ -30,7 +29,7 @@ class ResourceShare(NamedTuple):
     def keep_to_cores(self) -> None:
         """Restrict this process, and all that it starts, to the cores."""
         if self.cores:
-            with suppress(OSError):  # the cores have been taken away meanwhile
+            with suppress(OSError, AttributeError):  # they have been taken away meanwhile; only Linux can do this
                 os.sched_setaffinity(0, self.cores)
 
     def __str__(self) -> str:

@@ -262,7 +262,7 @@ class Walk:
         assert child.process.stdout is not None
         os.set_blocking(child.process.stdout.fileno(), False)
         self.events.register(child.process.stdout, EVENT_READ, child)
-        with suppress(OSError):  # on a kernel without pidfd_open, the next check finds the end
+        with suppress(OSError, AttributeError):  # on a kernel without pidfd_open, the next check finds the end
             self.events.register(FileIO(os.pidfd_open(child.process.pid)), EVENT_READ, child)
 
     def _environment(self, share: ResourceShare) -> Mapping[str, str]:

@@ -17,26 +17,37 @@ from typing import Any
 
 from pipeline.experiment.paths import kept_provenance, provenance_record
 from pipeline.system.atomic_files import sha256, write_json
+from pipeline.system.decoders import PILLOW, installed_dali
 from pipeline.system.devices import CPUINFO
 
-PACKAGES = ("vgg-repro", "torch", "nvidia-dali-cuda130", "numpy", "dvc")
 CODE = ("vgg", "pipeline", "stages", "params.yaml")  # the files that numbers depend on
 
 
 def record_provenance(
-    stage: str, result: Path, device: str, threads: int, seconds: float, processes: int = 1, **speeds: float
+    stage: str,
+    result: Path,
+    device: str,
+    threads: int,
+    seconds: float,
+    processes: int = 1,
+    decoder: str = "",
+    **speeds: float,
 ) -> None:
-    """Write where, when and how `stage` made the file `result` in the last `seconds`, and further `speeds`."""
+    """Write where, when and how `stage` made the file `result` in the last `seconds`, and further `speeds`.
+
+    `decoder` is the one that decoded the images, if the stage read any.
+    """
     started = datetime.now(UTC) - timedelta(seconds=seconds)
     values = {
         "result": sha256(result),
         "commit": commit(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": _versions(decoder),
         "machine": f"{_processor()}, {platform.system()} {platform.machine()}",
         "device": device,
         "threads": threads,
         "processes": processes,
+        **({"decoder": decoder} if decoder else {}),  # older records lack it: DALI was the only one
         "started": started.isoformat(timespec="seconds"),  # older records lack it
         "seconds": round(seconds, 1),
         **speeds,
@@ -101,6 +112,12 @@ def _output(*words: str) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()
+
+
+def _versions(decoder: str) -> dict[str, str]:
+    """Return the versions of the packages that results depend on, among them those of the decoder."""
+    decoders = ("simplejpeg", "pillow") if decoder == PILLOW else installed_dali()
+    return {name: _version(name) for name in ("vgg-repro", "torch", *decoders, "numpy", "dvc")}
 
 
 def _version(package: str) -> str:

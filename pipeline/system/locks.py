@@ -1,7 +1,8 @@
 """File locks, which let one process at a time do a piece of work.
 
 They are Linux's locks of an open file (F_OFD_SETLK). They can be queried without being taken, NFS supports them, they
-exclude threads as well as processes, and the kernel releases a lock when the process that holds it ends.
+exclude threads as well as processes, and the kernel releases a lock when the process that holds it ends. Other systems
+have flock(2) instead, which can only be queried by taking it for a moment.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import fcntl
 import os
 import platform
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +20,7 @@ from typing import IO
 
 from pipeline.errors import Failure
 
+OF_OPEN_FILES = sys.platform == "linux"
 LOCKS = Path("/proc/locks")
 STRUCT = struct.Struct("hhqqi4x")  # struct flock in C: type, whence, start, length, process
 
@@ -60,8 +63,7 @@ def holder(lock: Path) -> str | None:
     """Return how the holder of the file `lock` describes itself, or None without a holder. Do not take the lock."""
     try:
         with lock.open(errors="replace") as file:
-            answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _whole_file_lock(fcntl.F_RDLCK))
-            if STRUCT.unpack(answer)[0] == fcntl.F_UNLCK:
+            if _is_free(file.fileno()):
                 return None
             return _holder_name(file) or "somebody"
     except OSError:
@@ -72,7 +74,10 @@ def flock_held(lock: Path) -> bool:
     """Return whether a process holds a flock(2) lock, which is DVC's kind, on the file `lock`. Do not take it.
 
     The kernel's list of locks is asked, because flock itself cannot be queried. It has this machine's locks alone.
+    Where there is no such list, a shared lock is taken for a moment.
     """
+    if not LOCKS.exists():
+        return lock.exists() and not _takes_flock(lock)
     try:
         inode, locks = str(lock.stat().st_ino), LOCKS.read_text()
     except OSError:
@@ -81,11 +86,38 @@ def flock_held(lock: Path) -> bool:
     return any(entry[1] == "FLOCK" and entry[5].rpartition(":")[2] == inode for entry in entries)
 
 
+def _takes_flock(lock: Path) -> bool:
+    """Take a shared flock(2) lock of the file `lock` for a moment. Return False if another process excludes it."""
+    try:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # it has been removed, or flock is not supported
+        pass
+    return True
+
+
 def take(file: int) -> bool:
     """Lock the open `file` until it is closed. Return False if it is locked. Raise OSError if locks are unsupported."""
     try:
-        fcntl.fcntl(file, fcntl.F_OFD_SETLK, _whole_file_lock(fcntl.F_WRLCK))
+        if OF_OPEN_FILES:
+            fcntl.fcntl(file, fcntl.F_OFD_SETLK, _whole_file_lock(fcntl.F_WRLCK))
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # POSIX allows both
+        return False
+    return True
+
+
+def _is_free(file: int) -> bool:
+    """Return True if nobody holds a lock of the open `file`."""
+    if OF_OPEN_FILES:
+        answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _whole_file_lock(fcntl.F_RDLCK))
+        return bool(STRUCT.unpack(answer)[0] == fcntl.F_UNLCK)
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # until the file is closed
+    except BlockingIOError:
         return False
     return True
 

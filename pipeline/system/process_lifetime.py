@@ -6,6 +6,7 @@ import ctypes
 import os
 import select
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -19,8 +20,9 @@ ABOVE = 4  # generations to search: DVC may have started this process through a 
 
 
 def end_with_parent(number: signal.Signals) -> None:
-    """Make the kernel send this process a signal when its parent process ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+    """Make the kernel send this process a signal when its parent process ends. Only Linux can; elsewhere do nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 def end_with_dvc() -> None:

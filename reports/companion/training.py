@@ -20,6 +20,7 @@ from pipeline.experiment.paper_facts import (
 from pipeline.results.deviations import SCHEDULES
 from pipeline.results.illustration_data import largest_shift
 from pipeline.results.profile_results import Results
+from pipeline.system.decoders import DALI
 from reports.charts import Chart
 from reports.companion.initial_weights import chain_of_weights, other_weights
 from reports.companion.parts import (
@@ -151,7 +152,7 @@ def implementation(results: Results) -> Iterator[Block]:
         f"Each batch was divided among {word(GPUS)} GPUs and the gradients were averaged, so the result is that of one "
         f"GPU. It was {SPEEDUP:g} times faster than one. A network took {word(WEEKS[0])} to {word(WEEKS[1])} weeks.",
         (
-            "The program is written in PyTorch, and NVIDIA's DALI decodes and rescales the images. Several GPUs also "
+            f"The program is written in PyTorch, and {_decoding(results)} the images. Several GPUs also "
             "share each batch. DVC knows which result depends on which parameters, runs what is missing and nothing "
             "else, and keeps earlier results. Where and when each result was made is on the page ",
             Link("Provenance", "provenance.md"),
@@ -160,6 +161,12 @@ def implementation(results: Results) -> Iterator[Block]:
         _machines(results),
     )
     yield from differences(results, MACHINES)
+
+
+def _decoding(results: Results) -> str:
+    """Return what decodes and rescales the images, with its verbs."""
+    other = (results.facts or {}).get("stored", {}).get("decoder", DALI) != DALI
+    return "simplejpeg and Pillow decode and rescale" if other else "NVIDIA's DALI decodes and rescales"
 
 
 def _machines(results: Results) -> str:

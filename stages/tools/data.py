@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.facts import PREPARE, Facts, read_facts
 from pipeline.datasets.manifest import manifest_hash
-from pipeline.datasets.manifest_summary import read_manifest, summarise
+from pipeline.datasets.manifest_summary import read_manifest, read_odd_boxes, summarise
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION
 from pipeline.system.atomic_files import write_text
+from pipeline.system.decoders import decoder_in_use
 from reports.chart_style import drawable
 from reports.data_page import PICTURE, crops_section, data_page
 from reports.drawing import contact_sheet
@@ -30,7 +31,8 @@ def main(params: Params, out: Path) -> str:
     facts, manifest = read_facts(params.profile), read_manifest()
     if manifest_hash(CLASSIFICATION.manifest, facts.stored) != facts.manifest:
         raise Failure(f"{CLASSIFICATION.manifest} does not describe the prepared images; make it again with: {PREPARE}")
-    page = data_page(params.profile, facts, summarise(manifest), params.active.net.crop)
+    odd = read_odd_boxes(CLASSIFICATION.shards)
+    page = data_page(params.profile, facts, summarise(manifest), odd, params.active.net.crop)
     folder = out / params.profile
     if not facts.train:
         write_text(folder / "data.md", markdown(page))
@@ -51,7 +53,7 @@ def training_crops(params: Params, facts: Facts) -> tuple[NDArray[np.uint8], lis
         net.crop,
         (net.pixels(low), net.pixels(params.largest_scale)),
     )
-    batch = next(training_stream(shards, plan))
+    batch = next(training_stream(shards, plan, decoder=decoder_in_use(params.decoder)))
     shown = as_received(normaliser(params, facts.statistics), batch.pixels, batch.colour)
     names = [name if drawable(name) else f"class {label}" for label, name in enumerate(facts.classes)]
     return shown, [names[label] for label in batch.labels.tolist()]

@@ -16,6 +16,8 @@ from pipeline.datasets.facts import Statistics, read_statistics
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.orchestration.cost_plan import REFERENCE, CostPlan
+from pipeline.system.decoders import decoder_in_use
+from pipeline.system.devices import check_choice
 from stages.common import build, device, normaliser, open_shards
 from vgg.cost import forward_flops, training_flops
 from vgg.distributed import ALONE
@@ -43,6 +45,7 @@ def training_rates(params: Params, plan: CostPlan) -> tuple[dict[str, float], bo
 def scoring_rate(params: Params, classes: int) -> float:
     """Return the operations per second of a dense forward pass of net D at Q = 256."""
     score, size = params.active.score, params.active.net
+    check_choice(score.device, size.full_size)
     where = device(score.device, score.threads, score.precision)
     net = build(params, REFERENCE, classes).to(where).to(memory_format=torch.channels_last)
     height = size.pixels(256)
@@ -106,7 +109,8 @@ def _batches(params: Params, batch: int, statistics: Statistics | None, where: t
     train, size = params.active.training, params.active.net
     if statistics:
         plan = StreamConfig(train.seed, batch, size.crop, (size.pixels(256), size.pixels(256)))
-        return training_stream(open_shards(params, "train", statistics), plan, threads=train.threads, gpu=where.index)
+        images, decoder = open_shards(params, "train", statistics), decoder_in_use(params.decoder)
+        return training_stream(images, plan, threads=train.threads, gpu=where.index, decoder=decoder)
     pixels = torch.randint(256, (batch, 3, size.crop, size.crop), dtype=torch.uint8, device=where)
     zeros, keys = torch.zeros(batch, dtype=torch.int64), torch.randint(2**62, (batch, 2))
     return repeat(Batch(pixels, zeros, torch.zeros(batch, 3), keys, zeros.numpy()))

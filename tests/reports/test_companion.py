@@ -69,10 +69,11 @@ def page_of(case: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Page:
 
 
 def half(folder: Path) -> None:
-    """Remove every second run, the ledger, the illustrations, and Tables 4 to 7."""
+    """Remove every second run, the ledger, the illustrations, and all tables from 4 on."""
     for path in sorted((folder / "runs").glob("*.json"))[::2]:
         path.unlink()
-    for name in ("claims", "illustrations", "table4", "table5", "table6", "table7", "shallow"):
+    later = (f"table{number}" for number in range(4, 11))
+    for name in ("claims", "illustrations", "shallow", *later):
         (folder / f"{name}.json").unlink()
 
 
@@ -156,6 +157,17 @@ def test_a_profile_that_trains_nothing_is_said_to(tmp_path: Path, monkeypatch: p
     assert "Nothing is trained with the profile `published`" in text
     assert "All networks are trained in the paper's order" not in text and "prepare --profile published" not in text
     assert "counted, here" not in text and "none of its runs is trained here" in text
+
+
+def test_the_decoder_of_the_images_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = page_of("images alone", tmp_path, monkeypatch)
+    assert any("NVIDIA's DALI decodes and rescales the images" in text for text in sentences(page))
+    file = tmp_path / "reports/mini/data/classification.json"
+    facts = json.loads(file.read_text())
+    file.write_text(json.dumps({**facts, "stored": {**facts["stored"], "decoder": "pillow"}}))
+    other = sentences(companion_page(Results("mini", {}, parameters()), ()))
+    assert any("simplejpeg and Pillow decode and rescale the images" in text for text in other)
+    assert not any("DALI" in text for text in other)
 
 
 def test_the_numbers_of_the_nets_are_counted_from_the_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

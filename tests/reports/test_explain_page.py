@@ -42,6 +42,12 @@ def text_of(explanation: Explanation, kept: str = "") -> str:
     return "\n".join(" ".join(line.split()) for line in lines)
 
 
+def test_the_page_names_the_decoder_that_a_stage_used(mini: Path) -> None:
+    found = explained("table4", "D jitter", {})
+    text = text_of(replace(found, made={key: {**MADE, "decoder": "pillow"} for key in found.made}))
+    assert "AMD EPYC, Linux x86_64; cpu; images decoded by pillow: train@A-256" in text
+
+
 def test_the_page_has_the_chain_the_parameters_and_the_number(mini: Path) -> None:
     found = explained("table4", "D jitter", {})
     measure = found.measures[0].ours

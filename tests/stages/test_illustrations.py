@@ -23,7 +23,7 @@ from pipeline.results.illustrations import WHOLE, Illustrations, crop_name, deco
 from stages import illustrations as stage
 from stages.common import build, normaliser, open_shards, save_tensors, weights_of
 from tests.support import ROOT
-from tests.support.images import jpeg, photograph
+from tests.support.images import USUAL, jpeg, photograph
 from vgg.draws import epoch_words, order
 from vgg.images import Rescaled, rescaled_batches
 from vgg.initialise import randomise
@@ -103,7 +103,7 @@ def made(params: Params) -> Illustrations:
 def all_pixels(params: Params) -> list[Tensor]:
     """Every whole validation image (1, 3, H, W) at Q."""
     found: dict[int, Tensor] = {}
-    for batch in rescaled_batches(open_shards(params, "val", read_statistics()), Q, 1):
+    for batch in rescaled_batches(open_shards(params, "val", read_statistics()), Q, 1, decoder=USUAL):
         found[int(batch.ids[0])] = batch.pixels.clone()
     return [found[number] for number in sorted(found)]
 
@@ -231,7 +231,7 @@ def test_the_training_crops_are_those_that_the_stream_yields(params: Params) -> 
     steps = len(shards) // BATCH
     for place, scales in enumerate([(73, 73), (110, 110), (73, 146)]):
         series = found.training.series[place]
-        stream = training_stream(shards, StreamConfig(SEED, BATCH, CROP, scales))
+        stream = training_stream(shards, StreamConfig(SEED, BATCH, CROP, scales), decoder=USUAL)
         for epoch in range(10):
             batches = [[values.clone() if isinstance(values, Tensor) else values for values in next(stream)]
                        for _ in range(steps)]  # fmt: skip

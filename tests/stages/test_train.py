@@ -11,23 +11,26 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from pipeline.datasets.facts import read_facts, read_statistics
 from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import checkpoints
+from pipeline.experiment.paths import checkpoints, provenance_record
 from pipeline.experiment.validation import load
 from pipeline.orchestration.heartbeat import asked, identity
 from pipeline.orchestration.status import stalled_runs
 from pipeline.system.atomic_files import sha256
 from pipeline.system.locks import alone
-from stages import random, train, trainer
+from stages import prepare, random, train, trainer
 from tests.support.clones import held, patience, wait_for
+from tests.support.images import USUAL, needs_dali
 from tests.support.training import hang_up_as_usual, tiny, with_random_weights
 from vgg.fit import State
 
@@ -96,9 +99,9 @@ def test_validation_decodes_its_images_once_if_their_crops_take_few_bytes(
     """The history is the same as if they were decoded at each of the three epochs."""
     decoded, histories, rescaled = list[int](), list[str](), trainer.rescaled_batches
 
-    def counted(images: Any, *more: Any) -> Any:
+    def counted(images: Any, *more: Any, **how: Any) -> Any:
         decoded.append(len(images))
-        return rescaled(images, *more)
+        return rescaled(images, *more, **how)
 
     monkeypatch.setattr(trainer, "rescaled_batches", counted)
     size = read_statistics().val * 3 * params.active.net.crop**2
@@ -119,6 +122,36 @@ def test_ctrl_c_says_where_it_stopped_and_ends_with_130(params: Params) -> None:
         _, message = child.communicate(timeout=patience(60))
     assert child.returncode == 130
     assert "A-256 stopped at step" in message
+
+
+@needs_dali
+def test_a_run_is_not_resumed_with_another_decoder_without_a_word(
+    params: Params, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = trainer.Trainer._after_step
+    monkeypatch.setattr(trainer.Trainer, "_after_step", lambda self, state, loss, _: real(self, state, loss, True))
+    with pytest.raises(Interrupted, match="step 1;"):
+        train.main(params, "A-256")
+    monkeypatch.setattr(trainer.Trainer, "_after_step", real)
+    other = params.model_copy(update={"decoder": "pillow"})
+    words = "prepared with the decoder dali, but decoder: pillow in params.yaml means pillow here"
+    with pytest.raises(Failure, match=words):
+        train.main(other, "A-256")
+    prepare.main(other)
+    train.main(other, "A-256")
+    printed = capsys.readouterr().out
+    assert "belongs to other parameters or data (decoded by dali, not pillow)" in printed and "resumed" not in printed
+    record = json.loads(provenance_record("train@A-256").read_text())
+    assert record["decoder"] == "pillow" and record["versions"].keys() >= {"simplejpeg", "pillow"}
+    with pytest.raises(Failure, match=r"with the decoder pillow, but decoder: auto in params\.yaml means dali"):
+        train.main(params, "A-256")
+
+
+def test_processes_with_different_decoders_do_not_train_together(params: Params) -> None:
+    ranks: Any = SimpleNamespace(rank=1, size=2, first=False, broadcast_object=lambda _: "another")
+    settings = params, "A-256", read_statistics(), torch.device("cpu"), Path("checkpoints/x"), ranks
+    with pytest.raises(Failure, match=f"the first process decodes with another, this one with {USUAL}"):
+        trainer.Trainer(*settings).begin()
 
 
 def endless() -> None:
@@ -226,8 +259,11 @@ def test_a_checkpoint_of_other_parameters_is_named_and_stays(
         folder.mkdir(parents=True)
         (folder / "last.pt").write_bytes(bytes(2_500_000))
     train.main(tiny(tmp_path), "A-256")
+    data = "data" if USUAL == "dali" else f"data (decoded by dali, not {USUAL})"
     named = [line for line in capsys.readouterr().out.splitlines() if "checkpoint" in line]
-    assert named == [f"A-256: the checkpoint in {old} (2.5 MB) belongs to other parameters or data and may be deleted"]
+    assert named == [
+        f"A-256: the checkpoint in {old} (2.5 MB) belongs to other parameters or {data} and may be deleted"
+    ]
     assert (old / "last.pt").exists()
 
 

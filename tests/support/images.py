@@ -8,15 +8,22 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pipeline.experiment.params import Params
 from pipeline.experiment.validation import load
+from pipeline.system.decoders import has_dali
 from tests.support import ROOT
 
 Pixels = NDArray[np.uint8]
+
+NO_DALI = not has_dali()
+needs_dali = pytest.mark.skipif(NO_DALI, reason="DALI is not installed")
+DECODERS = (pytest.param("dali", marks=needs_dali), "pillow")
+USUAL = "pillow" if NO_DALI else "dali"  # what `auto` means here
 
 # DALI rounds once and PIL after each of its two passes: at most 1.5 grey levels apart; on average 0.17, and 0.27 where
 # a ratio of exactly 2 makes ties of all roundings

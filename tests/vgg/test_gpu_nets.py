@@ -262,7 +262,7 @@ def test_a_gpu_always_has_some_batches_to_work_on(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(torch.cuda, "Event", event)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
-    monkeypatch.setattr(Scorer, "_mean", lambda self, pixels, views: happened.append(("scored", pixels)))
+    monkeypatch.setattr(Scorer, "in_parts", lambda self, of_images, pixels: happened.append(("scored", pixels)))
     list(Scorer(small("A", seed), NORMALISE, CROP, GPU)._scored([(n, np.arange(1)) for n in range(5)], VIEWS["dense"]))
     wanted = [("scored", 0), ("scored", 1)]
     for number in range(AHEAD, 5):

@@ -31,7 +31,7 @@ from tests.support.commands import MarkedCommand, until
 from tests.support.disk import FULL, Disk
 from tests.support.foreign_files import Layers, State, caffemodel, features, safetensors_file, torch_file
 from tests.support.ilsvrc_files import DEVKIT, TRAIN, VAL, WORDS, StandIn, make
-from tests.support.images import run_seed
+from tests.support.images import USUAL, run_seed
 from tests.support.program import Outcome, program
 from vgg.images import rescaled_batches
 
@@ -270,7 +270,7 @@ def expected(
     name = (folder / "data/classification/shards.txt").read_text().split()[0]
     shards = Shards(folder / "data/shards" / name, "val")
     found, says = np.full((len(shards), len(net["fc8"][1])), np.nan), reference(run, net, taken, ceil)
-    for pixels, ids in rescaled_batches(shards, PIXELS[scale], 4, resize=resize):
+    for pixels, ids in rescaled_batches(shards, PIXELS[scale], 4, resize=resize, decoder=USUAL):
         shown = np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
         assert min(shown.shape[1:3]) == PIXELS[scale]
         found[ids] = {"dense": dense, "crops": crops}[mode](says, shown)

@@ -14,6 +14,7 @@ from pipeline.errors import UsageError
 from pipeline.experiment.params import Params, Profile
 from pipeline.experiment.paths import PARAMS
 from pipeline.experiment.validation import nearest
+from pipeline.system.decoders import differing
 
 SOURCES: dict[str, type[Source]] = {
     "characters": Characters,
@@ -55,10 +56,11 @@ def missing(profile: Profile) -> str:
 
 
 def seen_from_outside(params: Params) -> dict[str, Any]:
-    """Return what the shards depend on besides parameters: the source's fingerprint and the largest S.
+    """Return what the shards depend on besides DVC's parameters: the source's fingerprint, the largest S, the decoder.
 
-    Raise Failure if the source is missing.
+    Raise Failure if the source or the decoder is missing.
     """
     place = params.active.data.path
     seen = {"source": fingerprint(params.active), "path": place, "largest_scale": params.largest_scale}
+    seen |= differing(params.decoder)
     return seen if len(params.active.splits) > 1 else {**seen, "splits": [*params.active.splits]}

@@ -19,7 +19,7 @@ from pipeline.experiment.validation import load
 from tests.support import ROOT
 from tests.support.cases import case
 from tests.support.colour_profiles import DISPLAY_P3, profile, to_srgb
-from tests.support.images import decoded, photograph, repository_params
+from tests.support.images import decoded, needs_dali, photograph, repository_params
 
 GAMMA = 2.2
 P3 = profile("RGB ", GAMMA, DISPLAY_P3)
@@ -133,6 +133,7 @@ def hashes(params: Params) -> dict[str, str]:
     return {name: request_hash(params.model_copy(update={"profile": name})) for name in params.profiles}
 
 
+@needs_dali
 def test_data_sets_whose_profiles_are_ignored_have_the_keys_of_before() -> None:
     """The hashes of main before there was the parameter."""
     params = load(ROOT / "params.yaml", extra=False)

@@ -25,6 +25,7 @@ from pipeline.datasets.facts import Facts, Statistics, read_facts
 from pipeline.datasets.manifest import COLUMNS, manifest_hash
 from pipeline.datasets.prepare import is_whole, prepare
 from pipeline.datasets.shards import Shards, ShardWriter, index_name, shard_name
+from pipeline.datasets.sources import seen_from_outside
 from pipeline.datasets.sources.base import SPLITS
 from pipeline.errors import Failure, UsageError
 from pipeline.experiment.params import Params
@@ -45,7 +46,7 @@ from tests.support.fake_source import (
     small_items,
     stored,
 )
-from tests.support.images import Pixels, decoded, jpeg, photograph, resized, run_seed, size
+from tests.support.images import Pixels, decoded, jpeg, needs_dali, photograph, resized, run_seed, size
 from vgg.draws import rescaled
 from vgg.images import Decoder
 
@@ -274,6 +275,36 @@ def test_the_manifests_identity_is_the_same_in_every_version(tmp_path: Path) -> 
     assert digest == "b7cb9343587249e758843829775600ea394add77b3cc03ab48b479ada963ef8e"
 
 
+@needs_dali
+def test_another_decoder_makes_a_data_set_of_its_own_of_the_same_images(
+    made: PreparedPhotographs, source: FakeSource, tmp_path: Path
+) -> None:
+    params = chosen(tmp_path, data={"limit": LIMIT}).model_copy(update={"decoder": "pillow"})
+    facts, folder = prepare(params), shards_root() / shards_key(params)
+    assert is_whole(folder) and folder.name != made.folder.name and facts.manifest != made.facts.manifest
+    assert facts.stored == {**made.facts.stored, "decoder": "pillow"}
+    assert rows() == made.rows
+    assert np.allclose(facts.mean_rgb, made.facts.mean_rgb, atol=0.1)
+    assert stored(folder, "val") == stored(made.folder, "val"), "these are not rescaled"
+    for ours, dalis in zip(stored(folder, "train"), stored(made.folder, "train"), strict=True):
+        assert np.abs(decoded(ours).astype(int) - decoded(dalis)).mean() < 1
+
+
+@needs_dali
+def test_dali_changes_no_key_and_another_decoder_all_of_them(params: Params) -> None:
+    """The keys are those of versions that had no other decoder, so that nothing is prepared and trained again."""
+    auto, dali, pillow = (params.model_copy(update={"decoder": name}) for name in ("auto", "dali", "pillow"))
+    assert set(seen_from_outside(dali)) == {"source", "path", "largest_scale"}
+    for key in (shards_key, request_hash, seen_from_outside):
+        assert key(auto) == key(dali) != key(pillow)
+
+
+def test_only_dali_prepares_on_a_gpu(source: FakeSource, tmp_path: Path) -> None:
+    params = chosen(tmp_path, prepare={"device": "gpu"}).model_copy(update={"decoder": "pillow"})
+    with pytest.raises(Failure, match=r"prepare\.device is gpu, but only DALI decodes on a GPU"):
+        prepare(params)
+
+
 def test_shards_have_so_many_images_each(source: FakeSource, tmp_path: Path, rng: np.random.Generator) -> None:
     images = int(rng.integers(2, VAL))
     params = chosen(tmp_path, prepare={"shard_images": images})
@@ -287,6 +318,7 @@ def test_shards_have_so_many_images_each(source: FakeSource, tmp_path: Path, rng
             assert index["shard"].tolist() == [i // images for i in range(count)], images
     assert stored(folder, "val") == [item.encoded for item in source.given["val"]]
     assert {path.name for path in folder.iterdir()} == {
+        "odd_boxes.csv",
         *(path.name for path in folder.glob("*.bin")), "train.index.npz", "val.index.npz", "manifest.csv", "facts.json"
     }  # fmt: skip
     files[1].write_bytes(files[1].read_bytes()[:-1])
@@ -477,6 +509,7 @@ def test_what_somebody_else_finished_meanwhile_is_not_made_again(
     assert files_in(folder) == {name: file for name, file in theirs.items() if name != "begun"}
 
 
+@needs_dali
 def test_all_shards_of_a_process_share_one_decoder(
     source: FakeSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -509,6 +542,7 @@ def test_the_folders_name_changes_with_what_its_bytes_depend_on(params: Params, 
         assert (shards_key(chosen(tmp_path, **changes)) != shards_key(params)) == matters, change
 
 
+@needs_dali
 def test_the_committed_images_of_mini_are_those_that_params_yaml_asks_for() -> None:
     params = load(ROOT / "params.yaml")
     assert params.profile == "mini"

@@ -34,7 +34,7 @@ from pipeline.orchestration.live_view import Foot, Lines, ViewRow
 from pipeline.orchestration.resources import ResourceShare, chosen_gpus, shares, spans, visible_gpus
 from pipeline.orchestration.runner import Walk, foreseen, lone, longest_first
 from pipeline.system import devices
-from tests.support import ROOT
+from tests.support import ROOT, on_linux
 from tests.support.clones import at_work, begin, call, executed, patience, tiny_clone, wait_for
 
 GRAPH = {
@@ -96,8 +96,8 @@ class Place:
 
     def walk(self, graph: Mapping[str, frozenset[str]], jobs: int = 2, cheap: Sequence[str] = ()) -> Walk:
         """A walk with four GPUs and these cores."""
-        gpus, cores = tuple("0123"), sorted(os.sched_getaffinity(0))
-        return Walk(graph, shares(jobs, gpus, cores), ResourceShare(gpus), self.view, cheap, self.command)
+        gpus = tuple("0123")
+        return Walk(graph, shares(jobs, gpus, devices.cores()), ResourceShare(gpus), self.view, cheap, self.command)
 
     @property
     def log(self) -> list[list[str]]:
@@ -194,6 +194,7 @@ def test_a_stage_is_alone_if_no_other_could_run_beside_it(rng: np.random.Generat
         assert lone(graph) == {stage for stage in graph if not beside[stage]}
 
 
+@on_linux
 def test_who_runs_alone_gets_all_and_others_their_share(place: Place) -> None:
     place.walk(GRAPH, 2).run()
     mine = sorted(os.sched_getaffinity(0))

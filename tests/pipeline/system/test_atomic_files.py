@@ -17,6 +17,7 @@ import pytest
 from pipeline.errors import Failure
 from pipeline.system import atomic_files
 from pipeline.system.atomic_files import copy, digest, read_json, sha256, whole, write_json
+from tests.support import on_linux
 
 
 @pytest.fixture
@@ -96,6 +97,7 @@ def test_a_disk_that_syncs_no_folders_will_do(path: Path, monkeypatch: pytest.Mo
 UNREADABLE = Path("/proc/self/mem")  # opens, and its first byte is an input/output error
 
 
+@on_linux
 def test_a_file_that_cannot_be_read_meanwhile_is_not_taken_for_the_one_that_is_written(path: Path) -> None:
     with pytest.raises(OSError, match="Input/output error"), whole(path) as file:
         file.write(UNREADABLE.open("rb").read())

@@ -17,12 +17,32 @@ from typing import Any
 import pytest
 
 from pipeline.errors import Failure
+from pipeline.system import locks
 from pipeline.system.locks import alone, flock_held, holder
 
 STARTS = 300
 LOOK = (
     "import sys; from pathlib import Path; from pipeline.system.locks import holder; print(holder(Path(sys.argv[1])))"
 )
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on another system than Linux, which has flock(2) alone."""
+    monkeypatch.setattr(locks, "OF_OPEN_FILES", False)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_elsewhere_too_one_at_a_time_holds_a_lock_and_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert holder(path) is None
+    with alone(path, "training"):
+        assert f"process {os.getpid()}" in (holder(path) or "")
+        with pytest.raises(Failure, match="another process is already training"), alone(path, "training"):
+            pass
+    assert holder(path) is None
+    with alone(path, "training"):
+        pass
 
 
 @pytest.fixture
@@ -84,6 +104,17 @@ def test_a_look_from_anywhere_names_the_holder(lock: Path) -> None:
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(holder, lock).result() == holder(lock)
     assert holder(lock) is None and look() == "None\n"
+
+
+def test_without_a_list_of_locks_dvcs_kind_is_seen_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "LOCKS", tmp_path / "no list")
+    path = tmp_path / "lock"
+    assert not flock_held(path)
+    with path.open("w") as file:
+        assert not flock_held(path)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert flock_held(path)
+    assert not flock_held(path)
 
 
 def test_a_look_makes_no_file(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from pipeline.system.process_lifetime import end_with_parent
 from tests.support import ROOT
 
 ASK = "from pipeline.system.process_lifetime import _dvc_above; print(_dvc_above())"
@@ -30,3 +32,9 @@ def test_the_dvc_above_is_found(tmp_path: Path, name: str, is_dvc: bool) -> None
     )
     own, found = done.stdout.split()
     assert found == (own if is_dvc else "None")
+
+
+def test_where_the_kernel_cannot_end_it_with_its_parent_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr("ctypes.CDLL", lambda _: pytest.fail("there is no prctl"))
+    end_with_parent(signal.SIGTERM)

@@ -32,7 +32,7 @@ from pipeline.datasets.sources.base import SPLITS, Entry, Listing
 from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
-from tests.support import ROOT
+from tests.support import ROOT, on_linux
 from tests.support.clones import at_work, begin, call, executed, held, tiny_clone, wait_for
 from tests.support.fake_source import hashes_in, rows
 from tests.support.ilsvrc_files import (
@@ -294,6 +294,7 @@ def bytes_read() -> int:
     return int(words[words.index("rchar:") + 1])
 
 
+@on_linux
 def test_each_images_bytes_are_read_once(rng: Random, tmp_path: Path) -> None:
     made = make(rng, each=(3, 5), val=7)
     for pictures in (made.train, made.val):
