@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -26,6 +27,15 @@ def test_the_example_is_valid(folder: Path) -> None:
     score = settings().request("score")
     assert score and (score.partition, score.time, score.gpus) == ("gpu", "06:00:00", 1)
     assert settings().request("prepare") is None
+
+
+def test_the_examples_of_the_guide_are_valid(folder: Path) -> None:
+    examples = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/cluster.md").read_text(), re.S)
+    requests = []
+    for text in examples:
+        (folder / "slurm.yaml").write_text(text)
+        requests += [settings().request("train"), settings().request("score")]
+    assert [(request.nodes, request.gpus) for request in requests if request] == [(1, 1), (1, 1), (2, 4), (1, 1)]
 
 
 def test_the_example_names_every_key() -> None:
