@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support import ROOT
+from tests.support.clones import patience
 from tests.support.commands import MarkedCommand, until
 from tests.support.slurm import Slurm
 
 HEAD = ("python", "-m", "tests.support.counting_stage", "head")
 LONG = "600"  # a count that takes a minute
+PATIENCE = patience(600)  # seconds for what takes a minute, because time limits have whole minutes
 
 
 class CountingClone:
@@ -33,7 +35,7 @@ class CountingClone:
 
     def ends(self, head: MarkedCommand, code: int) -> str:
         """Return what a head has said at its end, which must be with this exit code."""
-        until("the head to end", lambda: head.child.poll() is not None)
+        until("the head to end", lambda: head.child.poll() is not None, PATIENCE)
         assert head.child.returncode == code, head.said
         return head.said
 
@@ -55,7 +57,7 @@ class CountingClone:
 
     def requeued(self, times: int = 1) -> None:
         """Wait until the job is queued again, for the time of this number, then have it start at once."""
-        until("the job to be queued again", lambda: self.slurm.field(self.number, "Restarts") == str(times))
+        until("the job to be queued again", lambda: self.slurm.field(self.number, "Restarts") == str(times), PATIENCE)
         until("the job to wait", lambda: self.slurm.state(self.number) == "PENDING")
         self.slurm.hurry(self.number)
 

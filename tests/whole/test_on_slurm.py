@@ -13,11 +13,12 @@ import yaml
 
 from pipeline.system.locks import holder
 from tests.support import ROOT
-from tests.support.clones import call, tiny_clone
+from tests.support.clones import call, patience, tiny_clone
 from tests.support.commands import MarkedCommand, until
 from tests.support.slurm import Slurm
 
 pytestmark = pytest.mark.cluster
+PATIENCE = patience(900)  # seconds for what takes a minute on an idle machine
 JOB = Path("checkpoints/jobs/train@A-256")
 WEIGHTS, SCORES = Path("weights/trained/A-256.pt"), Path("scores/dense-A-256.npz")
 SETTINGS = "defaults: {{partition: long, time: 10, notice: 30, cpus: 1, nodes: {nodes}}}\ntrain:\nscore:\npoll: 2\n"
@@ -53,15 +54,20 @@ class SlurmClone:
         self.commands.append(MarkedCommand(self.folder, *words, **self.variables, **variables))
         return self.commands[-1]
 
+    def finish(self, command: MarkedCommand) -> str:
+        """Wait for a command's good end, which takes a minute on an idle machine; return what it has said."""
+        assert command.ends(PATIENCE), command.said
+        return command.finish()
+
     @property
     def number(self) -> str:
         """Return the number of the job that trains, once it has one."""
-        until("the job", (self.folder / JOB / "number").exists)
+        until("the job", (self.folder / JOB / "number").exists, PATIENCE)
         return (self.folder / JOB / "number").read_text()
 
     def has_saved(self) -> None:
         """Wait until the job has written a checkpoint."""
-        until("a checkpoint", lambda: [*self.folder.glob("checkpoints/A-256-*/last.pt")])
+        until("a checkpoint", lambda: [*self.folder.glob("checkpoints/A-256-*/last.pt")], PATIENCE)
 
 
 @pytest.fixture
@@ -89,9 +95,9 @@ def test_dvc_repro_with_a_preempted_job_makes_the_same_bytes(clone: SlurmClone, 
     status = call(clone.folder, "vgg-repro", "status", **clone.variables)
     assert f"job {clone.number} running on " in status
     clone.slurm.preempt(clone.slurm.field(clone.number, "NodeList"))
-    until("the job to wait", lambda: clone.slurm.state(clone.number) == "PENDING")
+    until("the job to wait", lambda: clone.slurm.state(clone.number) == "PENDING", PATIENCE)
     clone.slurm.hurry(clone.number)
-    said = repro.finish()
+    said = clone.finish(repro)
     assert "A-256: resumed at step" in said and "A-256 dense: top-1 error" in said
     assert {path: _hash(clone.folder / path) for path in local} == local
     assert not (clone.folder / JOB / "kept").exists()
@@ -104,16 +110,16 @@ def test_run_is_killed_and_joined_and_interrupted_and_resumed(clone: SlurmClone,
     number = clone.number
     clone.slurm.call("scontrol", "suspend", number)  # so that it does not finish meanwhile
     assert killed.kill(group=False)
-    until("the rest of the head to end", lambda: holder(clone.folder / JOB / "lock") is None)
+    until("the rest of the head to end", lambda: holder(clone.folder / JOB / "lock") is None, PATIENCE)
     assert clone.slurm.state(number) == "SUSPENDED"
     joined = clone.begin(*run)
-    until("the job to be joined", lambda: f"job {number} does this already" in joined.said)
+    until("the job to be joined", lambda: f"job {number} does this already" in joined.said, PATIENCE)
     clone.slurm.call("scontrol", "resume", number)
     joined.child.send_signal(signal.SIGINT)
-    assert joined.ends(60) and joined.child.returncode == 130, joined.said
+    assert joined.ends(PATIENCE) and joined.child.returncode == 130, joined.said
     assert "A-256 stopped at step" in joined.said, joined.said
     assert clone.slurm.state(number) != "RUNNING"
-    assert "A-256: resumed at step" in clone.begin(*run).finish()
+    assert "A-256: resumed at step" in clone.finish(clone.begin(*run))
     assert clone.number != number and _hash(clone.folder / WEIGHTS) == local[WEIGHTS]
 
 
@@ -121,7 +127,8 @@ def test_two_nodes_train_as_two_processes_here(clone: SlurmClone) -> None:
     (clone.folder / "slurm.yaml").write_text(SETTINGS.format(nodes=2))
     _train(clone.folder, processes=1, epochs=2)
     here = _copied(clone.folder, clone.folder.with_name("here"))
-    assert "running on n[1-2]" in clone.begin("dvc", "repro", "train@A-256", VGG_REPRO_CLUSTER="slurm").finish()
+    repro = clone.begin("dvc", "repro", "train@A-256", VGG_REPRO_CLUSTER="slurm")
+    assert "running on n[1-2]" in clone.finish(repro)
     _train(here, processes=2, epochs=2)
     call(here, "dvc", "repro", "train@A-256")
     assert _hash(clone.folder / WEIGHTS) == _hash(here / WEIGHTS)
