@@ -23,7 +23,7 @@ WORKERS ?= 2
 ELSEWHERE := PYTHONPATH=$(CURDIR)/tests/elsewhere
 PYTEST := python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install wheelhouse repro test test-elsewhere test-all lint bench bench-gpu readme clean
+.PHONY: help install wheelhouse repro test test-cluster test-elsewhere test-all lint bench bench-gpu readme clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets.
@@ -50,7 +50,11 @@ repro: $(DONE) ## Reproduce everything: all runs, all evaluations, Tables 1 to 1
 
 # Plain `pytest` runs only the quick tests. WORKERS=8 uses more cores.
 test: $(DONE) ## Run the tests that a contributor needs (minutes).
-	$(PYTEST) -m 'not exhaustive'
+	$(PYTEST) -m 'not exhaustive and not cluster'
+
+# Most of it is waiting, so that three processes suit two cores.
+test-cluster: $(DONE) ## Run jobs on a real Slurm on this machine, which root installs with apt (minutes).
+	$(PYTEST) -n 3 -m cluster
 
 # In a Python without DALI, /proc and Linux's own calls; test-all does so with all quick tests.
 test-elsewhere: $(DONE) ## Run a few tests as on another system (minutes).

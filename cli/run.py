@@ -27,6 +27,13 @@ Gpus = Annotated[
         "jobs than GPUs, several jobs share a GPU and its memory.",
     ),
 ]
+GpusPerStage = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="GPUs of each stage: as many stages at a time as there are GPUs for, or with --slurm the GPUs of a job.",
+    ),
+]
 
 
 def run(
@@ -36,14 +43,21 @@ def run(
     ] = None,
     jobs: Jobs = None,
     gpus: Gpus = None,
+    gpus_per_stage: GpusPerStage = None,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Long stages are jobs of a Slurm cluster, as slurm.yaml says.")
+    ] = False,
 ) -> None:
     """Run stages as `dvc repro` does, several at a time.
 
     Example: vgg-repro run table3 table4 --jobs 2
 
     Example: vgg-repro run table4 --gpus 0,1,2,3
+
+    Example: vgg-repro run table4 --slurm --gpus-per-stage 4
     """
-    from pipeline.errors import Failure, Interrupted
+    from pipeline.cluster.settings import CHOICE, GPUS_PER_STAGE, SLURM, chosen, settings
+    from pipeline.errors import Failure, Interrupted, UsageError
     from pipeline.experiment.paper_tables import number_of
     from pipeline.experiment.targets import in_part, stage_of, within_reach
     from pipeline.orchestration.dvc_graph import lost_from_cache
@@ -51,14 +65,27 @@ def run(
     from pipeline.orchestration.status import stalled_runs
     from pipeline.system.process_lifetime import stopped_by_sigterm
 
+    if slurm:
+        os.environ[CHOICE] = SLURM
+    on_cluster = chosen()
+    if on_cluster:
+        settings()  # raises UsageError early
+        if gpus is not None:
+            raise UsageError("--gpus chooses GPUs of this machine; jobs get theirs by slurm.yaml or --gpus-per-stage")
+        if gpus_per_stage:
+            os.environ[GPUS_PER_STAGE] = str(gpus_per_stage)
+    elif gpus_per_stage:
+        jobs = _jobs_of(gpus_per_stage, gpus, jobs)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     parameters = params()
     named = [stage_of(parameters, target) for target in targets or []]
     if lost := lost_from_cache(parameters):
         raise Failure(lost)
+    reached = within_reach(named, parameters)
     try:
         with stopped_by_sigterm():
-            _walk(within_reach(named, parameters), parameters, jobs, gpus).run()
+            walk = _walk_of_jobs(reached, parameters, jobs) if on_cluster else _walk(reached, parameters, jobs, gpus)
+            walk.run()
     except KeyboardInterrupt:
         raise Interrupted(STOPPED) from None
     if parameters.weights == "trained":
@@ -74,6 +101,19 @@ def run(
         from stages.claims import main as test_claims
 
         test_claims(parameters)
+
+
+def _jobs_of(gpus_per_stage: int, gpus: str | None, jobs: int | None) -> int:
+    """Return how many stages with so many GPUs fit at a time. Raise UsageError if none does, or with --jobs."""
+    from pipeline.errors import UsageError
+    from pipeline.orchestration.resources import chosen_gpus, visible_gpus
+
+    if jobs is not None:
+        raise UsageError("--jobs and --gpus-per-stage both divide the GPUs: give only one of them")
+    count = len(visible_gpus() if gpus is None else chosen_gpus(gpus))
+    if gpus_per_stage > count:
+        raise UsageError(f"--gpus-per-stage {gpus_per_stage}: there are {count or 'no'} GPUs here")
+    return count // gpus_per_stage
 
 
 def _walk(targets: Sequence[str], parameters: Params, jobs: int | None, gpus: str | None) -> Walk:
@@ -94,3 +134,18 @@ def _walk(targets: Sequence[str], parameters: Params, jobs: int | None, gpus: st
     if cheap or to_run:
         typer.echo(announcement(to_run, len(graph), count))
     return Walk(graph, shares(count, names, cores()), ResourceShare(names), view(named=count > 1), cheap)
+
+
+def _walk_of_jobs(targets: Sequence[str], parameters: Params, jobs: int | None) -> Walk:
+    """Return the walk to `targets` whose long stages are jobs: all that are ready, or at most `jobs`."""
+    from pipeline.orchestration.estimate import announcement
+    from pipeline.orchestration.live_view import view
+    from pipeline.orchestration.resources import ResourceShare
+    from pipeline.orchestration.runner import Walk, foreseen
+
+    graph, cheap, to_run = foreseen(targets, parameters)
+    count = jobs or max(len(graph), 1)
+    if cheap or to_run:
+        typer.echo(announcement(to_run, len(graph), count))
+    share = ResourceShare(cluster="Slurm")
+    return Walk(graph, [share] * count, share, view(named=count > 1), cheap, on_cluster=True)

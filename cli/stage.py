@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,6 +14,9 @@ from cli.common import params
 from pipeline.system.progress import QUIET
 
 if TYPE_CHECKING:
+    from pipeline.cluster.settings import Kind
+    from pipeline.experiment.params import Params
+    from pipeline.orchestration.stage_facts import StageFacts
     from reports.page import Page
 
 app = typer.Typer(no_args_is_help=True, help="Run one DVC stage's work (called by dvc.yaml).", rich_markup_mode=None)
@@ -35,9 +41,14 @@ def fingerprint() -> None:
 @app.command("prepare")
 def prepare() -> None:
     """Make the shards, the manifest and the facts."""
-    from stages.prepare import main
+    from pipeline.orchestration.stage_facts import prepare_facts
 
-    main(params())
+    def work(parameters: Params) -> None:
+        from stages.prepare import main
+
+        main(parameters)
+
+    _here_or_in_job("prepare", prepare_facts, work)
 
 
 @app.command("random")
@@ -51,9 +62,14 @@ def random(net: str) -> None:
 @app.command("train")
 def train(run: str) -> None:
     """Train a run from its initial weights, or from its checkpoint."""
-    from stages.train import main
+    from pipeline.orchestration.stage_facts import train_facts
 
-    main(params(), run)
+    def work(parameters: Params) -> None:
+        from stages.train import main
+
+        main(parameters, run)
+
+    _here_or_in_job("train", lambda parameters: train_facts(parameters, run), work)
 
 
 @app.command("import")
@@ -67,9 +83,13 @@ def import_(run: str) -> None:
 @app.command("score")
 def score(mode: str, run: str) -> None:
     """Score a run in one mode."""
-    from stages.score import main
 
-    main(params(), run, mode)
+    def work(parameters: Params) -> None:
+        from stages.score import main
+
+        main(parameters, run, mode)
+
+    _score(run, mode, ("score", mode, run), work)
 
 
 @app.command("truth")
@@ -83,17 +103,27 @@ def truth() -> None:
 @app.command("boxes")
 def boxes(localiser: str) -> None:
     """Predict the true class's box of each image at its central crop."""
-    from stages.centre_boxes import main
+    from pipeline.experiment.modes import CENTRE_BOXES
 
-    main(params(), localiser)
+    def work(parameters: Params) -> None:
+        from stages.centre_boxes import main
+
+        main(parameters, localiser)
+
+    _score(localiser, CENTRE_BOXES, ("boxes", localiser), work)
 
 
 @app.command("windows")
 def windows(localiser: str) -> None:
     """Apply a localiser densely, and keep the boxes of all windows and their class scores."""
-    from stages.windows import main
+    from pipeline.experiment.modes import WINDOWS
 
-    main(params(), localiser)
+    def work(parameters: Params) -> None:
+        from stages.windows import main
+
+        main(parameters, localiser)
+
+    _score(localiser, WINDOWS, ("windows", localiser), work)
 
 
 @app.command("threshold")
@@ -152,6 +182,36 @@ def table(name: str) -> None:
     from stages.table import main
 
     _show(table_section(main(params(), name), {}))
+
+
+def _score(run: str, mode: str, words: Sequence[str], work: Callable[[Params], None]) -> None:
+    from pipeline.orchestration.stage_facts import score_facts
+
+    _here_or_in_job("score", lambda parameters: score_facts(parameters, run, mode, words), work)
+
+
+def _here_or_in_job(kind: Kind, facts: Callable[[Params], StageFacts], work: Callable[[Params], None]) -> None:
+    """Do a stage's work here, or have a job do it if a cluster is chosen whose settings name this kind of stage.
+
+    The job runs the same command. What needs torch is imported by `work` alone, so that waiting takes little memory.
+    """
+    from pipeline.cluster.job_folder import this_job
+    from pipeline.cluster.settings import chosen, settings
+
+    parameters = params()
+    if this_job():
+        from pipeline.cluster.inside import do_in_job
+
+        known = facts(parameters)
+        do_in_job(known.key, known.mark, known.lock, known.splits, lambda: work(parameters))
+    elif chosen() and (request := settings().request(kind)):
+        from pipeline.cluster.head import StageWork, run_as_job
+
+        known = facts(parameters)
+        command = (str(Path(sys.executable).parent / "vgg-repro"), "stage", *known.words)
+        run_as_job(StageWork(known.stage, kind, command, known.key, known.outputs), request, settings().poll)
+    else:
+        work(parameters)
 
 
 def _show(page: Page) -> None:

@@ -10,8 +10,9 @@ def status() -> None:
 
     Example: vgg-repro status
     """
+    from pipeline.cluster.jobs import current_jobs
     from pipeline.orchestration.status import status as current_status
     from reports.status_page import status_page
     from reports.terminal import terminal
 
-    show(status_page(current_status(params())), terminal)
+    show(status_page(current_status(params()), current_jobs()), terminal)

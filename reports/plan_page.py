@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from pipeline.experiment.modes import PROTOCOLS
+from pipeline.experiment.paper_facts import GPUS, SPEEDUP
 from pipeline.experiment.run_names import work_of
 from pipeline.orchestration.cost_plan import Cost, CostPlan
+from pipeline.orchestration.several_gpus import WAYS, job_needs, ways
 from pipeline.orchestration.speed import Times
 from pipeline.system.progress import duration
 from reports.page import Paragraph, Preformatted, Table, left, right
@@ -33,8 +35,32 @@ def plan_page(plan: CostPlan, targets: Sequence[str], times: Times | None, note:
         yield _scoring(plan, times)
     if plan.training or plan.scoring:
         yield Preformatted(_totals(plan, times))
+        if times:
+            yield from _cluster(plan, times)
         if note:
             yield Paragraph(note)
+
+
+def _cluster(plan: CostPlan, times: Times) -> Iterator[TerminalBlock]:
+    """Yield what to ask a cluster for, and how long each way of using several GPUs takes."""
+    yield Paragraph("To ask a cluster for, if this is the speed of one GPU (docs/cluster.md):")
+    columns = (*left("job"), *right("GPU hours", "GPU memory", "memory", "time limit"))
+    rows = (
+        (need.name, f"{need.gpu_hours:,.1f}", si(need.gpu_memory, "B"), si(need.memory, "B"), f"{need.time_limit} h")
+        for need in job_needs(plan, times)
+    )
+    yield Table(columns, tuple(rows))
+    if not plan.training:
+        return
+    yield Paragraph(
+        f"Time of each way to use several such GPUs, if {GPUS} train one network {SPEEDUP} times as fast as one, as in "
+        "the paper (section 3.3):"
+    )
+    ways_rows = (
+        (str(gpus), *(NONE if time is None else duration(time) for time in of_ways))
+        for gpus, of_ways in ways(plan, times).items()
+    )
+    yield Table((*left("GPUs"), *right(*WAYS)), tuple(ways_rows))
 
 
 def _head(plan: CostPlan, targets: Sequence[str]) -> str:

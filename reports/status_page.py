@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.experiment.paper_tables import number_of
-from pipeline.experiment.run_names import kind_of
+from pipeline.experiment.run_names import kind_of, train_stage, work_of
 from pipeline.orchestration.status import EVALUATIONS, RunStatus, Status
 from pipeline.system.progress import duration, gigabytes
 from reports.page import Paragraph, Preformatted, Table, left
@@ -21,15 +21,31 @@ WORDS = {
 }
 
 
-def status_page(status: Status) -> tuple[TerminalBlock, ...]:
-    """Return the data, one row per run, the further seeds, the tables, and the checkpoints that are no longer used."""
+def status_page(status: Status, jobs: Mapping[str, str]) -> tuple[TerminalBlock, ...]:
+    """Return the data, one row per run, the further seeds, the tables, and the checkpoints that are no longer used.
+
+    `jobs` has the state of each job on a cluster, by stage.
+    """
     whose = "training" if status.weights == "trained" else "weights"
-    columns = left("run", whose, *EVALUATIONS, "in tables")
-    shown = [run for run in status.runs if kind_of(run.name) != "seeds"]
-    rows = ((run.name, _state(run), *_scores(run), _tables(run)) for run in shown)
+    of_run = _by_run(jobs)
+    columns = left("run", whose, *EVALUATIONS, "in tables", *["job"] * bool(jobs))
+    shown = [run for run in status.runs if kind_of(run.name) != "seeds" or run.name in of_run]
+    rows = (
+        (run.name, _state(run), *_scores(run), _tables(run), *[of_run.get(run.name, NONE)] * bool(jobs))
+        for run in shown
+    )
     seeds = _seeds([run for run in status.runs if run not in shown])
     notes = (*_not_learning(status), Paragraph(_done(status)), *_old(status))
     return (Paragraph(_head(status)), Table(columns, tuple(rows)), *seeds, *notes)
+
+
+def _by_run(jobs: Mapping[str, str]) -> dict[str, str]:
+    """Return the states of the jobs of each run, with the work if that is not its training."""
+    states: dict[str, list[str]] = {}
+    for stage, state in jobs.items():
+        work, name = work_of(stage)
+        states.setdefault(name or work, []).append(state if stage == train_stage(name) else f"{work}: {state}")
+    return {name: "; ".join(of_run) for name, of_run in states.items()}
 
 
 def _seeds(runs: Sequence[RunStatus]) -> Iterator[Table]:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from pipeline.cluster.slurm import NodePlace, place
 from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.params import Params, Score, Train
 from pipeline.system.atomic_files import write_json
@@ -70,7 +71,7 @@ def shared(params: Params, settings: Train | Score, what: str, work: Callable[..
     """
     check_choice(settings.device, params.active.net.full_size)
     count = processes(settings.processes, settings.device)
-    if count > 1 and not joined():
+    if count * place().nodes > 1 and not joined():
         launch(count, what, shared, params, settings, what, work, *words)
         return
     where = device(settings.device, settings.threads, settings.precision)
@@ -79,9 +80,10 @@ def shared(params: Params, settings: Train | Score, what: str, work: Callable[..
 
 
 def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> None:
-    """Run `work(*words)` in `count` processes of this machine; `work` gets its rank from `team`.
+    """Run `work(*words)` in `count` processes of this machine, and of each other node of its job.
 
-    Raise Failure, with the first process that failed and the reason, or Interrupted if the work is interrupted.
+    `work` gets its rank from `team`. Raise Failure, with the first process that failed and the reason, or Interrupted
+    if the work is interrupted.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -89,12 +91,13 @@ def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> Non
 
     stops = stop_signals()
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(LAST))  # older LaunchConfigs lack the argument
+    nodes = place().nodes
     config = LaunchConfig(
-        1, 1, count, run_id=f"vgg-repro-{os.getpid()}", role=what, rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0",
-        max_restarts=0, start_method="spawn", monitor_interval=LOOK, local_addr="127.0.0.1",
-        signals_to_handle=",".join(number.name for number in stops),
+        nodes, nodes, count, role=what, max_restarts=0, start_method="spawn", monitor_interval=LOOK,
+        signals_to_handle=",".join(number.name for number in stops), **_rendezvous(place()),
     )  # fmt: skip
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")  # on one machine
+    if nodes == 1:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each process sets its own number of threads
     for name in CHATTER:
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -105,7 +108,17 @@ def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> Non
             note = _note(Path(notes), 0)
             raise Interrupted(note["message"] if note else f"{what} stopped; the same command resumes it") from None
         except ChildFailedError as error:
-            _explain(error, Path(notes), count, what)
+            _explain(error, Path(notes), count * nodes, what)
+
+
+def _rendezvous(node: NodePlace) -> dict[str, Any]:
+    """Return how the launchers find each other: on one machine by a free port, on several nodes at the first one."""
+    if node.nodes == 1:
+        run = f"vgg-repro-{os.getpid()}"
+        return {"run_id": run, "rdzv_backend": "c10d", "rdzv_endpoint": "127.0.0.1:0", "local_addr": "127.0.0.1"}
+    endpoint, run = f"{node.first}:{node.port}", f"vgg-repro-{node.port}"
+    options = {"rank": node.node, "timeout": PATIENCE.total_seconds()}
+    return {"run_id": run, "rdzv_backend": "static", "rdzv_endpoint": endpoint, "rdzv_configs": options}
 
 
 def _rank(notes: str, work: Callable[..., None], *words: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from pipeline.cluster.job_folder import keep_results
 from pipeline.datasets.facts import Statistics, read_statistics
 from pipeline.errors import Failure
 from pipeline.experiment.modes import single_scale
@@ -62,6 +63,7 @@ def _train(params: Params, name: str, where: torch.device, ranks: Ranks) -> None
         trainer.train()
         if ranks.first:
             _write(params, name, statistics, trainer, time.monotonic() - started)
+            keep_results()
             shutil.rmtree(folder, ignore_errors=True)  # while the lock in it is held
 
 

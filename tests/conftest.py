@@ -7,7 +7,7 @@ import secrets
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,14 @@ from filelock import FileLock
 
 from tests.support import ROOT
 from tests.support.clones import Reproduction, reproduce
+from tests.support.slurm import Slurm, SlurmError, install, lacking
 
 SEED = "TEST_SEED"  # a number, or `fresh`; every random input of a run follows from it
 USUAL = "0"
 LONGEST = [  # a quarter of a minute and more; test_repro.py makes the reproduction that test_dvc_graph.py needs too
     *("whole/test_repro.py", "whole/test_published.py", "stages/test_distributed.py", "whole/test_kills.py"),
     *("pipeline/orchestration/test_dvc_graph.py", "pipeline/orchestration/test_runner.py", "stages/test_check.py"),
+    *("pipeline/cluster/test_interrupted_jobs.py", "pipeline/cluster/test_jobs_on_slurm.py", "whole/test_on_slurm.py"),
     *("stages/test_train.py", "whole/test_full_disk.py"),
 ]
 
@@ -80,6 +82,24 @@ def reproduction(tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
         root = root.parent
     with FileLock(root / "reproduction.lock"):
         return reproduce(root / "reproduction")
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    """A real Slurm of two nodes on this machine, installed by root if it is missing. In CI a skip is a failure."""
+    with FileLock(tmp_path_factory.getbasetemp().parent / "apt.lock"):
+        install()
+    cannot = pytest.fail if os.environ.get("CI") else pytest.skip
+    if reason := lacking():
+        cannot(reason)
+    cluster = Slurm(tmp_path_factory.mktemp("slurm"))
+    try:
+        cluster.start()
+        yield cluster
+    except SlurmError as reason:
+        cannot(str(reason))
+    finally:
+        cluster.stop()
 
 
 @pytest.fixture

@@ -79,7 +79,8 @@ TRADES = {  # the folders of pipeline/, each with those that it may import besid
     "published": {"system", "experiment", "datasets"},
     "results": {"system", "experiment", "datasets"},
     "orchestration": {"system", "experiment", "datasets"},
-    "doctor": {"system", "experiment", "datasets", "published", "results", "orchestration"},
+    "cluster": {"system", "experiment", "datasets"},
+    "doctor": {"system", "experiment", "datasets", "published", "results", "orchestration", "cluster"},
 }
 
 

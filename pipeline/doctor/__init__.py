@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline.doctor import data, gpu, machine, software, tracking
+from pipeline.doctor import cluster, data, gpu, machine, software, tracking
 from pipeline.doctor.base import INSTALL, DoctorContext, Finding, restore_command
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
@@ -17,6 +17,7 @@ from pipeline.system.checkout import BrokenCheckout
 CHECKS = (
     software.packages, software.torch, software.dali, gpu.gpu, tracking.repository, tracking.cache,
     tracking.lost_results, machine.memory, machine.disk, data.images, data.shards,
+    cluster.cluster,
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def parse(text: bytes, path: Path) -> Params:
     try:
         params = Params.model_validate(values)
     except ValidationError as error:
-        raise UsageError("\n".join(f"{path}: {line}" for line in _explain(error))) from None
+        raise UsageError("\n".join(f"{path}: {line}" for line in explanations(error, _siblings))) from None
     if problems := list(_contradictions(params)):
         raise UsageError("\n".join(f"{path}: {problem}" for problem in problems))
     return params
@@ -96,12 +96,13 @@ def is_near(word: str, words: Sequence[str]) -> bool:
     return bool(difflib.get_close_matches(word.lower(), [candidate.lower() for candidate in words], 1, 0.75))
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def explanations(error: ValidationError, siblings: Callable[[list[str]], list[str]]) -> Iterator[str]:
+    """Yield a sentence for each error in a file's values; `siblings` returns the valid keys of the block at a place."""
     for detail in error.errors():
         keys = [str(part) for part in detail["loc"] if not _is_branch(str(part))]
         place = ".".join(keys) or "the file"
         if detail["type"] == "extra_forbidden":
-            yield f"unknown key {place}. {nearest(keys[-1], _siblings(keys[:-1]))}"
+            yield f"unknown key {place}. {nearest(keys[-1], siblings(keys[:-1]))}"
         elif detail["type"] == "missing":
             yield f"{place} is missing"
         else:

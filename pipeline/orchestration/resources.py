@@ -19,6 +19,7 @@ class ResourceShare(NamedTuple):
 
     gpus: tuple[str, ...] = ()
     cores: tuple[int, ...] = ()
+    cluster: str = ""  # where the long work of the stage runs, if that is not this machine
 
     @property
     def environment(self) -> dict[str, str]:
@@ -32,6 +33,8 @@ class ResourceShare(NamedTuple):
                 os.sched_setaffinity(0, self.cores)
 
     def __str__(self) -> str:
+        if self.cluster:
+            return self.cluster
         if self.gpus:
             return f"GPU {','.join(self.gpus)}"
         return f"cores {spans(self.cores)}" if self.cores else "all cores"

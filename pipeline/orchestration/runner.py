@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,16 @@ ENDING = (  # a training stage writes its checkpoint at the first two; the secon
     (signal.SIGTERM, 10.0, "stopping at once"),
     (signal.SIGKILL, 2.0, "killing the remaining processes"),
 )
+LEAVE = (
+    2  # the place in ENDING_JOBS of the signal at which a stage leaves its job running; SIGTERM to a walk means that
+)
+ENDING_JOBS = (
+    (signal.SIGINT, 600.0, "stopping the jobs; press Ctrl-C again to cancel them without waiting for checkpoints"),
+    (signal.SIGINT, 60.0, "cancelling the jobs"),
+    (signal.SIGTERM, 10.0, "leaving the jobs as they are"),
+    (signal.SIGKILL, 2.0, "killing the remaining processes"),
+)
+JOB = re.compile(r"job \d+ .*")  # what a stage prints about its job on a cluster
 
 
 def longest_first(graph: Needs) -> list[str]:
@@ -171,6 +182,7 @@ class Walk:
     view: Lines
     cheap: Sequence[str] = ()  # stages that a single DVC handles first, all at once
     command: Callable[[Sequence[str]], list[str]] = repro_command
+    on_cluster: bool = False  # stages are jobs, which outlive this process unless Ctrl-C stops them
     done: set[str] = field(default_factory=set)
     failed: dict[str, Sequence[str]] = field(default_factory=dict)  # stage to its last lines
     running: list[Child] = field(default_factory=list)
@@ -178,7 +190,7 @@ class Walk:
     free: list[ResourceShare] = field(init=False)
     estimate: Estimate = field(default_factory=Estimate)
     asked: int = 0  # number of requests to stop
-    ended: int = 0  # number of signals of ENDING that were sent
+    ended: int = 0  # number of signals of `ending` that were sent
     patience: float = 0.0  # time of the next signal
 
     def __post_init__(self) -> None:
@@ -292,7 +304,8 @@ class Walk:
         if not line.strip() or line.startswith(CHATTER) or (self.asked and line.startswith(STOPPED_STAGE)):
             return
         child.busy = child.busy or BUSY in line
-        progress = told(line) or (line if line.startswith(RUNS) or line.endswith(SKIPPED) else None)
+        states = line.startswith(RUNS) or line.endswith(SKIPPED) or JOB.fullmatch(line)
+        progress = told(line) or (line if states else None)
         child.said = progress or child.said
         if not progress:
             child.last.append(line)
@@ -333,16 +346,18 @@ class Walk:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked += 1
+        if number == signal.SIGTERM and self.on_cluster:
+            self.ended, self.asked = LEAVE, LEAVE + 1
 
     def _end(self) -> None:
         """Send the next signal if another stop was requested or the previous signal has not helped in time."""
-        now = time.monotonic()
-        if self.ended >= min(self.asked, len(ENDING)) and now < self.patience:
+        now, ending = time.monotonic(), ENDING_JOBS if self.on_cluster else ENDING
+        if self.ended >= min(self.asked, len(ending)) and now < self.patience:
             return
-        if self.ended == len(ENDING):  # not even SIGKILL has helped
+        if self.ended == len(ending):  # not even SIGKILL has helped
             self.running.clear()
             return
-        number, seconds, words = ENDING[self.ended]
+        number, seconds, words = ending[self.ended]
         self.ended, self.patience = self.ended + 1, now + seconds
         if self.running:
             self.view.say("", words)

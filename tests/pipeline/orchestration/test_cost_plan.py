@@ -338,6 +338,15 @@ def test_sums_in_the_text_are_those_of_the_parts(profile: str, empty_folder: Pat
         assert value(total) == pytest.approx(sum(value(row["compute"]) for row in rows[name]), rel=0.011)
         assert time == duration(sum(seconds[cost.stage] for cost in costs))
     assert f"\nsequential   {duration(sum(seconds.values()))}\n" in text
+    jobs = {row["job"]: row for row in table(text, "job")}
+    assert list(jobs) == [*(cost.name for cost in plan.training), "the longest score"]
+    for cost in plan.training:
+        hours = seconds[cost.stage] / 3600
+        assert jobs[cost.name]["GPU hours"] == f"{hours:,.1f}" and jobs[cost.name]["memory"] != "–"
+        assert int(jobs[cost.name]["time limit"].removesuffix(" h")) >= hours
+    ways = table(text, "GPUs")
+    assert [row["GPUs"] for row in ways] == ["1", "2", "4", "8"]
+    assert ways[0]["one network on each"] == ways[0]["one network on all"] == duration(sum(seconds.values()))
     chain = plan.chain(seconds)
     assert f"\nin parallel  at least {duration(sum(seconds[name] for name in chain))}: {', '.join(chain)}" in text
     weights = sum(cost.disk for cost in plan.training)

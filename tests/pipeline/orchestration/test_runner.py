@@ -25,10 +25,11 @@ from typer.testing import CliRunner
 
 import cli.main
 import cli.run
+from pipeline.cluster import settings
 from pipeline.errors import Failure, Interrupted, UsageError
 from pipeline.experiment.validation import load
 from pipeline.orchestration import runner
-from pipeline.orchestration.dvc_graph import needs
+from pipeline.orchestration.dvc_graph import StageForecast, needs
 from pipeline.orchestration.live_view import Foot, Lines, ViewRow
 from pipeline.orchestration.resources import ResourceShare, chosen_gpus, shares, spans, visible_gpus
 from pipeline.orchestration.runner import Walk, foreseen, lone, longest_first
@@ -276,6 +277,36 @@ def test_the_command_shares_the_machine_out(monkeypatch: pytest.MonkeyPatch) -> 
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
+def test_gpus_per_stage_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_gpus(monkeypatch, 8)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [cli.run._jobs_of(each, None, None) for each in (1, 2, 3, 4, 8)] == [8, 4, 2, 2, 1]
+    assert cli.run._jobs_of(2, "0,1,4,5", None) == 2
+    with pytest.raises(UsageError, match="there are 8 GPUs here"):
+        cli.run._jobs_of(9, None, None)
+    with pytest.raises(UsageError, match="give only one of them"):
+        cli.run._jobs_of(2, None, 4)
+
+
+def test_a_walk_of_jobs_has_a_share_for_every_stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    for name in ("VGG_REPRO_CLUSTER", "VGG_REPRO_GPUS_PER_STAGE"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(settings, "FILE", tmp_path / "slurm.yaml")
+    monkeypatch.setattr(runner, "forecasts", lambda *_: [StageForecast(s, n, "run", "") for s, n in GRAPH.items()])
+    walks: list[Walk] = []
+    monkeypatch.setattr(Walk, "run", lambda walk: walks.append(walk))
+    missing = CliRunner().invoke(cli.main.app, ["run", "--slurm"])
+    assert isinstance(missing.exception, UsageError) and "cp docs/slurm.yaml" in str(missing.exception)
+    (tmp_path / "slurm.yaml").write_text("train:\n")
+    for words in (["--gpus-per-stage", "4"], ["--jobs", "3"]):
+        assert CliRunner().invoke(cli.main.app, ["run", "table4", "--slurm", *words]).exit_code == 0
+    assert [len(walk.shares) for walk in walks] == [len(GRAPH), 3] and all(walk.on_cluster for walk in walks)
+    assert os.environ["VGG_REPRO_GPUS_PER_STAGE"] == "4" and os.environ["VGG_REPRO_CLUSTER"] == "slurm"
+    wrong = CliRunner().invoke(cli.main.app, ["run", "--slurm", "--gpus", "0"])
+    assert isinstance(wrong.exception, UsageError) and "--gpus-per-stage" in str(wrong.exception)
+
+
 def test_a_driver_that_does_not_say_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.orchestration.resources.gpus_here", lambda: None)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -417,6 +448,53 @@ def test_who_does_not_listen_is_ended(place: Place) -> None:
         place.walk({stage: frozenset() for stage in "xy"}, 2).run()
     thread.join()
     assert not at_work(place.folder)
+
+
+JOB = "job 4711 running on n1"
+OF_A_JOB = (
+    f"echo '{JOB}'; count=0; trap 'count=$((count + 1)); echo asked $count; [ $count = 1 ] || exit 130' INT; "
+    f"trap 'echo left; exit 130' TERM; {WORK}"
+)
+
+
+def jobs_of(place: Place) -> Walk:
+    """A walk whose two stages are jobs of a cluster."""
+    for stage in "xy":
+        place.does(stage, OF_A_JOB)
+    share = ResourceShare(cluster="Slurm")
+    return Walk({stage: frozenset() for stage in "xy"}, [share] * 2, share, place.view, (), place.command, True)
+
+
+def test_ctrl_c_stops_jobs_and_a_second_one_cancels_them(place: Place) -> None:
+    one = jobs_of(place)
+    thread = ask_when(both_up(place), signal.SIGINT, signal.SIGINT)
+    with pytest.raises(Interrupted):
+        one.run()
+    thread.join()
+    assert {"x | asked 1", "x | asked 2", "y | asked 2"} <= set(place.view.lines) and "x | left" not in place.view.lines
+    assert not at_work(place.folder)
+
+
+def test_a_walk_that_is_ended_leaves_its_jobs(place: Place) -> None:
+    one = jobs_of(place)
+    thread = ask_when(both_up(place), signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        one.run()
+    thread.join()
+    assert {"x | left", "y | left"} <= set(place.view.lines) and "x | asked 1" not in place.view.lines
+
+
+def test_a_row_says_the_state_of_its_job(place: Place) -> None:
+    place.does("x", f"echo '{JOB}'; {until('[ -e seen ]')}")
+    place.view.show = lambda rows, foot: place.view.rows.append(rows) or seen(rows)  # type: ignore[method-assign,func-returns-value]
+
+    def seen(rows: Sequence[ViewRow]) -> None:
+        if any((row.where, row.said) == ("Slurm", JOB) for row in rows):
+            (place.folder / "seen").touch()
+
+    share = ResourceShare(cluster="Slurm")
+    Walk({"x": frozenset()}, [share], share, place.view, (), place.command, True).run()
+    assert (place.folder / "seen").exists()
 
 
 def test_patience_has_an_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

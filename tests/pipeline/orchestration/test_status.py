@@ -44,7 +44,7 @@ from vgg.stalling import STALLED, has_stalled
 
 def text_of(status: Status) -> str:
     """What `vgg-repro status` prints."""
-    return terminal(status_page(status))
+    return terminal(status_page(status, {}))
 
 
 HOLD = """
@@ -193,6 +193,26 @@ def test_a_full_disk_does_not_end_training(folder: Path, rng: np.random.Generato
     tell(checkpoints("A-256", "key"), a_run(rng))
 
 
+def test_the_jobs_of_a_run_are_beside_it() -> None:
+    runs = [
+        RunStatus(name, "ready", "", None, None, {}, ()) for name in ("A-256", "D-384", "A-256-seed12", "B-256-seed12")
+    ]
+    status = Status("mini", "trained", None, False, "", runs, {})
+    jobs = {
+        "train@A-256": "job 1 running on n1",
+        "dense@D-384": "job 2 pending (Priority)",
+        "crops@D-384": "job 3 running on n2",
+        "extra-train@A-256-seed12": "job 4 pending (Resources)",
+    }
+    lines = terminal(status_page(status, jobs)).splitlines()
+    assert [line.strip("| ").rpartition(" | ")[2].strip() for line in lines if line.startswith(("| A", "| D"))] == [
+        "job 1 running on n1",
+        "dense: job 2 pending (Priority); crops: job 3 running on n2",
+        "job 4 pending (Resources)",
+    ]
+    assert "job" not in terminal(status_page(status, {}))
+
+
 def test_where_a_run_stands_in_words(rng: np.random.Generator) -> None:
     running = a_run(rng, step=12 * 100 + 50, steps=100, epochs=74, top1=45.21, loss=2.5, left=3 * 3600.0)
     status = RunStatus("A-256", "training", "", running, None, {}, ())
@@ -325,5 +345,5 @@ def test_whoever_prepares_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch
     with alone(lock, "preparing"):
         process = holder(lock)
     assert holder(lock) is None and process is not None and str(os.getpid()) in process
-    text = terminal(status_page(Status("mini", "trained", None, False, process, [], {})))
+    text = terminal(status_page(Status("mini", "trained", None, False, process, [], {}), {}))
     assert f"being prepared by {process.rstrip(',')}." in text

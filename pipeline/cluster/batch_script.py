@@ -1,0 +1,57 @@
+"""The script of a stage's job: it runs the stage's command on each node, and decides whether the job runs again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.cluster.job_folder import IN_JOB, LOCAL, JobFolder
+from pipeline.cluster.settings import JobRequest
+
+# A file `code` with 0 means that the job has finished: Slurm may start it once more after a pre-emption. Whoever stops
+# the job writes a file `stop`. Exit codes 130 and 143 are those of work that was told to stop.
+SCRIPT = """\
+#!/bin/bash
+# Written by vgg-repro for the stage {stage}. Each submission writes it again.
+cd {clone} || exit 1
+folder={folder}
+leave() {{ echo "$1" > "$folder/.code" && mv "$folder/.code" "$folder/code"; exit "$1"; }}
+[ "$(cat "$folder/code" 2> /dev/null)" = 0 ] && exit 0
+[ -e "$folder/stop" ] && leave 130
+rm -f "$folder/code"
+export {in_job}={folder}
+export {local_name}={local}
+{setup}
+srun --kill-on-bad-exit=0 --wait=900 --cpus-per-task="${{SLURM_CPUS_PER_TASK:-1}}" {command}
+code=$?
+if [ $code = 0 ]; then
+    echo 0 > "$folder/.code" && mv "$folder/.code" "$folder/code"
+    scontrol update JobId="$SLURM_JOB_ID" Requeue=0
+    exit 0
+fi
+if [ $code = 130 ] || [ $code = 143 ]; then
+    if [ ! -e "$folder/stop" ] && [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ]; then
+        {stopped}
+    fi
+fi
+leave $code
+"""
+RESUMES = 'scontrol requeue "$SLURM_JOB_ID" && sleep 600  # this ends the script'
+# The work cannot resume. After a pre-emption Slurm runs the job again by itself; at its limit it ends here.
+BEGINS_ANEW = "sleep {seconds}"
+
+
+def batch_script(stage: str, folder: JobFolder, command: Sequence[str], request: JobRequest, resumes: bool) -> str:
+    """Return the script that runs `command`, which `resumes` from where it was stopped or else begins anew."""
+    return SCRIPT.format(
+        stage=stage,
+        clone=shlex.quote(str(Path.cwd())),
+        folder=shlex.quote(str(folder.path.absolute())),
+        in_job=IN_JOB,
+        local_name=LOCAL,
+        local=shlex.quote(request.local or ""),  # the node expands it
+        setup="\n".join(request.setup),
+        command=shlex.join(command),
+        stopped=RESUMES if resumes else BEGINS_ANEW.format(seconds=request.notice + 120),
+    )

@@ -1,0 +1,78 @@
+"""What is known of a stage's work from outside: what shapes its results, where they are, how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.datasets.dataset_key import request_hash, shards_key
+from pipeline.datasets.facts import read_statistics
+from pipeline.experiment.modes import WINDOWS
+from pipeline.experiment.paper_tables import GUESSING
+from pipeline.experiment.params import ROUNDING, Params, Split
+from pipeline.experiment.paths import (
+    CLASSIFICATION,
+    checkpoints,
+    errors,
+    history,
+    posteriors,
+    shards_root,
+    summary,
+    weights,
+)
+from pipeline.experiment.run_names import score_stage, train_stage
+from pipeline.orchestration.heartbeat import LOCK, identity
+from pipeline.system.atomic_files import digest, sha256
+
+
+class StageFacts(NamedTuple):
+    """What is known of a stage's work from outside."""
+
+    stage: str
+    words: Sequence[str]  # of its command, after `vgg-repro stage`
+    key: str  # hash of everything that shapes its results
+    outputs: Sequence[Path]
+    mark: str | None = None  # of how far it is; None if it cannot resume
+    lock: Path | None = None  # that it holds
+    splits: tuple[Split, ...] = ()  # of the prepared images that it reads
+
+
+def train_facts(params: Params, run: str) -> StageFacts:
+    """Return the facts of a run's training. Raise Failure if no images are prepared."""
+    key = identity(params, run, read_statistics())
+    folder = checkpoints(run, key)
+    outputs = (weights(run), summary(run), history(run))
+    saved = _mark([folder / "last.pt"])
+    return StageFacts(train_stage(run), ("train", run), key, outputs, saved, folder / LOCK, params.active.splits)
+
+
+def score_facts(params: Params, run: str, mode: str, words: Sequence[str]) -> StageFacts:
+    """Return the facts of a run's or a localiser's scoring in one mode."""
+    asked = params.for_run(run)
+    windows, method = params.windows.get(run), params.method
+    score = params.active.score.model_dump(exclude=set(ROUNDING))
+    values = [mode, asked.weights, asked.runs[run], asked.active.net, score, method.score, method.localise]
+    inputs = [CLASSIFICATION.statistics, weights(run, asked.weights)]
+    if mode == WINDOWS and windows:
+        guesses = [posteriors(*guess) for guess in GUESSING.needs()]
+        inputs += [CLASSIFICATION.boxes, weights(windows.scores), *guesses]
+        values += [windows, params.active.localising]
+    key = digest([*map(str, values), *(sha256(path) for path in inputs if path.exists())])
+    splits: tuple[Split, ...] = ("train", "val") if mode == WINDOWS else ("val",)
+    outputs = (posteriors(run, mode), errors(run, mode))
+    return StageFacts(score_stage(run, mode), words, key, outputs, splits=splits)
+
+
+def prepare_facts(params: Params) -> StageFacts:
+    """Return the facts of the preparation of the active profile's images."""
+    key, data = digest([shards_key(params), request_hash(params)]), CLASSIFICATION
+    outputs = (data.manifest, data.shards_record, data.statistics, data.facts(params.profile))
+    partial = shards_root() / f"{shards_key(params)}.partial"
+    return StageFacts("prepare", ("prepare",), key, outputs, _mark(sorted(partial.glob("*.npz"))))
+
+
+def _mark(files: Sequence[Path]) -> str:
+    """Return a text that changes when the work saves more: the number of its files and the time of the last one."""
+    times = [path.stat().st_mtime_ns for path in files if path.exists()]
+    return f"{len(times)} {max(times, default=0)}"
