@@ -42,7 +42,8 @@ class Stream(NamedTuple):
 
     split: Split
     files: tuple[str, ...]
-    images: int  # about
+    images: int  # about, unless they are counted
+    counted: bool = False
     wanted: frozenset[str] | None = None  # the ids of the images to read; None for all
 
 

@@ -175,6 +175,24 @@ def test_a_zip_and_its_folder_are_looked_at_once_for_a_listing(
     assert calls == {"zip_members": 1, "copies": 2}, "once for each split"
 
 
+@pytest.mark.parametrize("copy", [hugging_tars, web_tars, hugging_parquet])
+def test_no_number_of_images_is_made_up_for_archives(
+    copy: Any, made: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = copy(made, tmp_path / "root")
+    monkeypatch.setenv("VGG_REPRO_EVERY", "0")
+    prepared(tmp_path, monkeypatch, root)
+    said, total = capsys.readouterr().out, len(made.train) + len(made.val)
+    counts = re.findall(r"^prepare: (\d+)(?:/(\d+))? images, ", said, re.MULTILINE)
+    assert counts and all(int(done) <= total and of in ("", f"{total}") for done, of in counts)
+    assert counts[-1] == (f"{total}", f"{total}")
+    if copy is hugging_parquet:  # which says how many it has
+        assert re.search(r"^prepare: \d+ images need", said, re.MULTILINE)
+    else:
+        files = [file for file in root.rglob("*.tar*") if "test" not in file.name]
+        assert f"prepare: the images in {len(files)} archives need" in said
+
+
 @pytest.mark.parametrize(
     "copy", ["Hugging Face's tar.gz", "Hugging Face's parquet", "WebDataset, timm's", "Kaggle's zip"]
 )
