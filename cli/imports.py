@@ -83,7 +83,7 @@ def _write_import(run: str, file: Path, options: dict[str, Any], class_map: Path
     from pipeline.experiment.paths import PARAMS
     from pipeline.experiment.validation import parse
     from pipeline.system.atomic_files import sha256
-    from stages.imported import read_published
+    from stages.imported import other_outputs, read_published
 
     row: dict[str, Any] = {"file": str(file), **options}
     if class_map is not None:
@@ -92,7 +92,10 @@ def _write_import(run: str, file: Path, options: dict[str, Any], class_map: Path
             raise UsageError(f"there is no class map {class_map}")
         row |= {"class_map": str(class_map), "class_map_sha256": sha256(class_map)}
     text = with_row("imports", run, row)
-    read_published(parse(text.encode(), PARAMS), run)
+    parameters = parse(text.encode(), PARAMS)
+    outputs = len(read_published(parameters, run).weights["fc3.bias"])
+    if advice := other_outputs(parameters, run, outputs):
+        typer.echo(advice)
     write(text)
     typer.echo(f"params.yaml: imports.{run} is now {file}")
 

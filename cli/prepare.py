@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pipeline.datasets.sources.base import Source
     from pipeline.experiment.params import Params, Profile
 
+COMMAND = "vgg-repro prepare"
+
 
 def _complete_source(incomplete: str) -> list[str]:
     from pipeline.datasets.sources import SOURCES
@@ -78,6 +80,7 @@ def prepare(
 def _write(profile: str | None, source: str | None, path: Path | None, follow_links: bool | None = None) -> None:
     """Write a profile, its source and its folder to params.yaml, and print them. Raise UsageError if one is wrong."""
     from pipeline.datasets.sources import source_class
+    from pipeline.errors import UsageError
     from pipeline.experiment.params_file import set_values
     from pipeline.experiment.targets import check_profile
 
@@ -93,8 +96,12 @@ def _write(profile: str | None, source: str | None, path: Path | None, follow_li
         values["path"] = None  # the old path may be a folder of somebody's photographs
     if follow_links is not None:
         values["follow_links"] = follow_links
-    _check(kind, parameters.profiles[name], values)
-    _look(parameters, name, values)
+    try:
+        _check(kind, parameters.profiles[name], values)
+        _look(parameters, name, values)
+    except UsageError as reason:  # a command in it must not prepare the active profile instead
+        named = COMMAND if name == parameters.profile else f"{COMMAND} --profile {name}"
+        raise UsageError(str(reason).replace(f"{COMMAND} --", f"{named} --")) from None
     if set_values(values, ("profiles", name, "data")):
         changes = ", ".join(f"{key}: {_as_yaml(value)}" for key, value in values.items())
         typer.echo(f"params.yaml: profile {name} now has {changes}")
@@ -145,10 +152,12 @@ def _activate(parameters: Params, profile: str) -> None:
 
 def _check(kind: type[Source], profile: Profile, values: Mapping[str, str | bool | None]) -> None:
     """Raise UsageError if the source lacks a parameter that `values` do not give, or cannot read their path."""
+    from pipeline.datasets.sources.base import prepare_command
     from pipeline.errors import UsageError
 
-    if values.get("path") and kind.place == "none":
-        raise UsageError(f"source {kind.name} does not read a folder: add --source imagefolder")
+    if (path := values.get("path")) and kind.place == "none":
+        command = prepare_command("imagefolder", Path(str(path)))
+        raise UsageError(f"source {kind.name} does not read a folder; to read this one: {command}")
     source = kind.of(profile.model_copy(update={"data": profile.data.model_copy(update=values)}))
     if values.get("path") and not source.downloads and (lacking := source.missing()):
         raise UsageError(lacking)

@@ -9,6 +9,7 @@ from pipeline.experiment.modes import MODES
 from pipeline.published.agreement import LOST, Checked, Trial
 from reports.page import Judged, Paragraph, Table, Text, left, right
 from reports.terminal import TerminalBlock
+from vgg.errors import Error
 from vgg.judgement import Verdict
 
 SURE = 0.3  # mean posterior of the likeliest class above which a net may recognise its input
@@ -22,6 +23,9 @@ def check_page(checked: Sequence[Checked], images: str = "") -> Iterator[Termina
 
     `images` describes the images if they are not those that the figures were measured on.
     """
+    if checked and not checked[0].comparable:
+        yield from _errors_alone(checked, images)
+        return
     columns = (*left("run", "protocol"), *right("images"), *left("top-1", "published", "top-5", "published", ""))
     yield Table(columns, tuple(_row(result) for result in checked))
     yield Paragraph(_sources(checked))
@@ -38,12 +42,31 @@ def check_page(checked: Sequence[Checked], images: str = "") -> Iterator[Termina
         missed |= {result.run} if result.differs else set()
 
 
+def _errors_alone(checked: Sequence[Checked], images: str) -> Iterator[TerminalBlock]:
+    """Yield the errors on images of other classes than those that the published errors are of."""
+    columns = (*left("run", "protocol"), *right("images"), *left("top-1", "top-5"))
+    rows = ((*_protocol(result), _interval(result.top1), _interval(result.top5)) for result in checked)
+    yield Table(columns, tuple(rows))
+    yield Paragraph("Errors in per cent with 95 % Wilson intervals.")
+    yield Paragraph(
+        "Not comparable: the published errors are of ILSVRC-2012's 1000 classes, and the images here are not. "
+        f"The images here: {images}."
+    )
+
+
 def _row(result: Checked) -> tuple[Text, ...]:
-    cells = [result.run, f"{MODES[result.mode].protocol}, Q {result.scale}", f"{result.top1.images:,}"]
+    cells = _protocol(result)
     for measured, measure in ((result.top1, "top1"), (result.top5, "top5")):
-        low, high = result.published(measure)
-        cells += [f"{measured.error:.1f} ({measured.low:.1f} to {measured.high:.1f})", _range(low, high)]
+        cells += [_interval(measured), _range(*result.published(measure))]
     return (*cells, Judged(result.agreement))
+
+
+def _protocol(result: Checked) -> list[str]:
+    return [result.run, f"{MODES[result.mode].protocol}, Q {result.scale}", f"{result.top1.images:,}"]
+
+
+def _interval(measured: Error) -> str:
+    return f"{measured.error:.1f} ({measured.low:.1f} to {measured.high:.1f})"
 
 
 def _range(low: float, high: float) -> str:

@@ -117,7 +117,7 @@ def scorer_of(
     try:
         net.load_state_dict(stored["weights"])
     except RuntimeError:
-        fix = "import a matching net" if published else f"make it with: {make}"
+        fix = "import a matching net, or this one with --class-map" if published else f"make it with: {make}"
         raise Failure(f"{file} has {_misfit(net, stored['weights'])}; {fix}") from None
     wnids = read_facts(params.profile).wnids if published and stored["classes"] else []
     if wnids and stored["classes"] != wnids:

@@ -14,8 +14,9 @@ from pipeline.experiment.paths import CLASSIFICATION, record, weights
 from pipeline.experiment.targets import check_imported
 from pipeline.published import ConvertedWeights, InputOverride, load_published
 from pipeline.published.class_map import is_as_given
+from pipeline.published.conversion import OtherNet, OtherShape
 from pipeline.published.hub_folder import weight_files
-from pipeline.published.known_files import hashes, recognised
+from pipeline.published.known_files import hashes, misnamed, recognised
 from pipeline.system.atomic_files import sha256, write_json
 from reports.page import plain_text
 from reports.phrases import published_net
@@ -34,18 +35,42 @@ def main(params: Params, name: str) -> None:
     write_json(record(name), origin)
     if converted.unused:
         print(f"{name}: the file also has {', '.join(converted.unused)}, which is not used; to use it, save it alone")
-    classes = (
-        len(read_facts(params.profile).classes) if CLASSIFICATION.facts(params.profile).exists() else origin["outputs"]
-    )
-    if classes != origin["outputs"]:
-        print(f"{name}: the prepared images have {classes:,} classes, which do not match these outputs")
+    if why := misnamed(file.name, origin["sha256"]):
+        print(f"{name}: warning: {why}")
     print(f"{name}: net {net}, {origin['outputs']:,} classes ({converted.kind}), {plain_text(published_net(origin))}")
 
 
 def read_published(params: Params, name: str) -> ConvertedWeights:
     """Return the published net of the run `name`, from its file in `imports`."""
-    row = check_imported(params, name)
-    return load_published(Path(row.file), params.runs[name].net, params.active.net, input_override(row))
+    row, net = check_imported(params, name), params.runs[name].net
+    try:
+        return load_published(Path(row.file), net, params.active.net, input_override(row))
+    except OtherNet as reason:
+        fitting = [run for run, values in params.runs.items() if values.net in reason.nets]
+        raise Failure(f"{reason}: import it as {' or '.join(fitting)}" if fitting else str(reason)) from None
+    except OtherShape as reason:
+        if params.active.net.full_size:
+            raise
+        raise Failure(
+            f"{reason}. The nets of profile {params.profile} are narrower than the paper's, which published weights "
+            "need: vgg-repro prepare --profile published --path FOLDER"
+        ) from None
+
+
+def other_outputs(params: Params, name: str, outputs: int) -> str:
+    """Return what to do if a net has other outputs than the prepared images have classes, or an empty string."""
+    if not CLASSIFICATION.facts(params.profile).exists():
+        return ""
+    classes = len(read_facts(params.profile).classes)
+    if classes == outputs:
+        return ""
+    text = f"{name}: the prepared images have {classes:,} classes, but this net has {outputs:,} outputs"
+    if classes > outputs:
+        return text
+    return (
+        f"{text}. To use only the outputs of these classes, import it with --class-map FILE: one line per output, with "
+        "the WordNet id of its class, or - for an output that is none of them (docs/published-nets.md)"
+    )
 
 
 def input_override(row: Import) -> InputOverride:

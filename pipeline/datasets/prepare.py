@@ -136,9 +136,13 @@ def _check_disk(listing: Listing, folder: Path) -> None:
     already_written = sum(path.stat().st_size for path in folder.iterdir())
     free = shutil.disk_usage(folder).free
     where = f"about {gigabytes(needed)} in {folder.parent}, where {gigabytes(free)} are free"
+    what = f"{images:,} images"
+    if not _counted(listing):
+        files = len({file for stream in listing.streams for file in stream.files})
+        what = f"the images in {files:,} archive{'s' * (files > 1)}"
     if needed > already_written + free:
-        raise Failure(f"{images:,} images need {where}: make room, or set VGG_REPRO_SHARDS to a folder on another disk")
-    print(f"prepare: {images:,} images need {where}", flush=True)
+        raise Failure(f"{what} need {where}: make room, or set VGG_REPRO_SHARDS to a folder on another disk")
+    print(f"prepare: {what} need {where}", flush=True)
 
 
 def _write(params: Params, data_set: DataSet, source: Source, listing: Listing, folder: Path) -> None:
@@ -167,6 +171,11 @@ def _write(params: Params, data_set: DataSet, source: Source, listing: Listing, 
 def _count(listing: Listing) -> int:
     """Return the number of images, of streams about."""
     return sum(len(all_) for all_ in listing.entries.values()) + sum(stream.images for stream in listing.streams)
+
+
+def _counted(listing: Listing) -> bool:
+    """Return whether the number of images is known before the streams are read."""
+    return all(stream.counted for stream in listing.streams)
 
 
 def _tasks(listing: Listing, images: int) -> list[Task]:
@@ -198,15 +207,17 @@ def _make_shards(work: ShardSettings, tasks: list[Task], listing: Listing, skipp
         if not complete:
             missing.append(task)
     if done:
-        print(f"prepare: {done} of {total} images are already in complete shards", flush=True)
+        of = f" of {total}" if _counted(listing) else ""
+        print(f"prepare: {done}{of} images are already in complete shards", flush=True)
     processes = work.params.processes or _processes(work.params.device)
     try:
         _check_unreadable(unreadable, total, work.params.max_unreadable, skipped)
-        with Progress("prepare", total, "images", done) as progress, _watched(work, listing, progress):
+        known = total if _counted(listing) else None
+        with Progress("prepare", known, "images", done) as progress, _watched(work, listing, progress):
             for made in run_tasks(functools.partial(make_shards, work), missing, processes, "preparing images"):
                 unreadable += made.unreadable
-                _check_unreadable(unreadable, total, work.params.max_unreadable, skipped)
                 done += made.images
+                _check_unreadable(unreadable, known or max(total, done), work.params.max_unreadable, skipped)
                 progress.advance(max(0, done - progress.done))
             if listing.streams:
                 progress.total = progress.done
@@ -223,7 +234,8 @@ def _watched(work: ShardSettings, listing: Listing, progress: Progress) -> Itera
     def watch() -> None:
         while not end.wait(WATCH):
             images = sum(1 for _ in work.folder.glob("*.part.npz")) * work.params.shard_images
-            progress.advance(max(0, min(images, progress.total) - progress.done))
+            most = images if progress.total is None else min(images, progress.total)
+            progress.advance(max(0, most - progress.done))
 
     if listing.streams:
         threading.Thread(target=watch, daemon=True).start()

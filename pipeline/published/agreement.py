@@ -37,6 +37,7 @@ class Checked:
     trials: Sequence[Trial] = ()
     settings: Sequence[Trial] = ()  # with other values of keys of `score`, on the same images
     square: bool = False  # nearly all images are squares of one size
+    comparable: bool = True  # the images are of the classes that the published errors are of
 
     def published(self, measure: str) -> tuple[float, float]:
         """Return the lowest and the highest published error."""
@@ -58,8 +59,8 @@ class Checked:
 
     @property
     def differs(self) -> bool:
-        """Return True if an error differs from the published ones by more than the tolerance."""
-        return self.agreement == Verdict.DIFFERS
+        """Return True if an error is comparable, and differs from the published ones by more than the tolerance."""
+        return self.comparable and self.agreement == Verdict.DIFFERS
 
     @property
     def better(self) -> Trial | None:

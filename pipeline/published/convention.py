@@ -18,6 +18,7 @@ Channels = Literal["RGB", "BGR"]
 Three = tuple[float, float, float]
 ONES: Three = (1.0, 1.0, 1.0)
 GREY_LEVELS = 255.0
+WHOLE = "The paper's nets need it: save the state dict or the weights of the whole net, with its classifier"
 
 
 @dataclass(frozen=True)

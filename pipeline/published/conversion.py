@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import Failure
 from pipeline.experiment.params import NETS, Net
-from pipeline.published.convention import Array, RawWeights
+from pipeline.published.convention import WHOLE, Array, RawWeights
 from pipeline.published.layer_names import FCS, names
 
 Shape = tuple[int, ...]
+
+
+class OtherNet(Failure):
+    """A failure because a file has a complete net of the grid, but not the one that was asked for."""
+
+    def __init__(self, file: Path, nets: Sequence[str], net: str) -> None:
+        super().__init__(f"{file} contains a net {' or '.join(nets)}, not a net {net}")
+        self.nets = nets
+
+
+class OtherShape(Failure):
+    """A failure because a layer has another number of channels than in the profile's nets."""
 
 
 def matched_weights(raw: RawWeights, net: str, size: Net) -> dict[str, NDArray[np.float32]]:
@@ -46,9 +59,14 @@ def shapes(net: str, size: Net, classes: int) -> dict[str, Shape]:
 def _check_names(raw: RawWeights, net: str, layer_names: Mapping[str, str]) -> None:
     """Raise Failure if the file does not have exactly the layers of `net`."""
     expected = _tensors(layer_names)
+    if normed := sorted((name for name in raw.tensors if name.endswith("running_mean")), key=_natural):
+        raise Failure(
+            f"{raw.file} has batch normalisation ({_listed(normed)}), which came after the paper: import the net "
+            "without it (torchvision's vgg16, not vgg16_bn)"
+        )
     others = [other for other in NETS if _looks_like(raw, other)]
     if others and net not in others:
-        raise Failure(f"{raw.file} contains a net {' or '.join(others)}, not a net {net}")
+        raise OtherNet(raw.file, others, net)
     our_names = {theirs: ours for ours, theirs in layer_names.items()}
     for name in sorted(expected - set(raw.tensors), key=_natural):
         layer, part = name.rsplit(".", 1)
@@ -57,9 +75,7 @@ def _check_names(raw: RawWeights, net: str, layer_names: Mapping[str, str]) -> N
             raise Failure(f"the layer {layer}{also} in {raw.file} has no {part}")
         raise Failure(f"{raw.file} has no layer {layer}{also}, which net {net} has")
     if extra := sorted(set(raw.tensors) - expected, key=_natural):
-        normed = any(name.endswith("running_mean") for name in extra)
-        why = ": batch normalisation came after the paper" if normed else ""
-        raise Failure(f"{raw.file} has {_listed(extra)}, which net {net} does not have{why}")
+        raise Failure(f"{raw.file} has {_listed(extra)}, which net {net} does not have")
 
 
 def _looks_like(raw: RawWeights, net: str) -> bool:
@@ -103,17 +119,14 @@ def _reshaped(raw: RawWeights, theirs: str, shape: Shape, net: str, full: bool) 
     """
     values = raw.tensors[theirs]
     if values.shape not in set(_stored_shapes(shape, full)):
-        raise Failure(
+        raise OtherShape(
             f"{theirs} in {raw.file} has the shape {_shown(values.shape)}, but net {net} of this profile has "
             f"{_shown(shape)}"
         )
     tensor = np.ascontiguousarray(values.reshape(shape), np.float32)
     finite = np.isfinite(tensor)
     if full and not finite.any():
-        raise Failure(
-            f"{raw.file} has only a net's features, and no classifier, which the paper's nets need: {theirs} has no "
-            "finite value"
-        )
+        raise Failure(f"{raw.file} has only a net's features, and no classifier: {theirs} has no finite value. {WHOLE}")
     if not finite.all():
         raise Failure(f"{theirs} in {raw.file} has values that are not finite")
     return tensor

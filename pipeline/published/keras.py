@@ -16,7 +16,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from pipeline.errors import Failure
-from pipeline.published.convention import CAFFE, Array, RawWeights
+from pipeline.published.convention import CAFFE, WHOLE, Array, RawWeights
 from pipeline.published.own_process import contents_of
 
 INNER = "model.weights.h5"  # the weights in a .keras archive
@@ -52,7 +52,7 @@ def read_keras(file: Path) -> RawWeights:
     known = all(APPLICATIONS.fullmatch(layer.name) for layer in found)
     layers = found if known else _numbered(found)
     if not any(layer.kernel.ndim == 2 for layer in layers):
-        raise Failure(f"{file} has a net's features but no classifier (notop), which the paper's nets need")
+        raise Failure(f"{file} has a net's features but no classifier (notop). {WHOLE} (include_top=True)")
     tensors = dict(_tensors(file, layers))
     return RawWeights(file, "keras" if known else "numbered keras", tensors, CAFFE if known else None)
 

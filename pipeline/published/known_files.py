@@ -12,6 +12,7 @@ from typing import NamedTuple
 LIST = Path(__file__).with_name("known_files.csv")
 BLOCK = 2**20  # bytes read at a time
 PYTORCHS = re.compile(r"-([0-9a-f]{8,})\.pth$")  # PyTorch's file names end with the first digits of their SHA-256
+LETTER = re.compile(r"[a-f]")  # a date, such as 20140904, has none
 
 
 class KnownFile(NamedTuple):
@@ -38,6 +39,17 @@ def hashes(files: Iterable[Path]) -> dict[str, str]:
 def recognised(digests: dict[str, str]) -> KnownFile | None:
     """Return the listed file with these hashes, or None."""
     return next((known for known in all_known() if digests[known.algorithm].startswith(known.hash)), None)
+
+
+def misnamed(name: str, sha256: str) -> str:
+    """Return how a file's content contradicts the hash in its name, as PyTorch writes it, or an empty string."""
+    digits = PYTORCHS.search(name)
+    if not digits or not LETTER.search(digits[1]) or sha256.startswith(digits[1]):
+        return ""
+    return (
+        f"the name {name} says that the SHA-256 begins with {digits[1]}, but that of the content begins with "
+        f"{sha256[: len(digits[1])]}: it is not the published file, or it is damaged"
+    )
 
 
 def all_known() -> Iterator[KnownFile]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import Failure
-from pipeline.published.convention import CAFFE, TORCHVISION, Array, Convention, RawWeights
+from pipeline.published.convention import CAFFE, TORCHVISION, WHOLE, Array, Convention, RawWeights
 from pipeline.published.state_dicts import state_dict, without_prefixes
 
 STAND_IN = "stand-in for"
@@ -210,6 +210,9 @@ def _kind(file: Path, names: Mapping[str, Array]) -> tuple[str, Convention | Non
     if any(name.startswith("classifier.") for name in names):
         return "torchvision", TORCHVISION
     if any(name.startswith("features.") for name in names):
-        raise Failure(f"{file} has a net's features but no classifier, which the paper's nets need")
+        raise Failure(f"{file} has a net's features but no classifier. {WHOLE}")
     some = ", ".join(list(names)[:3])
-    raise Failure(f"{file} has tensors with unknown names: {some}")
+    raise Failure(
+        f"{file} is no VGG net, or one with unknown names of tensors, such as {some}: the names must be torchvision's, "
+        "timm's or those of `vgg-repro weights export`"
+    )

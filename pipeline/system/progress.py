@@ -8,18 +8,19 @@ import sys
 import time
 from contextlib import suppress
 from types import TracebackType
+from typing import Any
 
 INTERVAL = 15.0  # seconds between plain lines
 QUIET = "VGG_REPRO_QUIET"  # set if the program that starts DVC shows the tables itself
 EVERY = "VGG_REPRO_EVERY"  # another interval, for programs that show the lines as they arrive
 NARROW = 90  # columns of a terminal below which the bar, the rate and the time left are not shown
-LINE = re.compile(r".*?: (\d+/\d+ \w+, \d+/s(?:, .*)?)")
+LINE = re.compile(r".*?: (\d+(?:/\d+)? \w+, \d+/s(?:, .*)?)")
 
 
 class Progress:
-    """A display of how many of `total` units of work are done; `note` is a short text next to the count."""
+    """A display of how many units of work are done, of `total` if it is known; `note` is a short text next to it."""
 
-    def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
+    def __init__(self, what: str, total: int | None, unit: str, done: int = 0) -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, done
         self.note = ""
         self.first, self.started, self.shown = done, time.monotonic(), time.monotonic()
@@ -29,7 +30,7 @@ class Progress:
     def __enter__(self) -> Progress:
         if self.bar is not None:
             self.bar.start()
-            self.task = self.bar.add_task(self.what, total=self.total, completed=self.done, note="", rate="")
+            self.task = self.bar.add_task(self.what, total=self.total, note="", **self._fields())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
@@ -44,7 +45,7 @@ class Progress:
         self.done += units
         self.note = self.note if note is None else note
         if self.bar is not None:
-            self.bar.update(self.task, completed=self.done, note=self.note, rate=f"{self.rate():.0f} {self.unit}/s")
+            self.bar.update(self.task, total=self.total, note=self.note, **self._fields())
         elif time.monotonic() - self.shown > self.every:
             self._say()
 
@@ -55,16 +56,25 @@ class Progress:
         else:
             print(text, flush=True)
 
+    def count(self) -> str:
+        """Return the units done, of all if their number is known: 16/20, or 16."""
+        return f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
+
     def rate(self) -> float:
         """Return the units per second since the start."""
         return (self.done - self.first) / max(time.monotonic() - self.started, 1e-9)
 
+    def _fields(self) -> dict[str, Any]:
+        """Return what the bar shows of the units done."""
+        return {"completed": self.done, "count": self.count(), "rate": f"{self.rate():.0f} {self.unit}/s"}
+
     def _say(self) -> None:
         self.shown = time.monotonic()
         rate = self.rate()
-        left = f", {duration((self.total - self.done) / rate)} left" if rate > 0 and self.done < self.total else ""
+        remaining = 0 if self.total is None else self.total - self.done
+        left = f", {duration(remaining / rate)} left" if rate > 0 and remaining > 0 else ""
         note = f", {self.note}" if self.note else ""
-        print(f"{self.what}: {self.done}/{self.total} {self.unit}, {rate:.0f}/s{left}{note}", flush=True)
+        print(f"{self.what}: {self.count()} {self.unit}, {rate:.0f}/s{left}{note}", flush=True)
 
 
 def told(line: str) -> str | None:
@@ -102,9 +112,9 @@ def _bar(unit: str):  # type: ignore[no-untyped-def]  # rich is imported only fo
     from rich.console import Console
 
     name = progress.TextColumn("{task.description}")
-    count = progress.TextColumn("{task.completed}/{task.total} " + unit)
+    count = progress.TextColumn("{task.fields[count]} " + unit)
     note = progress.TextColumn("{task.fields[note]}")
     if Console().width < NARROW:  # numbers and notes are worth more than the bar
-        return progress.Progress(progress.TextColumn("{task.description} {task.completed}/{task.total}"), note)
+        return progress.Progress(progress.TextColumn("{task.description} {task.fields[count]}"), note)
     rate = progress.TextColumn("{task.fields[rate]}")
     return progress.Progress(name, progress.BarColumn(), count, rate, progress.TimeRemainingColumn(), note)

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.datasets.facts import read_statistics
+from pipeline.datasets.facts import Facts, read_facts, read_statistics
+from pipeline.datasets.sources.ilsvrc.truth import published_names
 from pipeline.errors import Failure
 from pipeline.experiment.modes import MODES
 from pipeline.experiment.paper_tables import published_errors
@@ -52,17 +53,24 @@ def main(params: Params, runs: Sequence[str], count: int | None) -> list[Checked
     all_images = open_shards(params, "val", statistics)
     images = ImageSubset(all_images, count or (len(all_images) if where.type == "cuda" else FEW))
     results, rules = list[Checked](), params.evidence.cells
+    comparable = has_published_classes(read_facts(params.profile))
     for run in runs:
         scorer, record = scorer_of(params, run, statistics, where), read_record(run)
         for mode, scale, rows in published_errors(params, run, record):
             posteriors = _posteriors(params, scorer, images, mode, scale, run)
-            checked = _checked(posteriors, images.labels, run=run, mode=mode, scale=scale, figures=rows, rules=rules)
+            about = {"run": run, "mode": mode, "scale": scale, "figures": rows, "rules": rules}
+            checked = _checked(posteriors, images.labels, comparable=comparable, **about)
             if checked.differs and not any(result.better for result in results if result.run == run):
                 checked = _with_trials(params, scorer, images, checked, record["input"])
             results.append(checked)
     if not results:
         raise Failure(f"no published errors are known for {', '.join(runs)}, only for nets A, B, D and E")
     return results
+
+
+def has_published_classes(facts: Facts) -> bool:
+    """Return True if the images are of ILSVRC-2012's 1000 classes: the published errors are of no other problem."""
+    return (facts.wnids or facts.classes) == [*published_names()]
 
 
 def _checked(posteriors: NDArray[np.float32], labels: Labels, **about: Any) -> Checked:

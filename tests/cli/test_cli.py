@@ -128,6 +128,19 @@ def test_a_source_that_is_not_there_leaves_params_yaml_as_it_is(
         assert Path("params.yaml").read_text() == text
 
 
+def test_a_printed_command_prepares_the_folder_and_the_profile_that_were_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    for split in ("train", "val"):
+        (tmp_path / "my photographs" / split / "cats").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        app(["prepare", "--profile", "paper", "--path", "my photographs"], standalone_mode=False)
+    command = "vgg-repro prepare --profile paper --source imagefolder --path 'my photographs'"
+    assert str(caught.value).partition("\n")[0].endswith(command)
+
+
 def test_score_takes_the_mode_first_or_last_and_several_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     asked: list[tuple[str, ...]] = []

@@ -395,6 +395,12 @@ class Desk:
         return self.run("weights", "check", run, *options, "--direct")
 
 
+@pytest.fixture(autouse=True)
+def of_the_published_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The few classes of these images stand for the published ones."""
+    monkeypatch.setattr(stages.tools.check, "has_published_classes", lambda facts: True)
+
+
 @pytest.fixture
 def desk(worlds: dict[str, World], tmp_path: Path) -> Desk:
     """The world in which a right net scores as published."""
@@ -471,6 +477,36 @@ def test_a_right_net_does_not_differ(desk: Desk) -> None:
         assert f"{five.error:.1f} ({five.low:.1f} to {five.high:.1f})" in line
     assert meaning(outcome.out) == ""
     assert "The published figures are of ILSVRC-2012" in outcome.out  # these images are not those
+
+
+def test_on_other_classes_the_errors_stand_alone_and_nothing_is_tried(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # these images have 40 classes
+    desk.place("D-384", by_our_names(recogniser("D", desk.colours, CAFFE), desk.folder / "net"), *options(CAFFE_RGB))
+    outcome = desk.check("D-384")
+    assert outcome.code == 0, outcome
+    assert "Not comparable" in outcome.out and "other settings" not in outcome.out
+    assert "DIFFERS" not in outcome.out and "28.7" not in outcome.out and "--channels" not in outcome.out
+
+
+def test_an_import_says_what_does_not_fit_and_what_to_do(desk: Desk) -> None:
+    net = VGG("D", CLASSES + 3, CROP, 1 / 8, FC)
+    words = ["weights", "import", "D-384", str(by_our_names(net, desk.folder / "vgg16-397923af.pth"))]
+    outcome = desk.run(*words, *options(CAFFE), "--direct")
+    assert outcome.code == 0, outcome
+    assert f"{CLASSES} classes, but this net has {CLASSES + 3} outputs" in outcome.out
+    assert outcome.out.index("--class-map FILE") < outcome.out.index("imports.D-384 is now")  # before it is converted
+    assert "warning: the name vgg16-397923af.pth says that the SHA-256 begins with 397923af" in outcome.out
+    outcome = desk.check("D-384")
+    assert outcome.code == 1 and "--class-map" in outcome.error
+    for kind, width, message in (
+        ("E", 1 / 8, r"not a net D: import it as E-256 or E-384 or E-jitter"),
+        ("D", 1 / 4, r"profile \w+ are narrower .* vgg-repro prepare --profile published --path FOLDER"),
+    ):
+        file = by_our_names(VGG(kind, CLASSES, CROP, width, FC), desk.folder / f"{kind} {width}")
+        outcome = desk.run("weights", "import", "D-384", str(file), *options(CAFFE), "--direct")
+        assert outcome.code == 1 and re.search(message, outcome.error), outcome
 
 
 def test_torchvisions_net_is_compared_with_torchvisions_figures(desk: Desk) -> None:
@@ -659,7 +695,7 @@ def test_without_direct_dvc_makes_what_is_checked(desk: Desk) -> None:
     file = by_our_names(recogniser("D", desk.colours, CAFFE), desk.folder / "net")
     clones.call(desk.folder, "vgg-repro", "weights", "import", "D-384", str(file), *options(CAFFE))
     (desk.folder / "weights/published/D-384.pt").unlink()
-    assert re.search(r"\| D-384 .*undecided", clones.call(desk.folder, "vgg-repro", "weights", "check", "D-384"))
+    assert "Not comparable" in clones.call(desk.folder, "vgg-repro", "weights", "check", "D-384")
     assert (desk.folder / "weights/published/D-384.pt").is_file()
     again = clones.call(desk.folder, "vgg-repro", "weights", "check")
-    assert clones.executed(again) <= {"fingerprint"} and "undecided" in again
+    assert clones.executed(again) <= {"fingerprint"} and "Not comparable" in again

@@ -112,8 +112,8 @@ def test_a_manifest_of_other_images_is_not_shown(trained: Params) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((None, Path(".")), "does not read a folder: add --source imagefolder"),
-        (("imagefolder", Path("nowhere")), "nowhere has no folder train"),
+        ((None, Path(".")), "to read this one: vgg-repro prepare --source imagefolder --path ."),
+        (("imagefolder", Path("nowhere")), "there is no folder nowhere"),
         (("imagefoldr", None), "Did you mean imagefolder"),
         (("imagenette", Path("caf\udce9")), "is not valid UTF-8"),
     ],

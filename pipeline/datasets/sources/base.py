@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -41,7 +42,8 @@ class Stream(NamedTuple):
 
     split: Split
     files: tuple[str, ...]
-    images: int  # about
+    images: int  # about, unless they are counted
+    counted: bool = False
     wanted: frozenset[str] | None = None  # the ids of the images to read; None for all
 
 
@@ -162,6 +164,11 @@ class Source(ABC):
     @abstractmethod
     def read(self, entry: Entry) -> Encoded:
         """Return one image. Raise Unreadable if it cannot be read."""
+
+
+def prepare_command(source: str, root: Path, *options: str) -> str:
+    """Return the command, for messages, that reads the folder `root` as a source, whatever params.yaml has now."""
+    return shlex.join(["vgg-repro", "prepare", "--source", source, "--path", str(root), *options])
 
 
 def root_of(data: Data) -> Path:

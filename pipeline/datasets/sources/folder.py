@@ -8,7 +8,6 @@ image's content, so that an image stays in its split when others are added.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import stat
 from collections import Counter
@@ -29,6 +28,7 @@ from pipeline.datasets.sources.base import (
     Source,
     Split,
     Unreadable,
+    prepare_command,
     root_of,
 )
 from pipeline.datasets.sources.folder_names import check_distinct, matched_labels, split_folder
@@ -40,7 +40,6 @@ HIDDEN_ONE = "hidden"
 FOLDER = "a folder, not an image"
 NOT_AN_IMAGE = "not an image, and not named like one"
 OUTSIDE = "a link to a place outside the data set's folder"
-FOLLOW = "To read what links outside the folder lead to: vgg-repro prepare --follow-links"
 BESIDE = "a file outside the class folders"
 BROKEN_LINK = "a broken link"
 OTHER_CLASS = "its class is not in train/"
@@ -51,7 +50,6 @@ HIDDEN_TOO = {"ehthumbs.db", "icon\r", "#recycle", "#snapshot", "@recycle", "@tm
 LEFT_BEHIND = HIDDEN_TOO | {name.casefold() for name in HIDDEN}  # in any case
 LEFT_ENDINGS = ("@synoresource", "@synoeastream")
 NESTED = 10  # at most this many images in folders inside the classes' folders are skipped
-IMAGENET = "Parts of ImageNet in this layout are read by: vgg-repro prepare --source ilsvrc2012"
 
 KINDS = MimeTypes()  # Python's own table of file name endings, which is the same on all machines
 # endings that are not in this table: settings, and what programs for photographs write beside an image
@@ -93,15 +91,23 @@ class ImageFolder(Source):
         """Return the folder that the profile names. Raise UsageError if it names none."""
         data = profile.data
         if not data.path:
-            raise UsageError("data.path is missing: source imagefolder needs a folder (vgg-repro prepare --path ...)")
+            command = prepare_command(cls.name, Path("FOLDER"))
+            raise UsageError(f"data.path is missing: source imagefolder needs a folder ({command})")
         return cls(root_of(data), data.val_share, data.limit, profile.splits, data.follow_links)
 
     def missing(self) -> str:
         """Return which folder is missing, or an empty string."""
         first = self.splits[0]
-        exists = (self.root / split_folder(self.root, first)).is_dir()
-        text = f"{self.root} has no folder {first}: images must be in train/CLASS/ and val/CLASS/"
-        return "" if exists else text + _imagenets_below(self.root)
+        if (self.root / split_folder(self.root, first)).is_dir():
+            return ""
+        if not os.path.lexists(self.root):
+            return f"there is no folder {self.root}"
+        if not self.root.is_dir():
+            return f"{self.root} is a file: give the folder that contains it"
+        return (
+            f"{self.root} has no folder {first}: images must be in train/CLASS/ and val/CLASS/"
+            f"{_elsewhere(self.root, first)}"
+        )
 
     def fingerprint(self) -> dict[str, Any]:
         """Return its parameters and a hash of all files' names, sizes and times."""
@@ -122,7 +128,7 @@ class ImageFolder(Source):
             train, val = [], train
         elif os.path.lexists(place := self.root / split_folder(self.root, "val")):
             val = _in_classes_of_train(list(_files(self.root, "val", self.follow_links)), names, place)
-            if val and all(file.reason for file in val) and (hint := _imagenets(names[0])):
+            if val and all(file.reason for file in val) and (hint := imagenets(self.root, names[0])):
                 raise Failure(f"{place} has no images in val/CLASS/{hint}")
             _check_nested(self.root, val)
         else:
@@ -157,11 +163,11 @@ class ImageFolder(Source):
             if inside:
                 where = place / printable(label)
                 what = f"but {len(inside)} other items ({inside[0].reason}): images must be in {split}/CLASS/"
-                hint = f". {FOLLOW}" if inside[0].reason == OUTSIDE else _imagenets(label)
+                hint = following(self.name, self.root) if inside[0].reason == OUTSIDE else imagenets(self.root, label)
                 raise Failure(f"{where} has no images directly in it, {what}{hint}")
         if len(names) < 2:
             classes = f"only the class {printable(names[0])}" if names else "no class"
-            hint = f". {FOLLOW}" if any(file.reason == OUTSIDE for file in files) else ""
+            hint = following(self.name, self.root) if any(file.reason == OUTSIDE for file in files) else ""
             what = f"images must be in {split}/CLASS/, at least two classes{hint}"
             raise Failure(f"{place} has {classes}: {what}")
         return names
@@ -209,18 +215,38 @@ def _skipped(split: Split, file: File) -> Skipped:
     return Skipped(split, printable(file.path), file.reason, suspect and not is_named_otherwise(file.path))
 
 
-def _imagenets(label: str) -> str:
-    """Return what to type for a class's folder of ImageNet in another layout, or an empty string for another class."""
-    return f". {IMAGENET}" if WNID.search(label) else ""
+def following(source: str, root: Path) -> str:
+    """Return what to type so that links that lead out of the folder are followed."""
+    return f". To read what links outside the folder lead to: {prepare_command(source, root, '--follow-links')}"
 
 
-def _imagenets_below(root: Path) -> str:
-    """Return the same if there are class folders of ImageNet two levels below `root`."""
-    try:
-        places = itertools.chain(root.glob("*/n*"), root.glob("ILSVRC/Data/CLS-LOC/train/n*"))
-        return next((hint for place in places if (hint := _imagenets(place.name))), "")
-    except OSError:
+def imagenets(root: Path, name: str) -> str:
+    """Return what to type for ImageNet in another layout if `name` has a WordNet id, or an empty string."""
+    if not WNID.search(name):
         return ""
+    return f". Parts of ImageNet in this layout are read by: {prepare_command('ilsvrc2012', root)}"
+
+
+def _elsewhere(root: Path, split: Split) -> str:
+    """Return where a split's images are if not in its folder, and what to type to read them, or an empty string."""
+    from pipeline.datasets.sources.ilsvrc.copies import copies  # it needs this module
+
+    try:
+        found = copies(root, split)
+    except Failure:  # a folder below may not be listed
+        return ""
+    if found and found[0].kind == "tree":
+        tree = root / found[0].files[0]
+        with os.scandir(tree) as items:
+            names = sorted(item.name for item in items if item.is_dir())
+        hint = next((hint for name in names if (hint := imagenets(root, name))), "")
+        return hint or f". To read {tree.parent}: {prepare_command(ImageFolder.name, tree.parent)}"
+    if found:
+        return (
+            f". If {found[0].files[0]} has images of ImageNet: {prepare_command('ilsvrc2012', root)}. "
+            "Other archives must be unpacked first"
+        )
+    return ""
 
 
 def file_bytes(path: Path) -> bytes:
@@ -297,7 +323,10 @@ def _folders(root: Path, split: Split, follow_links: bool) -> Iterator[tuple[str
             return
         raise Failure(f"{root} has no folder {split}: images must be in train/CLASS/ and val/CLASS/")
     if not place.resolve().is_relative_to(real):
-        raise Failure(f"{place} is a link to a folder outside {root}: set data.path to the folder that it points to")
+        raise Failure(
+            f"{place} is a link to a folder outside {root}: set data.path to the folder that it points to"
+            f"{following(ImageFolder.name, root)}"
+        )
     for item in sorted_in(place):
         if is_hidden(item.name):
             yield item.name, HIDDEN_ONE
@@ -405,7 +434,7 @@ def _check_nested(root: Path, files: list[File]) -> None:
     nested = [file for file in files if file.reason.startswith(FOLDER)]
     images = sum(int(file.reason.rpartition(" ")[2]) for file in nested if file.reason != FOLDER)
     if images > NESTED:
-        first = f"{printable(nested[0].path)}{_imagenets(nested[0].label)}"
+        first = f"{printable(nested[0].path)}{imagenets(root, nested[0].label)}"
         raise Failure(
             f"{root} has {images} images in folders inside the classes' folders, which would not be used: move them up "
             f"into the class's folder, or elsewhere. The first such folder: {first}"

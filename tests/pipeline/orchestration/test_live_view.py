@@ -183,6 +183,19 @@ def test_what_progress_says_is_understood(rng: np.random.Generator, capsys: pyte
         assert told(other) is None
 
 
+def test_without_a_known_total_none_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(progress.EVERY, "0")
+    with Progress("prepare", None, "images") as shown:
+        shown.advance(16)
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line.startswith("prepare: 16 images, ") and "left" not in line
+        assert told(line) == line.removeprefix("prepare: ")
+        shown.total = 16
+    assert capsys.readouterr().out.startswith("prepare: 16/16 images, ")
+
+
 def test_progress_is_said_as_often_as_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

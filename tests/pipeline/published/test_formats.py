@@ -532,7 +532,7 @@ def test_tensors_that_hold_no_weights_or_are_too_many_are_named(tmp_path: Path, 
         *((dtype, {seventh: state[seventh].to(dtype)}, r"features\.7\b") for dtype in (torch.int64, torch.complex64)),
         ("too large for float32", {seventh: huge}, r"features\.7\b"),
         ("one too many", {"features.40.weight": torch.zeros(4)}, r"features\.40\b"),
-        ("batch normalisation", foreign_files.blank("D", batch_norm=True).state_dict(), r"features\.\d"),
+        ("batch normalisation", foreign_files.blank("D", batch_norm=True).state_dict(), "has batch normalisation"),
     ):
         for file in (foreign_files.torch_file, foreign_files.safetensors_file):
             (tmp_path / "published").write_bytes(file(state | changed))

@@ -43,6 +43,15 @@ def test_a_file_is_hashed_as_hashlib_does(tmp_path: Path, rng: np.random.Generat
     assert known_files.hashes([tmp_path / "file"]) == wanted
 
 
+def test_a_name_with_another_hash_than_the_contents_is_named() -> None:
+    digest = "397923af" + "0" * 56
+    assert known_files.misnamed("vgg16-397923af.pth", digest) == ""
+    assert "397923af" in (text := known_files.misnamed("vgg16-397923af.pth", "91e8201f" + "0" * 56))
+    assert "91e8201f" in text
+    for name in ("vgg16.pth", "vgg16-20140904.pth", "397923af.pth", "vgg16-best.pth"):  # a date is no hash
+        assert known_files.misnamed(name, digest) == ""
+
+
 def test_a_file_is_recognised_by_its_hash_alone() -> None:
     for known in known_files.all_known():
         rest = "0" * (DIGITS[known.algorithm] - len(known.hash))

@@ -31,7 +31,7 @@ from pipeline.datasets.sources.base import (
     Unreadable,
     root_of,
 )
-from pipeline.datasets.sources.folder import FOLLOW, OUTSIDE, check_limit
+from pipeline.datasets.sources.folder import OUTSIDE, check_limit, following
 from pipeline.datasets.sources.ilsvrc import authenticity
 from pipeline.datasets.sources.ilsvrc.box_files import all_boxes
 from pipeline.datasets.sources.ilsvrc.boxes import in_pixels
@@ -207,5 +207,5 @@ def _nothing_left(root: Path, split: Split, found: ImageNames, skipped: Sequence
     if split == "val" and len(found.ids) and all(one.reason == NO_GROUND_TRUTH for one in reasons if one.lost):
         return f"nothing in {root} says the classes of its {len(found.ids):,} validation images: {NO_TRUTH}"
     first = f": {len(reasons)} are skipped, the first {reasons[0].id}: {reasons[0].reason}" if reasons else ""
-    hint = f". {FOLLOW}" if any(one.reason == OUTSIDE for one in reasons) else ""
+    hint = following(Ilsvrc.name, root) if any(one.reason == OUTSIDE for one in reasons) else ""
     return f"{root} has no {CALLED[split]} images that can be used{first}{hint}"

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.datasets.sources.base import SPLITS, Split
-from pipeline.datasets.sources.folder import is_folder, is_hidden, sorted_in
+from pipeline.datasets.sources.base import SPLITS, Split, prepare_command
+from pipeline.datasets.sources.folder import is_folder, is_hidden, printable, sorted_in
 from pipeline.datasets.sources.ilsvrc import devkit
 from pipeline.datasets.sources.ilsvrc.boxes import ARCHIVES as BOXES
 from pipeline.datasets.sources.ilsvrc.copies import Copy, foreign, missing_pieces
 from pipeline.datasets.sources.ilsvrc.layout import STREAMED, Layout
 from pipeline.datasets.sources.ilsvrc.names import CLASS
 from pipeline.datasets.sources.ilsvrc.reference import ARCHIVES
-from pipeline.datasets.sources.ilsvrc.samples import images_in
+from pipeline.datasets.sources.ilsvrc.samples import images_in, other_class
 from pipeline.datasets.sources.ilsvrc.solutions import SOLUTIONS
-from pipeline.datasets.sources.ilsvrc.truth import ANNOTATIONS, lists_in
+from pipeline.datasets.sources.ilsvrc.truth import ANNOTATIONS, NO_TRUTH, lists_in
 from pipeline.errors import Failure
 
 EDGE = 2**16  # bytes at each end of an archive that its fingerprint covers
@@ -39,13 +39,14 @@ def present(root: Path, splits: Sequence[Split] = SPLITS) -> Layout:
         raise Failure(f"{root} is a file: give the folder that contains it")
     if not root.is_dir():
         raise Failure(
-            f"there is no folder {root}: give the one with ILSVRC-2012's archives (vgg-repro prepare --path ...)"
+            f"there is no folder {root}: give the one with ILSVRC-2012's archives "
+            f"({prepare_command('ilsvrc2012', Path('FOLDER'))})"
         )
     layout = Layout.of(root, splits)
     for split in splits:
         _check_copy(root, split, layout.copies.get(split))
     if not _has_truth(layout):
-        raise Failure(f"{root} has no {devkit.ARCHIVE}, which has the ground truth of the validation images")
+        raise Failure(_without_truth(layout))
     return layout
 
 
@@ -59,6 +60,12 @@ def _check_copy(root: Path, split: Split, copy: Copy | None) -> None:
         raise Failure(f"{root} lacks {len(lacking)} of its files, the first {lacking[0]}: download it again")
     if copy.kind == "parquet":
         images_in(root / copy.files[0])  # raises Failure without pyarrow
+        if other := other_class(root / copy.files[0]):
+            raise Failure(
+                f"{root / copy.files[0]} has a class {printable(other)}, which is no class of ILSVRC-2012: export the "
+                "images into train/CLASS/ and val/CLASS/ of a folder, then "
+                f"{prepare_command('imagefolder', Path('FOLDER'))}"
+            )
 
 
 def _has_truth(layout: Layout) -> bool:
@@ -70,6 +77,19 @@ def _has_truth(layout: Layout) -> bool:
     if lists or any(devkit.place(folder) for folder in layout.folders):
         return True
     return copy.kind == "tree" and _says_classes(layout.root / copy.files[0])
+
+
+def _without_truth(layout: Layout) -> str:
+    """Return a message on validation images whose classes nothing says, neither a list nor their folders."""
+    root, tree = layout.root, layout.root / layout.copies["val"].files[0]
+    classes = [item.name for item in sorted_in(tree) if is_folder(item)] if tree.is_dir() else []
+    if not classes:
+        return f"nothing in {root} says the classes of its validation images: {NO_TRUTH}"
+    return (
+        f"the class folders in {tree}, such as {printable(classes[0])}, have no WordNet ids, so nothing says which "
+        f"classes of ILSVRC-2012 they are. To read them as classes of their own: "
+        f"{prepare_command('imagefolder', tree.parent)}"
+    )
 
 
 def _says_classes(tree: Path) -> bool:

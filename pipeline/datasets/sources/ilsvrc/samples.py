@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from pipeline.datasets.sources.base import WNID, Split
 from pipeline.datasets.sources.folder import is_named_otherwise
 from pipeline.datasets.sources.ilsvrc.names import CLASS, TRAINING, VALIDATION, Unnamed, split_and_rest
+from pipeline.datasets.sources.ilsvrc.reference import CLASSES
 from pipeline.datasets.sources.ilsvrc.tar import sequential_members
+from pipeline.datasets.sources.ilsvrc.truth import published_names
 from pipeline.errors import Failure
 
 POINTER = b"version https://git-lfs"  # how a Git LFS pointer begins
@@ -223,11 +226,39 @@ def _names_of(schema: Any, image: str) -> list[str]:
     return [f"{image}.path"] if hasattr(kind, "get_field_index") and kind.get_field_index("path") >= 0 else []
 
 
-def _class_names(schema: Any, label: str) -> list[str]:
-    """Return the names of the classes' numbers that are WordNet ids, as the datasets library writes them."""
+def other_class(file: Path) -> str:
+    """Return a class of a parquet file if its images are not of ILSVRC-2012's classes, as far as their names say."""
+    opened = _parquet(file)
+    _, label, _ = _columns(file, opened.schema_arrow)
+    names = _written_names(opened.schema_arrow, label)
+    if not names or len(names) == CLASSES or _class_names(opened.schema_arrow, label):
+        return ""
+    first = next(_in_parquet(file, names_only=True), None)
+    return "" if first is None or CLASS.search(first.path) or VALIDATION.search(first.path) else names[0]
+
+
+def _written_names(schema: Any, label: str) -> list[str]:
+    """Return the names of the classes' numbers, as the datasets library writes them, or none."""
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        names = [str(name) for name in features[label]["names"]]
+        return [str(name) for name in features[label]["names"]]
     except (KeyError, TypeError, ValueError):
         return []
-    return names if all(CLASS.fullmatch(name) for name in names) else []
+
+
+def _class_names(schema: Any, label: str) -> list[str]:
+    """Return the WordNet ids of the classes' numbers, from their names; none if they are not those of classes."""
+    names = _written_names(schema, label)
+    return names if all(CLASS.fullmatch(name) for name in names) else _synsets(names)
+
+
+def _synsets(names: Sequence[str]) -> list[str]:
+    """Return the WordNet ids of the published classes of these names; none if a name is not that of one class.
+
+    A name may have synonyms behind it, as in "tench, Tinca tinca". Two pairs of classes share their names.
+    """
+    published = [(words.casefold(), wnid) for wnid, words in published_names().items()]
+    shared = Counter(words for words, _ in published)
+    by_name = {words: wnid for words, wnid in published if shared[words] == 1}
+    wnids = [by_name.get(name.partition(",")[0].strip().casefold(), "") for name in names]
+    return wnids if all(wnids) and len(set(wnids)) == len(names) else []

@@ -29,12 +29,13 @@ def streams_of(root: Path, split: Split, copy: Copy) -> list[Stream]:
         parts[-1].append(file)
         held += size
     known = dict(zip(copy.files, sizes, strict=True))
-    return [Stream(split, tuple(part), _images(root, part, sum(known[file] for file in part))) for part in parts]
+    return [_stream(root, split, part, sum(known[file] for file in part)) for part in parts]
 
 
-def _images(root: Path, files: Sequence[str], size: int) -> int:
-    """Return the number of images in files of `size` bytes, about where it is not written in them."""
-    return sum(images_in(root / file) for file in files) or max(1, size // AN_IMAGE)
+def _stream(root: Path, split: Split, files: Sequence[str], size: int) -> Stream:
+    """Return files of `size` bytes with the number of images in them, about where it is not written in them."""
+    images = sum(images_in(root / file) for file in files)
+    return Stream(split, tuple(files), images or max(1, size // AN_IMAGE), counted=images > 0)
 
 
 def named_samples(
@@ -66,5 +67,5 @@ def narrowed(
     for stream, own in zip(streams, names, strict=True):
         if wanted := frozenset(left[stream.split].intersection(id.decode() for id in own.ids.tolist())):
             left[stream.split] -= wanted
-            narrowed.append(stream._replace(wanted=wanted, images=len(wanted)))
+            narrowed.append(stream._replace(wanted=wanted, images=len(wanted), counted=True))
     return narrowed

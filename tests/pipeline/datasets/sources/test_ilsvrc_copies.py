@@ -21,6 +21,7 @@ from pipeline.datasets.shards import Shards
 from pipeline.datasets.sources.base import SPLITS, ImageNames
 from pipeline.datasets.sources.folder import ImageFolder
 from pipeline.datasets.sources.ilsvrc import Ilsvrc, authenticity, layout
+from pipeline.datasets.sources.ilsvrc.truth import published_names
 from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
@@ -38,6 +39,7 @@ from tests.support.ilsvrc_copies import (
     kaggle_tree,
     kaggle_whole_tar,
     kaggle_zip,
+    parquet_file,
     put,
     web_tars,
 )
@@ -171,6 +173,24 @@ def test_a_zip_and_its_folder_are_looked_at_once_for_a_listing(
         monkeypatch.setattr(layout, name, lambda *given, n=name, f=original: (calls.update([n]), f(*given))[1])
     Ilsvrc(root, None).listing()
     assert calls == {"zip_members": 1, "copies": 2}, "once for each split"
+
+
+@pytest.mark.parametrize("copy", [hugging_tars, web_tars, hugging_parquet])
+def test_no_number_of_images_is_made_up_for_archives(
+    copy: Any, made: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = copy(made, tmp_path / "root")
+    monkeypatch.setenv("VGG_REPRO_EVERY", "0")
+    prepared(tmp_path, monkeypatch, root)
+    said, total = capsys.readouterr().out, len(made.train) + len(made.val)
+    counts = re.findall(r"^prepare: (\d+)(?:/(\d+))? images, ", said, re.MULTILINE)
+    assert counts and all(int(done) <= total and of in ("", f"{total}") for done, of in counts)
+    assert counts[-1] == (f"{total}", f"{total}")
+    if copy is hugging_parquet:  # which says how many it has
+        assert re.search(r"^prepare: \d+ images need", said, re.MULTILINE)
+    else:
+        files = [file for file in root.rglob("*.tar*") if "test" not in file.name]
+        assert f"prepare: the images in {len(files)} archives need" in said
 
 
 @pytest.mark.parametrize(
@@ -356,12 +376,52 @@ def test_validation_images_of_no_class_are_not_guessed(
 ) -> None:
     root = kaggle_tree(made, tmp_path / "kaggle")
     (root / "LOC_val_solution.csv").unlink()
-    assert "ILSVRC2012_devkit_t12.tar.gz" in message_of(tmp_path, monkeypatch, root)
+    message = message_of(tmp_path, monkeypatch, root)
+    assert "ILSVRC2012_devkit_t12.tar.gz" in message and "LOC_val_solution.csv" in message
     root = tmp_path / "tars"
     for split, images in made.images.items():
         members = [member(f"{image.id}.JPEG", image.data) for image in images]
         put(root / f"{split}_images.tar.gz", zipped(pack(members)))
     assert "LOC_val_solution.csv" in message_of(tmp_path, monkeypatch, root)
+
+
+def test_class_folders_without_wordnet_ids_are_referred_to_the_other_source(
+    made: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    for split, images in made.images.items():
+        for image in images:
+            put(root / split / f"kind {image.label}" / f"{image.id}.JPEG", image.data)
+    message = message_of(tmp_path, monkeypatch, root)
+    assert "such as kind 0, have no WordNet ids" in message
+    assert message.endswith(f"vgg-repro prepare --source imagefolder --path {root}")
+
+
+def without_ids(made: StandIn, root: Path, names: list[str]) -> Path:
+    """Parquet files that say classes by numbers and names alone."""
+    for split, name in (("train", "train"), ("val", "validation")):
+        rows: list[dict[str, object]] = [
+            {"image": {"bytes": image.data, "path": f"{number:06d}.jpg"}, "label": image.label}
+            for number, image in enumerate(made.images[split])
+        ]
+        put(root / f"data/{name}-00000-of-00001.parquet", parquet_file(rows, names))
+    return root
+
+
+def test_the_classes_of_parquet_files_are_known_by_their_names(
+    made: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = dict(list(published_names().items())[: len(made.wnids)])
+    first, second, *others = known.values()
+    names = [first.upper(), f"{second}, a synonym", *others]
+    result = prepared(tmp_path, monkeypatch, without_ids(made, tmp_path / "root", names))
+    assert result.facts.wnids == [*known]
+    labels = {image.data: image.label for image in made.train}
+    assert all(labels.get(stored, label) == label for _, label, stored in result.images["train"])
+    for unknown in ("tabby cat of mine", "crane"):  # two classes are called crane
+        root = without_ids(made, tmp_path / unknown, [*names[:-1], unknown])
+        message = Ilsvrc(root, None).missing()
+        assert "export the images into train/CLASS/" in message and "--source imagefolder" in message
 
 
 def test_other_numbers_of_classes_are_learned_from_the_names_or_not_used(
@@ -470,15 +530,31 @@ def test_subsets_are_read_with_their_classes(
     assert not result.facts.comparable
 
 
-@pytest.mark.parametrize("copy", [tiny_imagenet, imagenet_100, kaggle_tree, kaggle_images])
+@pytest.mark.parametrize(
+    "copy",
+    [tiny_imagenet, imagenet_100, kaggle_tree, kaggle_images, kaggle_zip, hugging_tars, hugging_parquet, web_tars],
+)
 def test_under_imagefolder_the_command_that_reads_them_is_named(copy: Any, made: StandIn, tmp_path: Path) -> None:
-    folder = ImageFolder(copy(made, tmp_path / "root"), 0.2, None)
+    root = tmp_path / "root of the images"
+    folder = ImageFolder(copy(made, root), 0.2, None)
     message = folder.missing()
     if not message:
         with pytest.raises(Failure) as caught:
             folder.listing()
         message = str(caught.value)
-    assert message.endswith("vgg-repro prepare --source ilsvrc2012")
+    assert f"vgg-repro prepare --source ilsvrc2012 --path '{folder.root}'" in message
+
+
+def test_under_imagefolder_a_folder_with_the_images_in_it_is_named(made: StandIn, tmp_path: Path) -> None:
+    inside = tmp_path / "root" / "unpacked"
+    put(inside / "train" / "cats" / "1.jpg", made.train[0].data)
+    assert (
+        ImageFolder(tmp_path / "root", 0.2, None)
+        .missing()
+        .endswith(f"To read {inside}: vgg-repro prepare --source imagefolder --path {inside}")
+    )
+    assert ImageFolder(tmp_path / "nowhere", 0.2, None).missing() == f"there is no folder {tmp_path / 'nowhere'}"
+    assert "is a file" in ImageFolder(inside / "train" / "cats" / "1.jpg", 0.2, None).missing()
 
 
 def test_validation_images_of_classes_that_train_lacks_are_counted(made: StandIn, tmp_path: Path) -> None:
@@ -508,8 +584,9 @@ def test_links_that_lead_outside_are_followed_if_asked_for(
 ) -> None:
     root = linked_subset(made, tmp_path / "root")
     for kind in (Ilsvrc(root, None), ImageFolder(root, 0.2, None)):
-        with pytest.raises(Failure, match="vgg-repro prepare --follow-links"):
+        with pytest.raises(Failure) as caught:
             kind.listing()
+        assert str(caught.value).endswith(f"vgg-repro prepare --source {kind.name} --path {root} --follow-links")
     wanted = [image.id for image in made.train if image.label < 3]
     for kind in (Ilsvrc(root, None, follow_links=True), ImageFolder(root, 0.2, None, follow_links=True)):
         entries = kind.listing().entries["train"]
