@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
@@ -104,7 +105,7 @@ class _Worker:
         self.connection, remote = context.Pipe()
         with remote, _one_thread_each():
             self.process = context.Process(target=_serve, args=(remote, os.getpid(), stderr_folder), daemon=True)
-            self.process.start()
+            _start(self.process)
 
     def begin(self, job: _Job) -> None:
         """Make the process do a job."""
@@ -130,6 +131,19 @@ class _Worker:
         self.process.join(PATIENCE)
         self.process.kill()
         self.process.join()
+
+
+def _start(process: BaseProcess) -> None:
+    """Start a process. From Python 3.14 on, `start` raises if the process dies before it has read what it is to do.
+
+    Start it again then; raise Failure if it dies again.
+    """
+    with suppress(BrokenPipeError):
+        return process.start()
+    try:
+        process.start()
+    except BrokenPipeError:
+        raise Failure("a process died twice at its start, before it ran any code of this program") from None
 
 
 def _with_messages(workers: Sequence[_Worker]) -> list[_Worker]:
