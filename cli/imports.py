@@ -46,8 +46,11 @@ def import_(
     """
     from pipeline.errors import UsageError
     from pipeline.experiment.targets import check_grid_run, check_imported
+    from pipeline.system.checkout import check
     from stages.imported import input_override
 
+    if not direct:
+        check()  # before params.yaml is changed
     check_grid_run(params(), run)
     if file is not None:
         channels = channels.upper() if channels else None

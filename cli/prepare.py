@@ -59,7 +59,10 @@ def prepare(
     Example: vgg-repro prepare --profile paper --path /data/ilsvrc2012
     """
     from pipeline.experiment.params_file import locate
+    from pipeline.system.checkout import check
 
+    if not direct:
+        check()  # before params.yaml is changed
     if not all(option is None for option in (profile, source, path, follow_links)):
         _write(profile, source, path, follow_links)
     params()  # it says what is wrong with the file
@@ -75,6 +78,8 @@ def prepare(
     through_dvc(["prepare"], direct, work)
     if not direct:
         _make_missing_shards(parameters)
+        then = "vgg-repro plan, vgg-repro run" if parameters.active.train else "vgg-repro weights import RUN FILE"
+        typer.echo(f"Next: vgg-repro data, {then}")
 
 
 def _write(profile: str | None, source: str | None, path: Path | None, follow_links: bool | None = None) -> None:

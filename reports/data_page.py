@@ -17,13 +17,23 @@ LISTED = 200  # classes listed by name in a sentence
 PICTURE = "crops.jpg"
 
 
-def data_page(profile: str, facts: Facts, manifest: ManifestSummary, odd: OddBoxes, crop: int) -> Page:
-    """Return everything about the prepared data; `crop` is the training crop's side in pixels."""
+def data_page(
+    profile: str,
+    facts: Facts,
+    manifest: ManifestSummary,
+    odd: OddBoxes,
+    crop: int,
+    boxed: Mapping[Split, int] | None = None,
+) -> Page:
+    """Return everything about the prepared data.
+
+    `crop` is the training crop's side in pixels, `boxed` each split's number of images with boxes.
+    """
     splits = {split: manifest.splits[split] for split in facts.splits}
     return (
         Heading(1, ("Data of profile ", Code(profile))),
         Paragraph(_about(facts)),
-        Table((*left(""), *right(*splits)), _figures(splits.values(), crop)),
+        Table((*left(""), *right(*splits)), (*_figures(splits.values(), crop), *_boxed(splits, boxed or {}))),
         Heading(2, "Classes"),
         *_classes(splits, facts.classes),
         Heading(2, "Skipped"),
@@ -59,9 +69,10 @@ def data_summary(facts: Facts, crops: bool) -> Page:
 
 
 def _about(facts: Facts) -> tuple[Inline, ...]:
+    classes = f"{len(facts.classes):,} classes"
+    end = f". It has {classes}" if facts.wnids and not facts.comparable else f": {classes}"  # after a list of reasons
     return (
-        f"{facts.about[0].upper()}{facts.about[1:]}: {len(facts.classes)} classes. {_colours(facts)}{_decoder(facts)} "
-        "The manifest begins with ",
+        f"{facts.about[0].upper()}{facts.about[1:]}{end}. {_colours(facts)}{_decoder(facts)} The manifest begins with ",
         Code(facts.manifest[:16]),
         ".",
     )
@@ -89,6 +100,12 @@ def _figures(splits: Iterable[SplitSummary], crop: int) -> tuple[tuple[str, ...]
     """Return one row per figure, with one column per split."""
     columns = [_column(split, crop) for split in splits]
     return tuple((name, *(column[name] for column in columns)) for name in columns[0])
+
+
+def _boxed(splits: Iterable[Split], boxed: Mapping[Split, int]) -> Iterator[tuple[str, ...]]:
+    """Yield a row of the images with boxes, if any image has some."""
+    if any(boxed.values()):
+        yield "with boxes around the objects", *(_count(boxed.get(split, 0)) for split in splits)
 
 
 def _column(split: SplitSummary, crop: int) -> dict[str, str]:

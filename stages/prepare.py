@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.datasets.manifest import tally
+from pipeline.datasets.facts import too_few
+from pipeline.datasets.manifest import other_files, tally
 from pipeline.datasets.prepare import prepare
+from pipeline.datasets.shards import Shards
+from pipeline.datasets.sources.ilsvrc.reference import CALLED
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION
 
@@ -19,6 +22,13 @@ def main(params: Params) -> None:
         print(f"{facts.rescaled} downscaled, mean RGB {mean}")
     skipped, doubtful, small = tally(CLASSIFICATION.manifest)
     if skipped or doubtful:
-        print(f"{skipped} skipped, {doubtful} kept with a warning: `vgg-repro data` lists them with reasons")
+        others = other_files(CLASSIFICATION.manifest)
+        kinds = f"{skipped - others} unusable images and {others} other files skipped"
+        print(f"{kinds}, {doubtful} kept with a warning: `vgg-repro data` lists them with reasons")
+    boxed = {split: Shards(CLASSIFICATION.shards, split).boxed for split in facts.splits}
+    if any(boxed.values()):
+        print(f"images with boxes: {', '.join(f'{CALLED[split]} {count:,}' for split, count in boxed.items())}")
     if small:
         print(f"{small} images are smaller than the {params.active.net.crop}-pixel crop and will be upscaled")
+    if reason := too_few(params, facts):
+        print(f"warning: {reason}")

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.datasets.sources.base import SPLITS, Split
 from pipeline.errors import Failure
+from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, DataSet
 from pipeline.system.atomic_files import read_json, write_json
 
@@ -78,6 +79,17 @@ class Facts:
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, without the WordNet ids and the groups if there are none."""
         return {key: value for key, value in asdict(self).items() if value or key not in ("wnids", "grouped")}
+
+
+def too_few(params: Params, facts: Facts) -> str:
+    """Return why the active profile cannot train on these images, and what to do, or an empty string."""
+    train = params.active.train
+    if train is None or facts.train >= train.batch:
+        return ""
+    return (
+        f"{facts.train} training images are fewer than one batch of {train.batch}, so nothing can be trained: add "
+        f"images, or lower train.batch of profile {params.profile} in params.yaml"
+    )
 
 
 def read_facts(profile: str, data_set: DataSet = CLASSIFICATION) -> Facts:

@@ -17,6 +17,7 @@ from pipeline.datasets.colour_stats import Colours
 from pipeline.datasets.shards import BETWEEN, Columns, read_part, subset, taken, write_index
 from pipeline.datasets.shards import joined as all_of
 from pipeline.datasets.sources.base import SPLITS, ImageFacts, Listing, Order, Split
+from pipeline.datasets.sources.folder import is_other_file
 from pipeline.errors import Failure
 from pipeline.system.atomic_files import whole_csv
 
@@ -92,6 +93,12 @@ def tally(manifest: Path) -> Tally:
     places = [COLUMNS.index(name) for name in Tally._fields]
     counts = Counter(place for row in _lines(manifest) for place in places if row[place])
     return Tally(*(counts[place] for place in places))
+
+
+def other_files(manifest: Path) -> int:
+    """Return how many of the skipped items of a manifest are other files than images."""
+    skipped = COLUMNS.index("skipped")
+    return sum(bool(row[skipped]) and is_other_file(row[1], row[skipped]) for row in _lines(manifest))
 
 
 def groups_of(manifest: Path) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ from pipeline.datasets.facts import PREPARE
 from pipeline.datasets.image_file import OTHER_COLOURS, OTHER_COLOURS_IGNORED
 from pipeline.datasets.manifest import ODD_BOXES
 from pipeline.datasets.sources.base import SPLITS, Split
+from pipeline.datasets.sources.folder import is_other_file
 from pipeline.datasets.sources.ilsvrc.boxes import UNUSED
 from pipeline.errors import Failure
 from pipeline.experiment.paths import CLASSIFICATION
@@ -57,8 +58,8 @@ class ManifestSummary:
     """A manifest's images in numbers, and the images that people should look at."""
 
     splits: Mapping[Split, SplitSummary]
-    reasons: Mapping[str, int]  # kind of reason to number of skipped images, the most frequent first
-    skipped: Sequence[tuple[str, str]]  # id and reason of each skipped image
+    reasons: Mapping[str, int]  # kind of reason to number of skipped images, the most frequent first, other files last
+    skipped: Sequence[tuple[str, str]]  # id and reason of each skipped image, those of other files last
     doubtful: Sequence[tuple[str, str]]  # id and decoder's warning of kept images
 
 
@@ -85,13 +86,19 @@ def read_manifest() -> pd.DataFrame:
 def summarise(manifest: pd.DataFrame) -> ManifestSummary:
     """Return a manifest in numbers."""
     kept, skipped = manifest[manifest["skipped"] == ""], manifest[manifest["skipped"] != ""]
-    notes = _notes(skipped, "skipped")
+    notes = sorted(_notes(skipped, "skipped"), key=lambda note: is_other_file(*note))  # lost images first
+    kinds = Counter(_kind(reason) for _, reason in notes)
+    others = {_kind(reason): is_other_file(id, reason) for id, reason in reversed(notes)}  # as the first of the kind
     return ManifestSummary(
         {split: _split(kept[kept["split"] == split], skipped[skipped["split"] == split]) for split in SPLITS},
-        dict(Counter(reason.partition(":")[0] for _, reason in notes).most_common()),
+        dict(sorted(kinds.most_common(), key=lambda pair: others[pair[0]])),
         notes,
         _notes(kept[kept["warning"] != ""], "warning"),
     )
+
+
+def _kind(reason: str) -> str:
+    return reason.partition(":")[0]
 
 
 def read_odd_boxes(folder: Path) -> OddBoxes:

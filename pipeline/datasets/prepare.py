@@ -409,7 +409,7 @@ def _facts(
     plain = source.comparable and not departures
     return Facts(
         source=source.name,
-        about=source.about if plain or not source.comparable else f"{source.about}; {_departures_text(departures)}",
+        about=source.about if plain or not source.comparable else f"{source.altered}: {'; '.join(departures)}",
         comparable=plain,
         classes=listing.classes,
         train=joined.labels["train"].total(),

@@ -197,6 +197,11 @@ class Shards:
             raise Failure(f"{self.ids[image]} is damaged in {folder}; delete that folder, then: vgg-repro prepare")
         return encoded
 
+    @property
+    def boxed(self) -> int:
+        """Return the number of images with boxes."""
+        return int((np.diff(self._box_ends, prepend=0) > 0).sum())
+
     def boxes_of(self, image: int) -> NDArray[np.float32]:
         """Return the boxes (n, 4) around an image's objects: left, top, right, bottom in pixels of the stored image."""
         start = self._box_ends[image - 1] if image else 0

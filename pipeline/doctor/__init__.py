@@ -16,7 +16,7 @@ from pipeline.system.checkout import BrokenCheckout
 
 CHECKS = (
     software.packages, software.torch, software.dali, gpu.gpu, tracking.repository, tracking.cache,
-    tracking.lost_results, machine.memory, machine.disk, data.images, data.shards,
+    tracking.lost_results, machine.memory, machine.disk, data.images, data.shards, data.training,
     cluster.cluster,
 )  # fmt: skip
 

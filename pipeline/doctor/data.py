@@ -27,6 +27,17 @@ def images(context: DoctorContext) -> Iterator[Finding]:
         yield Finding("images", "failure", lacks, f"{PREPARE} --source {data.source} --path /PATH/TO/THE/IMAGES")
 
 
+def training(context: DoctorContext) -> Iterator[Finding]:
+    """Check whether there are enough prepared images for one batch."""
+    from pipeline.datasets.facts import read_facts, too_few
+
+    if context.params is None or not CLASSIFICATION.facts(context.params.profile).exists():
+        return
+    if reason := too_few(context.params, read_facts(context.params.profile)):
+        fix = f"edit params.yaml: lower batch in train of profile {context.params.profile}"
+        yield Finding("training", "failure", reason, fix)
+
+
 def shards(context: DoctorContext) -> Iterator[Finding]:
     """Check whether the shards exist, and whether they hold the images that params.yaml asks for."""
     from pipeline.datasets.dataset_key import is_asked_for

@@ -13,6 +13,7 @@ from pipeline.doctor.tracking import cache_folder
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
+from pipeline.system.checkout import BrokenCheckout
 
 OWN_GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # of cgroup version 2
 OTHER_DISK = "export VGG_REPRO_SHARDS=/A/LARGER/DISK/shards; dvc cache dir --local /A/LARGER/DISK/cache"
@@ -78,6 +79,8 @@ def _needed(params: Params) -> tuple[float, float, str]:
     try:
         shards_bytes = 0 if is_whole(CLASSIFICATION.shards) else count_images(params).bytes + GIB
         costs = plan(params, forecasts(within_reach([], params), params))
+    except BrokenCheckout:  # the check of the repository says why
+        return GIB, GIB, "; results are not counted"
     except Failure as reason:
         return GIB, GIB, f"; results are not counted: {reason}"
     checkpoint = 4 * max((cost.disk for cost in costs.training), default=0)  # weights, momentum; the old file too

@@ -106,6 +106,22 @@ def test_every_command_says_what_the_doctor_says(what: str, place: Path) -> None
             assert "Traceback" not in done.error and "unexpected" not in done.error
 
 
+def test_what_cannot_be_done_changes_no_parameter(place: Path) -> None:
+    unpack_a_zip(place)
+    for split, name in (("train", "a"), ("train", "b"), ("val", "a"), ("val", "b")):
+        (place / "images" / split / name).mkdir(parents=True)
+        (place / "images" / split / name / "1.jpg").write_bytes(b"1")
+    before = (place / "params.yaml").read_bytes()
+    for words in (
+        ["prepare", "--source", "imagefolder", "--path", "images"],
+        ["prepare", "--profile", "evening"],
+        ["weights", "import", "D-384", "net.pth"],
+    ):
+        with case(" ".join(words)):
+            assert program(place, *words).code == 2
+            assert (place / "params.yaml").read_bytes() == before
+
+
 @pytest.mark.parametrize("what", BROKEN)
 def test_the_doctor_says_it_in_a_failure(what: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline import doctor

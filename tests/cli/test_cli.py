@@ -141,6 +141,17 @@ def test_a_printed_command_prepares_the_folder_and_the_profile_that_were_named(
     assert str(caught.value).partition("\n")[0].endswith(command)
 
 
+def test_prepare_ends_with_what_to_type_next(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("cli.common.repro", lambda *stages: None)
+    monkeypatch.setattr("cli.prepare._make_missing_shards", lambda params: None)
+    monkeypatch.setattr("pipeline.experiment.params_file.locate", lambda: None)
+    app(["prepare"], standalone_mode=False)
+    assert capsys.readouterr().out.endswith("Next: vgg-repro data, vgg-repro plan, vgg-repro run\n")
+
+
 def test_score_takes_the_mode_first_or_last_and_several_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     asked: list[tuple[str, ...]] = []

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import stages.prepare
 from pipeline.datasets.facts import Facts, read_facts
 from pipeline.datasets.manifest_summary import OddBoxes, read_manifest, summarise
 from pipeline.datasets.prepare import prepare
+from pipeline.doctor.base import DoctorContext
+from pipeline.doctor.data import training
 from pipeline.experiment.params import Params
 from reports.data_page import data_page
 from reports.markdown import markdown
@@ -108,3 +111,32 @@ def test_many_classes_are_summed_up_and_those_without_validation_named(params: P
     text = markdown(data_page(params.profile, many, summarise(read_manifest()), NO_ODD, 96))
     assert "Classes with the fewest and the most training images, five each, of 62" in text
     assert "Classes without validation images: class 0, class 1" in text and "and 40 more" in text
+
+
+def test_lost_images_come_before_other_files(params: Params, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path("images/train/a cat")
+    for name in (".DS_Store", "._1.jpg", "0 notes.txt", "Thumbs.db"):
+        (folder / name).write_text("x")
+    (folder.parent / "loose.jpg").write_bytes((folder / "0.jpg").read_bytes())
+    stages.prepare.main(params)
+    assert "4 unusable images and 4 other files skipped, 0 kept with a warning" in capsys.readouterr().out
+    found = summarise(read_manifest())
+    assert {Path(id).name for id, _ in found.skipped[:4]} == {"empty.jpg", "also empty.jpg", "page.jpg", "loose.jpg"}
+    assert [*found.reasons][-2:] == ["hidden", "not an image, and not named like one"]
+    assert "a file outside the class folders" in [*found.reasons][:-2]
+
+
+def test_too_few_images_for_a_batch_are_a_warning_and_a_failure_of_the_doctor(
+    params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks: dict[str, dict[str, object]] = {"data": {"source": "imagefolder", "path": "images"}}
+    blocks["prepare"] = {"processes": 1, "shard_images": 20}
+    few = repository_params(tmp_path, **blocks, train={"batch": 51})
+    stages.prepare.main(few)
+    assert "warning: 50 training images are fewer than one batch of 51" in capsys.readouterr().out
+    (finding,) = training(DoctorContext(few))
+    assert finding.state == "failure" and "lower batch" in finding.fix
+    enough = repository_params(tmp_path, **blocks, train={"batch": 50})
+    stages.prepare.main(enough)
+    assert "warning" not in capsys.readouterr().out.replace("with a warning", "")
+    assert [*training(DoctorContext(enough))] == []

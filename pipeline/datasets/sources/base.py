@@ -119,6 +119,7 @@ class Source(ABC):
 
     name: ClassVar[str]  # in params.yaml
     about: ClassVar[str]  # one sentence
+    altered: ClassVar[str] = ""  # the same of a comparable source whose images depart from the published ones
     comparable: ClassVar[bool]  # with the paper's numbers
     place: ClassVar[Literal["none", "given", "usual"]]  # no folder; data.path only; or data.path, by default data/NAME
     downloads: ClassVar[bool]  # whether missing files are downloaded

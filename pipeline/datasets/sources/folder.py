@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -42,6 +43,8 @@ NOT_AN_IMAGE = "not an image, and not named like one"
 OUTSIDE = "a link to a place outside the data set's folder"
 BESIDE = "a file outside the class folders"
 BROKEN_LINK = "a broken link"
+EMPTY_FOLDER = "an empty folder"
+IRREGULAR = "not a regular file"
 OTHER_CLASS = "its class is not in train/"
 ORIGINAL = "the file of the camera; the image of the same name next to it is used"
 # Files of operating systems and network disks; names with a leading dot are hidden too
@@ -301,7 +304,7 @@ def _files(root: Path, split: Split, follow_links: bool) -> Iterator[File]:
     for label, folder in _folders(root, split, follow_links):
         inside = [] if isinstance(folder, str) else sorted_in(folder)
         if not inside:
-            yield File(f"{place}/{label}", "", folder if isinstance(folder, str) else "an empty folder")
+            yield File(f"{place}/{label}", "", folder if isinstance(folder, str) else EMPTY_FOLDER)
         converted = {stem for item in inside if (stem := _stem_of_image(item.name))}
         for item in inside:
             reason = why_not(item, real) or (ORIGINAL if _stem_of_original(item.name) in converted else "")
@@ -361,7 +364,7 @@ def why_not(file: os.DirEntry[str], root: Path) -> str:
         return OUTSIDE
     if stat.S_ISDIR(mode):
         return FOLDER if file.is_symlink() else f"{FOLDER}; images in it: {_images_below(Path(file.path))}"
-    return "" if stat.S_ISREG(mode) else "not a regular file"
+    return "" if stat.S_ISREG(mode) else IRREGULAR
 
 
 def _stem_of_image(name: str) -> str:
@@ -418,6 +421,15 @@ def is_named_otherwise(name: str) -> bool:
     """Return whether a file name's ending is not an image's: true for notes.txt, false for photo.heic and photo."""
     kind = KINDS.guess_type(name)[0]
     return not kind.startswith("image/") if kind else name.lower().endswith(OTHER_ENDINGS)
+
+
+def is_other_file(id: str, reason: str) -> bool:
+    """Return whether a skipped item is a file or folder of another kind, so that no image is lost with it."""
+    if reason.startswith(FOLDER):
+        return not re.search(r": [1-9]", reason)  # images in it
+    return reason in (HIDDEN_ONE, NOT_AN_IMAGE, ORIGINAL, EMPTY_FOLDER, IRREGULAR) or (
+        reason == BESIDE and is_named_otherwise(id)
+    )
 
 
 def _images_below(folder: Path) -> int:

@@ -28,6 +28,7 @@ from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.validation import load
 from pipeline.system import decoders
+from pipeline.system.checkout import BrokenCheckout, Problem
 from tests.support import ROOT
 from tests.support.images import NO_DALI, needs_dali
 
@@ -431,6 +432,12 @@ def test_what_is_needed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine._needed(load())[0] == 0
     monkeypatch.setattr("pipeline.orchestration.cost_plan.plan", lambda *_: told(Failure("nobody has counted these")))
     assert "nobody has counted these" in machine._needed(load())[2]
+
+
+def test_the_disks_do_not_repeat_what_the_checkout_lacks(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = BrokenCheckout(Problem("a merge has left a conflict", "git diff"))
+    monkeypatch.setattr("pipeline.orchestration.dvc_graph.forecasts", lambda *_: told(broken))
+    assert "conflict" not in machine._needed(load())[2]
 
 
 def test_a_folder_that_cannot_be_written(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+import stages.prepare
+import stages.tools.data
 from pipeline.datasets import dataset_key
 from pipeline.datasets import prepare as module
-from pipeline.datasets.facts import Facts
+from pipeline.datasets.facts import Facts, read_facts
 from pipeline.datasets.shards import Shards
 from pipeline.datasets.sources.base import SPLITS, ImageNames
 from pipeline.datasets.sources.folder import ImageFolder
@@ -451,6 +453,27 @@ def test_forms_that_are_not_read_are_named(tmp_path: Path) -> None:
         put(tmp_path / name / name, "x")
         message = Ilsvrc(tmp_path / name, None).missing()
         assert f"({name}), which this program does not read" in message and "a folder train" in message
+
+
+def test_a_part_is_described_in_one_sentence_and_its_boxes_are_counted(
+    made: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stages.prepare.main(params := params_for(tmp_path, kaggle_tree(made, tmp_path / "root")))
+    said, facts = capsys.readouterr().out, read_facts(params.profile)
+    assert facts.about.startswith(
+        "images of ILSVRC-2012 (Russakovsky et al., 2015), but not the published data set: 7 classes, not 1000; "
+    )
+    boxed = {}
+    for split in SPLITS:
+        shards = Shards(CLASSIFICATION.shards, split)
+        boxed[split] = sum(len(shards.boxes_of(image)) > 0 for image in range(len(shards)))
+    assert all(boxed.values())
+    assert f"images with boxes: training {boxed['train']}, validation {boxed['val']}" in said
+    page = stages.tools.data.main(params, tmp_path / "out")
+    (row,) = (line for line in page.splitlines() if line.startswith("| with boxes around"))
+    assert [cell.strip() for cell in row.split("|")[2:4]] == [f"{boxed[split]}" for split in SPLITS]
+    assert "It has 7 classes." in page
 
 
 def test_renamed_images_are_used_and_the_data_set_is_then_not_the_published_one(
