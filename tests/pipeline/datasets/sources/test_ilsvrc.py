@@ -426,7 +426,7 @@ def test_an_image_that_cannot_be_decoded_makes_it_no_plain_one(
     facts = module.prepare(params_for(tmp_path, stand_in.archives(tmp_path / "root")))
     assert facts.train == len(stand_in.train) - 1
     assert facts.comparable is False
-    assert "differs from the published ILSVRC-2012" in facts.about
+    assert "not the published data set" in facts.about
 
 
 # Fingerprint, what is missing
@@ -615,7 +615,7 @@ def test_prepared_images_carry_their_class_and_boxes(
     assert (facts.train, facts.val) == (len(stand_in.train), len(stand_in.val)), "the known oddities pass"
     assert facts.rescaled
     assert (facts.source, facts.comparable) == ("ilsvrc2012", False)
-    assert "differs from the published ILSVRC-2012" in facts.about
+    assert "not the published data set" in facts.about
     assert str(len(stand_in.train)) in facts.about or "1,281,167" in facts.about, "with the reason"
     known = rows()
     for split, pictures in stand_in.images.items():
@@ -772,7 +772,7 @@ def test_the_archives_become_a_table(clone: tuple[Path, StandIn]) -> None:
     assert re.search(NUMBER, output), "the room that is needed"
     facts = Facts(**json.loads((folder / "data/classification/facts-mini.json").read_text()))
     assert (facts.train, facts.val) == (len(made.train), len(made.val))
-    assert not facts.comparable and "differs from the published ILSVRC-2012" in facts.about
+    assert not facts.comparable and "not the published data set" in facts.about
     call(folder, "dvc", "repro", "dense@A-256")
     call(folder, "vgg-repro", "stage", "table", "table3")
     summary = json.loads((folder / "weights/trained/A-256.json").read_text())
@@ -784,7 +784,7 @@ def test_the_archives_become_a_table(clone: tuple[Path, StandIn]) -> None:
     assert any(row["ours"] for row in table["rows"])
     assert executed(call(folder, "dvc", "repro", "dense@A-256")) == {"fingerprint"}
     page = call(folder, "vgg-repro", "data")
-    assert "differs from the published ILSVRC-2012" in page + (folder / "reports/mini/data.md").read_text()
+    assert "not the published data set" in page + (folder / "reports/mini/data.md").read_text()
 
 
 @pytest.mark.exhaustive  # as that of digits in tests/whole/test_kills.py
