@@ -106,8 +106,8 @@ def record(number: int, encoded: bytes) -> Any:
 
     digest = hashlib.sha256(encoded).digest()
     return ImageRecord(
-        f"{number}", number % CLASSES, *SIDES, np.empty((0, 4)), 0, 0, digest, len(encoded), digest, "", False, "", "",
-        np.zeros(3), np.zeros((3, 3)),
+        f"{number}", number % CLASSES, *SIDES, np.empty((0, 4)), 0, 0, digest, len(encoded), digest,
+        "", "", False, "", "", np.zeros(3), np.zeros((3, 3)),
     )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ COMMANDS = {  # in the order in which each finds what it needs
 }
 FILES = {  # what each command opens for writing, locks aside
     "prepare": ["data/shards/*/*.bin", "data/shards/*/*.part.npz", "data/shards/*/*.index.npz",
-                "data/shards/*/manifest.csv", "data/shards/*/facts.json",
+                "data/shards/*/manifest.csv", "data/shards/*/odd_boxes.csv", "data/shards/*/facts.json",
                 *(f"data/classification/{name}" for name in ("manifest.csv", "shards.txt", "statistics.json")),
                 "data/classification/facts-mini.json"],
     "weights": ["weights/trained/random-A.pt"],
