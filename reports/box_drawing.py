@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from pipeline.results.box_chart_data import MERGED, PREDICTED, TRUE, WINDOW
-from pipeline.results.illustrations import Pixels
+from pipeline.results.encoded_images import Pixels
 from pipeline.results.located_images import MERGING, example_name
 from reports.chart_style import INK, ORANGE, class_label, new_figure, series
 

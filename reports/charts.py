@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.results import box_chart_data, chart_data, illustration_data
-from pipeline.results.illustrations import Pixels
+from pipeline.results.encoded_images import Pixels
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
 from reports import alternatives, box_drawing, drawing, image_drawing

@@ -23,7 +23,7 @@ from reports.page import (
     right,
 )
 from reports.page_parts import ALL_TABLES
-from reports.phrases import NONE, p_value, signed
+from reports.phrases import NONE, p_value, points, signed
 from vgg.judgement import LEVEL, Verdict
 
 TITLE = "Claims of the paper"
@@ -155,7 +155,7 @@ def _unreachable(claim: dict[str, Any], margin: float) -> str:
     """Return that no effect could support the claim on these images, if that is so."""
     if claim["kind"] != "about equal" or claim["high"] - claim["low"] <= 2 * margin:
         return ""
-    return f"; too few images to show that errors are equal within {_points(margin)}"
+    return f"; too few images to show that errors are equal within {points(margin)}"
 
 
 def _although(claim: dict[str, Any], margin: float) -> str:
@@ -163,21 +163,17 @@ def _although(claim: dict[str, Any], margin: float) -> str:
     if claim["low"] <= 0 <= claim["high"]:
         return ""
     if claim["kind"] != "better":
-        return f"; p is of the margin of {_points(margin)}, not of 0"
+        return f"; p is of the margin of {points(margin)}, not of 0"
     if claim["each"] and claim["effect"] < 0 and claim["p"] / claim["pairs_run"] <= LEVEL:
         return f"; the interval excludes 0, but p is multiplied by {claim['pairs_run']}, the number of comparisons"
     return "; the interval just excludes 0, but p is of another test"
-
-
-def _points(margin: float) -> str:
-    return f"{margin:g} point{'s' * (margin != 1)}"
 
 
 def _rules(values: dict[str, Any]) -> Iterator[Block]:
     """Yield how the claims are tested."""
     if not values["images"]:
         return
-    margin = _points(values["margin"])
+    margin = points(values["margin"])
     groups = values["groups"]
     units = (
         f"The images form {groups:,} groups that show the same thing; a group counts as one observation. "

@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from pipeline.results.encoded_images import Pixels
 from pipeline.results.illustration_data import CROPS, DENSE
-from pipeline.results.illustrations import WHOLE, Pixels, crop_name, scale_name
+from pipeline.results.illustrations import WHOLE, crop_name, scale_name
 from reports.chart_style import INK, class_label, new_figure, signed
 
 Images = Mapping[str, Pixels]  # by name, (height, width, 3) each

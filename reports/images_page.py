@@ -11,16 +11,15 @@ from pipeline.results.profile_results import Results
 from reports.page import Block, Code, Heading, Inline, Page, Paragraph
 from reports.page_parts import ALL_TABLES, outdated_note
 
-
-def has_images_page(results: Results) -> bool:
-    """Return whether there are illustrations, or scores from whose nets they can be made."""
-    return bool(results.illustrations or results.guesses)
-
-
 READ_MAP = (
     "Dense evaluation averages the map and that of the mirror image, so its posterior is not the mean of the cells "
     "that are shown. The middle one of the 5 x 5 crops may be a pixel beside the centre crop."
 )
+
+
+def has_images_page(results: Results) -> bool:
+    """Return whether there are illustrations, or scores from whose nets they can be made."""
+    return bool(results.illustrations or results.guesses)
 
 
 def images_page(results: Results, charts: Iterable[Block]) -> Page:

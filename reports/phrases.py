@@ -36,6 +36,11 @@ def signed(points: float) -> str:
     return f"{round(points, 1) + 0.0:+.1f}"
 
 
+def points(margin: float) -> str:
+    """Return a margin with its unit: 1 point, 0.5 points."""
+    return f"{margin:g} point{'s' * (margin != 1)}"
+
+
 def p_value(value: float) -> str:
     """Return a p-value to as many digits as are of use."""
     return "< 0.0001" if value < 0.0001 else f"{value:.4f}" if value < 0.01 else f"{value:.3f}"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.facts import Statistics
 from pipeline.datasets.shards import Shards
-from pipeline.experiment.params import Localiser, Params
+from pipeline.experiment.params import Params
 from pipeline.experiment.paths import errors, posteriors, weights
 from pipeline.experiment.run_names import score_stage
 from pipeline.results.provenance import record_provenance
@@ -20,7 +20,6 @@ from pipeline.system.atomic_files import sha256, whole, write_json
 from pipeline.system.decoders import decoder_in_use
 from pipeline.system.devices import in_use
 from stages.common import scorer_of
-from vgg.boxes import BOX
 from vgg.distributed import Ranks
 from vgg.draws import Floats, Ints, rescaled
 from vgg.score import Scorer
@@ -58,14 +57,9 @@ def true_boxes(images: Shards | BoxedImages) -> tuple[Floats, Ints]:
     return boxes, np.repeat(np.arange(len(found)), [len(boxes) for boxes in found])
 
 
-def outputs_of(localiser: Localiser, classes: int) -> int:
-    """Return the number of outputs of a localiser's last FC layer (appendix A.1)."""
-    return BOX * (classes if localiser.boxes == "class" else 1)
-
-
 def localiser_of(params: Params, name: str, statistics: Statistics, where: torch.device, ranks: Ranks) -> Scorer:
     """Return a scorer of the finished localiser `name`. Raise Failure as `scorer_of`."""
-    outputs = outputs_of(params.localisers[name], statistics.classes)
+    outputs = params.localisers[name].outputs(statistics.classes)
     return scorer_of(params.for_run(name), name, statistics, where, ranks, outputs)
 
 

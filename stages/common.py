@@ -58,7 +58,7 @@ def device(choice: str, threads: int, precision: Precision) -> torch.device:
 def build(params: Params, net: str, classes: int) -> VGG:
     """Return `net` at the profile's size, its weights not yet set."""
     size = params.active.net
-    return VGG(net, classes, size.crop, float(size.width_ratio), size.fc, size.dropout)
+    return VGG(net, classes, *size.vgg_size, size.dropout)
 
 
 def normaliser(params: Params, statistics: Statistics) -> Normalise:

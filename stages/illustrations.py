@@ -19,6 +19,7 @@ from pipeline.experiment.paths import illustrations, posteriors, summary, weight
 from pipeline.experiment.targets import ILLUSTRATED as RUN
 from pipeline.experiment.targets import ILLUSTRATIONS
 from pipeline.results.array_file import arrays_in
+from pipeline.results.encoded_images import encoded
 from pipeline.results.illustrations import (
     WHOLE,
     CentralCrop,
@@ -35,7 +36,6 @@ from pipeline.results.illustrations import (
     StackField,
     TrainingCrops,
     crop_name,
-    encoded,
     scale_name,
     write_illustrations,
 )

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.facts import Facts, read_facts, read_statistics
+from pipeline.datasets.facts import read_facts, read_statistics
 from pipeline.datasets.shards import Shards
 from pipeline.errors import Failure
 from pipeline.experiment.paper_tables import TableRow, rows
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import located_images
 from pipeline.experiment.targets import LOCATED
-from pipeline.results.illustrations import decoded, encoded
+from pipeline.results.encoded_images import decoded, encoded
 from pipeline.results.localisation import LocatedGuesses, counted_images, located, parts_key, threshold_of, windows_of
 from pipeline.results.located_images import (
     BEST,
@@ -48,11 +48,12 @@ def main(params: Params) -> None:
     started = time.monotonic()
     facts, statistics = read_facts(params.profile), read_statistics()
     scores, shards = Scores(params, facts), open_shards(params, "val", statistics)
-    row, dense = rows("table8", params)[-1], rows("table9", params)[-1]
-    central = _located(row, scores)
+    found = {table: _found(table, guesses, params, scores)
+             for table, guesses in (("table8", 1), ("table9", top_k(len(facts.classes))))}  # fmt: skip
+    (row, central), (dense, merged) = (by_row[-1] for by_row in found.values())
     counted = counted_images(row, scores)
     examples = _examples(central, counted, shards)
-    number, merging = _merging(dense, scores, counted, shards)
+    number, merging = _merging(dense, merged, scores, counted, shards)
     images = {example_name(place): _jpeg(shards, image, SMALL) for place, (image, _) in enumerate(examples)}
     names = sorted({merging.label, *(example.label for _, example in examples)})
     write_located_images(
@@ -65,18 +66,19 @@ def main(params: Params) -> None:
             images_counted=int(counted.sum()),
             examples=[example for _, example in examples],
             merging=merging,
-            curves=list(_curves(params, scores, facts, counted)),
+            curves=list(_curves(found, counted)),
             images={**images, MERGING: _jpeg(shards, number, LARGE)},
         )
     )
     record_provenance(LOCATED, located_images(params.profile), "cpu", 1, time.monotonic() - started)
 
 
-def _located(row: TableRow, scores: Scores, guesses: int = 1) -> LocatedGuesses:
-    found = located(row, scores, guesses)
-    if found is None:
-        raise Failure(f"the boxes of {row.key} are missing; make them with: dvc repro {LOCATED}")
-    return found
+def _found(table: str, guesses: int, params: Params, scores: Scores) -> list[tuple[TableRow, LocatedGuesses]]:
+    """Return the rows of a table with their boxes, at most so many guesses per image."""
+    found = [(row, located(row, scores, guesses)) for row in rows(table, params)]
+    if lacking := [row.key for row, boxes in found if boxes is None]:
+        raise Failure(f"the boxes of {lacking[0]} are missing; make them with: dvc repro {LOCATED}")
+    return [(row, boxes) for row, boxes in found if boxes is not None]
 
 
 def _overlaps(found: LocatedGuesses) -> NDArray[np.float64]:
@@ -96,12 +98,14 @@ def _examples(found: LocatedGuesses, counted: NDArray[np.bool_], shards: Shards)
     ]  # fmt: skip
 
 
-def _merging(row: TableRow, scores: Scores, counted: NDArray[np.bool_], shards: Shards) -> tuple[int, Merging]:
+def _merging(
+    row: TableRow, guesses: LocatedGuesses, scores: Scores, counted: NDArray[np.bool_], shards: Shards
+) -> tuple[int, Merging]:
     """Return the merging of the first image whose first guess is right and whose boxes become several.
 
     If there is none, of the first image that is counted.
     """
-    found = _located(row, scores)
+    found = guesses._replace(boxes=guesses.boxes[:, :1], classes=guesses.classes[:, :1])
     value = threshold_of(row, scores)
     assert value is not None, "else there are no merged boxes"
     right = counted & (found.classes[:, 0] == found.labels) & (_overlaps(found) >= RIGHT)
@@ -117,13 +121,15 @@ def _merging(row: TableRow, scores: Scores, counted: NDArray[np.bool_], shards: 
     return image, Merging(shards.ids[image], label, *size, true, before, merged, value, parts_key(row))
 
 
-def _curves(params: Params, scores: Scores, facts: Facts, counted: NDArray[np.bool_]) -> Iterator[OverlapCurve]:
+def _curves(
+    found: Mapping[str, list[tuple[TableRow, LocatedGuesses]]], counted: NDArray[np.bool_]
+) -> Iterator[OverlapCurve]:
     """Yield the errors of the rows of Tables 8 and 9 by the overlap from which a box is right."""
-    for table, guesses in (("table8", 1), ("table9", top_k(len(facts.classes)))):
-        for row in rows(table, params):
-            overlaps = _overlaps(_located(row, scores, guesses))[counted]
+    for table, by_row in found.items():
+        for row, guesses in by_row:
+            overlaps = _overlaps(guesses)[counted]
             errors = [100 * float((overlaps < least).mean()) for least in OVERLAPS]
-            yield OverlapCurve(table, row.key, guesses, OVERLAPS, errors)
+            yield OverlapCurve(table, row.key, guesses.classes.shape[1], OVERLAPS, errors)
 
 
 def _size(shards: Shards, image: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from pipeline.datasets.sources.base import SPLITS
 from pipeline.errors import Failure
 from pipeline.experiment.modes import single_scale
 from pipeline.experiment.params import Params
-from stages.boxes import BoxedImages, outputs_of, true_boxes, with_boxes
+from stages.boxes import BoxedImages, true_boxes, with_boxes
 from stages.common import open_shards
 from vgg.boxes import BoxTargets, box_loss
 from vgg.draws import rescaled
@@ -79,7 +79,7 @@ def _localisation(params: Params, name: str, statistics: Statistics) -> Task:
         return wrong, wrong
 
     return Task(
-        outputs=outputs_of(row, statistics.classes),
+        outputs=row.outputs(statistics.classes),
         train_images=trained,
         val_images=val,
         judge=judge,

@@ -16,21 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vgg.draws import Draws, Floats, Ints
+from vgg.images import Labelled
 
 PIXEL = 1.0  # the development kit counts both end pixels, so each side is one pixel longer than the edges' difference
 RIGHT = 0.5  # overlap from which a box is right: "above 0.5" in the paper, not below it in the development kit
 BOX = 4  # a net's outputs for one box: centre x, centre y, width, height
 
 
-class Located(Protocol):
-    """Images whose objects have boxes; labels and sizes in pixels are (images,) each."""
+class Located(Labelled, Protocol):
+    """Images whose objects have boxes."""
 
-    @property
-    def heights(self) -> Ints: ...
-    @property
-    def widths(self) -> Ints: ...
-    @property
-    def labels(self) -> Ints: ...
     def boxes_of(self, image: int, /) -> NDArray[np.float32]: ...
 
 

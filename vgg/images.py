@@ -21,8 +21,8 @@ READERS = 8  # threads that read a GPU's images, because a disk answers several 
 PIXELS = 2**26  # decoded at a time: 200 MB, so that large photographs fit into memory too
 
 
-class Images(Protocol):
-    """A sequence of encoded images, (bytes,) uint8 each, with their sizes in pixels and labels, (images,) each."""
+class Labelled(Protocol):
+    """Images with labels and sizes in pixels, (images,) each."""
 
     @property
     def heights(self) -> Ints: ...
@@ -30,6 +30,11 @@ class Images(Protocol):
     def widths(self) -> Ints: ...
     @property
     def labels(self) -> Ints: ...
+
+
+class Images(Labelled, Protocol):
+    """A sequence of encoded images, (bytes,) uint8 each."""
+
     def __len__(self) -> int: ...
     def __getitem__(self, image: int, /) -> ByteArray: ...
 

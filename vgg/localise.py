@@ -15,7 +15,7 @@ from vgg.draws import Floats, Ints
 from vgg.images import Rescaled
 from vgg.merging import best_boxes
 from vgg.nets import STRIDE
-from vgg.score import Scorer, centre, dense, whole_cells
+from vgg.score import Scorer, centre, dense, seen_side
 
 GUESSES = 5  # the development kit ignores further guesses
 TOGETHER = 1024  # images whose boxes are merged at a time
@@ -23,7 +23,7 @@ TOGETHER = 1024  # images whose boxes are merged at a time
 
 def map_sides(height: int, width: int, crop: int, remainder: str) -> tuple[int, int]:
     """Return the sides of the map that a net of this crop has for an image of so many pixels (vgg/nets.py)."""
-    sides = [whole_cells(side, crop) if remainder == "even" else side for side in (height, width)]
+    sides = [seen_side(side, crop, remainder) for side in (height, width)]
     for _ in range(5):
         sides = [(side + (remainder == "ceil")) // 2 for side in sides]
     return sides[0] - crop // STRIDE + 1, sides[1] - crop // STRIDE + 1
@@ -31,9 +31,7 @@ def map_sides(height: int, width: int, crop: int, remainder: str) -> tuple[int, 
 
 def seen_part(height: int, width: int, crop: int, remainder: str) -> tuple[int, int, int]:
     """Return the corner (top, left) and the width of the part of a rescaled image that dense evaluation sees."""
-    if remainder != "even":
-        return 0, 0, width
-    seen = whole_cells(height, crop), whole_cells(width, crop)
+    seen = seen_side(height, crop, remainder), seen_side(width, crop, remainder)
     return (height - seen[0]) // 2, (width - seen[1]) // 2, seen[1]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vgg.images import Rescaled
 from vgg.nets import STRIDE
-from vgg.score import Scorer, central, centre, whole_cells
+from vgg.score import Scorer, centre, dense, seen_side
 
 TOGETHER = 16  # crops in a forward pass
 
@@ -19,12 +19,8 @@ TOGETHER = 16  # crops in a forward pass
 @torch.inference_mode()
 def score_map(scorer: Scorer, pixels: Tensor) -> Tensor:
     """Return the score map (K, h, w) of one whole image (1, 3, H, W) uint8, in float32."""
-    if scorer.remainder == "even":
-        pixels = central(pixels, *(whole_cells(side, scorer.crop) for side in pixels.shape[2:]))
     scorer.net.eval()
-    values = scorer.normalise(pixels.to(scorer.device)).contiguous(memory_format=torch.channels_last)
-    scores: Tensor = scorer.net(values, ceil=scorer.remainder == "ceil")
-    return scores[0].float().cpu()
+    return next(scorer.maps(pixels, dense))[0].cpu()
 
 
 def cell_starts(side: int, cells: int, scorer: Scorer) -> list[int]:
@@ -32,7 +28,7 @@ def cell_starts(side: int, cells: int, scorer: Scorer) -> list[int]:
 
     The last crop may reach beyond the image if `scorer` keeps a remainder.
     """
-    first = (side - whole_cells(side, scorer.crop)) // 2 if scorer.remainder == "even" else 0
+    first = (side - seen_side(side, scorer.crop, scorer.remainder)) // 2
     return [first + STRIDE * cell for cell in range(cells)]
 
 

@@ -62,6 +62,11 @@ def whole_cells(side: int, crop: int) -> int:
     return max(crop, side // STRIDE * STRIDE)
 
 
+def seen_side(side: int, crop: int, remainder: str) -> int:
+    """Return how many of `side` pixels of a whole image dense evaluation sees, with this `Scorer.remainder`."""
+    return whole_cells(side, crop) if remainder == "even" else side
+
+
 def filling(device: torch.device) -> int:
     """Return the number of input values that keep a device busy: a GPU some hundred crops, a CPU any one."""
     return 256 * 3 * 224 * 224 if device.type == "cuda" else 1
@@ -148,8 +153,7 @@ class Scorer:
     def maps(self, pixels: Tensor, views: Views) -> Iterator[Tensor]:
         """Yield the net's maps (V N, K, h, w) in float32 of the views of whole images (N, 3, H, W), some at a time."""
         pixels, remainder = pixels.to(self.device), self.remainder if views is dense else "floor"
-        if remainder == "even":
-            pixels = central(pixels, *(whole_cells(side, self.crop) for side in pixels.shape[2:]))
+        pixels = central(pixels, *(seen_side(side, self.crop, remainder) for side in pixels.shape[2:]))
         values = self.normalise(pixels)  # once for all views
         if torch.is_autocast_enabled(self.device.type):  # once, as the first layer would each time
             values = values.to(torch.get_autocast_dtype(self.device.type))

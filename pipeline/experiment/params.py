@@ -85,6 +85,10 @@ class Localiser(Block):
     layers: Literal["all", "fc"] = "all"
     recipe: RecipeName
 
+    def outputs(self, classes: int) -> int:
+        """Return the number of outputs of the last FC layer: a box has four (appendix A.1)."""
+        return 4 * (classes if self.boxes == "class" else 1)
+
 
 class Windows(Block):
     """A row of `windows`: at which Q a localiser is applied densely, and the run whose class scores rate its boxes."""
@@ -212,6 +216,11 @@ class Net(Block):
     def crop(self) -> int:
         """Return the side of the training crop, in this profile's pixels."""
         return self.pixels(CROP)
+
+    @property
+    def vgg_size(self) -> tuple[int, float, int]:
+        """Return the crop, the share of the channels and the FC layers' outputs, as `VGG` takes them."""
+        return self.crop, float(self.width_ratio), self.fc
 
     @property
     def full_size(self) -> bool:

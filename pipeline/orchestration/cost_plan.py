@@ -233,25 +233,22 @@ def _cells(profile: Profile, sides: tuple[int, int]) -> int:
 def _outputs(params: Params, name: str, classes: int) -> int:
     """Return the number of outputs of a run's last layer: the classes, or a localiser's boxes."""
     row = params.localisers.get(name)
-    return classes if row is None else BOX * (classes if row.boxes == "class" else 1)
+    return row.outputs(classes) if row else classes
 
 
 def _seen(profile: Profile, scale: int, ratio: float) -> tuple[int, int]:
     """Return the sides in pixels that the net sees of a whole image with this aspect ratio, the shorter side first."""
-    from vgg.score import whole_cells
+    from vgg.score import seen_side
 
-    short = profile.net.pixels(scale)
-    sides = short, round(short * ratio)
-    if profile.score.remainder != "even":
-        return sides
-    return whole_cells(sides[0], profile.net.crop), whole_cells(sides[1], profile.net.crop)
+    short, crop, remainder = profile.net.pixels(scale), profile.net.crop, profile.score.remainder
+    return seen_side(short, crop, remainder), seen_side(round(short * ratio), crop, remainder)
 
 
 def _built(net: Net, name: str, classes: int) -> VGG:
     """Return a net without values at a profile's size."""
     from vgg.cost import bare_net
 
-    return bare_net(name, classes, net.crop, float(net.width_ratio), net.fc)
+    return bare_net(name, classes, *net.vgg_size)
 
 
 @cache

@@ -47,13 +47,9 @@ def matched_weights(raw: RawWeights, net: str, size: Net) -> dict[str, NDArray[n
 
 def shapes(net: str, size: Net, classes: int) -> dict[str, Shape]:
     """Return the shape of every tensor of `net`, by our names."""
-    import torch
+    from vgg.cost import bare_net
 
-    from vgg.nets import VGG
-
-    with torch.device("meta"):
-        built = VGG(net, classes, size.crop, float(size.width_ratio), size.fc)
-    return {name: tuple(value.shape) for name, value in built.state_dict().items()}
+    return {name: tuple(value.shape) for name, value in bare_net(net, classes, *size.vgg_size).state_dict().items()}
 
 
 def _check_names(raw: RawWeights, net: str, layer_names: Mapping[str, str]) -> None:

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from io import BytesIO
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from pipeline.errors import Failure
 from pipeline.experiment.paths import illustrated_images, illustrations
-from pipeline.results.array_file import arrays_in
-from pipeline.system.atomic_files import read_json, whole, write_json
+from pipeline.results.encoded_images import WithImages, read_values, write_values
 
 MAKE = "dvc repro illustrations"
 WHOLE = "image"  # the name of the validation image, the whole of it
-QUALITY = 90  # of the images as JPEG
 Grid = list[list[float | None]]  # a value for each place, row by row; None where a crop reaches beyond the image
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -148,7 +141,7 @@ class ReceptiveFields:
 
 
 @dataclass(frozen=True)
-class Illustrations:
+class Illustrations(WithImages):
     """Everything that the illustrations show. `images` is empty if the images are not there."""
 
     profile: str
@@ -161,10 +154,6 @@ class Illustrations:
     training: TrainingCrops | None  # None where published weights are scored
     images: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # encoded, by name
     fields: ReceptiveFields = field(default_factory=ReceptiveFields)
-
-    def pixels(self) -> dict[str, Pixels]:
-        """Return the images by name, (height, width, 3) each; none if they are not there."""
-        return {name: decoded(image) for name, image in self.images.items()}
 
 
 def crop_name(series: int, epoch: int, plain: bool = False) -> str:
@@ -182,54 +171,14 @@ def grid_values(grid: Grid) -> NDArray[np.float64]:
     return np.array(grid, float)
 
 
-def encoded(pixels: Pixels, largest: int) -> bytes:
-    """Return pixels (height, width, 3) as a JPEG whose longer side is at most `largest`."""
-    image = Image.fromarray(pixels)
-    image.thumbnail((largest, largest), Image.Resampling.LANCZOS)
-    buffer = BytesIO()
-    image.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
-    return buffer.getvalue()
-
-
-def decoded(image: bytes) -> Pixels:
-    """Return an encoded image as (height, width, 3)."""
-    with Image.open(BytesIO(image)) as opened:
-        return np.asarray(opened.convert("RGB"))
-
-
 def write_illustrations(values: Illustrations) -> None:
     """Write the images, then the numbers."""
-    arrays = {name: np.frombuffer(image, np.uint8) for name, image in values.images.items()}
-    with whole(illustrated_images(values.profile)) as file:
-        np.savez(file, allow_pickle=False, manifest=np.array(values.manifest), **arrays)
-    document = asdict(values)
-    del document["images"]
-    write_json(illustrations(values.profile), document)
+    write_values(values, illustrations(values.profile), illustrated_images(values.profile))
 
 
 def read_illustrations(profile: str) -> Illustrations | None:
     """Return a profile's illustrations; None if there are none. Raise Failure if a file is broken."""
-    path = illustrations(profile)
-    if not path.exists():
-        return None
-    values = read_json(path, MAKE)
-    try:
-        return _illustrations(values, read_encoded(illustrated_images(profile), values["manifest"], MAKE))
-    except (KeyError, TypeError) as reason:
-        raise Failure(f"{path} cannot be read ({reason}); make it again with: {MAKE}") from None
-
-
-def read_encoded(path: Path, manifest: str, make: str) -> dict[str, bytes]:
-    """Return the encoded images in a file by name; none if they are not there or if they are of other images.
-
-    Raise Failure, with the command `make`, if the file is broken.
-    """
-    if not path.exists():
-        return {}
-    with arrays_in(path, f"make it again with: {make}") as arrays:
-        if str(arrays["manifest"]) != manifest:
-            return {}
-        return {name: array.tobytes() for name, array in arrays.items() if name != "manifest"}
+    return read_values(illustrations(profile), illustrated_images(profile), MAKE, _illustrations)
 
 
 def _illustrations(values: dict[str, Any], images: Mapping[str, bytes]) -> Illustrations:

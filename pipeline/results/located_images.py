@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from pipeline.errors import Failure
 from pipeline.experiment.paths import located_images, located_pixels
-from pipeline.results.illustrations import Pixels, decoded, read_encoded
-from pipeline.system.atomic_files import read_json, whole, write_json
+from pipeline.results.encoded_images import WithImages, read_values, write_values
 
 MAKE = "dvc repro localisation"
 BEST, WORST = "best", "worst"
@@ -60,7 +56,7 @@ class OverlapCurve:
 
 
 @dataclass(frozen=True)
-class LocatedImages:
+class LocatedImages(WithImages):
     """Everything that the page of localisation shows. `images` is empty if the images are not there."""
 
     profile: str
@@ -74,10 +70,6 @@ class LocatedImages:
     curves: list[OverlapCurve]
     images: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # encoded, by name
 
-    def pixels(self) -> dict[str, Pixels]:
-        """Return the images by name, (height, width, 3) each; none if they are not there."""
-        return {name: decoded(image) for name, image in self.images.items()}
-
 
 def example_name(number: int) -> str:
     """Return the name of the image of an example, by its place among the examples."""
@@ -86,29 +78,18 @@ def example_name(number: int) -> str:
 
 def write_located_images(values: LocatedImages) -> None:
     """Write the images, then the numbers."""
-    arrays = {name: np.frombuffer(image, np.uint8) for name, image in values.images.items()}
-    with whole(located_pixels(values.profile)) as file:
-        np.savez(file, allow_pickle=False, manifest=np.array(values.manifest), **arrays)
-    document = asdict(values)
-    del document["images"]
-    write_json(located_images(values.profile), document)
+    write_values(values, located_images(values.profile), located_pixels(values.profile))
 
 
 def read_located_images(profile: str) -> LocatedImages | None:
     """Return a profile's illustrations of localisation; None if there are none. Raise Failure if a file is broken."""
-    path = located_images(profile)
-    if not path.exists():
-        return None
-    values: dict[str, Any] = read_json(path, MAKE)
-    try:
-        return LocatedImages(
-            **values
-            | {
-                "examples": [LocatedImage(**example) for example in values["examples"]],
-                "merging": Merging(**values["merging"]),
-                "curves": [OverlapCurve(**curve) for curve in values["curves"]],
-                "images": read_encoded(located_pixels(profile), values["manifest"], MAKE),
-            }
-        )
-    except (KeyError, TypeError) as reason:
-        raise Failure(f"{path} cannot be read ({reason}); make it again with: {MAKE}") from None
+    return read_values(located_images(profile), located_pixels(profile), MAKE, _built)
+
+
+def _built(values: dict[str, Any], images: Mapping[str, bytes]) -> LocatedImages:
+    typed = {
+        "examples": [LocatedImage(**example) for example in values["examples"]],
+        "merging": Merging(**values["merging"]),
+        "curves": [OverlapCurve(**curve) for curve in values["curves"]],
+    }
+    return LocatedImages(**values | typed, images=images)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.experiment.paper_tables import TITLES
 from pipeline.experiment.paths import claims, errors_of, metrics
+from pipeline.results.comparison import row_key
 from pipeline.results.ranks import ranks_hashes
 from pipeline.results.tables import read_table
 from pipeline.system.atomic_files import read_json, write_json
@@ -59,6 +60,6 @@ def _name(row: Mapping[str, Any]) -> str:
     """Return a row's name: D-384, or E-jitter multi-crop & dense, or that of an entry; its label if it has windows."""
     label = row["label"]
     if "scales" in row:
-        return ", ".join(label.values())
+        return row_key(row)
     first = label.get("entry") or label.get("row") or row["runs"][0]
     return f"{first}, {label['method']}" if "method" in label else str(first)

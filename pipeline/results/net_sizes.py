@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from pipeline.experiment.params import CROP, Net
 from vgg.cost import bare_net, map_shapes
+from vgg.localise import map_sides
 from vgg.nets import VGG, blocks
-from vgg.score import whole_cells
 
 STACKED = "D"  # the net whose larger blocks are stacks of three 3x3 layers
 ONE = 7  # side of the single filter that section 2.3 compares with three of 3x3
@@ -44,9 +44,7 @@ class Stack(NamedTuple):
 
 def built(net: str, classes: int, size: Net | None = None) -> VGG:
     """Return a net without values, at the size of a profile or, if there is none, of the paper."""
-    return (
-        bare_net(net, classes) if size is None else bare_net(net, classes, size.crop, float(size.width_ratio), size.fc)
-    )
+    return bare_net(net, classes, *(size.vgg_size if size else ()))
 
 
 def map_sizes(net: VGG, crop: int = CROP) -> Iterator[MapSize]:
@@ -73,11 +71,9 @@ def stacks(net: VGG) -> Iterator[Stack]:
             yield Stack(number, inward, outward, three, ONE * ONE * inward * outward)
 
 
-def score_map_side(net: VGG, side: int, crop: int = CROP, remainder: str = "ceil") -> int:
-    """Return the side of a net's map of class scores for a square image of this side, as dense evaluation computes it.
+def score_map_side(side: int, crop: int = CROP, remainder: str = "ceil") -> int:
+    """Return the side of any net's map of class scores for a square image of this side, as dense evaluation has it.
 
     `remainder` is as in params.yaml.
     """
-    kept = whole_cells(side, crop) if remainder == "even" else side
-    *_, (_, _, (_, height, _)) = map_shapes(net, kept, kept, remainder == "ceil")
-    return height
+    return map_sides(side, side, crop, remainder)[0]

@@ -36,6 +36,7 @@ from reports.companion.parts import (
 from reports.companion.testing import one_cell_scales
 from reports.page import Block, Link, Paragraph, Text
 from reports.page_parts import comparability_warning
+from reports.phrases import points
 from vgg.nets import weight_layers
 
 
@@ -136,7 +137,7 @@ def _how_to_read(results: Results) -> Iterator[Block]:
     """Yield how to read the numbers of the ledger, where it has rows."""
     if not claims_of(results, "4.1"):
         return
-    margin = f"{results.claims['margin']:g} point{'s' * (results.claims['margin'] != 1)}"
+    margin = points(results.claims["margin"])
     yield Paragraph(
         "How to read the numbers: they are points of top-1 error. Above 0, the network or method that the claim names "
         "first has the lower error. That is in favour of a claim that it is better. A claim that it “does not improve” "

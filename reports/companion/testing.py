@@ -12,7 +12,6 @@ from pipeline.results.illustration_data import padding_effect
 from pipeline.results.net_sizes import STACKED, built, map_sizes, score_map_side
 from pipeline.results.profile_results import Results
 from reports.charts import Chart
-from reports.companion.networks import own_net
 from reports.companion.parts import chart, differences, differs, question, section, unillustrated, with_seed
 from reports.images_page import READ_MAP
 from reports.page import Block, Code, Heading, Paragraph, Table, left, right
@@ -69,14 +68,14 @@ def _difference(results: Results) -> str:
 
 def _maps(results: Results) -> Table:
     """Return the side of the score map for every Q, in the paper and, if lengths differ, here."""
-    full, own, settings = built(STACKED, CLASSES), own_net(results, STACKED), results.settings
-    smaller = own is not None and settings is not None and settings.net.size_ratio != 1
+    settings = results.settings if results.facts else None
+    smaller = settings is not None and settings.net.size_ratio != 1
     rows = []
     for scale in SCALES:
-        row = [str(scale), _square(score_map_side(full, scale, remainder=PAPERS_REMAINDER))]
-        if own and settings and smaller:
+        row = [str(scale), _square(score_map_side(scale, remainder=PAPERS_REMAINDER))]
+        if settings and smaller:
             pixels = settings.net.pixels(scale)
-            side = score_map_side(own, pixels, settings.net.crop, settings.score.remainder)
+            side = score_map_side(pixels, settings.net.crop, settings.score.remainder)
             row += [str(pixels), _square(side)]
         rows.append(tuple(row))
     columns = ("Q", "the paper: cells", *("here: pixels", "here: cells") * smaller)
@@ -85,10 +84,10 @@ def _maps(results: Results) -> Table:
 
 def one_cell_scales(results: Results) -> list[int]:
     """Return every Q at which a square image is cut to its central crop here, while the paper's map has more cells."""
-    own, settings = own_net(results, STACKED), results.settings
-    if own is None or settings is None or settings.score.remainder != "even":
+    settings = results.settings if results.facts else None
+    if settings is None or settings.score.remainder != "even":
         return []
-    sides = {scale: score_map_side(own, settings.net.pixels(scale), settings.net.crop, "even") for scale in SCALES}
+    sides = {scale: score_map_side(settings.net.pixels(scale), settings.net.crop, "even") for scale in SCALES}
     return [scale for scale, side in sides.items() if side == 1 and scale > CROP]
 
 

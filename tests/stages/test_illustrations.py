@@ -19,7 +19,8 @@ from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import illustrated_images, illustrations, posteriors, summary, weights
 from pipeline.experiment.validation import load
-from pipeline.results.illustrations import WHOLE, Illustrations, crop_name, decoded, grid_values, read_illustrations
+from pipeline.results.encoded_images import decoded
+from pipeline.results.illustrations import WHOLE, Illustrations, crop_name, grid_values, read_illustrations
 from stages import illustrations as stage
 from stages.common import build, normaliser, open_shards, save_tensors, weights_of
 from tests.support import ROOT

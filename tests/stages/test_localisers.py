@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from pipeline.system.atomic_files import sha256
 from stages import centre_boxes, score, train, trainer, truth, windows
 from stages.boxes import BoxedImages, true_boxes, with_boxes
 from tests.support import ROOT, forks
-from tests.support.training import with_random_weights
+from tests.support.training import in_copy_of, with_random_weights
 from vgg.fit import State
 from vgg.localise import first_right
 
@@ -50,9 +49,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def params(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     """The parameters of a copy of the folder, which is the current one."""
-    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return load(tmp_path / "params.yaml")
+    return in_copy_of(begun, tmp_path, monkeypatch)
 
 
 def edited(**row: str) -> Params:

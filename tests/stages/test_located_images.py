@@ -15,7 +15,7 @@ from pipeline.experiment.params import Params
 from pipeline.experiment.paths import located_images, located_pixels, threshold
 from pipeline.experiment.validation import load
 from pipeline.results.box_chart_data import located_rows, merging_rows, overlap_rows
-from pipeline.results.illustrations import encoded
+from pipeline.results.encoded_images import encoded
 from pipeline.results.localisation import chosen_thresholds
 from pipeline.results.located_images import LocatedImages, read_located_images
 from pipeline.results.scores import Scores

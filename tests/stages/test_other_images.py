@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from stages.tools import data
 from tests.support import ROOT
 from tests.support.ilsvrc_files import TRAIN, make
 from tests.support.images import jpeg, photograph
-from tests.support.training import tiny, with_random_weights
+from tests.support.training import in_copy_of, tiny, with_random_weights
 
 OUT = Path("reports")
 
@@ -41,10 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def trained(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     """A copy of the place is the current folder."""
-    shutil.copytree(place, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("VGG_REPRO_SHARDS", raising=False)
-    return tiny(tmp_path)
+    return in_copy_of(place, tmp_path, monkeypatch)
 
 
 def with_seed(folder: Path, seed: int) -> Params:

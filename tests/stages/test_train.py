@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from pipeline.system.locks import alone
 from stages import prepare, random, train, trainer
 from tests.support.clones import held, patience, wait_for
 from tests.support.images import USUAL, needs_dali
-from tests.support.training import hang_up_as_usual, tiny, with_random_weights
+from tests.support.training import hang_up_as_usual, in_copy_of, tiny, with_random_weights
 from vgg.fit import State
 
 PROGRAM = [sys.executable, "-c", "from cli.main import main; main()", "train", "A-256", "--direct"]
@@ -49,9 +48,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def params(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     """The parameters of a copy of the prepared folder, which is the current one."""
-    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return load(tmp_path / "params.yaml")
+    return in_copy_of(prepared, tmp_path, monkeypatch)
 
 
 def undisturbed(params: Params) -> str:

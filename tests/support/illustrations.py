@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.results.encoded_images import encoded
 from pipeline.results.illustrations import (
     WHOLE,
     CentralCrop,
@@ -16,7 +17,6 @@ from pipeline.results.illustrations import (
     ScoreMap,
     TrainingCrops,
     crop_name,
-    encoded,
     scale_name,
 )
 from tests.support.images import photograph

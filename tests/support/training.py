@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -39,6 +40,14 @@ def with_random_weights(folder: Path) -> Params:
         prepare.main(params)
         random_weights.main(params, "A")
     return params
+
+
+def in_copy_of(folder: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """Make a copy of a prepared folder in `place` the current folder; return its parameters."""
+    shutil.copytree(folder, place, dirs_exist_ok=True)
+    monkeypatch.chdir(place)
+    monkeypatch.delenv("VGG_REPRO_SHARDS", raising=False)
+    return load()
 
 
 def hang_up_as_usual() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from contextlib import chdir
 from pathlib import Path
@@ -20,7 +19,7 @@ from pipeline.experiment.validation import load
 from pipeline.orchestration.heartbeat import identity
 from pipeline.orchestration.stage_facts import StageFacts, prepare_facts, score_facts, train_facts
 from tests.support import ROOT
-from tests.support.training import with_random_weights
+from tests.support.training import in_copy_of, with_random_weights
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +33,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def params(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     """The parameters of a copy of that folder, which is the current one."""
-    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("VGG_REPRO_SHARDS", raising=False)
-    return load()
+    return in_copy_of(prepared, tmp_path, monkeypatch)
 
 
 def facts_of(params: Params, stage: str) -> StageFacts:

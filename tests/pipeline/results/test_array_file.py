@@ -12,8 +12,8 @@ import pytest
 from pipeline.errors import Failure
 from pipeline.experiment.paths import posteriors
 from pipeline.results.array_file import arrays_in
+from pipeline.results.encoded_images import read_encoded
 from pipeline.results.filters import read_filters
-from pipeline.results.illustrations import MAKE, read_encoded
 from pipeline.results.ranks import read_ranks
 from pipeline.results.scores import Scores
 from tests.support.images import repository_params
@@ -35,7 +35,7 @@ HARMS: dict[str, Callable[[bytes], bytes]] = {
 }
 READERS: dict[str, Callable[[Path], object]] = {
     "filters": read_filters,
-    "illustrations": lambda path: read_encoded(path, "m", MAKE),
+    "illustrations": lambda path: read_encoded(path, "m", "dvc repro illustrations"),
     "ranks": lambda path: read_ranks(path, "dvc repro table4"),
 }
 

@@ -17,7 +17,7 @@ from vgg.score import central, whole_cells
 )  # docs/paper.md
 @pytest.mark.parametrize("remainder", ["ceil", "even", "floor"])
 def test_the_papers_score_maps_have_the_papers_sides(scale: int, side: int, remainder: str) -> None:
-    assert score_map_side(built("D", 1000), scale, remainder=remainder) == side
+    assert score_map_side(scale, remainder=remainder) == side
 
 
 @pytest.mark.parametrize("remainder", ["ceil", "even", "floor"])
@@ -30,7 +30,7 @@ def test_a_score_map_here_is_as_large_as_a_forward_pass_makes_it(scale: int, rem
     net = VGG("A", 5, size.crop, 1 / 64, 4).eval()
     with torch.inference_mode():
         expected = net(pixels, ceil=remainder == "ceil").shape[-1]
-    assert score_map_side(built("A", 5, size), size.pixels(scale), size.crop, remainder) == expected
+    assert score_map_side(size.pixels(scale), size.crop, remainder) == expected
 
 
 @pytest.mark.parametrize("net", NETS)
