@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+from benchmarks.measuring import PROGRAM  # noqa: E402
 from tests.support import foreign_files  # noqa: E402
 
 LAUNCH = """
@@ -27,7 +28,6 @@ code = subprocess.run(sys.argv[1:]).returncode
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(code)
 """
-PROGRAM = str(Path(sys.executable).parent / "vgg-repro")
 Writer = Callable[[Path, foreign_files.Layers, foreign_files.State], object]
 WRITERS: dict[str, Writer] = {
     "caffemodel, layers of 2014": lambda path, net, _: path.write_bytes(foreign_files.caffemodel(net)),

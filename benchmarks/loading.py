@@ -31,6 +31,7 @@ from torchvision.transforms import v2
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+from benchmarks.measuring import PREPARE  # noqa: E402
 from pipeline.datasets.facts import Statistics, read_statistics  # noqa: E402
 from pipeline.datasets.shards import Shards  # noqa: E402
 from pipeline.experiment.params import Params  # noqa: E402
@@ -43,7 +44,6 @@ from vgg.images import Decoder  # noqa: E402
 from vgg.stream import StreamConfig, training_stream  # noqa: E402
 
 HEIGHT, WIDTH, CROP, SCALES, BATCH = 375, 500, 224, (256, 512), 64
-PREPARE = [str(Path(sys.executable).parent / "vgg-repro"), "prepare", "--direct"]
 OURS, THEIRS = "our stream, by DALI", "torchvision: ImageFolder, Pillow, v2, DataLoader"
 BARE = "bare decoding of whole images by DALI"
 DISTINCT = 256  # photographs; more files are copies of them

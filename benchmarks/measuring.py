@@ -12,6 +12,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = str(Path(sys.executable).parent / "vgg-repro")
+PREPARE = [PROGRAM, "prepare", "--direct"]
 
 
 def measured(command: list[str]) -> tuple[float, int, float]:

@@ -17,8 +17,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from benchmarks.measuring import measured, own_params  # noqa: E402
-from benchmarks.prepare_scale import PREPARE  # noqa: E402
+from benchmarks.measuring import PREPARE, measured, own_params  # noqa: E402
 from tests.support import ilsvrc_copies as copies  # noqa: E402
 from tests.support.ilsvrc_files import DEVKIT, TRAIN, VAL, IlsvrcImage, StandIn  # noqa: E402
 from tests.support.images import jpeg, photograph  # noqa: E402

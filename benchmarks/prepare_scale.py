@@ -20,13 +20,12 @@ from scipy.io import savemat
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from benchmarks.measuring import PROGRAM, measured, own_params  # noqa: E402
+from benchmarks.measuring import PREPARE, measured, own_params  # noqa: E402
 from tests.support.images import jpeg, photograph  # noqa: E402
 
 SIZES = (1_000, 10_000, 100_000)
 CLASSES, VAL = 10, 100
 SIDE, DISTINCT = 64, 200  # pixels; different photographs, of which the others are copies
-PREPARE = [PROGRAM, "prepare", "--direct"]
 LIST = (
     "from pathlib import Path; from pipeline.datasets.sources.ilsvrc import Ilsvrc; "
     "Ilsvrc(Path('archives'), None).listing()"

@@ -12,7 +12,7 @@ from cli.common import Direct, complete_profiles, params, repro, through_dvc
 
 if TYPE_CHECKING:
     from pipeline.datasets.sources.base import Source
-    from pipeline.experiment.params import Params, Profile
+    from pipeline.experiment.params import Params
 
 COMMAND = "vgg-repro prepare"
 
@@ -102,7 +102,7 @@ def _write(profile: str | None, source: str | None, path: Path | None, follow_li
     if follow_links is not None:
         values["follow_links"] = follow_links
     try:
-        _check(kind, parameters.profiles[name], values)
+        _check(kind, values)
         _look(parameters, name, values)
     except UsageError as reason:  # a command in it must not prepare the active profile instead
         named = COMMAND if name == parameters.profile else f"{COMMAND} --profile {name}"
@@ -155,17 +155,14 @@ def _activate(parameters: Params, profile: str) -> None:
         typer.echo(f"params.yaml: runs that profile {profile} adds: {len(extra.runs)} (`extra`)")
 
 
-def _check(kind: type[Source], profile: Profile, values: Mapping[str, str | bool | None]) -> None:
-    """Raise UsageError if the source lacks a parameter that `values` do not give, or cannot read their path."""
+def _check(kind: type[Source], values: Mapping[str, str | bool | None]) -> None:
+    """Raise UsageError if the source reads no folder and `values` name one."""
     from pipeline.datasets.sources.base import prepare_command
     from pipeline.errors import UsageError
 
     if (path := values.get("path")) and kind.place == "none":
         command = prepare_command("imagefolder", Path(str(path)))
         raise UsageError(f"source {kind.name} does not read a folder; to read this one: {command}")
-    source = kind.of(profile.model_copy(update={"data": profile.data.model_copy(update=values)}))
-    if values.get("path") and not source.downloads and (lacking := source.missing()):
-        raise UsageError(lacking)
 
 
 def _make_missing_shards(parameters: Params) -> None:

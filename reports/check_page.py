@@ -164,7 +164,8 @@ def _small_miss(result: Checked) -> Iterator[str]:
 
 def _settings(result: Checked) -> Iterator[str]:
     """Yield the settings of `score` that come closer to the published error, where others were tried."""
-    closer, others = result.closer, [trial for trial in result.settings if trial not in result.closer]
+    closer = result.closer
+    others = [trial for trial in result.settings if trial not in closer]
     if closer:
         yield f"closer to the published top-1 error on the same images: {_errors(closer)}."
     if others:

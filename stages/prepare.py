@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.datasets.facts import too_few
 from pipeline.datasets.manifest import other_files, tally
 from pipeline.datasets.prepare import prepare
-from pipeline.datasets.shards import Shards
+from pipeline.datasets.shards import boxed
 from pipeline.datasets.sources.ilsvrc.reference import CALLED
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION
@@ -25,9 +25,9 @@ def main(params: Params) -> None:
         others = other_files(CLASSIFICATION.manifest)
         kinds = f"{skipped - others} unusable images and {others} other files skipped"
         print(f"{kinds}, {doubtful} kept with a warning: `vgg-repro data` lists them with reasons")
-    boxed = {split: Shards(CLASSIFICATION.shards, split).boxed for split in facts.splits}
-    if any(boxed.values()):
-        print(f"images with boxes: {', '.join(f'{CALLED[split]} {count:,}' for split, count in boxed.items())}")
+    with_boxes = boxed(CLASSIFICATION.shards, facts.splits)
+    if any(with_boxes.values()):
+        print(f"images with boxes: {', '.join(f'{CALLED[split]} {count:,}' for split, count in with_boxes.items())}")
     if small:
         print(f"{small} images are smaller than the {params.active.net.crop}-pixel crop and will be upscaled")
     if reason := too_few(params, facts):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.colour_stats import Colours
-from pipeline.datasets.shards import BETWEEN, Columns, read_part, subset, taken, write_index
+from pipeline.datasets.shards import BETWEEN, Columns, read_part, taken, write_index
 from pipeline.datasets.shards import joined as all_of
 from pipeline.datasets.sources.base import SPLITS, ImageFacts, Listing, Order, Split
 from pipeline.datasets.sources.folder import is_other_file
@@ -33,6 +33,7 @@ IMAGE = (
 BLOCK = 2**18  # images of a data set whose shards are in another order that are put in order at once
 COLUMNS = (*IMAGE, "changed", "small", "warning", "skipped")
 ODD_BOXES = "odd_boxes.csv"  # the table of boxes that were repaired or not used
+SKIPPED = COLUMNS.index("skipped")
 IN_VAL_TOO = "the same image is also in val"
 
 
@@ -73,9 +74,8 @@ def manifest_hash(manifest: Path, stored: Mapping[str, Any]) -> str:
     the source's bytes and not the stored ones, because decoders and encoders differ between machines.
     """
     hasher = hashlib.sha256(_line([*IMAGE, *(f"{key}={value}" for key, value in sorted(stored.items()))]))
-    skipped = COLUMNS.index("skipped")
     for row in _lines(manifest):
-        if not row[skipped]:
+        if not row[SKIPPED]:
             hasher.update(_line(row[: len(IMAGE)]))
     return hasher.hexdigest()
 
@@ -97,8 +97,7 @@ def tally(manifest: Path) -> Tally:
 
 def other_files(manifest: Path) -> int:
     """Return how many of the skipped items of a manifest are other files than images."""
-    skipped = COLUMNS.index("skipped")
-    return sum(bool(row[skipped]) and is_other_file(row[1], row[skipped]) for row in _lines(manifest))
+    return sum(bool(row[SKIPPED]) and is_other_file(row[1], row[SKIPPED]) for row in _lines(manifest))
 
 
 def groups_of(manifest: Path) -> NDArray[np.int64]:
@@ -109,14 +108,12 @@ def groups_of(manifest: Path) -> NDArray[np.int64]:
 
 def val_ids(manifest: Path) -> list[str]:
     """Return the ids of the kept validation images, in the order of their scores."""
-    skipped = COLUMNS.index("skipped")
-    return [row[1] for row in _lines(manifest) if row[0] == "val" and not row[skipped]]
+    return [row[1] for row in _lines(manifest) if row[0] == "val" and not row[SKIPPED]]
 
 
 def skipped_images(manifest: Path, split: Split) -> int:
     """Return the number of images of a split that are skipped."""
-    skipped = COLUMNS.index("skipped")
-    return sum(row[0] == split and bool(row[skipped]) for row in _lines(manifest))
+    return sum(row[0] == split and bool(row[SKIPPED]) for row in _lines(manifest))
 
 
 def _lines(manifest: Path) -> Iterator[list[str]]:
@@ -206,7 +203,7 @@ def _record_kept(split: Split, parts: Iterable[Columns], manifest: Any, odd: Any
     """Write the parts to the manifest and the table of odd boxes; add their kept images to `joined`, and yield them."""
     for part in parts:
         manifest.writerows(_rows(split, part))
-        kept = subset(part, _kept_mask(part))
+        kept = taken(part, np.flatnonzero(_kept_mask(part)))
         for id, kinds in zip(kept["id"].tolist(), kept["odd_boxes"].tolist(), strict=True):
             odd.writerows([split, id, kind] for kind in kinds.split(BETWEEN) if kind)
         joined.add(split, kept)

@@ -119,6 +119,8 @@ def read_odd_boxes(folder: Path) -> OddBoxes:
 def _split(kept: pd.DataFrame, skipped: pd.DataFrame) -> SplitSummary:
     sides = np.sort(kept[["height", "width"]].to_numpy(np.int64), axis=1)  # (images, 2): shorter, longer
     per_class = kept.groupby("class").size()
+    changed = kept["changed"].str.contains
+    other_colours = changed(OTHER_COLOURS)
     return SplitSummary(
         images=len(kept),
         skipped=len(skipped),
@@ -128,11 +130,11 @@ def _split(kept: pd.DataFrame, skipped: pd.DataFrame) -> SplitSummary:
         longer=_spread(sides[:, 1]),
         aspect=_spread(sides[:, 1] / sides[:, 0]),
         small=int((kept["small"] == "yes").sum()),
-        rescaled=int(kept["changed"].str.contains("rescaled").sum()),
-        turned=int(kept["changed"].str.contains("turned").sum()),
-        converted=int((kept["changed"].str.contains("converted") & ~kept["changed"].str.contains(OTHER_COLOURS)).sum()),
-        converted_colours=int(kept["changed"].str.contains(OTHER_COLOURS).sum()),
-        ignored_colours=int(kept["changed"].str.contains(OTHER_COLOURS_IGNORED).sum()),
+        rescaled=int(changed("rescaled").sum()),
+        turned=int(changed("turned").sum()),
+        converted=int((changed("converted") & ~other_colours).sum()),
+        converted_colours=int(other_colours.sum()),
+        ignored_colours=int(changed(OTHER_COLOURS_IGNORED).sum()),
         bytes=int(kept["bytes"].sum()),
     )
 

@@ -213,14 +213,15 @@ def _make_shards(work: ShardSettings, tasks: list[Task], listing: Listing, skipp
     try:
         _check_unreadable(unreadable, total, work.params.max_unreadable, skipped)
         known = total if _counted(listing) else None
-        with Progress("prepare", known, "images", done) as progress, _watched(work, listing, progress):
-            for made in run_tasks(functools.partial(make_shards, work), missing, processes, "preparing images"):
-                unreadable += made.unreadable
-                done += made.images
-                _check_unreadable(unreadable, known or max(total, done), work.params.max_unreadable, skipped)
-                progress.advance(max(0, done - progress.done))
-            if listing.streams:
-                progress.total = progress.done
+        with Progress("prepare", known, "images", done) as progress:
+            with _watched(work, listing, progress):
+                for made in run_tasks(functools.partial(make_shards, work), missing, processes, "preparing images"):
+                    unreadable += made.unreadable
+                    done += made.images
+                    _check_unreadable(unreadable, known or max(total, done), work.params.max_unreadable, skipped)
+                    progress.advance(max(0, done - progress.done))
+            if listing.streams:  # while they are read, only their whole shards are counted
+                progress.total = progress.done = done
     except Failure:
         _forget_unreadable(work.folder)
         raise

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import Failure
 from pipeline.system.atomic_files import whole
+
+if TYPE_CHECKING:
+    from pipeline.experiment.params import Split
 
 Bytes = NDArray[np.uint8]
 MAKE_SHARDS = "make the shards with: vgg-repro prepare"
@@ -113,12 +116,6 @@ def columns(rows: list[ImageRecord]) -> Columns:
     return arrays
 
 
-def subset(part: Columns, which: NDArray[np.bool_]) -> Columns:
-    """Return the columns of the images that the mask `which` (images,) selects."""
-    boxes = np.repeat(which, part["boxes_of"])
-    return {name: values[boxes if name == "boxes" else which] for name, values in part.items()}
-
-
 def read_part(folder: Path, split: str, number: int) -> Columns | None:
     """Return the columns of a shard's part and the shard's number, or None if the shard is not complete."""
     try:
@@ -133,9 +130,14 @@ def read_part(folder: Path, split: str, number: int) -> Columns | None:
 
 def taken(part: Columns, which: NDArray[np.int64]) -> Columns:
     """Return the columns of the images at the indices `which`, in their order."""
-    ends, counts = np.cumsum(part["boxes_of"]), part["boxes_of"][which]
-    boxes = np.repeat(ends[which] - np.cumsum(counts), counts) + np.arange(counts.sum())
+    boxes = places_of(part["boxes_of"], which)
     return {name: values[boxes if name == "boxes" else which] for name, values in part.items()}
+
+
+def places_of(counts: NDArray[Any], which: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the places of the boxes of the images `which` among all boxes, of which image i has `counts[i]`."""
+    ends, chosen = np.cumsum(counts, dtype=np.int64), counts[which].astype(np.int64)
+    return np.repeat(ends[which] - np.cumsum(chosen), chosen) + np.arange(chosen.sum())
 
 
 def joined(parts: Sequence[Columns]) -> Columns:
@@ -157,6 +159,22 @@ def write_index(folder: Path, split: str, parts: Iterator[Columns]) -> None:
     with whole(folder / index_name(split)) as file:
         sizes = np.array([path.stat().st_size for path in files])
         np.savez(file, allow_pickle=False, sizes=sizes, ids=np.frombuffer(bytes(ids), np.uint8), **columns)
+
+
+def boxed(folder: Path, splits: Iterable[Split]) -> dict[Split, int]:
+    """Return the number of images with boxes of each split. Raise Failure if an index is missing or broken."""
+    counts: dict[Split, int] = {}
+    for split in splits:
+        try:
+            with np.load(folder / index_name(split)) as index:
+                counts[split] = int((index["boxes_of"] > 0).sum())
+        except BROKEN as error:
+            raise _unreadable(folder, split, error) from None
+    return counts
+
+
+def _unreadable(folder: Path, split: str, error: Exception) -> Failure:
+    return Failure(f"the {split} shards in {folder} cannot be read ({error}); {MAKE_SHARDS}")
 
 
 class Shards:
@@ -181,7 +199,7 @@ class Shards:
             used = np.unique(self._shards).tolist()  # a shard whose images are all skipped is empty
             self._files = {i: np.memmap(folder / shard_name(split, i), np.uint8, "r") for i in used}
         except BROKEN as error:
-            raise Failure(f"the {split} shards in {folder} cannot be read ({error}); {MAKE_SHARDS}") from None
+            raise _unreadable(folder, split, error) from None
         for number, file in self._files.items():
             if len(file) != sizes[number]:
                 raise Failure(f"{shard_name(split, number)} in {folder} has a wrong length; {MAKE_SHARDS}")
@@ -196,11 +214,6 @@ class Shards:
             folder = Path(str(file.filename)).parent
             raise Failure(f"{self.ids[image]} is damaged in {folder}; delete that folder, then: vgg-repro prepare")
         return encoded
-
-    @property
-    def boxed(self) -> int:
-        """Return the number of images with boxes."""
-        return int((np.diff(self._box_ends, prepend=0) > 0).sum())
 
     def boxes_of(self, image: int) -> NDArray[np.float32]:
         """Return the boxes (n, 4) around an image's objects: left, top, right, bottom in pixels of the stored image."""

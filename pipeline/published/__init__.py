@@ -20,7 +20,7 @@ from pipeline.published.convention import ConvertedWeights, InputOverride, RawWe
 from pipeline.published.conversion import matched_weights, reversed_input
 from pipeline.published.hub_folder import hub_description, is_hub_file, weight_files
 
-__all__ = ["ConvertedWeights", "InputOverride", "load", "read_net"]
+__all__ = ["ConvertedWeights", "InputOverride", "load_published", "read_net"]
 HEAD = 520  # bytes that identify a file's kind
 STRANGERS = {  # the first bytes of other kinds of files
     b"\x1f\x8b": "compressed with gzip: unpack it first",
@@ -114,8 +114,10 @@ def _is_keras_archive(file: Path, head: bytes) -> bool:
     """Return True for a .keras file, which is a zip of the weights and their model."""
     if not head.startswith(ZIP):
         return False
+    from pipeline.published.keras import INNER
+
     with suppress(Exception), zipfile.ZipFile(file) as archive:  # it raises many types for a damaged file
-        return "model.weights.h5" in archive.namelist()
+        return INNER in archive.namelist()
     return False
 
 

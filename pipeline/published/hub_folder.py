@@ -71,12 +71,12 @@ def _input(file: Path, config: Mapping[str, Any]) -> Convention | None:
     """Return the input of a net; timm writes `pretrained_cfg`, transformers also `preprocessor_config.json`."""
     processor = file.with_name("preprocessor_config.json")
     values = _json(processor) if processor.is_file() else {}
-    top = 1.0 if isclose(values.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-3) else 255.0
-    timms = config.get("pretrained_cfg", config)
+    timms = config.get("pretrained_cfg") or config
     mean, std = (values.get(f"image_{key}", timms.get(key)) for key in ("mean", "std"))
     if mean is None or std is None:
         return None
     try:
+        top = 1.0 if isclose(values.get("rescale_factor") or 1 / 255, 1 / 255, rel_tol=1e-3) else 255.0
         return Convention.of({"channels": "RGB", "range": top, "mean": mean, "std": std})
     except (KeyError, TypeError, ValueError):
         raise Failure(
@@ -86,7 +86,7 @@ def _input(file: Path, config: Mapping[str, Any]) -> Convention | None:
 
 def _classes(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the WordNet ids of a net's outputs, or none."""
-    names = config.get("label_names") or config.get("pretrained_cfg", {}).get("label_names")
+    names = config.get("label_names") or (config.get("pretrained_cfg") or {}).get("label_names")
     labels = config.get("id2label")
     if not names and isinstance(labels, Mapping) and all(str(place) in labels for place in range(len(labels))):
         names = [labels[str(place)] for place in range(len(labels))]

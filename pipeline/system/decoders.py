@@ -39,11 +39,11 @@ def constraints() -> str:
 
 def decoder_in_use(choice: str) -> str:
     """Return the decoder that `choice` (auto, dali or pillow) means. Raise Failure if it is dali and not installed."""
-    if choice == PILLOW or (choice != DALI and not has_dali()):
-        return PILLOW
-    if not has_dali():
+    if choice != PILLOW and has_dali():
+        return DALI
+    if choice == DALI:
         raise Failure("params.yaml requires DALI (decoder: dali), which is not installed; decoder: auto works without")
-    return DALI
+    return PILLOW
 
 
 def differing(choice: str) -> dict[str, str]:

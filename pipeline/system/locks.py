@@ -88,13 +88,8 @@ def flock_held(lock: Path) -> bool:
 
 def _takes_flock(lock: Path) -> bool:
     """Take a shared flock(2) lock of the file `lock` for a moment. Return False if another process excludes it."""
-    try:
-        with lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # it has been removed, or flock is not supported
-        pass
+    with suppress(OSError), lock.open() as file:  # it has been removed, or flock is not supported
+        return _shares_flock(file.fileno())
     return True
 
 
@@ -115,8 +110,13 @@ def _is_free(file: int) -> bool:
     if OF_OPEN_FILES:
         answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _whole_file_lock(fcntl.F_RDLCK))
         return bool(STRUCT.unpack(answer)[0] == fcntl.F_UNLCK)
+    return _shares_flock(file)
+
+
+def _shares_flock(file: int) -> bool:
+    """Take a shared flock(2) lock of the open `file` until it is closed. Return False if another process has it."""
     try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # until the file is closed
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

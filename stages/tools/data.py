@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.datasets.facts import PREPARE, Facts, read_facts
 from pipeline.datasets.manifest import manifest_hash
 from pipeline.datasets.manifest_summary import read_manifest, read_odd_boxes, summarise
-from pipeline.datasets.shards import Shards
+from pipeline.datasets.shards import boxed
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION
@@ -33,8 +33,8 @@ def main(params: Params, out: Path) -> str:
     if manifest_hash(CLASSIFICATION.manifest, facts.stored) != facts.manifest:
         raise Failure(f"{CLASSIFICATION.manifest} does not describe the prepared images; make it again with: {PREPARE}")
     odd = read_odd_boxes(CLASSIFICATION.shards)
-    boxed = {split: Shards(CLASSIFICATION.shards, split).boxed for split in facts.splits}
-    page = data_page(params.profile, facts, summarise(manifest), odd, params.active.net.crop, boxed)
+    with_boxes = boxed(CLASSIFICATION.shards, facts.splits)
+    page = data_page(params.profile, facts, summarise(manifest), odd, params.active.net.crop, with_boxes)
     folder = out / params.profile
     if not facts.train:
         write_text(folder / "data.md", markdown(page))

@@ -236,12 +236,11 @@ def _elsewhere(root: Path, split: Split) -> str:
 
     try:
         found = copies(root, split)
+        tree = root / found[0].files[0] if found and found[0].kind == "tree" else None
+        names = [item.name for item in sorted_in(tree) if is_folder(item)] if tree else []
     except Failure:  # a folder below may not be listed
         return ""
-    if found and found[0].kind == "tree":
-        tree = root / found[0].files[0]
-        with os.scandir(tree) as items:
-            names = sorted(item.name for item in items if item.is_dir())
+    if tree:
         hint = next((hint for name in names if (hint := imagenets(root, name))), "")
         return hint or f". To read {tree.parent}: {prepare_command(ImageFolder.name, tree.parent)}"
     if found:
@@ -308,7 +307,7 @@ def _files(root: Path, split: Split, follow_links: bool) -> Iterator[File]:
         converted = {stem for item in inside if (stem := _stem_of_image(item.name))}
         for item in inside:
             reason = why_not(item, real) or (ORIGINAL if _stem_of_original(item.name) in converted else "")
-            yield File(f"{place}/{label}/{item.name}", label, reason, 0 if reason else _size(item))
+            yield File(f"{place}/{label}/{item.name}", label, reason, 0 if reason else size_of(item))
 
 
 def _folders(root: Path, split: Split, follow_links: bool) -> Iterator[tuple[str, Path | str]]:
@@ -380,7 +379,7 @@ def _stem_of_original(name: str) -> str | None:
     return stem if ending in CAMERA_ENDINGS else None
 
 
-def _size(file: os.DirEntry[str]) -> int:
+def size_of(file: os.DirEntry[str]) -> int:
     """Return a file's size in bytes, or 0 if it cannot be examined."""
     try:
         return file.stat().st_size

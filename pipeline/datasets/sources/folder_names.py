@@ -39,7 +39,7 @@ def _named(root: Path, words: Iterable[str]) -> list[str]:
     """Return the folders, or links, in `root` whose names are one of `words`, in any case and with words added."""
     try:
         with os.scandir(root) as items:
-            names = sorted(item.name for item in items if item.is_dir() or item.is_symlink())
+            names = sorted(item.name for item in items if item.is_symlink() or item.is_dir())
     except OSError:  # whoever reads the folder says so
         return []
     return [name for name in names if ADDED.sub("", re.sub(r"[\W_]+", "", name).casefold()) in words]
@@ -68,18 +68,19 @@ def matched_labels(labels: Iterable[str], classes: list[str], folder: Path) -> d
 
     Labels without a class are left out. Raise Failure if several labels, or several classes, are possible.
     """
-    matched: dict[str, str] = {}
-    for label in sorted(set(labels), key=lambda label: label not in classes):  # the same names first
-        alike = [name for name in classes if seen_as(name).casefold() == seen_as(label).casefold()]
-        name = label if label in classes else alike[0] if len(alike) == 1 else ""
+    same, forms, owners = set(classes), dict[str, list[str]](), dict[str, str]()
+    for name in classes:
+        forms.setdefault(seen_as(name).casefold(), []).append(name)
+    for label in sorted(set(labels), key=lambda label: label not in same):  # the same names first
+        alike = forms.get(seen_as(label).casefold(), [])
+        name = label if label in same else alike[0] if len(alike) == 1 else ""
         if len(alike) > 1 and not name:
             raise Failure(f"{folder} has {label!a}, which may be the class {' or '.join(map(ascii, alike))}: rename it")
-        if name in matched.values():
-            other = next(key for key, value in matched.items() if value == name)
+        if other := owners.get(name):
             raise Failure(f"{folder} has {other!a} and {label!a}, which may both be the class {name!a}: merge them")
         if name:
-            matched[label] = name
-    return matched
+            owners[name] = label
+    return {label: name for name, label in owners.items()}
 
 
 def seen_as(name: str) -> str:

@@ -128,6 +128,17 @@ def test_the_classes_of_a_configuration_are_used_if_they_are_ids(tmp_path: Path,
     assert np.array_equal(turned, net.classifier[6].bias.detach().numpy()[::-1])
 
 
+def test_an_entry_without_a_value_counts_as_missing(tmp_path: Path, rng: np.random.Generator) -> None:
+    shards(tmp_path, timm(drawn("A", "timm", rng, width=1 / 32, fc=5)))
+    config(tmp_path, **cfg() | {"pretrained_cfg": None, "mean": HALF, "std": STD})
+    (tmp_path / "preprocessor_config.json").write_text('{"rescale_factor": null}')
+    convention = load_published(tmp_path, "A", NARROW).convention
+    assert (convention.mean, convention.std) == (HALF, STD)
+    (tmp_path / "preprocessor_config.json").write_text('{"rescale_factor": "a"}')
+    with pytest.raises(Failure, match="no input of a net"):
+        load_published(tmp_path, "A", NARROW)
+
+
 def test_a_folder_that_lacks_something_is_named(tmp_path: Path, rng: np.random.Generator) -> None:
     state = timm(drawn("A", "timm", rng, width=1 / 32, fc=5))
     files = shards(tmp_path, state)

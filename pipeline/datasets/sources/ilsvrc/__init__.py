@@ -95,12 +95,13 @@ class Ilsvrc(Source):
                 streams += streams_of(self.root, split, copy)
             else:
                 entries[split] = scanned(layout, split, skipped, self.follow_links)
-        size = sum((self.root / file).stat().st_size for file in {file for stream in streams for file in stream.files})
-        size += sum(int(part.sizes.sum()) for part in entries.values())
-        listing = Listing([], entries, skipped, size, streams=streams)
+        listing = Listing([], entries, skipped, streams=streams)
         if not streams:
             return self._listed(layout, listing, entries)
-        return listing if self.limit is None else self._limited(layout, listing, entries)
+        if self.limit is not None:
+            return self._limited(layout, listing, entries)
+        size = sum((self.root / file).stat().st_size for file in {file for stream in streams for file in stream.files})
+        return listing._replace(bytes=size + sum(int(part.sizes.sum()) for part in entries.values()))
 
     def settled(self, listing: Listing, found: Mapping[Split, ImageNames]) -> tuple[Listing, Mapping[Split, Order]]:
         """Return the listing with its classes and departures, and each split's images in order.

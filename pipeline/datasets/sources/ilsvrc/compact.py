@@ -10,6 +10,7 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.datasets.shards import places_of
 from pipeline.datasets.sources.base import Entry, Order
 from pipeline.datasets.sources.ilsvrc.boxes import AnnotatedBox, Boxes
 
@@ -96,10 +97,8 @@ class Compact(Sequence[Entry]):
 
     def taken(self, which: NDArray[np.int64]) -> Compact:
         """Return the entries at the indices `which`."""
-        ends, counts = np.cumsum(self.boxes_of, dtype=np.int64), self.boxes_of[which].astype(np.int64)
-        first = np.repeat(ends[which] - np.cumsum(counts), counts)
         columns = [getattr(self, column.name)[which] for column in fields(self)[1:-1]]
-        columns.append(self.boxes[first + np.arange(counts.sum())])
+        columns.append(self.boxes[places_of(self.boxes_of, which)])
         return Compact(self.places, *columns)
 
     def labelled(self, order: Order) -> Compact:

@@ -15,6 +15,7 @@ from pipeline.datasets.sources.folder import (
     leads_inside,
     limit_of,
     printable,
+    size_of,
     sorted_in,
     why_not,
 )
@@ -140,7 +141,7 @@ def _in_tree(
         elif reason := why_not(item, limit):
             skipped.append(Skipped(split, printable(f"{place}/{item.name}"), reason, lost=True))
         else:
-            yield path, Found(item.name, place, -1, item.stat().st_size)
+            yield path, Found(item.name, place, -1, size_of(item))
 
 
 def file_content(root: Path, file: Found) -> bytes:

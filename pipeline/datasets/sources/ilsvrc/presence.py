@@ -16,7 +16,7 @@ from pipeline.datasets.sources.ilsvrc.copies import Copy, foreign, missing_piece
 from pipeline.datasets.sources.ilsvrc.layout import STREAMED, Layout
 from pipeline.datasets.sources.ilsvrc.names import CLASS
 from pipeline.datasets.sources.ilsvrc.reference import ARCHIVES
-from pipeline.datasets.sources.ilsvrc.samples import images_in, other_class
+from pipeline.datasets.sources.ilsvrc.samples import other_class
 from pipeline.datasets.sources.ilsvrc.solutions import SOLUTIONS
 from pipeline.datasets.sources.ilsvrc.truth import ANNOTATIONS, NO_TRUTH, lists_in
 from pipeline.errors import Failure
@@ -58,14 +58,12 @@ def _check_copy(root: Path, split: Split, copy: Copy | None) -> None:
         raise Failure(f"{root} has neither {ARCHIVES[split]} nor a folder {split}{hint}: see docs/ilsvrc-2012.md")
     if lacking := missing_pieces(copy.files):
         raise Failure(f"{root} lacks {len(lacking)} of its files, the first {lacking[0]}: download it again")
-    if copy.kind == "parquet":
-        images_in(root / copy.files[0])  # raises Failure without pyarrow
-        if other := other_class(root / copy.files[0]):
-            raise Failure(
-                f"{root / copy.files[0]} has a class {printable(other)}, which is no class of ILSVRC-2012: export the "
-                "images into train/CLASS/ and val/CLASS/ of a folder, then "
-                f"{prepare_command('imagefolder', Path('FOLDER'))}"
-            )
+    if copy.kind == "parquet" and (other := other_class(root / copy.files[0])):
+        raise Failure(
+            f"{root / copy.files[0]} has a class {printable(other)}, which is no class of ILSVRC-2012: export the "
+            "images into train/CLASS/ and val/CLASS/ of a folder, then "
+            f"{prepare_command('imagefolder', Path('FOLDER'))}"
+        )
 
 
 def _has_truth(layout: Layout) -> bool:

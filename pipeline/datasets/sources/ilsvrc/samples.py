@@ -44,7 +44,6 @@ def samples(file: Path, split: Split, names_only: bool = False) -> Iterator[Samp
 
     Raise Failure, naming the file, if it is truncated, damaged or hostile, or if pyarrow is missing.
     """
-    _refuse_pointer(file)
     found = _in_parquet(file, names_only) if file.suffix == ".parquet" else _in_tar(file, names_only)
     for sample in found:
         try:
@@ -59,7 +58,6 @@ def images_in(file: Path) -> int:
     """Return the number of images in a parquet file, or 0 for another one. Raise Failure if it is no parquet file."""
     if file.suffix != ".parquet":
         return 0
-    _refuse_pointer(file)
     return int(_parquet(file).metadata.num_rows)
 
 
@@ -88,6 +86,7 @@ def _with_place(file: Path, path: str) -> str:
 
 def _in_tar(file: Path, names_only: bool) -> Iterator[Sample]:
     """Yield the images in a tar, packed or not. Members of one sample follow each other and share their name."""
+    _refuse_pointer(file)
     group: list[tuple[str, bytes]] = []
     key = ""
     for name, content in sequential_members(file, _is_sidecar if names_only else None):
@@ -163,6 +162,7 @@ def _is_published(name: str) -> bool:
 
 def _parquet(file: Path) -> Any:
     """Return an opened parquet file. Raise Failure if it is none, or if pyarrow is missing."""
+    _refuse_pointer(file)
     try:
         import pyarrow.parquet
     except ImportError:

@@ -96,8 +96,9 @@ def _with_truth(truth: Truth, ids: NDArray[np.bytes_], codes: Ints) -> tuple[Int
     """Return the codes of the validation images that the truth lists, and a text on names that contradict it."""
     corrected, wrong = codes.copy(), list[str]()
     for place, id in enumerate(id.decode() for id in ids.tolist()):
-        if VALIDATION.fullmatch(id) or truth.wnid_of(id):
-            corrected[place] = int(truth.wnid_of(id)[1:] or UNKNOWN)
+        wnid = truth.wnid_of(id)
+        if wnid or VALIDATION.fullmatch(id):
+            corrected[place] = int(wnid[1:] or UNKNOWN)
             if codes[place] not in (UNKNOWN, corrected[place]):
                 wrong.append(id)
     text = f"{len(wrong)} validation images are in folders of other classes than their ground truth's"

@@ -436,6 +436,13 @@ def test_two_validation_folders_or_only_a_folder_of_tests_stop_it(root: Path, rn
     assert listed(root, 0.4).entries["val"]
 
 
+def test_a_link_to_itself_hides_no_folder_of_another_name(root: Path, rng: Random) -> None:
+    tidy(root, rng)
+    (root / "val").rename(root / "valid")
+    (root / "loop").symlink_to("loop")
+    assert len(listed(root).entries["val"]) == 6
+
+
 ALIKE = {
     "Unicode form": ("caf\u00e9", "cafe\u0301"),
     "case": ("Cat", "cat"),
