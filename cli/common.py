@@ -113,8 +113,12 @@ Direct = Annotated[bool, typer.Option("--direct", help="Do the work directly, wi
 
 def through_dvc(stages: Sequence[str], direct: bool, work: Callable[[], None]) -> None:
     """Do `work` if `direct` is set or under torchrun; else have DVC bring `stages`, and all they need, up to date."""
-    check_devices(params())
-    if direct or under_torchrun():
+    from pipeline.cluster.settings import chosen
+
+    parameters, here = params(), direct or under_torchrun()
+    if here or not chosen():
+        check_devices(parameters)
+    if here:
         work()
         if Path(".dvc").exists() and os.environ.get("RANK", "0") == "0":
             typer.echo(f"DVC does not know of this result yet. To record it: dvc commit {' '.join(stages)}")

@@ -84,8 +84,7 @@ def run(
     reached = within_reach(named, parameters)
     try:
         with stopped_by_sigterm():
-            walk = _walk_of_jobs(reached, parameters, jobs) if on_cluster else _walk(reached, parameters, jobs, gpus)
-            walk.run()
+            _walk(reached, parameters, jobs, gpus, on_cluster).run()
     except KeyboardInterrupt:
         raise Interrupted(STOPPED) from None
     if parameters.weights == "trained":
@@ -116,36 +115,26 @@ def _jobs_of(gpus_per_stage: int, gpus: str | None, jobs: int | None) -> int:
     return count // gpus_per_stage
 
 
-def _walk(targets: Sequence[str], parameters: Params, jobs: int | None, gpus: str | None) -> Walk:
-    """Return the walk to `targets`, with the machine divided among its jobs."""
+def _walk(targets: Sequence[str], parameters: Params, jobs: int | None, gpus: str | None, on_cluster: bool) -> Walk:
+    """Return the walk to `targets`, with the machine divided among its jobs.
+
+    On a cluster, all stages that are ready run, or at most `jobs` of them.
+    """
     from pipeline.orchestration.estimate import announcement
     from pipeline.orchestration.live_view import view
     from pipeline.orchestration.resources import ResourceShare, chosen_gpus, shares, visible_gpus
     from pipeline.orchestration.runner import Walk, foreseen
     from pipeline.system.devices import cores
 
-    names = visible_gpus() if gpus is None else chosen_gpus(gpus)
-    count = jobs or len(names) or 2
+    names = () if on_cluster else visible_gpus() if gpus is None else chosen_gpus(gpus)
     if gpus is not None:
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's; CUDA's own begins with fast ones
     graph, cheap, to_run = foreseen(targets, parameters)
-    if to_run:
+    if to_run and not on_cluster:
         check_devices(parameters)
+    count = jobs or (max(len(graph), 1) if on_cluster else len(names) or 2)
     if cheap or to_run:
         typer.echo(announcement(to_run, len(graph), count))
-    return Walk(graph, shares(count, names, cores()), ResourceShare(names), view(named=count > 1), cheap)
-
-
-def _walk_of_jobs(targets: Sequence[str], parameters: Params, jobs: int | None) -> Walk:
-    """Return the walk to `targets` whose long stages are jobs: all that are ready, or at most `jobs`."""
-    from pipeline.orchestration.estimate import announcement
-    from pipeline.orchestration.live_view import view
-    from pipeline.orchestration.resources import ResourceShare
-    from pipeline.orchestration.runner import Walk, foreseen
-
-    graph, cheap, to_run = foreseen(targets, parameters)
-    count = jobs or max(len(graph), 1)
-    if cheap or to_run:
-        typer.echo(announcement(to_run, len(graph), count))
-    share = ResourceShare(cluster="Slurm")
-    return Walk(graph, [share] * count, share, view(named=count > 1), cheap, on_cluster=True)
+    whole = ResourceShare(cluster="Slurm") if on_cluster else ResourceShare(names)
+    divided = [whole] * count if on_cluster else shares(count, names, cores())
+    return Walk(graph, divided, whole, view(named=count > 1), cheap)

@@ -48,7 +48,7 @@ def prepare() -> None:
 
         main(parameters)
 
-    _here_or_in_job("prepare", prepare_facts, work)
+    _here_or_in_job("prepare", ("prepare",), prepare_facts, work)
 
 
 @app.command("random")
@@ -69,7 +69,7 @@ def train(run: str) -> None:
 
         main(parameters, run)
 
-    _here_or_in_job("train", lambda parameters: train_facts(parameters, run), work)
+    _here_or_in_job("train", ("train", run), lambda parameters: train_facts(parameters, run), work)
 
 
 @app.command("import")
@@ -187,13 +187,16 @@ def table(name: str) -> None:
 def _score(run: str, mode: str, words: Sequence[str], work: Callable[[Params], None]) -> None:
     from pipeline.orchestration.stage_facts import score_facts
 
-    _here_or_in_job("score", lambda parameters: score_facts(parameters, run, mode, words), work)
+    _here_or_in_job("score", words, lambda parameters: score_facts(parameters, run, mode), work)
 
 
-def _here_or_in_job(kind: Kind, facts: Callable[[Params], StageFacts], work: Callable[[Params], None]) -> None:
+def _here_or_in_job(
+    kind: Kind, words: Sequence[str], facts: Callable[[Params], StageFacts], work: Callable[[Params], None]
+) -> None:
     """Do a stage's work here, or have a job do it if a cluster is chosen whose settings name this kind of stage.
 
-    The job runs the same command. What needs torch is imported by `work` alone, so that waiting takes little memory.
+    The job runs the same command: `vgg-repro stage` and `words`. What needs torch is imported by `work` alone, so that
+    waiting takes little memory.
     """
     from pipeline.cluster.job_folder import this_job
     from pipeline.cluster.settings import chosen, settings
@@ -204,12 +207,12 @@ def _here_or_in_job(kind: Kind, facts: Callable[[Params], StageFacts], work: Cal
 
         known = facts(parameters)
         do_in_job(known.key, known.mark, known.lock, known.splits, lambda: work(parameters))
-    elif chosen() and (request := settings().request(kind)):
+    elif chosen() and (request := (loaded := settings()).request(kind)):
         from pipeline.cluster.head import StageWork, run_as_job
 
         known = facts(parameters)
-        command = (str(Path(sys.executable).parent / "vgg-repro"), "stage", *known.words)
-        run_as_job(StageWork(known.stage, kind, command, known.key, known.outputs), request, settings().poll)
+        command = (str(Path(sys.executable).parent / "vgg-repro"), "stage", *words)
+        run_as_job(StageWork(known.stage, kind, command, known.key, known.outputs), request, loaded.poll)
     else:
         work(parameters)
 

@@ -27,24 +27,26 @@ def status_page(status: Status, jobs: Mapping[str, str]) -> tuple[TerminalBlock,
     `jobs` has the state of each job on a cluster, by stage.
     """
     whose = "training" if status.weights == "trained" else "weights"
-    of_run = _by_run(jobs)
-    columns = left("run", whose, *EVALUATIONS, "in tables", *["job"] * bool(jobs))
+    states = _by_run(jobs)
+    of_run = {run.name: states.pop(run.name) for run in status.runs if run.name in states}
+    columns = left("run", whose, *EVALUATIONS, "in tables", *["job"] * bool(of_run))
     shown = [run for run in status.runs if kind_of(run.name) != "seeds" or run.name in of_run]
     rows = (
-        (run.name, _state(run), *_scores(run), _tables(run), *[of_run.get(run.name, NONE)] * bool(jobs))
+        (run.name, _state(run), *_scores(run), _tables(run), *[of_run.get(run.name, NONE)] * bool(of_run))
         for run in shown
     )
     seeds = _seeds([run for run in status.runs if run not in shown])
-    notes = (*_not_learning(status), Paragraph(_done(status)), *_old(status))
+    rest = (Paragraph(f"{work}: {state}") for work, state in states.items())  # such as prepare: no run has a row for it
+    notes = (*rest, *_not_learning(status), Paragraph(_done(status)), *_old(status))
     return (Paragraph(_head(status)), Table(columns, tuple(rows)), *seeds, *notes)
 
 
 def _by_run(jobs: Mapping[str, str]) -> dict[str, str]:
-    """Return the states of the jobs of each run, with the work if that is not its training."""
+    """Return the states of the jobs of each run, with the work if that is not its training, and of other stages."""
     states: dict[str, list[str]] = {}
     for stage, state in jobs.items():
         work, name = work_of(stage)
-        states.setdefault(name or work, []).append(state if stage == train_stage(name) else f"{work}: {state}")
+        states.setdefault(name or work, []).append(state if stage in (train_stage(name), work) else f"{work}: {state}")
     return {name: "; ".join(of_run) for name, of_run in states.items()}
 
 
@@ -96,8 +98,9 @@ def _running(run: RunStatus) -> str:
     if run.state == "stopped":
         return f"stopped in epoch {progress.epoch + 1} of {progress.epochs}{error}; resumes from its checkpoint"
     loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
-    remaining = f"{_stalled(run)}, at most {duration(progress.left)} left" if progress.left is not None else ""
-    return f"epoch {min(progress.epoch + 1, progress.epochs)} of {progress.epochs}{error}{loss}{remaining}"
+    remaining = f", at most {duration(progress.left)} left" if progress.left is not None else ""
+    epoch = min(progress.epoch + 1, progress.epochs)
+    return f"epoch {epoch} of {progress.epochs}{error}{loss}{_stalled(run)}{remaining}"
 
 
 def _stalled(run: RunStatus) -> str:

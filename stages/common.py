@@ -30,7 +30,6 @@ from vgg.images import Images, Rescaled, rescaled_batches
 from vgg.nets import VGG
 from vgg.normalise import Normalise, colour_components
 from vgg.score import VIEWS, Scorer
-from vgg.stalling import did_not_learn
 
 SPARE = 0.1  # fraction of a GPU's memory left to DALI; without a limit torch would reserve all
 
@@ -191,14 +190,6 @@ def check_trained_on(params: Params, run: str, statistics: Statistics) -> None:
     trained = read_json(path, f"vgg-repro train {run}")
     if trained["data"] != statistics.manifest and trained["weights_sha256"] == sha256(weights(run)):
         raise Failure(f"{weights(run)} was trained on other images; make it again with: vgg-repro train {run}")
-
-
-def stalled_run(run: str) -> bool:
-    """Return True if the summary of `run` says that its net did not learn; random weights have none."""
-    path = summary(run)
-    if not path.exists():
-        return False
-    return did_not_learn(read_json(path, f"vgg-repro train {run}"))
 
 
 def save_tensors(path: Path, values: dict[str, Any]) -> None:

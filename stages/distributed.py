@@ -91,10 +91,11 @@ def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> Non
 
     stops = stop_signals()
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(LAST))  # older LaunchConfigs lack the argument
-    nodes = place().nodes
+    node = place()
+    nodes = node.nodes
     config = LaunchConfig(
         nodes, nodes, count, role=what, max_restarts=0, start_method="spawn", monitor_interval=LOOK,
-        signals_to_handle=",".join(number.name for number in stops), **_rendezvous(place()),
+        signals_to_handle=",".join(number.name for number in stops), **_rendezvous(node),
     )  # fmt: skip
     if nodes == 1:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")

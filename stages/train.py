@@ -21,18 +21,17 @@ from pipeline.experiment.modes import single_scale
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import checkpoints, history, summary, weights
 from pipeline.experiment.run_names import train_stage
-from pipeline.orchestration.heartbeat import LOCK, identity, old_checkpoints
+from pipeline.orchestration.heartbeat import LOCK, identity, old_checkpoints, stalled_run
 from pipeline.results.provenance import record_provenance
 from pipeline.system.atomic_files import sha256, write_json, write_text
 from pipeline.system.devices import in_use
 from pipeline.system.locks import alone
 from pipeline.system.progress import duration, gigabytes
-from stages.common import save_tensors, stalled_run, weights_of
+from stages.common import save_tensors, weights_of
 from stages.distributed import shared
 from stages.trainer import Trainer
 from vgg.distributed import Ranks
 from vgg.errors import error_of_rate, top_k
-from vgg.fit import stalled
 from vgg.stalling import has_stalled
 
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "top1", "topk")  # of the history: what does not change by itself
@@ -94,7 +93,7 @@ def _write(params: Params, name: str, statistics: Statistics, trainer: Trainer, 
         train_stage(name), summary(name), str(trainer.where), params.active.training.threads, seconds,
         trainer.ranks.size, trainer.decoder, images_per_second=rate, waited=waited,
     )  # fmt: skip
-    if has_stalled(stalled(state, trainer.classes), len(state.rows)):
+    if has_stalled(trainer.at_chance, len(state.rows)):
         print(trainer.stalled_words())
     print(
         f"{name}: {state.step} steps, validation error {state.rows[-1].top1:.1f} % at a centre crop, "
@@ -115,7 +114,7 @@ def _summary(params: Params, name: str, statistics: Statistics, trainer: Trainer
         "epochs": len(state.rows),
         "drops": state.drops,
         "loss": last.loss,
-        "stalled_epochs": stalled(state, trainer.classes),
+        "stalled_epochs": trainer.at_chance,
         **({"init_stalled": True} if stalled_run(run.init) else {}),
         "centre_crop": {"test_scale": single_scale(run), "k": top_k(trainer.classes), "top1": interval.error,
                         "top1_low": interval.low, "top1_high": interval.high, "topk": last.topk, "images": images},

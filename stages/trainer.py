@@ -16,7 +16,7 @@ from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.modes import single_scale
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import weights
-from pipeline.orchestration.heartbeat import Running, asked, here, tell
+from pipeline.orchestration.heartbeat import Running, asked, here, stalled_run, tell
 from pipeline.system.decoders import PILLOW, decoder_in_use
 from pipeline.system.devices import slow_in_bfloat16
 from pipeline.system.process_lifetime import handled, stop_signals
@@ -27,7 +27,6 @@ from stages.common import (
     load_tensors,
     normaliser,
     save_tensors,
-    stalled_run,
     weights_of,
 )
 from stages.tasks import task_of
@@ -80,6 +79,11 @@ class Trainer:
     def checkpoint(self) -> Path:
         """Return the path of the resumable state."""
         return self.folder / "last.pt"
+
+    @property
+    def at_chance(self) -> int:
+        """Return the number of latest epochs in a row with the loss of a blind guess."""
+        return stalled(self.state, self.classes)
 
     def begin(self) -> None:
         """Resume from the checkpoint if there is one, else start from the run's initial weights.
@@ -225,7 +229,7 @@ class Trainer:
             self.save()
 
     def _after_epoch(self, state: State) -> None:
-        if stalled(state, self.classes) == STALLED:
+        if self.at_chance == STALLED:
             self.progress.say(self.stalled_words())
         self._tell()
         self.save()
@@ -233,8 +237,8 @@ class Trainer:
     def stalled_words(self) -> str:
         """Return the sentence that the net is not learning, and what may help."""
         chance = f"ln {self.classes} = {math.log(self.classes):.2f}"
-        epochs = stalled(self.state, self.classes)
-        return f"{self.name}: the loss has been at {chance} for {epochs} epochs: the net is not learning. {_ADVICE}"
+        stays = f"the loss has been at {chance} for {self.at_chance} epochs"
+        return f"{self.name}: {stays}: the net is not learning. {_ADVICE}"
 
     def _tell(self) -> None:
         """Write the run's progress for other processes to read."""
@@ -248,7 +252,7 @@ class Trainer:
         top1 = state.rows[-1].top1 if state.rows else None
         loss = state.loss / done if done else None
         run = (self.name, asked(self.params, self.name), state.step, steps, epochs)
-        tell(self.folder, Running(*run, loss, top1, left, *here(), stalled(state, self.classes), self.decoder))
+        tell(self.folder, Running(*run, loss, top1, left, *here(), self.at_chance, self.decoder))
 
 
 _ADVICE = (

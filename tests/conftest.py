@@ -102,6 +102,16 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
         cluster.stop()
 
 
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny parameters, prepared images and random weights of A, to be copied."""
+    from tests.support.training import with_random_weights
+
+    folder = tmp_path_factory.mktemp("prepared")
+    with_random_weights(folder)
+    return folder
+
+
 @pytest.fixture
 def finished(reproduction: Reproduction, tmp_path: Path) -> Path:
     """A copy of the finished reproduction, to change at will."""

@@ -16,7 +16,8 @@ SCRIPT = """\
 # Written by vgg-repro for the stage {stage}. Each submission writes it again.
 cd {clone} || exit 1
 folder={folder}
-leave() {{ echo "$1" > "$folder/.code" && mv "$folder/.code" "$folder/code"; exit "$1"; }}
+note() {{ echo "$1" > "$folder/.code" && mv "$folder/.code" "$folder/code"; }}
+leave() {{ note "$1"; exit "$1"; }}
 [ "$(cat "$folder/code" 2> /dev/null)" = 0 ] && exit 0
 [ -e "$folder/stop" ] && leave 130
 rm -f "$folder/code"
@@ -26,7 +27,7 @@ export {local_name}={local}
 srun --kill-on-bad-exit=0 --wait=900 --cpus-per-task="${{SLURM_CPUS_PER_TASK:-1}}" {command}
 code=$?
 if [ $code = 0 ]; then
-    echo 0 > "$folder/.code" && mv "$folder/.code" "$folder/code"
+    note 0
     scontrol update JobId="$SLURM_JOB_ID" Requeue=0
     exit 0
 fi

@@ -44,6 +44,11 @@ class StageWork(NamedTuple):
     key: str  # hash of everything that shapes its results
     outputs: Sequence[Path]
 
+    @property
+    def resumes(self) -> bool:
+        """Return True if the work goes on from where it was stopped."""
+        return self.kind != "score"
+
 
 def run_as_job(work: StageWork, request: JobRequest, poll: float) -> None:
     """Have a job do the work of a stage; join the one that does it already, or take over what it has finished.
@@ -64,8 +69,7 @@ def run_as_job(work: StageWork, request: JobRequest, poll: float) -> None:
 def submitted(work: StageWork, request: JobRequest, folder: JobFolder) -> str:
     """Submit a new job and return its number. Raise ControllerAway, or Failure with Slurm's reason."""
     folder.begin(work.key, work.outputs)
-    script = batch_script(work.stage, folder, work.command, request, resumes=work.kind != "score")
-    write_text(folder.script, script)
+    write_text(folder.script, batch_script(work.stage, folder, work.command, request, work.resumes))
     number = slurm.submit(folder.script, request, name_of(work.stage), comment_of(work), folder.log)
     folder.record(number)
     return number
@@ -149,9 +153,9 @@ class _Follower:
                 self._look()
             time.sleep(LOOK)
         self._print_log()
-        finished = self.folder.code == 0 or self.folder.has_kept(self.work.key)  # it may be stopped after its work
-        if not finished:
-            self._fail(self.folder.code)
+        code = self.folder.code
+        if code != 0 and not self.folder.has_kept(self.work.key):  # it may be stopped after its work
+            self._fail(code)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -226,7 +230,7 @@ class _Follower:
             raise Interrupted(f"job {self.number} has stopped; the same command resumes the stage")
         if code is not None and code not in STOPPED:
             sys.exit(code)  # the log says why
-        again = "begins the stage again" if self.work.kind == "score" else "resumes the stage"
+        again = "resumes the stage" if self.work.resumes else "begins the stage again"
         raise Failure(f"job {self.number} has failed: {self._why(code)}. The same command {again}")
 
     def _why(self, code: int | None) -> str:
@@ -234,7 +238,7 @@ class _Follower:
         self._look()
         if self.state is None:
             return "Slurm no longer knows it, and it left no result"
-        before = "" if self.work.kind == "score" else " before it could save"
+        before = " before it could save" if self.work.resumes else ""
         advice = ADVICE.get(self.state.name, f"it ended as {self.state}, exit code {code}")
         return advice.format(kind=self.work.kind, file=FILE, before=before)
 

@@ -14,13 +14,12 @@ from typing import Any
 
 from pipeline.errors import Failure
 from pipeline.experiment.paths import checkpoints_root
-from pipeline.system.atomic_files import whole, write_json, write_text
+from pipeline.system.atomic_files import copy, write_json, write_text
 
 IN_JOB = "VGG_REPRO_JOB"  # in a job: its folder
 LOCAL = "VGG_REPRO_LOCAL"  # in a job: the folder on the node's own disk for copies of the shards
 VISIBLE = 120.0  # seconds in which a network file system shows a file that another machine has written
 LOOK = 1.0
-COPIED = 1 << 24  # bytes that are copied at a time where a file cannot be linked
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class JobFolder:
         for name in ("code", "stop", "number", "log", "starts", "lengths.json"):
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self._kept, ignore_errors=True)
-        write_json(self._asked_path, {"key": key, "outputs": list(map(str, outputs))})
+        write_json(self.path / "asked.json", {"key": key, "outputs": list(map(str, outputs))})
 
     def record(self, number: str) -> None:
         """Record the number of the submitted job."""
@@ -128,10 +127,6 @@ class JobFolder:
     def _kept(self) -> Path:
         return self.path / "kept"
 
-    @property
-    def _asked_path(self) -> Path:
-        return self.path / "asked.json"
-
     def _asked(self) -> dict[str, Any]:
         return self._json("asked.json")
 
@@ -175,8 +170,7 @@ def _link(origin: Path, target: Path) -> None:
     try:
         os.link(origin, target)
     except OSError:
-        with origin.open("rb") as source, whole(target) as file:
-            shutil.copyfileobj(source, file, COPIED)
+        copy(origin, target)
 
 
 def _length(path: Path) -> int:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.datasets.prepare import read_prepared
 from pipeline.datasets.shards import Shards
 from pipeline.errors import Failure
-from pipeline.experiment.paths import CLASSIFICATION
+from pipeline.experiment.paths import CLASSIFICATION, SHARDS_ROOT
 from pipeline.system.atomic_files import copy
 from pipeline.system.locks import in_turn
 from pipeline.system.progress import gigabytes
 
 FOLDER = "vgg-repro-shards"
-SHARED = "VGG_REPRO_SHARDS"
+FACTS = "facts"  # of the data set
 SPARE = 1 << 30  # bytes of the disk that are left free
 
 
@@ -30,19 +30,21 @@ def copied_shards(local: Path, splits: Iterable[str]) -> None:
     target = root / shared.name
     target.mkdir(parents=True, exist_ok=True)
     with in_turn(root):
-        missing = [path for path in _files(shared, splits) if not _is_copied(path, target / path.name)]
-        size = sum(path.stat().st_size for path in missing)
+        missing = _missing(shared, target, splits)
+        size = sum(path.stat().st_size for paths in missing.values() for path in paths)
         free = shutil.disk_usage(root).free
-        if size + SPARE > free:
+        if missing and size + SPARE > free:
             print(f"{root} has {gigabytes(free)} free, the shards need {gigabytes(size)}: reading {shared}", flush=True)
             return
-        _copy(missing, target, splits)
-    os.environ[SHARED] = str(root)
+        _copy(missing, target)
+    os.environ[SHARDS_ROOT] = str(root)
 
 
-def _files(shared: Path, splits: Iterable[str]) -> list[Path]:
-    """Return the files of the data set that the work reads: its facts, and the index and the shards of each split."""
-    return [shared / "facts.json", *(path for split in splits for path in sorted(shared.glob(f"{split}[.-]*")))]
+def _missing(shared: Path, target: Path, splits: Iterable[str]) -> dict[str, list[Path]]:
+    """Return the files that have no copy yet: the data set's facts, and by split its index and shards."""
+    files = {FACTS: [shared / "facts.json"], **{split: sorted(shared.glob(f"{split}[.-]*")) for split in splits}}
+    missing = {part: [path for path in files[part] if not _is_copied(path, target / path.name)] for part in files}
+    return {part: paths for part, paths in missing.items() if paths}
 
 
 def _is_copied(origin: Path, target: Path) -> bool:
@@ -50,17 +52,23 @@ def _is_copied(origin: Path, target: Path) -> bool:
     return target.exists() and target.stat().st_size == origin.stat().st_size
 
 
-def _copy(missing: list[Path], target: Path, splits: Iterable[str]) -> None:
-    """Copy files, and compare every image of what was copied with its hash in the index."""
+def _copy(missing: Mapping[str, Sequence[Path]], target: Path) -> None:
+    """Copy files, and compare every image of the splits that were copied with its hash in the index."""
     if not missing:
         return
-    print(f"copying {len(missing)} files of the shards to {target}", flush=True)
-    for path in missing:
-        copy(path, target / path.name)
+    print(f"copying {sum(map(len, missing.values()))} files of the shards to {target}", flush=True)
+    for part, paths in missing.items():
+        for path in paths:
+            copy(path, target / path.name)
+        _compare(target, part)
+
+
+def _compare(target: Path, part: str) -> None:
+    """Read the copy of the facts or of a split. Remove all copies and raise Failure if it is not right."""
     try:
         read_prepared(target)
-        for split in splits:
-            images = Shards(target, split)
+        if part != FACTS:
+            images = Shards(target, part)
             for number in range(len(images)):
                 images[number]  # reading it compares it
     except Failure:

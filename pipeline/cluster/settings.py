@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field
 
 from pipeline.errors import UsageError
 from pipeline.experiment.params import Block, Few, Positive
-from pipeline.experiment.validation import explanations
+from pipeline.experiment.validation import checked
 from pipeline.system.yaml_text import parse_yaml
 
 FILE = Path("slurm.yaml")
@@ -96,13 +96,7 @@ def settings() -> ClusterSettings:
         values = parse_yaml(text)
     except ValueError as error:
         raise UsageError(f"{FILE} is not YAML: {error}") from None
-    try:
-        loaded = ClusterSettings.model_validate(_with_empty_blocks(values))
-    except ValidationError as error:
-        raise UsageError("\n".join(f"{FILE}: {line}" for line in explanations(error, _siblings))) from None
-    if problems := list(_contradictions(loaded)):
-        raise UsageError("\n".join(f"{FILE}: {problem}" for problem in problems))
-    return loaded
+    return checked(ClusterSettings, _with_empty_blocks(values), FILE, _siblings, _contradictions)
 
 
 def seconds(time: str | int) -> int:

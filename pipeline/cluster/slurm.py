@@ -11,11 +11,13 @@ from typing import NamedTuple
 from pipeline.cluster.job_folder import this_job
 from pipeline.cluster.settings import JobRequest, seconds
 from pipeline.errors import Failure
+from pipeline.system.devices import VISIBLE
+from pipeline.system.progress import EVERY, QUIET
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "srun", "sinfo")
 FIELDS = "%i|%T|%r|%N|%j|%k"
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # variables of Slurm's that say where it is, not which job this is
-DROPPED = ("DVC_STAGE", "VGG_REPRO_QUIET", "VGG_REPRO_EVERY", "CUDA_VISIBLE_DEVICES")  # this process's own
+DROPPED = ("DVC_STAGE", QUIET, EVERY, VISIBLE)  # this process's own
 PATIENCE = 120.0  # seconds for one command; a controller that is away is reported after 18
 UNKNOWN = "Invalid job id"  # Slurm's words
 GONE = ("CANCELLED", "TIMEOUT", "NODE_FAIL", "DEADLINE", "BOOT_FAIL")  # ended from outside: the script wrote no code

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cluster import slurm
-from pipeline.cluster.head import StageWork, submitted
+from pipeline.cluster.head import SETTLE, StageWork, submitted
 from pipeline.cluster.job_folder import LOCAL, JobFolder, job_folder, this_job
 from pipeline.cluster.settings import EXAMPLE, FILE, KINDS, JobRequest, chosen, settings
 from pipeline.cluster.slurm import JobState
 from pipeline.doctor.base import DoctorContext, Finding
 from pipeline.errors import Failure
 from pipeline.system.atomic_files import read_json, write_json
-from pipeline.system.devices import cores
+from pipeline.system.devices import VISIBLE, cores
 from pipeline.system.locks import alone, holder
 
 PATIENCE = 120.0  # seconds until the job is taken as waiting
@@ -86,12 +86,17 @@ def _tried(request: JobRequest) -> Finding:
 
 
 def _waited(folder: JobFolder, number: str) -> JobState | None:
-    """Wait until the job has left its exit code or has ended without one. Return its state, None if there is a code."""
+    """Wait until the job has left its exit code or has ended without one. Return its state, None if there is a code.
+
+    The code of a job that has ended may become visible later, on a network file system.
+    """
     end, state = time.monotonic() + PATIENCE, None
-    while folder.code is None and time.monotonic() < end and not (state and state.has_ended):
+    while folder.code is None and time.monotonic() < end and not (state and state.is_gone):
         time.sleep(1.0)
         with suppress(Failure):
             state = slurm.look([number]).get(number)
+        if state and state.has_ended:
+            end = min(end, time.monotonic() + SETTLE)
     return (state or JobState("UNKNOWN")) if folder.code is None else None
 
 
@@ -118,7 +123,7 @@ def _judged(folder: JobFolder, number: str) -> Finding:
 
 def _look_around(folder: JobFolder) -> None:
     """Write what this node sees: its name, whether it sees the lock, its cores and GPUs, and why `local` fails."""
-    gpus = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    gpus = [name for name in os.environ.get(VISIBLE, "").split(",") if name]
     seen = {
         "node": platform.node(),
         "locked": holder(folder.path / HELD) is not None,

@@ -37,7 +37,8 @@ BOX_MODES = {  # of localisers (appendix A.2), which have stages of their own
     CENTRE_BOXES: Mode("the true class's box at a centre crop", 1),
     WINDOWS: Mode("boxes, dense", 2, whole_images=True),
 }
-PROTOCOLS = {name: mode.protocol for name, mode in (MODES | BOX_MODES).items()}
+ALL_MODES = MODES | BOX_MODES
+PROTOCOLS = {name: mode.protocol for name, mode in ALL_MODES.items()}
 
 
 def runs_of(params: Params, mode: str) -> Sequence[str]:
@@ -63,7 +64,7 @@ def scales_of(run: Run, mode: str, single: bool = False) -> tuple[int, ...]:
 
     The Q of a localiser's windows are those of its row in `windows`, not these.
     """
-    if fixed := (MODES | BOX_MODES)[mode].scale:
+    if fixed := ALL_MODES[mode].scale:
         return (fixed,)
     single = single or mode == CENTRE_BOXES
     return (single_scale(run),) if single else multi_scales(run)

@@ -15,6 +15,7 @@ LOCKFILE = Path("dvc.lock")
 REPORTS = Path("reports")
 WEIGHTS = Path("weights")
 SCORES = Path("scores")
+SHARDS_ROOT = "VGG_REPRO_SHARDS"  # the environment variable that names another folder of prepared data sets
 KEY = 12  # digits of a run's key in the name of its checkpoint folder
 PRINTED = Path(__file__).parent / "printed"  # the paper's tables as CSV
 
@@ -75,8 +76,8 @@ CLASSIFICATION = DataSet("classification")  # the networks are trained and score
 
 
 def shards_root() -> Path:
-    """Return the folder of all prepared data sets. VGG_REPRO_SHARDS moves it, so that several clones can share it."""
-    return Path(os.environ.get("VGG_REPRO_SHARDS", "data/shards"))
+    """Return the folder of all prepared data sets. SHARDS_ROOT moves it, so that several clones can share it."""
+    return Path(os.environ.get(SHARDS_ROOT, "data/shards"))
 
 
 def checkpoints(run: str, key: str) -> Path:

@@ -87,8 +87,13 @@ def scored(params: Params) -> Iterator[tuple[str, str]]:
         yield from ((run, mode) for run in runs_of(params, mode) if trained or run in params.imports)
         yield from ((run, mode) for run in added_to(params, mode) if trained)
     if params.localises:
-        yield from ((name, CENTRE_BOXES) for name in params.localisers)
-        yield from ((name, WINDOWS) for name in params.windows)
+        yield from _of_boxes(params)
+
+
+def _of_boxes(params: Params) -> Iterator[tuple[str, str]]:
+    """Yield every score (localiser, mode) of boxes."""
+    yield from ((name, CENTRE_BOXES) for name in params.localisers)
+    yield from ((name, WINDOWS) for name in params.windows)
 
 
 def added_to(params: Params, mode: str) -> list[str]:
@@ -173,8 +178,7 @@ def stages(params: Params) -> list[str]:
     made = [random_stage(init.removeprefix(RANDOM)) for init in sorted(inits)]
     trained, imported = map(train_stage, params.all_trained), (f"import@{run}" for run in params.imports)
     scores = [score_stage(run, mode) for mode in MODES for run in (*runs_of(params, mode), *added_to(params, mode))]
-    scores += [score_stage(name, CENTRE_BOXES) for name in params.localisers]
-    scores += [score_stage(name, WINDOWS) for name in params.windows]
+    scores += [score_stage(*score) for score in _of_boxes(params)]
     others = ("fingerprint", "prepare", "extra", "truth", "threshold", "seeds", "claims", ILLUSTRATIONS, LOCATED)
     return [*others, *made, *trained, *imported, *scores, *TITLES]
 

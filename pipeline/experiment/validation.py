@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -42,6 +43,8 @@ from pipeline.experiment.run_names import LOCALISERS, RESERVED, is_localiser, ki
 from pipeline.system.checkout import BrokenCheckout, conflict_in
 from pipeline.system.yaml_text import parse_yaml
 
+Checked = TypeVar("Checked", bound=Block)
+
 BREAKING = "@/${} "  # characters that break the names of stages and files
 
 
@@ -70,13 +73,27 @@ def parse(text: bytes, path: Path) -> Params:
         values = parse_yaml(text.decode())
     except ValueError as error:  # not UTF-8 or not YAML
         raise UsageError(f"{path} is not YAML: {error}") from None
+    return checked(Params, values, path, _siblings, _contradictions)
+
+
+def checked(
+    model: type[Checked],
+    values: Any,
+    path: Path,
+    siblings: Callable[[list[str]], list[str]],
+    contradictions: Callable[[Checked], Iterator[str]],
+) -> Checked:
+    """Return the values of the file `path` as a model. Raise UsageError that says all that is wrong with them.
+
+    `siblings` returns the valid keys of the block at a place, `contradictions` what is well formed but impossible.
+    """
     try:
-        params = Params.model_validate(values)
+        loaded = model.model_validate(values)
     except ValidationError as error:
-        raise UsageError("\n".join(f"{path}: {line}" for line in explanations(error, _siblings))) from None
-    if problems := list(_contradictions(params)):
+        raise UsageError("\n".join(f"{path}: {line}" for line in _explanations(error, siblings))) from None
+    if problems := list(contradictions(loaded)):
         raise UsageError("\n".join(f"{path}: {problem}" for problem in problems))
-    return params
+    return loaded
 
 
 def nearest(word: str, words: Sequence[str]) -> str:
@@ -96,7 +113,7 @@ def is_near(word: str, words: Sequence[str]) -> bool:
     return bool(difflib.get_close_matches(word.lower(), [candidate.lower() for candidate in words], 1, 0.75))
 
 
-def explanations(error: ValidationError, siblings: Callable[[list[str]], list[str]]) -> Iterator[str]:
+def _explanations(error: ValidationError, siblings: Callable[[list[str]], list[str]]) -> Iterator[str]:
     """Yield a sentence for each error in a file's values; `siblings` returns the valid keys of the block at a place."""
     for detail in error.errors():
         keys = [str(part) for part in detail["loc"] if not _is_branch(str(part))]

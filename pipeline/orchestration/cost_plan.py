@@ -15,7 +15,7 @@ from pipeline.datasets.shards import Shards
 from pipeline.datasets.sources import open_source
 from pipeline.datasets.sources.ilsvrc.reference import BOXED
 from pipeline.errors import Failure
-from pipeline.experiment.modes import BOX_MODES, MODES, PROTOCOLS, WINDOWS, scales_of
+from pipeline.experiment.modes import ALL_MODES, MODES, PROTOCOLS, WINDOWS, scales_of
 from pipeline.experiment.params import Net, Params, Profile
 from pipeline.experiment.paths import CLASSIFICATION
 from pipeline.experiment.run_names import work_of
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from vgg.nets import VGG
 
 SHAPE = 4 / 3  # assumed aspect ratio (longer side over shorter) of images that have not been measured
-BOX = 4  # numbers of a box
 REFERENCE = "D"  # the net whose speed is given in images per second
 
 
@@ -196,11 +195,12 @@ def _training(params: Params, images: ImageCounts, forecast: StageForecast) -> C
 
 
 def _scoring(params: Params, images: ImageCounts, forecast: StageForecast) -> Cost:
+    from vgg.boxes import BOX
     from vgg.cost import scoring_bytes
     from vgg.errors import top_k
 
     work, name = work_of(forecast.stage)
-    mode, run, net = (MODES | BOX_MODES)[work], params.all_trained[name], params.active.net
+    mode, run, net = ALL_MODES[work], params.all_trained[name], params.active.net
     scales = params.windows[name].scales if work == WINDOWS else scales_of(run, work)
     outputs = _outputs(params, name, images.classes)
     nets = 1 + (work == WINDOWS)  # a classification net of the same layers rates the boxes

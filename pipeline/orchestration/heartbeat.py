@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 from pipeline.datasets.facts import Statistics
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import CLASSIFICATION, all_checkpoints, checkpoints_root, weights
+from pipeline.experiment.paths import CLASSIFICATION, all_checkpoints, checkpoints_root, summary, weights
 from pipeline.system.atomic_files import digest, json_text, partial_of, read_json, sha256, sweep
 from pipeline.system.decoders import DALI
 from pipeline.system.locks import holder
+from vgg.stalling import did_not_learn
 
 NAME = "progress.json"
 LOCK = "lock"
@@ -69,6 +70,12 @@ def identity(params: Params, run: str, statistics: Statistics) -> str:
     init = weights(params.all_trained[run].init)
     boxes = [sha256(CLASSIFICATION.boxes)] if run in params.localisers and CLASSIFICATION.boxes.exists() else []
     return digest([asked(params, run), statistics.as_dict(), sha256(init) if init.exists() else None, *boxes])
+
+
+def stalled_run(run: str) -> bool:
+    """Return True if the summary of `run` says that its net did not learn; random weights have none."""
+    path = summary(run)
+    return path.exists() and did_not_learn(read_json(path, f"vgg-repro train {run}"))
 
 
 class OldCheckpoint(NamedTuple):

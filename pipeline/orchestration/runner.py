@@ -52,9 +52,8 @@ ENDING = (  # a training stage writes its checkpoint at the first two; the secon
     (signal.SIGTERM, 10.0, "stopping at once"),
     (signal.SIGKILL, 2.0, "killing the remaining processes"),
 )
-LEAVE = (
-    2  # the place in ENDING_JOBS of the signal at which a stage leaves its job running; SIGTERM to a walk means that
-)
+# The place in ENDING_JOBS of the signal at which a stage leaves its job running. SIGTERM to a walk means that.
+LEAVE = 2
 ENDING_JOBS = (
     (signal.SIGINT, 600.0, "stopping the jobs; press Ctrl-C again to cancel them without waiting for checkpoints"),
     (signal.SIGINT, 60.0, "cancelling the jobs"),
@@ -182,7 +181,6 @@ class Walk:
     view: Lines
     cheap: Sequence[str] = ()  # stages that a single DVC handles first, all at once
     command: Callable[[Sequence[str]], list[str]] = repro_command
-    on_cluster: bool = False  # stages are jobs, which outlive this process unless Ctrl-C stops them
     done: set[str] = field(default_factory=set)
     failed: dict[str, Sequence[str]] = field(default_factory=dict)  # stage to its last lines
     running: list[Child] = field(default_factory=list)
@@ -195,6 +193,11 @@ class Walk:
 
     def __post_init__(self) -> None:
         self.free = list(self.shares)
+
+    @property
+    def on_cluster(self) -> bool:
+        """Return True if stages are jobs, which outlive this process unless Ctrl-C stops them."""
+        return bool(self.whole.cluster)
 
     def run(self) -> None:
         """Run all stages. Raise Failure with those that failed, after all stages that do not depend on them have run.

@@ -50,8 +50,7 @@ def ways(plan: CostPlan, times: Times) -> dict[int, list[float | None]]:
     """Return the seconds of each of WAYS by the number of GPUs; None where the GPUs cannot be divided so."""
     return {
         gpus: [
-            divided(plan, times, gpus, parts or gpus) if parts is None or parts <= gpus else None
-            for parts in WAYS.values()
+            divided(plan, times, gpus, parts or gpus) if (parts or gpus) <= gpus else None for parts in WAYS.values()
         ]
         for gpus in COUNTS
     }
@@ -80,11 +79,9 @@ def makespan(graph: Needs, seconds: Mapping[str, float], workers: int) -> float:
 
 def job_needs(plan: CostPlan, times: Times) -> list[JobNeeds]:
     """Return what the job of each run that would be trained has to ask for, and of its longest score."""
-    longest: dict[str, Cost] = {}
-    for cost in (*plan.training, *plan.scoring):
-        kind = cost.name if cost in plan.training else "the longest score"
-        if kind not in longest or times.stages[cost.stage] > times.stages[longest[kind].stage]:
-            longest[kind] = cost
+    longest = {cost.name: cost for cost in plan.training}
+    if plan.scoring:
+        longest["the longest score"] = max(plan.scoring, key=lambda cost: times.stages[cost.stage])
     return [_needs(name, cost, plan, times.stages[cost.stage]) for name, cost in longest.items()]
 
 

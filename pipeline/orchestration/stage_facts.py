@@ -30,7 +30,6 @@ class StageFacts(NamedTuple):
     """What is known of a stage's work from outside."""
 
     stage: str
-    words: Sequence[str]  # of its command, after `vgg-repro stage`
     key: str  # hash of everything that shapes its results
     outputs: Sequence[Path]
     mark: str | None = None  # of how far it is; None if it cannot resume
@@ -44,10 +43,10 @@ def train_facts(params: Params, run: str) -> StageFacts:
     folder = checkpoints(run, key)
     outputs = (weights(run), summary(run), history(run))
     saved = _mark([folder / "last.pt"])
-    return StageFacts(train_stage(run), ("train", run), key, outputs, saved, folder / LOCK, params.active.splits)
+    return StageFacts(train_stage(run), key, outputs, saved, folder / LOCK, params.active.splits)
 
 
-def score_facts(params: Params, run: str, mode: str, words: Sequence[str]) -> StageFacts:
+def score_facts(params: Params, run: str, mode: str) -> StageFacts:
     """Return the facts of a run's or a localiser's scoring in one mode."""
     asked = params.for_run(run)
     windows, method = params.windows.get(run), params.method
@@ -61,15 +60,16 @@ def score_facts(params: Params, run: str, mode: str, words: Sequence[str]) -> St
     key = digest([*map(str, values), *(sha256(path) for path in inputs if path.exists())])
     splits: tuple[Split, ...] = ("train", "val") if mode == WINDOWS else ("val",)
     outputs = (posteriors(run, mode), errors(run, mode))
-    return StageFacts(score_stage(run, mode), words, key, outputs, splits=splits)
+    return StageFacts(score_stage(run, mode), key, outputs, splits=splits)
 
 
 def prepare_facts(params: Params) -> StageFacts:
     """Return the facts of the preparation of the active profile's images."""
-    key, data = digest([shards_key(params), request_hash(params)]), CLASSIFICATION
+    name, data = shards_key(params), CLASSIFICATION
+    key = digest([name, request_hash(params)])
     outputs = (data.manifest, data.shards_record, data.statistics, data.facts(params.profile))
-    partial = shards_root() / f"{shards_key(params)}.partial"
-    return StageFacts("prepare", ("prepare",), key, outputs, _mark(sorted(partial.glob("*.npz"))))
+    partial = shards_root() / f"{name}.partial"
+    return StageFacts("prepare", key, outputs, _mark(sorted(partial.glob("*.npz"))))
 
 
 def _mark(files: Sequence[Path]) -> str:

@@ -22,7 +22,7 @@ from pipeline.experiment.paths import (
 from pipeline.experiment.run_names import score_stage, starting_from, train_stage, work_of
 from pipeline.experiment.targets import everything, in_part
 from pipeline.orchestration.dvc_graph import StageForecast, forecasts
-from pipeline.orchestration.heartbeat import OldCheckpoint, Running, all_running, identity, old_checkpoints
+from pipeline.orchestration.heartbeat import OldCheckpoint, Running, all_running, identity, old_checkpoints, stalled_run
 from pipeline.system.atomic_files import read_json
 from pipeline.system.locks import holder
 from vgg.stalling import did_not_learn, has_stalled
@@ -79,7 +79,8 @@ def status(params: Params) -> Status:
     done = {name: _runs_in(name, params) for name, what in tables.items() if what in ("done", "part")}
     shown = {name: read_json(table(params.profile, name), f"dvc repro {name}") for name in done}
     runs = [_run(params, name, forecast, running.get(name), done, shown) for name in _shown(params)]
-    starts = {name: run.init for name, run in params.all_runs.items()}
+    trained = params.all_trained if params.localises else params.all_runs
+    starts = {name: run.init for name, run in trained.items()}
     return Status(
         params.profile,
         params.weights,
@@ -95,11 +96,7 @@ def status(params: Params) -> Status:
 
 def stalled_runs(params: Params) -> list[str]:
     """Return the trained runs whose summaries say that their nets did not learn."""
-    return [run for run in params.all_runs if summary(run).exists() and _stalled(run)]
-
-
-def _stalled(run: str) -> bool:
-    return did_not_learn(read_json(summary(run), f"vgg-repro train {run}"))
+    return [run for run in params.all_runs if stalled_run(run)]
 
 
 def _shown(params: Params) -> list[str]:
@@ -145,8 +142,8 @@ def _run(
     error = None
     stalled = running is not None and has_stalled(running[0].at_chance, running[0].epoch, finished=False)
     if state == "trained":
-        error = read_json(summary(name), f"vgg-repro train {name}")["centre_crop"]["top1"]
-        stalled = _stalled(name)
+        finished = read_json(summary(name), f"vgg-repro train {name}")
+        error, stalled = finished["centre_crop"]["top1"], did_not_learn(finished)
     after = waits[-1].rpartition("@")[2] if waits else ""
     return RunStatus(name, state, after, running[0] if running else None, error, scores, tables, stalled)
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from cli import common
 from cli.common import check_devices, complete_runs, complete_targets
 from cli.main import app
 from cli.table import complete_tables, read_computed
@@ -218,6 +219,19 @@ def test_nothing_begins_for_full_size_nets_if_the_gpu_cannot_be_used(
         step: getattr(params.active, step).model_copy(update={"device": "cpu"}) for step in ("train", "score")
     }  # fmt: skip
     check_devices(params.model_copy(update={"profiles": {profile: params.active.model_copy(update=blocks)}}))
+
+
+@pytest.mark.parametrize(("direct", "cluster", "checks"), [(False, "", 1), (False, "slurm", 0), (True, "slurm", 1)])
+def test_only_work_on_this_machine_needs_its_gpu(
+    direct: bool, cluster: str, checks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[object] = []
+    monkeypatch.setenv("VGG_REPRO_CLUSTER", cluster)
+    monkeypatch.setattr(common, "params", lambda: None)
+    monkeypatch.setattr(common, "check_devices", checked.append)
+    monkeypatch.setattr(common, "repro", lambda *stages: None)
+    common.through_dvc(["train@A-256"], direct, lambda: None)
+    assert len(checked) == checks
 
 
 def test_make_alone_shows_all_targets() -> None:

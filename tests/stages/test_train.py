@@ -30,19 +30,11 @@ from pipeline.system.locks import alone
 from stages import prepare, random, train, trainer
 from tests.support.clones import held, patience, wait_for
 from tests.support.images import USUAL, needs_dali
-from tests.support.training import hang_up_as_usual, in_copy_of, tiny, with_random_weights
+from tests.support.training import hang_up_as_usual, in_copy_of, tiny
 from vgg.fit import State
 
 PROGRAM = [sys.executable, "-c", "from cli.main import main; main()", "train", "A-256", "--direct"]
 WEIGHTS = Path("weights/trained/A-256.pt")
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with tiny parameters, prepared data and random weights of A, to be copied."""
-    folder = tmp_path_factory.mktemp("prepared")
-    with_random_weights(folder)
-    return folder
 
 
 @pytest.fixture

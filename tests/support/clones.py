@@ -98,6 +98,12 @@ def held(folder: Path, moment: str) -> Path:
 TABLES = (*(f"table{number}" for number in range(1, 8)), "shallow")
 
 
+def copied(folder: Path, path: Path) -> Path:
+    """Copy a clone, with DVC's cache and its hard links; return the copy."""
+    call(folder, "cp", "--archive", "--reflink=auto", str(folder), str(path))
+    return path
+
+
 class Reproduction(NamedTuple):
     """A finished reproduction: a clone, and what DVC said as it made all tables in one go."""
 
@@ -105,9 +111,8 @@ class Reproduction(NamedTuple):
     said: str
 
     def copy(self, path: Path) -> Path:
-        """Copy the clone, with DVC's cache and its hard links; return the copy."""
-        call(self.folder, "cp", "--archive", "--reflink=auto", str(self.folder), str(path))
-        return path
+        """Copy the clone; return the copy."""
+        return copied(self.folder, path)
 
 
 def reproduce(folder: Path) -> Reproduction:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support import ROOT
 from tests.support.clones import patience
 from tests.support.commands import MarkedCommand, until
 from tests.support.slurm import Slurm
@@ -29,14 +28,13 @@ class CountingClone:
 
     def head(self, count: str, **environment: str) -> MarkedCommand:
         """Start a process that has a job count, and follows it."""
-        variables = {"SLURM_CONF": self.slurm.environment["SLURM_CONF"], "PYTHONPATH": str(ROOT), **environment}
+        variables = {**self.slurm.variables, **environment}
         self.heads.append(MarkedCommand(self.folder, *HEAD, COUNT_TO=count, **variables))
         return self.heads[-1]
 
     def ends(self, head: MarkedCommand, code: int) -> str:
         """Return what a head has said at its end, which must be with this exit code."""
-        until("the head to end", lambda: head.child.poll() is not None, PATIENCE)
-        assert head.child.returncode == code, head.said
+        assert head.ends(PATIENCE) and head.child.returncode == code, head.said
         return head.said
 
     @property

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.support import ROOT
 from tests.support.clones import patience
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
@@ -58,7 +59,6 @@ PartitionName=long Nodes=n[1-2] PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
 PartitionName=nograce Nodes=n[1-2] PriorityTier=1 PreemptMode=REQUEUE GraceTime=0
 PartitionName=high Nodes=n[1-2] PriorityTier=10 PreemptMode=OFF
 """
-ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "DEADLINE", "OUT_OF_MEMORY")
 
 
 def lacking() -> str:
@@ -100,6 +100,11 @@ class Slurm:
         (folder / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")  # must be devices
         if _version(self.environment) >= (23, 11):  # where slurmd does not start without it
             (folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Return what the environment of a program of this repository needs to use this cluster."""
+        return {"SLURM_CONF": self.environment["SLURM_CONF"], "PYTHONPATH": str(ROOT)}
 
     def start(self) -> None:
         """Start everything and wait until the nodes are idle. Raise SlurmError if they do not become so."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pipeline.system.atomic_files import sha256
 from pipeline.system.locks import holder
-from tests.support import ROOT
-from tests.support.clones import call, patience, tiny_clone
+from tests.support.clones import call, copied, patience, tiny_clone
 from tests.support.commands import MarkedCommand, until
 from tests.support.slurm import Slurm
 
@@ -37,9 +35,9 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def local(ready: Path) -> dict[Path, str]:
     """The hashes of what this machine makes without a cluster."""
-    folder = _copied(ready, ready.parent / "local")
+    folder = copied(ready, ready.parent / "local")
     call(folder, "dvc", "repro", "dense@A-256")
-    return {path: _hash(folder / path) for path in (WEIGHTS, SCORES)}
+    return {path: sha256(folder / path) for path in (WEIGHTS, SCORES)}
 
 
 class SlurmClone:
@@ -47,11 +45,10 @@ class SlurmClone:
 
     def __init__(self, folder: Path, slurm: Slurm) -> None:
         self.folder, self.slurm, self.commands = folder, slurm, list[MarkedCommand]()
-        self.variables = {"SLURM_CONF": slurm.environment["SLURM_CONF"], "PYTHONPATH": str(ROOT)}
 
     def begin(self, *words: str, **variables: str) -> MarkedCommand:
         """Start a command."""
-        self.commands.append(MarkedCommand(self.folder, *words, **self.variables, **variables))
+        self.commands.append(MarkedCommand(self.folder, *words, **self.slurm.variables, **variables))
         return self.commands[-1]
 
     def finish(self, command: MarkedCommand) -> str:
@@ -73,33 +70,24 @@ class SlurmClone:
 @pytest.fixture
 def clone(ready: Path, slurm: Slurm, tmp_path: Path) -> Iterator[SlurmClone]:
     """A clone in which A-256 can be trained."""
-    made = SlurmClone(_copied(ready, tmp_path / "clone"), slurm)
+    made = SlurmClone(copied(ready, tmp_path / "clone"), slurm)
     yield made
     for command in made.commands:
         command.clear()
     slurm.clear()
 
 
-def _copied(origin: Path, target: Path) -> Path:
-    subprocess.run(["cp", "--archive", str(origin), str(target)], check=True)
-    return target
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def test_dvc_repro_with_a_preempted_job_makes_the_same_bytes(clone: SlurmClone, local: dict[Path, str]) -> None:
     repro = clone.begin("dvc", "repro", "dense@A-256", VGG_REPRO_CLUSTER="slurm")
     clone.has_saved()
-    status = call(clone.folder, "vgg-repro", "status", **clone.variables)
+    status = call(clone.folder, "vgg-repro", "status", **clone.slurm.variables)
     assert f"job {clone.number} running on " in status
     clone.slurm.preempt(clone.slurm.field(clone.number, "NodeList"))
     until("the job to wait", lambda: clone.slurm.state(clone.number) == "PENDING", PATIENCE)
     clone.slurm.hurry(clone.number)
     said = clone.finish(repro)
     assert "A-256: resumed at step" in said and "A-256 dense: top-1 error" in said
-    assert {path: _hash(clone.folder / path) for path in local} == local
+    assert {path: sha256(clone.folder / path) for path in local} == local
     assert not (clone.folder / JOB / "kept").exists()
 
 
@@ -120,18 +108,18 @@ def test_run_is_killed_and_joined_and_interrupted_and_resumed(clone: SlurmClone,
     assert "A-256 stopped at step" in joined.said, joined.said
     assert clone.slurm.state(number) != "RUNNING"
     assert "A-256: resumed at step" in clone.finish(clone.begin(*run))
-    assert clone.number != number and _hash(clone.folder / WEIGHTS) == local[WEIGHTS]
+    assert clone.number != number and sha256(clone.folder / WEIGHTS) == local[WEIGHTS]
 
 
 def test_two_nodes_train_as_two_processes_here(clone: SlurmClone) -> None:
     (clone.folder / "slurm.yaml").write_text(SETTINGS.format(nodes=2))
     _train(clone.folder, processes=1, epochs=2)
-    here = _copied(clone.folder, clone.folder.with_name("here"))
+    here = copied(clone.folder, clone.folder.with_name("here"))
     repro = clone.begin("dvc", "repro", "train@A-256", VGG_REPRO_CLUSTER="slurm")
     assert "running on n[1-2]" in clone.finish(repro)
     _train(here, processes=2, epochs=2)
     call(here, "dvc", "repro", "train@A-256")
-    assert _hash(clone.folder / WEIGHTS) == _hash(here / WEIGHTS)
+    assert sha256(clone.folder / WEIGHTS) == sha256(here / WEIGHTS)
 
 
 def _train(folder: Path, processes: int, epochs: int) -> None:

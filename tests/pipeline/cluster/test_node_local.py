@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,27 +13,13 @@ from pipeline.cluster.node_local import FOLDER, copied_shards
 from pipeline.datasets.shards import Shards
 from pipeline.errors import Failure
 from pipeline.experiment.paths import CLASSIFICATION
-from stages import prepare
-from tests.support.training import tiny
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with prepared images."""
-    folder = tmp_path_factory.mktemp("prepared")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("VGG_REPRO_SHARDS", raising=False)
-        prepare.main(tiny(folder))
-    return folder
+from tests.support.training import in_copy_of
 
 
 @pytest.fixture
 def local(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The node's own disk; the work is done in a copy of the prepared folder."""
-    shutil.copytree(prepared, tmp_path / "clone")
-    monkeypatch.chdir(tmp_path / "clone")
-    monkeypatch.delenv("VGG_REPRO_SHARDS", raising=False)
+    in_copy_of(prepared, tmp_path / "clone", monkeypatch)
     monkeypatch.setattr(node_local, "SPARE", 0)
     (tmp_path / "local").mkdir()
     yield tmp_path / "local"
@@ -64,6 +49,27 @@ def test_a_second_stage_copies_only_what_is_missing(local: Path, capsys: pytest.
     copied_shards(local, ["train", "val"])
     assert {path: path.stat().st_ino for path in copied} == copied
     assert len(Shards(CLASSIFICATION.shards, "train")) == 64
+
+
+def test_only_the_split_that_was_copied_is_compared(local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied_shards(local, ["val"])
+    del os.environ["VGG_REPRO_SHARDS"]
+    compared: list[str] = []
+    monkeypatch.setattr(node_local, "Shards", lambda folder, split: compared.append(split) or Shards(folder, split))
+    copied_shards(local, ["train", "val"])
+    assert compared == ["train"]
+
+
+def test_copies_that_are_there_are_read_from_a_disk_that_is_full_now(
+    local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied_shards(local, ["val"])
+    copies = CLASSIFICATION.shards
+    del os.environ["VGG_REPRO_SHARDS"]
+    monkeypatch.setattr(node_local.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    monkeypatch.setattr(node_local, "SPARE", 1)
+    copied_shards(local, ["val"])
+    assert CLASSIFICATION.shards == copies
 
 
 def test_a_damaged_copy_is_a_failure_and_removed(local: Path) -> None:

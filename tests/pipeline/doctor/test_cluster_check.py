@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cluster.job_folder import job_folder
+from pipeline.cluster.slurm import JobState
 from pipeline.doctor import cluster as check
 from pipeline.doctor.base import DoctorContext, Finding
+from pipeline.system.atomic_files import write_text
 from tests.support import ROOT
 from tests.support.slurm import Slurm
 
@@ -52,6 +55,21 @@ def test_missing_commands_are_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert finding.state == "failure" and "sbatch, squeue, scancel" in finding.says
 
 
+def test_the_code_of_a_job_that_has_ended_may_become_visible_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = job_folder("doctor")
+    looks: list[list[str]] = []
+
+    def look(numbers: list[str]) -> dict[str, JobState]:
+        looks.append(numbers)
+        if len(looks) == 3:
+            write_text(job.path / "code", "0\n")
+        return {"7": JobState("COMPLETED")}
+
+    monkeypatch.setattr(check.slurm, "look", look)
+    monkeypatch.setattr(check.time, "sleep", lambda seconds: None)
+    assert check._waited(job, "7") is None and len(looks) == 3
+
+
 @pytest.mark.cluster
 def test_a_job_sees_this_machines_files_and_locks(here: Slurm) -> None:
     (finding,) = findings(f"{USUAL}, gpus: 2, local: $HOME")
@@ -69,7 +87,10 @@ def test_a_job_sees_this_machines_files_and_locks(here: Slurm) -> None:
         (f"{USUAL}, setup: [echo no such module, exit 3]", "ended before its work began"),
     ],
 )
-def test_what_a_job_cannot_have_is_a_failure(here: Slurm, defaults: str, says: str) -> None:
+def test_what_a_job_cannot_have_is_a_failure(
+    here: Slurm, defaults: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "SETTLE", 0.0)  # on one machine a code is visible at once
     (finding,) = findings(defaults)
     assert finding.state == "failure" and says in finding.says and finding.fix
 

@@ -266,7 +266,7 @@ def test_the_command_shares_the_machine_out(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(runner, "forecasts", lambda *_: [])
 
     def given(jobs: int | None, gpus: str | None) -> list[str]:
-        found = cli.run._walk([], load(), jobs, gpus)
+        found = cli.run._walk([], load(), jobs, gpus, on_cluster=False)
         assert ",".join(found.whole.gpus) == (gpus or "3,2,1") and found.view.named == (len(found.shares) > 1)
         return [",".join(share.gpus) for share in found.shares]
 
@@ -462,7 +462,7 @@ def jobs_of(place: Place) -> Walk:
     for stage in "xy":
         place.does(stage, OF_A_JOB)
     share = ResourceShare(cluster="Slurm")
-    return Walk({stage: frozenset() for stage in "xy"}, [share] * 2, share, place.view, (), place.command, True)
+    return Walk({stage: frozenset() for stage in "xy"}, [share] * 2, share, place.view, (), place.command)
 
 
 def test_ctrl_c_stops_jobs_and_a_second_one_cancels_them(place: Place) -> None:
@@ -493,7 +493,7 @@ def test_a_row_says_the_state_of_its_job(place: Place) -> None:
             (place.folder / "seen").touch()
 
     share = ResourceShare(cluster="Slurm")
-    Walk({"x": frozenset()}, [share], share, place.view, (), place.command, True).run()
+    Walk({"x": frozenset()}, [share], share, place.view, (), place.command).run()
     assert (place.folder / "seen").exists()
 
 

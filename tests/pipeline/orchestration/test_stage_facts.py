@@ -19,15 +19,7 @@ from pipeline.experiment.validation import load
 from pipeline.orchestration.heartbeat import identity
 from pipeline.orchestration.stage_facts import StageFacts, prepare_facts, score_facts, train_facts
 from tests.support import ROOT
-from tests.support.training import in_copy_of, with_random_weights
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with prepared images and random weights."""
-    folder = tmp_path_factory.mktemp("prepared")
-    with_random_weights(folder)
-    return folder
+from tests.support.training import in_copy_of
 
 
 @pytest.fixture
@@ -43,7 +35,7 @@ def facts_of(params: Params, stage: str) -> StageFacts:
         return prepare_facts(params)
     if work in ("train", "localiser"):
         return train_facts(params, name)
-    return score_facts(params, name, work, ("score", work, name))
+    return score_facts(params, name, work)
 
 
 def changed(**blocks: Mapping[str, Any]) -> Params:

@@ -19,6 +19,8 @@ from pipeline.datasets.facts import Facts, read_statistics
 from pipeline.errors import Failure
 from pipeline.experiment.paths import checkpoints, shards_root, summary, weights
 from pipeline.experiment.run_names import starting_from
+from pipeline.experiment.targets import stages
+from pipeline.orchestration import status as status_module
 from pipeline.orchestration.dvc_graph import StageForecast
 from pipeline.orchestration.heartbeat import (
     LOCK,
@@ -213,6 +215,13 @@ def test_the_jobs_of_a_run_are_beside_it() -> None:
     assert "job" not in terminal(status_page(status, {}))
 
 
+def test_the_job_of_no_run_is_below_the_table() -> None:
+    status = Status("mini", "trained", None, False, "", [RunStatus("A-256", "ready", "", None, None, {}, ())], {})
+    lines = terminal(status_page(status, {"prepare": "job 1 running on n1"})).splitlines()
+    assert "prepare: job 1 running on n1" in lines
+    assert not any(line.startswith("|") and "job" in line for line in lines)
+
+
 def test_where_a_run_stands_in_words(rng: np.random.Generator) -> None:
     running = a_run(rng, step=12 * 100 + 50, steps=100, epochs=74, top1=45.21, loss=2.5, left=3 * 3600.0)
     status = RunStatus("A-256", "training", "", running, None, {}, ())
@@ -303,6 +312,7 @@ def test_a_stalled_run_and_those_that_start_from_it_are_named(rng: np.random.Gen
     assert _state(trained) == "trained, error 90.0 %, does not learn"
     training = RunStatus("A-256", "training", "", a_run(rng), None, {}, (), stalled=True)
     assert ", does not learn, at most" in _state(training)
+    assert _state(replace(training, running=a_run(rng, left=None))).endswith(", does not learn")
     whole = Status("mini", "trained", None, True, "", [trained], {}, (), {"A-256": ("A-384", "D-256"), "B-256": ("x",)})
     text = text_of(whole)
     assert "do not learn: A-256 (A-384, D-256 start from it); B-256 (x starts from it)." in text
@@ -314,6 +324,16 @@ def test_those_that_start_from_a_stalled_run_are_found_through_others(folder: Pa
     assert {"B-256", "D-256"} <= set(starting_from(starts, "A-256"))
     assert "D-384" in starting_from(starts, "A-256"), "D-384 starts from D-256"
     assert starting_from(starts, "shallow-256") == ()
+
+
+def test_localisers_start_from_a_stalled_run_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = repository_params(folder)
+    made = {stage: "done" if stage == "train@D-384" else "run" for stage in stages(params)}
+    forecast = [StageForecast(stage, frozenset(), what, "") for stage, what in made.items()]
+    monkeypatch.setattr(status_module, "forecasts", lambda *_: forecast)
+    write_json(summary("D-384"), {"centre_crop": {"top1": 90.0}, "stalled_epochs": 3, "epochs": 3})
+    (_, followers), *others = status_module.status(params).from_stalled.items()
+    assert params.localises and {"PCR-384", "SCR-384-fc"} <= set(followers) and not others
 
 
 def test_a_run_at_chance_counts_as_stalled() -> None:
