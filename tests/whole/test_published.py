@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -112,11 +112,11 @@ def done(said: Outcome) -> Outcome:
     return said
 
 
-def refused(said: Outcome, *words: str, code: int = 1) -> str:
-    """One readable line that has these words in it."""
+def refused(said: Outcome, *words: str, code: int = 1, closing: Sequence[str] = ()) -> str:
+    """One readable line that has these words in it, and the closing lines."""
     assert said.code == code, said
     lines = said.error.splitlines()
-    assert "Traceback" not in said.out + said.error and len(lines) == 1, said
+    assert "Traceback" not in said.out + said.error and lines[1:] == list(closing), said
     assert lines[0].startswith("vgg-repro: ") and "unexpected" not in lines[0], lines[0]
     for word in words:
         assert word in lines[0], (word, lines[0])
@@ -480,7 +480,7 @@ def test_an_archive_that_is_needed_is_named_if_it_is_missing(folder: Path, rng: 
         there = [name for name in (TRAIN, VAL, DEVKIT) if name != lacking]
         archives = make(rng).archives(folder.parent / f"without {lacking}", there)
         said = program(folder, "prepare", "--profile", "published", "--path", str(archives), "--direct")
-        refused(said, lacking, code=2)
+        refused(said, lacking, code=2, closing=["params.yaml is unchanged"])
         assert (folder / "params.yaml").read_bytes() == before
 
 
