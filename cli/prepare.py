@@ -13,6 +13,7 @@ from cli.common import Direct, complete_profiles, params, repro, through_dvc
 if TYPE_CHECKING:
     from pipeline.datasets.sources.base import Source
     from pipeline.experiment.params import Params, Profile
+    from pipeline.experiment.paths import DataSet
 
 
 def _complete_source(incomplete: str) -> list[str]:
@@ -21,7 +22,20 @@ def _complete_source(incomplete: str) -> list[str]:
     return [source for source in SOURCES if source.startswith(incomplete)]
 
 
+def _complete_set(incomplete: str) -> list[str]:
+    from pipeline.experiment.other_sets import PROTOCOLS
+
+    return [source for source in PROTOCOLS if source.startswith(incomplete)]
+
+
 def prepare(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Another data set (Tables 11 and 12), written to params.yaml; without it, the profile's images.",
+            autocompletion=_complete_set,
+        ),
+    ] = None,
     profile: Annotated[
         str | None,
         typer.Option(
@@ -55,9 +69,16 @@ def prepare(
     Example: vgg-repro prepare --source imagefolder --path ~/photographs
 
     Example: vgg-repro prepare --profile paper --path /data/ilsvrc2012
+
+    Example: vgg-repro prepare scenes
     """
+    if name is not None:
+        _prepare_set(name, (profile, source, follow_links), path, direct)
+        return
     if not all(option is None for option in (profile, source, path, follow_links)):
         _write(profile, source, path, follow_links)
+    from pipeline.experiment.paths import CLASSIFICATION
+
     parameters = params()
 
     def work() -> None:
@@ -67,7 +88,52 @@ def prepare(
 
     through_dvc(["prepare"], direct, work)
     if not direct:
-        _make_missing_shards(parameters)
+        _make_missing_shards(parameters, CLASSIFICATION, "prepare")
+
+
+def _prepare_set(name: str, others: tuple[object, ...], path: Path | None, direct: bool) -> None:
+    """Prepare another data set, after its row was written to params.yaml. Raise UsageError if it does not fit."""
+    from pipeline.errors import UsageError
+    from pipeline.experiment.paths import DataSet
+
+    if any(option is not None for option in others):
+        raise UsageError(f"of the options, vgg-repro prepare {name} takes only --path and --direct")
+    _write_set(name, path)
+    parameters = params()
+
+    def work() -> None:
+        from stages.other_set import main
+
+        main(parameters, name)
+
+    through_dvc([f"dataset@{name}"], direct, work)
+    if not direct:
+        _make_missing_shards(parameters.for_set(name), DataSet(name), f"dataset@{name}")
+
+
+def _write_set(name: str, path: Path | None) -> None:
+    """Write the row of the data set `name`, and print it. Raise UsageError if its files are not there."""
+    from pipeline.datasets.readers import READERS
+    from pipeline.errors import UsageError
+    from pipeline.experiment.other_sets import PROTOCOLS, set_row
+    from pipeline.experiment.params_file import with_row, write
+    from pipeline.experiment.validation import nearest
+
+    parameters = params()
+    old = parameters.datasets.get(name)
+    if old is None and name not in PROTOCOLS:
+        raise UsageError(f"unknown data set {name}. {nearest(name, list(PROTOCOLS))}")
+    source = old.source if old else name
+    if path is not None and PROTOCOLS[source].drawn:
+        raise UsageError(f"{name} is drawn here and does not read a folder: leave out --path")
+    row = old or set_row(source, None)
+    row = row if path is None else row.model_copy(update={"path": str(path.expanduser())})
+    future = parameters.model_copy(update={"datasets": {**parameters.datasets, name: row}})
+    if lacking := READERS[source].of(future.for_set(name).active).missing():
+        raise UsageError(f"{lacking}\nparams.yaml is unchanged")
+    if row != old:
+        write(with_row("datasets", name, row.model_dump(mode="json")))
+        typer.echo(f"params.yaml: data set {name}, shown in Table {row.table.removeprefix('table')}")
 
 
 def _write(profile: str | None, source: str | None, path: Path | None, follow_links: bool | None = None) -> None:
@@ -149,7 +215,7 @@ def _check(kind: type[Source], profile: Profile, values: Mapping[str, str | bool
         raise UsageError(lacking)
 
 
-def _make_missing_shards(parameters: Params) -> None:
+def _make_missing_shards(parameters: Params, data_set: DataSet, stage: str) -> None:
     """Prepare again if DVC thinks that all is done, but the shards are missing or recorded for another request.
 
     DVC does not track the shards, which may be on another machine. A new version of this program may record a request
@@ -157,7 +223,6 @@ def _make_missing_shards(parameters: Params) -> None:
     """
     from pipeline.datasets.dataset_key import is_asked_for
     from pipeline.datasets.prepare import is_whole
-    from pipeline.experiment.paths import CLASSIFICATION
 
-    if not is_whole(CLASSIFICATION.shards) or not is_asked_for(parameters, CLASSIFICATION):
-        repro("--force", "--single-item", "prepare")
+    if not is_whole(data_set.shards) or not is_asked_for(parameters, data_set):
+        repro("--force", "--single-item", stage)

@@ -18,6 +18,7 @@ from ruamel.yaml.tokens import CommentToken
 
 from pipeline.errors import UsageError
 from pipeline.experiment.extra_runs import as_values, extra_rows
+from pipeline.experiment.other_sets import set_rows
 from pipeline.experiment.params import Extra
 from pipeline.experiment.paths import PARAMS
 from pipeline.experiment.validation import parse
@@ -45,7 +46,7 @@ def set_values(values: Mapping[str, str | bool | None], place: tuple[str, ...], 
 
 
 def activate(profile: str, weights: str, path: Path = PARAMS) -> Extra:
-    """Set the active profile, the scored weights and the rows of `extra` that the profile needs. Return these.
+    """Set the active profile, the scored weights and the rows of `extra` and `datasets` that it needs. Return `extra`.
 
     Raise UsageError and write nothing as `set_values` does.
     """
@@ -55,6 +56,10 @@ def activate(profile: str, weights: str, path: Path = PARAMS) -> Extra:
     rows = extra_rows(params)
     if params.extra != rows:
         text = _with_values(text, {"extra": as_values(rows)}, (), path)
+    if params.datasets != (sets := set_rows(params)):
+        text = _with_values(
+            text, {"datasets": {name: row.model_dump(mode="json") for name, row in sets.items()}}, (), path
+        )
     if text != before:
         write(text, path)
     return rows
@@ -102,9 +107,9 @@ def _with_values(before: str, values: Mapping[str, Any], place: tuple[str, ...],
 
 
 def _spread(values: Any) -> None:
-    """Give each row of a block of the file's top level a line of its own."""
-    for block in values.values():
-        for rows in (block, *block.values()) if isinstance(block, Mapping) else ():
+    """Give each row of a block of the file's top level a line of its own; `extra` has blocks of rows."""
+    for name, block in values.items():
+        for rows in (block, *(block.values() if name == "extra" else ())) if isinstance(block, Mapping) else ():
             if rows and isinstance(rows, Mapping):
                 rows.fa.set_block_style()  # type: ignore[attr-defined]
 

@@ -1,0 +1,12 @@
+"""The readers of the data sets of appendix B. A new one is a class with the members of `base.Reader`, a row in READERS
+and one in pipeline/experiment/other_sets.py.
+"""
+
+from __future__ import annotations
+
+from pipeline.datasets.readers.base import Reader
+from pipeline.datasets.readers.boxed import Boxed
+from pipeline.datasets.readers.few_shot import FewShot
+from pipeline.datasets.readers.scenes import Scenes
+
+READERS: dict[str, type[Reader]] = {reader.name: reader for reader in (Scenes, FewShot, Boxed)}
