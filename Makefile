@@ -1,8 +1,16 @@
 # Everything from a fresh clone. `make` lists the targets. PYTHON selects the interpreter.
+# docs/install.md explains the variables.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+export VIRTUAL_ENV := $(abspath $(VENV))
+export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
+
+# The installer: python -m pip, or "uv pip". With WHEELHOUSE it uses the wheels in that folder, and no network.
+PIP ?= $(BIN)/python -m pip
+WHEELHOUSE ?=
+OFFLINE := $(if $(WHEELHOUSE),--no-index --find-links $(WHEELHOUSE))
+HOUSE := $(or $(WHEELHOUSE),wheelhouse)
 
 COMMA := ,
 # CUDA: 13, 12 (drivers before 580) or none (no DALI). By default that of the environment, else 13 on Linux.
@@ -12,22 +20,29 @@ CONSTRAINTS := constraints$(if $(filter 12,$(CUDA)),-cuda12).txt
 DONE := $(VENV)/cuda-$(CUDA)
 
 WORKERS ?= 2
+ELSEWHERE := PYTHONPATH=$(CURDIR)/tests/elsewhere
 PYTEST := python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install repro test test-all lint bench bench-gpu readme clean
+.PHONY: help install wheelhouse repro test test-elsewhere test-all lint bench bench-gpu readme clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets.
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 # The virtual environment, with exactly the tested versions. For another CUDA it is made from scratch, because the
 # packages of DALI for CUDA 12 and 13 write one folder.
 $(DONE): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(if $(filter-out $@,$(wildcard $(VENV)/cuda-*)),--clear) $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
+	$(PIP) install --quiet $(OFFLINE) --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	touch $@
 
 install: $(DONE) ## Install into .venv. CUDA=12: for drivers before 580; CUDA=none: without DALI.
+
+# Wheels of everything, also of what is only published as source, and of what builds this package.
+wheelhouse: ## Collect all wheels in WHEELHOUSE, for machines without a network.
+	$(PYTHON) -m venv $(HOUSE)/.venv
+	$(HOUSE)/.venv/bin/python -m pip wheel --quiet --constraint $(CONSTRAINTS) --wheel-dir $(HOUSE) '.[$(EXTRAS)]' setuptools
+	rm -rf $(HOUSE)/.venv $(HOUSE)/vgg_repro-*.whl
 
 repro: $(DONE) ## Reproduce everything: all runs, all evaluations, Tables 1 to 10, the report (minutes).
 	vgg-repro run --jobs 2
@@ -37,9 +52,13 @@ repro: $(DONE) ## Reproduce everything: all runs, all evaluations, Tables 1 to 1
 test: $(DONE) ## Run the tests that a contributor needs (minutes).
 	$(PYTEST) -m 'not exhaustive'
 
+# In a Python without DALI, /proc and Linux's own calls; test-all does so with all quick tests.
+test-elsewhere: $(DONE) ## Run a few tests as on another system (minutes).
+	$(ELSEWHERE) $(PYTEST) tests/pipeline/system tests/pipeline/datasets/test_prepare.py
+
 test-all: $(DONE) ## Run all tests, with new random inputs each time.
 	TEST_SEED=fresh KILLS=30 EDITS=5 $(PYTEST) -m ''
-	PYTHONPATH=$(CURDIR)/tests/elsewhere $(PYTEST)
+	$(ELSEWHERE) $(PYTEST)
 
 lint: $(DONE) ## Run ruff and mypy.
 	ruff check .

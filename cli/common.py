@@ -113,12 +113,26 @@ Direct = Annotated[bool, typer.Option("--direct", help="Do the work directly, wi
 
 def through_dvc(stages: Sequence[str], direct: bool, work: Callable[[], None]) -> None:
     """Do `work` if `direct` is set or under torchrun; else have DVC bring `stages`, and all they need, up to date."""
+    check_devices(params())
     if direct or under_torchrun():
         work()
         if Path(".dvc").exists() and os.environ.get("RANK", "0") == "0":
             typer.echo(f"DVC does not know of this result yet. To record it: dvc commit {' '.join(stages)}")
     else:
         repro(*stages)
+
+
+def check_devices(parameters: Params) -> None:
+    """Raise Failure if full-size nets would be trained or scored on the CPU only because the GPU cannot be used.
+
+    The stages check this too, but only after the images are prepared.
+    """
+    from pipeline.system.devices import check_choice
+
+    profile = parameters.active
+    for settings in (profile.train, profile.score):
+        if settings and profile.net.full_size:
+            check_choice(settings.device, full_size=True)
 
 
 def show(blocks: Iterable[Block], piped: Callable[[Iterable[Any]], str]) -> None:

@@ -75,10 +75,14 @@ def prepare(
     if name is not None:
         _prepare_set(name, (profile, source, follow_links), path, direct)
         return
-    if not all(option is None for option in (profile, source, path, follow_links)):
-        _write(profile, source, path, follow_links)
+    from pipeline.experiment.params_file import locate
     from pipeline.experiment.paths import CLASSIFICATION
 
+    if not all(option is None for option in (profile, source, path, follow_links)):
+        _write(profile, source, path, follow_links)
+    params()  # it says what is wrong with the file
+    if located := locate():
+        typer.echo(f"params.yaml: the claims now need {located} (`located`)")
     parameters = params()
 
     def work() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.common import complete_targets, params
+from cli.common import check_devices, complete_targets, params
 
 if TYPE_CHECKING:
     from pipeline.experiment.params import Params
@@ -89,6 +89,8 @@ def _walk(targets: Sequence[str], parameters: Params, jobs: int | None, gpus: st
     if gpus is not None:
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's; CUDA's own begins with fast ones
     graph, cheap, to_run = foreseen(targets, parameters)
+    if to_run:
+        check_devices(parameters)
     if cheap or to_run:
         typer.echo(announcement(to_run, len(graph), count))
     return Walk(graph, shares(count, names, cores()), ResourceShare(names), view(named=count > 1), cheap)

@@ -153,6 +153,14 @@ def illustrations() -> None:
     main(params())
 
 
+@app.command("localisation")
+def localisation() -> None:
+    """Choose images with boxes, and a merging, for the page of localisation."""
+    from stages.localisation import main
+
+    main(params())
+
+
 @app.command("claims")
 def claims() -> None:
     """Test the paper's claims on the tables."""

@@ -163,3 +163,32 @@ def scales_text(rows: pd.DataFrame) -> str:
     """Return how much of the image a central crop shows at each scale."""
     parts = (f"{100 * row['share']:.0f} % of its area at S = {row['S']}" for row in rows.to_dict("records"))
     return f"Image {rows['image'].iloc[0]} and its central crop, which shows {' and '.join(parts)}."
+
+
+def located_text(rows: pd.DataFrame) -> str:
+    """Return the overlaps of the best and of the worst boxes."""
+    parts = []
+    for kind, own in rows.groupby("kind", sort=False):
+        overlaps = own.groupby("number", sort=False)["overlap"].first()
+        parts.append(f"{len(overlaps)} {kind} boxes: {', '.join(f'{value:.2f}' for value in overlaps)}")
+    return f"Images with true and predicted boxes. Overlaps of the {'; of the '.join(parts)}."
+
+
+def merging_text(rows: pd.DataFrame) -> str:
+    """Return how many boxes there are before and after merging, and which share of the scores the best one has."""
+    counts, merged = rows["box"].value_counts(), rows[rows["box"] == "merged"]
+    share = 100 * merged["score"].max() / max(merged["score"].sum(), 1e-12)
+    return (
+        f"Image {rows['image'].iloc[0]} with the boxes of its class in {counts['window']} windows, and with the "
+        f"{counts['merged']} that are left after merging. The best of these has {share:.0f} % of all scores."
+    )
+
+
+def overlap_text(rows: pd.DataFrame) -> str:
+    """Return each row's errors at three overlaps."""
+    parts = []
+    for (table, name), own in rows.groupby(["table", "row"], sort=False):
+        errors = own.set_index("overlap")["error"]
+        values = ", ".join(f"{errors[least]:.1f} from {least:g} on" for least in (0.3, 0.5, 0.7))
+        parts.append(f"Table {table}, {name}: {values}.")
+    return "Error in per cent, if a box is right from an overlap on. " + " ".join(parts)

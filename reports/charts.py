@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.results import chart_data, illustration_data
+from pipeline.results import box_chart_data, chart_data, illustration_data
 from pipeline.results.illustrations import Pixels
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
-from reports import alternatives, drawing, image_drawing
+from reports import alternatives, box_drawing, drawing, image_drawing
 from reports.chart_style import in_style, write_figure
 from reports.page import Block, Figure, Heading, Text
 from reports.provenance_page import PROVENANCE
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INDEX, PAPER_PAGE, TRAINING, MISTAKES, IMAGES = "README", "paper", "training", "mistakes", "images"
+BOXES = "localisation"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class ChartKind:
     """A chart that the report has if there are results to draw."""
 
     name: str  # of its files: NAME.csv, and NAME.png or NAME.jpg
-    page: str  # the page that shows it: INDEX, PAPER_PAGE, TRAINING, MISTAKES, IMAGES, PROVENANCE or a table's name
+    page: str  # the page that shows it: one of the names above, PROVENANCE or a table's name
     rows: Callable[[Results], pd.DataFrame]  # what is drawn; no rows if there are no results to draw
     draw: Callable[..., matplotlib.figure.Figure]  # of the rows and, if it shows `photographs`, the images by name
     text: Callable[[pd.DataFrame], str]  # says what one sees
@@ -71,7 +72,8 @@ def draw_charts(results: Results, folder: Path, suffix: str = "") -> list[Chart]
     """
     charts = [Chart(kind, kind.rows(results)) for kind in CHARTS]
     charts = [chart for chart in charts if len(chart.rows)]
-    images = results.illustrations.pixels() if results.illustrations else {}
+    images = {name: image for shown in (results.illustrations, results.located) if shown
+              for name, image in shown.pixels().items()}  # fmt: skip
     for chart in charts:
         data, image = (folder / name for name in chart.kind.files)
         write_text(data, chart.rows.to_csv(index=False, lineterminator="\n"))
@@ -222,5 +224,39 @@ CHARTS = (
         "crop's share of the image's area. Solid line: the central crop at the smaller S; dashed: at the larger.",
         heading="S = 256 against 512",
         photographs=True,
+    ),
+    ChartKind(
+        "located",
+        BOXES,
+        box_chart_data.located_rows,
+        box_drawing.located_chart,
+        alternatives.located_text,
+        "White: the true box; orange, dashed: the predicted one. The number is their overlap (intersection over union, "
+        "as the development kit counts it). The upper images have the best overlaps, the lower ones the worst.",
+        heading="Best and worst boxes",
+        photographs=True,
+    ),
+    ChartKind(
+        "merging",
+        BOXES,
+        box_chart_data.merging_rows,
+        box_drawing.merging_chart,
+        alternatives.merging_text,
+        "Orange: the boxes of the first guess. Left: those of all windows; the thicker, the higher the class score of "
+        "the window. Right: what is left after merging; the thicker, the larger the sum of the scores. The thickest is "
+        "the answer. White, dashed: the true box.",
+        heading="Merging on one image",
+        photographs=True,
+    ),
+    ChartKind(
+        "overlap",
+        BOXES,
+        box_chart_data.overlap_rows,
+        box_drawing.overlap_chart,
+        alternatives.overlap_text,
+        "Error if a box is right from each overlap on. The dotted line is at 0.5, which the tables use. Table 8: the "
+        "box of the true class at the central crop. Table 9: merged boxes of dense evaluation; one of the guesses must "
+        "have the true class and a right box.",
+        heading="Error by overlap",
     ),
 )

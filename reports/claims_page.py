@@ -35,12 +35,12 @@ MEANING = (
     "training."
 )
 READING = (
-    "Effects are points of top-1 error. Above 0, the net or method that the claim names first has the lower error: in "
-    "favour of a claim that it is better, against “does not improve”. “About the same” needs an effect near 0. “Images "
-    "that changed”: those wrong only without it / only with it. “Least of 4”: of 4 comparisons, the one that supports "
-    "the claim least. “Visible from”: the smallest effect that would be found with a probability of 80 %; of “does "
-    "not improve” and “about the same”, which allow effects up to a margin, the smallest that would contradict the "
-    "claim."
+    "Effects are points of top-1 error, and in section A.2 of the error of the true class's box. Above 0, the net or "
+    "method that the claim names first has the lower error: in favour of a claim that it is better, against “does not "
+    "improve”. “About the same” needs an effect near 0. “Images that changed”: those wrong only without it / only with "
+    "it. “Least of 4”: of 4 comparisons, the one that supports the claim least. “Visible from”: the smallest effect "
+    "that would be found with a probability of 80 %; of “does not improve” and “about the same”, which allow effects "
+    "up to a margin, the smallest that would contradict the claim."
 )
 UNTESTED: Text = ("The paper's claims are not tested yet. ", *TO_TEST)
 

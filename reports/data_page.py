@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pipeline.datasets.facts import Facts
-from pipeline.datasets.manifest_summary import ManifestSummary, SplitSummary, Spread
+from pipeline.datasets.manifest_summary import ManifestSummary, OddBoxes, SplitSummary, Spread
 from pipeline.datasets.sources.base import Split
 from pipeline.experiment.paths import CLASSIFICATION
 from reports.page import Block, Bullets, Code, Figure, Heading, Inline, Page, Paragraph, Table, left, right
@@ -17,7 +17,7 @@ LISTED = 200  # classes listed by name in a sentence
 PICTURE = "crops.jpg"
 
 
-def data_page(profile: str, facts: Facts, manifest: ManifestSummary, crop: int) -> Page:
+def data_page(profile: str, facts: Facts, manifest: ManifestSummary, odd: OddBoxes, crop: int) -> Page:
     """Return everything about the prepared data; `crop` is the training crop's side in pixels."""
     splits = {split: manifest.splits[split] for split in facts.splits}
     return (
@@ -29,6 +29,7 @@ def data_page(profile: str, facts: Facts, manifest: ManifestSummary, crop: int) 
         Heading(2, "Skipped"),
         *_skipped(manifest),
         *_doubtful(manifest.doubtful),
+        *_boxes(facts.splits, odd),
     )
 
 
@@ -148,6 +149,23 @@ def _doubtful(warned: Sequence[tuple[str, str]]) -> Iterator[Block]:
         yield Heading(2, "Kept with a warning")
         yield Paragraph("The decoder warned about these images; parts of them may be wrong.")
         yield from _named(warned)
+
+
+def _boxes(splits: Sequence[Split], odd: OddBoxes) -> Iterator[Block]:
+    """Yield the boxes that were not as they should be; nothing if there are none."""
+    kinds = dict.fromkeys(kind for split in splits for kind in odd.images[split])
+    if not kinds:
+        return
+    yield Heading(2, "Boxes")
+    yield Paragraph(
+        "Images with boxes that were repaired or not used. Boxes whose min and max are exchanged are turned round, "
+        "those that reach beyond the image are cut, and those measured in another size of the image are rescaled."
+    )
+    rows = tuple((kind, *(_count(odd.images[split].get(kind, 0)) for split in splits)) for kind in kinds)
+    yield Table((*left("boxes"), *right(*splits)), rows)
+    if odd.unused:
+        yield Paragraph("Images with boxes that are not used:")
+        yield from _named(odd.unused)
 
 
 def _named(images: Sequence[tuple[str, str]]) -> Iterator[Block]:

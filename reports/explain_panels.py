@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from pipeline.experiment.modes import MODES
+from pipeline.experiment.modes import PROTOCOLS
 from pipeline.experiment.paper_tables import NO_DATA, number_of, printed_scale
 from pipeline.experiment.params import Params
 from pipeline.experiment.run_names import train_stage
@@ -153,7 +153,7 @@ def _of_scores(explanations: Sequence[Explanation], places: Places) -> Iterator[
 
 def _score_facts(score: ExplainedScore, made: Mapping[str, Any] | None, places: Places) -> Iterator[tuple[str, Text]]:
     yield "network", Opener(score.run, run_panel(score.run))
-    yield "evaluation", MODES[score.mode].protocol
+    yield "evaluation", PROTOCOLS[score.mode]
     for scale, error in sorted(score.errors.items()):
         yield f"top-1 error at Q = {scale}, %", number(error["top1"])
     yield "precision", score.precision or NONE

@@ -71,6 +71,8 @@ def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
         yield (Link("Seeds", "seeds.md"), ": mean and standard deviation over the seeds of training")
     if results.summaries:
         yield (Link("Training", "training.md"), ": every run, its error and its learning curve")
+    if results.located:
+        yield (Link("Boxes on images", "localisation.md"), ": true and predicted boxes, and how boxes are merged")
     if results.guesses:
         yield (Link("Mistakes", "mistakes.md"), ": classes that are confused, and images that are confidently wrong")
     if has_images_page(results):

@@ -53,7 +53,7 @@ def _row(row: dict[str, Any], values: dict[str, Any], outdated: Mapping[str, str
     by_seed = row["top1"]["by_seed"]
     spreads = [mean_and_std(row[name]) for name in ("top1", *["topk"] * (values["k"] > 1))]
     first, *further = values["seeds"]
-    names = [RowName(row["label"], tuple(row["runs"]), seed) for seed in (None, *further)]
+    names = [RowName.of(row, seed) for seed in (None, *further)]
     errors = (
         Opener(f"{by_seed[str(seed)]:.1f}", row_panel(row["table"], name)) if str(seed) in by_seed else NONE
         for seed, name in zip((first, *further), names, strict=True)

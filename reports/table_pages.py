@@ -160,7 +160,7 @@ def _ours(table: str, row: dict[str, Any]) -> list[Text]:
         return [(Judged(Verdict.NOT_RUN), ": ", Code(row["missing"][0]), rest), ""]
     if row["ours"] is None:
         return [Judged(Verdict.NOT_RUN), ""] if row["runs"] else [NONE, NONE]
-    panel = row_panel(table, RowName(row["label"], tuple(row["runs"])))
+    panel = row_panel(table, RowName.of(row))
     return [Opener(interval(row["ours"][key]), panel) for key in ("top1", "topk")]
 
 

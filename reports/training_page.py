@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pipeline.experiment.run_names import kind_of, train_stage
+from pipeline.experiment.run_names import kind_of, starting_from, train_stage
 from pipeline.results.profile_results import Results
 from reports.page import Block, Callout, Heading, Opener, Page, Paragraph, Table, Text, left, right
 from reports.page_parts import ALL_TABLES, DAGGER, comparability_warning, outdated_warning, run_panel
@@ -39,8 +39,10 @@ def _stalled(results: Results) -> Iterator[Block]:
     runs = [run for run, values in results.summaries.items() if did_not_learn(values)]
     if not runs:
         return
-    later = [run for run, values in results.summaries.items() if values["init"] in runs]
-    start = f" These runs start from one of them: {', '.join(later)}." if later else ""
+    starts = {run: values["init"] for run, values in results.summaries.items()}
+    after = {follower for run in runs for follower in starting_from(starts, run)}
+    later = ", ".join(run for run in results.summaries if run in after)
+    start = f" These runs start from one of them, directly or through others: {later}." if later else ""
     words = "The loss of these runs ended at that of a blind guess, ln K for K classes, so their nets did not learn: "
     yield Callout(f"{words}{', '.join(runs)}.{start}")
 

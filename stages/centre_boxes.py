@@ -20,7 +20,7 @@ from vgg.localise import centre_boxes
 
 def main(params: Params, name: str) -> None:
     """Predict the boxes of localiser `name`, in the number of processes that `params` set."""
-    shared(params.active.score, f"boxes {name}", _predict, params, name)
+    shared(params, params.active.score, f"boxes {name}", _predict, name)
 
 
 def _predict(params: Params, name: str, where: torch.device, ranks: Ranks) -> None:

@@ -20,9 +20,9 @@ import torch
 import torch.distributed as dist
 
 from pipeline.errors import Failure, Interrupted
-from pipeline.experiment.params import Score, Train
+from pipeline.experiment.params import Params, Score, Train
 from pipeline.system.atomic_files import write_json
-from pipeline.system.devices import gpu_count
+from pipeline.system.devices import check_choice, gpu_count
 from pipeline.system.error_log import with_log
 from pipeline.system.process_lifetime import end_with_parent, restored, stop_signals
 from stages.common import device
@@ -63,18 +63,19 @@ def team(where: torch.device) -> Iterator[Ranks]:
     dist.destroy_process_group()  # not after a failure: it might wait for the others, which wait for this one
 
 
-def shared(settings: Train | Score, what: str, work: Callable[..., None], *words: Any) -> None:
-    """Run `work(*words, device, ranks)` in the processes that `settings` ask for, or those that torchrun started.
+def shared(params: Params, settings: Train | Score, what: str, work: Callable[..., None], *words: Any) -> None:
+    """Run `work(params, *words, device, ranks)` in as many processes as `settings` ask for, or as torchrun started.
 
-    Raise the errors of `launch`.
+    Raise the errors of `check_choice` and of `launch`.
     """
+    check_choice(settings.device, params.active.net.full_size)
     count = processes(settings.processes, settings.device)
     if count > 1 and not joined():
-        launch(count, what, shared, settings, what, work, *words)
+        launch(count, what, shared, params, settings, what, work, *words)
         return
     where = device(settings.device, settings.threads, settings.precision)
     with team(where) as ranks:
-        work(*words, where, ranks)
+        work(params, *words, where, ranks)
 
 
 def launch(count: int, what: str, work: Callable[..., None], *words: Any) -> None:

@@ -36,7 +36,7 @@ from vgg.score import Scorer
 
 def main(params: Params, name: str, run: str) -> None:
     """Describe the data set `name` by the net of `run`, in the number of processes that `params` set."""
-    shared(params.active.score, features_stage(name, run), _describe, params, name, run)
+    shared(params, params.active.score, features_stage(name, run), _describe, name, run)
 
 
 def _describe(params: Params, name: str, run: str, where: torch.device, ranks: Ranks) -> None:

@@ -18,6 +18,7 @@ from pipeline.experiment.params import Params
 from pipeline.experiment.paths import illustrations, posteriors, summary, weights
 from pipeline.experiment.targets import ILLUSTRATED as RUN
 from pipeline.experiment.targets import ILLUSTRATIONS
+from pipeline.results.array_file import arrays_in
 from pipeline.results.illustrations import (
     WHOLE,
     CentralCrop,
@@ -146,7 +147,7 @@ def _chosen(params: Params, scorer: Scorer, shards: Shards, scale: int, seed: in
 
     If TRIED images have none, return the first of these images. Long images are not tried, unless all are long.
     """
-    with np.load(posteriors(RUN, "dense")) as arrays:
+    with arrays_in(posteriors(RUN, "dense"), f"make it with: vgg-repro score dense {RUN}") as arrays:
         dense, labels = arrays[str(scale)], arrays["labels"]
     numbers = _usual(shards, order(epoch_words(seed, 0, len(labels))))
     right = numbers[dense[numbers].argmax(1) == labels[numbers]]

@@ -29,7 +29,7 @@ from vgg.errors import error, top_k
 def main(params: Params, name: str, mode: str) -> None:
     """Score the run `name` in `mode` on the validation images, in the number of processes that `params` set."""
     params = params.for_run(name)
-    shared(params.active.score, f"{mode} {name}", _score, params, name, mode)
+    shared(params, params.active.score, f"{mode} {name}", _score, name, mode)
 
 
 def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ranks) -> None:

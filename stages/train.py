@@ -44,7 +44,7 @@ def main(params: Params, name: str) -> None:
     The parameters set the number of processes, which affects rounding only.
     """
     params = params.for_run(name)
-    shared(params.active.training, f"train {name}", _train, params, name)
+    shared(params, params.active.training, f"train {name}", _train, name)
 
 
 def _train(params: Params, name: str, where: torch.device, ranks: Ranks) -> None:

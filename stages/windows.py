@@ -31,7 +31,7 @@ from vgg.score import Scorer
 
 def main(params: Params, name: str) -> None:
     """Score the windows of localiser `name`, in the number of processes that `params` set."""
-    shared(params.active.score, f"windows {name}", _score, params, name)
+    shared(params, params.active.score, f"windows {name}", _score, name)
 
 
 def _score(params: Params, name: str, where: torch.device, ranks: Ranks) -> None:

@@ -81,3 +81,35 @@ def test_make_keeps_to_the_environment_that_is_there_and_clears_it_for_another_c
     mark(tmp_path, "none")
     assert "pip install" not in made(tmp_path, "lint", "CUDA=none")
     assert "--clear" in made(tmp_path, "repro", "CUDA=12")
+
+
+def test_make_takes_any_installer_and_a_wheelhouse(tmp_path: Path) -> None:
+    assert "/bin/python -m pip install --quiet  --constraint" in made(tmp_path, "install"), "and nothing offline"
+    assert "\nuv pip install --quiet  --constraint" in made(tmp_path, "install", "PIP=uv pip")
+    offline = made(tmp_path, "install", "WHEELHOUSE=wheels", "CUDA=12")
+    assert "pip install --quiet --no-index --find-links wheels --constraint constraints-cuda12.txt" in offline
+    collected = made(tmp_path, "wheelhouse", "WHEELHOUSE=wheels", "CUDA=12")
+    assert "--constraint constraints-cuda12.txt --wheel-dir wheels '.[dev,cuda12]' setuptools" in collected
+    assert "--wheel-dir wheelhouse " in made(tmp_path, "wheelhouse")
+
+
+@pytest.mark.parametrize("place", [".venv", "/somewhere/else"])
+def test_the_environment_comes_first_wherever_it_is(place: str) -> None:
+    show = "show: ; @echo $$PATH; echo $$VIRTUAL_ENV"
+    command = ["make", "--silent", f"VENV={place}", f"--eval={show}", "show"]
+    path, environment = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout.split()
+    assert environment == str(ROOT / place)
+    assert path.startswith(f"{ROOT / place}/bin:")
+
+
+def test_packages_for_one_format_are_in_extras_and_all_of_them_for_developers() -> None:
+    extras = PROJECT["optional-dependencies"]
+    for extra in ("onnx", "keras", "parquet"):
+        assert set(extras[extra]) <= set(extras["dev"])
+        assert not set(extras[extra]) & set(PROJECT["dependencies"])
+
+
+def test_the_image_has_all_files_that_an_installation_needs() -> None:
+    text = (ROOT / "apptainer.def").read_text()
+    for name in ("Makefile", "pyproject.toml", PROJECT["readme"], *FILES.values()):
+        assert f"    {name} /opt/vgg-repro/\n" in text, name

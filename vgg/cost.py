@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from math import prod
 
+import torch
 from torch import nn
 
 from vgg.nets import VGG, Dropout, LastLayer, LocalResponseNorm
@@ -12,6 +14,13 @@ from vgg.nets import VGG, Dropout, LastLayer, LocalResponseNorm
 BACKWARD = 2  # a backward pass has two products, with the weights and the inputs, each as large as the forward one
 TRAINED_ALONE = ("fc1", "dropout1", "fc2", "dropout2", "fc3")  # with layers "fc"
 GROWN = 2  # numbers kept for each trained weight in addition to it: its gradient and its momentum
+
+
+@cache
+def bare_net(net: str, classes: int, *size: float) -> VGG:
+    """Return a net without values or memory for them, of the paper's size or of a crop, width and FC layers' size."""
+    with torch.device("meta"):
+        return VGG(net, classes, *size).eval()  # type: ignore[arg-type]
 
 
 def forward_flops(net: VGG, height: int, width: int, ceil: bool = False) -> int:

@@ -166,9 +166,28 @@ def first_right(
     box of the image by at least a half, or `above` a half. `truth` (m, 4) are the true boxes of all images, in their
     labels' class, and `of` (m,) has each one's image.
     """
-    overlaps = overlap(guesses[of, :GUESSES].astype(np.float64), truth[:, None].astype(np.float64), pixel)  # (m, G)
+    overlaps = _overlaps(guesses, truth, of, pixel)
     met = overlaps > RIGHT if above else overlaps >= RIGHT
     met &= classes[of, :GUESSES] == labels[of, None]
     first = np.full(len(labels), GUESSES)
     np.minimum.at(first, of, np.where(met.any(1), met.argmax(1), GUESSES))
     return first
+
+
+def best_overlaps(
+    guesses: Floats, classes: Ints, labels: Ints, truth: Floats, of: Ints, pixel: float = PIXEL
+) -> Floats:
+    """Return the largest overlap (N,) of each image's first five guesses of its class with a true box; 0 without one.
+
+    A guess is right from that overlap down. The arguments are those of `first_right`.
+    """
+    overlaps = _overlaps(guesses, truth, of, pixel)
+    overlaps = np.where(classes[of, :GUESSES] == labels[of, None], overlaps, 0.0)
+    best = np.zeros(len(labels))
+    np.maximum.at(best, of, overlaps.max(1, initial=0.0))
+    return best
+
+
+def _overlaps(guesses: Floats, truth: Floats, of: Ints, pixel: float) -> Floats:
+    """Return the overlap (m, G) of each true box with its image's first five guesses."""
+    return overlap(guesses[of, :GUESSES].astype(np.float64), truth[:, None].astype(np.float64), pixel)

@@ -47,6 +47,17 @@ def best_boxes(
     return chosen, sums
 
 
+def all_merged(boxes: NDArray[np.floating], scores: NDArray[np.floating], threshold: float) -> tuple[Floats, Floats]:
+    """Merge the boxes (n, 4) of one problem as `best_boxes` does; return all (m, 4) and their sums of scores (m,).
+
+    The largest sum is first, of equal ones the first box in the order of the windows.
+    """
+    ((state, _),) = _merged(boxes[None], scores[None], np.ones((1, len(boxes)), bool), threshold)
+    (left,) = np.nonzero(state.alive[0])
+    order = left[np.argsort(-state.scores[0, left], kind="stable")]
+    return state.means[:, 0, order].T, state.scores[0, order]
+
+
 def match(first: Floats, second: Floats) -> Floats:
     """Return the match scores (...) of boxes (4, ...): 0 for equal ones, infinite for points that are apart.
 

@@ -22,6 +22,8 @@ Pixels = NDArray[np.uint8]
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # no EPS: Pillow would run it
 JPEG = b"\xff\xd8"
 COLOURS = ("YCbCr", "RGB", "Gray")  # of JPEGs that all decoders show alike
+MOST_PIXELS = 2**28  # of an image: above the 200 million of a phone's camera
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow refuses more than twice as many
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from gpu.findings import Findings, Rows
 from gpu.machine import CLASSES, Size, synchronise
 from gpu.pixels import decoder_load
+from pipeline.system.decoders import decoder_in_use, has_dali
 from vgg.images import rescaled_batches
 from vgg.stream import StreamConfig, training_stream
 
@@ -114,10 +115,11 @@ def record(number: int, encoded: bytes) -> Any:
 
 
 def ways(size: Size) -> dict[str, tuple[int | None, float | None]]:
-    """Return the ways of decoding: a GPU or none, and the JPEG engines' share of a batch."""
+    """Return the ways of decoding: a GPU, with DALI alone, or none, and the JPEG engines' share of a batch."""
     cores = len(os.sched_getaffinity(0))
-    found: dict[str, tuple[int | None, float | None]] = {f"{cores} CPU threads": (None, None)}
-    if size.device.type == "cuda":
+    how = "" if has_dali() else ", without DALI"
+    found: dict[str, tuple[int | None, float | None]] = {f"{cores} CPU threads{how}": (None, None)}
+    if size.device.type == "cuda" and has_dali():
         for load in (0.0, 0.65, 1.0):
             found[f"GPU, hw_decoder_load {load:g}"] = (size.device.index, load)
     return found
@@ -126,7 +128,8 @@ def ways(size: Size) -> dict[str, tuple[int | None, float | None]]:
 def stream(shards: Shards, size: Size, gpu: int | None) -> Iterator[Any]:
     """Return the training stream with S between 256 and 512 for a crop of 224."""
     plan = StreamConfig(0, size.batch, size.crop, (size.crop * 8 // 7, size.crop * 16 // 7))
-    return training_stream(shards, plan, threads=len(os.sched_getaffinity(0)), gpu=gpu)
+    threads, decoder = len(os.sched_getaffinity(0)), decoder_in_use("auto")
+    return training_stream(shards, plan, threads=threads, gpu=gpu, decoder=decoder)
 
 
 def time_loader(shards: Shards, size: Size, findings: Findings) -> None:
@@ -208,9 +211,9 @@ def time_whole(shards: Shards, size: Size, started: float, findings: Findings) -
                 continue
             pixels, threads = scale * size.crop // 224, len(os.sched_getaffinity(0))
             with decoder_load(load):
-                rate = whole_rate(
-                    rescaled_batches(shards, pixels, 2 if size.smoke else 64, threads, gpu), size, table, name, scale
-                )
+                batch, decoder = 2 if size.smoke else 64, decoder_in_use("auto")
+                batches = rescaled_batches(shards, pixels, batch, threads, gpu, decoder=decoder)
+                rate = whole_rate(batches, size, table, name, scale)
             findings.figure(f"whole images per second at {scale}: {name}", rate)
 
 

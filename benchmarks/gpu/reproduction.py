@@ -225,6 +225,7 @@ def check_posteriors(folder: Path, size: Size, findings: Findings) -> None:
     """Compare A's posteriors of the validation images: float32 on GPU and CPU, and bfloat16 and float32 on the GPU."""
     from pipeline.datasets.facts import read_statistics
     from pipeline.experiment.validation import load
+    from pipeline.system.decoders import decoder_in_use
     from stages.common import open_shards, scorer_of
     from vgg.images import Rescaled, rescaled_batches
 
@@ -233,8 +234,9 @@ def check_posteriors(folder: Path, size: Size, findings: Findings) -> None:
         params, statistics = load(), read_statistics()
         images = open_shards(params, "val", statistics)
         scorers = [scorer_of(params, "A-256", statistics, where) for where in (size.device, CPU)]
+        scale, decoder = params.active.net.pixels(256), decoder_in_use(params.decoder)
         batches = [Rescaled(pixels.clone(), ids)
-                   for pixels, ids in rescaled_batches(images, params.active.net.pixels(256), 64, 4)]  # fmt: skip
+                   for pixels, ids in rescaled_batches(images, scale, 64, 4, decoder=decoder)]  # fmt: skip
     there, here = (replace(scorer, bfloat16=False) for scorer in scorers)
     table = findings.table("A, the same pixels", "float32: largest relative difference, GPU and CPU",
                            "images", "bfloat16: other top-1 class than float32, GPU", "images")  # fmt: skip

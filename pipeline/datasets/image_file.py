@@ -21,6 +21,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from pipeline.datasets.colour_profile import has_other_colours, in_srgb
 from pipeline.datasets.sources.base import Unreadable
 from pipeline.system.memory import check
+from vgg.pillow import MOST_PIXELS
 
 READABLE = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")  # no EPS: Pillow would run it
 JPEGS = ("JPEG", "MPO")  # an MPO is a JPEG followed by more data
@@ -101,7 +102,7 @@ def _opened(encoded: bytes) -> Iterator[Image.Image]:
             pixels = image.height * image.width
             yield image
     except Image.DecompressionBombError:
-        raise Unreadable(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels") from None
+        raise Unreadable(f"more than {MOST_PIXELS / 1e6:.0f} million pixels") from None
     except Unreadable:
         raise
     except Exception as error:  # Pillow's format readers raise any exception

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.colour_stats import Colours
-from pipeline.datasets.shards import Columns, read_part, subset, taken, write_index
+from pipeline.datasets.shards import BETWEEN, Columns, read_part, subset, taken, write_index
 from pipeline.datasets.shards import joined as all_of
 from pipeline.datasets.sources.base import SPLITS, ImageFacts, Listing, Order, Split
+from pipeline.errors import Failure
 from pipeline.system.atomic_files import whole_csv
 
 IMAGE = (
@@ -30,6 +31,7 @@ IMAGE = (
 )  # an image's manifest_hash; the size is as stored
 BLOCK = 2**18  # images of a data set whose shards are in another order that are put in order at once
 COLUMNS = (*IMAGE, "changed", "small", "warning", "skipped")
+ODD_BOXES = "odd_boxes.csv"  # the table of boxes that were repaired or not used
 IN_VAL_TOO = "the same image is also in val"
 
 
@@ -104,6 +106,12 @@ def val_ids(manifest: Path) -> list[str]:
     return [row[1] for row in _lines(manifest) if row[0] == "val" and not row[skipped]]
 
 
+def skipped_images(manifest: Path, split: Split) -> int:
+    """Return the number of images of a split that are skipped."""
+    skipped = COLUMNS.index("skipped")
+    return sum(row[0] == split and bool(row[skipped]) for row in _lines(manifest))
+
+
 def _lines(manifest: Path) -> Iterator[list[str]]:
     """Yield the rows without the heading. Raise ValueError if the file is no manifest."""
     with manifest.open(newline="") as file:
@@ -124,27 +132,38 @@ class SplitShards(NamedTuple):
 
 
 def join_parts(folder: Path, shards: Mapping[Split, SplitShards], listing: Listing, drop_shared: bool) -> Joined:
-    """Write each split's index and the manifest from the shards' parts; `drop_shared` drops val's images from train."""
+    """Write each split's index, the manifest and the table of odd boxes from the shards' parts.
+
+    `drop_shared` drops val's images from train. The manifest says nothing of boxes, because some copies of a
+    data set lack them.
+    """
     joined = Joined()
-    with whole_csv(folder / "manifest.csv") as manifest:
+    with whole_csv(folder / "manifest.csv") as manifest, whole_csv(folder / ODD_BOXES) as odd:
         manifest.writerow(COLUMNS)
+        odd.writerow(("split", "id", "kind"))
         for split in SPLITS:
             parts = _parts(folder, split, shards[split])
             if split == "train" and drop_shared:
                 parts = _skip_shared(parts, _hashes(_parts(folder, "val", shards["val"])))
             if shards[split].numbers:
-                write_index(folder, split, _record_kept(split, parts, manifest, joined))
+                write_index(folder, split, _record_kept(split, parts, manifest, odd, joined))
         nothing = [""] * (len(COLUMNS) - 3)
         manifest.writerows([one.split, one.id, *nothing, one.reason] for one in listing.skipped)
     return joined
 
 
 def parts_of(folder: Path, split: Split, numbers: Iterable[int]) -> Iterator[Columns]:
-    """Yield the parts of a split's shards."""
+    """Yield the parts of a split's shards. Raise Failure if a shard has been lost since it was made."""
     for number in numbers:
         part = read_part(folder, split, number)
-        assert part is not None  # it was written or checked just before
+        if part is None:
+            raise lost_shards(folder, split)
         yield part
+
+
+def lost_shards(folder: Path, split: Split) -> Failure:
+    """Return an error for shards that are not there any more."""
+    return Failure(f"{folder} has lost shards of {split} since they were made; start again: vgg-repro prepare")
 
 
 def _parts(folder: Path, split: Split, shards: SplitShards) -> Iterator[Columns]:
@@ -176,11 +195,13 @@ def _hashes(parts: Iterable[Columns]) -> set[bytes]:
     return {hash.tobytes() for part in parts for hash in part["source_hash"][_kept_mask(part)]}
 
 
-def _record_kept(split: Split, parts: Iterable[Columns], manifest: Any, joined: Joined) -> Iterator[Columns]:
-    """Write the parts to the manifest, add their kept images to `joined`, and yield the kept images."""
+def _record_kept(split: Split, parts: Iterable[Columns], manifest: Any, odd: Any, joined: Joined) -> Iterator[Columns]:
+    """Write the parts to the manifest and the table of odd boxes; add their kept images to `joined`, and yield them."""
     for part in parts:
         manifest.writerows(_rows(split, part))
         kept = subset(part, _kept_mask(part))
+        for id, kinds in zip(kept["id"].tolist(), kept["odd_boxes"].tolist(), strict=True):
+            odd.writerows([split, id, kind] for kind in kinds.split(BETWEEN) if kind)
         joined.add(split, kept)
         yield kept
 

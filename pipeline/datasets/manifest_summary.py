@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.datasets.facts import PREPARE
 from pipeline.datasets.image_file import OTHER_COLOURS, OTHER_COLOURS_IGNORED
+from pipeline.datasets.manifest import ODD_BOXES
 from pipeline.datasets.sources.base import SPLITS, Split
+from pipeline.datasets.sources.ilsvrc.boxes import UNUSED
 from pipeline.errors import Failure
 from pipeline.experiment.paths import CLASSIFICATION
 
@@ -58,6 +62,14 @@ class ManifestSummary:
     doubtful: Sequence[tuple[str, str]]  # id and decoder's warning of kept images
 
 
+@dataclass(frozen=True)
+class OddBoxes:
+    """The boxes that were repaired or not used."""
+
+    images: Mapping[Split, Mapping[str, int]]  # number of images with each kind of them
+    unused: Sequence[tuple[str, str]]  # id of each image with boxes that are not used, and why
+
+
 def read_manifest() -> pd.DataFrame:
     """Return the manifest, one row per image, kept or skipped. Raise Failure if there is none."""
     import pandas as pd
@@ -80,6 +92,21 @@ def summarise(manifest: pd.DataFrame) -> ManifestSummary:
         notes,
         _notes(kept[kept["warning"] != ""], "warning"),
     )
+
+
+def read_odd_boxes(folder: Path) -> OddBoxes:
+    """Return the odd boxes of the data set in `folder`; none if its shards are older than their table."""
+    path = folder / ODD_BOXES
+    lines = []
+    if path.exists():
+        with path.open(newline="") as file:
+            lines = list(csv.reader(file))[1:]
+    unused = dict[str, list[str]]()
+    for _, id, kind in lines:
+        if kind in UNUSED:
+            unused.setdefault(id, []).append(kind)
+    kinds = {split: dict(Counter(kind for own, _, kind in lines if own == split).most_common()) for split in SPLITS}
+    return OddBoxes(kinds, [(id, "; ".join(found)) for id, found in unused.items()])
 
 
 def _split(kept: pd.DataFrame, skipped: pd.DataFrame) -> SplitSummary:

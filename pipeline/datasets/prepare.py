@@ -23,9 +23,17 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.dataset_key import request_hash, shards_key
 from pipeline.datasets.facts import Facts, read
-from pipeline.datasets.manifest import Joined, SplitShards, join_parts, kept_images, manifest_hash, parts_of
-from pipeline.datasets.shard_worker import ShardSettings, ShardTask, StreamTask, is_unreadable, make_shards
-from pipeline.datasets.shards import Columns, Shards, read_part, shard_name, stream_name
+from pipeline.datasets.manifest import (
+    Joined,
+    SplitShards,
+    join_parts,
+    kept_images,
+    lost_shards,
+    manifest_hash,
+    parts_of,
+)
+from pipeline.datasets.shard_worker import Done, ShardSettings, ShardTask, StreamTask, is_unreadable, make_shards
+from pipeline.datasets.shards import Columns, Shards, part_name, part_numbers, read_part, shard_name, stream_name
 from pipeline.datasets.sources import open_source
 from pipeline.datasets.sources.base import SPLITS, ImageNames, Listing, Skipped, Source, Split
 from pipeline.errors import Failure, Interrupted
@@ -184,14 +192,11 @@ def _make_shards(work: ShardSettings, tasks: list[Task], listing: Listing, skipp
     """Make the shards that are missing. Raise Failure if too many images are unreadable."""
     total, done, missing, unreadable = _count(listing), 0, list[Task](), _lost(listing)
     for task in tasks:
-        numbers = _shards_of(work.folder, task)
-        if numbers is None:
+        made, complete = _made(work.folder, task)
+        unreadable += made.unreadable
+        done += made.images
+        if not complete:
             missing.append(task)
-        for number in _begun(work.folder, task) if numbers is None else numbers:
-            part = read_part(work.folder, task.split, number)
-            if part is not None:
-                unreadable += _unreadable(part)
-                done += len(part["label"])
     if done:
         print(f"prepare: {done} of {total} images are already in complete shards", flush=True)
     processes = work.params.processes or _processes(work.params.device)
@@ -228,33 +233,39 @@ def _watched(work: ShardSettings, listing: Listing, progress: Progress) -> Itera
         end.set()
 
 
+def _made(folder: Path, task: Task) -> tuple[Done, bool]:
+    """Return what the complete shards of a task hold, and whether these are all of its shards."""
+    numbers = _shards_of(folder, task)
+    expected = _begun(folder, task) if numbers is None else numbers
+    parts = (read_part(folder, task.split, number) for number in expected)
+    counts = [(len(part["label"]), _unreadable(part)) for part in parts if part is not None]
+    made = Done(sum(images for images, _ in counts), [pair for _, pairs in counts for pair in pairs])
+    return made, numbers is not None and len(counts) == len(numbers)
+
+
 def _shards_of(folder: Path, task: Task) -> list[int] | None:
-    """Return the numbers of a task's shards, or None if one of them is not complete."""
-    numbers = [task.number]
-    if isinstance(task, StreamTask):
-        try:
-            shards = int(json.loads((folder / stream_name(task.split, task.number)).read_text())["shards"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        numbers = [task.number + place * task.streams for place in range(shards)]
-    return None if any(read_part(folder, task.split, number) is None for number in numbers) else numbers
+    """Return the numbers of a task's shards, or None of a stream that has not been read to its end."""
+    if isinstance(task, ShardTask):
+        return [task.number]
+    try:
+        shards = int(json.loads((folder / stream_name(task.split, task.number)).read_text())["shards"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return [task.number + place * task.streams for place in range(shards)]
 
 
-def _complete_shards(folder: Path, task: Task) -> list[int]:
-    """Return the numbers of a task's shards. Raise Failure if one has been lost since it was made."""
+def _all_shards(folder: Path, task: Task) -> list[int]:
+    """Return the numbers of the shards of a task that is done. Raise Failure if nothing says their number any more."""
     numbers = _shards_of(folder, task)
     if numbers is None:
-        raise Failure(f"{folder} has lost shards of {task.split} since they were made; start again: vgg-repro prepare")
+        raise lost_shards(folder, task.split)
     return numbers
 
 
 def _begun(folder: Path, task: Task) -> list[int]:
     """Return the numbers of the complete shards of a stream that has not been read to its end."""
-    if isinstance(task, ShardTask):
-        return []
-    names = (path.name.removesuffix(".part.npz") for path in folder.glob(f"{task.split}-*.part.npz"))
-    numbers = sorted(int(name.rpartition("-")[2]) for name in names)
-    return [number for number in numbers if number % task.streams == task.number]
+    assert isinstance(task, StreamTask)
+    return [number for number in part_numbers(folder, task.split) if number % task.streams == task.number]
 
 
 def _settled(work: ShardSettings, tasks: Sequence[Task], listing: Listing) -> tuple[Listing, dict[Split, SplitShards]]:
@@ -263,7 +274,7 @@ def _settled(work: ShardSettings, tasks: Sequence[Task], listing: Listing) -> tu
     Images that a stream names but that cannot be used are then in the listing's `skipped`.
     """
     numbers: dict[Split, list[int]] = {
-        split: sorted(n for task in tasks if task.split == split for n in _complete_shards(work.folder, task))
+        split: sorted(n for task in tasks if task.split == split for n in _all_shards(work.folder, task))
         for split in SPLITS
     }
     if not listing.streams:
@@ -320,11 +331,11 @@ def _forget_unreadable(folder: Path) -> None:
 
     Their disk may have been unavailable for a while, with nothing wrong with the images.
     """
-    for path in folder.glob("*.part.npz"):
-        split, _, number = path.name.removesuffix(".part.npz").rpartition("-")
-        part = read_part(folder, split, int(number))
-        if part is not None and (part["source_length"] == 0).any():
-            path.unlink()
+    for split in SPLITS:
+        for number in part_numbers(folder, split):
+            part = read_part(folder, split, number)
+            if part is not None and (part["source_length"] == 0).any():
+                (folder / part_name(split, number)).unlink()
 
 
 def _processes(device: str) -> int:

@@ -28,9 +28,9 @@ from pipeline.datasets.image_file import (
     turned,
     turned_box,
 )
-from pipeline.datasets.shards import ImageRecord, ShardWriter, read_part, stream_name
+from pipeline.datasets.shards import BETWEEN, ImageRecord, ShardWriter, read_part, stream_name
 from pipeline.datasets.sources.base import Box, Encoded, Entry, Source, Split, Stream, Unreadable
-from pipeline.datasets.sources.folder import is_named_otherwise
+from pipeline.datasets.sources.folder import NOT_AN_IMAGE, is_named_otherwise
 from pipeline.experiment.params import Prepare
 from pipeline.system.atomic_files import write_json
 from pipeline.system.decoders import DALI
@@ -41,7 +41,6 @@ from vgg.draws import rescaled
 from vgg.images import PIXELS, Decoder
 
 BATCH = 32  # images decoded at once
-OTHER_FILE = "not an image, and not named like one"
 NO_BOXES = np.zeros((0, 4))
 
 
@@ -135,7 +134,7 @@ def _decoder(gpu: int | None, name: str) -> Decoder:
 
 def is_unreadable(reason: str) -> bool:
     """Return whether `reason` is that of a skipped image, not that of another file among the images."""
-    return reason not in ("", OTHER_FILE)
+    return reason not in ("", NOT_AN_IMAGE)
 
 
 def _candidates(work: ShardSettings, entries: Iterable[Entry], distrust: bool) -> Iterator[Candidate]:
@@ -155,7 +154,7 @@ def _candidate(work: ShardSettings, entry: Entry, distrust: bool) -> Candidate:
         return Candidate(entry, source, image, "")
     except Unreadable as reason:
         other = isinstance(reason, NoImage) and is_named_otherwise(entry.id)
-        return Candidate(entry, source, None, OTHER_FILE if other else str(reason))
+        return Candidate(entry, source, None, NOT_AN_IMAGE if other else str(reason))
 
 
 def _groups(candidates: Iterator[Candidate]) -> Iterator[list[Candidate]]:
@@ -270,7 +269,8 @@ def _stored(
     row = row._replace(
         hash=row.source_hash if stored is candidate.source.data else hashlib.sha256(stored).digest(),
         height=pixels.shape[0], width=pixels.shape[1], boxes=boxes, changed=", ".join(filter(None, changes)),
-        small=min(image.height, image.width) < work.crop, first=first, second=second,
+        odd_boxes=BETWEEN.join(candidate.source.odd_boxes), small=min(image.height, image.width) < work.crop,
+        first=first, second=second,
     )  # fmt: skip
     return row, stored
 
@@ -289,7 +289,7 @@ def _row(candidate: Candidate) -> ImageRecord:
     """Return an image's row as far as it is known before decoding."""
     data = candidate.source.data
     return ImageRecord(candidate.entry.id, candidate.entry.label, 0, 0, NO_BOXES, 0, 0, bytes(32), len(data),
-               hashlib.sha256(data).digest(), "", False, "", "", np.zeros(3), np.zeros((3, 3)))  # fmt: skip
+               hashlib.sha256(data).digest(), "", "", False, "", "", np.zeros(3), np.zeros((3, 3)))  # fmt: skip
 
 
 class CapturedStderr:

@@ -41,6 +41,7 @@ class ImageRecord(NamedTuple):
     source_length: int
     source_hash: bytes  # SHA-256 of the source's bytes
     changed: str  # how it was changed; empty if it is stored unchanged
+    odd_boxes: str  # kinds of its boxes that were repaired or not used, separated by BETWEEN; usually empty
     small: bool  # its shorter side was below the crop
     warning: str  # the decoder's
     skipped: str  # why it is skipped; empty if it is stored
@@ -48,6 +49,7 @@ class ImageRecord(NamedTuple):
     second: NDArray[np.float64]  # (3, 3) moment of its colours, squared grey levels
 
 
+BETWEEN = "; "
 HASHES = ("hash", "source_hash")
 STORED = ("label", "height", "width", "boxes", "boxes_of", "offset", "length", "hash")  # the columns of the index
 Columns = dict[str, NDArray[Any]]  # a shard's images, by column
@@ -209,6 +211,12 @@ def shard_name(split: str, number: int) -> str:
 def part_name(split: str, number: int) -> str:
     """Return the file name of a shard's part, which lists its images while the data set is made."""
     return f"{split}-{number:05d}.part.npz"
+
+
+def part_numbers(folder: Path, split: str) -> list[int]:
+    """Return the numbers of the shards of a split that have parts."""
+    names = (path.name.partition(".")[0] for path in folder.glob(f"{split}-*.part.npz"))
+    return sorted(int(name.rpartition("-")[2]) for name in names)
 
 
 def stream_name(split: str, number: int) -> str:

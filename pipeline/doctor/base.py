@@ -12,14 +12,13 @@ from typing import Any, Literal, NamedTuple
 from pipeline.doctor.probes import probe
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import PARAMS
-from pipeline.system.decoders import CONSTRAINTS, installed_extra
+from pipeline.system.decoders import constraints, installed_extra
 
 EXTRA = installed_extra()
-VERSIONS = f"--constraint {CONSTRAINTS.get(EXTRA, 'constraints.txt')} --editable '.[dev{EXTRA and ',' + EXTRA}]'"
+VERSIONS = f"--constraint {constraints()} --editable '.[dev{EXTRA and ',' + EXTRA}]'"
 INSTALL = f"pip install {VERSIONS}"
 INSTALL_ANEW = f"pip install --force-reinstall {VERSIONS}"
 INSTALL_DALI = "pip install --constraint constraints.txt --editable '.[dev,cuda13]'"
-CUDA_12 = "make CUDA=12 install"  # in an environment made from scratch
 GIB = 2**30
 STEPS = ("prepare", "train", "score")  # blocks of a profile that name a device
 
@@ -50,6 +49,11 @@ class DoctorContext:
         profile = self.params and self.params.active
         asked = {block.device for step in STEPS if (block := getattr(profile, step, None))}
         return "gpu" if "gpu" in asked else "cpu" if asked == {"cpu"} else "auto"
+
+    @property
+    def full_size(self) -> bool:
+        """Return True if the active profile's nets are as large as the paper's."""
+        return self.params is not None and self.params.active.net.full_size
 
     @property
     def decoder(self) -> str:

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import pynvml
 
-from pipeline.doctor.base import CUDA_12, EXTRA, INSTALL_ANEW, DoctorContext, Finding, size
-from pipeline.system.devices import gpus_here, handles
+from pipeline.doctor.base import EXTRA, INSTALL_ANEW, DoctorContext, Finding, size
+from pipeline.system.devices import DRIVERS, OLDER_GPU, VISIBLE, driver, gpus_here, handles, too_old
 
-DRIVERS = {12: 525, 13: 580}  # versions of CUDA that torch and DALI are built for, and the first drivers for them
+REBOOT = "reboot this machine, or ask its administrator to"
 SLOWED = {
     pynvml.nvmlClocksEventReasonHwSlowdown: "slowed down by the hardware",
     pynvml.nvmlClocksEventReasonHwThermalSlowdown: "too hot",
@@ -26,21 +26,18 @@ def gpu(context: DoctorContext) -> Iterator[Finding]:
         yield _no_gpu(context)
         return
     try:
-        devices, cuda = handles(), pynvml.nvmlSystemGetCudaDriverVersion()
-        about = f"{pynvml.nvmlSystemGetDriverVersion()}, CUDA up to {cuda // 1000}.{cuda % 1000 // 10}"
+        devices, (about, newest) = handles(), driver()
     except pynvml.NVMLError_LibraryNotFound:
         fix = "docker run --gpus all --env NVIDIA_DRIVER_CAPABILITIES=compute,utility ..."
         yield Finding("driver", "warning", "its management library (NVML) is missing, so little is known about it", fix)
         yield from _torch(context)
         return
     except pynvml.NVMLError as error:  # for example, the driver was updated and the old one is still loaded
-        yield Finding("driver", _severity(context), f"NVIDIA's driver does not answer: {error}", "sudo reboot")
+        yield Finding("driver", _severity(context), f"NVIDIA's driver does not answer: {error}", REBOOT)
         return
     needed = int(str(context.torch.get("cuda") or max(DRIVERS)).partition(".")[0])
-    if cuda // 1000 < needed:
-        says = f"{about}: too old; torch and DALI need CUDA {needed} (driver {DRIVERS.get(needed)} or newer)"
-        fix = CUDA_12 if cuda // 1000 >= min(DRIVERS) else f"ask for NVIDIA's driver {DRIVERS[min(DRIVERS)]} or newer"
-        yield Finding("driver", _severity(context), says, fix)
+    if newest < needed:
+        yield Finding("driver", _severity(context), *too_old(about, newest, needed))
         return
     yield Finding("driver", "ok", about)
     for number, handle in enumerate(devices):
@@ -52,15 +49,16 @@ def _no_gpu(context: DoctorContext) -> Finding:
     if context.device == "gpu":
         says = "params.yaml has device: gpu, but there is no GPU with a driver"
         return Finding("gpu", "failure", says, context.without_gpu())
-    if context.params and context.params.active.net.width_ratio == 1:
+    if context.full_size:
         says = "CPU only, with full-size nets: `vgg-repro plan --measure` estimates the time"
         return Finding("gpu", "warning", says)
     return Finding("gpu", "ok", "CPU only: there is no GPU with a driver")
 
 
 def _severity(context: DoctorContext) -> Literal["ok", "warning", "failure"]:
-    """Return how severe it is that the CPU does the work."""
-    return {"gpu": "failure", "auto": "warning", "cpu": "ok"}[context.device]  # type: ignore[return-value]
+    """Return how severe it is that the CPU does the work: with full-size nets, runs do not begin (devices.py)."""
+    auto = "failure" if context.full_size else "warning"
+    return {"gpu": "failure", "auto": auto, "cpu": "ok"}[context.device]  # type: ignore[return-value]
 
 
 def _gpu_finding(number: int, handle: Any) -> Finding:
@@ -90,13 +88,13 @@ def _answer(ask: Callable[[Any], Any], handle: Any) -> Any:
 
 def _torch(context: DoctorContext) -> Iterator[Finding]:
     """Yield a finding that says why torch does not compute on the GPUs, if it does not."""
-    why, hidden = context.torch.get("why"), os.environ.get("CUDA_VISIBLE_DEVICES")
+    why, hidden = context.torch.get("why"), os.environ.get(VISIBLE)
     if not why or context.device == "cpu":
         return
     says = f"torch does not compute on GPUs: {why}"
     if hidden is not None:
-        says = f"{says}; CUDA_VISIBLE_DEVICES is {hidden!r}"
-        yield Finding("gpu", _severity(context), says, "unset CUDA_VISIBLE_DEVICES")
+        says = f"{says}; {VISIBLE} is {hidden!r}"
+        yield Finding("gpu", _severity(context), says, f"unset {VISIBLE}")
     else:
         yield Finding("gpu", "failure", says, _remedy(why))
 
@@ -104,5 +102,5 @@ def _torch(context: DoctorContext) -> Iterator[Finding]:
 def _remedy(why: str) -> str:
     """Return the command that helps if torch does not compute on the GPUs for the reason `why`."""
     if "no kernel image" in why and EXTRA != "cuda12":  # a GPU that CUDA 13 no longer supports, such as a V100
-        return CUDA_12
-    return INSTALL_ANEW if "not compiled" in why else "sudo reboot"
+        return OLDER_GPU
+    return INSTALL_ANEW if "not compiled" in why else REBOOT

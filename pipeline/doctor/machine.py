@@ -8,13 +8,15 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.doctor.base import GIB, DoctorContext, Finding, quoted, size, standing
+from pipeline.doctor.base import GIB, DoctorContext, Finding, size, standing
 from pipeline.doctor.tracking import cache_folder
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
 
 OWN_GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # of cgroup version 2
+OTHER_DISK = "export VGG_REPRO_SHARDS=/A/LARGER/DISK/shards; dvc cache dir --local /A/LARGER/DISK/cache"
+OWN_CLONE = "git clone . ~/vgg-repro    # and work there"
 LEAST, ENOUGH = 2 * GIB, 4 * GIB  # the largest process of the smallest profile takes 1.24 GiB, and two run at once
 
 
@@ -62,7 +64,8 @@ def disk(context: DoctorContext) -> Iterator[Finding]:
         yield _room(folders, sum(wanted[folder] for folder in folders), why)
     for folder in dict.fromkeys(map(standing, wanted)):
         if not os.access(folder, os.W_OK):
-            yield Finding("disk", "failure", f"{folder} cannot be written", f'sudo chown "$USER" {quoted(folder)}')
+            fix = OWN_CLONE if folder == Path().absolute() else OTHER_DISK
+            yield Finding("disk", "failure", f"{folder} cannot be written", fix)
 
 
 def _needed(params: Params) -> tuple[float, float, str]:
@@ -85,9 +88,8 @@ def _room(folders: list[Path], need: float, why: str) -> Finding:
     """Return the finding whether a disk has room for what will be written to `folders`."""
     free = psutil.disk_usage(str(standing(folders[0]))).free
     says = f"{size(free)} free for {', '.join(map(str, folders))}; {size(need)} still to be written{why}"
-    fix = "export VGG_REPRO_SHARDS=/A/LARGER/DISK/shards; dvc cache dir --local /A/LARGER/DISK/cache"
     if free < need:
-        return Finding("disk", "failure", says, fix)
+        return Finding("disk", "failure", says, OTHER_DISK)
     if free < 1.25 * need + GIB:
-        return Finding("disk", "warning", f"{says}, which leaves little room", fix)
+        return Finding("disk", "warning", f"{says}, which leaves little room", OTHER_DISK)
     return Finding("disk", "ok", says)

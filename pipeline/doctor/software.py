@@ -13,6 +13,8 @@ from pipeline.errors import Failure
 from pipeline.system.decoders import PILLOW, decoder_in_use, has_dali, installed_dali
 
 PROJECT = Path(__file__).parent.parent.parent / "pyproject.toml"
+SOFT = "torchvision"  # only for the source imagenette, and to recognise torchvision's own files
+LOST = "without it there is no source imagenette, and torchvision's own files are not recognised"
 SHOWN = ("torch", "torchvision", "dvc", "numpy", "pillow")
 LEVELS = 2.0  # largest mean difference of two decoders, in grey levels
 
@@ -38,7 +40,9 @@ def packages(context: DoctorContext) -> Iterator[Finding]:
             wrong.append(f"{requirement.name} is missing")
         elif not requirement.specifier.contains(present, prereleases=True):
             wrong.append(f"{requirement.name} is {present}, not {requirement.specifier}")
-    if wrong:
+    if wrong and all(line.startswith(f"{SOFT} ") for line in wrong):
+        yield Finding("packages", "warning", f"{', '.join(wrong)}: {LOST}", INSTALL)
+    elif wrong:
         yield Finding("packages", "failure", ", ".join(wrong), INSTALL)
     else:
         yield Finding("packages", "ok", ", ".join(f"{name} {installed(name)}" for name in (*SHOWN, *installed_dali())))
@@ -50,8 +54,8 @@ def torch(context: DoctorContext) -> Iterator[Finding]:
     if "died" in answer:
         yield Finding("torch", "failure", f"torch does not start: {answer['died']}", INSTALL_ANEW)
     elif answer["torchvision"]:
-        says = f"torchvision does not match this torch: {answer['torchvision']}"
-        yield Finding("torch", "failure", says, INSTALL_ANEW)
+        says = f"torchvision does not work with this torch: {answer['torchvision']}; {LOST}"
+        yield Finding("torch", "warning", says, INSTALL_ANEW)
     else:
         built = f"built for CUDA {answer['cuda']}" if answer["cuda"] else "built without CUDA"
         yield Finding("torch", "ok", f"{answer['version']}, {built}; torchvision matches")

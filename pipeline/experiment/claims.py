@@ -1,4 +1,4 @@
-"""The paper's claims as data: a sentence each, and the table rows whose errors it compares (sections 3.1 and 4)."""
+"""The paper's claims as data: a sentence each, and the table rows whose errors it compares (sections 3.1, 4, A.2)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal, NamedTuple
 
-from pipeline.experiment.paper_tables import INITIAL, METHODS, printed_errors
+from pipeline.experiment.paper_tables import INITIAL, LOCALISATION, METHODS, printed_errors
 from pipeline.experiment.run_names import FROM_A, GLOROT, NORMAL
 
 Kind = Literal["better", "no better", "about equal"]
@@ -15,11 +15,12 @@ FIXED, JITTER = ("256", "384"), "256-512"  # S as printed
 SINGLE = {"256": "256", "384": "384", JITTER: "384"}  # Q as printed, by S (section 4.1)
 MULTIPLE = {"256": "224 256 288", "384": "352 384 416", JITTER: "256 384 512"}  # section 4.2
 DENSE, CROPS, BOTH = METHODS  # as printed
+FC_LAYERS = "1st and 2nd FC"  # as printed
 TRIPLE = ("C", "D", "E")  # the nets that Tables 3 and 4 have at every S
 
 
 class Cell(NamedTuple):
-    """A row of a table, whose top-1 error a claim compares."""
+    """A row of a table, whose top-1 error a claim compares; of Table 8 the share of images whose box is wrong."""
 
     table: str
     row: str  # its key
@@ -72,6 +73,11 @@ class Claim:
         return all(pair.first.nets == pair.second.nets for pair in self.pairs)
 
     @property
+    def of_boxes(self) -> bool:
+        """Return True if the claim compares localisers."""
+        return all(cell.table in LOCALISATION for pair in self.pairs for cell in pair)
+
+    @property
     def paper(self) -> float | None:
         """Return the paper's effect in points: the pairs' mean, or the least if `each`, or the one its text states."""
         effects = [pair.printed for pair in self.pairs]
@@ -99,6 +105,11 @@ def by_method(net: str, method: str) -> Cell:
 def fused(method: str) -> Cell:
     """Return the cell of D and E together, by `method` (Table 6)."""
     return Cell("table6", f"post-submission, D-jitter, E-jitter, {method}")
+
+
+def located(layers: str, boxes: str) -> Cell:
+    """Return the cell of a localiser of these trained layers and boxes, at the centre crop (Table 8)."""
+    return Cell("table8", f"{layers}, {boxes}")
 
 
 def initial(net: str, weights: str) -> Cell:
@@ -199,5 +210,13 @@ CLAIMS = (
     Claim(
         "two-nets", "4.4", "The two best nets together have a lower error than the submission's seven nets.", "better",
         [Pair(SUBMISSION, fused(DENSE))],
+    ),
+    Claim(
+        "boxes-per-class", "A.2", "A box for each class gives a lower localisation error than one box for all classes.",
+        "better", [Pair(located(FC_LAYERS, "SCR"), located(FC_LAYERS, "PCR"))],
+    ),
+    Claim(
+        "all-layers", "A.2", "Localisers have a lower error if all layers are fine-tuned, not the FC layers alone.",
+        "better", [Pair(located(FC_LAYERS, "PCR"), located("all", "PCR"))],
     ),
 )  # fmt: skip

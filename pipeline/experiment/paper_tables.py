@@ -90,7 +90,7 @@ def number_of(table: str) -> str:
 
 
 def printed_errors(table: str) -> dict[str, dict[str, float | None]]:
-    """Return the paper's errors of Tables 3 to 7 by the key of their row."""
+    """Return the paper's errors of Tables 3 to 8 by the key of their row."""
     return {", ".join(_label(row).values()): _errors(row) for row in printed(table)}
 
 
@@ -101,7 +101,12 @@ def printed(table: str) -> list[dict[str, str]]:
 
 
 def _label(row: Mapping[str, str]) -> dict[str, str]:
-    """Return a printed row's label: net, S, Q and the method if it is named; or its entry, nets and method."""
+    """Return a printed row's label: net, S, Q and the method if it is named; or its entry, nets and method.
+
+    A row of Table 8 has its layers and boxes.
+    """
+    if "regression" in row:
+        return {"layers": row["fine_tuned_layers"], "boxes": row["regression"]}
     if "entry" in row:
         return {"entry": row["entry"]}
     if "row" in row:
@@ -132,11 +137,10 @@ def _shallow(params: Params) -> Iterator[TableRow]:
 def _table8(params: Params) -> Iterator[TableRow]:
     """Yield the rows of protocol 1: one central crop, the box of the true class."""
     for row in printed("table8"):
-        label = {"layers": row["fine_tuned_layers"], "boxes": row["regression"]}
+        label = _label(row)
         name = CENTRAL[label["layers"], label["boxes"]]
         _check_localiser(params, name)
-        error = {"top1_val": float(row["gt_class_localisation_error"]), "top5_val": None, "top5_test": None}
-        yield TableRow(label, (name,), (CENTRE_BOXES,), True, error)
+        yield TableRow(label, (name,), (CENTRE_BOXES,), True, _errors(row))
 
 
 def _table9(params: Params) -> Iterator[TableRow]:
@@ -205,6 +209,8 @@ _READERS = {
 
 
 def _errors(row: Mapping[str, str]) -> dict[str, float | None]:
+    """Return a printed row's errors; that of Table 8, of the true class's box, as the top-1 error."""
+    row = {"top1_val": row.get("gt_class_localisation_error", ""), **row}
     return {name: float(row[name]) if row.get(name) else None for name in ("top1_val", "top5_val", "top5_test")}
 
 

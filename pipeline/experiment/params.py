@@ -21,6 +21,7 @@ Origin = Literal["trained", "published"]  # of the scored weights
 Figure = Literal["published", "frameworks", "trained"]  # kinds of weights, and of printed errors, for their rules
 Split = Literal["train", "val"]
 Alphabet = Literal["latin", "greek", "cyrillic"]
+Located = Literal["table3", "table8"]
 BOXED = ("characters", "digits", "ilsvrc2012")  # the sources with boxes; of ILSVRC they are archives of their own
 NETS: tuple[str, ...] = get_args(NetName)
 ROUNDING = ("threads", "device", "processes")  # keys of train and score that affect rounding only
@@ -223,6 +224,11 @@ class Net(Block):
         """Return the side of the training crop, in this profile's pixels."""
         return self.pixels(CROP)
 
+    @property
+    def full_size(self) -> bool:
+        """Return True if the nets have all of the paper's channels."""
+        return self.width_ratio == 1
+
 
 class Train(Block):
     """The parameters that all four kinds of training share (section 3.1)."""
@@ -341,6 +347,11 @@ class Profile(Block):
         return self.train
 
     @property
+    def localises(self) -> bool:
+        """Return True if localisers can be trained: the block `localise` is there, and the images have boxes."""
+        return self.data.source in BOXED and self.train is not None and self.localise is not None
+
+    @property
     def localising(self) -> Localise:
         """Return the block `localise`. Raise Failure if this profile has none."""
         if self.localise is None:
@@ -408,11 +419,17 @@ class Params(Block):
     evidence: Evidence
     profiles: dict[str, Profile]
     extra: Extra
+    located: Located  # the table of boxes that the claims need; table3, which they need anyway, if there can be none
 
     @property
     def active(self) -> Profile:
         """Return the active profile."""
         return self.profiles[self.profile]
+
+    @property
+    def needed_by_claims(self) -> Located:
+        """Return the value of `located` that the active profile needs."""
+        return "table8" if self.active.localises else "table3"
 
     @property
     def all_runs(self) -> dict[str, Run]:
@@ -421,10 +438,8 @@ class Params(Block):
 
     @property
     def localises(self) -> bool:
-        """Return True if localisers can be trained: the profile has what that needs, and its images have boxes."""
-        profile = self.active
-        boxed = profile.data.source in BOXED and self.weights == "trained"
-        return boxed and profile.train is not None and profile.localise is not None
+        """Return True if localisers are trained: the active profile can, and its nets are trained here."""
+        return self.active.localises and self.weights == "trained"
 
     @property
     def all_trained(self) -> dict[str, Run]:

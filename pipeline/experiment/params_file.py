@@ -45,8 +45,19 @@ def set_values(values: Mapping[str, str | bool | None], place: tuple[str, ...], 
     return True
 
 
+def locate(path: Path = PARAMS) -> str:
+    """Set `located` to what the active profile needs. Return that if it changed, else an empty string.
+
+    Raise UsageError and write nothing as `set_values` does.
+    """
+    needed = parse(path.read_bytes(), path).needed_by_claims
+    return needed if set_values({"located": needed}, (), path) else ""
+
+
 def activate(profile: str, weights: str, path: Path = PARAMS) -> Extra:
-    """Set the active profile, the scored weights and the rows of `extra` and `datasets` that it needs. Return `extra`.
+    """Set the active profile, the scored weights, `located`, and the rows of `extra` and `datasets` that it needs.
+
+    Return the rows of `extra`.
 
     Raise UsageError and write nothing as `set_values` does.
     """
@@ -60,6 +71,8 @@ def activate(profile: str, weights: str, path: Path = PARAMS) -> Extra:
         text = _with_values(
             text, {"datasets": {name: row.model_dump(mode="json") for name, row in sets.items()}}, (), path
         )
+    if params.located != params.needed_by_claims:
+        text = _with_values(text, {"located": params.needed_by_claims}, (), path)
     if text != before:
         write(text, path)
     return rows

@@ -202,6 +202,16 @@ def illustrations(profile: str) -> Path:
     return results(profile) / "illustrations.json"
 
 
+def located_images(profile: str) -> Path:
+    """Return the file with the numbers of the page of localisation: boxes, merging, errors by overlap."""
+    return results(profile) / "localisation.json"
+
+
+def located_pixels(profile: str) -> Path:
+    """Return the file with the images of the page of localisation."""
+    return results(profile) / "localisation.npz"
+
+
 def illustrated_images(profile: str) -> Path:
     """Return the file with the images of the illustrations."""
     return results(profile) / "illustrations.npz"

@@ -1,9 +1,12 @@
-"""The names of runs that a profile adds to the grid, and the names of DVC's stages, which follow from a run's name."""
+"""The names of runs that a profile adds to the grid, and the names of DVC's stages, which follow from a run's name.
+
+Also which runs follow a run.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import Literal, get_args
 
@@ -32,6 +35,14 @@ def kind_of(name: str) -> Kind | None:
     if SEEDED.fullmatch(name):
         return "seeds"
     return "initialisation" if INITIALISED.fullmatch(name) else None
+
+
+def starting_from(starts: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """Return the runs that start from the run `name`, directly or through others, by what each run starts from."""
+    found = [name]
+    for start in found:
+        found += [run for run, other in starts.items() if other == start]
+    return tuple(found[1:])
 
 
 def is_localiser(name: str) -> bool:

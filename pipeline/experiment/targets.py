@@ -13,6 +13,7 @@ from pipeline.experiment.run_names import kind_of, random_stage, score_stage, tr
 from pipeline.experiment.validation import is_near, nearest, nearest_of
 
 ILLUSTRATIONS, ILLUSTRATED = "illustrations", "D-jitter"  # the stage, and the run whose weights it needs
+LOCATED = "localisation"  # the stage of the images with boxes
 
 
 def check_run(params: Params, run: str) -> Run:
@@ -99,8 +100,10 @@ def everything(params: Params) -> list[str]:
 
 
 def _needs_boxes(stage: str, params: Params) -> bool:
-    """Return True if a stage is for localisation alone."""
-    return stage in ("truth", "threshold", *LOCALISATION) or stage.partition("@")[2] in params.localisers
+    """Return True if a stage needs boxes: those of localisation alone, and the claims if they depend on Table 8."""
+    if stage == "claims":
+        return params.located in LOCALISATION
+    return stage in ("truth", "threshold", LOCATED, *LOCALISATION) or stage.partition("@")[2] in params.localisers
 
 
 def lacking(table: str, params: Params) -> list[str]:
@@ -181,7 +184,18 @@ def stages(params: Params) -> list[str]:
     scores = [score_stage(run, mode) for mode in MODES for run in (*runs_of(params, mode), *added_to(params, mode))]
     scores += [score_stage(name, CENTRE_BOXES) for name in params.localisers]
     scores += [score_stage(name, WINDOWS) for name in params.windows]
-    others = ("fingerprint", "prepare", "extra", "truth", "threshold", "sets", "seeds", "claims", ILLUSTRATIONS)
+    others = (
+        "fingerprint",
+        "prepare",
+        "extra",
+        "truth",
+        "threshold",
+        "sets",
+        "seeds",
+        "claims",
+        ILLUSTRATIONS,
+        LOCATED,
+    )
     return [*others, *made, *trained, *imported, *scores, *_set_stages(params), *TITLES]
 
 

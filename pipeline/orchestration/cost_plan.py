@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from pipeline.experiment.paths import CLASSIFICATION, DataSet
 from pipeline.experiment.run_names import work_of
 from pipeline.orchestration.dvc_graph import StageForecast
 from pipeline.system.atomic_files import read_json
+
+if TYPE_CHECKING:
+    from vgg.nets import VGG
 
 SHAPE = 4 / 3  # assumed aspect ratio (longer side over shorter) of images that have not been measured
 BOX = 4  # numbers of a box
@@ -280,15 +283,11 @@ def _seen(profile: Profile, scale: int, ratio: float) -> tuple[int, int]:
     return whole_cells(sides[0], profile.net.crop), whole_cells(sides[1], profile.net.crop)
 
 
-@cache
-def _built(net: Net, name: str, classes: int) -> Any:
-    """Return a net without memory for its weights."""
-    import torch
+def _built(net: Net, name: str, classes: int) -> VGG:
+    """Return a net without values at a profile's size."""
+    from vgg.cost import bare_net
 
-    from vgg.nets import VGG
-
-    with torch.device("meta"):
-        return VGG(name, classes, net.crop, float(net.width_ratio), net.fc)
+    return bare_net(name, classes, net.crop, float(net.width_ratio), net.fc)
 
 
 @cache

@@ -9,10 +9,9 @@ from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 from pipeline.errors import UsageError
-from pipeline.system.devices import gpus_here
+from pipeline.system.devices import VISIBLE, gpus_here
 
 T = TypeVar("T")
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class ResourceShare(NamedTuple):

@@ -21,7 +21,7 @@ from pipeline.experiment.paths import (
     summary,
     table,
 )
-from pipeline.experiment.run_names import score_stage, train_stage, work_of
+from pipeline.experiment.run_names import score_stage, starting_from, train_stage, work_of
 from pipeline.experiment.targets import classifying, everything, in_part
 from pipeline.orchestration.dvc_graph import StageForecast, forecasts
 from pipeline.orchestration.heartbeat import OldCheckpoint, Running, all_running, identity, old_checkpoints
@@ -82,6 +82,7 @@ def status(params: Params) -> Status:
     done = {name: _runs_in(name, params) for name, what in tables.items() if what in ("done", "part")}
     shown = {name: read_json(table(params.profile, name), f"dvc repro {name}") for name in done}
     runs = [_run(params, name, forecast, running.get(name), done, shown) for name in _shown(params)]
+    starts = {name: run.init for name, run in params.all_runs.items()}
     return Status(
         params.profile,
         params.weights,
@@ -91,16 +92,8 @@ def status(params: Params) -> Status:
         runs,
         tables,
         old,
-        {run.name: _starting_from(params, run.name) for run in runs if run.stalled},
+        {run.name: starting_from(starts, run.name) for run in runs if run.stalled},
     )
-
-
-def _starting_from(params: Params, name: str) -> tuple[str, ...]:
-    """Return the runs that start from the run `name`, directly or from one that does."""
-    found = [name]
-    for start in found:
-        found += [run for run, row in params.all_runs.items() if row.init == start]
-    return tuple(found[1:])
 
 
 def stalled_runs(params: Params) -> list[str]:

@@ -18,7 +18,7 @@ from pipeline.experiment.params import Net
 from pipeline.published.class_map import class_order, read_map
 from pipeline.published.convention import ConvertedWeights, InputOverride, RawWeights
 from pipeline.published.conversion import matched_weights, reversed_input
-from pipeline.published.hub_folder import hub_classes, hub_input, is_hub_file, weight_files
+from pipeline.published.hub_folder import hub_description, is_hub_file, weight_files
 
 __all__ = ["ConvertedWeights", "InputOverride", "load", "read_net"]
 HEAD = 520  # bytes that identify a file's kind
@@ -80,7 +80,8 @@ def read_net(path: Path) -> RawWeights:
         raw = _read_file(files[0])
     if raw.exported is not None or not is_hub_file(files[0]):
         return raw
-    return replace(raw, convention=hub_input(files[0]) or raw.convention, classes=hub_classes(files[0]))
+    convention, classes = hub_description(files[0])
+    return replace(raw, convention=convention or raw.convention, classes=classes)
 
 
 def _read_file(file: Path) -> RawWeights:

@@ -58,12 +58,17 @@ def is_hub_file(file: Path) -> bool:
     return file.with_name("config.json").is_file() and NAMES.fullmatch(file.name) is not None
 
 
-def hub_input(file: Path) -> Convention | None:
-    """Return the input that the configuration next to a file of weights describes, or None.
+def hub_description(file: Path) -> tuple[Convention | None, tuple[str, ...]]:
+    """Return the input and the WordNet ids of the outputs that the configuration next to a file of weights describes.
 
-    timm writes `pretrained_cfg`, transformers also `preprocessor_config.json`. Raise Failure if it makes no sense.
+    Either may be missing. Raise Failure if the configuration is broken or makes no sense.
     """
     config = _json(file.with_name("config.json"))
+    return _input(file, config), _classes(config)
+
+
+def _input(file: Path, config: Mapping[str, Any]) -> Convention | None:
+    """Return the input of a net; timm writes `pretrained_cfg`, transformers also `preprocessor_config.json`."""
     processor = file.with_name("preprocessor_config.json")
     values = _json(processor) if processor.is_file() else {}
     top = 1.0 if isclose(values.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-3) else 255.0
@@ -79,9 +84,8 @@ def hub_input(file: Path) -> Convention | None:
         ) from None
 
 
-def hub_classes(file: Path) -> tuple[str, ...]:
-    """Return the WordNet ids of the outputs that the configuration next to a file of weights lists, or none."""
-    config = _json(file.with_name("config.json"))
+def _classes(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the WordNet ids of a net's outputs, or none."""
     names = config.get("label_names") or config.get("pretrained_cfg", {}).get("label_names")
     labels = config.get("id2label")
     if not names and isinstance(labels, Mapping) and all(str(place) in labels for place in range(len(labels))):

@@ -48,8 +48,12 @@ def all_known() -> Iterator[KnownFile]:
 
 
 def _torchvisions() -> Iterator[KnownFile]:
-    from torchvision.models import get_model_weights
-
+    """Yield the files on torchvision's list; none, after a warning, if torchvision cannot be imported."""
+    try:
+        from torchvision.models import get_model_weights
+    except (ImportError, OSError, RuntimeError) as error:  # not installed, or built for another torch
+        print(f"warning: torchvision's own files are not recognised, because it cannot be imported: {error}")
+        return
     for net, model in (("A", "vgg11"), ("B", "vgg13"), ("D", "vgg16"), ("E", "vgg19")):
         for weights in get_model_weights(model):
             name = weights.url.rpartition("/")[2]

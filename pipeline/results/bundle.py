@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import LOCKFILE, PARAMS, errors, posteriors, provenance_record, results
 from pipeline.experiment.targets import scored
+from pipeline.results.array_file import arrays_in
 from pipeline.results.bundle_file import Content
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import read_json
@@ -74,9 +74,9 @@ def _holds_images(path: Path) -> bool:
     if path.suffix != ".npz":
         return False
     try:
-        with np.load(path) as arrays:
+        with arrays_in(path, "") as arrays:
             return any(map(_is_image, arrays.values()))
-    except (OSError, ValueError, EOFError, BadZipFile):  # what reads it says so
+    except Failure:  # what reads it says so
         return False
 
 

@@ -1,4 +1,4 @@
-"""The ledger: each claim of the paper tested on this profile's own images (sections 3.1 and 4)."""
+"""The ledger: each claim of the paper tested on this profile's own images (sections 3.1 and 4, A.2)."""
 
 from __future__ import annotations
 
@@ -44,6 +44,14 @@ class Outcomes:
     def images(self) -> int:
         """Return the number of images; 0 if there are no ranks."""
         return next((len(values) for file in self.files.values() for values in file.rows.values()), 0)
+
+    def groups_of(self, claim: Claim) -> NDArray[Any] | None:
+        """Return the group of each image of a claim (images,); None if all are independent.
+
+        A table of localisation counts the images with boxes alone, so it has groups of its own.
+        """
+        file = self.files[claim.pairs[0].first.table]
+        return file.groups if len(file.groups) else None
 
     def of(self, cell: Cell) -> BySeed:
         """Return the outcomes of a cell by seed; empty if it is not run with the tables' seed."""
@@ -93,17 +101,18 @@ def _pooled(outcomes: Outcomes) -> SeedVariance | None:
 def _compared(claim: Claim, outcomes: Outcomes, pooled: SeedVariance | None, margin: float) -> Comparison | None:
     """Return the comparison of a claim's pairs of which both cells are run; None if there is none.
 
-    If a claim compares evaluations of the same nets, the variance from seed to seed is that of its own differences. A
+    If a claim compares evaluations of the same nets, the variance from seed to seed is that of its own differences. The
+    variance that is pooled over Table 3 says nothing of localisers, so their claims count the images only. A
     claim about each pair is decided by the pair that supports it least: if that pair does, all do. Against the claim,
     its p is multiplied by the number of pairs, of which it is the lowest (Bonferroni).
     """
     pairs = [pair for first, second in claim.pairs if (pair := _pair(outcomes.of(first), outcomes.of(second)))]
-    seeds = None if claim.same_nets else pooled
     if not pairs:
         return None
+    seeds, groups = None if claim.same_nets or claim.of_boxes else pooled, outcomes.groups_of(claim)
     if not claim.each:
-        return compare(pairs, outcomes.groups, seeds)
-    least = min((compare([pair], outcomes.groups, seeds) for pair in pairs), key=_support)
+        return compare(pairs, groups, seeds)
+    least = min((compare([pair], groups, seeds) for pair in pairs), key=_support)
     p = least.p if least.effect > 0 else min(1.0, len(pairs) * least.p)
     return replace(least, p=p, seeds=tuple(len(first) for first, _ in pairs))
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pipeline.datasets.sources.ilsvrc.reference import IMAGES
 from pipeline.experiment.paper_facts import DROPS, FINETUNING_RATE, VARIANCE
 from pipeline.experiment.params import Localise, Net, Params, Profile, Recipe, Score, Train
+from pipeline.system.decoders import DALI, PILLOW
 
 PAPER = "paper"  # the profile of the paper's own parameters
 PRECISION = "float32"  # of the paper's framework; profile `paper` trains in another
@@ -43,6 +44,7 @@ UNSTATED = {
     "elongated images": CHOICE,
     "decoder": CHOICE,
 }  # what the paper states where that is not the whole value, and whose value follows (docs/paper.md, open choices)
+DECODERS = {DALI: "DALI", PILLOW: "simplejpeg and Pillow"}
 REMAINDERS = {
     "ceil": "kept, the last pooling windows are smaller",
     "even": "cut from both sides",
@@ -69,9 +71,11 @@ def deviations(profile: str, params: Params | None, facts: Mapping[str, Any] | N
     """
     found = [] if not facts or facts["comparable"] else _different(_of_images(facts), PAPERS_DATA)
     if params and {profile, PAPER} <= params.profiles.keys():
-        paper = _of_profile(params.profiles[PAPER])
+        paper = _of_profile(params.profiles[PAPER]) | _decoding(params.profiles[PAPER], DALI)
         precisions = {name: PRECISION for name in paper if name.startswith("precision")}
-        found += _different(_of_profile(params.profiles[profile]), paper | precisions)
+        decoder = facts["stored"].get("decoder", DALI) if facts else DALI
+        ours = _of_profile(params.profiles[profile]) | _decoding(params.profiles[profile], decoder)
+        found += _different(ours, paper | precisions)
     return found
 
 
@@ -115,7 +119,7 @@ def _of_net(net: Net) -> Iterator[tuple[str, str]]:
         "image size",
         f"crops of {net.crop} pixels" + ("" if net.size_ratio == 1 else f", all sizes times {net.size_ratio}"),
     )
-    yield "width", "all channels" if net.width_ratio == 1 else f"{net.width_ratio} of the channels"
+    yield "width", "all channels" if net.full_size else f"{net.width_ratio} of the channels"
     yield "hidden fully connected layers", f"{net.fc:,} units"
     yield "dropout", f"{net.dropout:g}"
     last = f"; last layer normal, standard deviation {net.last_std:g}" if net.last_std else ""
@@ -165,8 +169,12 @@ def _of_stored(profile: Profile) -> dict[str, str]:
         "training images that are also in validation": "removed" if prepare.shared == "drop" else "kept",
         "elongated images": f"skipped above an aspect ratio of {prepare.max_aspect:g}",
         "colour profiles": "converted to sRGB" if profile.converts_colours else "ignored",
-        "decoder": prepare.device.upper(),
     }
+
+
+def _decoding(profile: Profile, decoder: str) -> dict[str, str]:
+    """Return what decoded the images: `decoder`, which the data name, on the device of `profile`."""
+    return {"decoder": f"{DECODERS[decoder]}, on the {profile.prepare.device.upper()}"}
 
 
 def _count(number: int, what: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import filters, weights
+from pipeline.results.array_file import arrays_in
 from pipeline.results.tables import read_table
 from pipeline.system.atomic_files import sha256, whole
 
@@ -66,8 +66,5 @@ def read_filters(path: Path) -> Filters | None:
     """Return the filters at `path`; None if there are none. Raise Failure if the file is broken."""
     if not path.exists():
         return None
-    try:
-        with np.load(path) as arrays:
-            return Filters(str(arrays["run"]), str(arrays["weights"]), arrays["values"])
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as reason:
-        raise Failure(f"{path} cannot be read ({reason}); delete it, then: vgg-repro report") from None
+    with arrays_in(path, "delete it, then: vgg-repro report") as arrays:
+        return Filters(str(arrays["run"]), str(arrays["weights"]), arrays["values"])

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from PIL import Image
 
 from pipeline.errors import Failure
 from pipeline.experiment.paths import illustrated_images, illustrations
+from pipeline.results.array_file import arrays_in
 from pipeline.system.atomic_files import read_json, whole, write_json
 
 MAKE = "dvc repro illustrations"
@@ -214,22 +214,22 @@ def read_illustrations(profile: str) -> Illustrations | None:
         return None
     values = read_json(path, MAKE)
     try:
-        return _illustrations(values, _images(illustrated_images(profile), values["manifest"]))
+        return _illustrations(values, read_encoded(illustrated_images(profile), values["manifest"], MAKE))
     except (KeyError, TypeError) as reason:
         raise Failure(f"{path} cannot be read ({reason}); make it again with: {MAKE}") from None
 
 
-def _images(path: Path, manifest: str) -> dict[str, bytes]:
-    """Return the encoded images by name; none if they are not there or if they are of other images."""
+def read_encoded(path: Path, manifest: str, make: str) -> dict[str, bytes]:
+    """Return the encoded images in a file by name; none if they are not there or if they are of other images.
+
+    Raise Failure, with the command `make`, if the file is broken.
+    """
     if not path.exists():
         return {}
-    try:
-        with np.load(path) as arrays:
-            if str(arrays["manifest"]) != manifest:
-                return {}
-            return {name: arrays[name].tobytes() for name in arrays.files if name != "manifest"}
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as reason:
-        raise Failure(f"{path} cannot be read ({reason}); make it again with: {MAKE}") from None
+    with arrays_in(path, f"make it again with: {make}") as arrays:
+        if str(arrays["manifest"]) != manifest:
+            return {}
+        return {name: array.tobytes() for name, array in arrays.items() if name != "manifest"}
 
 
 def _illustrations(values: dict[str, Any], images: Mapping[str, bytes]) -> Illustrations:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,17 @@ from pipeline.system.atomic_files import read_json
 from vgg.draws import Ints
 from vgg.errors import error_of
 from vgg.localise import first_right, merged_boxes
+
+
+class LocatedGuesses(NamedTuple):
+    """The guesses of a row and the true boxes of its images, as `first_right` takes them."""
+
+    boxes: NDArray[np.float64]  # (images, G, 4)
+    classes: Ints  # (images, G)
+    labels: Ints  # (images,)
+    truth: NDArray[np.float64]  # (m, 4)
+    of: Ints  # (m,) each true box's image
+
 
 TUNED = "train-"  # prefix of the arrays of the training images on which thresholds are chosen
 
@@ -49,20 +61,30 @@ def localised_ranks(row: TableRow, scores: Scores, guesses: int) -> Ints | None:
 
     None if a score or the threshold is missing, and for other people's rows.
     """
+    found = located(row, scores, guesses)
+    return first_right(*found, scores.params.active.localising.above) if found else None
+
+
+def located(row: TableRow, scores: Scores, guesses: int) -> LocatedGuesses | None:
+    """Return the guesses of a row, at most so many per image, and the true boxes; None as `localised_ranks`."""
     if not row.runs or not all(scores.has(*need) for need in row.needs()):
         return None
     run, mode = row.runs[0], row.modes[0]
     labels, truth = scores.array(run, mode, "labels"), _truth(row, scores)
-    above = scores.params.active.localising.above
     if mode == CENTRE_BOXES:
         boxes = scores.array(run, mode, "boxes")[:, None].astype(np.float64)
-        return first_right(boxes, labels[:, None], labels, *truth, above)
+        return LocatedGuesses(boxes, labels[:, None], labels, *truth)
     value = threshold_of(row, scores)
     if value is None:
         return None
-    boxes = merged_boxes(_parts(row, scores), value, scores.params.active.score.threads)
-    classes = scores.array(run, mode, "classes")[:, :guesses]
-    return first_right(boxes[:, :guesses], classes, labels, *truth, above)
+    boxes = merged_boxes(_parts(row, scores), value, scores.params.active.score.threads)[:, :guesses]
+    return LocatedGuesses(boxes, scores.array(run, mode, "classes")[:, :guesses], labels, *truth)
+
+
+def windows_of(row: TableRow, scores: Scores, images: Sequence[int]) -> list[NDArray[np.float64]]:
+    """Return the windows (n, C, 5) of some images, of all parts of a row: boxes and scores of each guessed class."""
+    parts = [(windows, np.concatenate([[0], np.cumsum(counts)])) for windows, counts in _parts(row, scores)]
+    return [np.concatenate([all_[at[i] : at[i + 1]] for all_, at in parts]).astype(np.float64) for i in images]
 
 
 def threshold_of(row: TableRow, scores: Scores) -> float | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipeline.experiment.params import CROP, Net
-from vgg.cost import map_shapes
+from vgg.cost import bare_net, map_shapes
 from vgg.nets import VGG, blocks
 from vgg.score import whole_cells
 
@@ -44,12 +44,9 @@ class Stack(NamedTuple):
 
 def built(net: str, classes: int, size: Net | None = None) -> VGG:
     """Return a net without values, at the size of a profile or, if there is none, of the paper."""
-    import torch
-
-    with torch.device("meta"):
-        if size is None:
-            return VGG(net, classes).eval()
-        return VGG(net, classes, size.crop, float(size.width_ratio), size.fc).eval()
+    return (
+        bare_net(net, classes) if size is None else bare_net(net, classes, size.crop, float(size.width_ratio), size.fc)
+    )
 
 
 def map_sizes(net: VGG, crop: int = CROP) -> Iterator[MapSize]:

@@ -19,6 +19,7 @@ from pipeline.experiment.paths import (
     filters,
     history,
     illustrations,
+    located_images,
     ranks,
     reported,
     results,
@@ -26,10 +27,11 @@ from pipeline.experiment.paths import (
     table,
 )
 from pipeline.experiment.run_names import is_localiser, score_stage, train_stage
-from pipeline.experiment.targets import ILLUSTRATIONS, scored
+from pipeline.experiment.targets import ILLUSTRATIONS, LOCATED, scored
 from pipeline.results.deviations import deviations
 from pipeline.results.filters import Filters, collect_filters, read_filters
 from pipeline.results.illustrations import Illustrations, read_illustrations
+from pipeline.results.located_images import LocatedImages, read_located_images
 from pipeline.results.provenance import known_provenance, provenance_of
 from pipeline.results.ranks import GUESSED, Guesses, read_ranks
 from pipeline.system.atomic_files import copy, read_json
@@ -86,7 +88,8 @@ class Results:
         computed = self._of_current_images(tables, "manifest", str)
         self.tables = {name: values for name, values in computed.items() if values.get("rows", True)}
         self.other_sets = dict(self._of_other_sets())
-        further = {"seeds": table(profile, "seeds"), "claims": claims(profile), ILLUSTRATIONS: illustrations(profile)}
+        further = {"seeds": table(profile, "seeds"), "claims": claims(profile)}
+        further |= {ILLUSTRATIONS: illustrations(profile), LOCATED: located_images(profile)}
         other = self._of_current_images(further, "manifest", str)
         self.seeds, self.claims = other.get("seeds", {}), other.get("claims", {})
         trained = self._of_current_images(_stems(folder / "runs"), "data", train_stage)
@@ -136,6 +139,11 @@ class Results:
         known = read_filters(filters(self.profile))
         scored = self.tables.get("table3", {}).get("weights", {})
         return known if known and scored.get(known.run) == known.weights else None
+
+    @cached_property
+    def located(self) -> LocatedImages | None:
+        """Return the images with boxes, the merging and the errors by overlap; None if there are none."""
+        return read_located_images(self.profile) if LOCATED in self.paths else None
 
     @cached_property
     def illustrations(self) -> Illustrations | None:

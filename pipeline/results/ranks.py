@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import Failure
 from pipeline.experiment.claims import CLAIMS
 from pipeline.experiment.paths import ranks
+from pipeline.results.array_file import arrays_in
 from pipeline.system.atomic_files import sha256, whole
 
 Ints = NDArray[np.integer]
@@ -96,13 +95,10 @@ def read_ranks(path: Path, make: str) -> TableRanks | None:
     """Return the ranks at `path`; None if there are none. Raise Failure, with the command `make`, if broken."""
     if not path.exists():
         return None
-    try:
-        with np.load(path) as arrays:
-            rows = dict(zip(arrays["rows"].tolist(), arrays["ranks"], strict=True))
-            guesses = _guesses(arrays) if "guessed_row" in arrays else None
-            return TableRanks(rows, arrays["groups"], str(arrays["manifest"]), guesses)
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as reason:
-        raise Failure(f"{path} cannot be read ({reason}); make it again with: {make}") from None
+    with arrays_in(path, f"make it again with: {make}") as arrays:
+        rows = dict(zip(arrays["rows"].tolist(), arrays["ranks"], strict=True))
+        guesses = _guesses(arrays) if "guessed_row" in arrays else None
+        return TableRanks(rows, arrays["groups"], str(arrays["manifest"]), guesses)
 
 
 def _guesses(arrays: Mapping[str, NDArray[Any]]) -> Guesses:

@@ -34,6 +34,11 @@ class RowName:
     runs: tuple[str, ...]  # of the grid
     seed: int | None = None  # a further seed
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any], seed: int | None = None) -> RowName:
+        """Return the name of a row of a table's values."""
+        return cls(row["label"], tuple(row["runs"]), seed)
+
     @property
     def key(self) -> str:
         """Return the row's name in its table, with a further seed: D, 256, 256, seed 13."""
@@ -50,9 +55,9 @@ class RowName:
 
 def row_names(table: Mapping[str, Any], seeds: Mapping[str, Any]) -> list[RowName]:
     """Return the rows of a table's values, then those of the further seeds in the values of `seeds`."""
-    own = [RowName(row["label"], tuple(row["runs"])) for row in table["rows"]]
+    own = [RowName.of(row) for row in table["rows"]]
     further = [
-        RowName(row["label"], tuple(row["runs"]), seed)
+        RowName.of(row, seed)
         for row in seeds.get("rows", ())
         if row["table"] == table["table"]
         for seed in seeds["seeds"][1:]

@@ -25,7 +25,7 @@ from pipeline.results.bundle_file import TIME, Packed
 from pipeline.results.lock_file import LockFile
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import json_text
-from pipeline.system.yaml_text import parse_yaml
+from pipeline.system.yaml_text import flattened, parse_yaml
 
 if TYPE_CHECKING:
     from rocrate.rocrate import ROCrate
@@ -60,6 +60,7 @@ class _Builder:
     packed: Mapping[str, Packed]
     lock: LockFile
     crate: ROCrate = field(init=False)
+    citation: Mapping[str, Any] = field(init=False)  # CITATION.cff
     times: list[datetime] = field(default_factory=list)  # starts and ends of the stages
     files: dict[tuple[str, str], str] = field(default_factory=dict)  # path and MD5 of a recorded file to its id
 
@@ -67,7 +68,7 @@ class _Builder:
         """Return the metadata as plain values."""
         from rocrate.rocrate import ROCrate
 
-        self.crate = ROCrate(version=CRATE)
+        self.crate, self.citation = ROCrate(version=CRATE), _citation()
         self.crate.metadata.extra_contexts.append(TERMS)
         for path, file in self.packed.items():
             self._add_file(path, file)
@@ -187,7 +188,7 @@ class _Builder:
 
     def _parameters(self, stage: str, is_recorded: bool) -> Iterator[dict[str, str]]:
         """Yield the parameters of a recorded stage, each a value of a formal parameter of the workflow."""
-        for key, value in sorted(_flat(self.lock.values(stage)) if is_recorded else ()):
+        for key, value in sorted(flattened(self.lock.values(stage)) if is_recorded else ()):
             text = json.dumps(value)
             slot = self._add(f"#parameter-{quote(key)}", "FormalParameter", name=key, additionalType=_type(value))
             digest = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -204,7 +205,7 @@ class _Builder:
             f"#tool-{quote(command.replace(' ', '-'))}-{digest}",
             "SoftwareApplication",
             name=f"vgg-repro stage {command}",
-            url=_citation().get("repository-code"),
+            url=self.citation.get("repository-code"),
             softwareVersion=versions.get("vgg-repro"),
             identifier=f"commit {made['commit']}" if made else None,
             softwareRequirements=[package for package in needed if "vgg-repro" not in package["@id"]],
@@ -225,7 +226,7 @@ class _Builder:
         workflow, entities = self.crate.get(str(GRAPH)), list(self.crate.get_entities())
         steps = [self.crate.get(f"#step-{quote(stage)}") for stage in stages]
         workflow["name"] = "The reproduction's stages, in the order of the paper"
-        if url := _citation().get("repository-code"):
+        if url := self.citation.get("repository-code"):
             workflow["url"] = url
         workflow["programmingLanguage"] = self._add(
             "https://dvc.org/", "ComputerLanguage", name="DVC pipeline", url="https://dvc.org/"
@@ -264,7 +265,7 @@ class _Builder:
         )
 
     def _add_root(self, actions: Sequence[Properties]) -> None:
-        root, cited = self.crate.root_dataset, _citation()
+        root, cited = self.crate.root_dataset, self.citation
         profiles = [f"https://w3id.org/ro/wfrun/{name}/{RUN_VERSION}" for name in RUN_PROFILES]
         conforms = [
             self._add(identifier, "CreativeWork", name=f"{name.capitalize()} Run Crate", version=RUN_VERSION)
@@ -323,15 +324,6 @@ def _times(made: Properties) -> tuple[datetime | None, datetime | None]:
 
 def _python(made: Properties) -> dict[str, str]:
     return {"python": made["python"]} if made else {}
-
-
-def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested mappings by their joined keys."""
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{before}{key}.")
-        else:
-            yield f"{before}{key}", value
 
 
 def _type(value: Any) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from pipeline.experiment.params import Params
 from pipeline.experiment.paths import errors, posteriors, summary
 from pipeline.experiment.run_names import score_stage, seeded
 from pipeline.experiment.targets import scored
+from pipeline.results.array_file import arrays_in
 from pipeline.system.atomic_files import read_json
 
 
@@ -60,12 +60,9 @@ class Scores:
         """Return a score file's `labels` (images,) or posteriors (images, K) at a Q. Raise Failure if it is broken."""
         run = self.of_seed(run)
         path = posteriors(run, mode)
-        try:
-            with np.load(path) as arrays:  # lazy: only the arrays that are accessed are read
-                self.read[run, mode] = str(arrays["weights"])
-                values: NDArray[Any] = arrays[name]
-        except (OSError, ValueError, EOFError, KeyError, BadZipFile) as reason:
-            raise Failure(f"{path} cannot be read ({reason}); make it with: vgg-repro score {mode} {run}") from None
+        with arrays_in(path, f"make it with: vgg-repro score {mode} {run}") as arrays:
+            self.read[run, mode] = str(arrays["weights"])
+            values: NDArray[Any] = arrays[name]
         if record := (self._record(run, mode) or {}).get("published"):
             self.published[run] = record
         return values

@@ -25,7 +25,7 @@ from pipeline.results.paired_tests import compare, holm
 from pipeline.results.ranks import Ints, TableRanks, read_ranks
 from pipeline.results.tables import read_table
 from pipeline.system.atomic_files import read_json
-from pipeline.system.yaml_text import parse_yaml
+from pipeline.system.yaml_text import flattened, parse_yaml
 from vgg.judgement import LEVEL, Verdict
 
 SCHEMA = 1  # of the comparison as JSON
@@ -249,21 +249,13 @@ def _parameters(profile: str) -> Record | None:
         own = values["profiles"][profile]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    flat = dict(_flat({**{name: values.get(name) for name in SHARED}, **own, "data": _used(own.get("data", {}))}))
+    flat = dict(flattened({**{name: values.get(name) for name in SHARED}, **own, "data": _used(own.get("data", {}))}))
     return {name: value for name, value in flat.items() if name not in NO_EFFECT}
 
 
 def _used(data: Record) -> Record:
     """Return the parameters of the images without the blocks of other sources."""
     return {key: value for key, value in data.items() if key == data.get("source") or not isinstance(value, Mapping)}
-
-
-def _flat(values: Record, before: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{key}.")
-        else:
-            yield f"{before}{key}", value
 
 
 def _text(value: Any) -> str:

@@ -32,6 +32,11 @@ def installed_extra() -> str:
     return next((DALI_PACKAGES[name] for name in installed_dali()), "")
 
 
+def constraints() -> str:
+    """Return the name of the file with the versions that go with the installed extra."""
+    return CONSTRAINTS.get(installed_extra(), "constraints.txt")
+
+
 def decoder_in_use(choice: str) -> str:
     """Return the decoder that `choice` (auto, dali or pillow) means. Raise Failure if it is dali and not installed."""
     if choice == PILLOW or (choice != DALI and not has_dali()):

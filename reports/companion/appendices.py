@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pipeline.experiment.paper_facts import FC, OVERLAP
 from pipeline.experiment.paper_tables import LOCALISATION, OTHER_SETS, printed
 from pipeline.results.profile_results import Results
-from reports.companion.parts import listed, section, table_links
-from reports.page import Block, Code
+from reports.companion.parts import ledger, listed, section, table_links, verdicts
+from reports.page import Block, Code, Paragraph
 
 BOTH = "VGG Net-D & Net-E"
 
@@ -39,6 +39,8 @@ def localisation(results: Results) -> Iterator[Block]:
             "validation images.",
         ),
     )
+    yield Paragraph(verdicts(results, "A.2"))
+    yield from ledger(results, "A.2")
 
 
 def _box_errors(results: Results) -> Iterator[str]:

@@ -18,6 +18,7 @@ from pipeline.experiment.paper_tables import published_errors
 from pipeline.experiment.params import Params, Score
 from pipeline.published.agreement import LOST, Checked, Trial
 from pipeline.published.convention import CONVENTIONS, Convention
+from pipeline.system.devices import check_choice
 from pipeline.system.progress import Progress
 from stages.common import device, open_shards, posteriors_at, published_normaliser, read_record, scorer_of
 from stages.images import ChosenImages, Labels
@@ -45,6 +46,7 @@ def main(params: Params, runs: Sequence[str], count: int | None) -> list[Checked
     Return the results. Raise Failure if there is nothing published to compare with.
     """
     score = params.active.score
+    check_choice(score.device, params.active.net.full_size)
     where = device(score.device, score.threads, score.precision)
     statistics = read_statistics()
     all_images = open_shards(params, "val", statistics)

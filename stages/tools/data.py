@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.facts import PREPARE, Facts, read_facts
 from pipeline.datasets.manifest import manifest_hash
-from pipeline.datasets.manifest_summary import read_manifest, summarise
+from pipeline.datasets.manifest_summary import read_manifest, read_odd_boxes, summarise
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION
@@ -31,7 +31,8 @@ def main(params: Params, out: Path) -> str:
     facts, manifest = read_facts(params.profile), read_manifest()
     if manifest_hash(CLASSIFICATION.manifest, facts.stored) != facts.manifest:
         raise Failure(f"{CLASSIFICATION.manifest} does not describe the prepared images; make it again with: {PREPARE}")
-    page = data_page(params.profile, facts, summarise(manifest), params.active.net.crop)
+    odd = read_odd_boxes(CLASSIFICATION.shards)
+    page = data_page(params.profile, facts, summarise(manifest), odd, params.active.net.crop)
     folder = out / params.profile
     if not facts.train:
         write_text(folder / "data.md", markdown(page))

@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from pipeline.published import load_published
 from pipeline.published.layer_names import FCS, names
 from pipeline.published.pytorch import OURS
 from pipeline.system.atomic_files import whole
+from pipeline.system.decoders import constraints
 from reports.phrases import input_text
 from stages.common import build, load_tensors, maker, read_record, save_tensors
 from vgg.nets import VGG
 
+ONNX = ("onnx", "onnxruntime", "onnxscript")  # packages that are needed only to write ONNX
 TOLERANCE = 1e-4  # relative to the largest score: runtimes sum in different orders
 ROOM = (0, 0), (37, 91)  # height and width above the crop of the images that test an ONNX file
 
@@ -41,6 +44,9 @@ def main(params: Params, run: str, file: Path) -> None:
     """
     if file.suffix not in WRITERS:
         raise UsageError(f"{file}: unknown output format {file.suffix!r}. {nearest(file.suffix, list(WRITERS))}")
+    if file.suffix == ".onnx" and (missing := [name for name in ONNX if find_spec(name) is None]):
+        install = f"python -m pip install --constraint {constraints()} --editable '.[onnx]'"
+        raise Failure(f"{file}: to write ONNX, install {', '.join(missing)}: {install}")
     if not file.parent.is_dir():
         raise Failure(f"{file} could not be written: there is no folder {file.parent}")
     if file.resolve().is_relative_to(WEIGHTS.resolve()):

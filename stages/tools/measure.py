@@ -17,6 +17,7 @@ from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.orchestration.cost_plan import REFERENCE, CostPlan
 from pipeline.system.decoders import decoder_in_use
+from pipeline.system.devices import check_choice
 from stages.common import build, device, normaliser, open_shards
 from vgg.cost import forward_flops, training_flops
 from vgg.distributed import ALONE
@@ -44,6 +45,7 @@ def training_rates(params: Params, plan: CostPlan) -> tuple[dict[str, float], bo
 def scoring_rate(params: Params, classes: int) -> float:
     """Return the operations per second of a dense forward pass of net D at Q = 256."""
     score, size = params.active.score, params.active.net
+    check_choice(score.device, size.full_size)
     where = device(score.device, score.threads, score.precision)
     net = build(params, REFERENCE, classes).to(where).to(memory_format=torch.channels_last)
     height = size.pixels(256)

@@ -11,11 +11,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from cli.common import complete_runs, complete_targets
+from cli.common import check_devices, complete_runs, complete_targets
 from cli.main import app
 from cli.table import complete_tables, read_computed
 from pipeline.errors import Failure, UsageError
 from pipeline.experiment.validation import load
+from pipeline.system import devices
 from tests.support import ROOT
 
 PROGRAM = Path(sys.executable).parent / "vgg-repro"
@@ -176,6 +177,23 @@ def test_dvc_calls_stages_and_people_do_not_see_them() -> None:
     assert all(command.startswith(("vgg-repro stage ", "echo ")) for command in commands)
     listed = call("--help", folder=ROOT).stdout
     assert "status" in listed and "\n  stage " not in listed
+
+
+@pytest.mark.parametrize("profile", ["mini", "paper"])
+def test_nothing_begins_for_full_size_nets_if_the_gpu_cannot_be_used(
+    profile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "gpu_fault", lambda: devices.GpuFault("it is too old", "make it younger"))
+    params = load(ROOT / "params.yaml").model_copy(update={"profile": profile})
+    if profile == "mini":
+        check_devices(params)  # the stages warn
+        return
+    with pytest.raises(Failure, match=r"has a GPU, but it is too old.* fix: make it younger; .*device: cpu"):
+        check_devices(params)
+    blocks = {
+        step: getattr(params.active, step).model_copy(update={"device": "cpu"}) for step in ("train", "score")
+    }  # fmt: skip
+    check_devices(params.model_copy(update={"profiles": {profile: params.active.model_copy(update=blocks)}}))
 
 
 def test_make_alone_shows_all_targets() -> None:

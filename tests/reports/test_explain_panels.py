@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.experiment.modes import PROTOCOLS
 from pipeline.experiment.validation import load
+from pipeline.results.explanation import ExplainedScore
+from reports.explain_panels import _score_facts
 from reports.site import write_site
 from tests.support import ROOT
 from tests.support.committed import add_seeds, committed
@@ -55,6 +58,13 @@ def test_each_number_of_ours_opens_the_panel_that_explains_it(mini: Path) -> Non
         assert all(number in words(panels[name]) for name, number in numbers)
 
 
+@pytest.mark.parametrize("mode", PROTOCOLS)
+def test_the_panel_of_each_kind_of_score_says_how_it_was_evaluated(mode: str) -> None:
+    """Boxes are scores, too; their tables are explained as the others are."""
+    score = ExplainedScore(f"{mode}@D-384", "D-384", mode, (384,), {}, "", None, again=False, other_weights=False)
+    assert ("evaluation", PROTOCOLS[mode]) in list(_score_facts(score, None, {}))
+
+
 def test_a_panel_has_the_chain_the_scores_and_the_command(mini: Path) -> None:
     _, panels = parts(site())
     said = words(panels["explain-table4-D-256-512-256-384-512"])
@@ -76,7 +86,7 @@ def test_what_panels_open_exists_and_is_there_once(mini: Path) -> None:
     text = site()
     opened, names = [name for name, _ in BUTTON.findall(text)], [name for name, _ in PANEL.findall(text)]
     assert len(names) == len(set(names)) and set(opened) == set(names)
-    assert sum(name.startswith("explain-run-") for name in names) == 17, "14 runs, 3 random weights"
+    assert sum(name.startswith("explain-run-") for name in names) == 21, "14 runs, 4 localisers, 3 random weights"
     assert text.count("popovertargetaction") - text.count("[popovertargetaction]") == len(names), "each can be closed"
 
 

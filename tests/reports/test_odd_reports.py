@@ -79,6 +79,8 @@ def _without(keeps: Callable[[str], bool], table: dict[str, Any]) -> None:
 def with_published_weights(folder: Path) -> None:
     """Take all nets for published ones, on the paper's images, judged."""
     shutil.rmtree(folder / "runs")
+    for number in (8, 9, 10):  # localisers are trained
+        (folder / f"table{number}.json").unlink()
     for path in (folder / "scores").iterdir():
         change(path, lambda score: score.update(published=RECORD))
     change(folder / "data/classification.json", lambda facts: facts.update(train=0, comparable=True, mean_rgb=[]))

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline.datasets.facts import Facts, read_facts
-from pipeline.datasets.manifest_summary import read_manifest, summarise
+from pipeline.datasets.manifest_summary import OddBoxes, read_manifest, summarise
 from pipeline.datasets.prepare import prepare
 from pipeline.experiment.params import Params
 from reports.data_page import data_page
@@ -20,6 +20,8 @@ from stages.common import normaliser, open_shards
 from stages.tools.data import CROPS, main, training_crops
 from tests.support.images import DECODERS, USUAL, jpeg, photograph, repository_params
 from vgg.stream import StreamConfig, training_stream
+
+NO_ODD = OddBoxes({"train": {}, "val": {}}, [])
 
 
 @pytest.fixture
@@ -47,7 +49,9 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Gener
 
 def test_the_page_counts_what_the_folder_holds(params: Params) -> None:
     manifest = read_manifest()
-    text = markdown(data_page(params.profile, read_facts(params.profile), summarise(manifest), params.active.net.crop))
+    text = markdown(
+        data_page(params.profile, read_facts(params.profile), summarise(manifest), NO_ODD, params.active.net.crop)
+    )
     kept = manifest[manifest["skipped"] == ""]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     rows = {row[0]: row[1:] for row in cells}
@@ -66,7 +70,7 @@ def test_the_page_counts_what_the_folder_holds(params: Params) -> None:
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_the_page_names_a_decoder_other_than_dali(decoder: str, params: Params) -> None:
     facts = prepare(params.model_copy(update={"decoder": decoder}))
-    page = markdown(data_page(params.profile, facts, summarise(read_manifest()), params.active.net.crop))
+    page = markdown(data_page(params.profile, facts, summarise(read_manifest()), NO_ODD, params.active.net.crop))
     assert ("They are decoded and rescaled by simplejpeg and Pillow" in page) == (decoder == "pillow")
 
 
@@ -101,6 +105,6 @@ def test_the_page_and_its_picture_are_written(params: Params, tmp_path: Path) ->
 def test_many_classes_are_summed_up_and_those_without_validation_named(params: Params) -> None:
     facts = read_facts(params.profile)
     many = Facts(**{**vars(facts), "classes": [*facts.classes, *(f"class {i}" for i in range(60))]})
-    text = markdown(data_page(params.profile, many, summarise(read_manifest()), 96))
+    text = markdown(data_page(params.profile, many, summarise(read_manifest()), NO_ODD, 96))
     assert "Classes with the fewest and the most training images, five each, of 62" in text
     assert "Classes without validation images: class 0, class 1" in text and "and 40 more" in text

@@ -525,3 +525,11 @@ def test_weights_that_do_not_fit_or_are_broken_and_missing_facts_are_one_readabl
     weights(run).write_bytes(content[: int(place.rng.integers(1, len(content)))])
     readable(program(place.folder, "weights", "export", run, file), 1, f"vgg-repro train {run}")
     assert place.left == {}
+
+
+def test_without_the_packages_for_onnx_the_failure_names_the_command(
+    place: ExportFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.tools.export.find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(Failure, match=r"to write ONNX, install onnxscript: python -m pip install .* '.\[onnx\]'"):
+        main(place.params, "A-256", place.folder / "net.onnx")

@@ -14,10 +14,10 @@ from torch import nn
 
 from pipeline.errors import Failure
 from pipeline.system import devices
-from pipeline.system.devices import gpu_of, has_gpu
+from pipeline.system.devices import gpu_fault, gpu_of
 from stages import common, trainer
 from stages.common import SPARE, device, posteriors_at, save_tensors, weights_of
-from stages.distributed import processes
+from stages.distributed import processes, shared
 from stages.tools import measure
 from stages.trainer import Trainer
 from tests.support.batches import RECIPE
@@ -38,13 +38,16 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     monkeypatch.setattr(devices, "_has_driver", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: told.there)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: told.count)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_80", "sm_90a", "compute_120"])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
     monkeypatch.setattr(torch.cuda, "set_device", lambda where: setattr(told, "current", where))
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *share: setattr(told, "share", share))
     monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace())
     monkeypatch.setattr(torch.backends, "cudnn", SimpleNamespace())
-    has_gpu.cache_clear()
+    gpu_fault.cache_clear()
     yield told
-    has_gpu.cache_clear()
+    gpu_fault.cache_clear()
 
 
 @pytest.mark.parametrize(("count", "place", "wanted"), [(1, None, 0), (4, "3", 3)])
@@ -79,11 +82,36 @@ def test_products_of_ten_bits_are_for_tf32_alone(cuda: SimpleNamespace, monkeypa
         assert flags == (precision == "tf32",) * 2
 
 
-def test_a_driver_without_a_gpu_means_the_cpu_unless_a_gpu_is_asked_for(cuda: SimpleNamespace) -> None:
+def test_a_driver_without_a_usable_gpu_means_the_cpu_unless_a_gpu_is_asked_for(cuda: SimpleNamespace) -> None:
     cuda.there = False
     assert device("auto", 1, "float32") == CPU and processes("auto", "auto") == 1
     with pytest.raises(Failure, match="device: gpu"):
         device("gpu", 1, "float32")
+
+
+@pytest.mark.parametrize("width", ["1/8", 1])
+def test_the_cpu_instead_of_a_gpu_is_a_warning_for_narrow_nets_and_a_failure_for_full_ones(
+    width: Any, tmp_path: Path, cuda: SimpleNamespace, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CUDA_VISIBLE_DEVICES", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    params = repository_params(tmp_path, net={"width_ratio": width})
+    settings, done = params.active.training.model_copy(update={"processes": 1}), list[Any]()
+    shared(params, settings, "test", lambda *words: done.append(words), "word")
+    assert done == [(params, "word", torch.device("cuda", 0), ALONE)] and not capsys.readouterr().out
+    cuda.there = False
+    gpu_fault.cache_clear()
+    if width == 1:
+        with pytest.raises(Failure, match=r"has a GPU, but .*fix: vgg-repro doctor; .* set device: cpu in params.yaml"):
+            shared(params, settings, "test", lambda *words: done.append(words), "word")
+        assert len(done) == 1
+    else:
+        shared(params, settings, "test", lambda *words: done.append(words), "word")
+        assert done[1] == (params, "word", CPU, ALONE)
+        assert capsys.readouterr().out.startswith("warning: the CPU is used, because torch finds no usable GPU; fix: ")
+    for_the_cpu = settings.model_copy(update={"device": "cpu"})
+    shared(params, for_the_cpu, "test", lambda *words: done.append(words), "word")
+    assert done[-1][-2] == CPU and not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("most", "parts", "each"), [(0, 2, 2), (4, 4, 1)])

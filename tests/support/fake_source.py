@@ -117,7 +117,7 @@ def small_items(random: np.random.Generator, split: str, count: int) -> list[Ite
 def items_of(source: Source, split: Split, count: int | None = None) -> list[Item]:
     """The first images of any source, read."""
     entries = source.listing().entries[split][:count]
-    return [Item(entry.id, entry.label, *source.read(entry)) for entry in entries]
+    return [Item(entry.id, entry.label, *source.read(entry)[:2]) for entry in entries]
 
 
 def chosen(folder: Path, **changes: dict[str, object]) -> Params:

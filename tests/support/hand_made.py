@@ -9,6 +9,7 @@ import pandas as pd
 
 from pipeline.results.filters import Filters
 from pipeline.results.illustrations import Illustrations
+from pipeline.results.located_images import LocatedImages
 from pipeline.results.ranks import Guesses
 
 
@@ -24,6 +25,7 @@ class HandMade:
     guesses: tuple[str, Guesses] | None = None
     filters: Filters | None = None
     illustrations: Illustrations | None = None
+    located: LocatedImages | None = None
     records: dict[str, Any] = field(default_factory=dict)
     outdated: dict[str, str] = field(default_factory=dict)
 

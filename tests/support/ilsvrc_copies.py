@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.support.ilsvrc_files import (
@@ -65,14 +65,36 @@ def kaggle_files(made: StandIn) -> dict[str, bytes]:
         text = io.StringIO()
         table = csv.writer(text)
         table.writerow(["ImageId", "PredictionString"])
-        table.writerows([image.id, f"{wnid(made, image)} 10 12 30 35 "] for image in images)
-        files[f"LOC_{split}_solution.csv"] = text.getvalue().encode()
+        listed = [image for image in images if image.annotation or split == "val"]
+        table.writerows([image.id, solution(made, image)] for image in listed)
+        files.update({f"LOC_{split}_solution.csv": text.getvalue().encode()} if listed else {})
     return files
+
+
+def solution(made: StandIn, image: IlsvrcImage) -> str:
+    """An image's objects in a LOC_*_solution.csv; its class alone if it has none."""
+    boxes = image.annotation.boxes if image.annotation else ()
+    return "".join(f"{wnid(made, image)} {' '.join(map(str, box))} " for box in boxes) or wnid(made, image)
+
+
+def without_annotations(made: StandIn) -> dict[str, bytes]:
+    """The same without the annotations, whose boxes the lists have too."""
+    return {name: data for name, data in kaggle_files(made).items() if "Annotations" not in name}
 
 
 def kaggle_tree(made: StandIn, root: Path) -> Path:
     """Kaggle's download, unpacked."""
-    for name, data in kaggle_files(made).items():
+    return unpacked(kaggle_files(made), root)
+
+
+def kaggle_listed_tree(made: StandIn, root: Path) -> Path:
+    """The same without the annotations."""
+    return unpacked(without_annotations(made), root)
+
+
+def unpacked(files: Mapping[str, bytes], root: Path) -> Path:
+    """Files at their paths."""
+    for name, data in files.items():
         put(root / name, data)
     return root
 
@@ -84,11 +106,7 @@ def kaggle_images(made: StandIn, root: Path) -> Path:
 
 def kaggle_zip(made: StandIn, root: Path, method: int = zipfile.ZIP_DEFLATED) -> Path:
     """Kaggle's download as it is."""
-    root.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(root / "imagenet-object-localization-challenge.zip", "w", method) as file:
-        for name, data in kaggle_files(made).items():
-            file.writestr(name, data)
-    return root
+    return zip_of(kaggle_files(made), root, method)
 
 
 def kaggle_stored_zip(made: StandIn, root: Path) -> Path:
@@ -96,12 +114,56 @@ def kaggle_stored_zip(made: StandIn, root: Path) -> Path:
     return kaggle_zip(made, root, zipfile.ZIP_STORED)
 
 
-def kaggle_tar(made: StandIn, root: Path) -> Path:
-    """Kaggle's older download: one tar.gz of all images, and the lists, packed, beside it."""
+def kaggle_listed_zip(made: StandIn, root: Path) -> Path:
+    """The same, without the annotations."""
+    return zip_of(without_annotations(made), root)
+
+
+def zip_of(files: Mapping[str, bytes], root: Path, method: int = zipfile.ZIP_DEFLATED) -> Path:
+    """A zip of Kaggle's name."""
+    root.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(root / "imagenet-object-localization-challenge.zip", "w", method) as file:
+        for name, data in files.items():
+            file.writestr(name, data)
+    return root
+
+
+def kaggle_tar(made: StandIn, root: Path, order: Sequence[str] = ("Annotations", "Data", "ImageSets")) -> Path:
+    """Kaggle's older download: one tar.gz of all images in this `order` of folders, and the lists, packed, beside it.
+
+    The training images' list is an own download that few have.
+    """
     files = kaggle_files(made)
-    inside = [member(name, data) for name, data in files.items() if name.startswith("ILSVRC/")]
+    inside = [member(name, data) for part in order for name, data in files.items() if f"/{part}/" in name]
     put(root / "imagenet_object_localization_patched2019.tar.gz", zipped(pack(inside, made.format)))
-    for name in ("LOC_val_solution.csv", "LOC_synset_mapping.txt"):
+    return packed_lists(files, root, ["LOC_val_solution.csv", "LOC_synset_mapping.txt"])
+
+
+def kaggle_late_tar(made: StandIn, root: Path) -> Path:
+    """The same with the annotations behind the images, and no list that has boxes."""
+    files = kaggle_files(made)
+    made.archives(root, [DEVKIT])
+    kaggle_tar(made, root, ["Data", "Annotations", "ImageSets"])
+    (root / "LOC_val_solution.csv.zip").unlink()
+    return packed_lists(files, root, ["LOC_synset_mapping.txt"])
+
+
+def kaggle_listed_tar(made: StandIn, root: Path) -> Path:
+    """The same without annotations, and with all lists beside it."""
+    kaggle_tar(made, root, ["Data", "ImageSets"])
+    return packed_lists(kaggle_files(made), root, ["LOC_train_solution.csv"])
+
+
+def kaggle_whole_tar(made: StandIn, root: Path, lists_first: bool = True) -> Path:
+    """All of Kaggle's files without the annotations in one tar.gz."""
+    files = sorted(without_annotations(made).items(), key=lambda item: item[0].startswith("LOC") != lists_first)
+    put(root / "imagenet.tar.gz", zipped(pack([member(*item) for item in files], made.format)))
+    return root
+
+
+def packed_lists(files: Mapping[str, bytes], root: Path, names: Sequence[str]) -> Path:
+    """Lists as Kaggle packs single files."""
+    for name in names:
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
             file.writestr(name, files[name])
@@ -260,7 +322,12 @@ COPIES: dict[str, Copy] = {
     "Kaggle's tree, below": kaggle_images,
     "Kaggle's zip": kaggle_zip,
     "Kaggle's zip, stored": kaggle_stored_zip,
+    "Kaggle's tree, lists": kaggle_listed_tree,
+    "Kaggle's zip, lists": kaggle_listed_zip,
     "Kaggle's tar.gz": kaggle_tar,
+    "Kaggle's tar.gz, late": kaggle_late_tar,
+    "Kaggle's tar.gz, lists": kaggle_listed_tar,
+    "Kaggle's tar.gz, whole": kaggle_whole_tar,
     "Hugging Face's tar.gz": hugging_tars,
     "Hugging Face's tars, gunzipped": hugging_plain_tars,
     "Hugging Face's folders": hugging_folders,
@@ -273,4 +340,6 @@ COPIES: dict[str, Copy] = {
     "a packed tree": packed_tree,
     "renamed": renamed,
 }
-WITH_BOXES = ("Kaggle's tree", "Kaggle's tree, below", "Kaggle's zip", "Kaggle's zip, stored")
+WITH_ANNOTATIONS = ("Kaggle's tree", "Kaggle's tree, below", "Kaggle's zip", "Kaggle's zip, stored", "Kaggle's tar.gz",
+                    "Kaggle's tar.gz, late", "val below")  # fmt: skip
+WITH_LISTS = tuple(name for name in COPIES if name.endswith((", lists", ", whole")))  # of boxes, which have no sizes

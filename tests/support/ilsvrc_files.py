@@ -102,16 +102,15 @@ class Annotation(NamedTuple):
     height: int
     named: str  # its <filename>, which may be anything
 
-    def expected(self, size: tuple[int, int], reversed_too: bool) -> tuple[Box, ...]:
-        """The boxes in an image of `size` (width, height): a reversed one put right, or dropped for it is empty."""
+    def expected(self, size: tuple[int, int]) -> tuple[Box, ...]:
+        """The boxes in an image of `size` (width, height): reversed ones are put right, empty ones are not there."""
         found = []
         for box in self.boxes:
             left, top, right, bottom = (
                 float(np.clip(at * true / said, 0, true))
                 for at, true, said in zip(box, 2 * size, 2 * (self.width, self.height), strict=True)
             )
-            if reversed_too:
-                left, right, top, bottom = min(left, right), max(left, right), min(top, bottom), max(top, bottom)
+            left, right, top, bottom = min(left, right), max(left, right), min(top, bottom), max(top, bottom)
             if left < right and top < bottom:
                 found.append((left, top, right, bottom))
         return tuple(found)
@@ -158,7 +157,7 @@ class IlsvrcImage(NamedTuple):
         """What may be found as its boxes."""
         if self.annotation is None:
             return ((),)
-        return self.annotation.expected(self.size, True), self.annotation.expected(self.size, False)
+        return (self.annotation.expected(self.size),)
 
 
 KINDS = ("png", "cmyk", "grey", "exif 6", "junk", "plain")
@@ -230,7 +229,7 @@ def make_picture(random: Random, id: str, label: int, kind: str, story: str, sid
     if kind == "exif 6":
         width, height = max(width, height) + 9, min(width, height)
     about = annotation(random, story, id, width, height)
-    boxes = about.expected((width, height), True) if about else ()
+    boxes = about.expected((width, height)) if about else ()
     pixels = painted(random, label, width, height, boxes)
     return IlsvrcImage(id, label, encoded(random, pixels, label, kind), (width, height), about, kind)
 

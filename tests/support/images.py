@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,12 @@ from PIL import Image, ImageDraw
 
 from pipeline.experiment.params import Params
 from pipeline.experiment.validation import load
+from pipeline.system.decoders import has_dali
 from tests.support import ROOT
 
 Pixels = NDArray[np.uint8]
 
-NO_DALI = find_spec("nvidia.dali") is None
+NO_DALI = not has_dali()
 needs_dali = pytest.mark.skipif(NO_DALI, reason="DALI is not installed")
 DECODERS = (pytest.param("dali", marks=needs_dali), "pillow")
 USUAL = "pillow" if NO_DALI else "dali"  # what `auto` means here

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vgg import merging
-from vgg.merging import best_boxes, match
+from vgg.merging import all_merged, best_boxes, match
 
 
 def slow_match(one: np.ndarray, other: np.ndarray) -> float:
@@ -58,6 +58,17 @@ def test_merging_many_problems_is_merging_each_by_hand(threshold: float) -> None
         box, total = slow_best(boxes[row, present[row]], scores[row, present[row]], threshold)
         assert np.allclose(merged[row], box), row
         assert sums[row] == pytest.approx(total)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.6, 1.3, 99.0])
+def test_all_merged_boxes_of_one_problem_begin_with_the_best(threshold: float) -> None:
+    boxes, scores, _ = problems(6, 20, 14)
+    for row in range(len(boxes)):
+        merged, sums = all_merged(boxes[row], scores[row], threshold)
+        box, total = slow_best(boxes[row], scores[row], threshold)
+        assert np.allclose(merged[0], box) and sums[0] == pytest.approx(total)
+        assert len(merged) == len(sums) and sums.sum() == pytest.approx(scores[row].sum())
+        assert (np.diff(sums) <= 0).all()
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -96,6 +96,7 @@ class Encoded(NamedTuple):
 
     data: bytes
     boxes: tuple[Box, ...] = ()  # around the objects of its class
+    odd_boxes: tuple[str, ...] = ()  # kinds of boxes that were repaired or not used
 
 
 class Unreadable(Exception):

@@ -12,6 +12,7 @@ from pipeline.datasets.sources import folder
 from pipeline.datasets.sources.base import Encoded, Entry, Known, Listing, Source, root_of
 from pipeline.errors import Failure
 from pipeline.experiment.params import Profile
+from pipeline.system.decoders import constraints
 
 FOLDER = "imagenette2"  # the archive's top folder
 
@@ -53,13 +54,11 @@ class Imagenette(Source):
 
     def listing(self) -> Listing:
         """Return the images, with named classes in the order of WordNet ids. Raise Failure if a part is missing."""
-        from torchvision.datasets import Imagenette as Torchvision
-
         if not (self._folder.root / "val").is_dir():
             raise Failure(f"{self._folder.root} is not the published Imagenette: it has no folder val")
         listing = self._folder.listing()
         try:
-            names = dict(zip(*_wnids_and_names(Torchvision(self.root, "train")), strict=True))
+            names = dict(zip(*_wnids_and_names(_torchvision().Imagenette(self.root, "train")), strict=True))
         except (KeyError, OSError) as error:
             raise Failure(f"{self._folder.root} is not the published Imagenette: {error}") from None
         return listing._replace(classes=[names.get(wnid, wnid) for wnid in listing.classes], wnids=listing.classes)
@@ -79,17 +78,26 @@ def _wnids_and_names(data_set: Any) -> tuple[list[str], list[str]]:
     return data_set.wnids, [names[0] for names in data_set.classes]
 
 
+def _torchvision() -> Any:
+    """Return torchvision's data sets. Raise Failure if it cannot be imported."""
+    try:
+        from torchvision import datasets
+    except (ImportError, OSError, RuntimeError) as error:  # not installed, or built for another torch
+        raise Failure(
+            f"imagenette needs torchvision, which cannot be imported ({error}); fix: pip install --constraint "
+            f"{constraints()} torchvision"
+        ) from None
+    return datasets
+
+
 def _download(root: Path) -> None:
     """Download Imagenette from torchvision's address and unpack it. Raise Failure, saying what to fetch by hand."""
-    from torchvision.datasets import Imagenette as Torchvision
-    from torchvision.datasets.utils import download_and_extract_archive
-
-    address, md5 = Torchvision._ARCHIVES["full"]
+    address, md5 = _torchvision().Imagenette._ARCHIVES["full"]
     print(f"imagenette is not in {root}; downloading {address}", flush=True)
     unpacking = root / ".unpacking"  # so that an interrupted one leaves nothing that looks complete
     try:
         root.mkdir(parents=True, exist_ok=True)
-        download_and_extract_archive(address, str(root), str(unpacking), md5=md5)
+        _torchvision().utils.download_and_extract_archive(address, str(root), str(unpacking), md5=md5)
         (unpacking / FOLDER).rename(root / FOLDER)
     except (OSError, HTTPException, RuntimeError, EOFError, tarfile.TarError) as error:
         reason = getattr(error, "reason", None) or error

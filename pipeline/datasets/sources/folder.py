@@ -38,9 +38,13 @@ from pipeline.system.atomic_files import digest
 
 HIDDEN_ONE = "hidden"
 FOLDER = "a folder, not an image"
+NOT_AN_IMAGE = "not an image, and not named like one"
 OUTSIDE = "a link to a place outside the data set's folder"
 FOLLOW = "To read what links outside the folder lead to: vgg-repro prepare --follow-links"
 BESIDE = "a file outside the class folders"
+BROKEN_LINK = "a broken link"
+OTHER_CLASS = "its class is not in train/"
+ORIGINAL = "the file of the camera; the image of the same name next to it is used"
 # Files of operating systems and network disks; names with a leading dot are hidden too
 HIDDEN = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 HIDDEN_TOO = {"ehthumbs.db", "icon\r", "#recycle", "#snapshot", "@recycle", "@tmp", "network trash folder"}
@@ -53,6 +57,9 @@ KINDS = MimeTypes()  # Python's own table of file name endings, which is the sam
 # endings that are not in this table: settings, and what programs for photographs write beside an image
 OTHER_ENDINGS = (".cfg", ".db", ".ini", ".lnk", ".log", ".yaml", ".yml", ".xmp", ".aae", ".pp3", ".dop", ".cos", ".on1",
                  ".md5", ".sha1", ".sha256", ".pkl", ".parquet", ".jsonl", ".toml", ".dvc")  # fmt: skip
+# what cameras and phones write; each must be developed or converted
+CAMERA_ENDINGS = (".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".fff", ".heic", ".heif", ".hif",
+                  ".iiq", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw", ".x3f")  # fmt: skip
 
 
 class File(NamedTuple):
@@ -128,8 +135,8 @@ class ImageFolder(Source):
         entries: dict[Split, list[Entry]] = {
             "train": self._entries(train, names), "val": self._entries(val, names)
         }  # fmt: skip
-        skipped = [Skipped("train", printable(f.path), f.reason) for f in train if f.reason]
-        skipped += [Skipped("val", printable(f.path), f.reason) for f in val if f.reason]
+        skipped = [_skipped("train", file) for file in train if file.reason]
+        skipped += [_skipped("val", file) for file in val if file.reason]
         size = sum(file.size for file in (*train, *val) if not file.reason)
         return Listing([printable(name) for name in names], entries, skipped, size)
 
@@ -196,6 +203,12 @@ class ImageFolder(Source):
         return int.from_bytes(drawn[:8]) < self.val_share * 2**64
 
 
+def _skipped(split: Split, file: File) -> Skipped:
+    """Return a file that is no candidate. It counts as lost if it is named like an image, and was meant to be one."""
+    suspect = file.reason in (BROKEN_LINK, OUTSIDE, BESIDE) or file.reason.startswith(OTHER_CLASS)
+    return Skipped(split, printable(file.path), file.reason, suspect and not is_named_otherwise(file.path))
+
+
 def _imagenets(label: str) -> str:
     """Return what to type for a class's folder of ImageNet in another layout, or an empty string for another class."""
     return f". {IMAGENET}" if WNID.search(label) else ""
@@ -250,7 +263,7 @@ def _rows(root: Path, split: Split, follow_links: bool) -> Iterator[tuple[str, i
             continue
         for item in sorted_in(folder):
             try:
-                status = item.stat() if os.path.exists(item) else item.stat(follow_symlinks=False)
+                status = item.stat(follow_symlinks=not is_broken(item))
             except OSError as error:
                 raise Failure(f"{folder} cannot be listed: {error.strerror}") from None
             yield printable(f"{place}/{label}/{item.name}"), status.st_size, status.st_mtime_ns, status.st_mode
@@ -258,13 +271,14 @@ def _rows(root: Path, split: Split, follow_links: bool) -> Iterator[tuple[str, i
 
 def _files(root: Path, split: Split, follow_links: bool) -> Iterator[File]:
     """Yield everything in a split's class folders, in the order of names."""
-    real, place = Path("/") if follow_links else root.resolve(), split_folder(root, split)
+    real, place = limit_of(root, follow_links), split_folder(root, split)
     for label, folder in _folders(root, split, follow_links):
         inside = [] if isinstance(folder, str) else sorted_in(folder)
         if not inside:
             yield File(f"{place}/{label}", "", folder if isinstance(folder, str) else "an empty folder")
+        converted = {stem for item in inside if (stem := _stem_of_image(item.name))}
         for item in inside:
-            reason = why_not(item, real)
+            reason = why_not(item, real) or (ORIGINAL if _stem_of_original(item.name) in converted else "")
             yield File(f"{place}/{label}/{item.name}", label, reason, 0 if reason else _size(item))
 
 
@@ -275,7 +289,7 @@ def _folders(root: Path, split: Split, follow_links: bool) -> Iterator[tuple[str
     """
     if not os.path.isdir(root):
         raise Failure(f"data.path is {root}, but there is no such folder")
-    place, real = root / split_folder(root, split), Path("/") if follow_links else root.resolve()
+    place, real = root / split_folder(root, split), limit_of(root, follow_links)
     if not os.path.isdir(place):
         if root.is_dir() and not os.access(root, os.X_OK):
             raise Failure(f"{root} cannot be entered: no permission")
@@ -287,9 +301,9 @@ def _folders(root: Path, split: Split, follow_links: bool) -> Iterator[tuple[str
     for item in sorted_in(place):
         if is_hidden(item.name):
             yield item.name, HIDDEN_ONE
-        elif not os.path.exists(item) and item.is_symlink():
-            yield item.name, "a broken link"
-        elif not os.path.isdir(item):
+        elif is_broken(item):
+            yield item.name, BROKEN_LINK
+        elif not is_folder(item):
             yield item.name, BESIDE
         elif not leads_inside(item, real):
             yield item.name, OUTSIDE
@@ -313,12 +327,25 @@ def why_not(file: os.DirEntry[str], root: Path) -> str:
     try:
         mode = file.stat().st_mode
     except OSError:
-        return "a broken link" if file.is_symlink() else ""  # reading it gives the reason
+        return BROKEN_LINK if file.is_symlink() else ""  # reading it gives the reason
     if not leads_inside(file, root):
         return OUTSIDE
     if stat.S_ISDIR(mode):
         return FOLDER if file.is_symlink() else f"{FOLDER}; images in it: {_images_below(Path(file.path))}"
     return "" if stat.S_ISREG(mode) else "not a regular file"
+
+
+def _stem_of_image(name: str) -> str:
+    """Return the name without its ending, in one case, if that is an image's which is read; else an empty string."""
+    stem, ending = os.path.splitext(name.casefold())
+    kind = KINDS.guess_type(name)[0] or ""
+    return stem if kind.startswith("image/") and ending not in CAMERA_ENDINGS and not is_hidden(name) else ""
+
+
+def _stem_of_original(name: str) -> str | None:
+    """Return the same if the ending is that of a camera's own file; else None."""
+    stem, ending = os.path.splitext(name.casefold())
+    return stem if ending in CAMERA_ENDINGS else None
 
 
 def _size(file: os.DirEntry[str]) -> int:
@@ -329,9 +356,27 @@ def _size(file: os.DirEntry[str]) -> int:
         return 0
 
 
+def limit_of(root: Path, follow_links: bool) -> Path:
+    """Return the folder that links must not lead out of."""
+    return Path("/") if follow_links else root.resolve()
+
+
 def leads_inside(item: os.DirEntry[str], root: Path) -> bool:
     """Return whether an item is no link, or a link to something below `root`, which is not a link itself."""
     return not item.is_symlink() or Path(item.path).resolve().is_relative_to(root)
+
+
+def is_folder(item: os.DirEntry[str]) -> bool:
+    """Return whether an item is a folder, or a link to one. Only a link is examined on disk."""
+    try:
+        return item.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def is_broken(item: os.DirEntry[str]) -> bool:
+    """Return whether an item is a link that leads nowhere. Only a link is examined on disk."""
+    return item.is_symlink() and not os.path.exists(item)
 
 
 def is_hidden(name: str) -> bool:
@@ -376,6 +421,6 @@ def _in_classes_of_train(files: list[File], names: list[str], place: Path) -> li
     for file in files:
         label = classes.get(file.label, file.label)
         unknown = file.label and not file.reason and file.label not in classes
-        reason = f"its class is not in train/: {printable(file.label)}" if unknown else file.reason
+        reason = f"{OTHER_CLASS}: {printable(file.label)}" if unknown else file.reason
         marked.append(file._replace(label=label, reason=reason))
     return marked

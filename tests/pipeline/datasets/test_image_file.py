@@ -599,7 +599,13 @@ def claiming(kind: str, width: int, height: int) -> bytes:
 
 def test_a_head_that_claims_60000_pixels_squared_is_refused_at_once() -> None:
     for kind in ("JPEG", "PNG"):
-        assert refused(claiming(kind, 60_000, 60_000)) == "more than 179 million pixels"
+        assert refused(claiming(kind, 60_000, 60_000)) == "more than 268 million pixels"
+
+
+def test_a_photograph_of_200_megapixels_is_taken() -> None:
+    """Phones write 16320 x 12240. The JPEG's data is decoded later, by DALI."""
+    image = look(claiming("JPEG", 16_320, 12_240), MAX_ASPECT)
+    assert (image.height, image.width) == (12_240, 16_320)
 
 
 def test_one_pixel_high_or_wide_is_refused(rng: Random) -> None:

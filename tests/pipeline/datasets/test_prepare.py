@@ -318,6 +318,7 @@ def test_shards_have_so_many_images_each(source: FakeSource, tmp_path: Path, rng
             assert index["shard"].tolist() == [i // images for i in range(count)], images
     assert stored(folder, "val") == [item.encoded for item in source.given["val"]]
     assert {path.name for path in folder.iterdir()} == {
+        "odd_boxes.csv",
         *(path.name for path in folder.glob("*.bin")), "train.index.npz", "val.index.npz", "manifest.csv", "facts.json"
     }  # fmt: skip
     files[1].write_bytes(files[1].read_bytes()[:-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from multiprocessing import active_children
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.datasets import manifest
 from pipeline.datasets import prepare as module
 from pipeline.datasets.shards import part_name, read_part, shard_name
 from pipeline.errors import Failure, Interrupted
@@ -123,6 +125,28 @@ def test_a_stopped_preparation_goes_on_from_its_whole_shards(
     assert hashes_in(prepared.folder) == hashes_in(undisturbed.folder)
     assert (prepared.facts, prepared.rows) == (undisturbed.facts, undisturbed.rows)
     assert not list(prepared.folder.parent.glob("*.partial"))
+
+
+def test_a_part_is_read_once_to_resume_and_then_as_often_as_without_a_stop(
+    workplace: Workplace, fake: FakeSource
+) -> None:
+    calls = Counter[tuple[str, int]]()
+
+    def counted(folder: Path, split: str, number: int) -> Any:
+        calls[split, number] += 1
+        return read_part(folder, split, number)
+
+    for place in (module, manifest):
+        workplace.patch.setattr(place, "read_part", counted)
+    workplace.prepare(fake, prepare=SHARDS)
+    undisturbed = calls.copy()
+    calls.clear()
+    with pytest.raises(Interrupted):
+        workplace.prepare(Stopping(fake, 3 * SHARD, KeyboardInterrupt()), prepare=SHARDS)
+    calls.clear()
+    workplace.prepare(fake, again=True, prepare=SHARDS)
+    assert calls == undisturbed
+    assert max(calls.values()) == 3, "is it there; val's hashes, for what is in train too; join"
 
 
 def test_what_one_process_began_several_end(workplace: Workplace, fake: FakeSource, rng: Random) -> None:

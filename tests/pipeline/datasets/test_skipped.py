@@ -17,9 +17,9 @@ from pipeline.datasets import prepare as module
 from pipeline.datasets import shard_worker
 from pipeline.datasets.manifest import IN_VAL_TOO, tally
 from pipeline.datasets.prepare import is_whole
-from pipeline.datasets.shard_worker import OTHER_FILE
 from pipeline.datasets.shards import Shards
 from pipeline.datasets.sources.base import SPLITS, Skipped, Split
+from pipeline.datasets.sources.folder import NOT_AN_IMAGE
 from pipeline.errors import Failure
 from pipeline.experiment.paths import CLASSIFICATION
 from tests.support.cases import case
@@ -508,7 +508,7 @@ def test_a_file_that_is_no_image_is_skipped_and_counts_for_none(
     }
     prepared = workplace.prepare(with_more(fake, "train", others, rng), prepare={"max_unreadable": 0.0})
     assert prepared.facts == wanted.facts
-    assert {row["skipped"] for key, row in prepared.rows.items() if key[1] in others} == {OTHER_FILE}
+    assert {row["skipped"] for key, row in prepared.rows.items() if key[1] in others} == {NOT_AN_IMAGE}
 
     pages: dict[str, bytes | None] = {f"{i}{rng.choice(['.jpg', '.PNG', '', '.heic'])}": b"<html>" for i in range(11)}
     source = with_more(with_more(fake, "train", others, rng), "train", pages, rng)

@@ -14,7 +14,7 @@ from pipeline.experiment import paper_tables, targets
 from pipeline.experiment.extra_runs import extra_rows, outdated_rows
 from pipeline.experiment.modes import MODES, runs_of
 from pipeline.experiment.params import Initialisation, Params
-from pipeline.experiment.params_file import activate
+from pipeline.experiment.params_file import activate, locate
 from pipeline.experiment.paths import errors, errors_of, history, posteriors, summary, weights
 from pipeline.experiment.run_names import KINDS, score_stage, train_stage, work_of
 from pipeline.experiment.validation import load
@@ -219,6 +219,23 @@ def test_rows_that_are_missing_different_or_not_needed_are_named_with_the_fix(tm
         load(path)
     params = load(path, extra=False)
     assert outdated_rows(params) and not outdated_rows(params.model_copy(update={"extra": extra_rows(params)}))
+
+
+def test_the_claims_need_table_8_only_where_images_have_boxes(tmp_path: Path) -> None:
+    """Otherwise `vgg-repro run` would train localisers before it tests the claims; until it is set, it leaves them."""
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    assert load(path).located == "table8"
+    values = yaml.safe_load(path.read_text())
+    values["profiles"]["mini"]["data"]["source"] = "imagefolder"
+    path.write_text(yaml.safe_dump(values))
+    assert "claims" not in targets.everything(load(path))
+    assert locate(path) == load(path).located == "table3" and not locate(path)
+    assert "claims" in targets.everything(load(path))
+    activate("paper", "trained", path)
+    assert load(path).located == "table8"
+    activate("imagenette", "trained", path)
+    assert load(path).located == "table3"
 
 
 def test_a_run_that_is_renamed_is_asked_for_in_seed_runs(tmp_path: Path) -> None:

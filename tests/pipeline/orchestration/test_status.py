@@ -18,6 +18,7 @@ import yaml
 from pipeline.datasets.facts import Facts, read_statistics
 from pipeline.errors import Failure
 from pipeline.experiment.paths import checkpoints, shards_root, summary, weights
+from pipeline.experiment.run_names import starting_from
 from pipeline.orchestration.dvc_graph import StageForecast
 from pipeline.orchestration.heartbeat import (
     LOCK,
@@ -30,7 +31,7 @@ from pipeline.orchestration.heartbeat import (
     old_checkpoints,
     tell,
 )
-from pipeline.orchestration.status import RunStatus, Status, _going_on, _run, _starting_from
+from pipeline.orchestration.status import RunStatus, Status, _going_on, _run
 from pipeline.system.atomic_files import write_json
 from pipeline.system.locks import alone, holder
 from reports.status_page import _state, status_page
@@ -289,10 +290,10 @@ def test_a_stalled_run_and_those_that_start_from_it_are_named(rng: np.random.Gen
 
 
 def test_those_that_start_from_a_stalled_run_are_found_through_others(folder: Path) -> None:
-    params = repository_params(folder)
-    assert {"B-256", "D-256"} <= set(_starting_from(params, "A-256"))
-    assert "D-384" in _starting_from(params, "A-256"), "D-384 starts from D-256"
-    assert _starting_from(params, "shallow-256") == ()
+    starts = {name: run.init for name, run in repository_params(folder).all_runs.items()}
+    assert {"B-256", "D-256"} <= set(starting_from(starts, "A-256"))
+    assert "D-384" in starting_from(starts, "A-256"), "D-384 starts from D-256"
+    assert starting_from(starts, "shallow-256") == ()
 
 
 def test_a_run_at_chance_counts_as_stalled() -> None:

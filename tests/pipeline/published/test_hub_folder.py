@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import Failure
-from pipeline.published import InputOverride, load_published
+from pipeline.published import InputOverride, hub_folder, load_published, read_net
 from pipeline.published.hub_folder import weight_files
 from tests.support import foreign_files
 from tests.support.cases import case
@@ -82,6 +82,18 @@ def test_a_hub_folder_is_read_with_its_input(tmp_path: Path, rng: np.random.Gene
                 check_outputs(imported, "D", net, rng, ("RGB", 1.0, mean, std), CLOSE)
     stated = load_published(folder, "D", SIZE, InputOverride(mean=HALF))
     check_outputs(stated, "D", net, rng, ("RGB", 1.0, HALF, STD), CLOSE)  # what the user gives counts
+
+
+def test_a_configuration_is_parsed_once(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = drawn("A", "timm", rng, width=1 / 32, fc=5)
+    (tmp_path / "model.safetensors").write_bytes(foreign_files.safetensors_file(timm(net)))
+    config(tmp_path, **cfg())
+    parsed, read = list[str](), hub_folder._json
+    monkeypatch.setattr(hub_folder, "_json", lambda file: (parsed.append(file.name), read(file))[1])
+    read_net(tmp_path)
+    assert parsed == ["config.json"]
 
 
 def test_the_cache_of_the_hub_is_read(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,15 @@ def test_torchvisions_names_are_on_it() -> None:
     names = {known.what: (known.net, known.hash) for known in known_files.all_known()}
     assert names["torchvision's vgg16-397923af.pth"] == ("D", "397923af")
     assert {net for net, _ in names.values()} == {"A", "B", "D", "E"}
+
+
+def test_without_torchvision_its_files_are_unknown_and_the_others_are_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = [known for known in known_files.all_known() if not known.what.startswith("torchvision's")]
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)  # an import raises ModuleNotFoundError
+    assert list(known_files.all_known()) == listed
+    assert capsys.readouterr().out.startswith("warning: torchvision's own files are not recognised, because it")
 
 
 def test_a_file_is_hashed_as_hashlib_does(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from pipeline.errors import Failure
-from pipeline.experiment.claims import CLAIMS, Cell, single
+from pipeline.experiment.claims import CLAIMS, FC_LAYERS, Cell, located, single
 from pipeline.experiment.paths import ranks
 from pipeline.results.claims import Outcomes, ledger, read_outcomes
 from pipeline.results.ranks import SEEDS, TableRanks, read_ranks, seed_row
@@ -83,6 +83,31 @@ def test_a_claim_about_each_of_its_nets_is_decided_by_the_weakest(
     gain = 100 * float((first.astype(int) - (cells[e] > 0)).mean())
     assert entry["effect"] == pytest.approx(gain if second > 20 else entry["effect"])
     assert entry["gained"] + entry["lost"] <= IMAGES, "of one pair alone"
+
+
+def test_localisers_are_compared_by_their_boxes_and_may_speak_against_the_paper(rng: np.random.Generator) -> None:
+    """At mini size one box for all classes is the better one, and all layers are better than the FC layers."""
+    wrong = {located(FC_LAYERS, "SCR"): 10.0, located(FC_LAYERS, "PCR"): 30.0, located("all", "PCR"): 12.0}
+    found = verdicts(files(planted(rng, as_printed() | wrong)))
+    assert (found["boxes-per-class"], found["all-layers"]) == ("contradicted", "supported")
+
+
+def test_claims_about_localisers_are_of_the_images_of_their_table_and_of_one_seed(rng: np.random.Generator) -> None:
+    """Table 8 counts the images with boxes alone; how classes vary from seed to seed says nothing of boxes."""
+    first, *others = (planted(rng, as_printed()) for _ in range(3))
+    boxed = {cell: values[: IMAGES // 2] for cell, values in first.items() if cell.table == "table8"}
+    seeds = [{cell: values for cell, values in seed.items() if cell.table == "table3"} for seed in others]
+    every = files(first | boxed, dict(enumerate(seeds, 1)), np.repeat(np.arange(IMAGES // 2), 2))
+    every["table8"] = TableRanks(every["table8"].rows, np.arange(IMAGES // 2), "these images")
+    alone = ledger(Outcomes({"table8": every["table8"]}), 1.0)["claims"]
+    together = ledger(Outcomes(every), 1.0)
+    assert together["images"] == IMAGES and together["seed_std"] is not None
+    for own, entry in zip(alone, together["claims"], strict=True):
+        if entry["section"] == "A.2":
+            assert entry["counts"] == "images only"
+            assert [entry[key] for key in ("effect", "low", "high", "p")] == [
+                own[key] for key in ("effect", "low", "high", "p")
+            ]
 
 
 def test_a_claim_of_one_pair_has_the_exact_mcnemar_test(rng: np.random.Generator) -> None:

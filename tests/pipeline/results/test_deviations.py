@@ -13,7 +13,7 @@ from pipeline.results.deviations import SCHEDULES, UNSTATED, deviations
 from tests.support import ROOT
 
 FACTS: dict[str, Any] = {
-    "comparable": False, "about": "cats & dogs", "train": 20, "val": 10, "classes": ["cat", "dog"],
+    "comparable": False, "about": "cats & dogs", "train": 20, "val": 10, "classes": ["cat", "dog"], "stored": {},
 }  # fmt: skip
 ROUNDING = {"threads", "device", "processes", "shard_images", "max_unreadable"}  # they affect no result, or rounding
 NO_DEVIATION = {
@@ -72,6 +72,16 @@ def test_every_schedule_is_compared(recipe: str, key: str) -> None:
     other = params.profiles["paper"].model_copy(update={"recipes": recipes})
     params = params.model_copy(update={"profiles": {**params.profiles, "other": other}})
     assert len(names("other", params) - names("paper", params)) == 1
+
+
+def test_the_decoder_is_the_one_that_the_data_name_whatever_is_installed_or_asked_for() -> None:
+    params = load(ROOT / "params.yaml").model_copy(update={"decoder": "auto"})
+    rows = deviations("mini", params, {**FACTS, "stored": {"decoder": "pillow"}})
+    (row,) = [row for row in rows if row.what == "decoder"]
+    assert row.ours == "simplejpeg and Pillow, on the CPU"
+    assert row.paper == "not stated; profile paper: DALI, on the CPU"
+    asked = params.model_copy(update={"decoder": "pillow"})
+    assert not [row for row in deviations("mini", asked, FACTS) if row.what == "decoder"], "the data were made by DALI"
 
 
 def test_rounding_and_speed_are_no_deviations() -> None:

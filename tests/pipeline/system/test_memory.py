@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 from pipeline.datasets.image_file import libjpegs_warning, look
 from pipeline.datasets.sources import folder
 from pipeline.datasets.sources.base import Encoded, Unreadable
-from pipeline.datasets.sources.ilsvrc.boxes import in_pixels
+from pipeline.datasets.sources.ilsvrc.boxes import AnnotatedBox, in_pixels
 from pipeline.errors import Failure, NoMemory
 from pipeline.system import memory
 from tests.support.fake_source import FakeSource, Item, Stopping, Workplace, small_items
@@ -122,7 +122,7 @@ def test_where_there_is_room_a_broken_image_is_one(
 # what raises it, and what of a good JPEG is found out by that
 FOUND: dict[str, tuple[object, str, Callable[[bytes], object]]] = {
     "how it is turned": (Image.Image, "getexif", lambda encoded: look(encoded, 10)),
-    "its boxes": (Image, "open", lambda encoded: in_pixels(((0, 0, 1, 1),), encoded)),
+    "its boxes": (Image, "open", lambda encoded: in_pixels((AnnotatedBox(0, 0, 1, 1),), encoded)),
     "libjpeg's warnings": (simplejpeg, "decode_jpeg", libjpegs_warning),
 }
 

@@ -33,16 +33,18 @@ from pipeline.datasets.sources.base import (
 )
 from pipeline.datasets.sources.folder import FOLLOW, OUTSIDE, check_limit
 from pipeline.datasets.sources.ilsvrc import authenticity
+from pipeline.datasets.sources.ilsvrc.box_files import all_boxes
 from pipeline.datasets.sources.ilsvrc.boxes import in_pixels
 from pipeline.datasets.sources.ilsvrc.compact import NOTHING, Compact, Where
 from pipeline.datasets.sources.ilsvrc.copies import others_text
-from pipeline.datasets.sources.ilsvrc.listed import all_boxes, file_content, scanned
+from pipeline.datasets.sources.ilsvrc.layout import STREAMED, Layout
+from pipeline.datasets.sources.ilsvrc.listed import file_content, scanned
 from pipeline.datasets.sources.ilsvrc.names import Unnamed
-from pipeline.datasets.sources.ilsvrc.presence import STREAMED, chosen, fingerprint, missing, truth_in
+from pipeline.datasets.sources.ilsvrc.presence import fingerprint, missing, present
 from pipeline.datasets.sources.ilsvrc.reference import BYTES, CALLED, CLASSES, IMAGES, departures
 from pipeline.datasets.sources.ilsvrc.settle import NO_GROUND_TRUTH, Settled, code_of, settle
 from pipeline.datasets.sources.ilsvrc.streams import AN_IMAGE, named_samples, names_in, narrowed, streams_of
-from pipeline.datasets.sources.ilsvrc.truth import NO_TRUTH, Truth
+from pipeline.datasets.sources.ilsvrc.truth import NO_TRUTH
 from pipeline.errors import Failure
 from pipeline.experiment.params import Profile
 
@@ -70,10 +72,7 @@ class Ilsvrc(Source):
 
     def missing(self) -> str:
         """Return which archive or folder is missing, or an empty string."""
-        try:
-            return missing(self.root, self.splits)
-        except Failure as reason:
-            return str(reason)
+        return missing(self.root, self.splits)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return its parameters and the fingerprint of its archives and folders. See `fingerprint`."""
@@ -85,46 +84,33 @@ class Ilsvrc(Source):
 
         Raise Failure, naming the file, if one is missing, truncated, damaged or hostile.
         """
-        if text := missing(self.root, self.splits):
-            raise Failure(text)
+        layout = present(self.root, self.splits)
         skipped, streams = list[Skipped](), list[Stream]()
         entries: dict[Split, Compact] = dict.fromkeys(SPLITS, NOTHING)
-        for split, copy in chosen(self.root, self.splits).items():
-            if text := others_text(self.root, split):
+        for split, copy in layout.copies.items():
+            if text := others_text(split, layout.found[split]):
                 print(f"prepare: {text}", flush=True)
             if copy.kind in STREAMED:
                 streams += streams_of(self.root, split, copy)
             else:
-                entries[split] = scanned(self.root, split, copy, skipped, self.follow_links)
+                entries[split] = scanned(layout, split, skipped, self.follow_links)
         size = sum((self.root / file).stat().st_size for file in {file for stream in streams for file in stream.files})
         size += sum(int(part.sizes.sum()) for part in entries.values())
         listing = Listing([], entries, skipped, size, streams=streams)
         if not streams:
-            return self._listed(listing, entries)
-        return listing if self.limit is None else self._limited(listing, entries)
+            return self._listed(layout, listing, entries)
+        return listing if self.limit is None else self._limited(layout, listing, entries)
 
     def settled(self, listing: Listing, found: Mapping[Split, ImageNames]) -> tuple[Listing, Mapping[Split, Order]]:
         """Return the listing with its classes and departures, and each split's images in order.
 
         Raise Failure if nothing says the classes of the validation images.
         """
-        truth, settled = self._settle(found, listing.skipped)
-        counts = {split: len(order.images) for split, order in settled.orders.items()}
-        by_class = _counts(settled) if "train" in self.splits else None
-        reasons = departures(truth.kit, settled.wnids, by_class, counts.get("val", 0)) + settled.departures
-        if self.limit is not None:
-            reasons.insert(0, f"data.limit is {self.limit:,}")
-        listing = listing._replace(
-            classes=truth.names(settled.wnids),
-            wnids=settled.wnids,
-            departures=reasons,
-            skipped=[*listing.skipped, *settled.skipped],
-        )
-        return listing, settled.orders
+        return self._settled(Layout.of(self.root, self.splits), listing, found)
 
     def stream(self, stream: Stream) -> Iterator[Entry]:
         """Yield the images of a stream's files in their order, those that cannot be used without their bytes."""
-        boxes = all_boxes(self.root, stream.split)
+        boxes = all_boxes(self.root, self.splits, stream.split)
         remaining = set(stream.wanted or ())
         for path, name, number, data in named_samples(self.root, stream, names_only=False):
             if isinstance(name, Unnamed):
@@ -132,7 +118,7 @@ class Ilsvrc(Source):
                     yield Entry(path, -1, Unreadable(str(name)))
             elif stream.wanted is None or name.id in remaining:
                 remaining.discard(name.id)
-                yield Entry(name.id, code_of(name, number), Encoded(data, in_pixels(boxes.get(name.id, ()), data)))
+                yield Entry(name.id, code_of(name, number), Encoded(data, *in_pixels(boxes.get(name.id, ()), data)))
             if stream.wanted is not None and not remaining:
                 return
 
@@ -148,28 +134,47 @@ class Ilsvrc(Source):
         if isinstance(where, Encoded):
             return where
         data = file_content(self.root, where.found)
-        return Encoded(data, in_pixels(where.boxes, data))
+        return Encoded(data, *in_pixels(where.boxes, data))
 
-    def _settle(self, found: Mapping[Split, ImageNames], skipped: Sequence[Skipped]) -> tuple[Truth, Settled]:
-        """Return the truth and what the images' names say. Raise Failure if too little says their classes."""
-        truth = truth_in(self.root, self.splits)
-        settled = settle(truth, found)
+    def _settled(
+        self, layout: Layout, listing: Listing, found: Mapping[Split, ImageNames]
+    ) -> tuple[Listing, Mapping[Split, Order]]:
+        """Do as `settled`."""
+        settled, truth = self._settle(layout, found, listing.skipped), layout.truth
+        counts = {split: len(order.images) for split, order in settled.orders.items()}
+        by_class = _counts(settled) if "train" in self.splits else None
+        reasons = departures(truth.kit, settled.wnids, by_class, counts.get("val", 0)) + settled.departures
+        if self.limit is not None:
+            reasons.insert(0, f"data.limit is {self.limit:,}")
+        listing = listing._replace(
+            classes=truth.names(settled.wnids),
+            wnids=settled.wnids,
+            departures=reasons,
+            skipped=[*listing.skipped, *settled.skipped],
+        )
+        return listing, settled.orders
+
+    def _settle(self, layout: Layout, found: Mapping[Split, ImageNames], skipped: Sequence[Skipped]) -> Settled:
+        """Return what the images' names say. Raise Failure if too little says their classes."""
+        settled = settle(layout.truth, found)
+        if "val" in found and not len(settled.orders["val"].images) and layout.tars:
+            settled = settle(layout.late_truth(), found)
         for split in self.splits:
             if not len(settled.orders[split].images):
                 raise Failure(_nothing_left(self.root, split, found[split], [*skipped, *settled.skipped]))
-        return truth, settled
+        return settled
 
-    def _listed(self, listing: Listing, entries: Mapping[Split, Compact]) -> Listing:
+    def _listed(self, layout: Layout, listing: Listing, entries: Mapping[Split, Compact]) -> Listing:
         """Return the listing of images whose places are all known."""
         names = {split: ImageNames(entries[split].ids, entries[split].labels) for split in self.splits}
-        listing, orders = self.settled(listing, names)
+        listing, orders = self._settled(layout, listing, names)
         ordered = {split: entries[split].labelled(orders[split]) if split in orders else NOTHING for split in SPLITS}
         if self.limit is not None:
             check_limit(self.limit, len(listing.classes))
             ordered = {split: all_.first_of_each(self.limit) for split, all_ in ordered.items()}
         return listing._replace(entries=ordered, bytes=sum(int(part.sizes.sum()) for part in ordered.values()))
 
-    def _limited(self, listing: Listing, entries: Mapping[Split, Compact]) -> Listing:
+    def _limited(self, layout: Layout, listing: Listing, entries: Mapping[Split, Compact]) -> Listing:
         """Return the listing with the first images of each class only, after a look at all names in the streams."""
         assert self.limit is not None
         names = [names_in(self.root, stream) for stream in listing.streams]
@@ -178,7 +183,8 @@ class Ilsvrc(Source):
             split: Compact.joined([entries[split], *(own for own, stream in pairs if stream.split == split)])
             for split in self.splits
         }
-        _, settled = self._settle({split: ImageNames(all_.ids, all_.labels) for split, all_ in every.items()}, [])
+        named = {split: ImageNames(all_.ids, all_.labels) for split, all_ in every.items()}
+        settled = self._settle(layout, named, [])
         check_limit(self.limit, len(settled.wnids))
         ids: dict[Split, frozenset[str]] = {
             split: frozenset(entry.id for entry in all_.labelled(settled.orders[split]).first_of_each(self.limit))

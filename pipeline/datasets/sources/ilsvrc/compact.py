@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.sources.base import Entry, Order
-from pipeline.datasets.sources.ilsvrc.boxes import Fractions
+from pipeline.datasets.sources.ilsvrc.boxes import AnnotatedBox, Boxes
 
 
 class Found(NamedTuple):
@@ -27,7 +27,7 @@ class Where(NamedTuple):
     """The file of an image, and its boxes."""
 
     found: Found
-    boxes: Fractions
+    boxes: Boxes
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Compact(Sequence[Entry]):
     sizes: NDArray[np.int64]
     labels: NDArray[np.int64]  # or codes, until the classes are known
     boxes_of: NDArray[np.int16]  # (images,) each image's number of boxes
-    boxes: NDArray[np.float64]  # (boxes, 4) in fractions of the image's width and height
+    boxes: NDArray[np.float64]  # (boxes, 7) as annotated: see AnnotatedBox
 
     @classmethod
     def of(
-        cls, files: Sequence[Found], ids: Sequence[str], labels: Sequence[int], boxes: Mapping[str, Fractions]
+        cls, files: Sequence[Found], ids: Sequence[str], labels: Sequence[int], boxes: Mapping[str, Boxes]
     ) -> Compact:
         """Return the entries of `files`, each with its id and label, and with its boxes by its id."""
         places = sorted({file.place for file in files})
@@ -61,7 +61,7 @@ class Compact(Sequence[Entry]):
             np.array([file.size for file in files], np.int64),
             np.array(labels, np.int64),
             np.array([len(own) for own in boxes_by_file], np.int16),
-            np.array([box for own in boxes_by_file for box in own], np.float64).reshape(-1, 4),
+            np.array([box for own in boxes_by_file for box in own], np.float64).reshape(-1, 7),
         )
 
     @classmethod
@@ -92,7 +92,7 @@ class Compact(Sequence[Entry]):
         columns = (self.at, self.names, self.ids, self.offsets, self.sizes, self.labels)
         for at, name, id, offset, size, label, own in zip(*(column.tolist() for column in columns), boxes, strict=True):
             file = Found(os.fsdecode(name), self.places[at], offset, size)
-            yield Entry(id.decode(), label, Where(file, tuple(tuple(box) for box in own.tolist())))
+            yield Entry(id.decode(), label, Where(file, tuple(AnnotatedBox(*box) for box in own.tolist())))
 
     def taken(self, which: NDArray[np.int64]) -> Compact:
         """Return the entries at the indices `which`."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.datasets.sources.base import WNID, Split
-from pipeline.datasets.sources.folder import is_hidden, sorted_in
+from pipeline.datasets.sources.folder import is_folder, is_hidden, sorted_in
 from pipeline.datasets.sources.ilsvrc.names import Unnamed, split_of
 from pipeline.datasets.sources.ilsvrc.reference import ARCHIVES, CALLED
 from pipeline.errors import Failure
@@ -56,15 +56,6 @@ class Copy:
         return self.files[0] + more
 
 
-def best_copy(root: Path, split: Split) -> Copy | None:
-    """Return the copy of a split that is read, or None. The published archive comes first, then a tree.
-
-    Of the other kinds the largest is read, since a copy that is still being downloaded is small.
-    """
-    found = copies(root, split)
-    return found[0] if found else None
-
-
 def copies(root: Path, split: Split) -> list[Copy]:
     """Return the copies of a split in the first folder that has any, the one to be read first."""
     for folder, base in _folders(root):
@@ -73,9 +64,8 @@ def copies(root: Path, split: Split) -> list[Copy]:
     return []
 
 
-def others_text(root: Path, split: Split) -> str:
-    """Return a sentence on copies that are not read, or an empty string."""
-    found = copies(root, split)
+def others_text(split: Split, found: Sequence[Copy]) -> str:
+    """Return a sentence on a split's copies that are not read, or an empty string."""
     names = ", ".join(copy.title for copy in found[1:])
     first = f"the {CALLED[split]} images are read from {found[0].title}" if found else ""
     return f"{first}; also there and not read: {names}" if names else ""
@@ -143,7 +133,7 @@ def _tree_names(folder: Path, split: Split) -> list[str]:
     """Return the folder of a split, or else the folders that hold parts of it, such as train.X1 to train.X4."""
     names = [name for name in TREES[split] if (folder / name).is_dir()]
     parts = re.compile(rf"({'|'.join(TREES[split])})([._-]?(x|part|split)?[._-]?\d*)", re.IGNORECASE)
-    return names[:1] or [item.name for item in sorted_in(folder) if os.path.isdir(item) and parts.fullmatch(item.name)]
+    return names[:1] or [item.name for item in sorted_in(folder) if parts.fullmatch(item.name) and is_folder(item)]
 
 
 def _is_tree(folder: Path) -> bool:

@@ -1,7 +1,7 @@
 """ILSVRC-2012's development kit: its classes, their numbers of training images, and validation's ground truth.
 
 The kit numbers its classes by its own ILSVRC2012_ID. Nets, including torchvision's and Caffe's, number them in the
-order of their WordNet ids. So does this project: the kit's numbers are used only in this file.
+order of their WordNet ids. So does this project: the kit's numbers are used only here and in files for its server.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Devkit(NamedTuple):
     names: list[str]  # for people; a name shared by two classes has the WordNet id added
     train_images: list[int]  # published number of each class
     truth: list[int]  # the class, counted from 0, of validation image 1, 2, ...
+    ids: list[int]  # the kit's number of each class, for files that its server reads
 
     def wnid_of(self, number: int) -> str:
         """Return the class of a validation image by its number, counted from 1, or an empty string if it has none."""
@@ -91,6 +92,7 @@ def _devkit(synsets: list[Synset], truth: bytes) -> Devkit:
         display_names(wnids, [synset.words for synset in synsets]),
         [synset.images for synset in synsets],
         [number[int(line)] for line in truth.decode("ascii").split()],
+        [synset.id for synset in synsets],
     )
 
 

@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path, PurePosixPath
 
-from pipeline.datasets.sources.base import SPLITS, Skipped, Split
+from pipeline.datasets.sources.base import Skipped, Split
 from pipeline.datasets.sources.folder import (
+    NOT_AN_IMAGE,
     file_bytes,
+    is_folder,
     is_hidden,
     is_named_otherwise,
     leads_inside,
+    limit_of,
     printable,
     sorted_in,
     why_not,
 )
-from pipeline.datasets.sources.ilsvrc.boxes import ARCHIVES as BOXES
-from pipeline.datasets.sources.ilsvrc.boxes import Fractions, parsed, read_annotations, read_boxes
+from pipeline.datasets.sources.ilsvrc.box_files import boxes_of
+from pipeline.datasets.sources.ilsvrc.boxes import Boxes
 from pipeline.datasets.sources.ilsvrc.compact import Compact, Found
-from pipeline.datasets.sources.ilsvrc.copies import Copy, best_copy
+from pipeline.datasets.sources.ilsvrc.layout import Layout
 from pipeline.datasets.sources.ilsvrc.names import FILES, NO_LOSS, PathInfo, Unnamed, named, split_and_rest, split_of
-from pipeline.datasets.sources.ilsvrc.presence import annotation_folder, folders_of
 from pipeline.datasets.sources.ilsvrc.settle import code_of
 from pipeline.datasets.sources.ilsvrc.tar import members
-from pipeline.datasets.sources.ilsvrc.zips import ZipMember, zip_content, zip_members
+from pipeline.datasets.sources.ilsvrc.zips import ZipMember, zip_content
 from pipeline.errors import Failure
 
 BATCH = 1024  # files whose names are examined at once
 DEEPEST = 6  # folders in each other in a tree; a link may lead back to a folder above it
-NOT_AN_IMAGE = "not an image, and not named like one"
 Candidate = tuple[str, Found]  # an image's path, with the folders that say its class, and its file
 
 
-def scanned(root: Path, split: Split, copy: Copy, skipped: list[Skipped], follow_links: bool = False) -> Compact:
+def scanned(layout: Layout, split: Split, skipped: list[Skipped], follow_links: bool = False) -> Compact:
     """Return a split's images, with codes for labels. Add the other files to `skipped`."""
-    boxes, parts = boxes_of(root, split), list[Compact]()
+    boxes, parts, published = boxes_of(layout, split), list[Compact](), layout.copies[split].kind == "archive"
     batch: list[tuple[PathInfo, Found]] = []
-    for path, file in _candidates(root, split, copy, skipped, follow_links):
+    for path, file in _candidates(layout, split, skipped, follow_links):
         try:
             if is_named_otherwise(file.name):
                 raise Unnamed(NOT_AN_IMAGE)
-            batch.append((_named(split, path, copy.kind == "archive"), file))
+            batch.append((_named(split, path, published), file))
         except Unnamed as reason:
             lost = str(reason) not in (*NO_LOSS, NOT_AN_IMAGE)
             skipped.append(Skipped(split, _display_path(path, file), str(reason), lost))
@@ -59,7 +58,7 @@ def _named(split: Split, path: str, published: bool) -> PathInfo:
     return named(split, path)
 
 
-def _compact(batch: Sequence[tuple[PathInfo, Found]], boxes: Mapping[str, Fractions]) -> Compact:
+def _compact(batch: Sequence[tuple[PathInfo, Found]], boxes: Mapping[str, Boxes]) -> Compact:
     """Return images by columns, with codes for labels."""
     ids = [name.id for name, _ in batch]
     return Compact.of([file for _, file in batch], ids, [code_of(name) for name, _ in batch], boxes)
@@ -72,17 +71,16 @@ def _display_path(path: str, file: Found) -> str:
     return printable(f"{file.place}/{inside}{file.name}")
 
 
-def _candidates(
-    root: Path, split: Split, copy: Copy, skipped: list[Skipped], follow_links: bool
-) -> Iterator[Candidate]:
+def _candidates(layout: Layout, split: Split, skipped: list[Skipped], follow_links: bool) -> Iterator[Candidate]:
     """Yield a split's files with their paths. Add what is no candidate to `skipped`."""
+    root, copy = layout.root, layout.copies[split]
     if copy.kind == "tree":
-        limit = Path("/") if follow_links else root.resolve()
+        limit = limit_of(root, follow_links)
         for folder in copy.files:
             yield from _in_tree(root, split, folder, "", skipped, limit)
     elif copy.kind == "zip":
         for file in copy.files:
-            yield from _in_zip(root, split, file)
+            yield from _in_zip(file, layout.zips[file], split)
     elif split == "val":
         yield from _in_archive(root, copy.files[0])
     else:
@@ -111,9 +109,9 @@ def _in_archive(root: Path, archive: str) -> Iterator[Candidate]:
         yield member.name, Found(name, archive, member.offset, member.size)
 
 
-def _in_zip(root: Path, split: Split, archive: str) -> Iterator[Candidate]:
+def _in_zip(archive: str, members: Sequence[ZipMember], split: Split) -> Iterator[Candidate]:
     """Yield the files of a split in a zip, without what describes them."""
-    for member in zip_members(root / archive):
+    for member in members:
         try:
             said, path = split_and_rest(member.name)
             said = said or split_of(PurePosixPath(archive).stem)
@@ -134,7 +132,7 @@ def _in_tree(
         path = f"{below}/{item.name}" if below else item.name
         if is_hidden(item.name):
             skipped.append(Skipped(split, printable(f"{place}/{item.name}"), NO_LOSS[0]))
-        elif os.path.isdir(item) and leads_inside(item, limit):
+        elif is_folder(item) and leads_inside(item, limit):
             if path.count("/") < DEEPEST:
                 yield from _in_tree(root, split, f"{place}/{item.name}", path, skipped, limit)
             else:
@@ -166,26 +164,3 @@ def _part(archive: Path, file: Found) -> bytes:
     if len(data) < file.size:
         raise Failure(f"{archive} is truncated: it ends inside {file.name}; download it again")
     return data
-
-
-def boxes_of(root: Path, split: Split) -> dict[str, Fractions]:
-    """Return a split's boxes by image id, empty if there are none."""
-    for folder in folders_of(root, SPLITS):
-        if (folder / BOXES[split]).exists():
-            return dict(read_boxes(folder / BOXES[split]))
-    if xml := annotation_folder(root, split):
-        return dict(read_annotations(xml))
-    copy = best_copy(root, split)
-    return dict(_boxes_in_zip(root / copy.files[0], split)) if copy and copy.kind == "zip" else {}
-
-
-def _boxes_in_zip(archive: Path, split: Split) -> Iterator[tuple[str, Fractions]]:
-    """Yield the boxes of Kaggle's annotations in a zip."""
-    inside = (member for member in zip_members(archive) if f"Annotations/CLS-LOC/{split}/" in member.name)
-    yield from parsed(str(archive), ((member.name, zip_content(archive, member)) for member in inside))
-
-
-@cache
-def all_boxes(root: Path, split: Split) -> Mapping[str, Fractions]:
-    """Return a split's boxes, read once in each process that reads streams."""
-    return boxes_of(root, split)

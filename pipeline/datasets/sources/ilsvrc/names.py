@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from pipeline.datasets.sources.base import Split
-from pipeline.datasets.sources.folder import is_hidden, printable
+from pipeline.datasets.sources.folder import HIDDEN_ONE, is_hidden, printable
 
 ANY_CASE = re.ASCII | re.IGNORECASE
 START, END = r"(?<![A-Za-z0-9])", r"(?!\d)"
@@ -26,7 +26,7 @@ IDS: dict[Split, re.Pattern[str]] = {
     "train": re.compile(r"n\d{8}_\d{1,9}", re.ASCII), "val": re.compile(r"ILSVRC2012_val_\d{8}", re.ASCII)
 }  # fmt: skip
 FILES = {split: re.compile(rf"{id.pattern}\.jpe?g", ANY_CASE) for split, id in IDS.items()}  # in the archives
-HIDDEN_ONE, OTHER_SPLIT = "hidden", "an image of another split"
+OTHER_SPLIT = "an image of another split"
 CONTRADICTION = "its name and its folder say different classes"
 NO_LOSS = (HIDDEN_ONE, OTHER_SPLIT)  # reasons for which no image that belongs here is missing
 

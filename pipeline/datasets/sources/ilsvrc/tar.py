@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from pipeline.datasets.sources.folder import printable
+from pipeline.datasets.sources.folder import is_named_otherwise, printable
 from pipeline.errors import Failure
 from pipeline.system.memory import check
 
@@ -70,6 +70,17 @@ def sequential_members(archive: Path, wanted: Callable[[str], bool] | None = Non
     except (*BROKEN, OSError) as error:
         check(error)
         raise Failure(f"{title} is truncated or damaged: {error}; download it again") from None
+
+
+def members_before_images(
+    archive: Path, wanted: Callable[[str], bool], whole: bool = False
+) -> Iterator[tuple[str, bytes]]:  # fmt: skip
+    """Yield the `wanted` files of a tar up to its first image or, if it is to be read as a `whole`, all of them."""
+    for name, content in sequential_members(archive, wanted):
+        if wanted(name):
+            yield name, content
+        elif not whole and not is_named_otherwise(name):
+            return
 
 
 def _contents(

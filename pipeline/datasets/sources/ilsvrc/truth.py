@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import re
 import zipfile
 import zlib
@@ -18,11 +16,12 @@ from pipeline.datasets.sources.base import WNID
 from pipeline.datasets.sources.ilsvrc.devkit import ARCHIVE as KIT
 from pipeline.datasets.sources.ilsvrc.devkit import Devkit, display_names, read_devkit
 from pipeline.datasets.sources.ilsvrc.names import VALIDATION
+from pipeline.datasets.sources.ilsvrc.solutions import SOLUTIONS, read_solution
 from pipeline.errors import Failure
 
-SOLUTION = "LOC_val_solution.csv"
 ANNOTATIONS = "val_annotations.txt"  # tiny-imagenet-200's
 SYNSETS = ("LOC_synset_mapping.txt", "synset_words.txt")
+LISTS = (*SYNSETS, *SOLUTIONS.values(), ANNOTATIONS)
 BROKEN = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, ValueError)
 PACKED = ("", ".zip", ".gz")  # Kaggle packs single files
 
@@ -72,16 +71,17 @@ def read_truth(folders: Sequence[Path], inside: Mapping[str, bytes]) -> Truth:
     Raise Failure if one of them is not as published.
     """
     kit = next((kit for folder in folders if (kit := read_devkit(folder))), None)
-    words = _first((*SYNSETS,), folders, inside)
-    listed = dict(_solution(*found)) if (found := _first((SOLUTION,), folders, inside)) else {}
-    if not listed and (found := _first((ANNOTATIONS,), folders, inside)):
-        listed = dict(_annotated(*found))
+    words = first_list(SYNSETS, folders, inside)
+    if found := first_list((SOLUTIONS["val"],), folders, inside):
+        listed = {row.id: row.wnid for row in read_solution(*found, "val")}
+    else:
+        listed = dict(_annotated(*found)) if (found := first_list((ANNOTATIONS,), folders, inside)) else {}
     return Truth(kit, dict(_words(*words)) if words else {}, listed)
 
 
 def lists_in(folders: Sequence[Path]) -> list[Path]:
     """Return the files of Kaggle's that are there."""
-    names = [name + ending for name in (*SYNSETS, SOLUTION, ANNOTATIONS) for ending in PACKED]
+    names = [name + ending for name in LISTS for ending in PACKED]
     return [folder / name for folder in folders for name in names if (folder / name).is_file()]
 
 
@@ -92,14 +92,17 @@ def published_names() -> Mapping[str, str]:
     return {line[:9]: line[10:] for line in text.splitlines()}
 
 
-def _first(names: Sequence[str], folders: Sequence[Path], inside: Mapping[str, bytes]) -> tuple[str, str] | None:
-    """Return the title and the text of the first of these files, or None."""
+def first_list(names: Sequence[str], folders: Sequence[Path], inside: Mapping[str, bytes]) -> tuple[str, str] | None:
+    """Return the title and the text of the first of these lists, in a folder or `inside` an archive, or None.
+
+    Raise Failure if it cannot be read.
+    """
     for path in lists_in(folders):
         if path.name.removesuffix(".zip").removesuffix(".gz") in names:
-            return str(path), _text(str(path), _unpacked(path))
+            return str(path), text_of(str(path), _unpacked(path))
     for name, content in inside.items():
         if name.rpartition("/")[2] in names:
-            return name, _text(name, content)
+            return name, text_of(name, content)
     return None
 
 
@@ -114,7 +117,7 @@ def _unpacked(path: Path) -> bytes:
         raise Failure(f"{path} cannot be read ({error}); download it again") from None
 
 
-def _text(title: str, content: bytes) -> str:
+def text_of(title: str, content: bytes) -> str:
     """Return a list's text. Raise Failure if it is none."""
     try:
         return content.decode("utf-8-sig")
@@ -134,18 +137,6 @@ def _words(title: str, text: str) -> Iterator[tuple[str, str]]:
         raise Failure(f"{title} is empty; download it again")
 
 
-def _solution(title: str, text: str) -> Iterator[tuple[str, str]]:
-    """Yield each validation image and its class. Raise Failure if a row names none, or if there is none."""
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
-    for row in rows[1:]:
-        id, wnid = row[0].strip(), row[1].split()[0] if len(row) > 1 and row[1].split() else ""
-        if not VALIDATION.fullmatch(id) or not WNID.fullmatch(wnid):
-            raise Failure(f"{title} is not as published: {','.join(row)[:60]!r}; download it again")
-        yield id, wnid
-    if len(rows) < 2:
-        raise Failure(f"{title} has no images; download it again")
-
-
 def _annotated(title: str, text: str) -> Iterator[tuple[str, str]]:
     """Yield each validation image, without its ending, and its class, from tiny-imagenet-200's list."""
     for line in text.splitlines():
@@ -156,4 +147,4 @@ def _annotated(title: str, text: str) -> Iterator[tuple[str, str]]:
         yield name.rpartition(".")[0], wnid
 
 
-NO_TRUTH = f"add {KIT} or Kaggle's {SOLUTION}, which have the ground truth of the validation images"
+NO_TRUTH = f"add {KIT} or Kaggle's {SOLUTIONS['val']}, which have the ground truth of the validation images"

@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import io
 import pickle
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -250,3 +251,9 @@ def test_an_end_while_unpacking_leaves_nothing_that_looks_whole(
 
 def test_the_folder_is_torchvisions() -> None:
     assert Path(PUBLISHED).stem == FOLDER
+
+
+def test_without_torchvision_the_failure_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # an import raises ModuleNotFoundError
+    with pytest.raises(Failure, match=r"needs torchvision, .*fix: pip install --constraint constraints"):
+        fingerprint(tmp_path)

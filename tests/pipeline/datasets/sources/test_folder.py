@@ -30,7 +30,7 @@ from pipeline.datasets.facts import Facts
 from pipeline.datasets.prepare import prepare
 from pipeline.datasets.shards import Shards
 from pipeline.datasets.sources.base import SPLITS, Entry, Listing, Split, Unreadable
-from pipeline.datasets.sources.folder import ImageFolder, fingerprint, printable
+from pipeline.datasets.sources.folder import ORIGINAL, ImageFolder, fingerprint, printable
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
@@ -504,6 +504,56 @@ def test_files_beside_images_are_no_damage(root: Path, tmp_path: Path, rng: Rand
     facts = prepare(params_for(tmp_path, root, max_unreadable=0.0))
     assert (facts.train, facts.val) == (30, 30)
     assert {row["skipped"] for row in manifest()} == {"", "not an image, and not named like one"}
+
+
+def test_a_cameras_file_next_to_its_image_is_no_damage(root: Path, rng: Random) -> None:
+    folder = tidy(root, rng) / "train/a"
+    for number, ending in enumerate((".CR2", ".nef", ".HEIC", ".dng") * 6):
+        put(folder / f"IMG_{number}{ending}", b"II*\0")
+        put(folder / f"img_{number}.JPG", some_jpeg(rng))
+    put(folder / "alone.CR2", b"II*\0")
+    listing = listed(root)
+    assert Counter(skipped.reason for skipped in listing.skipped) == {ORIGINAL: 24}
+    assert not any(skipped.lost for skipped in listing.skipped)
+    assert "train/a/alone.CR2" in [entry.id for entry in listing.entries["train"]], "examined when it is read"
+
+
+def broken_links(root: Path, number: int, data: bytes) -> None:
+    """Links whose targets are gone."""
+    (root / f"train/a/link {number}.jpg").symlink_to(root / f"gone {number}")
+
+
+def links_outside(root: Path, number: int, data: bytes) -> None:
+    """Links to another folder."""
+    target = put(root.parent / f"elsewhere/{number}.jpg", data)
+    (root / f"train/a/link {number}.jpg").symlink_to(target)
+
+
+def images_beside(root: Path, number: int, data: bytes) -> None:
+    """Images that nobody sorted."""
+    put(root / f"train/{number}.jpg", data)
+
+
+def images_of_other_classes(root: Path, number: int, data: bytes) -> None:
+    """A class that is only in val/."""
+    put(root / f"val/c/{number}.jpg", data)
+
+
+@pytest.mark.parametrize("lose", [broken_links, links_outside, images_beside, images_of_other_classes])
+def test_many_images_that_are_not_used_stop_it(
+    lose: Callable[[Path, int, bytes], None], root: Path, tmp_path: Path, rng: Random
+) -> None:
+    tidy(root, rng, each=12)
+    for place in ("train", "val/c"):
+        for number in range(20):
+            put(root / place / f"notes {number}.txt", b"no image")
+    data = some_jpeg(rng)
+    for number in range(10):
+        lose(root, number, data)
+    assert prepare(params_for(tmp_path, root, max_unreadable=0.01)).train == 24
+    lose(root, 10, data)
+    with pytest.raises(Failure, match=r"^11 of \d+ images cannot be used so far, more than 10 "):
+        prepare(params_for(tmp_path, root, max_unreadable=0.01))
 
 
 def test_images_a_level_deeper_stop_it_unless_they_are_few(root: Path, rng: Random) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 import sys
@@ -19,7 +20,7 @@ from pipeline.datasets.facts import Facts
 from pipeline.datasets.shards import Shards
 from pipeline.datasets.sources.base import SPLITS, ImageNames
 from pipeline.datasets.sources.folder import ImageFolder
-from pipeline.datasets.sources.ilsvrc import Ilsvrc, authenticity
+from pipeline.datasets.sources.ilsvrc import Ilsvrc, authenticity, layout
 from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
@@ -27,11 +28,15 @@ from tests.support.cases import case
 from tests.support.ilsvrc_copies import (
     CLS_LOC,
     COPIES,
-    WITH_BOXES,
+    WITH_ANNOTATIONS,
+    WITH_LISTS,
     hugging_parquet,
     hugging_tars,
     kaggle_images,
+    kaggle_listed_tree,
+    kaggle_listed_zip,
     kaggle_tree,
+    kaggle_whole_tar,
     kaggle_zip,
     put,
     web_tars,
@@ -118,7 +123,54 @@ def test_every_copy_becomes_the_data_set_of_the_published_archives(
     assert result.manifest == published.manifest
     assert result.statistics == published.statistics
     assert (result.facts.classes, result.facts.wnids) == (published.facts.classes, published.facts.wnids)
-    assert (result.boxes == published.boxes) == (copy in WITH_BOXES or copy == "val below")
+    if copy in WITH_LISTS:
+        assert in_own_size(made, result) == in_own_size(made, published)
+    else:
+        assert (result.boxes == published.boxes) == (copy in WITH_ANNOTATIONS)
+
+
+def in_own_size(made: StandIn, result: PreparedCopy) -> list[Any]:
+    """The boxes of the images that were annotated in their own size, which lists of boxes do not state."""
+    images = zip(made.train + made.val, result.boxes, strict=True)
+    return [
+        boxes for one, boxes in images if one.annotation and one.size == (one.annotation.width, one.annotation.height)
+    ]
+
+
+def test_classes_are_found_behind_the_images_of_a_tar(
+    made: StandIn, published: PreparedCopy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = prepared(tmp_path, monkeypatch, kaggle_whole_tar(made, tmp_path / "root", lists_first=False))
+    assert (result.manifest, result.images) == (published.manifest, published.images)
+
+
+@pytest.mark.parametrize("row", ["n01440764_1,n01440764 1 2 3", "n01440764_1,n01440764 1 2 3 x", "n01440764_1", "a,b"])
+def test_a_list_of_boxes_that_is_not_as_published_is_named(
+    row: str, made: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = kaggle_listed_tree(made, tmp_path / "root")
+    put(root / "LOC_train_solution.csv", f"ImageId,PredictionString\n{row}\n")
+    message = message_of(tmp_path, monkeypatch, root)
+    assert "LOC_train_solution.csv is not as published" in message and row in message
+
+
+def test_a_list_of_boxes_belongs_to_the_fingerprint(made: StandIn, tmp_path: Path) -> None:
+    root = kaggle_listed_tree(made, tmp_path / "root")
+    before = Ilsvrc(root, None).fingerprint()
+    (root / "LOC_train_solution.csv").unlink()
+    assert Ilsvrc(root, None).fingerprint() != before
+
+
+@pytest.mark.parametrize("copy", [kaggle_zip, kaggle_listed_zip])
+def test_a_zip_and_its_folder_are_looked_at_once_for_a_listing(
+    copy: Any, made: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, calls = copy(made, tmp_path / "root"), Counter[str]()
+    for name in ("zip_members", "copies"):
+        original = getattr(layout, name)
+        monkeypatch.setattr(layout, name, lambda *given, n=name, f=original: (calls.update([n]), f(*given))[1])
+    Ilsvrc(root, None).listing()
+    assert calls == {"zip_members": 1, "copies": 2}, "once for each split"
 
 
 @pytest.mark.parametrize(
@@ -481,6 +533,25 @@ def test_a_link_to_itself_is_named_or_left_alone(made: StandIn, tmp_path: Path) 
     assert [entry.id for entry in listing.entries["train"]] == [image.id for image in made.train]
     assert [one.reason for one in listing.skipped] == ["a broken link", "a broken link"]
     assert "again" in Ilsvrc(root / "again", None).missing()
+
+
+def test_a_listing_and_a_fingerprint_ask_for_no_status_of_an_image_that_the_folder_has_told(
+    made: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One call for each of 1.3 million images takes minutes on a network disk. A folder's own reading has the kinds."""
+    asked, stat = list[str](), os.stat
+
+    def noted(path: Any, *rest: Any, **named: Any) -> os.stat_result:
+        asked.append(str(path))
+        return stat(path, *rest, **named)
+
+    monkeypatch.setattr(os, "stat", noted)
+    flat = made.tree(tmp_path / "flat", "flat", "folder")
+    folders = made.tree(tmp_path / "folders", "folders", "folder")
+    for source in (Ilsvrc(flat, None), Ilsvrc(folders, None), ImageFolder(folders, 0.2, None)):
+        source.listing()
+        source.fingerprint()
+    assert asked and not [path for path in asked if ".JPEG" in path]
 
 
 # Mixtures
