@@ -11,6 +11,7 @@ import typer
 from cli.common import Direct, complete_profiles, params, repro, through_dvc
 
 if TYPE_CHECKING:
+    from pipeline.datasets.readers.base import Reader
     from pipeline.datasets.sources.base import Source
     from pipeline.experiment.params import Params, Profile
     from pipeline.experiment.paths import DataSet
@@ -52,7 +53,7 @@ def prepare(
     ] = None,
     path: Annotated[
         Path | None,
-        typer.Option(help="Folder with train/CLASS/ or with ILSVRC-2012's archives; written to params.yaml."),
+        typer.Option(help="Folder with train/CLASS/, or with a data set's archives; written to params.yaml."),
     ] = None,
     follow_links: Annotated[
         bool | None,
@@ -70,7 +71,7 @@ def prepare(
 
     Example: vgg-repro prepare --profile paper --path /data/ilsvrc2012
 
-    Example: vgg-repro prepare scenes
+    Example: vgg-repro prepare voc2007 --path /data/voc
     """
     if name is not None:
         _prepare_set(name, (profile, source, follow_links), path, direct)
@@ -133,11 +134,25 @@ def _write_set(name: str, path: Path | None) -> None:
     row = old or set_row(source, None)
     row = row if path is None else row.model_copy(update={"path": str(path.expanduser())})
     future = parameters.model_copy(update={"datasets": {**parameters.datasets, name: row}})
-    if lacking := READERS[source].of(future.for_set(name).active).missing():
-        raise UsageError(f"{lacking}\nparams.yaml is unchanged")
+    _read_set(READERS[source].of(future.for_set(name).active))
     if row != old:
         write(with_row("datasets", name, row.model_dump(mode="json")))
         typer.echo(f"params.yaml: data set {name}, shown in Table {row.table.removeprefix('table')}")
+
+
+def _read_set(reader: Reader) -> None:
+    """Raise UsageError if the files of a data set are missing, damaged or others: params.yaml then stays as it is."""
+    from pipeline.errors import Failure, UsageError
+
+    try:
+        lacking = reader.missing()
+        if not lacking and reader.place == "given":
+            reader.listing()
+            reader.annotations()
+    except Failure as reason:
+        lacking = str(reason)
+    if lacking:
+        raise UsageError(f"{lacking}\nparams.yaml is unchanged")
 
 
 def _write(profile: str | None, source: str | None, path: Path | None, follow_links: bool | None = None) -> None:

@@ -68,6 +68,21 @@ PROTOCOLS = {
     "boxed": Protocol(
         "drawn boxed objects", "table12", "ap", OfficialSets("train", None, "val"), THREE, "average", None, "val", True
     ),
+    "voc2007": Protocol(
+        "VOC-2007", "table11", "ap11", OfficialSets("train", "val", "test"), FIVE, "average", "voc2007_map"
+    ),
+    "voc2012": Protocol(
+        "VOC-2012", "table11", "ap", OfficialSets("train", None, "val"), FIVE, "average", "voc2012_map", "val"
+    ),
+    "caltech101": Protocol(
+        "Caltech-101", "table11", "recall", RandomSplits(3, 30, 50), THREE, "stack", "caltech101_recall"
+    ),
+    "caltech256": Protocol(
+        "Caltech-256", "table11", "recall", RandomSplits(3, 60, None), THREE, "stack", "caltech256_recall"
+    ),
+    "actions": Protocol(
+        "VOC-2012 actions", "table12", "ap", OfficialSets("train", None, "val"), FIVE, "average", "map", "val", True
+    ),
 }  # fmt: skip
 COLUMNS = {  # of the printed tables
     "table11": {"voc2007_map": "VOC-2007", "voc2012_map": "VOC-2012", "caltech101_recall": "Caltech-101",
