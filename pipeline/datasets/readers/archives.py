@@ -77,7 +77,7 @@ class ArchivedReader(Reader):
     place = "given"
     top: ClassVar[str]  # the folder that has its files, unpacked and in the archives
     archives: ClassVar[tuple[tuple[str, ...], ...]]  # all that are needed, each by its possible names
-    size: ClassVar[tuple[int, int]]  # the published numbers of images and classes
+    size: ClassVar[tuple[int, int]]  # the numbers of images, about, and of classes, for plans
 
     @classmethod
     def of(cls, profile: Profile) -> Self:
@@ -89,7 +89,7 @@ class ArchivedReader(Reader):
 
     @property
     def known(self) -> Known:
-        """Return the published numbers of images and of classes."""
+        """Return about how many images there are, and how many classes."""
         images, classes = self.size
         return Known(0, images, classes)
 
