@@ -44,13 +44,17 @@ def explain(
 
     Example: vgg-repro explain table4 D 256-512
     """
-    from pipeline.experiment.paper_tables import NO_DATA
+    from pipeline.errors import UsageError
+    from pipeline.experiment.paper_tables import NO_DATA, OTHER_SETS, number_of
     from pipeline.experiment.targets import check_profile, check_table
     from pipeline.orchestration.dvc_graph import outdated
     from reports.explain_page import counted_page
     from reports.markdown import markdown
 
     name = check_table(table.lower())
+    if name in OTHER_SETS:
+        number = number_of(name)
+        raise UsageError(f"Table {number} has no errors to explain: vgg-repro table {number} says how it was made")
     with in_bundle(bundle) as opened:
         parameters = params_in(opened)
         shown = check_profile(parameters, profile_in(opened, profile, parameters))

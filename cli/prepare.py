@@ -11,8 +11,10 @@ import typer
 from cli.common import Direct, complete_profiles, params, repro, through_dvc
 
 if TYPE_CHECKING:
+    from pipeline.datasets.readers.base import Reader
     from pipeline.datasets.sources.base import Source
     from pipeline.experiment.params import Params
+    from pipeline.experiment.paths import DataSet
 
 COMMAND = "vgg-repro prepare"
 
@@ -23,7 +25,20 @@ def _complete_source(incomplete: str) -> list[str]:
     return [source for source in SOURCES if source.startswith(incomplete)]
 
 
+def _complete_set(incomplete: str) -> list[str]:
+    from pipeline.experiment.other_sets import PROTOCOLS
+
+    return [source for source in PROTOCOLS if source.startswith(incomplete)]
+
+
 def prepare(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Another data set (Tables 11 and 12), written to params.yaml; without it, the profile's images.",
+            autocompletion=_complete_set,
+        ),
+    ] = None,
     profile: Annotated[
         str | None,
         typer.Option(
@@ -40,7 +55,7 @@ def prepare(
     ] = None,
     path: Annotated[
         Path | None,
-        typer.Option(help="Folder with train/CLASS/ or with ILSVRC-2012's archives; written to params.yaml."),
+        typer.Option(help="Folder with train/CLASS/, or with a data set's archives; written to params.yaml."),
     ] = None,
     follow_links: Annotated[
         bool | None,
@@ -57,8 +72,14 @@ def prepare(
     Example: vgg-repro prepare --source imagefolder --path ~/photographs
 
     Example: vgg-repro prepare --profile paper --path /data/ilsvrc2012
+
+    Example: vgg-repro prepare voc2007 --path /data/voc
     """
+    if name is not None:
+        _prepare_set(name, (profile, source, follow_links), path, direct)
+        return
     from pipeline.experiment.params_file import locate
+    from pipeline.experiment.paths import CLASSIFICATION
     from pipeline.system.checkout import check
 
     if not direct:
@@ -77,9 +98,71 @@ def prepare(
 
     through_dvc(["prepare"], direct, work)
     if not direct:
-        _make_missing_shards(parameters)
+        _make_missing_shards(parameters, CLASSIFICATION, "prepare")
         then = "vgg-repro plan, vgg-repro run" if parameters.active.train else "vgg-repro weights import RUN FILE"
         typer.echo(f"Next: vgg-repro data, {then}")
+
+
+def _prepare_set(name: str, others: tuple[object, ...], path: Path | None, direct: bool) -> None:
+    """Prepare another data set, after its row was written to params.yaml. Raise UsageError if it does not fit."""
+    from pipeline.errors import UsageError
+    from pipeline.experiment.paths import DataSet
+    from pipeline.system.checkout import check
+
+    if any(option is not None for option in others):
+        raise UsageError(f"of the options, vgg-repro prepare {name} takes only --path and --direct")
+    if not direct:
+        check()  # before params.yaml is changed
+    _write_set(name, path)
+    parameters = params()
+
+    def work() -> None:
+        from stages.other_set import main
+
+        main(parameters, name)
+
+    through_dvc([f"dataset@{name}"], direct, work)
+    if not direct:
+        _make_missing_shards(parameters.for_set(name), DataSet(name), f"dataset@{name}")
+
+
+def _write_set(name: str, path: Path | None) -> None:
+    """Write the row of the data set `name`, and print it. Raise UsageError if its files are not there."""
+    from pipeline.datasets.readers import READERS
+    from pipeline.errors import UsageError
+    from pipeline.experiment.other_sets import PROTOCOLS, set_row
+    from pipeline.experiment.params_file import with_row, write
+    from pipeline.experiment.validation import nearest
+
+    parameters = params()
+    old = parameters.datasets.get(name)
+    if old is None and name not in PROTOCOLS:
+        raise UsageError(f"unknown data set {name}. {nearest(name, list(PROTOCOLS))}")
+    source = old.source if old else name
+    if path is not None and PROTOCOLS[source].drawn:
+        raise UsageError(f"{name} is drawn here and does not read a folder: leave out --path")
+    row = old or set_row(source, None)
+    row = row if path is None else row.model_copy(update={"path": str(path.expanduser())})
+    future = parameters.model_copy(update={"datasets": {**parameters.datasets, name: row}})
+    _read_set(READERS[source].of(future.for_set(name).active))
+    if row != old:
+        write(with_row("datasets", name, row.model_dump(mode="json")))
+        typer.echo(f"params.yaml: data set {name}, shown in Table {row.table.removeprefix('table')}")
+
+
+def _read_set(reader: Reader) -> None:
+    """Raise UsageError if the files of a data set are missing, damaged or others: params.yaml then stays as it is."""
+    from pipeline.errors import Failure, UsageError
+
+    try:
+        lacking = reader.missing()
+        if not lacking and reader.place == "given":
+            reader.listing()
+            reader.annotations()
+    except Failure as reason:
+        lacking = str(reason)
+    if lacking:
+        raise UsageError(f"{lacking}\nparams.yaml is unchanged")
 
 
 def _write(profile: str | None, source: str | None, path: Path | None, follow_links: bool | None = None) -> None:
@@ -165,7 +248,7 @@ def _check(kind: type[Source], values: Mapping[str, str | bool | None]) -> None:
         raise UsageError(f"source {kind.name} does not read a folder; to read this one: {command}")
 
 
-def _make_missing_shards(parameters: Params) -> None:
+def _make_missing_shards(parameters: Params, data_set: DataSet, stage: str) -> None:
     """Prepare again if DVC thinks that all is done, but the shards are missing or recorded for another request.
 
     DVC does not track the shards, which may be on another machine. A new version of this program may record a request
@@ -173,7 +256,6 @@ def _make_missing_shards(parameters: Params) -> None:
     """
     from pipeline.datasets.dataset_key import is_asked_for
     from pipeline.datasets.prepare import is_whole
-    from pipeline.experiment.paths import CLASSIFICATION
 
-    if not is_whole(CLASSIFICATION.shards) or not is_asked_for(parameters, CLASSIFICATION):
-        repro("--force", "--single-item", "prepare")
+    if not is_whole(data_set.shards) or not is_asked_for(parameters, data_set):
+        repro("--force", "--single-item", stage)

@@ -134,6 +134,47 @@ def threshold() -> None:
     main(params())
 
 
+@app.command("sets")
+def sets() -> None:
+    """List the other data sets of Tables 11 and 12, and remove the scores of others."""
+    from stages.other_sets import main
+
+    main(params())
+
+
+@app.command("source")
+def source(name: str) -> None:
+    """Write the current fingerprint of another data set."""
+    from pipeline.experiment.paths import DataSet
+    from stages.fingerprint import main
+
+    main(params().for_set(name), DataSet(name))
+
+
+@app.command("dataset")
+def dataset(name: str) -> None:
+    """Make the shards, the manifest and the examples of another data set."""
+    from stages.other_set import main
+
+    main(params(), name)
+
+
+@app.command("features")
+def features(name: str, run: str) -> None:
+    """Describe the images of another data set by a network's activations."""
+    from stages.features import main
+
+    main(params(), name, run)
+
+
+@app.command("svm")
+def svm(name: str, system: str) -> None:
+    """Train and test the SVMs of another data set."""
+    from stages.svm import main
+
+    main(params(), name, system)
+
+
 @app.command("illustrations")
 def illustrations() -> None:
     """Compute what one network sees in one image, and show training crops."""

@@ -64,7 +64,7 @@ def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
     yield (Link(LABEL, f"{PAPER_PAGE}.md"), ": what the authors did, what is done here, and where the two differ")
     if results.claims:
         yield (Link("Claims", "claims.md"), ": which of the paper's claims hold here, and how they were tested")
-    for name in results.tables:
+    for name in (*results.tables, *results.other_sets):
         yield (Link(table_label(name), f"{name}.md"), f": {TITLES[name]}")
     yield from _not_run(results)
     if results.seeds:

@@ -20,7 +20,7 @@ from reports.index_page import index_page
 from reports.localisation_page import localisation_page
 from reports.markdown import markdown
 from reports.mistakes_page import mistakes_page
-from reports.page import Page
+from reports.page import Callout, Page
 from reports.page_parts import ALL_TABLES, comparability_warning
 from reports.provenance_page import PROVENANCE, is_kept, provenance_page
 from reports.seeds_page import seeds_page
@@ -80,6 +80,8 @@ def other_pages(results: Results, charts: Sequence[Chart]) -> Iterator[tuple[str
     for name, values in results.tables.items():
         warning = comparability_warning(results, name)
         yield name, table_page(values, warning, charts_on(name, charts), results.outdated)
+    for name, values in results.other_sets.items():
+        yield name, table_page(values, Callout(()), (), results.outdated)
     if results.claims:
         yield "claims", claims_page(results.claims, comparability_warning(results))
     if results.seeds:

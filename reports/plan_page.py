@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from pipeline.experiment.modes import PROTOCOLS
+from pipeline.experiment.other_sets import FEATURES, described_by
 from pipeline.experiment.paper_facts import GPUS, SPEEDUP
 from pipeline.experiment.run_names import work_of
 from pipeline.orchestration.cost_plan import Cost, CostPlan
@@ -102,7 +103,8 @@ def _scoring(plan: CostPlan, times: Times | None) -> Table:
 
 
 def _protocol(cost: Cost) -> str:
-    return PROTOCOLS[work_of(cost.stage)[0]]
+    work = work_of(cost.stage)[0]
+    return f"features of {described_by(cost.stage)[0]}" if work == FEATURES else PROTOCOLS[work]
 
 
 def _counts(cost: Cost) -> tuple[str, str]:

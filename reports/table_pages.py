@@ -1,4 +1,4 @@
-"""Tables 1 to 10 and section 4.1's comparison: one page each, and the section for the index and the terminal."""
+"""Tables 1 to 12 and section 4.1's comparison: one page each, and the section for the index and the terminal."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import sqrt
 from typing import Any
 
-from pipeline.experiment.paper_tables import INITIAL
+from pipeline.experiment.paper_tables import INITIAL, OTHER_SETS
 from pipeline.experiment.run_names import NORMAL
 from pipeline.results.cell_verdicts import PRINTED, cell_verdict
 from pipeline.results.row_choice import RowName
 from pipeline.results.run_chain import chance
+from reports.other_sets_page import other_sets_body
 from reports.page import (
     Block,
     Callout,
@@ -65,6 +66,9 @@ def _stages(values: dict[str, Any]) -> list[str]:
 
 
 def _body(values: dict[str, Any], outdated: Mapping[str, str]) -> Iterator[Block]:
+    if values["table"] in OTHER_SETS:
+        yield from other_sets_body(values, outdated)
+        return
     if not values.get("rows", True):
         yield Paragraph(_nothing(values))
         return

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.datasets.dataset_key import is_asked_for
-from pipeline.datasets.facts import PREPARE, Statistics, read_facts
+from pipeline.datasets.facts import PREPARE, Statistics, read_facts, read_statistics
 from pipeline.datasets.prepare import read_prepared
 from pipeline.datasets.shards import MAKE_SHARDS, Shards
 from pipeline.errors import Failure
 from pipeline.experiment.modes import MODES
 from pipeline.experiment.params import Params, Precision
-from pipeline.experiment.paths import CLASSIFICATION, record, summary, weights
+from pipeline.experiment.paths import CLASSIFICATION, DataSet, record, summary, weights
 from pipeline.system.atomic_files import read_json, sha256, whole
 from pipeline.system.decoders import DALI, decoder_in_use
 from pipeline.system.devices import gpu_count
@@ -73,12 +73,12 @@ def published_normaliser(mean_rgb: Sequence[float], std_rgb: Sequence[float]) ->
     return Normalise(torch.tensor(mean_rgb), torch.zeros(3, 3), scale)
 
 
-def open_shards(params: Params, split: str, statistics: Statistics) -> Shards:
-    """Return a split of the prepared data set that `statistics` describe.
+def open_shards(params: Params, split: str, statistics: Statistics, data_set: DataSet = CLASSIFICATION) -> Shards:
+    """Return a split of the prepared `data_set` that `statistics` describe.
 
     Raise Failure if its shards are missing on this machine or hold other images, or if `params` ask for other images.
     """
-    folder = CLASSIFICATION.shards
+    folder, make = data_set.shards, f"{MAKE_SHARDS}{'' if data_set == CLASSIFICATION else f' {data_set.name}'}"
     shards = Shards(folder, split)
     made = read_prepared(folder)
     if (before := made.stored.get("decoder", DALI)) != (now := decoder_in_use(params.decoder)):
@@ -87,44 +87,49 @@ def open_shards(params: Params, split: str, statistics: Statistics) -> Shards:
             f"{now} here, and the two differ by a grey level. Set decoder: {before}, or prepare the images again and "
             f"repeat all runs: {PREPARE}"
         )
-    if not is_asked_for(params, CLASSIFICATION):
-        raise Failure(f"the prepared data set does not match params.yaml; {MAKE_SHARDS}")
+    if not is_asked_for(params, data_set):
+        raise Failure(f"the prepared data set does not match params.yaml; {make}")
     if made.manifest != statistics.manifest:
-        raise Failure(f"the shards in {folder} do not hold the images that were prepared last; {MAKE_SHARDS}")
+        raise Failure(f"the shards in {folder} do not hold the images that were prepared last; {make}")
     return shards
 
 
 def scorer_of(
     params: Params,
     run: str,
-    statistics: Statistics,
+    statistics: Statistics | None,
     where: torch.device,
     ranks: Ranks = ALONE,
     outputs: int | None = None,
 ) -> Scorer:
     """Return a scorer of the finished net of `run`, trained or published by `params`. Raise Failure if none fits.
 
+    `statistics` are those of the images that it classifies; None for a published net whose classes are of no interest.
     `outputs` are those of the net's last layer if they are not the classes.
     """
     score, size = params.active.score, params.active.net
     file, published = weights(run, params.weights), params.weights == "published"
     make = maker(run, params.weights)
     if not published:
+        statistics = statistics or read_statistics()
         check_trained_on(params, run, statistics)
     stored = load_tensors(file, make)
-    net = build(params, params.runs[run].net, outputs or statistics.classes)
+    classes = statistics.classes if statistics else len(stored["weights"]["fc3.bias"])
+    net = build(params, params.runs[run].net, outputs or classes)
     try:
         net.load_state_dict(stored["weights"])
     except RuntimeError:
         fix = "import a matching net, or this one with --class-map" if published else f"make it with: {make}"
         raise Failure(f"{file} has {_misfit(net, stored['weights'])}; {fix}") from None
-    wnids = read_facts(params.profile).wnids if published and stored["classes"] else []
+    wnids = read_facts(params.profile).wnids if published and statistics and stored["classes"] else []
     if wnids and stored["classes"] != wnids:
         pairs = zip(stored["classes"], wnids, strict=True)
         number, (theirs, ours) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
         raise Failure(f"class {number} is {theirs} in {file} but {ours} in the images: see --class-map")
     net.to(where).to(memory_format=torch.channels_last)
-    normalise = published_normaliser(**stored["input"]) if published else normaliser(params, statistics)
+    normalise = (
+        normaliser(params, statistics) if statistics and not published else published_normaliser(**stored["input"])
+    )
     bfloat16 = score.precision == "bfloat16"
     return Scorer(net, normalise.to(where), size.crop, where, bfloat16, score.mean, ranks, score.remainder)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pipeline.datasets.sources import seen_from_outside
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import CLASSIFICATION
+from pipeline.experiment.paths import CLASSIFICATION, DataSet
 from pipeline.system.atomic_files import write_json
 
 
-def main(params: Params) -> None:
+def main(params: Params, data_set: DataSet = CLASSIFICATION) -> None:
     """Write the current fingerprint of the source."""
-    write_json(CLASSIFICATION.fingerprint, seen_from_outside(params))
+    write_json(data_set.fingerprint, seen_from_outside(params))

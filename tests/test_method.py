@@ -30,6 +30,10 @@ SCORING = [
 SCORING = [*SCORING, "vgg/distributed.py", "vgg/gpu.py", "stages/common.py"]
 TRAINING = ["stages/random.py", "stages/tasks.py", "stages/trainer.py"]
 BOXES = ["vgg/boxes.py", "vgg/localise.py", "vgg/merging.py", "pipeline/results/localisation.py", "stages/boxes.py"]
+TRANSFER = ["vgg/descriptors.py", "vgg/measures.py", "vgg/splits.py", "vgg/svm.py"]
+TRANSFER += ["pipeline/experiment/other_sets.py", "pipeline/results/other_sets.py"]
+TRANSFER += ["stages/features.py", "stages/other_set.py", "stages/regions.py", "stages/svm.py"]
+TRANSFER += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "pipeline" / "datasets" / "readers").rglob("*.py"))
 BOXES += ["stages/centre_boxes.py", "stages/threshold.py", "stages/truth.py", "stages/windows.py"]
 PREPARING = [
     "pipeline/datasets/prepare.py",
@@ -51,6 +55,7 @@ STEPS = {
     "train": [*SCORING, "vgg/initialise.py", "vgg/stream.py", "vgg/fit.py", *TRAINING],
     "score": [*SCORING, "stages/score.py"],
     "localise": BOXES,
+    "transfer": TRANSFER,
     "table": [
         "vgg/errors.py",
         "pipeline/experiment/modes.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.datasets.sources import fingerprint
+from pipeline.experiment.other_sets import PROTOCOLS
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import DataSet
 from pipeline.system.atomic_files import digest
@@ -28,7 +29,13 @@ def request_hash(params: Params) -> str:
     """Return a hash of everything that the parameters request. The source is not examined."""
     data = params.active.data
     no_matter = set() if data.follow_links else {"follow_links"}  # false is as if it were not there
-    return digest([data.model_dump(mode="json", exclude=no_matter), *_wanted(params)])[:16]
+    return digest([data.model_dump(mode="json", exclude=no_matter), *_drawn(params), *_wanted(params)])[:16]
+
+
+def _drawn(params: Params) -> list[Any]:
+    """Return the parameters by which an embedded data set of appendix B is drawn; nothing for other images."""
+    protocol, drawn = PROTOCOLS.get(params.active.data.source), params.active.drawn
+    return [drawn.model_dump(mode="json")] if protocol and protocol.drawn and drawn else []
 
 
 def _wanted(params: Params) -> list[Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UsageError
 from pipeline.experiment.modes import CENTRE_BOXES, MODES, WINDOWS
+from pipeline.experiment.other_sets import sets_of
 from pipeline.experiment.paths import PRINTED
 from pipeline.experiment.run_names import FROM_A, GLOROT, NORMAL, initialised
 
@@ -27,16 +28,16 @@ TITLES = {
     "table8": "Localisation error of the true class's box at a central crop",
     "table9": "Localisation error of dense evaluation",
     "table10": "Comparison with the state of the art in ILSVRC localisation",
+    "table11": "Comparison with the state of the art in image classification on other data sets",
+    "table12": "Comparison with the state of the art in action classification",
     "shallow": "A shallow net of 5x5 filters against B of 3x3",
     "initialisation": "Initial weights of deep nets",
 }
 NO_DATA = ("table1", "table2")  # tables of the nets alone, without images
-LATER = {
-    "table11": "other data sets (appendix B)",
-    "table12": "action classification (appendix B)",
-}  # not built yet: they need stages of their own, not only a row here
 INITIAL = {NORMAL: "normal", FROM_A: "A's layers, others normal", GLOROT: "Glorot"}  # of section 3.1, as labels
 LOCALISATION = ("table8", "table9", "table10")
+OTHER_SETS = ("table11", "table12")  # appendix B: their rows are data sets and methods
+NO_ERRORS = (*NO_DATA, *OTHER_SETS)  # tables without errors of images
 CENTRAL = {  # Table 8's rows and our localisers
     ("1st and 2nd FC", "SCR"): "SCR-384-fc",
     ("1st and 2nd FC", "PCR"): "PCR-384-fc",
@@ -78,9 +79,9 @@ def rows(table: str, params: Params) -> list[TableRow]:
 
 
 def tables_of(params: Params) -> list[str]:
-    """Return the tables that the active profile has: all but those of boxes and of initial weights that it lacks."""
+    """Return the tables that the active profile has: all but those of boxes, other sets and weights that it lacks."""
     known = [name for name in TITLES if name not in LOCALISATION or params.localises]
-    return [name for name in known if name in NO_DATA or rows(name, params)]
+    return [name for name in known if name in NO_DATA or sets_of(params, name) or rows(name, params)]
 
 
 def number_of(table: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from pipeline.errors import Failure
+from pipeline.experiment.other_sets import Aggregation, SetTable
 from pipeline.experiment.run_names import Kind
 
 NetName = Literal["A", "A-LRN", "B", "C", "D", "E", "shallow"]
@@ -95,6 +96,16 @@ class Windows(Block):
 
     scores: str
     scales: Annotated[tuple[Positive, ...], BeforeValidator(_tuple), Field(min_length=1)]
+
+
+class OtherSet(Block):
+    """A row of `datasets`: a data set of appendix B, where it is, and how its images are described."""
+
+    source: str  # a row of pipeline.datasets.readers.READERS
+    path: str | None  # of its archives or its folder; None: it is drawn
+    table: SetTable
+    scales: Annotated[tuple[Positive, ...], BeforeValidator(_tuple), Field(min_length=1)]  # Q
+    aggregate: Aggregation  # of the descriptors of all Q
 
 
 class Initialisation(Block):
@@ -281,6 +292,29 @@ class Localise(Block):
     tuning_images: Positive  # training images on which the threshold is chosen
 
 
+class Transfer(Block):
+    """The choices of appendix B that the paper leaves open (docs/paper.md)."""
+
+    seed: Seed  # of the random splits and of the SVM
+    activations: Literal["after_relu", "before_relu"]  # of the layer before the last one
+    dtype: Literal["float32", "float16"]  # of the kept features
+    normalise: Literal["once", "each"]  # after the aggregation over Q, or also each Q before it
+    costs: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_tuple), Field(min_length=1)]  # C, to be chosen from
+
+
+class DrawnSets(Block):
+    """The drawing parameters of the embedded data sets of appendix B; lengths are in the paper's pixels."""
+
+    seed: Seed
+    canvas: PixelRange
+    rotation: Annotated[float, Field(ge=0, lt=180)]
+    shear: Proportion
+    texture: Annotated[float, Field(ge=0)]
+    scenes: Positive  # images for training, as many for validation, twice as many for testing
+    few_shot: Positive  # images per class
+    boxed: Positive  # images for training, as many for validation
+
+
 class InitialisationRuns(Block):
     """Section 3.1's comparison of initial weights: the nets, and the standard deviation of the normal weights."""
 
@@ -299,6 +333,8 @@ class Profile(Block):
     recipes: dict[RecipeName, Recipe] = {}
     score: Score
     localise: Localise | None = None
+    transfer: Transfer | None = None
+    drawn: DrawnSets | None = None  # without it, the embedded data sets cannot be in `datasets`
     seeds: list[Seed] = []  # of the runs in `seed_runs`, the first is train.seed; empty: train.seed alone
     seed_runs: list[str] = []
     initialisation: InitialisationRuns | None = None
@@ -332,6 +368,13 @@ class Profile(Block):
         return self.localise
 
     @property
+    def transferring(self) -> Transfer:
+        """Return the block `transfer`. Raise Failure if this profile has none."""
+        if self.transfer is None:
+            raise Failure("the active profile has no `transfer` section: copy that of profile paper in params.yaml")
+        return self.transfer
+
+    @property
     def every_seed(self) -> list[int]:
         """Return the seeds, the first one first; an empty list if this profile does not train."""
         return self.seeds or ([self.train.seed] if self.train else [])
@@ -351,6 +394,7 @@ class Method(Block):
     score: Positive
     table: Positive
     localise: Positive
+    transfer: Positive
 
 
 class CellRule(Block):
@@ -380,6 +424,7 @@ class Params(Block):
     centre: list[str]
     localisers: dict[str, Localiser]
     windows: dict[str, Windows]
+    datasets: dict[str, OtherSet]
     evidence: Evidence
     profiles: dict[str, Profile]
     extra: Extra
@@ -428,6 +473,13 @@ class Params(Block):
         if row is None:
             return self
         return self._varied(row).model_copy(update={"runs": {**self.runs, name: row}, "weights": "trained"})
+
+    def for_set(self, name: str) -> Params:
+        """Return the parameters by which the data set `name` is prepared: all its images are kept as they are."""
+        row = self.datasets[name]
+        data = Data(source=row.source, path=row.path, limit=None)
+        profile = self.active.model_copy(update={"data": data, "train": None, "recipes": {}})
+        return self.model_copy(update={"profiles": {**self.profiles, self.profile: profile}})
 
     def for_random(self, name: str) -> tuple[Params, str]:
         """Return the parameters and the net of the random weights `name`: a net's own, or a row of `extra.random`."""

@@ -18,6 +18,7 @@ from ruamel.yaml.tokens import CommentToken
 
 from pipeline.errors import UsageError
 from pipeline.experiment.extra_runs import as_values, extra_rows
+from pipeline.experiment.other_sets import set_rows
 from pipeline.experiment.params import Extra
 from pipeline.experiment.paths import PARAMS
 from pipeline.experiment.validation import parse
@@ -54,7 +55,9 @@ def locate(path: Path = PARAMS) -> str:
 
 
 def activate(profile: str, weights: str, path: Path = PARAMS) -> Extra:
-    """Set the active profile, the scored weights, and the rows of `extra` and `located` that it needs. Return the rows.
+    """Set the active profile, the scored weights, `located`, and the rows of `extra` and `datasets` that it needs.
+
+    Return the rows of `extra`.
 
     Raise UsageError and write nothing as `set_values` does.
     """
@@ -64,6 +67,10 @@ def activate(profile: str, weights: str, path: Path = PARAMS) -> Extra:
     rows = extra_rows(params)
     if params.extra != rows:
         text = _with_values(text, {"extra": as_values(rows)}, (), path)
+    if params.datasets != (sets := set_rows(params)):
+        text = _with_values(
+            text, {"datasets": {name: row.model_dump(mode="json") for name, row in sets.items()}}, (), path
+        )
     if params.located != params.needed_by_claims:
         text = _with_values(text, {"located": params.needed_by_claims}, (), path)
     if text != before:
@@ -113,9 +120,9 @@ def _with_values(before: str, values: Mapping[str, Any], place: tuple[str, ...],
 
 
 def _spread(values: Any) -> None:
-    """Give each row of a block of the file's top level a line of its own."""
-    for block in values.values():
-        for rows in (block, *block.values()) if isinstance(block, Mapping) else ():
+    """Give each row of a block of the file's top level a line of its own; `extra` has blocks of rows."""
+    for name, block in values.items():
+        for rows in (block, *(block.values() if name == "extra" else ())) if isinstance(block, Mapping) else ():
             if rows and isinstance(rows, Mapping):
                 rows.fa.set_block_style()  # type: ignore[attr-defined]
 

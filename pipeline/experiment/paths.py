@@ -52,6 +52,11 @@ class DataSet:
         return self.folder / "boxes.json"
 
     @property
+    def examples(self) -> Path:
+        """Return the file with the examples and labels of a data set of appendix B."""
+        return self.folder / "examples.npz"
+
+    @property
     def shards_record(self) -> Path:
         """Return the file with the name of the shards' folder and a hash of the request."""
         return self.folder / "shards.txt"
@@ -115,6 +120,21 @@ def posteriors(run: str, mode: str) -> Path:
 def threshold() -> Path:
     """Return the file with the thresholds of merging boxes, as chosen on training images."""
     return SCORES / "threshold.json"
+
+
+def features(name: str, run: str) -> Path:
+    """Return the file with the features of a data set's images by a run's net."""
+    return SCORES / "features" / f"{name}-{run}.npz"
+
+
+def classified(table: str, name: str, system: str) -> Path:
+    """Return the file with the SVM's scores of a data set, by the features of one net or both."""
+    return SCORES / table / f"{name}-{system}.npz"
+
+
+def listed_sets(table: str) -> Path:
+    """Return the list of the data sets that a table of appendix B shows, in the folder of their scores."""
+    return SCORES / table / "sets.txt"
 
 
 def asked_scores(kind: Kind) -> Path:

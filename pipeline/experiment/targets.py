@@ -6,14 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.errors import UsageError
 from pipeline.experiment.modes import CENTRE_BOXES, MODES, WINDOWS, runs_of
-from pipeline.experiment.paper_tables import (
-    LATER,
-    LOCALISATION,
-    TITLES,
-    number_of,
-    rows,
-    tables_of,
-)
+from pipeline.experiment.other_sets import DESCRIBED, NETS_OF, features_stage, sets_of, svm_stage, systems_of
+from pipeline.experiment.paper_tables import LOCALISATION, OTHER_SETS, TITLES, number_of, rows, tables_of
 from pipeline.experiment.params import NETS, RANDOM, Import, Params, Run
 from pipeline.experiment.run_names import kind_of, random_stage, score_stage, train_stage
 from pipeline.experiment.validation import is_near, nearest, nearest_of
@@ -71,10 +65,6 @@ def check_table(name: str) -> str:
     if stage in TITLES:
         return stage
     names = [number_of(title) for title in TITLES]
-    if stage in LATER:
-        raise UsageError(
-            f"Table {number_of(stage)}: {LATER[stage]} is not available yet. Available: {', '.join(names)}"
-        )
     if number_of(stage).isdigit():
         raise UsageError(f"there is no table {name!r}: the paper has Tables 1 to 12. Available: {', '.join(names)}")
     raise UsageError(f"unknown table {name!r}. {nearest(name, names)}")
@@ -109,6 +99,7 @@ def everything(params: Params) -> list[str]:
         known = [stage for stage in stages(params) if not stage.startswith("import@")]
         return [stage for stage in known if not _needs_boxes(stage, params)]
     scores = sorted(score_stage(*score) for score in scored(params))
+    scores += [stage for table in OTHER_SETS for stage in classifying(table, params)]
     shown = [ILLUSTRATIONS] * (ILLUSTRATED in params.imports)
     return ["prepare", *scores, *(name for name in tables_of(params) if not lacking(name, params)), *shown]
 
@@ -122,8 +113,21 @@ def _needs_boxes(stage: str, params: Params) -> bool:
 
 def lacking(table: str, params: Params) -> list[str]:
     """Return the runs of a table whose published nets are not imported; an empty list if nets are trained."""
+    if table in OTHER_SETS:
+        return [run for run in DESCRIBED if sets_of(params, table) and not is_possible(params, run)]
     possible = set(scored(params))
     return list(dict.fromkeys(need[0] for row in rows(table, params) for need in row.needs() if need not in possible))
+
+
+def is_possible(params: Params, run: str) -> bool:
+    """Return True if the weights of `run` exist or can be made without a further import."""
+    return params.weights == "trained" or run in params.imports
+
+
+def classifying(table: str, params: Params) -> list[str]:
+    """Return the stages of SVMs of a table's data sets whose nets exist or can be made without a further import."""
+    systems = [system for system in systems_of(table) if all(is_possible(params, run) for run in NETS_OF[system])]
+    return [svm_stage(name, system) for name in sets_of(params, table) for system in systems]
 
 
 def in_part(params: Params) -> list[str]:
@@ -132,7 +136,10 @@ def in_part(params: Params) -> list[str]:
     return [
         name for name in TITLES
         if lacking(name, params)
-        and any(row.runs and all(need in possible for need in row.needs()) for row in rows(name, params))
+        and (
+            classifying(name, params)
+            or any(row.runs and all(need in possible for need in row.needs()) for row in rows(name, params))
+        )
     ]  # fmt: skip
 
 
@@ -143,7 +150,9 @@ def within_reach(targets: Sequence[str], params: Params) -> list[str]:
     possible = set(scored(params))
     stages: list[str] = []
     for target in targets:
-        if target in TITLES and lacking(target, params):
+        if target in OTHER_SETS and lacking(target, params):
+            stages += classifying(target, params)
+        elif target in TITLES and lacking(target, params):
             needed = {need for row in rows(target, params) for need in row.needs()} & possible
             stages += ["prepare", *sorted(score_stage(*score) for score in needed)]
         else:
@@ -179,8 +188,27 @@ def stages(params: Params) -> list[str]:
     trained, imported = map(train_stage, params.all_trained), (f"import@{run}" for run in params.imports)
     scores = [score_stage(run, mode) for mode in MODES for run in (*runs_of(params, mode), *added_to(params, mode))]
     scores += [score_stage(*score) for score in _of_boxes(params)]
-    others = ("fingerprint", "prepare", "extra", "truth", "threshold", "seeds", "claims", ILLUSTRATIONS, LOCATED)
-    return [*others, *made, *trained, *imported, *scores, *TITLES]
+    others = (
+        "fingerprint",
+        "prepare",
+        "extra",
+        "truth",
+        "threshold",
+        "sets",
+        "seeds",
+        "claims",
+        ILLUSTRATIONS,
+        LOCATED,
+    )
+    return [*others, *made, *trained, *imported, *scores, *_set_stages(params), *TITLES]
+
+
+def _set_stages(params: Params) -> Iterator[str]:
+    """Yield the stages of the other data sets."""
+    for name in params.datasets:
+        yield from (f"source@{name}", f"dataset@{name}")
+        yield from (features_stage(name, run) for run in DESCRIBED)
+        yield from (svm_stage(name, system) for system in NETS_OF)
 
 
 def check_net(net: str) -> str:

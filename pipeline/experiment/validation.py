@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pipeline.errors import UsageError
 from pipeline.experiment.extra_runs import outdated_rows
 from pipeline.experiment.modes import MODES, runs_of
+from pipeline.experiment.other_sets import PROTOCOLS, outdated_sets
 from pipeline.experiment.params import (
     CROP,
     RANDOM,
@@ -21,6 +22,7 @@ from pipeline.experiment.params import (
     CharactersParams,
     Data,
     DigitsParams,
+    DrawnSets,
     Evidence,
     Extra,
     Import,
@@ -29,6 +31,7 @@ from pipeline.experiment.params import (
     Localiser,
     Method,
     Net,
+    OtherSet,
     Params,
     Prepare,
     Profile,
@@ -36,6 +39,7 @@ from pipeline.experiment.params import (
     Run,
     Score,
     Train,
+    Transfer,
     Windows,
 )
 from pipeline.experiment.paths import PARAMS
@@ -51,7 +55,7 @@ BREAKING = "@/${} "  # characters that break the names of stages and files
 def load(path: Path = PARAMS, extra: bool = True) -> Params:
     """Read and check `path`. Raise UsageError that says what is wrong, where, and what would be right.
 
-    Without `extra`, the rows of that name may be other than those that the active profile needs.
+    Without `extra`, the rows of that name and of `datasets` may be other than those that the active profile needs.
     """
     try:
         params = parse(path.read_bytes(), path)
@@ -59,7 +63,7 @@ def load(path: Path = PARAMS, extra: bool = True) -> Params:
         raise UsageError(f"there is no {path} here: run this in the root of the repository") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    if extra and (problem := outdated_rows(params)):
+    if extra and (problem := outdated_rows(params) or outdated_sets(params)):
         raise UsageError(f"{path}: {problem}")
     return params
 
@@ -136,6 +140,7 @@ BLOCKS: dict[str, type[Block]] = {
     "characters": CharactersParams, "prepare": Prepare,
     "net": Net, "train": Train, "recipes": Recipe, "score": Score, "profiles": Profile, "extra": Extra,
     "localisers": Localiser, "windows": Windows, "localise": Localise,
+    "datasets": OtherSet, "transfer": Transfer, "drawn": DrawnSets,
     "initialisation": InitialisationRuns, "evidence": Evidence, "cells": CellRule,
 }  # fmt: skip
 
@@ -167,6 +172,8 @@ def _contradictions(params: Params) -> Iterator[str]:
         yield from _bad_localiser(params, name)
     for name in params.windows:
         yield from _bad_windows(params, name)
+    for name in params.datasets:
+        yield from _bad_set(params, name)
     for mode in MODES:
         for name in runs_of(params, mode):
             if name not in params.runs:
@@ -253,6 +260,21 @@ def _bad_windows(params: Params, name: str) -> Iterator[str]:
         yield f"{place}: unknown localiser {name}. {nearest(name, list(params.localisers))}"
     if row.scores not in params.runs:
         yield f"{place}.scores: unknown run {row.scores}. {nearest(row.scores, list(params.runs))}"
+    if min(row.scales) < CROP:
+        yield f"{place}.scales: Q {min(row.scales)} is smaller than the {CROP}-pixel crop"
+    if len(set(row.scales)) < len(row.scales):
+        yield f"{place}.scales is {list(row.scales)}: each Q may be there once"
+
+
+def _bad_set(params: Params, name: str) -> Iterator[str]:
+    row, place = params.datasets[name], f"datasets.{name}"
+    if any(character in name for character in BREAKING):
+        yield f"{place}: a data set's name must not contain @, /, $, a brace or a space"
+    if row.source not in PROTOCOLS:
+        yield f"{place}.source: unknown data set {row.source}. {nearest(row.source, list(PROTOCOLS))}"
+        return
+    if row.table != (table := PROTOCOLS[row.source].table):
+        yield f"{place}.table is {row.table}, but {row.source} belongs to {table}"
     if min(row.scales) < CROP:
         yield f"{place}.scales: Q {min(row.scales)} is smaller than the {CROP}-pixel crop"
     if len(set(row.scales)) < len(row.scales):

@@ -16,8 +16,10 @@ from pipeline.datasets.sources import open_source
 from pipeline.datasets.sources.ilsvrc.reference import BOXED
 from pipeline.errors import Failure
 from pipeline.experiment.modes import ALL_MODES, MODES, PROTOCOLS, WINDOWS, scales_of
+from pipeline.experiment.other_sets import FEATURES, described_by
+from pipeline.experiment.other_sets import PROTOCOLS as SETS
 from pipeline.experiment.params import Net, Params, Profile
-from pipeline.experiment.paths import CLASSIFICATION
+from pipeline.experiment.paths import CLASSIFICATION, DataSet
 from pipeline.experiment.run_names import work_of
 from pipeline.orchestration.dvc_graph import StageForecast
 from pipeline.system.atomic_files import read_json
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from vgg.nets import VGG
 
 SHAPE = 4 / 3  # assumed aspect ratio (longer side over shorter) of images that have not been measured
+VIEWS = 2  # of a described image: itself and its flip
 REFERENCE = "D"  # the net whose speed is given in images per second
 
 
@@ -131,6 +134,11 @@ def plan(params: Params, forecasts: Sequence[StageForecast]) -> CostPlan:
             _scoring(params, images, forecast)
             for forecast in forecasts
             if forecast.what == "run" and work_of(forecast.stage)[0] in PROTOCOLS
+        ]
+        + [
+            _describing(params, forecast)
+            for forecast in forecasts
+            if forecast.what == "run" and work_of(forecast.stage)[0] == FEATURES
         ],
         {name: training_flops(_built(net, name, images.classes), net.crop) for name in sorted(nets)},
     )
@@ -220,6 +228,34 @@ def _scoring(params: Params, images: ImageCounts, forecast: StageForecast) -> Co
     boxes = cells * top_k(images.classes) * (BOX + 1) if work == WINDOWS else scored * BOX
     disk = 4 * (scored * images.classes if work in MODES else boxes)
     return Cost(forecast.stage, name, scored, scored * mode.views, flops, memory, disk, forecast.needs)
+
+
+def _describing(params: Params, forecast: StageForecast) -> Cost:
+    """Return the cost of the features of another data set: all its images, and boxes, at each Q."""
+    from vgg.cost import scoring_bytes
+
+    name, run = described_by(forecast.stage)
+    net, score, row = params.active.net, params.active.score, params.datasets[name]
+    images, layers = _of_set(params, name), params.runs[run].net
+    ceil, flops, memory = score.remainder == "ceil", 0, 0
+    for scale in row.scales:
+        sides = _seen(params.active, scale, SHAPE)
+        flops += VIEWS * images * _forward(net, layers, 1, *sides, ceil)
+        built = _built(net, layers, 1)
+        memory = max(memory, scoring_bytes(built, *sides, score.batch, score.precision == "bfloat16", ceil))
+    counted, size = images * len(row.scales), np.dtype(params.active.transferring.dtype).itemsize
+    return Cost(forecast.stage, run, counted, counted * VIEWS, flops, memory, size * counted * net.fc, forecast.needs)
+
+
+def _of_set(params: Params, name: str) -> int:
+    """Return the number of images and boxes of a data set: as prepared, or as known; 0 if unknown."""
+    of_set, boxed = params.for_set(name), SETS[params.datasets[name].source].boxed
+    if (data_set := DataSet(name)).facts(params.profile).exists():
+        images = read_facts(params.profile, data_set).val
+    else:
+        known = open_source(of_set.active).known
+        images = known.val if known else 0
+    return images * (1 + boxed)
 
 
 def _cells(profile: Profile, sides: tuple[int, int]) -> int:

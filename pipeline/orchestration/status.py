@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.datasets.facts import Facts, read_facts, read_statistics
-from pipeline.experiment.paper_tables import rows, tables_of
+from pipeline.experiment.other_sets import NETS_OF, classified_by
+from pipeline.experiment.paper_tables import OTHER_SETS, rows, tables_of
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import (
     CLASSIFICATION,
     all_checkpoints,
     checkpoints,
+    classified,
     errors_of,
     shards_root,
     summary,
     table,
 )
 from pipeline.experiment.run_names import score_stage, starting_from, train_stage, work_of
-from pipeline.experiment.targets import everything, in_part
+from pipeline.experiment.targets import classifying, everything, in_part
 from pipeline.orchestration.dvc_graph import StageForecast, forecasts
 from pipeline.orchestration.heartbeat import OldCheckpoint, Running, all_running, identity, old_checkpoints, stalled_run
 from pipeline.system.atomic_files import read_json
@@ -74,7 +76,8 @@ def status(params: Params) -> Status:
     begun = all_running(params, [checkpoint.folder for checkpoint in old]) if params.active.train else ()
     running = {run.run: (run, alive) for run, alive in begun}
     tables = {name: str(forecast[name].what) for name in tables_of(params) if name in forecast}
-    tables |= {name: "committed" for name, what in tables.items() if what == "done" and not _has_scores(forecast[name])}
+    committed = {name for name, what in tables.items() if what == "done" and not _has_scores(forecast[name])}
+    tables |= dict.fromkeys(committed, "committed")
     tables |= {name: "part" for name in in_part(params) if table(params.profile, name).exists()}
     done = {name: _runs_in(name, params) for name, what in tables.items() if what in ("done", "part")}
     shown = {name: read_json(table(params.profile, name), f"dvc repro {name}") for name in done}
@@ -150,6 +153,8 @@ def _run(
 
 def _has_scores(forecast: StageForecast) -> bool:
     """Return True unless a score that the table is made from is not here, so that the table is the one in git."""
+    if (name := forecast.stage) in OTHER_SETS:
+        return all(classified(name, *classified_by(stage)).exists() for stage in forecast.needs if "@" in stage)
     return all(errors_of(stage).exists() for stage in forecast.needs if "@" in stage)
 
 
@@ -187,4 +192,6 @@ def _tables(name: str, done: Mapping[str, set[str]]) -> tuple[str, ...]:
 
 
 def _runs_in(table: str, params: Params) -> set[str]:
+    if table in OTHER_SETS:
+        return {run for stage in classifying(table, params) for run in NETS_OF[classified_by(stage)[1]]}
     return {run for row in rows(table, params) for run in row.runs}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.experiment.paper_tables import NO_DATA, TITLES
+from pipeline.experiment.paper_tables import NO_ERRORS, TITLES
 from pipeline.experiment.paths import errors_of, table
 from pipeline.results.provenance import git, provenance_of
 from pipeline.results.tables import read_table
@@ -65,11 +65,11 @@ def _is_from_here(score: str) -> bool:
 
 
 def _on_disk(profile: str) -> dict[str, Any]:
-    return {name: read_table(profile, name) for name in TITLES if name not in NO_DATA}
+    return {name: read_table(profile, name) for name in TITLES if name not in NO_ERRORS}
 
 
 def _in_head(profile: str) -> dict[str, Any]:
-    return {name: _committed(table(profile, name)) for name in TITLES if name not in NO_DATA}
+    return {name: _committed(table(profile, name)) for name in TITLES if name not in NO_ERRORS}
 
 
 def _committed(path: Path) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.experiment.paper_tables import TITLES
+from pipeline.experiment.paper_tables import OTHER_SETS, TITLES
 from pipeline.experiment.paths import claims, errors_of, metrics
 from pipeline.results.comparison import row_key
 from pipeline.results.ranks import ranks_hashes
@@ -24,7 +24,7 @@ def write_metrics(profile: str) -> None:
     """
     path = metrics(profile)
     with in_turn(path.parent):
-        values = {name: _cells(read_table(profile, name)) for name in TITLES} | {"claims": _verdicts(profile)}
+        values = {name: _measures(name, read_table(profile, name)) for name in TITLES} | {"claims": _verdicts(profile)}
         write_json(path, {name: rows for name, rows in values.items() if rows})
 
 
@@ -44,6 +44,13 @@ def _is_another(score: str, posteriors: str) -> bool:
         return bool(json.loads(errors_of(score).read_text())["posteriors_sha256"] != posteriors)
     except (OSError, ValueError, KeyError):
         return False
+
+
+def _measures(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table's numbers in per cent by row: errors, or of another data set its measure."""
+    if name not in OTHER_SETS:
+        return _cells(values)
+    return {row_key(row): round(row["ours"]["value"], DIGITS) for row in values.get("rows", ()) if row["ours"]}
 
 
 def _cells(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.facts import PREPARE
-from pipeline.experiment.paper_tables import NO_DATA, TITLES
+from pipeline.experiment.paper_tables import NO_DATA, OTHER_SETS, TITLES
 from pipeline.experiment.params import Params, Profile
 from pipeline.experiment.paths import (
     CLASSIFICATION,
+    DataSet,
     claims,
     errors,
     filters,
@@ -83,9 +84,10 @@ class Results:
         self.others: list[str] = []  # tables, runs and scores of other images
         self.paths: dict[str, Path] = {}  # by stage, of the results that are shown
         folder = results(profile)
-        tables = {name: table(profile, name) for name in TITLES}
+        tables = {name: table(profile, name) for name in TITLES if name not in OTHER_SETS}
         computed = self._of_current_images(tables, "manifest", str)
         self.tables = {name: values for name, values in computed.items() if values.get("rows", True)}
+        self.other_sets = dict(self._of_other_sets())
         further = {"seeds": table(profile, "seeds"), "claims": claims(profile)}
         further |= {ILLUSTRATIONS: illustrations(profile), LOCATED: located_images(profile)}
         other = self._of_current_images(further, "manifest", str)
@@ -148,6 +150,17 @@ class Results:
         """Return the illustrations, with their images if those are there; None if there are none."""
         return read_illustrations(self.profile) if ILLUSTRATIONS in self.paths else None
 
+    def _of_other_sets(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield Tables 11 and 12, without those of data sets that have been prepared from other images since."""
+        for name in OTHER_SETS:
+            values = _json(path := table(self.profile, name), f"dvc repro {name}")
+            if values and any(row["ours"] for row in values["rows"]):
+                if all(_is_current(self.profile, *one) for one in values["sets"].items()):
+                    self.paths[name] = path
+                    yield name, values
+                else:
+                    self.others.append(name)
+
     def _of_current_images(self, paths: dict[str, Path], key: str, stage: Callable[[str], str]) -> dict[str, Any]:
         """Return the contents of the JSON files that exist at `paths`, by name, without those of other images.
 
@@ -171,6 +184,12 @@ def _score_stage(name: str) -> str:
 
 def _stems(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.json"))}
+
+
+def _is_current(profile: str, name: str, values: Mapping[str, Any]) -> bool:
+    """Return True unless a data set was prepared on this machine from other images than those of a table's `values`."""
+    facts = _json(DataSet(name).facts(profile), f"{PREPARE} {name}")
+    return not facts or values["manifest"] in (None, facts["manifest"])
 
 
 def _json(path: Path, make: str) -> Any:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import fisher_exact
 
 from pipeline.errors import Failure, UsageError
-from pipeline.experiment.paper_tables import NO_DATA, TITLES
+from pipeline.experiment.paper_tables import NO_ERRORS, TITLES
 from pipeline.experiment.paths import CLASSIFICATION, PARAMS, REPORTS, claims, ranks, reported, results
 from pipeline.results.bundle_file import opened_bundle
 from pipeline.results.comparison import row_key
@@ -221,7 +221,7 @@ def _active(path: Path) -> str:
 
 def _read(place: str, profile: str, outdated: int = 0) -> ComparedReproduction:
     """Read the results of a profile in the current folder. Raise Failure if there are none."""
-    tables = {name: read_table(profile, name) for name in TITLES if name not in NO_DATA}
+    tables = {name: read_table(profile, name) for name in TITLES if name not in NO_ERRORS}
     tables = {name: values for name, values in tables.items() if values.get("rows")}
     if not tables:
         raise Failure(f"{place} has no table of profile {profile} that is computed from images")

@@ -36,7 +36,7 @@ def _blocks(results: Results, charts: Sequence[Chart]) -> Iterator[Block]:
     yield from experiments.fusion(results, charts)
     yield from experiments.comparison(results)
     yield from appendices.localisation(results)
-    yield from appendices.features()
+    yield from appendices.features(results)
     yield ALL_TABLES
 
 

@@ -73,7 +73,7 @@ def table_links(results: Results, *names: str) -> tuple[Inline, ...]:
 def table_link(results: Results, name: str) -> Text:
     """Return a link to a table's page or, if it is not computed, its name and the command that makes it."""
     label = "the comparison with the shallow network" if name == "shallow" else table_label(name)
-    if name in results.tables:
+    if name in results.tables or name in results.other_sets:
         return Link(label, f"{name}.md")
     return (f"{label} (not computed yet: ", Code(f"vgg-repro table {number_of(name)}"), ")")
 

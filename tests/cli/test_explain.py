@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from cli.explain import complete_words
 from cli.main import app
 from pipeline.errors import Failure, UsageError
+from pipeline.experiment.params_file import activate
 from tests.support import ROOT
 from tests.support.committed import add_seeds, change, committed
 
@@ -48,7 +49,7 @@ def test_a_cell_is_explained_from_what_git_has(words: str, mini: Path) -> None:
         (["4", "F", "256"], r"no row of Table 4 fits: F 256\. The nearest:\n  vgg-repro explain table4 "),
         (["4", "D", "--profile", "mni"], r"unknown profile mni\. Did you mean mini"),
         (["3", "A", "seed9"], r"no row of seed 9; its seeds: 11"),
-        (["11", "D"], "not available yet"),
+        (["11", "D"], r"Table 11 has no errors to explain: vgg-repro table 11"),
     ],
 )
 def test_words_that_choose_no_single_row_are_a_usage_error(words: list[str], message: str, mini: Path) -> None:
@@ -59,7 +60,7 @@ def test_words_that_choose_no_single_row_are_a_usage_error(words: list[str], mes
 
 def test_a_profile_that_is_not_active_is_explained_from_its_report_alone(mini: Path) -> None:
     path = Path("params.yaml")
-    path.write_text(path.read_text().replace("profile: mini", "profile: imagenette"))
+    activate("imagenette", "trained", path)
     text = output("explain", "--profile", "mini", "4", "D", "jitter")
     assert "D-384 → D-jitter" in text and "profile mini is not active" in text
     with pytest.raises(UsageError, match="vgg-repro explain --profile mini table4 D-256 "):

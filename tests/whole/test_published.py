@@ -61,6 +61,9 @@ TORCHVISION = Input("RGB", 1, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # ---------------------------------------------------------------------- the params and the folders
 
 
+DATASETS = "\ndatasets:"
+
+
 def small_text(rows: str = "imports: {}\n", data: Path | None = None, in_force: bool = True) -> str:
     """The repository's params.yaml with a tiny published profile; `rows` stand where its imports do."""
     text = (ROOT / "params.yaml").read_text()
@@ -77,6 +80,7 @@ def small_text(rows: str = "imports: {}\n", data: Path | None = None, in_force: 
         head = head.replace("\nprofile: mini\n", "\nprofile: published\n")
         head = head.replace("\nweights: trained\n", "\nweights: published\n")
         tail = tail.replace("\nlocated: table8\n", "\nlocated: table3\n")  # its images have no boxes
+        tail = f"{tail.partition(DATASETS)[0]}{DATASETS} {{}}\n"  # those of the file are drawn for mini
     return head + found + tail
 
 

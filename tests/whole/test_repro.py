@@ -100,11 +100,6 @@ def failure(folder: Path, *words: str) -> str:
     return str(caught.value)
 
 
-def test_the_tables_not_built_yet_say_so(finished: Path) -> None:
-    said = failure(finished, "vgg-repro", "table", "11")
-    assert "Table 11: other data sets (appendix B) is not available yet" in said
-
-
 def test_what_was_trained_without_dvc_it_takes_for_its_stages_own(finished: Path) -> None:
     """As torchrun trains, too."""
     values = yaml.safe_load((finished / "params.yaml").read_text())

@@ -33,14 +33,20 @@ def source_class(name: str) -> type[Source]:
 
 
 def open_source(profile: Profile) -> Source:
-    """Return the source that `profile` names. Raise UsageError if there is none, or if it lacks a parameter."""
-    return source_class(profile.data.source).of(profile)
+    """Return the source, or the reader, that `profile` names.
+
+    Raise UsageError if there is none, or if it lacks a parameter.
+    """
+    from pipeline.datasets.readers import READERS  # readers are sources, so they import this package
+
+    name = profile.data.source
+    return (READERS.get(name) or source_class(name)).of(profile)
 
 
 def check_source(params: Params) -> None:
     """Raise UsageError, with its place in params.yaml, if the active source does not exist or lacks a parameter."""
     try:
-        open_source(params.active)
+        source_class(params.active.data.source).of(params.active)
     except UsageError as reason:
         raise UsageError(f"{PARAMS}: profiles.{params.profile}.{reason}") from None
 

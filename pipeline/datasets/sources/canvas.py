@@ -14,11 +14,11 @@ from PIL import Image
 
 from pipeline.datasets.sources.base import Box, Source
 from pipeline.errors import UsageError
-from pipeline.experiment.params import CharactersParams, DigitsParams, Profile
+from pipeline.experiment.params import CharactersParams, DigitsParams, DrawnSets, Profile
 
 SHAPES = ((1, 1), (9, 8), (8, 9), (5, 4), (4, 5))  # width to height
 Levels = NDArray[np.floating]
-Drawing = TypeVar("Drawing", DigitsParams, CharactersParams)
+Drawing = TypeVar("Drawing", DigitsParams, CharactersParams, DrawnSets)
 Place = Callable[[np.random.Generator, int, int], Levels]
 
 
@@ -73,7 +73,7 @@ def draw(random: np.random.Generator, sides: tuple[float, float], texture: float
     image = Image.fromarray(np.clip(np.rint(canvas), 0, 255).astype(np.uint8))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=92)
-    return buffer.getvalue(), _box(mask)
+    return buffer.getvalue(), box_of(mask)
 
 
 def _size(random: np.random.Generator, sides: tuple[float, float]) -> tuple[int, int]:
@@ -102,7 +102,7 @@ def _texture(random: np.random.Generator, height: int, width: int, strength: flo
     return total
 
 
-def _box(mask: Levels) -> Box:
+def box_of(mask: Levels) -> Box:
     """Return the box around the ink, in pixels."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -62,7 +62,7 @@ class Characters(DrawnSource[CharactersParams]):
         """Return the versions of this generator, of the faces, and of the drawing and encoding libraries."""
         libraries = {name: version(name) for name in ("matplotlib", "numpy", "pillow")}
         libraries["freetype"] = str(features.version("freetype2"))
-        return {"generator": VERSION, "faces": _hash(tuple(self.faces)), **libraries}
+        return {"generator": VERSION, "faces": hash_of(tuple(self.faces)), **libraries}
 
     @cached_property
     def classes(self) -> str:
@@ -112,21 +112,33 @@ class Characters(DrawnSource[CharactersParams]):
     def _place(self, face: int, label: int, random: np.random.Generator, height: int, width: int) -> Levels:
         """Return the character's ink on an empty canvas, (height, width) in [0, 1]."""
         drawing, canvas = self.drawing, np.array([width, height])
-        glyph = _glyph(self.faces[face], self.classes[label], random.uniform(*drawing.size) * canvas.min())
-        turn = np.deg2rad(random.uniform(-drawing.rotation, drawing.rotation))
-        rotated = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-        deform = rotated @ [[1, random.uniform(-drawing.shear, drawing.shear)], [0, 1]]
+        glyph = glyph_of(self.faces[face], self.classes[label], random.uniform(*drawing.size) * canvas.min())
+        turn, shear = (random.uniform(-limit, limit) for limit in (drawing.rotation, drawing.shear))
+        deform = deformation(turn, shear)
         room = np.maximum(0, canvas - np.abs(deform) @ glyph.size) / 2  # so that nothing is cut off
         spread = drawing.spread * canvas.min()
         centre = canvas / 2 + np.clip(random.uniform(-spread, spread, 2), -room, room)
-        inverse = np.linalg.inv(deform)
-        offset = np.array(glyph.size) / 2 - inverse @ centre
-        affine = np.column_stack([inverse, offset]).ravel()
-        placed = glyph.transform((width, height), Image.Transform.AFFINE, tuple(affine), Image.Resampling.BILINEAR)
-        return np.asarray(placed, np.float32) / 255
+        return deformed(glyph, deform, centre, height, width)
 
 
-def _glyph(face: str, character: str, side: float) -> Image.Image:
+def deformation(rotation: float, shear: float) -> Levels:
+    """Return the matrix (2, 2) of a rotation, in degrees, after a shear, which is relative to the height."""
+    turn = np.deg2rad(rotation)
+    rotated = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    matrix: Levels = rotated @ np.array([[1, shear], [0, 1]])
+    return matrix
+
+
+def deformed(ink: Image.Image, deform: Levels, centre: Levels, height: int, width: int) -> Levels:
+    """Return ink, deformed by a matrix around its `centre` (x, y), on an empty canvas (height, width) in [0, 1]."""
+    inverse = np.linalg.inv(deform)
+    offset = np.array(ink.size) / 2 - inverse @ centre
+    affine = np.column_stack([inverse, offset]).ravel()
+    placed = ink.transform((width, height), Image.Transform.AFFINE, tuple(affine), Image.Resampling.BILINEAR)
+    return np.asarray(placed, np.float32) / 255
+
+
+def glyph_of(face: str, character: str, side: float) -> Image.Image:
     """Return a character's ink, its longer side `side` pixels, in an image of grey levels with an empty margin."""
     return ImageOps.expand(_ink(face, character, side * _size(face, character)), 1)
 
@@ -155,7 +167,7 @@ def _file(face: str) -> Path:
 
 
 @lru_cache(None)
-def _hash(faces: tuple[str, ...]) -> str:
+def hash_of(faces: tuple[str, ...]) -> str:
     """Return a hash of the faces' files."""
     hasher = hashlib.sha256()
     for face in faces:

@@ -93,13 +93,13 @@ def in_pixels(boxes: Boxes, encoded: bytes) -> FoundBoxes:
         return FoundBoxes()
     kept, odd = list[Box](), dict[str, None]()
     for box in boxes:
-        own, found = _repaired(box, width, height)
+        own, found = repaired(box, width, height)
         kept += [own] if own else []
         odd |= dict.fromkeys(found)
     return FoundBoxes(tuple(kept), tuple(odd))
 
 
-def _repaired(box: AnnotatedBox, width: int, height: int) -> tuple[Box | None, list[str]]:
+def repaired(box: AnnotatedBox, width: int, height: int) -> tuple[Box | None, list[str]]:
     """Return a box in pixels of its image, None if it is not used, and what is odd about it."""
     if box.foreign:
         return None, [FOREIGN]

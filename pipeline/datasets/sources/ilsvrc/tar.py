@@ -45,9 +45,9 @@ def members(archive: Path, inside: Member | None = None) -> Iterator[Member]:
     title = f"{archive}: {printable(inside.name)}" if inside else str(archive)
     with _opened(archive) as file:
         if inside is None:
-            yield from _walk(file, title, marked=True)
+            yield from walk(file, title, marked=True)
         else:
-            for member in _walk(_Window(file, inside.offset, inside.size), title, marked=False):
+            for member in walk(_Window(file, inside.offset, inside.size), title, marked=False):
                 yield member._replace(offset=inside.offset + member.offset)
 
 
@@ -126,8 +126,11 @@ def _opened(archive: Path) -> IO[bytes]:
         raise Failure(f"{archive} cannot be read: {error.strerror}") from None
 
 
-def _walk(file: Any, title: str, marked: bool) -> Iterator[Member]:
-    """Yield the files whose headers are in `file`, in order. The tar ends with a mark, optional if not `marked`."""
+def walk(file: Any, title: str, marked: bool) -> Iterator[Member]:
+    """Yield the files whose headers are in `file`, in order. The tar ends with a mark, optional if not `marked`.
+
+    Raise Failure as `members` does.
+    """
     last, end, reason, length = "its beginning", 0, "", file.seek(0, io.SEEK_END)
     try:
         file.seek(0)

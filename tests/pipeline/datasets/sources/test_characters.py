@@ -170,7 +170,7 @@ def test_the_ink_is_the_character_of_the_label(character: str, face: str, seed: 
     label = drawer.classes.index(character)
     image = drawer.read(drawer._entry(drawer.faces.index(face), label, 0))
     ink = Image.open(io.BytesIO(image.data)).convert("L").crop(image.boxes[0]).resize((40, 40))
-    wanted = characters._glyph(face, character, 100.0)
+    wanted = characters.glyph_of(face, character, 100.0)
     wanted = wanted.crop(wanted.getbbox()).resize((40, 40))
     assert np.corrcoef(255 - np.asarray(ink, float).ravel(), np.asarray(wanted, float).ravel())[0, 1] > 0.9, seed
 
@@ -201,7 +201,7 @@ def test_the_fingerprint_changes_with_every_parameter() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [("VERSION", 2), ("version", lambda _: "0.0"), ("_hash", lambda _: "another"), ("features", None)],
+    [("VERSION", 2), ("version", lambda _: "0.0"), ("hash_of", lambda _: "another"), ("features", None)],
     ids=lambda change: change[0],
 )
 def test_the_fingerprint_changes_with_generator_libraries_and_faces(

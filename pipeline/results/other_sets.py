@@ -1,0 +1,169 @@
+"""Appendix B from what is on disk: descriptors from the kept features, and Tables 11 and 12 from the SVMs' measures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.datasets.facts import read_facts
+from pipeline.datasets.readers.base import Examples
+from pipeline.datasets.shards import BROKEN
+from pipeline.errors import Failure
+from pipeline.experiment.other_sets import (
+    COLUMNS,
+    IMAGE,
+    IMAGE_AND_BOX,
+    MEASURES,
+    METHODS,
+    NETS_OF,
+    PROTOCOLS,
+    features_stage,
+    sets_of,
+    svm_stage,
+    systems_of,
+    variants,
+)
+from pipeline.experiment.paper_tables import printed
+from pipeline.experiment.params import Params
+from pipeline.experiment.paths import DataSet, classified, features
+from pipeline.system.atomic_files import read_json
+from vgg.descriptors import aggregated
+
+BOXES = "boxes-"  # prefix of the features of boxes
+NUMBER = re.compile(r"([\d.]+)(?: ± ([\d.]+))?")
+
+
+class KeptFeatures(NamedTuple):
+    """A data set's features by one net: a file of arrays, and its record."""
+
+    path: Path
+    record: dict[str, Any]
+
+    def at(self, scale: int, kind: str = "") -> NDArray[np.floating]:
+        """Return the activations (images, F) at one Q, or of BOXES (examples, F). Raise Failure if they are broken."""
+        try:
+            with np.load(self.path) as arrays:
+                values: NDArray[np.floating] = arrays[f"{kind}{scale}"]
+        except BROKEN as reason:
+            raise Failure(f"{self.path} cannot be read ({reason}); delete it, and repeat its stage") from None
+        return values
+
+
+def read_features(params: Params, name: str, run: str) -> KeptFeatures:
+    """Return a data set's features by the net of `run`. Raise Failure if they are missing."""
+    path = features(name, run)
+    return KeptFeatures(path, read_json(path.with_suffix(".json"), f"dvc repro {features_stage(name, run)}"))
+
+
+def descriptors_of(
+    params: Params, name: str, runs: Sequence[str], variant: str, examples: Examples
+) -> NDArray[np.float32]:
+    """Return the descriptors (examples, numbers) of a data set: of each net, and of image and box, side by side.
+
+    Each part is aggregated over Q and has length 1.
+    """
+    row, choices = params.datasets[name], params.active.transferring
+    kinds = {IMAGE: ("",), IMAGE_AND_BOX: ("", BOXES)}[variant]
+    parts = []
+    for kept in (read_features(params, name, run) for run in runs):
+        for kind in kinds:
+            scales = [kept.at(scale, kind) for scale in row.scales]
+            part = aggregated(scales, row.aggregate, choices.normalise)
+            parts.append(part if kind else part[examples.images])
+    return np.hstack(parts)
+
+
+def compute_other_sets(table: str, params: Params) -> dict[str, Any]:
+    """Return Table 11 or 12 as values: the paper's rows, and ours of each data set that params.yaml has."""
+    names = sets_of(params, table)
+    systems = systems_of(table)
+    found = {(name, system): _result(params, table, name, system) for name in names for system in systems}
+    known = {stage: values for stage, values in found.items() if values}
+    return {
+        "table": table,
+        "profile": params.profile,
+        "sets": {name: _set(params, name, [found[name, system] for system in systems]) for name in names},
+        "rows": [*_printed_rows(table, params), *_our_rows(table, params, found)],
+        "weights": {run: net["weights_sha256"] for values in known.values() for run, net in values["nets"].items()},
+        "scores": {svm_stage(*stage): values["scores_sha256"] for stage, values in known.items()},
+        "published": {
+            run: net["published"]
+            for values in known.values() for run, net in values["nets"].items() if "published" in net
+        },
+    }  # fmt: skip
+
+
+def _result(params: Params, table: str, name: str, system: str) -> dict[str, Any]:
+    """Return the record of a data set's SVMs; an empty dict if there is none for this profile's current images."""
+    path, data_set = classified(table, name, system).with_suffix(".json"), DataSet(name)
+    if not path.exists() or not data_set.facts(params.profile).exists():
+        return {}
+    record: dict[str, Any] = read_json(path, f"dvc repro {svm_stage(name, system)}")
+    asked = (params.profile, read_facts(params.profile, data_set).manifest, params.weights == "published")
+    published = any("published" in net for net in record["nets"].values())
+    return record if (record["profile"], record["data"], published) == asked else {}
+
+
+def _set(params: Params, name: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what people should know about a data set and its protocol."""
+    row, facts = params.datasets[name], DataSet(name).facts(params.profile)
+    protocol, known = PROTOCOLS[row.source], next((values for values in results if values), {})
+    return {
+        "title": protocol.title,
+        "column": protocol.column,
+        "measure": protocol.measure,
+        "counted": protocol.counted,
+        "measured": MEASURES[protocol.measure],
+        "scales": list(row.scales),
+        "aggregate": row.aggregate,
+        "about": read_facts(params.profile, DataSet(name)).about if facts.exists() else None,
+        "manifest": known.get("data"),
+        "classes": known.get("classes"),
+        "examples": known.get("examples"),
+    }
+
+
+def _printed_rows(table: str, params: Params) -> Iterator[dict[str, Any]]:
+    """Yield the paper's numbers of the data sets that params.yaml does not have, or that cannot be read yet."""
+    present = {PROTOCOLS[params.datasets[name].source].column for name in sets_of(params, table)}
+    known = {protocol.column: source for source, protocol in PROTOCOLS.items()}
+    for column, title in COLUMNS[table].items():
+        for row in printed(table) if column not in present else ():
+            command = [f"vgg-repro prepare {known[column]} --path FOLDER"] if column in known else []
+            ours = row["method"].startswith("VGG")
+            yield _entry(title, row["method"], _paper(row[column]), missing=command * ours)
+
+
+def _our_rows(table: str, params: Params, found: Mapping[tuple[str, str], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each data set and method of ours."""
+    for (name, system), result in found.items():
+        protocol = PROTOCOLS[params.datasets[name].source]
+        paper = {row["method"]: _paper(row[protocol.column]) for row in printed(table)} if protocol.column else {}
+        for variant in variants(protocol.boxed):
+            method = f"{METHODS[system]}, {variant}" if protocol.boxed else METHODS[system]
+            entry = _entry(protocol.title, method, paper.get(method, {}))
+            stage = svm_stage(name, system)
+            entry |= {"set": name, "runs": list(NETS_OF[system]), "scores": [stage]}
+            values = result["results"][variant] if result else None
+            yield entry | {"ours": values, "missing": [] if result else [f"dvc repro {stage}"]}
+
+
+def _entry(title: str, method: str, paper: Mapping[str, Any], missing: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a row of the table without a number of ours."""
+    return {
+        "label": {"data set": title, "method": method}, "set": None, "runs": [], "scores": [], "paper": dict(paper),
+        "ours": None, "missing": list(missing),
+    }  # fmt: skip
+
+
+def _paper(text: str) -> dict[str, Any]:
+    """Return a printed number, its spread, and the text, in which a star marks a larger training set."""
+    number = NUMBER.match(text)
+    if not number:
+        return {}
+    return {"value": float(number[1]), "std": float(number[2]) if number[2] else None, "printed": text}

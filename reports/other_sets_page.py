@@ -1,0 +1,102 @@
+"""Tables 11 and 12: our measures on other data sets beside the paper's, and the paper's tables as printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pipeline.experiment.paper_tables import printed
+from reports.page import Block, Code, Judged, Paragraph, Strong, Table, Text, join, left, right
+from reports.page_parts import DAGGER, outdated_note
+from reports.phrases import NONE, number, published_file
+from vgg.judgement import Verdict
+
+HEADINGS = {  # of the printed tables' columns
+    "voc2007_map": "VOC-2007, mean AP", "voc2012_map": "VOC-2012, mean AP", "caltech101_recall": "Caltech-101, recall",
+    "caltech256_recall": "Caltech-256, recall", "map": "VOC-2012 actions, mean AP",
+}  # fmt: skip
+SHORT = {"VGG Net-D (16 layers)": "D", "VGG Net-E (19 layers)": "E", "VGG Net-D & Net-E": "D & E"}
+
+
+def other_sets_body(values: Mapping[str, Any], outdated: Mapping[str, str]) -> Iterator[Block]:
+    """Yield Table 11 or 12: a row for each data set of ours or of the paper, then the paper's table and notes."""
+    yield _ours_and_paper(values, outdated)
+    stages = [values["table"], *(stage for row in values["rows"] for stage in row["scores"])]
+    if note := outdated_note(stages, outdated):
+        yield Paragraph(note)
+    yield from (Paragraph(note) for note in _notes(values))
+    yield Paragraph((Strong("The paper's table."), " A star marks numbers of networks trained on more images."))
+    yield _printed(values["table"])
+
+
+def _methods(values: Mapping[str, Any]) -> list[str]:
+    """Return the methods that are the paper's own, in order."""
+    return list(dict.fromkeys(m for row in values["rows"] if (m := row["label"]["method"]).startswith("VGG")))
+
+
+def _ours_and_paper(values: Mapping[str, Any], outdated: Mapping[str, str]) -> Table:
+    methods = _methods(values)
+    heads = [SHORT.get(method, method.removeprefix("VGG Net-D & Net-E, ")) for method in methods]
+    columns = (*left("data set", "measure"), *(column for head in heads for column in right(f"paper, {head}", head)))
+    cells = {(row["label"]["data set"], row["label"]["method"]): row for row in values["rows"]}
+    rows = []
+    for title in dict.fromkeys(row["label"]["data set"] for row in values["rows"]):
+        known = [cells[title, method] for method in methods]
+        rows.append((_title(title, known, outdated), _measure(values, known), *_cells(known)))
+    return Table(columns, tuple(rows))
+
+
+def _title(title: str, known: Sequence[Mapping[str, Any]], outdated: Mapping[str, str]) -> Text:
+    older = any(stage in outdated for row in known for stage in row["scores"])
+    return f"{title} {DAGGER}" if older else title
+
+
+def _measure(values: Mapping[str, Any], known: Sequence[Mapping[str, Any]]) -> Text:
+    of_set = values["sets"].get(known[0]["set"])
+    return f"{of_set['measured']}, {of_set['counted']}" if of_set else NONE
+
+
+def _cells(known: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
+    """Yield the paper's number and ours of each method; the first that is not run says how to run it."""
+    told = False
+    for row in known:
+        yield _with_spread(row["paper"]) if row["paper"] else NONE
+        if row["ours"]:
+            yield _with_spread(row["ours"])
+            continue
+        yield (Judged(Verdict.NOT_RUN), *((": ", Code(row["missing"][0])) if row["missing"] and not told else ()))
+        told = True
+
+
+def _with_spread(values: Mapping[str, Any]) -> str:
+    return number(values["value"]) + ("" if values["std"] is None else f" ± {values['std']:.1f}")
+
+
+def _printed(table: str) -> Table:
+    rows = printed(table)
+    columns = (*left("method"), *right(*(HEADINGS[name] for name in rows[0] if name != "method")))
+    return Table(columns, tuple(tuple(value or NONE for value in row.values()) for row in rows))
+
+
+def _notes(values: Mapping[str, Any]) -> Iterator[Text]:
+    yield (
+        "Per cent. A linear SVM per class on features of D-jitter and E-jitter, not trained further; profile ",
+        Code(values["profile"]),
+        ". A ± is the standard deviation over the splits.",
+    )
+    for name, one in values["sets"].items():
+        if not one["about"]:
+            continue
+        scales, how = ", ".join(map(str, one["scales"])), "averaged" if one["aggregate"] == "average" else "stacked"
+        yield (
+            Strong(one["title"]), " (", Code(name), f"): {one['about']}. Descriptors {how} over Q = {scales}.",
+            *(" It is not a data set of the paper.",) * (one["column"] is None),
+        )  # fmt: skip
+    if published := values["published"]:
+        yield ("Published weights: ", *join("; ", [(f"{run} is ", *published_file(r)) for run, r in published.items()]))
+    unconverged = {
+        f"{row['label']['data set']}, {row['label']['method']}"
+        for row in values["rows"] if row["ours"] and any(split["unconverged"] for split in row["ours"]["splits"])
+    }  # fmt: skip
+    if unconverged:
+        yield f"SVMs did not converge: {'; '.join(sorted(unconverged))}."

@@ -1,0 +1,29 @@
+"""Stage dataset: the images of another data set as shards, and the examples that its reader annotates (appendix B)."""
+
+from __future__ import annotations
+
+from pipeline.datasets.manifest import tally
+from pipeline.datasets.prepare import prepare
+from pipeline.datasets.readers import READERS
+from pipeline.datasets.readers.base import examples_of
+from pipeline.datasets.shards import Shards
+from pipeline.experiment.params import Params
+from pipeline.experiment.paths import DataSet
+
+
+def main(params: Params, name: str) -> None:
+    """Prepare the data set `name`, and print what it contains."""
+    data_set, of_set = DataSet(name), params.for_set(name)
+    facts = prepare(of_set, data_set)
+    reader = READERS[params.datasets[name].source].of(of_set.active)
+    examples = examples_of(reader.annotations(), Shards(data_set.shards, "val").ids)
+    examples.write(data_set.examples)
+    subsets = ", ".join(f"{mask.sum()} in {subset}" for subset, mask in examples.subsets.items())
+    counts = f"{facts.val} images, {len(examples)} examples, {len(examples.classes)} classes"
+    print(f"{name}: {counts}{subsets and f': {subsets}'}")
+    skipped, doubtful, _ = tally(data_set.manifest)
+    if skipped or doubtful or examples.missing:
+        print(
+            f"{skipped} files skipped, {doubtful} kept with a warning, {examples.missing} annotated examples whose "
+            f"images are missing: {data_set.manifest} has the reasons"
+        )

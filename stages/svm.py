@@ -1,0 +1,133 @@
+"""Stages svm-D, svm-E, svm-DE: linear SVMs on a data set's descriptors by one net or both, and their measure."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from pipeline.datasets.facts import read_statistics
+from pipeline.datasets.readers.base import Examples, read_examples
+from pipeline.errors import Failure
+from pipeline.experiment.other_sets import HELD_OUT, NETS_OF, PROTOCOLS, OfficialSets, svm_stage, variants
+from pipeline.experiment.params import Params
+from pipeline.experiment.paths import DataSet, classified
+from pipeline.results.other_sets import descriptors_of, read_features
+from pipeline.results.provenance import record_provenance
+from pipeline.system.atomic_files import sha256, whole, write_json
+from vgg.measures import BY_CLASS
+from vgg.splits import Division, held_out_division, random_division
+from vgg.svm import ITERATIONS, TOLERANCE, ChosenFit, chosen
+
+
+def main(params: Params, name: str, system: str) -> None:
+    """Train and test the SVMs of data set `name` on the descriptors of a `system`: D, E or DE."""
+    started, row = time.monotonic(), params.datasets[name]
+    examples = read_examples(DataSet(name).examples, f"vgg-repro prepare {name}")
+    divisions = _divisions(params, name, examples)
+    results: dict[str, Any] = {}
+    arrays: dict[str, Any] = {"labels": examples.labels}
+    for variant in variants(PROTOCOLS[row.source].boxed):
+        rows = descriptors_of(params, name, NETS_OF[system], variant, examples)
+        fits = [_chosen(params, name, rows, examples, division) for division in divisions]
+        results[variant] = _values(params, name, examples, divisions, fits)
+        arrays |= {f"{variant}-{number}": fit.fit.scores for number, fit in enumerate(fits)}
+    for number, division in enumerate(divisions):
+        arrays |= {f"{part}-{number}": numbers for part, numbers in division._asdict().items()}
+    path = classified(row.table, name, system)
+    with whole(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    write_json(path.with_suffix(".json"), _record(params, name, system, examples, results))
+    stage = svm_stage(name, system)
+    record_provenance(stage, path.with_suffix(".json"), "cpu", 1, time.monotonic() - started)
+    _print(stage, results)
+
+
+def _divisions(params: Params, name: str, examples: Examples) -> list[Division]:
+    """Return the divisions of the examples that the set's protocol asks for. Raise Failure if they are too few."""
+    protocol, seed = PROTOCOLS[params.datasets[name].source], params.active.transferring.seed
+    first = np.where((examples.labels > 0).any(1), (examples.labels > 0).argmax(1), examples.labels.shape[1])
+    division = protocol.division
+    try:
+        if isinstance(division, OfficialSets):
+            fit, test = examples.subsets[division.fit], examples.subsets[division.test]
+            if division.tune is None:
+                return [held_out_division(first, fit, test, seed, HELD_OUT)]
+            return [Division(*map(np.flatnonzero, (fit, examples.subsets[division.tune], test)))]
+        return [
+            random_division(first, seed, number, division.train, division.test, HELD_OUT)
+            for number in range(division.splits)
+        ]
+    except ValueError as reason:
+        raise Failure(f"{name} cannot be divided: {reason}") from None
+
+
+def _chosen(params: Params, name: str, rows: Any, examples: Examples, division: Division) -> ChosenFit:
+    choices, measure = params.active.transferring, PROTOCOLS[params.datasets[name].source].measure
+    try:
+        return chosen(rows, examples.labels, division, choices.costs, BY_CLASS[measure], choices.seed)
+    except ValueError as reason:
+        raise Failure(f"{name} has too few examples for its SVMs: {reason}") from None
+
+
+def _values(
+    params: Params, name: str, examples: Examples, divisions: list[Division], fits: list[ChosenFit]
+) -> dict[str, Any]:
+    """Return the measure in per cent: its mean over classes and splits, their standard deviation, and each split's."""
+    measure = PROTOCOLS[params.datasets[name].source].measure
+    splits = []
+    for division, fit in zip(divisions, fits, strict=True):
+        labels = examples.labels[division.test]
+        by_class = 100 * BY_CLASS[measure](fit.fit.scores, labels)
+        split: dict[str, Any] = {
+            "value": float(by_class.mean()),
+            "by_class": dict(zip(examples.classes, by_class.tolist(), strict=True)),
+            "cost": fit.cost,
+            "tuning": {f"{cost:g}": 100 * value for cost, value in fit.tuning.items()},
+            "unconverged": [examples.classes[number] for number in fit.fit.unconverged],
+            "examples": {part: len(numbers) for part, numbers in division._asdict().items()},
+        }
+        if measure == "ap11":
+            split["ap"] = 100 * float(BY_CLASS["ap"](fit.fit.scores, labels).mean())
+        splits.append(split)
+    values = [split["value"] for split in splits]
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"value": float(np.mean(values)), "std": std, "splits": splits}
+
+
+def _record(params: Params, name: str, system: str, examples: Examples, results: dict[str, Any]) -> dict[str, Any]:
+    """Return all that is known of the result."""
+    row, choices = params.datasets[name], params.active.transferring
+    nets = {run: read_features(params, name, run).record for run in NETS_OF[system]}
+    return {
+        "profile": params.profile,
+        "set": name,
+        "source": row.source,
+        "system": system,
+        "data": read_statistics(DataSet(name)).manifest,
+        "classes": len(examples.classes),
+        "examples": len(examples),
+        "missing": examples.missing,
+        "scales": list(row.scales),
+        "aggregate": row.aggregate,
+        **choices.model_dump(mode="json"),
+        "solver": {"primal": True, "tolerance": TOLERANCE, "iterations": ITERATIONS},
+        "results": results,
+        "nets": nets,
+        "scores_sha256": sha256(classified(row.table, name, system)),
+    }
+
+
+def _print(stage: str, results: dict[str, Any]) -> None:
+    """Print the measures, and the SVMs that did not converge."""
+    for variant, values in results.items():
+        spread = "" if values["std"] is None else f" ± {values['std']:.1f}"
+        costs = ", ".join(f"{split['cost']:g}" for split in values["splits"])
+        print(f"{stage}, {variant}: {values['value']:.1f}{spread} %, C {costs}")
+        for split in values["splits"]:
+            if split["unconverged"]:
+                print(
+                    f"{stage}, {variant}: no convergence in {ITERATIONS} iterations at C = {split['cost']:g}, of "
+                    f"{', '.join(split['unconverged'])}; smaller values of `costs` in params.yaml converge sooner"
+                )

@@ -1,0 +1,101 @@
+"""vgg-repro prepare NAME of official archives, from the command to the examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cli.main import app
+from pipeline.datasets.manifest import tally
+from pipeline.datasets.readers.base import read_examples
+from pipeline.datasets.shards import Shards
+from pipeline.errors import UsageError
+from pipeline.experiment.other_sets import PROTOCOLS
+from pipeline.experiment.paths import DataSet
+from pipeline.experiment.validation import load
+from pipeline.results.other_sets import compute_other_sets
+from tests.support.images import repository_params
+from tests.support.other_archives import (
+    Contents,
+    actions,
+    caltech101,
+    caltech256,
+    labels_in,
+    nested101,
+    pixels_of,
+    shade_in,
+    some_labels,
+    tar_of,
+    unpack,
+    voc,
+)
+
+SETS = ("voc2007", "voc2012", "caltech101", "caltech256", "actions")
+
+
+def stand_ins() -> dict[str, tuple[Contents, Contents]]:
+    """Of each set the archives and what is in them."""
+    trainval = voc(2007, {"train": some_labels(1, ["000012"]), "val": some_labels(2, ["000005"])})
+    test = voc(2007, {"test": some_labels(3, ["000001", "000002"])})
+    of_2012 = voc(2012, {"train": some_labels(4, ["2008_000008"]), "val": some_labels(5, ["2008_000002"])})
+    persons = actions({"train": some_labels(6, ["2010_000002"], 10), "val": some_labels(7, ["2010_000001"], 10)})
+    packed = {"VOCtrainval_06-Nov-2007.tar": tar_of(trainval), "VOCtest_06-Nov-2007.tar": tar_of(test)}
+    return {
+        "voc2007": (packed, trainval | test),
+        "voc2012": ({"VOCtrainval_11-May-2012.tar": tar_of(of_2012)}, of_2012),
+        "caltech101": ({"caltech-101.zip": nested101(caltech101())}, caltech101()),
+        "caltech256": ({"256_ObjectCategories.tar": tar_of(caltech256())}, caltech256()),
+        "actions": ({"VOCtrainval_11-May-2012.tar": tar_of(persons)}, persons),
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project whose images are prepared in this process."""
+    repository_params(tmp_path, prepare={"processes": 1})
+    (tmp_path / "params-0.yaml").rename(tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VGG_REPRO_SHARDS", str(tmp_path / "shards"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("unpacked", [False, True], ids=["packed", "unpacked"])
+@pytest.mark.parametrize("name", SETS)
+def test_prepare_writes_the_row_and_stores_images_and_labels(name: str, unpacked: bool, folder: Path) -> None:
+    path = unpack(stand_ins()[name][unpacked], folder / "given")
+    app(["prepare", name, "--path", str(path), "--direct"], standalone_mode=False)
+    row, data_set = load().datasets[name], DataSet(name)
+    assert (row.source, row.path, row.table) == (name, str(path), PROTOCOLS[name].table)
+    examples, shards = read_examples(data_set.examples, ""), Shards(data_set.shards, "val")
+    assert len(examples) and not examples.missing
+    for image, box, labels in zip(examples.images, examples.boxes, examples.labels.tolist(), strict=True):
+        encoded = np.asarray(shards[int(image)]).tobytes()
+        if name.startswith("caltech"):
+            assert shade_in(encoded) == labels.index(1)
+            continue
+        left, top, right, bottom = map(int, shards.boxes_of(int(image))[box]) if box >= 0 else (0, 0, 10**4, 10**4)
+        assert labels_in(pixels_of(encoded)[top:bottom, left:right]) == labels
+    assert tally(data_set.manifest).skipped == {"caltech101": 1, "caltech256": 2}.get(name, 0)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_archives_that_are_not_there_leave_params_yaml_as_it_is(name: str, folder: Path) -> None:
+    text = Path("params.yaml").read_text()
+    archives, _ = stand_ins()[name]
+    damaged = unpack({archive: content[:700] for archive, content in archives.items()}, folder / "damaged")
+    for path in ("nowhere", str(folder), str(damaged)):
+        with pytest.raises(UsageError, match=r"params\.yaml is unchanged"):
+            app(["prepare", name, "--path", path, "--direct"], standalone_mode=False)
+    assert Path("params.yaml").read_text() == text
+
+
+def test_sets_that_are_not_there_are_rows_with_their_commands(folder: Path) -> None:
+    commands = {
+        row["missing"][0]
+        for table in ("table11", "table12")
+        for row in compute_other_sets(table, load())["rows"]
+        if row["set"] is None and row["missing"]
+    }
+    assert commands == {f"vgg-repro prepare {name} --path FOLDER" for name in SETS}

@@ -1,0 +1,129 @@
+"""A data set of appendix B as stages, from its images to its table."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from pipeline.datasets.facts import read_statistics
+from pipeline.datasets.readers.base import read_examples
+from pipeline.datasets.shards import Shards
+from pipeline.errors import Failure
+from pipeline.experiment.other_sets import IMAGE, IMAGE_AND_BOX
+from pipeline.experiment.params import Params
+from pipeline.experiment.paths import DataSet, classified, features
+from pipeline.experiment.validation import load
+from pipeline.results.other_sets import descriptors_of
+from pipeline.system.atomic_files import read_json, write_json
+from stages import features as describe
+from stages import other_set, other_sets, svm, table
+from stages import random as random_weights
+from stages.regions import Regions
+from tests.support.training import with_random_weights
+from vgg.images import Decoder
+
+BOXED = DataSet("boxed")
+
+
+@pytest.fixture(scope="module")
+def classified_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the set `boxed`, described by random nets and classified, to be copied."""
+    folder = tmp_path_factory.mktemp("classified")
+    with_random_weights(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        values = yaml.safe_load(Path("params.yaml").read_text())
+        values["datasets"]["boxed"]["scales"] = [256, 384]
+        values["profiles"]["mini"]["drawn"]["boxed"] = 60
+        Path("params.yaml").write_text(yaml.safe_dump(values))
+        params = load()
+        other_sets.main(params)
+        other_set.main(params, "boxed")
+        for net in "DE":
+            random_weights.main(params, net)
+            shutil.copy(f"weights/trained/random-{net}.pt", f"weights/trained/{net}-jitter.pt")
+            describe.main(params, "boxed", f"{net}-jitter")
+        svm.main(params, "boxed", "DE")
+    return folder
+
+
+@pytest.fixture
+def params(classified_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """The parameters of a copy of the folder, which is the current one."""
+    shutil.copytree(classified_set, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return load()
+
+
+def test_features_are_kept_for_each_scale_and_net_of_images_and_boxes(params: Params) -> None:
+    with np.load(features("boxed", "D-jitter")) as arrays:
+        assert set(arrays) == {"256", "384", "boxes-256", "boxes-384"}
+        assert {array.shape for array in arrays.values()} == {(120, 16)}
+        assert arrays["256"].dtype == np.float32 and not np.array_equal(arrays["256"], arrays["boxes-256"])
+
+
+def test_image_and_box_of_both_nets_stand_side_by_side(params: Params) -> None:
+    examples = read_examples(BOXED.examples, "")
+    runs = ("D-jitter", "E-jitter")
+    image = descriptors_of(params, "boxed", runs, IMAGE, examples)
+    both = descriptors_of(params, "boxed", runs, IMAGE_AND_BOX, examples)
+    assert (image.shape, both.shape) == ((120, 32), (120, 64))
+    assert np.allclose(np.linalg.norm(both.reshape(120, 4, 16), axis=2), 1)
+    assert np.array_equal(np.hstack([both[:, :16], both[:, 32:48]]), image)
+
+
+def test_a_box_is_an_image_of_exactly_its_pixels(params: Params) -> None:
+    shards = Shards(BOXED.shards, "val")
+    boxes = np.array([[3.2, 5.0, 40.5, 30.0], [-2.0, 0.0, 9999.0, 9.0]])
+    regions = Regions(shards, np.array([4, 7]), boxes, "pillow")
+    whole = [pixels.copy() for pixels in Decoder(2, decoder="pillow")([shards[4], shards[7]])]
+    cut = Decoder(2, decoder="pillow")([regions[0], regions[1]])
+    assert np.array_equal(cut[0], whole[0][5:30, 3:41]) and np.array_equal(cut[1], whole[1][:9])
+    assert [cut[i].shape[:2] for i in (0, 1)] == list(zip(regions.heights, regions.widths, strict=True))
+
+
+def test_the_record_has_c_its_choice_and_the_divisions(params: Params) -> None:
+    path = classified("table12", "boxed", "DE")
+    record = read_json(path.with_suffix(".json"), "")
+    (split,) = record["results"][IMAGE]["splits"]
+    assert split["cost"] in params.active.transferring.costs and len(split["tuning"]) == 4
+    assert sum(split["examples"].values()) == 120 and split["examples"]["test"] == 60
+    assert record["data"] == read_statistics(BOXED).manifest and set(record["nets"]) == {"D-jitter", "E-jitter"}
+    with np.load(path) as arrays:
+        assert arrays[f"{IMAGE}-0"].shape == (60, 10)
+        assert sorted(np.concatenate([arrays[f"{part}-0"] for part in ("fit", "tune", "test")])) == list(range(120))
+
+
+def test_the_table_has_ours_and_says_of_other_sets_how_to_get_them(params: Params) -> None:
+    rows = {tuple(row["label"].values()): row for row in table.compute(params, "table12").values["rows"]}
+    ours = rows["drawn boxed objects", "VGG Net-D & Net-E, image and bounding box"]
+    assert 0 <= ours["ours"]["value"] <= 100 and not ours["missing"] and not ours["paper"]
+    theirs = rows["VOC-2012 actions", "VGG Net-D & Net-E, image and bounding box"]
+    assert theirs["ours"] is None and theirs["paper"]["value"] == 84.0
+    lacking = [row for row in table.compute(params, "table11").values["rows"] if row["set"] == "scenes"]
+    assert [row["missing"] for row in lacking] == [[f"dvc repro svm-{system}@scenes"] for system in ("D", "E", "DE")]
+
+
+def test_a_set_of_other_images_shows_nothing_of_the_first(params: Params) -> None:
+    facts = BOXED.facts("mini")
+    write_json(facts, json.loads(facts.read_text()) | {"manifest": "another"})
+    rows = table.compute(params, "table12").values["rows"]
+    assert not any(row["ours"] for row in rows)
+
+
+def test_scores_of_a_set_that_params_yaml_lacks_are_removed(params: Params) -> None:
+    other_sets.main(params.model_copy(update={"datasets": {}}))
+    assert [path.name for path in classified("table12", "boxed", "DE").parent.iterdir()] == ["sets.txt"]
+
+
+def test_images_drawn_with_other_parameters_are_not_described(params: Params) -> None:
+    profile = params.active
+    assert profile.drawn is not None
+    profile = profile.model_copy(update={"drawn": profile.drawn.model_copy(update={"texture": 11.0})})
+    with pytest.raises(Failure, match=r"does not match params\.yaml"):
+        describe.main(params.model_copy(update={"profiles": {"mini": profile}}), "boxed", "D-jitter")
