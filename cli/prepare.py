@@ -11,7 +11,6 @@ import typer
 from cli.common import Direct, complete_profiles, params, repro, through_dvc
 
 if TYPE_CHECKING:
-    from pipeline.datasets.readers.base import Reader
     from pipeline.datasets.sources.base import Source
     from pipeline.experiment.params import Params
     from pipeline.experiment.paths import DataSet
@@ -27,15 +26,17 @@ def _complete_source(incomplete: str) -> list[str]:
 
 def _complete_set(incomplete: str) -> list[str]:
     from pipeline.experiment.other_sets import PROTOCOLS
+    from pipeline.experiment.server_sets import ILSVRC_TEST
 
-    return [source for source in PROTOCOLS if source.startswith(incomplete)]
+    return [source for source in (*PROTOCOLS, ILSVRC_TEST) if source.startswith(incomplete)]
 
 
 def prepare(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="Another data set (Tables 11 and 12), written to params.yaml; without it, the profile's images.",
+            help="Another data set (Tables 11 and 12; ilsvrc-test for the server), written to params.yaml; without it, "
+            "the profile's images.",
             autocompletion=_complete_set,
         ),
     ] = None,
@@ -74,11 +75,13 @@ def prepare(
     Example: vgg-repro prepare --profile paper --path /data/ilsvrc2012
 
     Example: vgg-repro prepare voc2007 --path /data/voc
+
+    Example: vgg-repro prepare ilsvrc-test --path /data/ilsvrc2012
     """
     if name is not None:
         _prepare_set(name, (profile, source, follow_links), path, direct)
         return
-    from pipeline.experiment.params_file import locate
+    from pipeline.experiment.params_file import fit_test_sets, locate
     from pipeline.experiment.paths import CLASSIFICATION
     from pipeline.system.checkout import check
 
@@ -86,6 +89,8 @@ def prepare(
         check()  # before params.yaml is changed
     if not all(option is None for option in (profile, source, path, follow_links)):
         _write(profile, source, path, follow_links)
+    if removed := fit_test_sets():
+        typer.echo(f"params.yaml: {', '.join(removed)} removed from test_sets, because it has other classes")
     params()  # it says what is wrong with the file
     if located := locate():
         typer.echo(f"params.yaml: the claims now need {located} (`located`)")
@@ -107,23 +112,54 @@ def _prepare_set(name: str, others: tuple[object, ...], path: Path | None, direc
     """Prepare another data set, after its row was written to params.yaml. Raise UsageError if it does not fit."""
     from pipeline.errors import UsageError
     from pipeline.experiment.paths import DataSet
+    from pipeline.experiment.server_sets import ILSVRC_TEST, set_stages
     from pipeline.system.checkout import check
 
     if any(option is not None for option in others):
         raise UsageError(f"of the options, vgg-repro prepare {name} takes only --path and --direct")
     if not direct:
         check()  # before params.yaml is changed
-    _write_set(name, path)
+    (_write_test_set if name == ILSVRC_TEST else _write_set)(name, path)
     parameters = params()
 
     def work() -> None:
-        from stages.other_set import main
+        from stages import other_set, server_set
 
-        main(parameters, name)
+        (server_set if name == ILSVRC_TEST else other_set).main(parameters, name)
 
-    through_dvc([f"dataset@{name}"], direct, work)
+    stage = set_stages(name)[-1] if name == ILSVRC_TEST else f"dataset@{name}"
+    through_dvc([stage], direct, work)
     if not direct:
-        _make_missing_shards(parameters.for_set(name), DataSet(name), f"dataset@{name}")
+        _make_missing_shards(parameters.for_set(name), DataSet(name), stage)
+    if name == ILSVRC_TEST:
+        typer.echo("Next: vgg-repro predictions classification FILE --test")
+
+
+def _write_test_set(name: str, path: Path | None) -> None:
+    """Write the row of the test images, by default in the folder of the profile's images, and print it.
+
+    Raise UsageError if they are not there, or if the active profile has other classes.
+    """
+    from pipeline.datasets.sources import UNLABELLED
+    from pipeline.datasets.sources.base import root_of
+    from pipeline.errors import UsageError
+    from pipeline.experiment.params import UnlabelledSet
+    from pipeline.experiment.params_file import with_row, write
+    from pipeline.experiment.server_sets import OF_SOURCE
+
+    parameters = params()
+    data, old = parameters.active.data, parameters.test_sets.get(name)
+    if data.source != OF_SOURCE:
+        raise UsageError(
+            f"{name} has the classes of source {OF_SOURCE}, but profile {parameters.profile} has source {data.source}: "
+            "switch to another profile first, such as with vgg-repro prepare --profile paper"
+        )
+    row = UnlabelledSet(path=str(path.expanduser())) if path else old or UnlabelledSet(path=str(root_of(data)))
+    future = parameters.model_copy(update={"test_sets": {name: row}})
+    _read_set(UNLABELLED[name].of(future.for_set(name).active))
+    if row != old:
+        write(with_row("test_sets", name, row.model_dump(mode="json")))
+        typer.echo(f"params.yaml: test images of ILSVRC-2012 in {row.path}, for vgg-repro predictions --test")
 
 
 def _write_set(name: str, path: Path | None) -> None:
@@ -132,12 +168,13 @@ def _write_set(name: str, path: Path | None) -> None:
     from pipeline.errors import UsageError
     from pipeline.experiment.other_sets import PROTOCOLS, set_row
     from pipeline.experiment.params_file import with_row, write
+    from pipeline.experiment.server_sets import ILSVRC_TEST
     from pipeline.experiment.validation import nearest
 
     parameters = params()
     old = parameters.datasets.get(name)
     if old is None and name not in PROTOCOLS:
-        raise UsageError(f"unknown data set {name}. {nearest(name, list(PROTOCOLS))}")
+        raise UsageError(f"unknown data set {name}. {nearest(name, [*PROTOCOLS, ILSVRC_TEST])}")
     source = old.source if old else name
     if path is not None and PROTOCOLS[source].drawn:
         raise UsageError(f"{name} is drawn here and does not read a folder: leave out --path")
@@ -150,15 +187,17 @@ def _write_set(name: str, path: Path | None) -> None:
         typer.echo(f"params.yaml: data set {name}, shown in Table {row.table.removeprefix('table')}")
 
 
-def _read_set(reader: Reader) -> None:
+def _read_set(reader: Source) -> None:
     """Raise UsageError if the files of a data set are missing, damaged or others: params.yaml then stays as it is."""
+    from pipeline.datasets.readers.base import Reader
     from pipeline.errors import Failure, UsageError
 
     try:
         lacking = reader.missing()
         if not lacking and reader.place == "given":
             reader.listing()
-            reader.annotations()
+            if isinstance(reader, Reader):
+                reader.annotations()
     except Failure as reason:
         lacking = str(reason)
     if lacking:

@@ -9,6 +9,7 @@ from pipeline.experiment.modes import PROTOCOLS
 from pipeline.experiment.other_sets import FEATURES, described_by
 from pipeline.experiment.paper_facts import GPUS, SPEEDUP
 from pipeline.experiment.run_names import work_of
+from pipeline.experiment.server_sets import PREFIX
 from pipeline.orchestration.cost_plan import Cost, CostPlan
 from pipeline.orchestration.several_gpus import WAYS, job_needs, ways
 from pipeline.orchestration.speed import Times
@@ -104,6 +105,8 @@ def _scoring(plan: CostPlan, times: Times | None) -> Table:
 
 def _protocol(cost: Cost) -> str:
     work = work_of(cost.stage)[0]
+    if work.startswith(PREFIX):
+        return f"{PROTOCOLS[work.removeprefix(PREFIX).partition('-')[0]]}, test images"
     return f"features of {described_by(cost.stage)[0]}" if work == FEATURES else PROTOCOLS[work]
 
 

@@ -10,6 +10,7 @@ from pipeline.experiment.other_sets import DESCRIBED, NETS_OF, features_stage, s
 from pipeline.experiment.paper_tables import LOCALISATION, OTHER_SETS, TITLES, number_of, rows, tables_of
 from pipeline.experiment.params import NETS, RANDOM, Import, Params, Run
 from pipeline.experiment.run_names import kind_of, random_stage, score_stage, train_stage
+from pipeline.experiment.server_sets import box_scores, class_scores, set_stages
 from pipeline.experiment.validation import is_near, nearest, nearest_of
 
 ILLUSTRATIONS, ILLUSTRATED = "illustrations", "D-jitter"  # the stage, and the run whose weights it needs
@@ -100,6 +101,8 @@ def everything(params: Params) -> list[str]:
         return [stage for stage in known if not _needs_boxes(stage, params)]
     scores = sorted(score_stage(*score) for score in scored(params))
     scores += [stage for table in OTHER_SETS for stage in classifying(table, params)]
+    tested = [score for name in params.test_sets for score in class_scores(name)]
+    scores += [score.stage for score in tested if is_possible(params, score.run)]
     shown = [ILLUSTRATIONS] * (ILLUSTRATED in params.imports)
     return ["prepare", *scores, *(name for name in tables_of(params) if not lacking(name, params)), *shown]
 
@@ -108,6 +111,8 @@ def _needs_boxes(stage: str, params: Params) -> bool:
     """Return True if a stage needs boxes: those of localisation alone, and the claims if they depend on Table 8."""
     if stage == "claims":
         return params.located in LOCALISATION
+    if any(stage == score.stage for name in params.test_sets for score in box_scores(name)):
+        return True
     return stage in ("truth", "threshold", LOCATED, *LOCALISATION) or stage.partition("@")[2] in params.localisers
 
 
@@ -204,11 +209,14 @@ def stages(params: Params) -> list[str]:
 
 
 def _set_stages(params: Params) -> Iterator[str]:
-    """Yield the stages of the other data sets."""
+    """Yield the stages of the other data sets, and of those without labels."""
     for name in params.datasets:
         yield from (f"source@{name}", f"dataset@{name}")
         yield from (features_stage(name, run) for run in DESCRIBED)
         yield from (svm_stage(name, system) for system in NETS_OF)
+    for name in params.test_sets:
+        yield from set_stages(name)
+        yield from (score.stage for score in (*class_scores(name), *box_scores(name)))
 
 
 def check_net(net: str) -> str:

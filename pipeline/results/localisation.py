@@ -43,7 +43,7 @@ def chosen_thresholds(params: Params, scores: Scores) -> dict[str, Any]:
     """
     choices, chosen, images = params.active.localising, {}, 0
     for row in rows("table9", params):
-        truth = _truth(row, scores, TUNED)
+        truth = true_boxes_of(row, scores, TUNED)
         labels = scores.array(row.runs[0], row.modes[0], f"{TUNED}labels")
         images = len(labels)
         errors = {}
@@ -70,15 +70,20 @@ def located(row: TableRow, scores: Scores, guesses: int) -> LocatedGuesses | Non
     if not row.runs or not all(scores.has(*need) for need in row.needs()):
         return None
     run, mode = row.runs[0], row.modes[0]
-    labels, truth = scores.array(run, mode, "labels"), _truth(row, scores)
+    labels, truth = scores.array(run, mode, "labels"), true_boxes_of(row, scores)
     if mode == CENTRE_BOXES:
         boxes = scores.array(run, mode, "boxes")[:, None].astype(np.float64)
         return LocatedGuesses(boxes, labels[:, None], labels, *truth)
     value = threshold_of(row, scores)
     if value is None:
         return None
-    boxes = merged_boxes(_parts(row, scores), value, scores.params.active.score.threads)[:, :guesses]
-    return LocatedGuesses(boxes, scores.array(run, mode, "classes")[:, :guesses], labels, *truth)
+    return LocatedGuesses(*guessed_boxes(row, scores, value, guesses), labels, *truth)
+
+
+def guessed_boxes(row: TableRow, scores: Scores, threshold: float, guesses: int) -> tuple[NDArray[np.float64], Ints]:
+    """Return the boxes (images, G, 4) and classes (images, G) of a row's dense evaluation, at most `guesses` each."""
+    boxes = merged_boxes(_parts(row, scores), threshold, scores.params.active.score.threads)[:, :guesses]
+    return boxes, scores.array(row.runs[0], row.modes[0], "classes")[:, :guesses]
 
 
 def windows_of(row: TableRow, scores: Scores, images: Sequence[int]) -> list[NDArray[np.float64]]:
@@ -104,7 +109,7 @@ def parts_key(row: TableRow) -> str:
 def counted_images(row: TableRow, scores: Scores) -> NDArray[np.bool_]:
     """Return which images (images,) count: those with a true box that the profile's list does not exclude."""
     labels = scores.array(row.runs[0], row.modes[0], "labels")
-    _, of = _truth(row, scores)
+    _, of = true_boxes_of(row, scores)
     counted: NDArray[np.bool_] = np.bincount(of, minlength=len(labels)) > 0
     listed = scores.params.active.localising.excluded
     return counted & ~_excluded(Path(listed), len(labels)) if listed else counted
@@ -133,7 +138,7 @@ def _excluded(path: Path, images: int) -> NDArray[np.bool_]:
     return excluded
 
 
-def _truth(row: TableRow, scores: Scores, prefix: str = "") -> tuple[NDArray[np.float64], Ints]:
+def true_boxes_of(row: TableRow, scores: Scores, prefix: str = "") -> tuple[NDArray[np.float64], Ints]:
     """Return all true boxes (m, 4) and their images (m,)."""
     run, mode = row.runs[0], row.modes[0]
     return scores.array(run, mode, f"{prefix}truth"), scores.array(run, mode, f"{prefix}truth_of")
