@@ -24,12 +24,12 @@ def logged(error: DvcException, cause: Exception | None) -> logging.LogRecord:
 def test_a_lock_that_another_dvc_holds_is_left_to_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     IN_USE.parent.mkdir(parents=True)
-    path = str(tmp_path / "weights")
+    locks, path = str(IN_USE.parent), str(tmp_path / "weights")
     failed = ReproductionError("failed to reproduce 'prepare'")
-    with rwlock(str(IN_USE.parent), localfs, "dvc repro", [], [path], hardlink=False):
+    with rwlock(locks, localfs, "dvc repro", [], [path], hardlink=False):
         with (
             pytest.raises(LockError) as busy,
-            rwlock(str(IN_USE.parent), localfs, "second", [], [path], hardlink=False),
+            rwlock(locks, localfs, "second", [], [path], hardlink=False),
         ):
             pass
         assert not _is_news(logged(failed, busy.value)) and not _is_news(logged(busy.value, None))
