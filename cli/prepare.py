@@ -78,6 +78,9 @@ def prepare(
 
     Example: vgg-repro prepare ilsvrc-test --path /data/ilsvrc2012
     """
+    if name == "ilsvrc-test":
+        _prepare_test_set(name, (profile, source, follow_links), path, direct)
+        return
     if name is not None:
         _prepare_set(name, (profile, source, follow_links), path, direct)
         return
@@ -112,27 +115,49 @@ def _prepare_set(name: str, others: tuple[object, ...], path: Path | None, direc
     """Prepare another data set, after its row was written to params.yaml. Raise UsageError if it does not fit."""
     from pipeline.errors import UsageError
     from pipeline.experiment.paths import DataSet
-    from pipeline.experiment.server_sets import ILSVRC_TEST, set_stages
     from pipeline.system.checkout import check
 
     if any(option is not None for option in others):
         raise UsageError(f"of the options, vgg-repro prepare {name} takes only --path and --direct")
     if not direct:
         check()  # before params.yaml is changed
-    (_write_test_set if name == ILSVRC_TEST else _write_set)(name, path)
+    _write_set(name, path)
     parameters = params()
 
     def work() -> None:
-        from stages import other_set, server_set
+        from stages.other_set import main
 
-        (server_set if name == ILSVRC_TEST else other_set).main(parameters, name)
+        main(parameters, name)
 
-    stage = set_stages(name)[-1] if name == ILSVRC_TEST else f"dataset@{name}"
+    through_dvc([f"dataset@{name}"], direct, work)
+    if not direct:
+        _make_missing_shards(parameters.for_set(name), DataSet(name), f"dataset@{name}")
+
+
+def _prepare_test_set(name: str, others: tuple[object, ...], path: Path | None, direct: bool) -> None:
+    """Prepare the test images, after their row was written to params.yaml. Raise UsageError if it does not fit."""
+    from pipeline.errors import UsageError
+    from pipeline.experiment.paths import DataSet
+    from pipeline.experiment.server_sets import set_stages
+    from pipeline.system.checkout import check
+
+    if any(option is not None for option in others):
+        raise UsageError(f"of the options, vgg-repro prepare {name} takes only --path and --direct")
+    if not direct:
+        check()  # before params.yaml is changed
+    _write_test_set(name, path)
+    parameters = params()
+
+    def work() -> None:
+        from stages.server_set import main
+
+        main(parameters, name)
+
+    _, stage = set_stages(name)
     through_dvc([stage], direct, work)
     if not direct:
         _make_missing_shards(parameters.for_set(name), DataSet(name), stage)
-    if name == ILSVRC_TEST:
-        typer.echo("Next: vgg-repro predictions classification FILE --test")
+    typer.echo("Next: vgg-repro predictions classification FILE --test")
 
 
 def _write_test_set(name: str, path: Path | None) -> None:

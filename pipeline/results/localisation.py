@@ -52,7 +52,7 @@ def chosen_thresholds(params: Params, scores: Scores) -> dict[str, Any]:
             first = first_right(boxes, labels[:, None], labels, *truth, choices.above)
             errors[f"{value:g}"] = error_of(first, 1).error
         best = min(choices.thresholds, key=lambda value: errors[f"{value:g}"])
-        chosen[parts_key(row)] = {"threshold": best, "errors": errors}
+        chosen[row.parts_key] = {"threshold": best, "errors": errors}
     return {"profile": params.profile, "images": images, "data": scores.facts.manifest, "rows": chosen}
 
 
@@ -97,13 +97,8 @@ def threshold_of(row: TableRow, scores: Scores) -> float | None:
     values = read_json(threshold(), "dvc repro threshold") if threshold().exists() else {}
     if (values.get("profile"), values.get("data")) != (scores.params.profile, scores.facts.manifest):
         return None
-    chosen = values["rows"].get(parts_key(row))
+    chosen = values["rows"].get(row.parts_key)
     return float(chosen["threshold"]) if chosen else None
-
-
-def parts_key(row: TableRow) -> str:
-    """Return the name of a row's set of windows: PCR-256 at 256 and PCR-384 at 352, 384."""
-    return " and ".join(f"{run} at {', '.join(map(str, scales))}" for run, scales in row.scales.items())
 
 
 def counted_images(row: TableRow, scores: Scores) -> NDArray[np.bool_]:
@@ -154,7 +149,7 @@ def _parts(row: TableRow, scores: Scores, prefix: str = "") -> list[tuple[Any, A
 def localisation_notes(params: Params, table: str, scores: Scores) -> dict[str, Any]:
     """Return what a table of localisation says besides its errors: the measure, the thresholds, other localisers."""
     choices = params.active.localising
-    values = {parts_key(row): threshold_of(row, scores) for row in rows(table, params) if row.scales}
+    values = {row.parts_key: threshold_of(row, scores) for row in rows(table, params) if row.scales}
     return {
         "above": choices.above,
         "excluded": choices.excluded,
