@@ -27,7 +27,10 @@ from pipeline.experiment.server_sets import (
 )
 from pipeline.experiment.targets import everything, stages
 from pipeline.experiment.validation import load
+from pipeline.orchestration.cost_plan import plan
+from pipeline.orchestration.dvc_graph import StageForecast
 from pipeline.orchestration.stage_facts import score_facts
+from reports.plan_page import _protocol
 from tests.support import ROOT
 
 SCORES = [*class_scores(ILSVRC_TEST), *box_scores(ILSVRC_TEST)]
@@ -118,6 +121,20 @@ def test_without_boxes_no_test_windows_are_asked_for(tmp_path: Path) -> None:
     params = params.model_copy(update={"profiles": {"paper": profile}, "located": "table3"})
     asked = STAGES & set(everything(params))
     assert asked == STAGES - {score.stage for score in box_scores(ILSVRC_TEST)}
+
+
+def test_the_plan_counts_the_test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = load(with_row(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    costs = plan(params, [StageForecast(score.stage, frozenset(), "run", "") for score in SCORES]).scoring
+    scales = {"dense": 3, "crops": 3, "windows": 0}
+    expected = [scales[score.mode] or len(params.windows[score.run].scales) for score in SCORES]
+    assert [(cost.name, cost.images) for cost in costs] == [
+        (score.run, 100_000 * count) for score, count in zip(SCORES, expected, strict=True)
+    ]
+    assert all(cost.flops and cost.disk for cost in costs)
+    named = {"dense, test images", "50 crops per scale, test images", "boxes, dense, test images"}
+    assert {_protocol(cost) for cost in costs} == named
 
 
 def test_a_profile_of_other_classes_cannot_have_the_row(tmp_path: Path) -> None:
