@@ -643,6 +643,46 @@ def test_features_of_a_published_net_equal_an_independent_forward_pass(run: str,
         assert np.abs(made["vector"] - mean / np.linalg.norm(mean, axis=1, keepdims=True)).max() < 1e-5
 
 
+def test_table_11_needs_no_imagenet(tmp_path: Path, rng: Random) -> None:
+    """The commands of docs/other-data-sets.md, from a params.yaml as cloned to the table and the report."""
+    (tmp_path / "params.yaml").write_text(small_text(in_force=False))
+    refused(
+        program(tmp_path, "prepare", "voc2007", "--path", "nowhere", "--profile", "published", "--direct"),
+        "no folder nowhere", code=2, closing=["params.yaml is unchanged"],
+    )  # fmt: skip
+    assert (tmp_path / "params.yaml").read_text() == small_text(in_force=False)
+    ids = [f"{number:06d}" for number in range(36)]
+    labels = {id: [1 if (number + column) % 3 == 0 else -1 for column in range(20)] for number, id in enumerate(ids)}
+    parts = {name: ids[first : first + 12] for name, first in (("train", 0), ("val", 12), ("test", 24))}
+    found = voc(2007, {name: {id: labels[id] for id in members} for name, members in parts.items()})
+    images = {name: jpeg(photograph(rng, 75, 100)) for name in found if name.endswith(".jpg")}
+    unpack(found | images, tmp_path / "voc")
+    done(program(tmp_path, "prepare", "voc2007", "--path", "voc", "--profile", "published", "--direct"))
+    values = yaml.safe_load((tmp_path / "params.yaml").read_text())
+    assert (values["profile"], values["weights"], list(values["datasets"])) == ("published", "published", ["voc2007"])
+    for run in ("D-jitter", "E-jitter"):
+        (tmp_path / f"{run}.caffemodel").write_bytes(caffemodel(random_net(rng, run)))
+        done(import_(tmp_path, run, tmp_path / f"{run}.caffemodel"))
+        done(program(tmp_path, "stage", "features", "voc2007", run))
+    for system in ("D", "E", "DE"):
+        done(program(tmp_path, "stage", "svm", "voc2007", system))
+    shown = done(program(tmp_path, "stage", "table", "table11")).out
+    (row,) = [line for line in shown.splitlines() if line.startswith("| VOC-2007 ")]
+    cells = [cell.strip() for cell in row.split("|")][3:-1]
+    assert cells[::2] == ["89.3", "89.3", "89.7"] and all(0 < float(ours) < 100 for ours in cells[1::2])
+    done(program(tmp_path, "report", "--out", "pages"))
+    assert row in (tmp_path / "pages/published/table11.md").read_text()
+    assert "There are results of other data sets" in (tmp_path / "pages/published/README.md").read_text()
+
+
+def test_the_check_names_a_second_one_where_there_are_no_images_of_ilsvrc(folder: Path, rng: Random) -> None:
+    (folder / "net.caffemodel").write_bytes(caffemodel(any_net(rng, "D-jitter", CAFFE, CLASSES, WIDTH)))
+    done(import_(folder, "D-jitter", folder / "net.caffemodel"))
+    said = program(folder, "weights", "check")
+    assert said.code == 1 and "there is no folder data/ilsvrc2012" in said.error.splitlines()[0]
+    assert "vgg-repro prepare voc2007 --path FOLDER --profile published, dvc repro table11" in said.error
+
+
 # ---------------------------------------------------------------------- killed, and without room
 
 
