@@ -64,9 +64,7 @@ def _describe(params: Params, name: str, run: str, where: torch.device, ranks: R
 
 def _regions(shards: Shards, examples: Examples, decoder: str) -> Regions:
     """Return the box of each example as an image."""
-    pairs = zip(examples.images.tolist(), examples.boxes.tolist(), strict=True)
-    boxes = np.array([shards.boxes_of(image)[box] for image, box in pairs], np.float64)
-    return Regions(shards, examples.images, boxes, decoder)
+    return Regions(shards, examples.images, examples.corners(shards), decoder)
 
 
 def descriptor_scorer(params: Params, run: str, where: torch.device, ranks: Ranks = ALONE) -> Scorer:
