@@ -74,7 +74,7 @@ def prepare(
 
     Example: vgg-repro prepare --profile paper --path /data/ilsvrc2012
 
-    Example: vgg-repro prepare voc2007 --path /data/voc
+    Example: vgg-repro prepare voc2007 --path /data/voc --profile published
 
     Example: vgg-repro prepare ilsvrc-test --path /data/ilsvrc2012
     """
@@ -82,7 +82,7 @@ def prepare(
         _prepare_test_set(name, (profile, source, follow_links), path, direct)
         return
     if name is not None:
-        _prepare_set(name, (profile, source, follow_links), path, direct)
+        _prepare_set(name, profile, (source, follow_links), path, direct)
         return
     from pipeline.experiment.params_file import fit_test_sets, locate
     from pipeline.experiment.paths import CLASSIFICATION
@@ -111,17 +111,21 @@ def prepare(
         typer.echo(f"Next: vgg-repro data, {then}")
 
 
-def _prepare_set(name: str, others: tuple[object, ...], path: Path | None, direct: bool) -> None:
-    """Prepare another data set, after its row was written to params.yaml. Raise UsageError if it does not fit."""
+def _prepare_set(name: str, profile: str | None, others: tuple[object, ...], path: Path | None, direct: bool) -> None:
+    """Prepare another data set, after its row, and `profile` if given, was written to params.yaml.
+
+    The images of the profile itself are not needed. Raise UsageError if something does not fit.
+    """
     from pipeline.errors import UsageError
+    from pipeline.experiment.other_sets import DESCRIBED
     from pipeline.experiment.paths import DataSet
     from pipeline.system.checkout import check
 
     if any(option is not None for option in others):
-        raise UsageError(f"of the options, vgg-repro prepare {name} takes only --path and --direct")
+        raise UsageError(f"of the options, vgg-repro prepare {name} takes only --path, --profile and --direct")
     if not direct:
         check()  # before params.yaml is changed
-    _write_set(name, path)
+    _write_set(name, path, profile)
     parameters = params()
 
     def work() -> None:
@@ -132,6 +136,9 @@ def _prepare_set(name: str, others: tuple[object, ...], path: Path | None, direc
     through_dvc([f"dataset@{name}"], direct, work)
     if not direct:
         _make_missing_shards(parameters.for_set(name), DataSet(name), f"dataset@{name}")
+        lacking = [run for run in DESCRIBED if parameters.weights == "published" and run not in parameters.imports]
+        imports = "".join(f"vgg-repro weights import {run} FILE, " for run in lacking)
+        typer.echo(f"Next: {imports}dvc repro {parameters.datasets[name].table}")
 
 
 def _prepare_test_set(name: str, others: tuple[object, ...], path: Path | None, direct: bool) -> None:
@@ -187,16 +194,21 @@ def _write_test_set(name: str, path: Path | None) -> None:
         typer.echo(f"params.yaml: test images of ILSVRC-2012 in {row.path}, for vgg-repro predictions --test")
 
 
-def _write_set(name: str, path: Path | None) -> None:
-    """Write the row of the data set `name`, and print it. Raise UsageError if its files are not there."""
+def _write_set(name: str, path: Path | None, profile: str | None) -> None:
+    """Write the row of the data set `name` and the active profile, and print them.
+
+    Raise UsageError if the files of the data set are not there; params.yaml is then unchanged.
+    """
     from pipeline.datasets.readers import READERS
     from pipeline.errors import UsageError
     from pipeline.experiment.other_sets import PROTOCOLS, set_row
     from pipeline.experiment.params_file import with_row, write
     from pipeline.experiment.server_sets import ILSVRC_TEST
+    from pipeline.experiment.targets import check_profile
     from pipeline.experiment.validation import nearest
 
-    parameters = params()
+    parameters = params(extra=profile is None)
+    active = check_profile(parameters, profile or parameters.profile)
     old = parameters.datasets.get(name)
     if old is None and name not in PROTOCOLS:
         raise UsageError(f"unknown data set {name}. {nearest(name, [*PROTOCOLS, ILSVRC_TEST])}")
@@ -205,8 +217,10 @@ def _write_set(name: str, path: Path | None) -> None:
         raise UsageError(f"{name} is drawn here and does not read a folder: leave out --path")
     row = old or set_row(source, None)
     row = row if path is None else row.model_copy(update={"path": str(path.expanduser())})
-    future = parameters.model_copy(update={"datasets": {**parameters.datasets, name: row}})
+    future = parameters.model_copy(update={"profile": active, "datasets": {**parameters.datasets, name: row}})
     _read_set(READERS[source].of(future.for_set(name).active))
+    if profile is not None:
+        _activate(parameters, profile)
     if row != old:
         write(with_row("datasets", name, row.model_dump(mode="json")))
         typer.echo(f"params.yaml: data set {name}, shown in Table {row.table.removeprefix('table')}")

@@ -27,7 +27,7 @@ def plan_page(plan: CostPlan, targets: Sequence[str], times: Times | None, note:
     yield Paragraph(_head(plan, targets))
     if stages := _stages(plan):
         yield Preformatted(stages)
-    if plan.training or plan.scoring:
+    if _classifies(plan):
         yield Paragraph(_images(plan))
     if plan.training:
         yield _training(plan, times)
@@ -82,6 +82,11 @@ def _stages(plan: CostPlan) -> str:
         for forecast in plan.forecasts
         if forecast.what != "done"
     )
+
+
+def _classifies(plan: CostPlan) -> bool:
+    """Return True if something needs the profile's own images: more than the features of other data sets."""
+    return bool(plan.training) or any(work_of(cost.stage)[0] != FEATURES for cost in plan.scoring)
 
 
 def _images(plan: CostPlan) -> str:
@@ -145,7 +150,7 @@ def _sums(plan: CostPlan, times: Times | None) -> Iterator[tuple[str, str]]:
         yield "in parallel", f"at least {duration(times.side_by_side)}: {', '.join(times.chain)}"
     shards = (
         f"{si(plan.images.bytes, 'B')} of {'prepared images' if plan.images.counted else 'images to prepare'}, "
-        if plan.images.bytes
+        if plan.images.bytes and _classifies(plan)
         else ""
     )
     parts = (

@@ -41,7 +41,7 @@ def check_grid_run(params: Params, run: str) -> Run:
 def check_classifier(params: Params, run: str) -> Run:
     """Return the row of a run with class scores. Raise UsageError as `check_run`, or if it is a localiser."""
     if run in params.localisers:
-        raise UsageError(f"{run} predicts boxes; only networks with class scores are exported, such as its run "
+        raise UsageError(f"{run} predicts boxes; choose a network with class scores, such as its run "
                          f"{params.localisers[run].run}")  # fmt: skip
     return check_run(params, run)
 

@@ -31,7 +31,7 @@ from pipeline.experiment.other_sets import (
 from pipeline.experiment.paper_tables import printed
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import DataSet, classified, features
-from pipeline.system.atomic_files import read_json
+from pipeline.system.atomic_files import read_json, sha256
 from vgg.descriptors import aggregated
 
 BOXES = "boxes-"  # prefix of the features of boxes
@@ -99,14 +99,21 @@ def compute_other_sets(table: str, params: Params) -> dict[str, Any]:
 
 
 def _result(params: Params, table: str, name: str, system: str) -> dict[str, Any]:
-    """Return the record of a data set's SVMs; an empty dict if there is none for this profile's current images."""
+    """Return the record of a data set's SVMs; an empty dict if there is none for its current images and labels."""
     path, data_set = classified(table, name, system).with_suffix(".json"), DataSet(name)
     if not path.exists() or not data_set.facts(params.profile).exists():
         return {}
     record: dict[str, Any] = read_json(path, f"dvc repro {svm_stage(name, system)}")
     asked = (params.profile, read_facts(params.profile, data_set).manifest, params.weights == "published")
     published = any("published" in net for net in record["nets"].values())
-    return record if (record["profile"], record["data"], published) == asked else {}
+    same = (record["profile"], record["data"], published) == asked
+    return record if same and are_current(name, record.get("annotations")) else {}
+
+
+def are_current(name: str, annotations: str | None) -> bool:
+    """Return True unless a data set has other annotations on this machine than those with this hash, if it is known."""
+    path = DataSet(name).examples
+    return annotations is None or not path.exists() or annotations == sha256(path)
 
 
 def _set(params: Params, name: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -123,6 +130,7 @@ def _set(params: Params, name: str, results: Sequence[Mapping[str, Any]]) -> dic
         "aggregate": row.aggregate,
         "about": read_facts(params.profile, DataSet(name)).about if facts.exists() else None,
         "manifest": known.get("data"),
+        "annotations": known.get("annotations"),
         "classes": known.get("classes"),
         "examples": known.get("examples"),
     }

@@ -32,6 +32,7 @@ from pipeline.results.deviations import deviations
 from pipeline.results.filters import Filters, collect_filters, read_filters
 from pipeline.results.illustrations import Illustrations, read_illustrations
 from pipeline.results.located_images import LocatedImages, read_located_images
+from pipeline.results.other_sets import are_current
 from pipeline.results.provenance import known_provenance, provenance_of
 from pipeline.results.ranks import GUESSED, Guesses, read_ranks
 from pipeline.system.atomic_files import copy, read_json
@@ -187,9 +188,10 @@ def _stems(folder: Path) -> dict[str, Path]:
 
 
 def _is_current(profile: str, name: str, values: Mapping[str, Any]) -> bool:
-    """Return True unless a data set was prepared on this machine from other images than those of a table's `values`."""
+    """Return True unless a data set has other images or annotations on this machine than a table's `values`."""
     facts = _json(DataSet(name).facts(profile), f"{PREPARE} {name}")
-    return not facts or values["manifest"] in (None, facts["manifest"])
+    same = not facts or values["manifest"] in (None, facts["manifest"])
+    return same and are_current(name, values.get("annotations"))
 
 
 def _json(path: Path, make: str) -> Any:

@@ -903,6 +903,11 @@ def test_another_recipe_is_named_and_is_not_another_profile() -> None:
     assert _changed_values(FakeParams(old, other)) == ["never run with profile paper"]
 
 
+def test_a_block_that_is_new_or_gone_is_named_and_not_written_out() -> None:
+    old, now = ({"datasets": {name: {"source": name, "path": None}}} for name in ("scenes", "voc2007"))
+    assert _changed_values(FakeParams(old, now)) == ["datasets.scenes was removed", "datasets.voc2007 is new"]
+
+
 @pytest.mark.parametrize("use", ["read", "write"])
 def test_a_dvc_at_work_is_named_while_it_lives(use: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dvc.fs import localfs
