@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,18 +17,38 @@ from pipeline.system.progress import QUIET
 if TYPE_CHECKING:
     from pipeline.cluster.settings import Kind
     from pipeline.experiment.params import Params
+    from pipeline.experiment.stage_inputs import StageInputs
     from pipeline.orchestration.stage_facts import StageFacts
     from reports.page import Page
 
+DVCS_STAGE = "DVC_STAGE"  # the variable in which DVC names the stage that it runs
 app = typer.Typer(no_args_is_help=True, help="Run one DVC stage's work (called by dvc.yaml).", rich_markup_mode=None)
 
 
 @app.callback()
-def stage() -> None:
-    """Run one DVC stage's work (called by dvc.yaml)."""
+def stage(context: typer.Context) -> None:
+    """Run one DVC stage's work (called by dvc.yaml). Fail at its end if its inputs have changed meanwhile."""
     from pipeline.system.process_lifetime import end_with_dvc
 
     end_with_dvc()
+    _inputs.cache_clear()
+    _inputs()  # as they are before the stage reads them
+    context.call_on_close(_check)
+
+
+def _check() -> None:
+    """Raise Failure if the stage has ended well and its inputs have changed, so that DVC does not record its result."""
+    if sys.exception() is None and (inputs := _inputs()):
+        inputs.check()
+
+
+@cache
+def _inputs() -> StageInputs | None:
+    """Return the inputs of the stage as they were at its start; None if no DVC runs it."""
+    from pipeline.experiment.stage_inputs import inputs_now
+
+    name = os.environ.get(DVCS_STAGE)
+    return inputs_now(name) if name else None
 
 
 @app.command("fingerprint")
@@ -267,6 +288,7 @@ def _here_or_in_job(
     from pipeline.cluster.settings import chosen, settings
 
     parameters = params()
+    inputs = _inputs()
     if this_job():
         from pipeline.cluster.inside import do_in_job
 
@@ -277,9 +299,36 @@ def _here_or_in_job(
 
         known = facts(parameters)
         command = (str(Path(sys.executable).parent / "vgg-repro"), "stage", *words)
-        run_as_job(StageWork(known.stage, kind, command, known.key, known.outputs), request, loaded.poll)
+        parts = inputs.parameters if inputs else {}
+        asked = StageWork(known.stage, kind, command, known.key, known.outputs, parts)
+        run_as_job(asked, request, loaded.poll, lambda: inputs.check(kept=True) if inputs else None)
+    elif inputs:
+        _here(inputs, parameters, facts, work)
     else:
         work(parameters)
+
+
+def _here(
+    inputs: StageInputs, parameters: Params, facts: Callable[[Params], StageFacts], work: Callable[[Params], None]
+) -> None:
+    """Do a stage's work on this machine for DVC, or take over the result that it was not allowed to record.
+
+    Keep the result for that if only parameters have changed meanwhile.
+    """
+    from pipeline.cluster.job_folder import Asked, job_folder
+
+    folder = job_folder(inputs.stage)
+    if folder.keeps_any() and folder.has_kept(facts(parameters).key):
+        folder.put_back()
+        print("this has been done before, and only not been recorded: the results are taken over", flush=True)
+        folder.wait_for_results()
+        return
+    work(parameters)
+    if inputs.only_parameters_have_changed():
+        known = facts(parameters)
+        folder.begin(Asked(known.key, list(map(str, known.outputs))))
+        folder.keep()
+        inputs.check(kept=True)
 
 
 def _show(page: Page) -> None:

@@ -138,4 +138,5 @@ def _old(status: Status) -> list[TerminalBlock]:
     if not status.old:
         return []
     listed = [f"- {checkpoint.folder} ({gigabytes(checkpoint.size)})" for checkpoint in status.old]
-    return [Preformatted("\n".join(["Checkpoints of other parameters or data, which may be deleted:", *listed]))]
+    head = "Checkpoints of other parameters or data, which may be deleted unless you set those back:"
+    return [Preformatted("\n".join([head, *listed]))]

@@ -73,7 +73,7 @@ def _name_old(name: str, folder: Path, decoder: str) -> None:
             other = f" (decoded by {old.decoder}, not {decoder})" if old.decoder != decoder else ""
             print(
                 f"{name}: the checkpoint in {old.folder} ({gigabytes(old.size)}) belongs to other parameters or data"
-                f"{other} and may be deleted"
+                f"{other} and may be deleted, unless you set those back"
             )
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import NamedTuple, NoReturn
+from types import FrameType, MappingProxyType
+from typing import Any, NamedTuple, NoReturn
 
 from pipeline.cluster import slurm
 from pipeline.cluster.batch_script import batch_script
-from pipeline.cluster.job_folder import JobFolder, job_folder
+from pipeline.cluster.job_folder import Asked, JobFolder, job_folder
 from pipeline.cluster.settings import FILE, JobRequest, Kind
 from pipeline.cluster.slurm import ControllerAway, JobState
 from pipeline.errors import Failure, Interrupted
@@ -43,6 +43,7 @@ class StageWork(NamedTuple):
     command: Sequence[str]
     key: str  # hash of everything that shapes its results
     outputs: Sequence[Path]
+    parameters: Mapping[str, Any] = MappingProxyType({})  # by their keys in params.yaml, to name those that change
 
     @property
     def resumes(self) -> bool:
@@ -50,10 +51,11 @@ class StageWork(NamedTuple):
         return self.kind != "score"
 
 
-def run_as_job(work: StageWork, request: JobRequest, poll: float) -> None:
+def run_as_job(work: StageWork, request: JobRequest, poll: float, check: Callable[[], object]) -> None:
     """Have a job do the work of a stage; join the one that does it already, or take over what it has finished.
 
-    Raise Failure if the job fails or is lost, and Interrupted if it is stopped or left.
+    `check` raises Failure if the results must not be recorded now; they are kept. Raise Failure also if the job fails
+    or is lost, and Interrupted if it is stopped or left.
     """
     folder = job_folder(work.stage)
     follower = _Follower(work, request, folder, poll)
@@ -63,12 +65,14 @@ def run_as_job(work: StageWork, request: JobRequest, poll: float) -> None:
         else:
             folder.put_back()
             print(f"job {folder.number} has finished meanwhile: its results are taken over", flush=True)
+        check()
         folder.wait_for_results()
 
 
 def submitted(work: StageWork, request: JobRequest, folder: JobFolder) -> str:
     """Submit a new job and return its number. Raise ControllerAway, or Failure with Slurm's reason."""
-    folder.begin(work.key, work.outputs)
+    settings = request.model_dump(mode="json")
+    folder.begin(Asked(work.key, list(map(str, work.outputs)), dict(work.parameters), settings))
     write_text(folder.script, batch_script(work.stage, folder, work.command, request, work.resumes))
     number = slurm.submit(folder.script, request, name_of(work.stage), comment_of(work), folder.log)
     folder.record(number)
@@ -142,7 +146,19 @@ class _Follower:
                 f"now. To end it: scancel {self.number}"
             )
         self.folder.record(self.number)
+        if state.waits and (others := self._other_settings()):
+            print(
+                f"job {self.number} was submitted with other settings ({', '.join(others)}) than {FILE} has now; "
+                f"to submit it again: scancel {self.number}, then the same command",
+                flush=True,
+            )
         return True
+
+    def _other_settings(self) -> list[str]:
+        """Return the settings that have another value than when the job was submitted."""
+        now = self.request.model_dump(mode="json")
+        before = self.folder.asked.settings
+        return [name for name, value in now.items() if name in before and before[name] != value]
 
     def follow(self) -> None:
         """Return when the job has finished. Raise as `run_as_job` does."""

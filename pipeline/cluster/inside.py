@@ -12,6 +12,7 @@ from pipeline.cluster.job_folder import LOCAL, JobFolder, this_job
 from pipeline.cluster.node_local import copied_shards
 from pipeline.cluster.settings import FILE
 from pipeline.errors import Failure
+from pipeline.experiment.stage_inputs import parameter_changes
 from pipeline.system.locks import holder
 
 LOOK = 5.0  # seconds between looks at a lock that is held
@@ -32,7 +33,7 @@ def do_in_job(key: str, mark: str | None, lock: Path | None, splits: tuple[str, 
             folder.put_back()
         return
     if folder.key != key:
-        raise Failure("the parameters or inputs of this stage have changed since its job was submitted")
+        raise Failure(_changed(folder))
     if first:
         _check_start(folder, mark, lock)
     local = os.environ.get(LOCAL)
@@ -41,6 +42,16 @@ def do_in_job(key: str, mark: str | None, lock: Path | None, splits: tuple[str, 
     work()
     if first:
         folder.keep()
+
+
+def _changed(folder: JobFolder) -> str:
+    """Return what has changed since the job was submitted, and what to do."""
+    changes = parameter_changes(folder.asked.parameters)
+    named = f" ({'; '.join(changes)})" if changes else ""
+    return (
+        f"the parameters or inputs of this stage have changed since its job was submitted{named}. Set them back, or "
+        "keep the change, and type the same command again: it submits another job"
+    )
 
 
 def _check_start(folder: JobFolder, mark: str | None, lock: Path | None) -> None:

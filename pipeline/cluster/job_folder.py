@@ -6,9 +6,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,16 @@ IN_JOB = "VGG_REPRO_JOB"  # in a job: its folder
 LOCAL = "VGG_REPRO_LOCAL"  # in a job: the folder on the node's own disk for copies of the shards
 VISIBLE = 120.0  # seconds in which a network file system shows a file that another machine has written
 LOOK = 1.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a job is asked for."""
+
+    key: str = ""  # hash of everything that shapes the results
+    outputs: Sequence[str] = ()  # paths of the results
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # by their keys in params.yaml
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of slurm.yaml
 
 
 @dataclass(frozen=True)
@@ -44,14 +54,19 @@ class JobFolder:
         return self.path / "lock"
 
     @property
+    def asked(self) -> Asked:
+        """Return what the latest job is asked for; nothing if none was submitted."""
+        return Asked(**self._json("asked.json"))
+
+    @property
     def key(self) -> str:
         """Return the hash of everything that shapes the result; an empty string if nothing was submitted."""
-        return str(self._asked().get("key", ""))
+        return self.asked.key
 
     @property
     def outputs(self) -> list[Path]:
         """Return the paths of the stage's results."""
-        return [Path(path) for path in self._asked().get("outputs", ())]
+        return list(map(Path, self.asked.outputs))
 
     @property
     def number(self) -> str:
@@ -64,12 +79,12 @@ class JobFolder:
         text = self._read("code")
         return int(text) if text else None
 
-    def begin(self, key: str, outputs: Sequence[Path]) -> None:
+    def begin(self, asked: Asked) -> None:
         """Remove what belongs to an earlier job, and record what the next one is asked for."""
         for name in ("code", "stop", "number", "log", "starts", "lengths.json"):
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self._kept, ignore_errors=True)
-        write_json(self.path / "asked.json", {"key": key, "outputs": list(map(str, outputs))})
+        write_json(self.path / "asked.json", asdict(asked))
 
     def record(self, number: str) -> None:
         """Record the number of the submitted job."""
@@ -101,9 +116,13 @@ class JobFolder:
         write_json(self.path / "lengths.json", {str(path): path.stat().st_size for path in self.outputs})
         partial.rename(self._kept)
 
+    def keeps_any(self) -> bool:
+        """Return True if results are kept, whatever they were made for."""
+        return self._kept.exists()
+
     def has_kept(self, key: str) -> bool:
         """Return True if the results of a job with this key are kept, so that nobody has taken them over."""
-        return self.key == key and self._kept.exists()
+        return self.key == key and self.keeps_any()
 
     def put_back(self) -> None:
         """Put the kept results in their places."""
@@ -126,9 +145,6 @@ class JobFolder:
     @property
     def _kept(self) -> Path:
         return self.path / "kept"
-
-    def _asked(self) -> dict[str, Any]:
-        return self._json("asked.json")
 
     def _json(self, name: str) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(self._read(name) or "{}")

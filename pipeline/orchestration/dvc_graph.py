@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -25,6 +25,7 @@ from pipeline.experiment.paths import CLASSIFICATION, LOCKFILE, shards_root
 from pipeline.experiment.targets import everything
 from pipeline.system.atomic_files import json_text
 from pipeline.system.checkout import check
+from pipeline.system.differences import differences
 from pipeline.system.locks import flock_held
 
 Needs = Mapping[str, frozenset[str]]  # a stage to the stages that it needs first
@@ -396,7 +397,7 @@ def _changed_values(dep: Any) -> list[str]:
         return [f"{NEVER} {', '.join(sorted(profiles))}"]
     changes = [f"{key} is new" for key in new if ".recipes." not in key]  # the run's row has another recipe then
     for key in sorted(set(old) & set(now)):
-        changes += [f"{key}{text}" for text in _differences(old[key], now[key])]
+        changes += [f"{key}{text}" for text in differences(old[key], now[key])]
     return changes
 
 
@@ -406,21 +407,4 @@ def _profile(key: str) -> str:
 
 
 def _listed(old: Any, now: Any) -> str:
-    return ", ".join(text.lstrip(".: ") for text in _differences(old, now))
-
-
-def _differences(old: Any, now: Any) -> Iterator[str]:
-    """Yield where two nested values differ, as .key: old, now new. A whole block is not written out."""
-    if isinstance(old, Mapping) and isinstance(now, Mapping):
-        for key in sorted({*old, *now}):
-            yield from (f".{key}{text}" for text in _differences(old.get(key), now.get(key)))
-    elif old is None and isinstance(now, Mapping):
-        yield " is new"
-    elif now is None and isinstance(old, Mapping):
-        yield " was removed"
-    elif old != now:
-        yield f": {_value_text(old)}, now {_value_text(now)}"
-
-
-def _value_text(value: Any) -> str:
-    return "nothing" if value is None else f"{value!s:.40}"
+    return ", ".join(text.lstrip(".: ") for text in differences(old, now))

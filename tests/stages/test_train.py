@@ -251,7 +251,8 @@ def test_a_checkpoint_of_other_parameters_is_named_and_stays(
     data = "data" if USUAL == "dali" else f"data (decoded by dali, not {USUAL})"
     named = [line for line in capsys.readouterr().out.splitlines() if "checkpoint" in line]
     assert named == [
-        f"A-256: the checkpoint in {old} (2.5 MB) belongs to other parameters or {data} and may be deleted"
+        f"A-256: the checkpoint in {old} (2.5 MB) belongs to other parameters or {data} and may be deleted, "
+        "unless you set those back"
     ]
     assert (old / "last.pt").exists()
 

@@ -2,7 +2,7 @@
 
 It saves how far it is when it is told to stop, and then ends as training does. The environment says how it behaves:
 COUNT_TO, COUNT_KEY (what shapes its result), COUNT_KIND (train or score), COUNT_CODE (of its end), COUNT_SAVES=no,
-COUNT_STOPS=no, and COUNT_LINGERS=yes (after its work).
+COUNT_STOPS=no, COUNT_CHANGES=yes (parameters, meanwhile), and COUNT_LINGERS=yes (after its work).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def head() -> None:
     request = settings().request(kind)
     assert request is not None
     command = (sys.executable, "-m", "tests.support.counting_stage", "work")
-    run_as_job(StageWork(STAGE, kind, command, _key(), [RESULT]), request, settings().poll)
+    run_as_job(StageWork(STAGE, kind, command, _key(), [RESULT]), request, settings().poll, _check)
 
 
 def work() -> None:
@@ -58,6 +58,12 @@ def _count(begun: int) -> None:
         print("it went wrong", flush=True)
         sys.exit(code)
     RESULT.write_text(f"counted to {os.environ['COUNT_TO']}, {begun} of them earlier")
+
+
+def _check() -> None:
+    """Fail as if parameters had changed while the job ran."""
+    if os.environ.get("COUNT_CHANGES") == "yes":
+        raise Failure("parameters have changed")
 
 
 def _key() -> str:

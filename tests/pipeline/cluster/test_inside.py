@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.cluster import inside, slurm
 from pipeline.cluster.inside import do_in_job
-from pipeline.cluster.job_folder import IN_JOB, JobFolder, job_folder
+from pipeline.cluster.job_folder import IN_JOB, Asked, JobFolder, job_folder
 from pipeline.cluster.slurm import JobState, NodePlace
 from pipeline.errors import Failure
 from pipeline.system.locks import alone
@@ -24,7 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobFolder:
     for name in ("SLURM_NNODES", "SLURM_NODEID", "SLURM_JOB_ID", "VGG_REPRO_LOCAL"):
         monkeypatch.delenv(name, raising=False)
     made = job_folder("train@A")
-    made.begin("key", [RESULT])
+    made.begin(Asked("key", [str(RESULT)]))
     monkeypatch.setenv(IN_JOB, str(made.path.absolute()))
     return made
 
@@ -43,6 +43,13 @@ def test_work_is_not_done_for_other_parameters(folder: JobFolder) -> None:
     with pytest.raises(Failure, match="have changed since its job was submitted"):
         do_in_job("other", "0", None, (), work)
     assert not RESULT.exists()
+
+
+def test_the_parameter_that_has_changed_is_named(folder: JobFolder) -> None:
+    folder.begin(Asked("key", [str(RESULT)], {"profiles.mini.rate": 0.1, "weights": "trained"}))
+    Path("params.yaml").write_text("{profiles: {mini: {rate: 0.2}}, weights: trained}")
+    with pytest.raises(Failure, match=r"submitted \(profiles\.mini\.rate: 0\.1, now 0\.2\)\. Set them back, or keep"):
+        do_in_job("other", "0", None, (), work)
 
 
 def test_work_that_was_done_is_not_done_again(folder: JobFolder) -> None:
@@ -86,7 +93,7 @@ def test_only_work_that_reads_shards_has_copies_of_them(folder: JobFolder, monke
     monkeypatch.setattr(inside, "copied_shards", lambda local, splits: copied.append((local, splits)))
     do_in_job("key", "0", None, (), work)
     assert copied == []
-    folder.begin("key", [RESULT])
+    folder.begin(Asked("key", [str(RESULT)]))
     do_in_job("key", "0", None, ("val",), work)
     assert copied == [(Path.home() / "local", ("val",))]
 

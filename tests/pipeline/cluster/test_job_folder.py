@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cluster import job_folder as module
-from pipeline.cluster.job_folder import IN_JOB, JobFolder, job_folder, keep_results
+from pipeline.cluster.job_folder import IN_JOB, Asked, JobFolder, job_folder, keep_results
 from pipeline.errors import Failure
 
 OUTPUTS = (Path("weights/A.pt"), Path("weights/A.json"))
@@ -18,7 +18,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobFolder:
     """The folder of a job that has been submitted, and its results."""
     monkeypatch.chdir(tmp_path)
     made = job_folder("train@A")
-    made.begin("key", OUTPUTS)
+    made.begin(Asked("key", list(map(str, OUTPUTS))))
     for number, path in enumerate(OUTPUTS):
         path.parent.mkdir(exist_ok=True)
         path.write_text("result " * (number + 1))
@@ -85,7 +85,7 @@ def test_a_new_job_begins_without_what_the_last_one_left(folder: JobFolder) -> N
     folder.ask_to_stop()
     (folder.path / "code").write_text("0\n")
     assert (folder.number, folder.code, folder.is_stopped) == ("4711", 0, True)
-    folder.begin("key", OUTPUTS)
+    folder.begin(Asked("key", list(map(str, OUTPUTS))))
     assert (folder.number, folder.code, folder.is_stopped) == ("", None, False) and not folder.has_kept("key")
 
 

@@ -108,6 +108,13 @@ def test_what_has_finished_unseen_is_taken_over(clone: CountingClone) -> None:
     assert clone.result == "counted to 20, 0 of them earlier"
 
 
+def test_what_must_not_be_recorded_is_kept(clone: CountingClone) -> None:
+    assert "parameters have changed" in clone.ends(clone.head("3", COUNT_CHANGES="yes"), 1)
+    (clone.folder / "result").unlink()  # as DVC does before it runs the stage again
+    assert "its results are taken over" in clone.ends(clone.head("3"), 0)
+    assert clone.result == "counted to 3, 0 of them earlier"
+
+
 def test_a_job_that_is_cancelled_after_its_work_has_succeeded(clone: CountingClone) -> None:
     head = clone.head("2", COUNT_LINGERS="yes")
     until("the work to be done", (clone.folder / "checkpoints/jobs/train@COUNT/kept").exists)
@@ -136,6 +143,17 @@ def test_a_job_of_other_parameters_is_not_joined(clone: CountingClone) -> None:
     assert killed.kill(group=True)
     said = clone.ends(clone.head(LONG, COUNT_KEY="other"), 1)
     assert "with other parameters or inputs" in said and f"scancel {clone.number}" in said
+
+
+def test_other_settings_of_a_job_that_waits_are_named(clone: CountingClone) -> None:
+    clone.settings(sbatch="[--begin=now+3600]")
+    killed = clone.head(LONG)
+    until("the job to wait", lambda: "pending" in killed.said)
+    assert killed.kill(group=True)
+    clone.settings(sbatch="[--begin=now+3600]", time=5)
+    head = clone.head(LONG)
+    until("the job to be joined", lambda: "does this already" in head.said)
+    assert f"job {clone.number} was submitted with other settings (time)" in head.said
 
 
 def test_a_job_that_was_accepted_without_an_answer_is_joined(clone: CountingClone) -> None:
