@@ -159,7 +159,7 @@ def repro(*words: str, quiet: bool = False) -> None:
     from pipeline.errors import Failure, Interrupted
     from pipeline.orchestration.dvc_graph import at_work, lost_from_cache
     from pipeline.system.checkout import check
-    from pipeline.system.process_lifetime import end_with_parent, handled
+    from pipeline.system.process_lifetime import OWN_DVC, end_with_parent, handled
 
     check()
     if not CACHE.exists() and (lost := lost_from_cache(params())):
@@ -168,7 +168,7 @@ def repro(*words: str, quiet: bool = False) -> None:
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"}
     if quiet:
         environment[QUIET] = "1"
-    command = [sys.executable, "-m", "cli.dvc", "repro", *["--quiet"] * quiet, *words]
+    command = [sys.executable, "-m", OWN_DVC, "repro", *["--quiet"] * quiet, *words]
     child = subprocess.Popen(command, env=environment, preexec_fn=lambda: end_with_parent(signal.SIGTERM))
     received: list[int] = []
 

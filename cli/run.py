@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -118,7 +118,7 @@ def _jobs_of(gpus_per_stage: int, gpus: str | None, jobs: int | None) -> int:
 def _walk(targets: Sequence[str], parameters: Params, jobs: int | None, gpus: str | None, on_cluster: bool) -> Walk:
     """Return the walk to `targets`, with the machine divided among its jobs.
 
-    On a cluster, all stages that are ready run, or at most `jobs` of them.
+    On a cluster, all jobs that are ready run, or at most `jobs` of them; other stages share this machine.
     """
     from pipeline.orchestration.estimate import announcement
     from pipeline.orchestration.live_view import view
@@ -126,15 +126,36 @@ def _walk(targets: Sequence[str], parameters: Params, jobs: int | None, gpus: st
     from pipeline.orchestration.runner import Walk, foreseen
     from pipeline.system.devices import cores
 
-    names = () if on_cluster else visible_gpus() if gpus is None else chosen_gpus(gpus)
+    names = visible_gpus() if gpus is None else chosen_gpus(gpus)
     if gpus is not None:
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's; CUDA's own begins with fast ones
     graph, cheap, to_run = foreseen(targets, parameters)
+    away = _jobs_among(graph) if on_cluster else set[str]()
     if to_run and not on_cluster:
         check_devices(parameters)
-    count = jobs or (max(len(graph), 1) if on_cluster else len(names) or 2)
+    here = (jobs if jobs and not on_cluster else None) or len(names) or 2
+    there = [ResourceShare(cluster="Slurm")] * (jobs or len(away)) if on_cluster else []
     if cheap or to_run:
-        typer.echo(announcement(to_run, len(graph), count))
-    whole = ResourceShare(cluster="Slurm") if on_cluster else ResourceShare(names)
-    divided = [whole] * count if on_cluster else shares(count, names, cores())
-    return Walk(graph, divided, whole, view(named=count > 1), cheap)
+        typer.echo(announcement(to_run, len(graph), len(there) or here))
+    for line in _not_jobs([stage for stage, _ in to_run], here) if on_cluster else ():
+        typer.echo(line)
+    divided = [*there, *shares(here, names, cores())]
+    return Walk(graph, divided, ResourceShare(names), view(named=len(divided) > 1), cheap, away=away)
+
+
+def _jobs_among(stages: Iterable[str]) -> set[str]:
+    """Return the stages that are jobs by slurm.yaml."""
+    from pipeline.cluster.settings import kind_of_stage, settings
+
+    loaded = settings()
+    return {stage for stage in stages if (kind := kind_of_stage(stage)) and loaded.request(kind)}
+
+
+def _not_jobs(to_run: Sequence[str], at_a_time: int) -> Iterator[str]:
+    """Yield a line about each kind of stage that could be jobs, will run, and has no block in slurm.yaml."""
+    from pipeline.cluster.settings import FILE, KINDS, kind_of_stage, settings
+
+    loaded = settings()
+    for kind in KINDS:
+        if loaded.request(kind) is None and any(kind_of_stage(stage) == kind for stage in to_run):
+            yield f"{kind}: no block in {FILE}, runs on this machine, at most {at_a_time} at a time"

@@ -11,7 +11,10 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, Field
 
 from pipeline.errors import UsageError
+from pipeline.experiment.modes import ALL_MODES, WINDOWS
 from pipeline.experiment.params import Block, Few, Positive
+from pipeline.experiment.run_names import work_of
+from pipeline.experiment.server_sets import PREFIX
 from pipeline.experiment.validation import checked
 from pipeline.system.yaml_text import parse_yaml
 
@@ -74,6 +77,16 @@ class ClusterSettings(Block):
         elif gpus:
             values |= {"gpus": int(gpus), "nodes": 1}
         return self.defaults.model_copy(update=values)
+
+
+def kind_of_stage(stage: str) -> Kind | None:
+    """Return the kind of a stage of dvc.yaml; None if it is never a job."""
+    work = work_of(stage)[0].removeprefix(PREFIX)
+    if work == "prepare":
+        return "prepare"
+    if work in ("train", "localiser"):
+        return "train"
+    return "score" if work in ALL_MODES or work.startswith(f"{WINDOWS}-") else None
 
 
 def chosen() -> bool:

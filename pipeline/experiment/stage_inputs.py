@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import Failure
+from pipeline.experiment.paths import PARAMS
 from pipeline.system.atomic_files import sha256
 from pipeline.system.differences import differences
 from pipeline.system.yaml_text import parse_yaml
 
-GRAPH, PARAMS = Path("dvc.yaml"), Path("params.yaml")
+GRAPH = Path("dvc.yaml")
 SUBSTITUTION = re.compile(r"\$\{([^}]+)\}")
 SMALL = 1 << 22  # bytes; of larger files, the content is not compared
 Stamps = Mapping[str, tuple[object, ...]]  # by path

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,15 +31,15 @@ from pipeline.experiment.params import Params
 from pipeline.orchestration.dvc_graph import ALWAYS, IN_USE, Needs, forecasts, needs
 from pipeline.orchestration.estimate import Estimate
 from pipeline.orchestration.live_view import Foot, Lines, ViewRow
+from pipeline.orchestration.own_dvc import IN_USE_BY, WAITS
 from pipeline.orchestration.resources import ResourceShare
 from pipeline.system.locks import in_turn
-from pipeline.system.process_lifetime import end_with_parent, handled
+from pipeline.system.process_lifetime import OWN_DVC, end_with_parent, handled
 from pipeline.system.progress import EVERY, QUIET, told
 
 LOOK = 0.25  # seconds between checks of the clock and of requests to stop
 STOPPED = "stopped; the same command resumes with the remaining stages"
 AGAIN = 5.0  # seconds until a stage is retried whose files another DVC is using
-BUSY = "is busy, it is being blocked by"  # DVC's message in that case; --wait-for-lock does not wait for it
 RUNS = "Running stage '"  # the beginning of DVC's line when it runs a stage
 SKIPPED = (
     "didn't change, skipping",
@@ -118,7 +118,7 @@ def foreseen(targets: Sequence[str], params: Params) -> Foreseen:
 
 def repro_command(stages: Sequence[str]) -> list[str]:
     """Return the command that has DVC bring stages up to date, one after the other, and nothing before them."""
-    return [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *stages]
+    return [sys.executable, "-m", OWN_DVC, WAITS, "repro", "--single-item", *stages]
 
 
 def mend_list_of_files() -> None:
@@ -144,7 +144,7 @@ class Child:
     began: float = field(default_factory=time.monotonic)
     rest: bytes = b""  # the beginning of a line whose end has not arrived yet
     said: str = ""  # the latest line of progress
-    busy: bool = False
+    blocked_by: str = ""  # the stage, and the process, that uses files of its stage
     last: deque[str] = field(default_factory=lambda: deque(maxlen=LAST))
 
     @property
@@ -181,6 +181,7 @@ class Walk:
     view: Lines
     cheap: Sequence[str] = ()  # stages that a single DVC handles first, all at once
     command: Callable[[Sequence[str]], list[str]] = repro_command
+    away: Container[str] = ()  # stages that are jobs of a cluster, which take none of this machine's shares
     done: set[str] = field(default_factory=set)
     failed: dict[str, Sequence[str]] = field(default_factory=dict)  # stage to its last lines
     running: list[Child] = field(default_factory=list)
@@ -197,7 +198,7 @@ class Walk:
     @property
     def on_cluster(self) -> bool:
         """Return True if stages are jobs, which outlive this process unless Ctrl-C stops them."""
-        return bool(self.whole.cluster)
+        return any(share.cluster for share in self.shares)
 
     def run(self) -> None:
         """Run all stages. Raise Failure with those that failed, after all stages that do not depend on them have run.
@@ -208,7 +209,7 @@ class Walk:
         signals = handled(self._ask, signal.SIGINT, signal.SIGTERM)
         with DefaultSelector() as self.events, self.view, signals, self._children_end():
             if self.cheap:
-                self._begin(self.cheap, self.whole)
+                self._begin(self.cheap, self.free, self.whole)
             while self._go_on():
                 self.view.show([self._row(child) for child in self.running], self._foot())
                 self._hear()
@@ -223,8 +224,9 @@ class Walk:
         if self.asked:
             self._end()
             return bool(self.running)
-        while self.free and (stage := next(self._ready(), None)):
-            self._begin([stage], self.whole if stage in self._lone else None)
+        while stage := next((stage for stage in self._ready() if self._free_for(stage)), None):
+            alone = stage in self._lone and stage not in self.away
+            self._begin([stage], self._free_for(stage), self.whole if alone else None)
         return bool(self.running or self.waiting)
 
     def _ready(self) -> Iterator[str]:
@@ -243,10 +245,15 @@ class Walk:
         """Return the stages that run alone; first used when the cheap stages are done, so that these do not count."""
         return lone({stage: self.graph[stage] - self.done for stage in self.graph if stage not in self.done})
 
-    def _begin(self, stages: Sequence[str], whole: ResourceShare | None) -> None:
-        """Have DVC bring stages up to date, with the next share, or with `whole` and all free shares."""
-        taken = self.free[:] if whole else self.free[:1]
-        self.free = self.free[len(taken) :]
+    def _free_for(self, stage: str) -> list[ResourceShare]:
+        """Return the free shares that a stage may have: the cluster's if it is a job, or else this machine's."""
+        return [share for share in self.free if bool(share.cluster) == (stage in self.away)]
+
+    def _begin(self, stages: Sequence[str], free: Sequence[ResourceShare], whole: ResourceShare | None) -> None:
+        """Have DVC bring stages up to date, with the next of these free shares, or with `whole` and all of them."""
+        taken = free[:] if whole else free[:1]
+        for one in taken:
+            self.free.remove(one)
         share = whole or taken[0]
 
         def settle() -> None:
@@ -306,14 +313,15 @@ class Walk:
         line = printed.decode(errors="replace").rstrip("\r").rpartition("\r")[2]
         if not line.strip() or line.startswith(CHATTER) or (self.asked and line.startswith(STOPPED_STAGE)):
             return
-        child.busy = child.busy or BUSY in line
+        if line.startswith(IN_USE_BY):
+            child.blocked_by = line.removeprefix(IN_USE_BY)
+            return
         states = line.startswith(RUNS) or line.endswith(SKIPPED) or JOB.fullmatch(line)
         progress = told(line) or (line if states else None)
         child.said = progress or child.said
         if not progress:
             child.last.append(line)
-        shown = not (progress and self.view.every) and not line.endswith(SKIPPED)
-        if shown and not (child.busy and child.name in self.waiting):
+        if not (progress and self.view.every) and not line.endswith(SKIPPED):
             self.view.say(child.name, line)
 
     def _finish(self, child: Child) -> None:
@@ -338,9 +346,9 @@ class Walk:
                     self.view.say("", f"{child.name} is ready; to show it: vgg-repro table {number_of(child.name)}")
         elif child.stages is self.cheap:  # they are started one by one now
             return
-        elif child.busy and not self.asked:
+        elif child.blocked_by and not self.asked:
             if child.name not in self.waiting:
-                self.view.say(child.name, "waits until they are done")
+                self.view.say(child.name, f"waits for {child.blocked_by} of another command in this clone")
             self.waiting[child.name] = time.monotonic() + AGAIN
             return
         elif not self.asked:

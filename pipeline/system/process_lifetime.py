@@ -16,6 +16,7 @@ from types import FrameType
 import psutil
 
 PR_SET_PDEATHSIG = 1
+OWN_DVC = "pipeline.orchestration.own_dvc"  # the module by which our own commands run DVC
 ABOVE = 4  # generations to search: DVC may have started this process through a shell
 
 
@@ -45,10 +46,10 @@ def _terminate_after(handle: int) -> None:
 
 
 def _dvc_above() -> int | None:
-    """Return the nearest ancestor process that is `dvc ...` or `python -m dvc ...` (or `cli.dvc`), or None."""
+    """Return the nearest ancestor process that is `dvc ...` or `python -m dvc ...` (or our own), or None."""
     with suppress(psutil.Error):  # an ancestor may have ended
         for process in psutil.Process().parents()[:ABOVE]:
-            if any(Path(word).name in ("dvc", "cli.dvc") for word in process.cmdline()[:3]):
+            if any(Path(word).name in ("dvc", OWN_DVC) for word in process.cmdline()[:3]):
                 return int(process.pid)
     return None
 

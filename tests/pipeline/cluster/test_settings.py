@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster.settings import chosen, seconds, settings
+from pipeline.cluster.settings import chosen, kind_of_stage, seconds, settings
 from pipeline.errors import UsageError
+from pipeline.system.yaml_text import parse_yaml
 from tests.support import ROOT
 
 
@@ -102,3 +103,15 @@ def test_a_cluster_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch)
 )
 def test_times_are_read_as_sbatch_reads_them(time: int | str, expected: int) -> None:
     assert seconds(time) == expected
+
+
+def test_the_kind_of_every_stage_follows_from_its_name() -> None:
+    """It is the kind that the stage's own command asks for."""
+    kinds = {
+        "train": "train",
+        "prepare": "prepare",
+        **dict.fromkeys(("score", "boxes", "windows", "test-score"), "score"),
+    }
+    for stage, entry in parse_yaml((ROOT / "dvc.yaml").read_text())["stages"].items():
+        command = entry.get("do", entry)["cmd"].split()
+        assert kind_of_stage(f"{stage}@D-256-seed1") == kinds.get(command[2]), stage

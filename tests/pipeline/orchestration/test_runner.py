@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import networkx
 import numpy as np
@@ -47,7 +48,7 @@ GRAPH = {
 }
 STAND_IN = """
 cd "$0"
-if [ -e "busy-$1" ]; then rm "busy-$1"; echo "ERROR: 'x' is busy, it is being blocked by:"; exit 1; fi
+if [ -e "busy-$1" ]; then rm "busy-$1"; echo "in use by b (process 7)"; exit 255; fi
 echo "begin $* ${CUDA_VISIBLE_DEVICES:--} $(grep Cpus_allowed_list /proc/self/status | cut -f2)" >> log
 if [ -e "does-$1" ]; then . "./does-$1"; else sleep 0.01; fi
 echo "end $1" >> log
@@ -288,20 +289,30 @@ def test_gpus_per_stage_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
         cli.run._jobs_of(2, None, 4)
 
 
-def test_a_walk_of_jobs_has_a_share_for_every_stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_walk_of_jobs_has_a_share_for_every_job_and_shares_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(ROOT)
     for name in ("VGG_REPRO_CLUSTER", "VGG_REPRO_GPUS_PER_STAGE"):
         monkeypatch.setenv(name, "")
     monkeypatch.setattr(settings, "FILE", tmp_path / "slurm.yaml")
-    monkeypatch.setattr(runner, "forecasts", lambda *_: [StageForecast(s, n, "run", "") for s, n in GRAPH.items()])
+    stages = [f"{work}@{name}" for name in "ABCD" for work in ("train", "dense")]
+    monkeypatch.setattr(runner, "forecasts", lambda *_: [StageForecast(s, frozenset(), "run", "") for s in stages])
+    with_gpus(monkeypatch, 0)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     walks: list[Walk] = []
     monkeypatch.setattr(Walk, "run", lambda walk: walks.append(walk))
     missing = CliRunner().invoke(cli.main.app, ["run", "--slurm"])
     assert isinstance(missing.exception, UsageError) and "cp docs/slurm.yaml" in str(missing.exception)
     (tmp_path / "slurm.yaml").write_text("train:\n")
     for words in (["--gpus-per-stage", "4"], ["--jobs", "3"]):
-        assert CliRunner().invoke(cli.main.app, ["run", "table4", "--slurm", *words]).exit_code == 0
-    assert [len(walk.shares) for walk in walks] == [len(GRAPH), 3] and all(walk.on_cluster for walk in walks)
+        done = CliRunner().invoke(cli.main.app, ["run", "table4", "--slurm", *words])
+        assert done.exit_code == 0, done.exception
+    assert re.search(r"score: no block in \S*slurm.yaml, runs on this machine, at most 2 at a time\n", done.output)
+    jobs = [[share for share in walk.shares if share.cluster] for walk in walks]
+    assert [len(shares) for shares in jobs] == [4, 3] and all(walk.on_cluster for walk in walks)
+    assert all(walk.away == {f"train@{name}" for name in "ABCD"} for walk in walks)
+    assert all(len(walk.shares) - len(shares) == 2 for walk, shares in zip(walks, jobs, strict=True))
     assert os.environ["VGG_REPRO_GPUS_PER_STAGE"] == "4" and os.environ["VGG_REPRO_CLUSTER"] == "slurm"
     wrong = CliRunner().invoke(cli.main.app, ["run", "--slurm", "--gpus", "0"])
     assert isinstance(wrong.exception, UsageError) and "--gpus-per-stage" in str(wrong.exception)
@@ -376,7 +387,8 @@ def test_stages_that_others_work_on_are_waited_for(place: Place, monkeypatch: py
     one = place.walk(GRAPH, 2)
     one.run()
     assert one.done == set(GRAPH) and not one.failed
-    assert "a | waits until they are done" in place.view.lines
+    assert place.view.lines.count("a | waits for b (process 7) of another command in this clone") == 1
+    assert not [line for line in place.view.lines if "in use by" in line]
 
 
 def test_lines_are_whole_and_named(place: Place) -> None:
@@ -405,6 +417,7 @@ DEAF = f"trap '' INT TERM; {WORK}"
 SLOW_TO_END = """
 import os, signal, time
 from pathlib import Path
+from typing import IO
 above = os.getppid()
 def end(*_):
     while os.getppid() == above:
@@ -462,7 +475,23 @@ def jobs_of(place: Place) -> Walk:
     for stage in "xy":
         place.does(stage, OF_A_JOB)
     share = ResourceShare(cluster="Slurm")
-    return Walk({stage: frozenset() for stage in "xy"}, [share] * 2, share, place.view, (), place.command)
+    graph = {stage: frozenset[str]() for stage in "xy"}
+    return Walk(graph, [share] * 2, ResourceShare(), place.view, (), away="xy", command=place.command)
+
+
+def test_stages_that_are_no_jobs_share_this_machine(place: Place) -> None:
+    here, away = [f"here{number}" for number in range(5)], ["job0", "job1", "job2"]
+    for stage in away:
+        place.does(stage, until('[ "$(grep -c "end here" log)" = 5 ]'))
+    for stage in here[:2]:
+        place.does(stage, until('[ "$(grep -c begin log)" = 5 ]'))  # all jobs and two others are up
+    share = ResourceShare(cluster="Slurm")
+    graph = {stage: frozenset[str]() for stage in (*away, *here)}
+    divided = [share] * 3 + shares(2, (), ())
+    Walk(graph, divided, ResourceShare(), place.view, away=away, command=place.command).run()
+    running = [sum({"begin": 1, "end": -1}[word] for word, stage, *_ in place.log[:end] if stage in here)
+               for end in range(len(place.log) + 1)]  # fmt: skip
+    assert max(running) == 2 and len(place.log) == 16
 
 
 def test_ctrl_c_stops_jobs_and_a_second_one_cancels_them(place: Place) -> None:
@@ -493,7 +522,7 @@ def test_a_row_says_the_state_of_its_job(place: Place) -> None:
             (place.folder / "seen").touch()
 
     share = ResourceShare(cluster="Slurm")
-    Walk({"x": frozenset()}, [share], share, place.view, (), place.command).run()
+    Walk({"x": frozenset()}, [share], ResourceShare(), place.view, away="x", command=place.command).run()
     assert (place.folder / "seen").exists()
 
 
@@ -556,6 +585,7 @@ ALONE = """
 import sys
 sys.path[:0] = {paths!r}
 from pathlib import Path
+from typing import IO
 from tests.pipeline.orchestration.test_runner import Place
 Place(Path({folder!r})).walk(dict.fromkeys("xy", frozenset()), 2).run()
 """
@@ -612,10 +642,10 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-def walking(folder: Path) -> subprocess.Popen[str]:
+def walking(folder: Path, output: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
     """A walk through a DVC project, in a process of its own."""
     words = [sys.executable, "-c", WALK.format(paths=[str(ROOT)], params=str(ROOT / "params.yaml"))]
-    return subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(words, cwd=folder, stdout=output, stderr=subprocess.STDOUT, text=True)
 
 
 @pytest.mark.exhaustive  # as behind two walks, below
@@ -678,6 +708,24 @@ def test_two_walks_at_once_do_everything_once(project: Path) -> None:
     assert any("left | Running stage 'left':" in output for output in outputs)
     assert executed(call(project, "dvc", "repro")) == set()
     assert (project / "both.txt").read_text() == "base\nbase\n"
+
+
+@pytest.mark.slow
+def test_the_stage_of_another_walk_is_named_once(project: Path) -> None:
+    stages = PROJECT | {
+        "left": PROJECT["left"] | {"cmd": f"touch left-begun; {until('[ -e go ]')}; cat base.txt > left.txt"}
+    }
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    with (project / "said").open("w") as output:
+        first = walking(project, subprocess.DEVNULL)
+        wait_for((project / "left-begun").exists, 120)
+        second = walking(project, output)
+    wait_for(lambda: "waits for" in (project / "said").read_text(), 120)
+    (project / "go").touch()
+    assert second.wait(patience(300)) == 0 and first.wait(patience(300)) == 0
+    said = (project / "said").read_text()
+    assert re.findall(r"\w+ \| waits for left \(process \d+\) of another command in this clone", said)
+    assert said.count("waits for") == 1 and "rwlock" not in said and "busy" not in said, said
 
 
 @pytest.mark.exhaustive
