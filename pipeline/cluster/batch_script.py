@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.cluster.job_folder import IN_JOB, LOCAL, JobFolder
-from pipeline.cluster.settings import JobRequest
+from pipeline.cluster.settings import FILE, JobRequest
 
 # A file `code` with 0 means that the job has finished: Slurm may start it once more after a pre-emption. Whoever stops
 # the job writes a file `stop`. Exit codes 130 and 143 are those of work that was told to stop.
@@ -21,10 +21,12 @@ leave() {{ note "$1"; exit "$1"; }}
 [ "$(cat "$folder/code" 2> /dev/null)" = 0 ] && exit 0
 [ -e "$folder/stop" ] && leave 130
 rm -f "$folder/code"
+[ -e "$folder/log" ] && touch -r "$folder/log" "$folder/last"  # when the last start was last heard of
+[ -e "$folder/began" ] && mv "$folder/began" "$folder/before"
+touch "$folder/began"
 export {in_job}={folder}
 export {local_name}={local}
-{setup}
-srun --kill-on-bad-exit=0 --wait=900 --cpus-per-task="${{SLURM_CPUS_PER_TASK:-1}}" {command}
+{setup}srun --kill-on-bad-exit=0 --wait=900 --cpus-per-task="${{SLURM_CPUS_PER_TASK:-1}}" {command}
 code=$?
 if [ $code = 0 ]; then
     note 0
@@ -38,6 +40,23 @@ if [ $code = 130 ] || [ $code = 143 ]; then
 fi
 leave $code
 """
+# A line of the site's that fails, or ends the script, ends the job and is named, unless Slurm stops the job in it.
+SETUP = """\
+setup_ended() {{
+    [ "$1" -ge 128 ] && exit "$1"
+    echo "vgg-repro: a line of \\`setup\\` in {file} has failed with exit code $1: $setup_line"
+    leave 1
+}}
+trap 'exit 143' TERM
+trap 'setup_ended $?' EXIT
+{lines}
+trap - EXIT TERM
+set +e
+"""
+SETUP_LINE = """\
+setup_line={quoted}
+{line}
+status=$?; [ $status = 0 ] || exit $status"""
 RESUMES = 'scontrol requeue "$SLURM_JOB_ID" && sleep 600  # this ends the script'
 # The work cannot resume. After a pre-emption Slurm runs the job again by itself; at its limit it ends here.
 BEGINS_ANEW = "sleep {seconds}"
@@ -52,7 +71,15 @@ def batch_script(stage: str, folder: JobFolder, command: Sequence[str], request:
         in_job=IN_JOB,
         local_name=LOCAL,
         local=shlex.quote(request.local or ""),  # the node expands it
-        setup="\n".join(request.setup),
+        setup=_checked(request.setup),
         command=shlex.join(command),
         stopped=RESUMES if resumes else BEGINS_ANEW.format(seconds=request.notice + 120),
     )
+
+
+def _checked(lines: Sequence[str]) -> str:
+    """Return the site's own lines, each of which has to succeed."""
+    if not lines:
+        return ""
+    parts = [SETUP_LINE.format(quoted=shlex.quote(line), line=line) for line in lines]
+    return SETUP.format(file=FILE, lines="\n".join(parts))

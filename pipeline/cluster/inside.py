@@ -10,11 +10,13 @@ from pathlib import Path
 from pipeline.cluster import slurm
 from pipeline.cluster.job_folder import LOCAL, JobFolder, this_job
 from pipeline.cluster.node_local import copied_shards
-from pipeline.cluster.settings import FILE
+from pipeline.cluster.settings import FILE, seconds
 from pipeline.errors import Failure
 from pipeline.experiment.stage_inputs import parameter_changes
 from pipeline.system.locks import holder
 
+SAVES = 300.0  # seconds after which training has saved (stages.trainer.SAVE_EVERY)
+EARLY = 90.0  # seconds by which the signal before a limit may come early: Slurm's resolution is a minute
 LOOK = 5.0  # seconds between looks at a lock that is held
 
 
@@ -39,6 +41,8 @@ def do_in_job(key: str, mark: str | None, lock: Path | None, splits: tuple[str, 
     local = os.environ.get(LOCAL)
     if local and splits:  # a preparation reads no shards, and writes them for all nodes
         copied_shards(Path(os.path.expandvars(local)), splits)
+    if first:
+        folder.note_work()
     work()
     if first:
         folder.keep()
@@ -56,7 +60,7 @@ def _changed(folder: JobFolder) -> str:
 
 def _check_start(folder: JobFolder, mark: str | None, lock: Path | None) -> None:
     """Record this start, and wait for another process that does the work: a lost node may be alive."""
-    if mark is not None and not folder.note_start(mark):
+    if mark is not None and not folder.note_start(mark, _could_save(folder)):
         raise Failure(
             f"no progress between two stops: this stage was stopped twice before it saved anything new. "
             f"Raise `time` in {FILE}, or choose a partition with less pre-emption"
@@ -64,3 +68,14 @@ def _check_start(folder: JobFolder, mark: str | None, lock: Path | None) -> None
     while lock and (other := holder(lock)):
         print(f"waiting for another process that does this work: {other}", flush=True)
         time.sleep(LOOK)
+
+
+def _could_save(folder: JobFolder) -> bool:
+    """Return True if the work ran long enough to save, or to the job's limit, the last time that the job was started.
+
+    Without a limit in the settings, any long start may have reached the cluster's own.
+    """
+    settings = folder.asked.settings
+    limit = settings.get("time")
+    longest = SAVES if limit is None else seconds(limit) - settings["notice"] - EARLY
+    return folder.last_work > SAVES or folder.last_start > longest

@@ -18,6 +18,8 @@ from pipeline.system.atomic_files import copy, write_json, write_text
 
 IN_JOB = "VGG_REPRO_JOB"  # in a job: its folder
 LOCAL = "VGG_REPRO_LOCAL"  # in a job: the folder on the node's own disk for copies of the shards
+WORKS = "works"  # written when the work begins
+TIMES = ("began", "before", "last", WORKS)  # empty files, whose times say when a job was started; see the script
 VISIBLE = 120.0  # seconds in which a network file system shows a file that another machine has written
 LOOK = 1.0
 
@@ -81,7 +83,7 @@ class JobFolder:
 
     def begin(self, asked: Asked) -> None:
         """Remove what belongs to an earlier job, and record what the next one is asked for."""
-        for name in ("code", "stop", "number", "log", "starts", "lengths.json"):
+        for name in ("code", "stop", "number", "log", "starts", "lengths.json", *TIMES):
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self._kept, ignore_errors=True)
         write_json(self.path / "asked.json", asdict(asked))
@@ -99,9 +101,35 @@ class JobFolder:
         """Keep the job from running again. Its work has to be told too."""
         (self.path / "stop").touch()
 
-    def note_start(self, mark: str) -> bool:
-        """Record how far the work is as the job starts. Return False if two starts before this one were as far."""
+    def note_work(self) -> None:
+        """Record that the work itself begins now."""
+        (self.path / WORKS).touch()
+
+    @property
+    def last_start(self) -> float:
+        """Return for how many seconds the job ran the last time that it was started; 0 if it was not."""
+        return self._until_last("before")
+
+    @property
+    def last_work(self) -> float:
+        """Return for how many of these seconds the work itself ran."""
+        return self._until_last(WORKS)
+
+    def _until_last(self, since: str) -> float:
+        """Return the seconds between the writing of a file and the last sign of life of the start before this one."""
+        try:
+            return max(0.0, (self.path / "last").stat().st_mtime - (self.path / since).stat().st_mtime)
+        except FileNotFoundError:
+            return 0.0
+
+    def note_start(self, mark: str, counts: bool) -> bool:
+        """Record how far the work is as the job starts. Return False if two starts before this one were as far.
+
+        The start before this one is forgotten unless it `counts`.
+        """
         starts = self._read("starts").splitlines()
+        if not counts and starts[-1:] == [mark]:
+            del starts[-1]
         write_text(self.path / "starts", "".join(f"{start}\n" for start in [*starts, mark]))
         return starts[-2:] != [mark, mark]
 

@@ -95,3 +95,45 @@ def test_work_that_is_cancelled_or_stopped_by_its_head_is_not_queued_again(scrip
 def test_the_sites_lines_come_first(script: ScriptRun) -> None:
     settings = {"setup": ["GREETING=hello", "export GREETING"], "local": "$TMPDIR"}
     assert script.run('test "$GREETING $VGG_REPRO_LOCAL" = "hello \\$TMPDIR"', **settings) == 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        (["module load 'no such'", "true"], "exit code 127: module load 'no such'"),
+        (["true", "set -e; false; true"], "exit code 1: set -e; false; true"),
+        (["exit 0", "true"], "exit code 0: exit 0"),
+    ],
+)
+def test_a_line_of_the_site_that_fails_ends_the_job_and_is_named(
+    script: ScriptRun, lines: list[str], named: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert script.run(setup=lines) == 1 and script.job.code == 1
+    assert "srun" not in script.calls
+    assert f"a line of `setup` in slurm.yaml has failed with {named}\n" in capfd.readouterr().out
+
+
+def test_a_job_that_is_stopped_in_a_line_of_the_site_has_not_failed(script: ScriptRun) -> None:
+    assert script.run(setup=["kill -TERM $$; true"]) == 143 and script.job.code is None
+    assert script.run(setup=["sh -c 'kill -TERM $$'"]) == 143 and script.job.code is None
+
+
+def test_a_line_of_the_site_may_choose_how_its_failures_end_it(script: ScriptRun) -> None:
+    assert script.run("exit 3", setup=["set -e"]) == 3 and script.job.code == 3
+    assert script.run("true", setup=["false || true", "# a remark"]) == 0
+
+
+def test_the_times_of_starts_are_those_of_the_log_and_the_script(script: ScriptRun) -> None:
+    def at(name: str, time: float | None = None) -> float:
+        if time is not None:
+            (script.job.path / name).touch()
+            os.utime(script.job.path / name, (time, time))
+        return (script.job.path / name).stat().st_mtime
+
+    assert script.run("exit 3") == 3 and script.job.last_start == script.job.last_work == 0.0
+    at("began", 1000.0)
+    at("works", 1300.0)
+    at("log", 1900.0)
+    assert script.run("exit 3") == 3
+    assert (script.job.last_start, script.job.last_work) == (900.0, 600.0)
+    assert at("began") > 1900.0

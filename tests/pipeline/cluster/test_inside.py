@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -59,16 +60,43 @@ def test_work_that_was_done_is_not_done_again(folder: JobFolder) -> None:
     assert RESULT.read_text() == "made"
 
 
-def test_the_third_start_without_progress_is_refused(folder: JobFolder) -> None:
-    def stopped() -> None:
-        raise KeyboardInterrupt
+def start(folder: JobFolder, mark: str, after: float = 0.0, work: float = 0.0) -> None:
+    """Start the job, which ran for `after` seconds the last time, and its work for the last `work` of them."""
+    for name, seconds in {"before": after, "works": work, "last": 0.0}.items():
+        (folder.path / name).touch()
+        os.utime(folder.path / name, (10_000 - seconds, 10_000 - seconds))
+    with pytest.raises(KeyboardInterrupt):
+        do_in_job("key", mark, None, (), stopped)
 
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            do_in_job("key", "5", None, (), stopped)
+
+def stopped() -> None:
+    """Be stopped."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("time", "after", "work"),
+    [("1:00:00", 3400.0, 0.0), ("1:00:00", 1000.0, 400.0), (None, 400.0, 0.0), (10, 250.0, 10.0)],
+)
+def test_the_third_start_without_progress_is_refused(
+    folder: JobFolder, time: str | int | None, after: float, work: float
+) -> None:
+    folder.begin(Asked("key", [str(RESULT)], {}, {"time": time, "notice": 300}))
+    start(folder, "5")
+    start(folder, "5", after, work)
     with pytest.raises(Failure, match="no progress between two stops"):
-        do_in_job("key", "5", None, (), work)
-    do_in_job("key", "6", None, (), work)
+        start(folder, "5", after, work)
+    start(folder, "6", after, work)
+
+
+def test_stops_before_anything_could_be_saved_do_not_count(folder: JobFolder) -> None:
+    folder.begin(Asked("key", [str(RESULT)], {}, {"time": "1:00:00", "notice": 300}))
+    for _ in range(5):
+        start(folder, "5", after=1000.0, work=200.0)
+    start(folder, "5", after=1000.0, work=400.0)
+    start(folder, "5", after=1000.0, work=200.0)
+    with pytest.raises(Failure, match="no progress between two stops"):
+        start(folder, "5", after=1000.0, work=400.0)
 
 
 def test_work_without_a_mark_may_start_as_often_as_it_is_preempted(folder: JobFolder) -> None:

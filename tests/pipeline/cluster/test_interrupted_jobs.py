@@ -80,12 +80,22 @@ def test_a_job_is_submitted_once_the_controller_is_back(clone: CountingClone) ->
 
 
 def test_two_stops_without_progress_are_a_failure(clone: CountingClone) -> None:
+    clone.settings(partition="short", time=1, notice=30)  # so that any stop may be that at the limit
     head = clone.head(LONG, COUNT_SAVES="no")
     for restarts in (0, 1):
         until("another start", lambda restarts=restarts: head.said.count("counting from 0") > restarts)
         clone.slurm.call("scancel", "--signal=TERM", clone.number)
         clone.requeued(restarts + 1)
     assert "no progress between two stops" in clone.ends(head, 1)
+
+
+def test_early_preemptions_are_no_lack_of_progress(clone: CountingClone) -> None:
+    head = clone.head("20", COUNT_SAVES="no")
+    for restarts in range(3):
+        until("another start", lambda restarts=restarts: head.said.count("counting from 0") > restarts)
+        clone.slurm.preempt(clone.slurm.field(clone.number, "NodeList"))
+        clone.requeued(restarts + 1)
+    clone.ends(head, 0)
 
 
 def test_a_stage_that_cannot_resume_is_not_queued_again_at_its_limit(clone: CountingClone) -> None:

@@ -94,4 +94,4 @@ def test_a_new_job_begins_without_what_the_last_one_left(folder: JobFolder) -> N
     [("aaa", [True, True, False]), ("aba", [True, True, True]), ("abbb", [True, True, True, False])],
 )
 def test_the_third_start_at_one_place_is_one_too_many(folder: JobFolder, marks: str, expected: list[bool]) -> None:
-    assert [folder.note_start(mark) for mark in marks] == expected
+    assert [folder.note_start(mark, counts=True) for mark in marks] == expected

@@ -84,7 +84,11 @@ def test_a_job_sees_this_machines_files_and_locks(here: Slurm) -> None:
         (f"{USUAL}, local: /nowhere", "`local` cannot be written"),
         (f"{USUAL}, gpus: 3", "train: sbatch: allocation failure"),
         ("partition: short, time: 60", "train: time is 60, but partition short allows 1:00 at most"),
-        (f"{USUAL}, setup: [echo no such module, exit 3]", "ended before its work began"),
+        (
+            f"{USUAL}, setup: [echo no such module, exit 3]",
+            "a line of `setup` in slurm.yaml has failed with exit code 3: exit 3",
+        ),
+        (f"{USUAL}, setup: [module load nothing]", "exit code 127: module load nothing"),
     ],
 )
 def test_what_a_job_cannot_have_is_a_failure(
