@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import shutil
-import time
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -49,7 +48,7 @@ def main(params: Params, name: str) -> None:
 
 def _train(params: Params, name: str, where: torch.device, ranks: Ranks) -> None:
     """Do this process's part of `main`. Only the first process holds the lock and writes."""
-    started, batch = time.monotonic(), params.active.training.batch
+    batch = params.active.training.batch
     if ranks.size > batch:
         raise Failure(f"{ranks.size} processes are more than the {batch} images of a batch")
     statistics = read_statistics()
@@ -61,7 +60,7 @@ def _train(params: Params, name: str, where: torch.device, ranks: Ranks) -> None
             _name_old(name, folder, trainer.decoder)
         trainer.train()
         if ranks.first:
-            _write(params, name, statistics, trainer, time.monotonic() - started)
+            _write(params, name, statistics, trainer, trainer.seconds)
             keep_results()
             shutil.rmtree(folder, ignore_errors=True)  # while the lock in it is held
 

@@ -73,7 +73,13 @@ class Trainer:
         except ValueError as reason:
             raise Failure(f"{name} cannot be trained: {reason}; reduce train.batch") from None
         self.stop = False
-        self.saved = self.said = time.monotonic()
+        self.saved = self.said = self.opened = time.monotonic()
+        self.earlier = 0.0  # seconds that the run trained before this process, up to the checkpoint
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds that the run has trained so far, here and before the checkpoint was written."""
+        return self.earlier + time.monotonic() - self.opened
 
     @property
     def checkpoint(self) -> Path:
@@ -113,6 +119,7 @@ class Trainer:
         for group in self.sgd.param_groups:
             group["fused"] = self.where.type == "cuda"  # as in the other processes, not as in the checkpoint
         self.state = State.from_dict(values["state"])
+        self.earlier = values.get("seconds", 0.0)  # older checkpoints lack it
         print(f"{self.name}: resumed at step {self.state.step} of at most {self.steps * self.recipe.epochs}")
 
     def _start(self) -> None:
@@ -209,7 +216,12 @@ class Trainer:
             return
         save_tensors(
             self.checkpoint,
-            {"weights": weights_of(self.net), "momentum": self.sgd.state_dict(), "state": self.state.as_dict()},
+            {
+                "weights": weights_of(self.net),
+                "momentum": self.sgd.state_dict(),
+                "state": self.state.as_dict(),
+                "seconds": self.seconds,
+            },
         )
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:

@@ -48,7 +48,7 @@ def record_provenance(
         "threads": threads,
         "processes": processes,
         **({"decoder": decoder} if decoder else {}),  # older records lack it: DALI was the only one
-        "started": started.isoformat(timespec="seconds"),  # older records lack it
+        "started": started.isoformat(timespec="seconds"),  # without breaks; older records lack it
         "seconds": round(seconds, 1),
         **speeds,
     }

@@ -28,6 +28,7 @@ from pipeline.orchestration.status import stalled_runs
 from pipeline.system.atomic_files import sha256
 from pipeline.system.locks import alone
 from stages import prepare, random, train, trainer
+from stages.common import load_tensors, save_tensors
 from tests.support.clones import held, patience, wait_for
 from tests.support.images import USUAL, needs_dali
 from tests.support.training import hang_up_as_usual, in_copy_of, tiny
@@ -80,6 +81,23 @@ def test_interrupted_at_any_step_it_ends_in_the_same_bytes(
     monkeypatch.setattr(trainer.Trainer, "_after_step", real)
     train.main(params, "A-256")
     assert sha256(WEIGHTS) == expected, f"interrupted at step {step}"
+
+
+def test_the_time_of_a_run_is_that_of_all_its_parts(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = trainer.Trainer._after_step
+    monkeypatch.setattr(trainer.Trainer, "_after_step", lambda self, state, loss, stop: real(self, state, loss, True))
+    with pytest.raises(Interrupted):
+        train.main(params, "A-256")
+    (path,) = Path("checkpoints").glob("*/last.pt")
+    checkpoint = load_tensors(path, "")
+    assert checkpoint["seconds"] > 0
+    save_tensors(path, {**checkpoint, "seconds": 5000.0})
+    with pytest.raises(Interrupted):
+        train.main(params, "A-256")
+    assert load_tensors(path, "")["seconds"] > 5000
+    monkeypatch.setattr(trainer.Trainer, "_after_step", real)
+    train.main(params, "A-256")
+    assert json.loads(provenance_record("train@A-256").read_text())["seconds"] > 5000
 
 
 def test_validation_decodes_its_images_once_if_their_crops_take_few_bytes(
