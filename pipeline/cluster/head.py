@@ -123,13 +123,22 @@ class _Follower:
                 elif self.folder.has_kept(self.work.key):
                     return False
                 else:
-                    self.number = submitted(self.work, self.request, self.folder)
+                    self.number = self._submitted()
                     print(f"job {self.number} submitted", flush=True)
                 return True
             except ControllerAway as reason:  # it may have accepted a job before it went away
                 self._say(f"{reason}; trying again")
                 time.sleep(LOOK)
         raise Interrupted(f"no job does {self.work.stage} yet; the same command submits one")
+
+    def _submitted(self) -> str:
+        """Return the number of a new job. Raise ControllerAway, or Failure with Slurm's reason and the next step."""
+        try:
+            return submitted(self.work, self.request, self.folder)
+        except ControllerAway:
+            raise
+        except Failure as reason:
+            raise Failure(f"{reason}. Edit {self.work.kind} in {FILE}; to check it: vgg-repro doctor") from None
 
     def _joins(self) -> bool:
         """Return True if a job that has not ended does this work. Raise Failure if it does other work of the stage."""

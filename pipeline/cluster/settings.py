@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from pipeline.errors import UsageError
 from pipeline.experiment.modes import ALL_MODES, WINDOWS
-from pipeline.experiment.params import Block, Few, Positive
+from pipeline.experiment.params import Block, Few
 from pipeline.experiment.run_names import work_of
 from pipeline.experiment.server_sets import PREFIX
 from pipeline.experiment.validation import checked
@@ -25,6 +25,8 @@ GPUS_PER_STAGE = "VGG_REPRO_GPUS_PER_STAGE"  # set by `vgg-repro run --gpus-per-
 SLURM = "slurm"
 Kind = Literal["train", "score", "prepare"]  # of stages that can be jobs
 KINDS: tuple[Kind, ...] = get_args(Kind)
+QUOTE = 'Within braces, quote a time: {time: "24:00:00"}'
+MEMORY = re.compile(r"\d+[KMGT]?", re.I)
 TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})")
 
 
@@ -35,6 +37,22 @@ def _time(value: str | int) -> str | int:
     return value
 
 
+def _memory(value: str | int) -> str | int:
+    """Return a valid amount of memory. Raise ValueError for another."""
+    if MEMORY.fullmatch(str(value)) is None:
+        raise ValueError("give megabytes, or a number with K, M, G or T, such as 64G")
+    return value
+
+
+def _gpus(value: Any) -> Any:
+    """Return the number of GPUs. Raise ValueError that says how to ask for none if it is 0."""
+    if value == 0:
+        raise ValueError("give null for none")
+    return value
+
+
+Memory = Annotated[str | int, AfterValidator(_memory)]
+Gpus = Annotated[Few, BeforeValidator(_gpus)]
 Time = Annotated[str | int, AfterValidator(_time)]
 Words = Annotated[str, Field(min_length=1)]
 
@@ -47,9 +65,9 @@ class JobRequest(Block):
     qos: Words | None = None
     time: Time | None = None  # as sbatch has it: minutes, H:M:S or D-H:M:S
     notice: Annotated[int, Field(ge=1)] = 300  # seconds before the limit at which training is told to save
-    memory: str | Positive | None = None  # per node, such as 64G
+    memory: Memory | None = None  # per node, such as 64G
     cpus: Few | None = None  # per node
-    gpus: Few | None = None  # per node
+    gpus: Gpus | None = None  # per node
     nodes: Few = 1
     local: Words | None = None  # a folder on the node's own disk for copies of the shards, such as $TMPDIR
     setup: list[Words] = Field(default_factory=list)  # lines of the script before the work, such as `module load cuda`
@@ -108,7 +126,8 @@ def settings() -> ClusterSettings:
     try:
         values = parse_yaml(text)
     except ValueError as error:
-        raise UsageError(f"{FILE} is not YAML: {error}") from None
+        hint = f"\n{QUOTE}" if "unexpected ':'" in str(error) else ""
+        raise UsageError(f"{FILE} is not YAML: {error}{hint}") from None
     return checked(ClusterSettings, _with_empty_blocks(values), FILE, _siblings, _contradictions)
 
 

@@ -19,6 +19,7 @@ FIELDS = "%i|%T|%r|%N|%j|%k"
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # variables of Slurm's that say where it is, not which job this is
 DROPPED = ("DVC_STAGE", QUIET, EVERY, VISIBLE)  # this process's own
 PATIENCE = 120.0  # seconds for one command; a controller that is away is reported after 18
+NO_SUCH_NODE = "Requested node configuration is not available"  # Slurm's words
 UNKNOWN = "Invalid job id"  # Slurm's words
 GONE = ("CANCELLED", "TIMEOUT", "NODE_FAIL", "DEADLINE", "BOOT_FAIL")  # ended from outside: the script wrote no code
 ENDED = (*GONE, "COMPLETED", "FAILED", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED")
@@ -70,12 +71,12 @@ class NodePlace(NamedTuple):
 
 def submit(script: Path, request: JobRequest, name: str, key: str, log: Path) -> str:
     """Submit a script and return the job's number. Raise ControllerAway, or Failure with Slurm's reason."""
-    return _output(["sbatch", *_options(request, name, key, log), str(script)]).strip().partition(";")[0]
+    return _sbatch([], request, name, key, script, log).strip().partition(";")[0]
 
 
 def check(script: Path, request: JobRequest) -> None:
     """Raise Failure, with the reason, if no node could ever run such a job, or if its partition's limit is shorter."""
-    _output(["sbatch", "--test-only", *_options(request, "check", "", Path(os.devnull)), str(script)])
+    _sbatch(["--test-only"], request, "check", "", script, Path(os.devnull))
     for partition, limit in (line.split("|") for line in _output(["sinfo", "--noheader", "--format=%P|%l"]).split()):
         asked_for = partition.rstrip("*") == request.partition or (request.partition is None and "*" in partition)
         if asked_for and request.time and limit[0].isdigit() and seconds(limit) < seconds(request.time):
@@ -129,6 +130,37 @@ def environment() -> Mapping[str, str]:
         if name not in DROPPED and (name in KEPT or not name.startswith("SLURM_"))
     }
     return {**kept, "PYTHONUNBUFFERED": "1"}
+
+
+def _sbatch(words: Sequence[str], request: JobRequest, name: str, key: str, script: Path, log: Path) -> str:
+    """Return what sbatch prints. Raise ControllerAway, or Failure with Slurm's reason and what the nodes have."""
+    try:
+        return _output(["sbatch", *words, *_options(request, name, key, log), str(script)])
+    except ControllerAway:
+        raise
+    except Failure as reason:
+        if NO_SUCH_NODE not in str(reason):
+            raise
+        raise Failure(f"{reason}. Asked for: {_asked_for(request)}. There are: {_nodes(request)}") from None
+
+
+def _asked_for(request: JobRequest) -> str:
+    """Return what each node must have."""
+    has = {"cpus": request.cpus, "memory": request.memory, "gpus": request.gpus}
+    parts = [f"{value} {name}" if name != "memory" else f"memory {value}" for name, value in has.items() if value]
+    return f"{request.nodes} node(s) with {', '.join(parts) or 'nothing special'}"
+
+
+def _nodes(request: JobRequest) -> str:
+    """Return how many nodes of which kind the job's partition, or the cluster's usual one, has; "unknown" if unsaid."""
+    try:
+        lines = _output(["sinfo", "--noheader", "--format=%P|%D node(s) with %c cpus, memory %mM, %G"]).splitlines()
+    except Failure:
+        return "unknown"
+    partition = request.partition
+    kinds = [line.split("|", 1) for line in lines]
+    own = [kind for name, kind in kinds if (name.rstrip("*") == partition if partition else name.endswith("*"))]
+    return "; ".join(kind.replace("(null)", "no gpus") for kind in own) or "unknown"
 
 
 def _options(request: JobRequest, name: str, key: str, log: Path) -> Iterator[str]:

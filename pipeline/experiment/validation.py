@@ -129,8 +129,16 @@ def _explanations(error: ValidationError, siblings: Callable[[list[str]], list[s
             yield f"unknown key {place}. {nearest(keys[-1], siblings(keys[:-1]))}"
         elif detail["type"] == "missing":
             yield f"{place} is missing"
+        elif detail["type"] == "model_type":
+            yield f"{place} is {_kind(detail['input'])}: give a block of keys and values"
         else:
-            yield f"{place} is {detail['input']!r:.60}: {detail['msg']}"
+            yield f"{place} is {detail['input']!r:.60}: {detail['msg'].removeprefix('Value error, ')}"
+
+
+def _kind(value: Any) -> str:
+    """Return what a value of YAML is."""
+    names = {list: "a list", str: "a text", int: "a number", float: "a number"}
+    return names.get(type(value), "empty" if value is None else repr(value))
 
 
 def _is_branch(part: str) -> bool:

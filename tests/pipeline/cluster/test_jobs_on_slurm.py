@@ -190,4 +190,11 @@ def test_two_heads_do_not_follow_one_job(clone: CountingClone) -> None:
 
 def test_a_refused_job_is_a_failure_with_slurms_reason(clone: CountingClone) -> None:
     clone.settings(partition="nowhere")
-    assert "invalid partition" in clone.ends(clone.head("2"), 1)
+    said = clone.ends(clone.head("2"), 1)
+    assert "invalid partition" in said and "Edit train in slurm.yaml; to check it: vgg-repro doctor" in said
+
+
+def test_what_no_node_has_is_compared_with_what_the_nodes_have(clone: CountingClone) -> None:
+    clone.settings(gpus=3, memory="500M")
+    said = clone.ends(clone.head("2"), 1)
+    assert "Asked for: 1 node(s) with 1 cpus, memory 500M, 3 gpus. There are: 2 node(s) with 2 cpus, memory 1000M, gpu:2" in said, said

@@ -53,6 +53,13 @@ def test_a_block_overrides_the_defaults(folder: Path) -> None:
     assert prepare and (prepare.gpus, prepare.cpus, prepare.time) == (None, 32, 120)
 
 
+@pytest.mark.parametrize("memory", ["64G", "64g", "1T", 4096, "0"])
+def test_memory_is_given_as_to_sbatch(folder: Path, memory: str | int) -> None:
+    (folder / "slurm.yaml").write_text(f"train: {{memory: {memory}}}\n")
+    train = settings().request("train")
+    assert train and str(train.memory) == str(memory)
+
+
 def test_gpus_per_stage_replaces_the_gpus_of_training_and_scoring(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,12 +75,18 @@ def test_gpus_per_stage_replaces_the_gpus_of_training_and_scoring(
     [
         ("defaults: {partitoin: gpu}\ntrain:", "unknown key defaults.partitoin. Did you mean partition?"),
         ("trian:", "unknown key trian. Did you mean train?"),
-        ("train: {time: soon}", "train.time is 'soon': Value error, give minutes, H:M:S or D-H:M:S"),
-        ("train: {gpus: 0}", "train.gpus is 0"),
+        ("train: {time: soon}", "train.time is 'soon': give minutes, H:M:S or D-H:M:S"),
+        ("train: {gpus: 0}", "train.gpus is 0: give null for none"),
+        ("train: {memory: -5G}", "train.memory is '-5G': give megabytes, or a number with K, M, G or T, such as 64G"),
+        ("train: {memory: 500 MB}", "train.memory is '500 MB': give megabytes"),
+        ("train: {memory: 1.5}", "train.memory"),
+        ("train: [gpu]", "train is a list: give a block of keys and values"),
+        ("train: yes", "train is a text: give a block of keys and values"),
+        ("train: {time: 24:00:00}", 'Within braces, quote a time: {time: "24:00:00"}'),
         ("defaults: {time: 60}", "no kind of stage is to be jobs"),
         ("train: {time: 5}", "less than twice its notice"),
         ("train: [", "slurm.yaml is not YAML"),
-        ("- train", "slurm.yaml: the file is ['train']"),
+        ("- train", "slurm.yaml: the file is a list: give a block"),
     ],
 )
 def test_what_is_wrong_is_named(folder: Path, text: str, message: str) -> None:
