@@ -15,6 +15,7 @@ LOCKFILE = Path("dvc.lock")
 REPORTS = Path("reports")
 WEIGHTS = Path("weights")
 SCORES = Path("scores")
+AGGREGATION = "aggregation"  # of the descriptors over Q
 SHARDS_ROOT = "VGG_REPRO_SHARDS"  # the environment variable that names another folder of prepared data sets
 KEY = 12  # digits of a run's key in the name of its checkpoint folder
 PRINTED = Path(__file__).parent / "printed"  # the paper's tables as CSV
@@ -132,6 +133,11 @@ def classified(table: str, name: str, system: str) -> Path:
     return SCORES / table / f"{name}-{system}.npz"
 
 
+def otherwise_classified(table: str, name: str, system: str) -> Path:
+    """Return the same file, of the descriptors that are aggregated over Q in the way that the table does not have."""
+    return SCORES / AGGREGATION / table / f"{name}-{system}.npz"
+
+
 def listed_sets(table: str) -> Path:
     """Return the list of the data sets that a table of appendix B shows, in the folder of their scores."""
     return SCORES / table / "sets.txt"
@@ -216,6 +222,11 @@ def located_pixels(profile: str) -> Path:
 def illustrated_images(profile: str) -> Path:
     """Return the file with the images of the illustrations."""
     return results(profile) / "illustrations.npz"
+
+
+def resampled(profile: str) -> Path:
+    """Return the file with the measures of other data sets on resampled images and splits."""
+    return results(profile) / "resampled.npz"
 
 
 def claims(profile: str) -> Path:

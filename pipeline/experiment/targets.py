@@ -6,7 +6,16 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.errors import UsageError
 from pipeline.experiment.modes import CENTRE_BOXES, MODES, WINDOWS, runs_of
-from pipeline.experiment.other_sets import DESCRIBED, NETS_OF, features_stage, sets_of, svm_stage, systems_of
+from pipeline.experiment.other_sets import (
+    DESCRIBED,
+    NETS_OF,
+    RESAMPLED,
+    aggregation_stage,
+    features_stage,
+    sets_of,
+    svm_stage,
+    systems_of,
+)
 from pipeline.experiment.paper_tables import LOCALISATION, OTHER_SETS, TITLES, number_of, rows, tables_of
 from pipeline.experiment.params import NETS, RANDOM, Import, Params, Run
 from pipeline.experiment.run_names import kind_of, random_stage, score_stage, train_stage
@@ -97,9 +106,12 @@ def everything(params: Params) -> list[str]:
         return []
     if params.weights == "trained":
         known = [stage for stage in stages(params) if not stage.startswith("import@")]
-        return [stage for stage in known if not _needs_boxes(stage, params)]
+        unclaimed = [aggregation_stage(name) for name in sets_of(params, "table12")]
+        return [stage for stage in known if stage not in unclaimed and not _needs_boxes(stage, params)]
     scores = sorted(score_stage(*score) for score in scored(params))
     scores += [stage for table in OTHER_SETS for stage in classifying(table, params)]
+    if all(is_possible(params, run) for run in DESCRIBED):
+        scores += [aggregation_stage(name) for name in sets_of(params, "table11")]
     shown = [ILLUSTRATIONS] * (ILLUSTRATED in params.imports)
     return ["prepare", *scores, *(name for name in tables_of(params) if not lacking(name, params)), *shown]
 
@@ -195,6 +207,7 @@ def stages(params: Params) -> list[str]:
         "truth",
         "threshold",
         "sets",
+        RESAMPLED,
         "seeds",
         "claims",
         ILLUSTRATIONS,
@@ -209,6 +222,7 @@ def _set_stages(params: Params) -> Iterator[str]:
         yield from (f"source@{name}", f"dataset@{name}")
         yield from (features_stage(name, run) for run in DESCRIBED)
         yield from (svm_stage(name, system) for system in NETS_OF)
+        yield aggregation_stage(name)
 
 
 def check_net(net: str) -> str:

@@ -71,11 +71,13 @@ def features(results: Results) -> Iterator[Block]:
             *_set_measures(results),
         ),
         (
-            "The data sets of this profile, where it has any, are drawn by this program: they are not the paper's. ",
+            "Data sets whose names begin with “drawn” are made by this program: they are not the paper's. ",
             Code("docs/paper.md"),
             " has the choices that the paper leaves open.",
         ),
     )
+    yield Paragraph(verdicts(results, "B"))
+    yield from ledger(results, "B")
 
 
 def _set_measures(results: Results) -> Iterator[str]:

@@ -16,12 +16,13 @@ from pipeline.datasets.shards import Shards
 from pipeline.errors import Failure
 from pipeline.experiment.other_sets import IMAGE, IMAGE_AND_BOX
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import DataSet, classified, features
+from pipeline.experiment.paths import DataSet, classified, features, otherwise_classified
+from pipeline.experiment.paths import resampled as resampled_file
 from pipeline.experiment.validation import load
 from pipeline.results.other_sets import descriptors_of
 from pipeline.system.atomic_files import read_json, write_json
+from stages import aggregation, claims, other_set, other_sets, resampled, svm, table
 from stages import features as describe
-from stages import other_set, other_sets, svm, table
 from stages import random as random_weights
 from stages.regions import Regions
 from tests.support.training import with_random_weights
@@ -114,6 +115,52 @@ def test_a_set_of_other_images_shows_nothing_of_the_first(params: Params) -> Non
     write_json(facts, json.loads(facts.read_text()) | {"manifest": "another"})
     rows = table.compute(params, "table12").values["rows"]
     assert not any(row["ours"] for row in rows)
+
+
+def test_the_other_aggregation_is_classified_with_its_own_c_and_beside_the_tables_scores(params: Params) -> None:
+    before = classified("table12", "boxed", "DE").read_bytes()
+    aggregation.main(params, "boxed")
+    for system, run in (("D", "D-jitter"), ("E", "E-jitter")):
+        path = otherwise_classified("table12", "boxed", system)
+        record = read_json(path.with_suffix(".json"), "")
+        assert (record["aggregate"], record["scales"], list(record["nets"])) == ("stack", [256, 384], [run])
+        assert record["results"][IMAGE]["splits"][0]["cost"] in params.active.transferring.costs
+        with np.load(path) as arrays, np.load(classified("table12", "boxed", "DE")) as shown:
+            assert np.array_equal(arrays["test-0"], shown["test-0"])
+            assert not np.array_equal(arrays[f"{IMAGE}-0"], shown[f"{IMAGE}-0"])
+    assert classified("table12", "boxed", "DE").read_bytes() == before
+    assert not classified("table12", "boxed", "D").exists(), "the table does not show it"
+    other_sets.main(params.model_copy(update={"datasets": {}}))
+    assert not otherwise_classified("table12", "boxed", "D").exists()
+
+
+def test_the_claim_about_boxes_is_tested_on_the_measures_of_the_table(params: Params) -> None:
+    resampled.main(params)
+    found = {entry["name"]: entry for entry in claims.main(params)["claims"]}
+    rows = {row["label"]["method"]: row for row in table.compute(params, "table12").values["rows"] if row["ours"]}
+    image, both = (row["ours"]["value"] for row in rows.values())
+    entry = found["image-and-box"]
+    assert entry["effect"] == pytest.approx(both - image) and entry["low"] < entry["effect"] < entry["high"]
+    assert (entry["statistic"], entry["counts"]) == ("mean AP, area: drawn boxed objects", "images only")
+    assert found["averaging"]["to_run"] == "dvc repro resampled", "params.yaml has scenes, of which nothing is run"
+    first = resampled_file("mini").read_bytes()
+    resampled.main(params)
+    assert resampled_file("mini").read_bytes() == first
+
+
+def test_svms_of_different_splits_are_not_compared(params: Params) -> None:
+    """As if one of them was trained before the set's seed was changed."""
+    scenes = params.datasets["boxed"].model_copy(update={"source": "scenes", "table": "table11"})
+    of_scenes = params.model_copy(update={"datasets": {"boxed": scenes}})
+    for path in (classified("table11", "boxed", "D"), otherwise_classified("table11", "boxed", "D")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(classified("table12", "boxed", "DE").with_suffix(".json"), path.with_suffix(".json"))
+        with np.load(classified("table12", "boxed", "DE")) as arrays:
+            values = dict(arrays)
+        values["test-0"] = values["test-0"][:: -1 if "aggregation" in path.parts else 1]
+        np.savez(path, **values)
+    with pytest.raises(Failure, match="dvc repro resampled"):
+        resampled.main(of_scenes)
 
 
 def test_scores_of_a_set_that_params_yaml_lacks_are_removed(params: Params) -> None:

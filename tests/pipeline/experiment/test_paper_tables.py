@@ -67,7 +67,7 @@ def test_without_boxes_all_but_localisation_is_run(source: str, params: Params) 
         assert wanted == []
     else:
         others = {stage for stage in targets.stages(params) if not any(name in stage for name in params.localisers)}
-        assert set(wanted) == others - {*OF_BOXES, "truth", "threshold", "localisation"}
+        assert set(wanted) == others - {*OF_BOXES, "truth", "threshold", "localisation", "aggregation@boxed"}
     assert (set(OF_BOXES) <= set(paper_tables.tables_of(other))) == (source in BOXED)
 
 
@@ -210,6 +210,7 @@ def test_published_d_and_e_are_enough_for_table_5_and_for_rows_of_3_4_6_and_7(pa
     ]  # fmt: skip
     scores = {f"{mode}@{run}" for mode in ("dense", "crops") for run in ("D-jitter", "E-jitter")}
     scores |= {stage for table in ("table11", "table12") for stage in targets.classifying(table, both)}
+    scores |= {f"aggregation@{name}" for name in ("scenes", "few-shot")}
     tables = {"table1", "table2", "table5", "table11", "table12"}
     assert set(targets.everything(both)) == {"prepare", *scores, *tables, "illustrations"}
     assert targets.within_reach(["table4", "table5"], both) == ["prepare", "dense@D-jitter", "dense@E-jitter", "table5"]
