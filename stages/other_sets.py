@@ -6,6 +6,7 @@ data sets.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from pipeline.experiment.other_sets import NETS_OF, sets_of
@@ -16,17 +17,20 @@ from pipeline.system.atomic_files import write_text
 
 
 def main(params: Params) -> None:
-    """List the data sets of each table in its folders, and remove the scores of others."""
+    """List the data sets of each table in its folder and those of `aggregation`, and remove the scores of others."""
     for table in OTHER_SETS:
         names = sets_of(params, table)
         _list(listed_sets(table), table, names)
-        _list(listed_sets(f"{AGGREGATION}/{table}"), table, names)
-
-
-def _list(listed: Path, table: str, names: list[str]) -> None:
-    """List the data sets of a folder of a table's scores, and remove the scores of others."""
-    write_text(listed, "\n".join([f"Data sets of {table}:", *names, ""]))  # DVC warns of empty files
-    wanted = {classified(table, name, system).stem for name in names for system in NETS_OF}
+        wanted = {classified(table, name, system).stem for name in names for system in NETS_OF}
+        for path in listed_sets(table).parent.iterdir():
+            if path.suffix in (".npz", ".json") and path.stem not in wanted:
+                path.unlink()
+    listed = listed_sets(AGGREGATION)
+    _list(listed, AGGREGATION, list(params.datasets))
     for path in listed.parent.iterdir():
-        if path.suffix in (".npz", ".json") and path.stem not in wanted:
-            path.unlink()
+        if path.is_dir() and path.name not in params.datasets:
+            shutil.rmtree(path)
+
+
+def _list(listed: Path, of: str, names: list[str]) -> None:
+    write_text(listed, "\n".join([f"Data sets of {of}:", *names, ""]))  # DVC warns of empty files

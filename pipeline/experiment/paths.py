@@ -133,9 +133,9 @@ def classified(table: str, name: str, system: str) -> Path:
     return SCORES / table / f"{name}-{system}.npz"
 
 
-def otherwise_classified(table: str, name: str, system: str) -> Path:
+def otherwise_classified(name: str, system: str) -> Path:
     """Return the same file, of the descriptors that are aggregated over Q in the way that the table does not have."""
-    return SCORES / AGGREGATION / table / f"{name}-{system}.npz"
+    return SCORES / AGGREGATION / name / f"{system}.npz"
 
 
 def listed_sets(table: str) -> Path:

@@ -106,8 +106,7 @@ def everything(params: Params) -> list[str]:
         return []
     if params.weights == "trained":
         known = [stage for stage in stages(params) if not stage.startswith("import@")]
-        unclaimed = [aggregation_stage(name) for name in sets_of(params, "table12")]
-        return [stage for stage in known if stage not in unclaimed and not _needs_boxes(stage, params)]
+        return [stage for stage in known if not _needs_boxes(stage, params)]
     scores = sorted(score_stage(*score) for score in scored(params))
     scores += [stage for table in OTHER_SETS for stage in classifying(table, params)]
     if all(is_possible(params, run) for run in DESCRIBED):

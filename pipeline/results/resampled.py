@@ -146,7 +146,7 @@ def _methods(params: Params, name: str) -> Iterator[_Method]:
         yield from (_Method(f"DE, {variant}", variant, path, record) for variant in variants(True) if record)
         return
     for system in SINGLE_NETS:
-        one, other = classified(row.table, name, system), otherwise_classified(row.table, name, system)
+        one, other = classified(row.table, name, system), otherwise_classified(name, system)
         files = {
             row.aggregate: (one, svm_stage(name, system)),
             other_aggregation(row.aggregate): (other, aggregation_stage(name)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,21 +118,41 @@ def test_a_set_of_other_images_shows_nothing_of_the_first(params: Params) -> Non
     assert not any(row["ours"] for row in rows)
 
 
-def test_the_other_aggregation_is_classified_with_its_own_c_and_beside_the_tables_scores(params: Params) -> None:
-    before = classified("table12", "boxed", "DE").read_bytes()
-    aggregation.main(params, "boxed")
+@pytest.fixture
+def of_images(params: Params) -> Params:
+    """The same, with the set's objects as if each were an image of a set of Table 11."""
+    row = params.datasets["boxed"].model_copy(update={"source": "scenes", "table": "table11"})
+    examples = read_examples(BOXED.examples, "")
+    subsets = {"train": examples.subsets["train"], "val": examples.subsets["val"], "test": examples.subsets["val"]}
+    replace(examples, subsets=subsets).write(BOXED.examples)
+    return params.model_copy(update={"datasets": {"boxed": row}})
+
+
+def test_the_other_aggregation_is_classified_beside_that_of_the_table(of_images: Params) -> None:
+    svm.main(of_images, "boxed", "D")
+    before = classified("table11", "boxed", "D").read_bytes()
+    aggregation.main(of_images, "boxed")
     for system, run in (("D", "D-jitter"), ("E", "E-jitter")):
-        path = otherwise_classified("table12", "boxed", system)
+        path = otherwise_classified("boxed", system)
         record = read_json(path.with_suffix(".json"), "")
         assert (record["aggregate"], record["scales"], list(record["nets"])) == ("stack", [256, 384], [run])
-        assert record["results"][IMAGE]["splits"][0]["cost"] in params.active.transferring.costs
-        with np.load(path) as arrays, np.load(classified("table12", "boxed", "DE")) as shown:
-            assert np.array_equal(arrays["test-0"], shown["test-0"])
-            assert not np.array_equal(arrays[f"{IMAGE}-0"], shown[f"{IMAGE}-0"])
-    assert classified("table12", "boxed", "DE").read_bytes() == before
-    assert not classified("table12", "boxed", "D").exists(), "the table does not show it"
-    other_sets.main(params.model_copy(update={"datasets": {}}))
-    assert not otherwise_classified("table12", "boxed", "D").exists()
+        assert record["results"][IMAGE]["splits"][0]["cost"] in of_images.active.transferring.costs
+    with np.load(otherwise_classified("boxed", "D")) as arrays, np.load(classified("table11", "boxed", "D")) as shown:
+        assert np.array_equal(arrays["test-0"], shown["test-0"])
+        assert not np.array_equal(arrays[f"{IMAGE}-0"], shown[f"{IMAGE}-0"])
+    assert classified("table11", "boxed", "D").read_bytes() == before
+    resampled.main(of_images)
+    found = {entry["name"]: entry for entry in claims.main(of_images)["claims"]}["averaging"]
+    paths = classified("table11", "boxed", "D"), otherwise_classified("boxed", "D")
+    average, stack = (read_json(path.with_suffix(".json"), "")["results"][IMAGE]["value"] for path in paths)
+    assert found["effect"] == pytest.approx(average - stack) and (found["pairs_run"], found["pairs"]) == (1, 2)
+    other_sets.main(of_images.model_copy(update={"datasets": {}}))
+    assert not otherwise_classified("boxed", "D").parent.exists()
+
+
+def test_of_objects_with_boxes_there_is_no_other_aggregation(params: Params) -> None:
+    aggregation.main(params, "boxed")
+    assert [path.name for path in otherwise_classified("boxed", "D").parent.iterdir()] == ["aggregation.txt"]
 
 
 def test_the_claim_about_boxes_is_tested_on_the_measures_of_the_table(params: Params) -> None:
@@ -148,19 +169,15 @@ def test_the_claim_about_boxes_is_tested_on_the_measures_of_the_table(params: Pa
     assert resampled_file("mini").read_bytes() == first
 
 
-def test_svms_of_different_splits_are_not_compared(params: Params) -> None:
-    """As if one of them was trained before the set's seed was changed."""
-    scenes = params.datasets["boxed"].model_copy(update={"source": "scenes", "table": "table11"})
-    of_scenes = params.model_copy(update={"datasets": {"boxed": scenes}})
-    for path in (classified("table11", "boxed", "D"), otherwise_classified("table11", "boxed", "D")):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(classified("table12", "boxed", "DE").with_suffix(".json"), path.with_suffix(".json"))
-        with np.load(classified("table12", "boxed", "DE")) as arrays:
-            values = dict(arrays)
-        values["test-0"] = values["test-0"][:: -1 if "aggregation" in path.parts else 1]
-        np.savez(path, **values)
+def test_svms_of_different_splits_are_not_compared(of_images: Params) -> None:
+    svm.main(of_images, "boxed", "D")
+    aggregation.main(of_images, "boxed")
+    path = otherwise_classified("boxed", "D")
+    with np.load(path) as arrays:
+        values = dict(arrays)
+    np.savez(path, **values | {"test-0": values["test-0"][::-1]})
     with pytest.raises(Failure, match="dvc repro resampled"):
-        resampled.main(of_scenes)
+        resampled.main(of_images)
 
 
 def test_scores_of_a_set_that_params_yaml_lacks_are_removed(params: Params) -> None:

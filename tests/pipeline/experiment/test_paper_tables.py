@@ -67,7 +67,7 @@ def test_without_boxes_all_but_localisation_is_run(source: str, params: Params) 
         assert wanted == []
     else:
         others = {stage for stage in targets.stages(params) if not any(name in stage for name in params.localisers)}
-        assert set(wanted) == others - {*OF_BOXES, "truth", "threshold", "localisation", "aggregation@boxed"}
+        assert set(wanted) == others - {*OF_BOXES, "truth", "threshold", "localisation"}
     assert (set(OF_BOXES) <= set(paper_tables.tables_of(other))) == (source in BOXED)
 
 
