@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pipeline.results.claims import ERROR
 from reports.page import (
     Block,
     Callout,
@@ -18,11 +19,12 @@ from reports.page import (
     Strong,
     Table,
     Text,
+    join,
     left,
     right,
 )
 from reports.page_parts import ALL_TABLES
-from reports.phrases import NONE, p_value, points, signed
+from reports.phrases import NONE, p_value, points, signed, table_label
 from vgg.judgement import LEVEL, Verdict
 
 TITLE = "Claims of the paper"
@@ -34,19 +36,24 @@ MEANING = (
     "training."
 )
 READING = (
-    "Effects are points of the row's statistic. Above 0, the net or method that the claim names first has the lower "
-    "error, or the higher AP or recall: in favour of a claim that it is better, against “does not improve”. “About the "
-    "same” needs an effect near 0. “Images that changed”: those wrong only without it / only with it. “Least of 4”: of "
-    "4 comparisons, the one that supports the claim least. “Visible from”: the smallest effect that would be found "
-    "with a probability of 80 %; of “does not improve” and “about the same”, which allow effects up to a margin, the "
-    "smallest that would contradict the claim."
+    "Effects are points of top-1 error, or of the measure that the row names. Above 0, the net or method that the "
+    "claim names first has the lower error, or the higher AP or recall: in favour of a claim that it is better, "
+    "against “does not improve”. “About the same” needs an effect near 0. “Images that changed”: those wrong only "
+    "without it / only with it. “Least of 4”: of 4 comparisons, the one that supports the claim least. “Visible "
+    "from”: the smallest effect that would be found with a probability of 80 %; of “does not improve” and “about the "
+    "same”, which allow effects up to a margin, the smallest that would contradict the claim."
 )
 UNTESTED: Text = ("The paper's claims are not tested yet. ", *TO_TEST)
 
 
-def claims_page(values: dict[str, Any], warning: Callout) -> Page:
-    """Return the page of the ledger's values; the warning is empty if the nets and images are the paper's."""
-    return (Heading(1, TITLE), warning, *_body(values, bool(warning.text)), *_rules(values), ALL_TABLES)
+def claims_page(values: dict[str, Any], warning: Callout, of_sets: Sequence[str] = ()) -> Page:
+    """Return the page of the ledger's values; the warning is empty if the nets and images are the paper's.
+
+    `of_sets` are the tables of other data sets that have pages.
+    """
+    links = join(" and ", [Link(table_label(name), f"{name}.md") for name in of_sets])
+    measures = [Paragraph(("The measures of the data sets are in ", *links, "."))] * bool(of_sets)
+    return (Heading(1, TITLE), warning, *_body(values, bool(warning.text)), *_rules(values), *measures, ALL_TABLES)
 
 
 def claims_section(values: dict[str, Any], small: bool) -> Page:
@@ -102,9 +109,10 @@ def verdict_sentence(values: dict[str, Any]) -> Text:
 
 def _tested_on(values: dict[str, Any]) -> str:
     """Return the images that the claims are tested on, in words."""
-    own = [f"these {values['images']:,} images"] * bool(values["images"])
-    others = [f"{one['images']:,} of {title}" for title, one in values["sets"].items()]
-    return " and ".join([*own, *[", ".join(others)] * bool(others)])
+    others = ", ".join(f"{one['images']:,} of {title}" for title, one in values["sets"].items())
+    if not values["images"]:
+        return f"images of other data sets ({others})"
+    return f"these {values['images']:,} images" + f" (and {others})" * bool(others)
 
 
 def _seeds(values: dict[str, Any]) -> str:
@@ -119,21 +127,24 @@ def ledger(values: dict[str, Any]) -> Page:
 def claims_table(values: dict[str, Any]) -> Table:
     """Return the ledger as a table, one row per claim."""
     columns = (
-        *left("claim", "section", "statistic"), *right("paper"), *left("ours (95 % interval)"),
-        *right("images that changed", "p"), *left("verdict"),
+        *left("claim", "section"), *right("paper"), *left("ours (95 % interval)"), *right("images that changed", "p"),
+        *left("verdict"),
     )  # fmt: skip
     return Table(columns, tuple(_row(claim, values) for claim in values["claims"]))
 
 
 def _of(claim: dict[str, Any], seeds: int) -> str:
-    """Return what an effect is of, where it is not the mean over all pairs and seeds."""
+    """Return what an effect is of, where it is not of top-1 errors and the mean over all pairs and seeds."""
+    statistic = [claim["statistic"]] * (claim["statistic"] != ERROR)
     least = [f"least of {claim['pairs_run']}"] * (claim["each"] and claim["pairs_run"] > 1)
-    return "".join(f", {word}" for word in (*least, *["one seed"] * (seeds > 1 and max(claim["seeds"]) == 1)))
+    return "".join(
+        f", {word}" for word in (*statistic, *least, *["one seed"] * (seeds > 1 and max(claim["seeds"]) == 1))
+    )
 
 
 def _row(claim: dict[str, Any], values: dict[str, Any]) -> tuple[Text, ...]:
     seeds, margin = values["seeds"], values["margin"]
-    about = (claim["sentence"], claim["section"], claim["statistic"])
+    about = (claim["sentence"], claim["section"])
     paper = NONE if claim["paper"] is None else f"{claim['paper']:+.1f}"
     if claim["verdict"] == Verdict.NOT_RUN:
         return (*about, paper, NONE, NONE, NONE, _verdict(claim, margin))

@@ -239,6 +239,11 @@ def metrics(profile: str) -> Path:
     return results(profile) / "metrics.json"
 
 
+def reported_set(profile: str, stage: str) -> Path:
+    """Return the copy, in git, of the record of a stage of features or SVMs."""
+    return results(profile) / "sets" / f"{stage}.json"
+
+
 def reported(profile: str, path: Path) -> Path:
     """Return the copy of a result that a profile's report shows, in git: of the facts, a summary, a history, errors."""
     if path.parts[0] == "data":

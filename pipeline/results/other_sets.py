@@ -16,6 +16,7 @@ from pipeline.datasets.shards import BROKEN
 from pipeline.errors import Failure
 from pipeline.experiment.other_sets import (
     COLUMNS,
+    DESCRIBED,
     IMAGE,
     IMAGE_AND_BOX,
     MEASURES,
@@ -113,6 +114,16 @@ def current_record(params: Params, name: str, scores: Path, stage: str) -> dict[
     asked = (params.profile, read_facts(params.profile, data_set).manifest, params.weights == "published")
     published = any("published" in net for net in record["nets"].values())
     return record if (record["profile"], record["data"], published) == asked else {}
+
+
+def set_records(params: Params) -> dict[str, Path]:
+    """Return the records of the features and SVMs of all data sets, by stage; some may not exist."""
+    found: dict[str, Path] = {}
+    for name, row in params.datasets.items():
+        found |= {features_stage(name, run): features(name, run).with_suffix(".json") for run in DESCRIBED}
+        systems = systems_of(row.table)
+        found |= {svm_stage(name, one): classified(row.table, name, one).with_suffix(".json") for one in systems}
+    return found
 
 
 def is_current(profile: str, name: str, manifest: str | None) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.facts import PREPARE
+from pipeline.experiment.other_sets import FEATURES, classified_by, described_by
 from pipeline.experiment.paper_tables import NO_DATA, OTHER_SETS, TITLES
 from pipeline.experiment.params import Params, Profile
 from pipeline.experiment.paths import (
@@ -21,6 +22,7 @@ from pipeline.experiment.paths import (
     located_images,
     ranks,
     reported,
+    reported_set,
     results,
     summary,
     table,
@@ -31,7 +33,7 @@ from pipeline.results.deviations import deviations
 from pipeline.results.filters import Filters, collect_filters, read_filters
 from pipeline.results.illustrations import Illustrations, read_illustrations
 from pipeline.results.located_images import LocatedImages, read_located_images
-from pipeline.results.other_sets import is_current
+from pipeline.results.other_sets import is_current, set_records
 from pipeline.results.provenance import known_provenance, provenance_of
 from pipeline.results.ranks import GUESSED, Guesses, read_ranks
 from pipeline.system.atomic_files import copy, read_json
@@ -53,10 +55,15 @@ def collect(params: Params) -> None:
     for path in made:
         if path.exists():
             copy(path, reported(profile, path))
+    of_sets = set_records(params)
+    for stage, path in of_sets.items():
+        if _is_of(profile, path):
+            copy(path, reported_set(profile, stage))
     collect_filters(params)
     wanted = {reported(profile, path) for run in runs for path in (summary(run), history(run))}
     wanted |= {reported(profile, errors(*score)) for score in scored(params)}
-    for folder in ("runs", "scores"):
+    wanted |= {reported_set(profile, stage) for stage in of_sets}
+    for folder in ("runs", "scores", "sets"):
         for path in (results(profile) / folder).glob("*.*"):
             if path.suffix in (".json", ".csv") and path not in wanted:
                 path.unlink()
@@ -91,6 +98,7 @@ class Results:
         computed = self._of_current_images(tables, "manifest", str)
         self.tables = {name: values for name, values in computed.items() if values.get("rows", True)}
         self.other_sets = dict(self._of_other_sets())
+        self.set_records = dict(self._set_records())
         further = {"seeds": table(profile, "seeds"), **self._current_claims()}
         further |= {ILLUSTRATIONS: illustrations(profile), LOCATED: located_images(profile)}
         other = self._of_current_images(further, "manifest", str)
@@ -164,6 +172,15 @@ class Results:
                     yield name, values
                 else:
                     self.others.append(name)
+
+    def _set_records(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the record of each stage of features and SVMs, without those of images that were prepared anew."""
+        for stage, path in _stems(results(self.profile) / "sets").items():
+            values = _json(path, f"dvc repro {stage}")
+            name = (described_by if stage.startswith(f"{FEATURES}@") else classified_by)(stage)[0]
+            if is_current(self.profile, name, values["data"]):
+                self.paths[stage] = path
+                yield stage, values
 
     def _current_claims(self) -> dict[str, Path]:
         """Return the ledger's file, unless it has data sets that have been prepared from other images since."""

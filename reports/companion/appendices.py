@@ -85,5 +85,6 @@ def _set_measures(results: Results) -> Iterator[str]:
     rows = [row for values in results.other_sets.values() for row in values["rows"] if row["ours"]]
     both = [row for row in rows if row["label"]["method"].startswith(BOTH)]
     if both:
-        named = [f"{row['ours']['value']:.1f} % ({', '.join(row['label'].values())})" for row in both]
-        yield f" Here: {listed(named)}."
+        names = [", ".join(row["label"].values()).replace(f", {BOTH}", "") for row in both]
+        measures = [f"{row['ours']['value']:.1f} % ({name})" for name, row in zip(names, both, strict=True)]
+        yield f" Both networks here: {listed(measures)}."

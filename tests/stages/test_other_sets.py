@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +18,18 @@ from pipeline.datasets.shards import Shards
 from pipeline.errors import Failure
 from pipeline.experiment.other_sets import IMAGE, IMAGE_AND_BOX
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import DataSet, classified, features, otherwise_classified
+from pipeline.experiment.paths import DataSet, classified, features, otherwise_classified, reported_set
 from pipeline.experiment.paths import resampled as resampled_file
 from pipeline.experiment.validation import load
+from pipeline.results.explanation import Files
 from pipeline.results.other_sets import descriptors_of
+from pipeline.results.profile_results import Results, collect
+from pipeline.results.row_choice import RowName
+from pipeline.results.set_explanation import explain_set
 from pipeline.system.atomic_files import read_json, write_json
+from reports.explain_page import explain_page
+from reports.markdown import markdown
+from reports.provenance_page import provenance_page
 from stages import aggregation, claims, other_set, other_sets, resampled, svm, table
 from stages import features as describe
 from stages import random as random_weights
@@ -167,6 +175,40 @@ def test_the_claim_about_boxes_is_tested_on_the_measures_of_the_table(params: Pa
     first = resampled_file("mini").read_bytes()
     resampled.main(params)
     assert resampled_file("mini").read_bytes() == first
+
+
+def test_a_number_is_explained_by_its_splits_c_features_and_nets(params: Params) -> None:
+    values = table.main(params, "table12")
+    entry = next(row for row in values["rows"] if row["ours"] and row["label"]["method"].endswith(IMAGE_AND_BOX))
+    record = read_json(classified("table12", "boxed", "DE").with_suffix(".json"), "")
+    shown = explain_set(params, Files("mini"), values, RowName.of(entry), None)
+    text = markdown(explain_page(shown))
+    (split,) = record["results"][IMAGE_AND_BOX]["splits"]
+    last = f"{split['cost']:g} | {split['value']:.1f} |"
+    assert last in re.sub(" +", " ", text)
+    assert "averaged over Q = 256, 384" in text and "the box of each object, side by side" in text
+    assert "120 images, 120 examples, 10 classes" in text and record["data"] in text
+    for run in ("D-jitter", "E-jitter"):
+        assert record["nets"][run]["features_sha256"][:16] in text and f"`{run}` has no summary here" in text
+    assert {"svm-DE@boxed", "features@boxed-D-jitter", "features@boxed-E-jitter"} <= {*shown.made}
+    again = values | {"scores": {"svm-DE@boxed": "of other SVMs"}}
+    assert "trained again since" in markdown(explain_page(explain_set(params, Files("mini"), again, shown.row, None)))
+
+
+def test_the_records_of_features_and_svms_are_copied_for_the_report_and_named_in_its_provenance(params: Params) -> None:
+    table.main(params, "table12")
+    collect(params)
+    results = Results("mini")
+    stages = {"features@boxed-D-jitter", "features@boxed-E-jitter", "svm-DE@boxed"}
+    assert {*results.set_records} == stages
+    assert all(results.provenance[stage] for stage in stages)
+    page = markdown(provenance_page(results, ()))
+    assert "features@boxed-D-jitter" in page
+    facts = BOXED.facts("mini")
+    write_json(facts, json.loads(facts.read_text()) | {"manifest": "another"})
+    assert not Results("mini").set_records, "of other images"
+    collect(params.model_copy(update={"datasets": {}}))
+    assert not list(reported_set("mini", "svm-DE@boxed").parent.glob("*.json"))
 
 
 def test_svms_of_different_splits_are_not_compared(of_images: Params) -> None:
