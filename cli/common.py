@@ -168,7 +168,7 @@ def repro(*words: str, quiet: bool = False) -> None:
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"}
     if quiet:
         environment[QUIET] = "1"
-    command = [sys.executable, "-m", "dvc", "repro", *["--quiet"] * quiet, *words]
+    command = [sys.executable, "-m", "cli.dvc", "repro", *["--quiet"] * quiet, *words]
     child = subprocess.Popen(command, env=environment, preexec_fn=lambda: end_with_parent(signal.SIGTERM))
     received: list[int] = []
 
@@ -183,7 +183,7 @@ def repro(*words: str, quiet: bool = False) -> None:
     if received:
         raise typer.Exit(Interrupted.code)
     if code and (worker := at_work()):
-        typer.echo(f"DVC is running here ({worker}). Wait until it is done; do not delete .dvc/tmp/rwlock.", err=True)
+        typer.echo(f"vgg-repro: DVC is at work in this folder ({worker}): wait until it is done", err=True)
     elif code and quiet:
         typer.echo(f"DVC failed; to see why: dvc repro {' '.join(words)}", err=True)
     if code:

@@ -137,11 +137,11 @@ def _is_lost(out: Any) -> bool:
 def at_work() -> str:
     """Return the command and process of a DVC that is at work in this repository; an empty string if there is none."""
     try:
-        files = json.loads(IN_USE.read_text())
+        uses = json.loads(IN_USE.read_text())
     except (OSError, ValueError):
         return ""
-    holders = [holder for uses in files.values() for holder in (uses.get("write"), *uses.get("read", ())) if holder]
-    for holder in holders:
+    readers = (reader for of_file in uses.get("read", {}).values() for reader in of_file)
+    for holder in (*uses.get("write", {}).values(), *readers):
         if psutil.pid_exists(holder["pid"]):
             return f"{holder['cmd']}, process {holder['pid']}"
     return ""

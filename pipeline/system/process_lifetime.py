@@ -45,10 +45,10 @@ def _terminate_after(handle: int) -> None:
 
 
 def _dvc_above() -> int | None:
-    """Return the nearest ancestor process that is `dvc ...` or `python -m dvc ...`, or None."""
+    """Return the nearest ancestor process that is `dvc ...` or `python -m dvc ...` (or `cli.dvc`), or None."""
     with suppress(psutil.Error):  # an ancestor may have ended
         for process in psutil.Process().parents()[:ABOVE]:
-            if any(Path(word).name == "dvc" for word in process.cmdline()[:3]):
+            if any(Path(word).name in ("dvc", "cli.dvc") for word in process.cmdline()[:3]):
                 return int(process.pid)
     return None
 

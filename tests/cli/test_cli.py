@@ -146,7 +146,7 @@ def test_prepare_ends_with_what_to_type_next(
 ) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("cli.common.repro", lambda *stages: None)
-    monkeypatch.setattr("cli.prepare._make_missing_shards", lambda params: None)
+    monkeypatch.setattr("cli.prepare._make_missing_shards", lambda *_: None)
     monkeypatch.setattr("pipeline.experiment.params_file.locate", lambda: None)
     app(["prepare"], standalone_mode=False)
     assert capsys.readouterr().out.endswith("Next: vgg-repro data, vgg-repro plan, vgg-repro run\n")

@@ -785,14 +785,21 @@ def test_another_recipe_is_named_and_is_not_another_profile() -> None:
     assert _changed_values(FakeParams(old, other)) == ["never run with profile paper"]
 
 
-def test_a_dvc_at_work_is_named_while_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("use", ["read", "write"])
+def test_a_dvc_at_work_is_named_while_it_lives(use: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dvc.fs import localfs
+    from dvc.rwlock import rwlock
+
     monkeypatch.chdir(tmp_path)
     assert at_work() == ""
     IN_USE.parent.mkdir(parents=True)
-    for pid, words in ((os.getpid(), "dvc repro train@A-256"), (2**22 + 1, "")):
-        uses = {"cmd": "dvc repro train@A-256", "pid": pid}
-        IN_USE.write_text(json.dumps({"weights": {"write": uses}, "data": {"read": [uses]}, "scores": {}}))
-        assert words in at_work() and bool(at_work()) == bool(words)
+    files = {"read": [], "write": [], use: [str(tmp_path / "weights")]}
+    with rwlock(str(IN_USE.parent), localfs, "dvc repro train@A-256", **files, hardlink=False):
+        known = IN_USE.read_text()
+        assert at_work() == f"dvc repro train@A-256, process {os.getpid()}"
+    assert at_work() == ""
+    IN_USE.write_text(known.replace(str(os.getpid()), str(2**22 + 1)))  # killed
+    assert at_work() == ""
     IN_USE.write_text("{")
     assert at_work() == ""
 
