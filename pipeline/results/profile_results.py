@@ -167,7 +167,10 @@ class Results:
         for name in OTHER_SETS:
             values = _json(path := table(profile, name), f"dvc repro {name}")
             if values and any(row["ours"] for row in values["rows"]):
-                if all(is_current(profile, set_name, one["manifest"]) for set_name, one in values["sets"].items()):
+                if all(
+                    is_current(profile, set_name, one["manifest"], one.get("annotations"))
+                    for set_name, one in values["sets"].items()
+                ):
                     self.paths[name] = path
                     yield name, values
                 else:
@@ -178,14 +181,17 @@ class Results:
         for stage, path in _stems(results(self.profile) / "sets").items():
             values = _json(path, f"dvc repro {stage}")
             name = (described_by if stage.startswith(f"{FEATURES}@") else classified_by)(stage)[0]
-            if is_current(self.profile, name, values["data"]):
+            if is_current(self.profile, name, values["data"], values.get("annotations")):
                 self.paths[stage] = path
                 yield stage, values
 
     def _current_claims(self) -> dict[str, Path]:
         """Return the ledger's file, unless it has data sets that have been prepared from other images since."""
         ledger = _json(path := claims(self.profile), "dvc repro claims") or {"sets": {}}
-        if all(is_current(self.profile, one["name"], one["manifest"]) for one in ledger["sets"].values()):
+        if all(
+            is_current(self.profile, one["name"], one["manifest"], one["annotations"] or None)
+            for one in ledger["sets"].values()
+        ):
             return {"claims": path}
         self.others.append("claims")
         return {}

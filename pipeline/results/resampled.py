@@ -53,6 +53,7 @@ class ResampledSet(NamedTuple):
     name: str
     source: str
     manifest: str  # of its images; empty if nothing of it is run
+    annotations: str  # hash of its examples; empty if it is not known
     images: int  # that are tested
     splits: int
 
@@ -78,7 +79,8 @@ class ResampledSets:
 
 
 SET_FIELDS: dict[str, Any] = {
-    "name": np.str_, "source": np.str_, "manifest": np.str_, "images": np.int64, "splits": np.int64,
+    "name": np.str_, "source": np.str_, "manifest": np.str_, "annotations": np.str_, "images": np.int64,
+    "splits": np.int64,
 }  # fmt: skip
 
 
@@ -98,7 +100,11 @@ def read_resampled(profile: str) -> ResampledSets:
         pairs = zip(arrays["rows"].tolist(), arrays["values"].tolist(), values, strict=True)
         rows = {name: ResampledRow(value, of_row) for name, value, of_row in pairs}
     sets = [ResampledSet(*one) for one in zip(*columns, strict=True)]
-    others = {PROTOCOLS[one.source].title for one in sets if not is_current(profile, one.name, one.manifest or None)}
+    others = {
+        PROTOCOLS[one.source].title
+        for one in sets
+        if not is_current(profile, one.name, one.manifest or None, one.annotations or None)
+    }
     return ResampledSets({name: row for name, row in rows.items() if name.split(", ")[0] not in others}, sets)
 
 
@@ -123,7 +129,7 @@ def _of_set(params: Params, name: str) -> tuple[ResampledSet, dict[str, Resample
     source = params.datasets[name].source
     protocol, methods = PROTOCOLS[source], list(_methods(params, name))
     if not methods:
-        return ResampledSet(name, source, "", 0, 0), {}
+        return ResampledSet(name, source, "", "", 0, 0), {}
     splits = _splits(name, methods)
     seed = [params.active.transferring.seed, *name.encode()]
     measures = resampled_measures(splits, protocol.measure, TIMES, seed)
@@ -134,7 +140,8 @@ def _of_set(params: Params, name: str) -> tuple[ResampledSet, dict[str, Resample
         for method in methods
     }
     images = len(np.unique(np.concatenate([split.images for split in splits])))
-    return ResampledSet(name, source, methods[0].record["data"], images, len(splits)), rows
+    record = methods[0].record
+    return ResampledSet(name, source, record["data"], record.get("annotations", ""), images, len(splits)), rows
 
 
 def _methods(params: Params, name: str) -> Iterator[_Method]:

@@ -57,6 +57,7 @@ def explain_set(
         published={run: values["published"][run] for run in row.runs if run in values["published"]},
         not_imported=(),
         scores=(),
+        threshold=None,
         measures=(),
         rule=None,
         to_do=tuple(entry["missing"]),

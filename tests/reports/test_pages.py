@@ -227,7 +227,7 @@ def of_sets(gain: float) -> ResampledSets:
         f"drawn scenes, {net}, {how}": ResampledRow(50 + gain * (how == "average"), 50 + spread * (how == "average"))
         for net in "DE" for how in ("average", "stack")
     }  # fmt: skip
-    return ResampledSets(rows, [ResampledSet("scenes", "scenes", "m", 240, 1)])
+    return ResampledSets(rows, [ResampledSet("scenes", "scenes", "m", "", 240, 1)])
 
 
 def test_a_claim_about_other_data_sets_names_its_measure_and_counts_no_images() -> None:

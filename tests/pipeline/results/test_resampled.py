@@ -28,7 +28,7 @@ HOW = {"averaging": ("stack", "average"), "stacking": ("average", "stack")}
 
 def of(source: str, splits: int = 1) -> ResampledSet:
     """Return a data set of 240 images that is named as its source."""
-    return ResampledSet(source, source, f"images of {source}", 240, splits)
+    return ResampledSet(source, source, f"images of {source}", "", 240, splits)
 
 
 def rows_of(source: str, rng: np.random.Generator, gain: float, noise: float = 1.0) -> dict[str, ResampledRow]:
