@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,16 @@ from vgg.svm import ITERATIONS, TOLERANCE, ChosenFit, chosen
 
 def main(params: Params, name: str, system: str) -> None:
     """Train and test the SVMs of data set `name` on the descriptors of a `system`: D, E or DE."""
-    started, row = time.monotonic(), params.datasets[name]
+    started, path = time.monotonic(), classified(params.datasets[name].table, name, system)
+    results = classify(params, name, system, path)
+    stage = svm_stage(name, system)
+    record_provenance(stage, path.with_suffix(".json"), "cpu", 1, time.monotonic() - started)
+    print_measures(stage, results)
+
+
+def classify(params: Params, name: str, system: str, path: Path) -> dict[str, Any]:
+    """Train and test the SVMs, and write their scores and record at `path`. Return the measures."""
+    row = params.datasets[name]
     examples = read_examples(DataSet(name).examples, f"vgg-repro prepare {name}")
     divisions = _divisions(params, name, examples)
     results: dict[str, Any] = {}
@@ -35,13 +45,11 @@ def main(params: Params, name: str, system: str) -> None:
         arrays |= {f"{variant}-{number}": fit.fit.scores for number, fit in enumerate(fits)}
     for number, division in enumerate(divisions):
         arrays |= {f"{part}-{number}": numbers for part, numbers in division._asdict().items()}
-    path = classified(row.table, name, system)
     with whole(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
-    write_json(path.with_suffix(".json"), _record(params, name, system, examples, results))
-    stage = svm_stage(name, system)
-    record_provenance(stage, path.with_suffix(".json"), "cpu", 1, time.monotonic() - started)
-    _print(stage, results)
+    record = _record(params, name, system, examples, results) | {"scores_sha256": sha256(path)}
+    write_json(path.with_suffix(".json"), record)
+    return results
 
 
 def _divisions(params: Params, name: str, examples: Examples) -> list[Division]:
@@ -116,11 +124,10 @@ def _record(params: Params, name: str, system: str, examples: Examples, results:
         "solver": {"primal": True, "tolerance": TOLERANCE, "iterations": ITERATIONS},
         "results": results,
         "nets": nets,
-        "scores_sha256": sha256(classified(row.table, name, system)),
     }
 
 
-def _print(stage: str, results: dict[str, Any]) -> None:
+def print_measures(stage: str, results: dict[str, Any]) -> None:
     """Print the measures, and the SVMs that did not converge."""
     for variant, values in results.items():
         spread = "" if values["std"] is None else f" ± {values['std']:.1f}"

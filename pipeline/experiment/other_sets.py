@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from pipeline.experiment.paths import AGGREGATION
+
 if TYPE_CHECKING:
     from pipeline.experiment.params import OtherSet, Params
 
@@ -95,6 +97,8 @@ METHODS = {"D": "VGG Net-D (16 layers)", "E": "VGG Net-E (19 layers)", "DE": "VG
 IMAGE, IMAGE_AND_BOX = "image only", "image and bounding box"  # Table 12
 DESCRIBED = NETS_OF["DE"]  # the runs that describe images
 FEATURES, CLASSIFY = "features", "svm"
+SINGLE_NETS = ("D", "E")  # the systems whose two aggregations are compared
+RESAMPLED = "resampled"  # the stage of the measures on resampled images and splits
 
 
 def features_stage(name: str, run: str) -> str:
@@ -105,6 +109,16 @@ def features_stage(name: str, run: str) -> str:
 def svm_stage(name: str, system: str) -> str:
     """Return the stage of a data set's SVMs on the features of one net or both: svm-DE@scenes."""
     return f"{CLASSIFY}-{system}@{name}"
+
+
+def aggregation_stage(name: str) -> str:
+    """Return the stage of a data set's SVMs on the other aggregation of its descriptors: aggregation@scenes."""
+    return f"{AGGREGATION}@{name}"
+
+
+def other_aggregation(how: Aggregation) -> Aggregation:
+    """Return the aggregation over Q that `how` is not."""
+    return "stack" if how == "average" else "average"
 
 
 def classified_by(svm: str) -> tuple[str, str]:

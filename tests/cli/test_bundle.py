@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -126,7 +127,7 @@ def test_what_was_outdated_is_marked_in_both(clone: Path, elsewhere: Path, monke
     succeed(clone, "bundle", str(elsewhere / "mini.zip"))
     monkeypatch.undo()
     done = program(elsewhere, "report", "--from", "mini.zip", "--out", "pages", "--strict")
-    assert done.code == 1 and "2 of 60 results were made with other parameters" in done.error
+    assert done.code == 1 and re.search(r"2 of \d+ results were made with other parameters", done.error)
     assert "D †" in (elsewhere / "pages/mini/table3.md").read_text()
     assert "D †" in succeed(elsewhere, "table", "3", "--from", "mini.zip")
     assert "batch: 32, now 64" in succeed(elsewhere, "explain", "3", "D-256", "--from", "mini.zip")
