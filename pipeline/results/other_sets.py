@@ -109,6 +109,15 @@ def _result(params: Params, table: str, name: str, system: str) -> dict[str, Any
     return record if (record["profile"], record["data"], published) == asked else {}
 
 
+def unconverged(values: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the classes whose SVMs did not converge in any split, for each C."""
+    costs = sorted({cost for split in values["splits"] for cost in split["unconverged"]}, key=float)
+    return {
+        cost: list(dict.fromkeys(name for split in values["splits"] for name in split["unconverged"].get(cost, ())))
+        for cost in costs
+    }
+
+
 def _set(params: Params, name: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what people should know about a data set and its protocol."""
     row, facts = params.datasets[name], DataSet(name).facts(params.profile)
