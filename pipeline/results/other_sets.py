@@ -82,7 +82,10 @@ def compute_other_sets(table: str, params: Params) -> dict[str, Any]:
     """Return Table 11 or 12 as values: the paper's rows, and ours of each data set that params.yaml has."""
     names = sets_of(params, table)
     systems = systems_of(table)
-    found = {(name, system): _result(params, table, name, system) for name in names for system in systems}
+    found = {
+        (name, system): current_record(params, name, classified(table, name, system), svm_stage(name, system))
+        for name in names for system in systems
+    }  # fmt: skip
     known = {stage: values for stage, values in found.items() if values}
     return {
         "table": table,
@@ -98,12 +101,15 @@ def compute_other_sets(table: str, params: Params) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _result(params: Params, table: str, name: str, system: str) -> dict[str, Any]:
-    """Return the record of a data set's SVMs; an empty dict if there is none for this profile's current images."""
-    path, data_set = classified(table, name, system).with_suffix(".json"), DataSet(name)
+def current_record(params: Params, name: str, scores: Path, stage: str) -> dict[str, Any]:
+    """Return the record of a data set's SVMs; an empty dict if there is none for this profile's current images.
+
+    `scores` is the file of their scores, which `stage` makes.
+    """
+    path, data_set = scores.with_suffix(".json"), DataSet(name)
     if not path.exists() or not data_set.facts(params.profile).exists():
         return {}
-    record: dict[str, Any] = read_json(path, f"dvc repro {svm_stage(name, system)}")
+    record: dict[str, Any] = read_json(path, f"dvc repro {stage}")
     asked = (params.profile, read_facts(params.profile, data_set).manifest, params.weights == "published")
     published = any("published" in net for net in record["nets"].values())
     return record if (record["profile"], record["data"], published) == asked else {}
