@@ -26,7 +26,7 @@ from stages.svm_processes import in_processes  # noqa: E402
 from vgg.draws import Floats  # noqa: E402
 from vgg.measures import BY_CLASS  # noqa: E402
 from vgg.splits import Division, held_out_division, random_division  # noqa: E402
-from vgg.svm import Job, Labels, Solution, chosen  # noqa: E402
+from vgg.svm import Job, Labels, ClassSvm, chosen  # noqa: E402
 
 COSTS = (0.1, 1.0, 10.0, 100.0)
 GB = 1e9
@@ -34,7 +34,7 @@ AT_ONCE = 1024
 PART = 0.35  # of the class's centre in an example; then some test examples are confused, as in the paper
 
 
-class Problem(NamedTuple):
+class MadeUpSet(NamedTuple):
     """A data set as the SVMs see it."""
 
     rows: np.ndarray  # (examples, numbers)
@@ -57,16 +57,16 @@ def described(classes: np.ndarray, numbers: int) -> np.ndarray:
     return rows
 
 
-def caltech256(scale: float, test: int) -> Problem:
+def caltech256(scale: float, test: int) -> MadeUpSet:
     """Return Caltech-256, `test` images per class to test."""
     train = round(60 * scale)
     classes = np.arange(257).repeat(train + test)
     labels = np.where(classes[:, None] == np.arange(257), 1, -1).astype(np.int8)
     division = random_division(classes, 0, 0, train, test, 0.2)
-    return Problem(described(classes, round(24576 * scale)), labels, division, "recall", 3)
+    return MadeUpSet(described(classes, round(24576 * scale)), labels, division, "recall", 3)
 
 
-def voc2007(scale: float, _: int) -> Problem:
+def voc2007(scale: float, _: int) -> MadeUpSet:
     """Return VOC-2007: some examples have two classes, and some labels are 0."""
     count = round(9963 * scale)
     random = np.random.default_rng(1)
@@ -75,7 +75,7 @@ def voc2007(scale: float, _: int) -> Problem:
     labels[np.arange(count), (classes + 1) % 20] = random.choice([-1, 0, 1], count, p=[0.7, 0.05, 0.25])
     train = np.arange(count) < round(5011 * scale)
     half = held_out_division(classes, train, ~train, 0, 0.5)
-    return Problem(described(classes, round(8192 * scale)), labels, half, "ap11", 1)
+    return MadeUpSet(described(classes, round(8192 * scale)), labels, half, "ap11", 1)
 
 
 SETS = {"VOC-2007": voc2007, "Caltech-256": caltech256}
@@ -84,7 +84,7 @@ SETS = {"VOC-2007": voc2007, "Caltech-256": caltech256}
 def timed(times: list[float], progress: Progress) -> object:
     """Return the program's training of SVMs, which notes when each call began and ended."""
 
-    def fitting(rows: Floats, labels: Labels, jobs: Sequence[Job], seed: int) -> Iterator[tuple[Job, Solution]]:
+    def fitting(rows: Floats, labels: Labels, jobs: Sequence[Job], seed: int) -> Iterator[tuple[Job, ClassSvm]]:
         times.append(time.perf_counter())
         yield from in_processes(progress, rows, labels, jobs, seed)
         times.append(time.perf_counter())
@@ -97,16 +97,16 @@ def peak(who: int) -> float:
     return resource.getrusage(who).ru_maxrss * 1024 / GB
 
 
-def measured(name: str, problem: Problem, classes: int) -> str:
+def measured(name: str, made: MadeUpSet, classes: int) -> str:
     """Return a line of the table."""
-    rows, times = problem.rows, [time.perf_counter()]
-    labels = problem.labels[:, :classes]
+    rows, times = made.rows, [time.perf_counter()]
+    labels = made.labels[:, :classes]
     with Progress(name, None, "SVMs") as progress:
         fitting = timed(times, progress)
-        found = chosen(rows, labels, problem.division, COSTS, BY_CLASS[problem.measure], 0, fitting)  # type: ignore
+        found = chosen(rows, labels, made.division, COSTS, BY_CLASS[made.measure], 0, fitting)  # type: ignore
     tuning, last = times[2] - times[1], times[4] - times[3]
-    every = problem.splits * (times[1] - times[0] + (tuning + last) * problem.labels.shape[1] / classes) / 3600
-    train, test = len(problem.division.train), len(problem.division.test)
+    every = made.splits * (times[1] - times[0] + (tuning + last) * made.labels.shape[1] / classes) / 3600
+    train, test = len(made.division.train), len(made.division.test)
     return (
         f"| {name} | {train:,} + {test:,} x {rows.shape[1]:,} | {rows.nbytes / GB:.1f} | {times[1] - times[0]:.0f} | "
         f"{tuning / classes / len(COSTS):.1f} | {last / classes:.1f} | {found.fit.iterations.max()} | "

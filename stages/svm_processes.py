@@ -21,7 +21,7 @@ from pipeline.system.memory import usable
 from pipeline.system.progress import Progress, gigabytes
 from pipeline.system.worker_pool import run_tasks
 from vgg.draws import Floats
-from vgg.svm import Job, Labels, Solution, bytes_of_one, one_by_one
+from vgg.svm import Job, Labels, ClassSvm, bytes_of_one, one_by_one
 
 OPEN = Path("/proc/self/fd")  # through which other processes open a file without a name
 SHARE = 0.7  # of the memory that is left
@@ -31,7 +31,7 @@ SMALL = 2e9  # numbers times SVMs; processes for fewer of them take longer to st
 
 def in_processes(
     progress: Progress, rows: Floats, labels: Labels, jobs: Sequence[Job], seed: int
-) -> Iterator[tuple[Job, Solution]]:
+) -> Iterator[tuple[Job, ClassSvm]]:
     """Yield the SVM of each job, as `vgg.svm.one_by_one` does, as they arrive. Raise the errors of `run_tasks`."""
     each = bytes_of_one(rows, labels)
     processes = _processes(rows, each, len(jobs))
@@ -47,7 +47,7 @@ def in_processes(
         yield from _counted(progress, run_tasks(work, jobs, processes, "training SVMs"))
 
 
-def _counted(progress: Progress, solved: Iterator[tuple[Job, Solution]]) -> Iterator[tuple[Job, Solution]]:
+def _counted(progress: Progress, solved: Iterator[tuple[Job, ClassSvm]]) -> Iterator[tuple[Job, ClassSvm]]:
     for job, solution in solved:
         progress.advance()
         yield job, solution
@@ -71,7 +71,7 @@ def _mapped(rows: Floats) -> Iterator[str]:
         yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
-def _solve(path: str, labels: Labels, seed: int, job: Job, repeated: bool) -> tuple[Job, Solution]:
+def _solve(path: str, labels: Labels, seed: int, job: Job, repeated: bool) -> tuple[Job, ClassSvm]:
     """Return the SVM of a job on the rows in a file."""
     rows = np.load(path, mmap_mode="r")
     ((_, solution),) = one_by_one(rows, labels, [job], seed)

@@ -40,7 +40,7 @@ class Job(NamedTuple):
     number: int
 
 
-class Solution(NamedTuple):
+class ClassSvm(NamedTuple):
     """The SVM of a class."""
 
     weights: Floats  # (F,)
@@ -49,7 +49,7 @@ class Solution(NamedTuple):
     converged: bool
 
 
-Fitting = Callable[[Floats, Labels, Sequence[Job], int], Iterable[tuple[Job, Solution]]]  # as `one_by_one`
+Fitting = Callable[[Floats, Labels, Sequence[Job], int], Iterable[tuple[Job, ClassSvm]]]  # as `one_by_one`
 
 
 class Fit(NamedTuple):
@@ -97,14 +97,14 @@ def rotated(rows: Features) -> Rotated:
     return Rotated(np.ascontiguousarray(triangle.T), reflectors)
 
 
-def one_by_one(rows: Floats, labels: Labels, jobs: Sequence[Job], seed: int) -> Iterable[tuple[Job, Solution]]:
+def one_by_one(rows: Floats, labels: Labels, jobs: Sequence[Job], seed: int) -> Iterable[tuple[Job, ClassSvm]]:
     """Yield the SVM of each job, trained on `rows` (n, F) with the labels (n, K) of all classes."""
     with threadpool_limits(1):  # with more, sums of long rows are rounded otherwise
         for job in jobs:
             yield job, _solved(rows, labels[:, job.number], job.cost, seed)
 
 
-def _solved(rows: Floats, labels: Labels, cost: float, seed: int) -> Solution:
+def _solved(rows: Floats, labels: Labels, cost: float, seed: int) -> ClassSvm:
     """Return the SVM of one class. Examples of label 0 are not trained on."""
     used = labels != 0
     svm = LinearSVC(C=cost, dual=False, tol=TOLERANCE, max_iter=ITERATIONS, random_state=seed % 2**32)
@@ -112,7 +112,7 @@ def _solved(rows: Floats, labels: Labels, cost: float, seed: int) -> Solution:
         warnings.simplefilter("always", ConvergenceWarning)
         svm.fit(rows if used.all() else rows[used], labels[used])
     converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
-    return Solution(svm.coef_[0], float(svm.intercept_[0]), int(np.max(svm.n_iter_)), converged)
+    return ClassSvm(svm.coef_[0], float(svm.intercept_[0]), int(np.max(svm.n_iter_)), converged)
 
 
 def bytes_of_one(rows: Floats, labels: Labels) -> int:
@@ -154,7 +154,7 @@ def _jobs(costs: Sequence[float], labels: Labels) -> list[Job]:
     return [Job(cost, number) for cost in costs for number in range(labels.shape[1])]
 
 
-def _linear(solved: dict[Job, Solution], cost: float, labels: Labels) -> tuple[Floats, Floats]:
+def _linear(solved: dict[Job, ClassSvm], cost: float, labels: Labels) -> tuple[Floats, Floats]:
     """Return weights (K, F) and intercepts (K,) of all classes with one C."""
     solutions = [solved[job] for job in _jobs([cost], labels)]
     return np.array([one.weights for one in solutions]), np.array([one.intercept for one in solutions])
@@ -167,7 +167,7 @@ def _scores(rows: Features, weights: Floats, intercepts: Floats) -> Floats:
     return scores
 
 
-def _unconverged(solved: Iterable[tuple[Job, Solution]]) -> dict[float, list[int]]:
+def _unconverged(solved: Iterable[tuple[Job, ClassSvm]]) -> dict[float, list[int]]:
     """Return the classes whose SVMs did not converge, for each C where there are any."""
     found = sorted({job for job, solution in solved if not solution.converged})
     costs = dict.fromkeys(job.cost for job in found)
