@@ -26,7 +26,7 @@ from stages.svm_processes import in_processes  # noqa: E402
 from vgg.draws import Floats  # noqa: E402
 from vgg.measures import BY_CLASS  # noqa: E402
 from vgg.splits import Division, held_out_division, random_division  # noqa: E402
-from vgg.svm import Job, Labels, ClassSvm, chosen  # noqa: E402
+from vgg.svm import ClassSvm, Job, Labels, chosen  # noqa: E402
 
 COSTS = (0.1, 1.0, 10.0, 100.0)
 GB = 1e9

@@ -21,7 +21,7 @@ from pipeline.system.memory import usable
 from pipeline.system.progress import Progress, gigabytes
 from pipeline.system.worker_pool import run_tasks
 from vgg.draws import Floats
-from vgg.svm import Job, Labels, ClassSvm, bytes_of_one, one_by_one
+from vgg.svm import ClassSvm, Job, Labels, bytes_of_one, one_by_one
 
 OPEN = Path("/proc/self/fd")  # through which other processes open a file without a name
 SHARE = 0.7  # of the memory that is left
