@@ -175,6 +175,14 @@ def svm(name: str, system: str) -> None:
     main(params(), name, system)
 
 
+@app.command("descriptors")
+def descriptors(name: str) -> None:
+    """Choose examples of another data set, and map its descriptors, for the page of other data sets."""
+    from stages.descriptors import main
+
+    main(params(), name)
+
+
 @app.command("illustrations")
 def illustrations() -> None:
     """Compute what one network sees in one image, and show training crops."""

@@ -94,7 +94,7 @@ NETS_OF = {"D": ("D-jitter",), "E": ("E-jitter",), "DE": ("D-jitter", "E-jitter"
 METHODS = {"D": "VGG Net-D (16 layers)", "E": "VGG Net-E (19 layers)", "DE": "VGG Net-D & Net-E"}  # as printed
 IMAGE, IMAGE_AND_BOX = "image only", "image and bounding box"  # Table 12
 DESCRIBED = NETS_OF["DE"]  # the runs that describe images
-FEATURES, CLASSIFY = "features", "svm"
+FEATURES, CLASSIFY, SHOW = "features", "svm", "descriptors"
 
 
 def features_stage(name: str, run: str) -> str:
@@ -105,6 +105,11 @@ def features_stage(name: str, run: str) -> str:
 def svm_stage(name: str, system: str) -> str:
     """Return the stage of a data set's SVMs on the features of one net or both: svm-DE@scenes."""
     return f"{CLASSIFY}-{system}@{name}"
+
+
+def shown_stage(name: str) -> str:
+    """Return the stage of what the page of other data sets shows of one: descriptors@scenes."""
+    return f"{SHOW}@{name}"
 
 
 def classified_by(svm: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.facts import PREPARE
+from pipeline.experiment.other_sets import shown_stage
 from pipeline.experiment.paper_tables import NO_DATA, OTHER_SETS, TITLES
 from pipeline.experiment.params import Params, Profile
 from pipeline.experiment.paths import (
@@ -23,6 +24,7 @@ from pipeline.experiment.paths import (
     ranks,
     reported,
     results,
+    shown_set,
     summary,
     table,
 )
@@ -34,6 +36,7 @@ from pipeline.results.illustrations import Illustrations, read_illustrations
 from pipeline.results.located_images import LocatedImages, read_located_images
 from pipeline.results.provenance import known_provenance, provenance_of
 from pipeline.results.ranks import GUESSED, Guesses, read_ranks
+from pipeline.results.shown_sets import ShownSet, read_shown_set
 from pipeline.system.atomic_files import copy, read_json
 
 
@@ -88,6 +91,7 @@ class Results:
         computed = self._of_current_images(tables, "manifest", str)
         self.tables = {name: values for name, values in computed.items() if values.get("rows", True)}
         self.other_sets = dict(self._of_other_sets())
+        self.paths |= {shown_stage(name): shown_set(profile, name) for name in self._sets if self._is_shown(name)}
         further = {"seeds": table(profile, "seeds"), "claims": claims(profile)}
         further |= {ILLUSTRATIONS: illustrations(profile), LOCATED: located_images(profile)}
         other = self._of_current_images(further, "manifest", str)
@@ -146,6 +150,17 @@ class Results:
         return read_located_images(self.profile) if LOCATED in self.paths else None
 
     @cached_property
+    def shown_sets(self) -> dict[str, ShownSet]:
+        """Return what there is to show of each data set of Tables 11 and 12, if it is of the table's images."""
+        found = {name: read_shown_set(self.profile, name) for name in self._sets if shown_stage(name) in self.paths}
+        return {name: shown for name, shown in found.items() if shown}
+
+    @property
+    def _sets(self) -> dict[str, dict[str, Any]]:
+        """Return what Tables 11 and 12 say of their data sets, by name."""
+        return {name: values for table in self.other_sets.values() for name, values in table["sets"].items()}
+
+    @cached_property
     def illustrations(self) -> Illustrations | None:
         """Return the illustrations, with their images if those are there; None if there are none."""
         return read_illustrations(self.profile) if ILLUSTRATIONS in self.paths else None
@@ -160,6 +175,11 @@ class Results:
                     yield name, values
                 else:
                     self.others.append(name)
+
+    def _is_shown(self, name: str) -> bool:
+        """Return True if there is something to show of a data set, of the images of its table."""
+        values = _json(shown_set(self.profile, name), f"dvc repro {shown_stage(name)}")
+        return bool(values) and values.get("manifest") == self._sets[name]["manifest"]
 
     def _of_current_images(self, paths: dict[str, Path], key: str, stage: Callable[[str], str]) -> dict[str, Any]:
         """Return the contents of the JSON files that exist at `paths`, by name, without those of other images.
