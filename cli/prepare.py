@@ -11,7 +11,6 @@ import typer
 from cli.common import Direct, complete_profiles, params, repro, through_dvc
 
 if TYPE_CHECKING:
-    from pipeline.datasets.readers.base import Reader
     from pipeline.datasets.sources.base import Source
     from pipeline.experiment.params import Params
     from pipeline.experiment.paths import DataSet
@@ -27,15 +26,17 @@ def _complete_source(incomplete: str) -> list[str]:
 
 def _complete_set(incomplete: str) -> list[str]:
     from pipeline.experiment.other_sets import PROTOCOLS
+    from pipeline.experiment.server_sets import ILSVRC_TEST
 
-    return [source for source in PROTOCOLS if source.startswith(incomplete)]
+    return [source for source in (*PROTOCOLS, ILSVRC_TEST) if source.startswith(incomplete)]
 
 
 def prepare(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="Another data set (Tables 11 and 12), written to params.yaml; without it, the profile's images.",
+            help="Another data set (Tables 11 and 12; ilsvrc-test for the server), written to params.yaml; without it, "
+            "the profile's images.",
             autocompletion=_complete_set,
         ),
     ] = None,
@@ -73,12 +74,17 @@ def prepare(
 
     Example: vgg-repro prepare --profile paper --path /data/ilsvrc2012
 
-    Example: vgg-repro prepare voc2007 --path /data/voc
+    Example: vgg-repro prepare voc2007 --path /data/voc --profile published
+
+    Example: vgg-repro prepare ilsvrc-test --path /data/ilsvrc2012
     """
-    if name is not None:
-        _prepare_set(name, (profile, source, follow_links), path, direct)
+    if name == "ilsvrc-test":
+        _prepare_test_set(name, (profile, source, follow_links), path, direct)
         return
-    from pipeline.experiment.params_file import locate
+    if name is not None:
+        _prepare_set(name, profile, (source, follow_links), path, direct)
+        return
+    from pipeline.experiment.params_file import fit_test_sets, locate
     from pipeline.experiment.paths import CLASSIFICATION
     from pipeline.system.checkout import check
 
@@ -86,6 +92,8 @@ def prepare(
         check()  # before params.yaml is changed
     if not all(option is None for option in (profile, source, path, follow_links)):
         _write(profile, source, path, follow_links)
+    if removed := fit_test_sets():
+        typer.echo(f"params.yaml: {', '.join(removed)} removed from test_sets, because it has other classes")
     params()  # it says what is wrong with the file
     if located := locate():
         typer.echo(f"params.yaml: the claims now need {located} (`located`)")
@@ -103,17 +111,21 @@ def prepare(
         typer.echo(f"Next: vgg-repro data, {then}")
 
 
-def _prepare_set(name: str, others: tuple[object, ...], path: Path | None, direct: bool) -> None:
-    """Prepare another data set, after its row was written to params.yaml. Raise UsageError if it does not fit."""
+def _prepare_set(name: str, profile: str | None, others: tuple[object, ...], path: Path | None, direct: bool) -> None:
+    """Prepare another data set, after its row, and `profile` if given, was written to params.yaml.
+
+    The images of the profile itself are not needed. Raise UsageError if something does not fit.
+    """
     from pipeline.errors import UsageError
+    from pipeline.experiment.other_sets import DESCRIBED
     from pipeline.experiment.paths import DataSet
     from pipeline.system.checkout import check
 
     if any(option is not None for option in others):
-        raise UsageError(f"of the options, vgg-repro prepare {name} takes only --path and --direct")
+        raise UsageError(f"of the options, vgg-repro prepare {name} takes only --path, --profile and --direct")
     if not direct:
         check()  # before params.yaml is changed
-    _write_set(name, path)
+    _write_set(name, path, profile)
     parameters = params()
 
     def work() -> None:
@@ -124,41 +136,107 @@ def _prepare_set(name: str, others: tuple[object, ...], path: Path | None, direc
     through_dvc([f"dataset@{name}"], direct, work)
     if not direct:
         _make_missing_shards(parameters.for_set(name), DataSet(name), f"dataset@{name}")
+        lacking = [run for run in DESCRIBED if parameters.weights == "published" and run not in parameters.imports]
+        imports = "".join(f"vgg-repro weights import {run} FILE, " for run in lacking)
+        typer.echo(f"Next: {imports}dvc repro {parameters.datasets[name].table}")
 
 
-def _write_set(name: str, path: Path | None) -> None:
-    """Write the row of the data set `name`, and print it. Raise UsageError if its files are not there."""
+def _prepare_test_set(name: str, others: tuple[object, ...], path: Path | None, direct: bool) -> None:
+    """Prepare the test images, after their row was written to params.yaml. Raise UsageError if it does not fit."""
+    from pipeline.errors import UsageError
+    from pipeline.experiment.paths import DataSet
+    from pipeline.experiment.server_sets import set_stages
+    from pipeline.system.checkout import check
+
+    if any(option is not None for option in others):
+        raise UsageError(f"of the options, vgg-repro prepare {name} takes only --path and --direct")
+    if not direct:
+        check()  # before params.yaml is changed
+    _write_test_set(name, path)
+    parameters = params()
+
+    def work() -> None:
+        from stages.server_set import main
+
+        main(parameters, name)
+
+    _, stage = set_stages(name)
+    through_dvc([stage], direct, work)
+    if not direct:
+        _make_missing_shards(parameters.for_set(name), DataSet(name), stage)
+    typer.echo("Next: vgg-repro predictions classification FILE --test")
+
+
+def _write_test_set(name: str, path: Path | None) -> None:
+    """Write the row of the test images, by default in the folder of the profile's images, and print it.
+
+    Raise UsageError if they are not there, or if the active profile has other classes.
+    """
+    from pipeline.datasets.sources import UNLABELLED
+    from pipeline.datasets.sources.base import root_of
+    from pipeline.errors import UsageError
+    from pipeline.experiment.params import UnlabelledSet
+    from pipeline.experiment.params_file import with_row, write
+    from pipeline.experiment.server_sets import OF_SOURCE
+
+    parameters = params()
+    data, old = parameters.active.data, parameters.test_sets.get(name)
+    if data.source != OF_SOURCE:
+        raise UsageError(
+            f"{name} has the classes of source {OF_SOURCE}, but profile {parameters.profile} has source {data.source}: "
+            "switch to another profile first, such as with vgg-repro prepare --profile paper"
+        )
+    row = UnlabelledSet(path=str(path.expanduser())) if path else old or UnlabelledSet(path=str(root_of(data)))
+    future = parameters.model_copy(update={"test_sets": {name: row}})
+    _read_set(UNLABELLED[name].of(future.for_set(name).active))
+    if row != old:
+        write(with_row("test_sets", name, row.model_dump(mode="json")))
+        typer.echo(f"params.yaml: test images of ILSVRC-2012 in {row.path}, for vgg-repro predictions --test")
+
+
+def _write_set(name: str, path: Path | None, profile: str | None) -> None:
+    """Write the row of the data set `name` and the active profile, and print them.
+
+    Raise UsageError if the files of the data set are not there; params.yaml is then unchanged.
+    """
     from pipeline.datasets.readers import READERS
     from pipeline.errors import UsageError
     from pipeline.experiment.other_sets import PROTOCOLS, set_row
     from pipeline.experiment.params_file import with_row, write
+    from pipeline.experiment.server_sets import ILSVRC_TEST
+    from pipeline.experiment.targets import check_profile
     from pipeline.experiment.validation import nearest
 
-    parameters = params()
+    parameters = params(extra=profile is None)
+    active = check_profile(parameters, profile or parameters.profile)
     old = parameters.datasets.get(name)
     if old is None and name not in PROTOCOLS:
-        raise UsageError(f"unknown data set {name}. {nearest(name, list(PROTOCOLS))}")
+        raise UsageError(f"unknown data set {name}. {nearest(name, [*PROTOCOLS, ILSVRC_TEST])}")
     source = old.source if old else name
     if path is not None and PROTOCOLS[source].drawn:
         raise UsageError(f"{name} is drawn here and does not read a folder: leave out --path")
     row = old or set_row(source, None)
     row = row if path is None else row.model_copy(update={"path": str(path.expanduser())})
-    future = parameters.model_copy(update={"datasets": {**parameters.datasets, name: row}})
+    future = parameters.model_copy(update={"profile": active, "datasets": {**parameters.datasets, name: row}})
     _read_set(READERS[source].of(future.for_set(name).active))
+    if profile is not None:
+        _activate(parameters, profile)
     if row != old:
         write(with_row("datasets", name, row.model_dump(mode="json")))
         typer.echo(f"params.yaml: data set {name}, shown in Table {row.table.removeprefix('table')}")
 
 
-def _read_set(reader: Reader) -> None:
+def _read_set(reader: Source) -> None:
     """Raise UsageError if the files of a data set are missing, damaged or others: params.yaml then stays as it is."""
+    from pipeline.datasets.readers.base import Reader
     from pipeline.errors import Failure, UsageError
 
     try:
         lacking = reader.missing()
         if not lacking and reader.place == "given":
             reader.listing()
-            reader.annotations()
+            if isinstance(reader, Reader):
+                reader.annotations()
     except Failure as reason:
         lacking = str(reason)
     if lacking:

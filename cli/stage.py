@@ -159,6 +159,30 @@ def dataset(name: str) -> None:
     main(params(), name)
 
 
+@app.command("test-set")
+def test_set(name: str) -> None:
+    """Make the shards and the manifest of a data set without labels."""
+    from stages.server_set import main
+
+    main(params(), name)
+
+
+@app.command("test-score")
+def test_score(name: str, mode: str, run: str) -> None:
+    """Score a run, or apply a localiser densely, on a data set without labels."""
+    from pipeline.experiment.paths import DataSet
+    from pipeline.experiment.server_sets import ServerScore
+    from pipeline.orchestration.stage_facts import score_facts
+
+    def work(parameters: Params) -> None:
+        from stages.server_scores import main
+
+        main(parameters, ServerScore(name, run, mode))
+
+    words = ("test-score", name, mode, run)
+    _here_or_in_job("score", words, lambda parameters: score_facts(parameters, run, mode, DataSet(name)), work)
+
+
 @app.command("features")
 def features(name: str, run: str) -> None:
     """Describe the images of another data set by a network's activations."""

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import imports
 from cli.common import Direct, Run, complete_runs, params, repro, through_dvc
 
+if TYPE_CHECKING:
+    from pipeline.experiment.params import Params
+
+SECOND_CHECK = (
+    "A second check of D-jitter and E-jitter needs no ImageNet: Table 11 on VOC-2007 (vgg-repro prepare voc2007 --path "
+    "FOLDER --profile published, dvc repro table11; docs/other-data-sets.md)"
+)
 app = typer.Typer(no_args_is_help=True, help="Make, import, check and export weights.", rich_markup_mode=None)
 
 
@@ -68,9 +75,12 @@ def check(
 ) -> None:
     """Compare imported nets' errors, centre crop and dense, with the published ones; exit with 1 if they differ.
 
+    A second check, which needs no ImageNet, is Table 11 on VOC-2007: docs/other-data-sets.md.
+
     Example: vgg-repro weights check D-jitter --images 1000
     """
     from pipeline.errors import UsageError
+    from pipeline.experiment.other_sets import DESCRIBED
     from pipeline.experiment.targets import check_imported
     from stages.imported import input_override
 
@@ -83,6 +93,7 @@ def check(
     for run in named:
         input_override(check_imported(parameters, run))
     if not direct:
+        _check_images(parameters)
         repro("prepare", *(f"import@{run}" for run in named), quiet=True)
     from pipeline.datasets.facts import read_facts
     from reports.check_page import check_page
@@ -93,8 +104,20 @@ def check(
     typer.echo(f"\n{terminal(check_page(results, '' if facts.comparable else facts.about))}")
     if unknown := [run for run in named if run not in {result.run for result in results}]:
         typer.echo(f"No published errors are known for {', '.join(unknown)}, only for nets A, B, D and E.\n")
+    if set(named) & set(DESCRIBED):
+        typer.echo(SECOND_CHECK)
     if any(result.differs for result in results):
         raise typer.Exit(1)
+
+
+def _check_images(parameters: Params) -> None:
+    """Raise Failure if the profile's images are missing, with the check that does not need them."""
+    from pipeline.datasets.sources import open_source
+    from pipeline.errors import Failure
+
+    source = open_source(parameters.active)
+    if not source.downloads and (lacking := source.missing()):
+        raise Failure(f"{lacking}\n{SECOND_CHECK}")
 
 
 @app.command("export")

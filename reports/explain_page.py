@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pipeline.experiment.modes import PROTOCOLS, WINDOWS
-from pipeline.experiment.paper_tables import printed_scale
+from pipeline.experiment.modes import BOX_MODES, CENTRE_BOXES, PROTOCOLS, WINDOWS
+from pipeline.experiment.paper_tables import GUESSING, printed_scale
 from pipeline.experiment.params import RANDOM
 from pipeline.experiment.run_names import train_stage
 from pipeline.results.explanation import ExplainedRun, ExplainedScore, Explanation, FirstWeights, Measure
@@ -130,7 +130,8 @@ def _scores(e: Explanation) -> Iterator[Block]:
         return
     yield Heading(2, "Scores")
     yield Paragraph(combination(e))
-    columns = (*left("score"), *right("Q", "top-1, %"), *left("precision", "posteriors, SHA-256"))
+    kind = "boxes" if any(score.mode in BOX_MODES for score in e.scores) else "posteriors"
+    columns = (*left("score"), *right("Q", "top-1, %"), *left("precision", f"{kind}, SHA-256"))
     yield Table(columns, tuple(row for score in e.scores for row in _score(score)))
     yield from made_again(e)
 
@@ -146,15 +147,26 @@ def made_again(e: Explanation) -> Iterator[Block]:
 
 def combination(e: Explanation) -> str:
     """Return how the number is computed from posteriors or boxes."""
-    if any(score.mode == WINDOWS for score in e.scores):
-        return f"The boxes of all windows, merged; the first right one of {e.measures[-1].k} guesses counts."
+    modes = {score.mode for score in e.scores}
+    if WINDOWS in modes:
+        merged = "" if e.threshold is None else f" with the threshold {e.threshold:g}, chosen on training images"
+        return (
+            f"The boxes of all windows, merged{merged}; the first right one of {e.measures[-1].k} guesses counts. The "
+            f"classes are the guesses of {' and '.join(GUESSING.runs)}: {_in_words(GUESSING.modes)}."
+        )
+    if CENTRE_BOXES in modes:
+        return "The box of the true class at one central crop of each image; one net at one test scale Q."
     nets, arrays = len(e.row.runs), sum(len(score.scales) for score in e.scores)
-    modes = " and ".join(PROTOCOLS[mode] for mode in dict.fromkeys(score.mode for score in e.scores))
+    how = _in_words(score.mode for score in e.scores)
     if arrays == 1:
-        return f"The posteriors of one net at one test scale Q; evaluation: {modes}."
+        return f"The posteriors of one net at one test scale Q; evaluation: {how}."
     scales = len(e.scores[0].scales)
     counted = f"{nets} net{'s' * (nets > 1)}, {scales} test scale{'s' * (scales > 1)} Q"
-    return f"The mean of {arrays} arrays of posteriors with equal weights: {counted}; evaluation: {modes}."
+    return f"The mean of {arrays} arrays of posteriors with equal weights: {counted}; evaluation: {how}."
+
+
+def _in_words(modes: Iterable[str]) -> str:
+    return " and ".join(PROTOCOLS[mode] for mode in dict.fromkeys(modes))
 
 
 def _score(score: ExplainedScore) -> Iterator[tuple[Text, ...]]:

@@ -27,7 +27,8 @@ def what_was_run(results: Results) -> str:
     """Return what was run on what, in two sentences."""
     facts, grid = results.facts, [run for run in results.summaries if not kind_of(run)]
     if not facts:
-        return "No images are prepared, so no network is trained or scored."
+        others = " There are results of other data sets." if results.other_sets else ""
+        return f"No images are prepared, so no network is trained or scored.{others}"
     tested = f"tested on {facts['val']:,}"
     classes = f"images of {len(facts['classes']):,} classes"
     about = f"The images: {facts['about']}."

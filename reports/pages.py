@@ -60,15 +60,15 @@ def shown_results(profile: str, outdated: Mapping[str, str] | None = None, param
     the paper's.
     """
     results = Results(profile, outdated, params)
-    if not results.tables and not results.summaries and results.others:
+    if results.tables or results.summaries or results.other_sets:
+        return results
+    if results.others:
         raise Failure(
             f"all results of profile {profile} were computed from other images than those prepared now; "
             "compute them again with: dvc repro"
         )
-    if not results.tables and not results.summaries:
-        make = f"vgg-repro prepare --profile {profile}, then vgg-repro run"
-        raise Failure(f"there are no results of profile {profile} yet; make some with: {make}")
-    return results
+    make = f"vgg-repro prepare --profile {profile}, then vgg-repro run"
+    raise Failure(f"there are no results of profile {profile} yet; make some with: {make}")
 
 
 def render(

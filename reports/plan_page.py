@@ -9,6 +9,7 @@ from pipeline.experiment.modes import PROTOCOLS
 from pipeline.experiment.other_sets import FEATURES, described_by
 from pipeline.experiment.paper_facts import GPUS, SPEEDUP
 from pipeline.experiment.run_names import work_of
+from pipeline.experiment.server_sets import PREFIX
 from pipeline.orchestration.cost_plan import Cost, CostPlan
 from pipeline.orchestration.several_gpus import WAYS, job_needs, ways
 from pipeline.orchestration.speed import Times
@@ -26,7 +27,7 @@ def plan_page(plan: CostPlan, targets: Sequence[str], times: Times | None, note:
     yield Paragraph(_head(plan, targets))
     if stages := _stages(plan):
         yield Preformatted(stages)
-    if plan.training or plan.scoring:
+    if _classifies(plan):
         yield Paragraph(_images(plan))
     if plan.training:
         yield _training(plan, times)
@@ -83,6 +84,11 @@ def _stages(plan: CostPlan) -> str:
     )
 
 
+def _classifies(plan: CostPlan) -> bool:
+    """Return True if something needs the profile's own images: more than the features of other data sets."""
+    return bool(plan.training) or any(work_of(cost.stage)[0] != FEATURES for cost in plan.scoring)
+
+
 def _images(plan: CostPlan) -> str:
     images = plan.images
     source = "as prepared" if images.counted else "as known for this source; none are prepared yet"
@@ -104,6 +110,8 @@ def _scoring(plan: CostPlan, times: Times | None) -> Table:
 
 def _protocol(cost: Cost) -> str:
     work = work_of(cost.stage)[0]
+    if work.startswith(PREFIX):
+        return f"{PROTOCOLS[work.removeprefix(PREFIX).partition('-')[0]]}, test images"
     return f"features of {described_by(cost.stage)[0]}" if work == FEATURES else PROTOCOLS[work]
 
 
@@ -142,7 +150,7 @@ def _sums(plan: CostPlan, times: Times | None) -> Iterator[tuple[str, str]]:
         yield "in parallel", f"at least {duration(times.side_by_side)}: {', '.join(times.chain)}"
     shards = (
         f"{si(plan.images.bytes, 'B')} of {'prepared images' if plan.images.counted else 'images to prepare'}, "
-        if plan.images.bytes
+        if plan.images.bytes and _classifies(plan)
         else ""
     )
     parts = (

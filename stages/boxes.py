@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from pipeline.datasets.facts import Statistics
 from pipeline.datasets.shards import Shards
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import errors, posteriors, weights
+from pipeline.experiment.paths import CLASSIFICATION, DataSet, errors, posteriors, weights
 from pipeline.experiment.run_names import score_stage
+from pipeline.experiment.server_sets import ServerScore
 from pipeline.results.provenance import record_provenance
 from pipeline.system.atomic_files import sha256, whole, write_json
 from pipeline.system.decoders import decoder_in_use
@@ -75,13 +76,14 @@ class BoxScores(NamedTuple):
     params: Params
     name: str
     mode: str
-    statistics: Statistics
+    manifest: str  # the hash of the manifest of the images
     where: torch.device
+    data_set: DataSet = CLASSIFICATION
 
     def write(self, arrays: Mapping[str, Any], images: int, started: float, processes: int) -> None:
         """Write arrays, their record and its provenance; `started` is when the work began, by the monotonic clock."""
         params, name, mode, score = self.params, self.name, self.mode, self.params.active.score
-        weights_hash, path = sha256(weights(name)), posteriors(name, mode)
+        weights_hash, path = sha256(weights(name)), posteriors(name, mode, self.data_set)
         with whole(path) as file:
             np.savez(file, allow_pickle=False, **arrays, weights=np.array(weights_hash))
         record = {
@@ -91,13 +93,14 @@ class BoxScores(NamedTuple):
             "images": images,
             "weights_sha256": weights_hash,
             "precision": in_use(score.precision, self.where.type),
-            "data": self.statistics.manifest,
+            "data": self.manifest,
             "posteriors_sha256": sha256(path),
         }
-        write_json(errors(name, mode), record)
+        write_json(errors(name, mode, self.data_set), record)
         seconds = time.monotonic() - started
-        stage = score_stage(name, mode)
+        of_others = self.data_set != CLASSIFICATION
+        stage = ServerScore(self.data_set.name, name, mode).stage if of_others else score_stage(name, mode)
         record_provenance(
-            stage, errors(name, mode), str(self.where), score.threads, seconds, processes,
+            stage, errors(name, mode, self.data_set), str(self.where), score.threads, seconds, processes,
             decoder_in_use(params.decoder),
         )  # fmt: skip

@@ -39,4 +39,4 @@ def _predict(params: Params, name: str, where: torch.device, ranks: Ranks) -> No
         return
     truth, of = true_boxes(images)
     arrays = {"boxes": boxes.astype(np.float32), "labels": images.labels, "truth": truth, "truth_of": of}
-    BoxScores(params, name, CENTRE_BOXES, statistics, where).write(arrays, len(images), started, ranks.size)
+    BoxScores(params, name, CENTRE_BOXES, statistics.manifest, where).write(arrays, len(images), started, ranks.size)

@@ -94,6 +94,16 @@ def open_shards(params: Params, split: str, statistics: Statistics, data_set: Da
     return shards
 
 
+def evaluated_images(params: Params, data_set: DataSet) -> tuple[Shards, str]:
+    """Return the validation images, or those of another `data_set`, and the hash of their manifest.
+
+    Raise Failure as `open_shards`.
+    """
+    asked = params if data_set == CLASSIFICATION else params.for_set(data_set.name)
+    statistics = read_statistics(data_set)
+    return open_shards(asked, "val", statistics, data_set), statistics.manifest
+
+
 def scorer_of(
     params: Params,
     run: str,

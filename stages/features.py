@@ -29,7 +29,7 @@ from stages.common import batches_at, open_shards, read_record, scorer_of
 from stages.distributed import shared
 from stages.regions import Regions
 from vgg.descriptors import described, last_hidden, without_last
-from vgg.distributed import Ranks
+from vgg.distributed import ALONE, Ranks
 from vgg.images import Images
 from vgg.score import Scorer
 
@@ -48,33 +48,50 @@ def _describe(params: Params, name: str, run: str, where: torch.device, ranks: R
     described_images: dict[str, Images] = {"": shards}
     if (examples.boxes != WHOLE).any():
         described_images[BOXES] = _regions(shards, examples, decoder_in_use(params.decoder))
-    scorer = scorer_of(params, run, None, where, ranks)
-    without_last(scorer.net, choices.activations == "before_relu")
-    torch.backends.cudnn.benchmark = False  # shapes differ
+    scorer = descriptor_scorer(params, run, where, ranks)
     count, numbers = sum(map(len, described_images.values())), last_hidden(scorer.net).out_channels
     size = gigabytes(count * len(scales) * numbers * np.dtype(choices.dtype).itemsize)
-    print(f"{name}: {count:,} images and boxes, {len(scales)} Q, {numbers:,} numbers each: {size}", flush=True)
+    kept = f"{numbers:,} numbers each in {choices.dtype}: {size}"
+    print(f"{name}: {count:,} images and boxes, {len(scales)} Q, {kept}", flush=True)
     arrays: dict[str, Any] = {}
     with Progress(features_stage(name, run), count * len(scales), "images") as progress:
         for kind, images in described_images.items():
             for scale in scales:
-                arrays[f"{kind}{scale}"] = _activations(params, scorer, images, scale, progress).astype(choices.dtype)
+                arrays[f"{kind}{scale}"] = kept_as(choices.dtype, activations(params, scorer, images, scale, progress))
     if ranks.first:
         _write(params, name, run, arrays, where, time.monotonic() - started, ranks.size)
 
 
 def _regions(shards: Shards, examples: Examples, decoder: str) -> Regions:
     """Return the box of each example as an image."""
-    pairs = zip(examples.images.tolist(), examples.boxes.tolist(), strict=True)
-    boxes = np.array([shards.boxes_of(image)[box] for image, box in pairs], np.float64)
-    return Regions(shards, examples.images, boxes, decoder)
+    return Regions(shards, examples.images, examples.corners(shards), decoder)
 
 
-def _activations(params: Params, scorer: Scorer, images: Images, scale: int, progress: Progress) -> NDArray[np.float32]:
+def descriptor_scorer(params: Params, run: str, where: torch.device, ranks: Ranks = ALONE) -> Scorer:
+    """Return a scorer whose net is that of `run` without its last layer. Raise Failure if there is no such net."""
+    scorer = scorer_of(params, run, None, where, ranks)
+    without_last(scorer.net, params.active.transferring.activations == "before_relu")
+    torch.backends.cudnn.benchmark = False  # shapes differ
+    return scorer
+
+
+def activations(params: Params, scorer: Scorer, images: Images, scale: int, progress: Progress) -> NDArray[np.float32]:
+    """Return the activations (images, F) at one Q, the paper's pixels. Raise Failure if an image is too small."""
     try:
         return described(scorer, batches_at(params, scorer, images, scale, progress), len(images))
     except ValueError as reason:
         raise Failure(f"the images cannot be described at Q = {scale}: {reason}") from None
+
+
+def kept_as(dtype: str, values: NDArray[np.float32]) -> NDArray[np.floating]:
+    """Return values in the type in which they are kept. Raise Failure if they are too large for float16."""
+    largest, limit = float(np.abs(values).max(initial=0)), float(np.finfo(dtype).max)
+    if np.isfinite(largest) and largest > limit:
+        raise Failure(
+            f"an activation of {largest:g} is above {limit:g}, the largest number of {dtype}: set `transfer.dtype` of "
+            "the active profile in params.yaml to float32"
+        )
+    return values.astype(dtype)
 
 
 def _write(

@@ -17,7 +17,7 @@ from pipeline.experiment.params import Params
 from pipeline.experiment.paths import located_images
 from pipeline.experiment.targets import LOCATED
 from pipeline.results.encoded_images import decoded, encoded
-from pipeline.results.localisation import LocatedGuesses, counted_images, located, parts_key, threshold_of, windows_of
+from pipeline.results.localisation import LocatedGuesses, counted_images, located, threshold_of, windows_of
 from pipeline.results.located_images import (
     BEST,
     MERGING,
@@ -118,7 +118,7 @@ def _merging(
     size = _size(shards, image)
     true = _true(found, image)
     label = int(found.classes[image, 0])
-    return image, Merging(shards.ids[image], label, *size, true, before, merged, value, parts_key(row))
+    return image, Merging(shards.ids[image], label, *size, true, before, merged, value, row.parts_key)
 
 
 def _curves(

@@ -16,8 +16,9 @@ def main(params: Params, name: str) -> None:
     data_set, of_set = DataSet(name), params.for_set(name)
     facts = prepare(of_set, data_set)
     reader = READERS[params.datasets[name].source].of(of_set.active)
-    examples = examples_of(reader.annotations(), Shards(data_set.shards, "val").ids)
-    examples.write(data_set.examples)
+    shards = Shards(data_set.shards, "val")
+    examples = examples_of(reader.annotations(), shards.ids)
+    examples.write(data_set.examples, examples.corners(shards))
     subsets = ", ".join(f"{mask.sum()} in {subset}" for subset, mask in examples.subsets.items())
     counts = f"{facts.val} images, {len(examples)} examples, {len(examples.classes)} classes"
     print(f"{name}: {counts}{subsets and f': {subsets}'}")

@@ -13,31 +13,35 @@ from pipeline.datasets.facts import read_statistics
 from pipeline.errors import Failure
 from pipeline.experiment.modes import scales_of
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import errors, posteriors, weights
+from pipeline.experiment.paths import CLASSIFICATION, DataSet, errors, posteriors, weights
 from pipeline.experiment.run_names import score_stage
+from pipeline.experiment.server_sets import ServerScore
 from pipeline.results.provenance import record_provenance
 from pipeline.system.atomic_files import sha256, whole, write_json
 from pipeline.system.decoders import decoder_in_use
 from pipeline.system.devices import in_use
 from pipeline.system.progress import Progress
-from stages.common import open_shards, posteriors_at, read_record, scorer_of
+from stages.common import evaluated_images, posteriors_at, read_record, scorer_of
 from stages.distributed import shared
 from vgg.distributed import Ranks
 from vgg.errors import error, top_k
 
 
-def main(params: Params, name: str, mode: str) -> None:
-    """Score the run `name` in `mode` on the validation images, in the number of processes that `params` set."""
+def main(params: Params, name: str, mode: str, data_set: DataSet = CLASSIFICATION) -> None:
+    """Score the run `name` in `mode` on the validation images, in the number of processes that `params` set.
+
+    Another `data_set` has no labels: its posteriors are kept without labels and errors.
+    """
     params = params.for_run(name)
-    shared(params, params.active.score, f"{mode} {name}", _score, name, mode)
+    shared(params, params.active.score, f"{mode} {name}", _score, name, mode, data_set)
 
 
-def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ranks) -> None:
+def _score(params: Params, name: str, mode: str, data_set: DataSet, where: torch.device, ranks: Ranks) -> None:
     """Do this process's part of `main`."""
     started = time.monotonic()
     run, score = params.runs[name], params.active.score
     statistics = read_statistics()
-    images = open_shards(params, "val", statistics)
+    images, manifest = evaluated_images(params, data_set)
     scored = weights(name, params.weights)
     weights_hash = sha256(scored) if scored.exists() else ""
     scorer = scorer_of(params, name, statistics, where, ranks)
@@ -51,32 +55,35 @@ def _score(params: Params, name: str, mode: str, where: torch.device, ranks: Ran
                 raise Failure(f"{name} cannot be scored at Q = {scale}: {reason}") from None
     if not ranks.first:
         return
-    with whole(posteriors(name, mode)) as file:
-        np.savez(file, allow_pickle=False, **by_scale, labels=images.labels, weights=np.array(weights_hash))
-    k = top_k(statistics.classes)
+    k, labelled = top_k(statistics.classes), data_set == CLASSIFICATION
+    labels = {"labels": images.labels} if labelled else {}
+    rates = {scale: _error_rates(values, images.labels, k) for scale, values in by_scale.items()} if labelled else {}
+    path, record = posteriors(name, mode, data_set), errors(name, mode, data_set)
+    with whole(path) as file:
+        np.savez(file, allow_pickle=False, **by_scale, **labels, weights=np.array(weights_hash))
     write_json(
-        errors(name, mode),
+        record,
         {
             "profile": params.profile,
             "run": name,
             "mode": mode,
             "k": k,
             "images": len(images),
-            "errors": {scale: _error_rates(values, images.labels, k) for scale, values in by_scale.items()},
+            "errors": rates,
             "weights_sha256": weights_hash,
             "precision": in_use(score.precision, where.type),
             **_published(params, name),
-            "data": statistics.manifest,
-            "posteriors_sha256": sha256(posteriors(name, mode)),
+            "data": manifest,
+            "posteriors_sha256": sha256(path),
         },
     )
     seconds = time.monotonic() - started
+    stage = score_stage(name, mode) if labelled else ServerScore(data_set.name, name, mode).stage
     record_provenance(
-        score_stage(name, mode), errors(name, mode), str(where), score.threads, seconds, ranks.size,
-        decoder_in_use(params.decoder),
+        stage, record, str(where), score.threads, seconds, ranks.size, decoder_in_use(params.decoder)
     )  # fmt: skip
-    shown = ", ".join(f"Q {scale}: {error(values, images.labels, 1).error:.1f} %" for scale, values in by_scale.items())
-    print(f"{name} {mode}: top-1 error {shown}")
+    shown = ", ".join(f"Q {scale}: {rate['top1']:.1f} %" for scale, rate in rates.items())
+    print(f"{name} {mode}: top-1 error {shown}" if labelled else f"{name} {mode}: {len(images):,} images scored")
 
 
 def _published(params: Params, name: str) -> dict[str, Any]:

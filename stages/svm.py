@@ -123,6 +123,7 @@ def _record(params: Params, name: str, system: str, examples: Examples, results:
         "source": row.source,
         "system": system,
         "data": read_statistics(DataSet(name)).manifest,
+        "annotations": sha256(DataSet(name).examples),
         "classes": len(examples.classes),
         "examples": len(examples),
         "missing": examples.missing,

@@ -209,7 +209,7 @@ def _make_shards(work: ShardSettings, tasks: list[Task], listing: Listing, skipp
     if done:
         of = f" of {total}" if _counted(listing) else ""
         print(f"prepare: {done}{of} images are already in complete shards", flush=True)
-    processes = work.params.processes or _processes(work.params.device)
+    processes = work.params.processes or decoding_processes(work.params.device)
     try:
         _check_unreadable(unreadable, total, work.params.max_unreadable, skipped)
         known = total if _counted(listing) else None
@@ -351,7 +351,7 @@ def _forget_unreadable(folder: Path) -> None:
                 (folder / part_name(split, number)).unlink()
 
 
-def _processes(device: str) -> int:
+def decoding_processes(device: str) -> int:
     """Return the number of processes: one per core, or ON_GPU per GPU, since each takes some of the GPU's memory.
 
     There are at least two, because a single one would be this process itself, and an image could then end it.

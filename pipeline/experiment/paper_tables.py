@@ -62,6 +62,11 @@ class TableRow:
         """Return the row's name in its table: D, 256-512, 256 384 512."""
         return ", ".join(self.label.values())
 
+    @property
+    def parts_key(self) -> str:
+        """Return the name of the row's set of windows: PCR-256 at 256 and PCR-384 at 352, 384."""
+        return " and ".join(f"{run} at {', '.join(map(str, scales))}" for run, scales in self.scales.items())
+
     def needs(self) -> Iterator[tuple[str, str]]:
         """Yield the scores (run, mode) that the row is computed from."""
         for run in self.runs:

@@ -108,6 +108,12 @@ class OtherSet(Block):
     aggregate: Aggregation  # of the descriptors of all Q
 
 
+class UnlabelledSet(Block):
+    """A row of `test_sets`: where the images are whose labels only an evaluation server knows."""
+
+    path: Annotated[str, Field(min_length=1)]  # of the archive or the folder, or of one above it
+
+
 class Initialisation(Block):
     """Values of a profile's `net` that a run has instead of the profile's."""
 
@@ -425,6 +431,7 @@ class Params(Block):
     localisers: dict[str, Localiser]
     windows: dict[str, Windows]
     datasets: dict[str, OtherSet]
+    test_sets: dict[str, UnlabelledSet]
     evidence: Evidence
     profiles: dict[str, Profile]
     extra: Extra
@@ -476,8 +483,9 @@ class Params(Block):
 
     def for_set(self, name: str) -> Params:
         """Return the parameters by which the data set `name` is prepared: all its images are kept as they are."""
-        row = self.datasets[name]
-        data = Data(source=row.source, path=row.path, limit=None)
+        row = self.datasets.get(name)
+        source, path = (row.source, row.path) if row else (name, self.test_sets[name].path)
+        data = Data(source=source, path=path, limit=None)
         profile = self.active.model_copy(update={"data": data, "train": None, "recipes": {}})
         return self.model_copy(update={"profiles": {**self.profiles, self.profile: profile}})
 

@@ -21,6 +21,7 @@ from pipeline.experiment.extra_runs import as_values, extra_rows
 from pipeline.experiment.other_sets import set_rows
 from pipeline.experiment.params import Extra
 from pipeline.experiment.paths import PARAMS
+from pipeline.experiment.server_sets import fitting_test_sets
 from pipeline.experiment.validation import parse
 from pipeline.system.atomic_files import whole
 from pipeline.system.yaml_text import WIDTH, one_line
@@ -52,6 +53,21 @@ def locate(path: Path = PARAMS) -> str:
     """
     needed = parse(path.read_bytes(), path).needed_by_claims
     return needed if set_values({"located": needed}, (), path) else ""
+
+
+def fit_test_sets(path: Path = PARAMS) -> list[str]:
+    """Remove the rows of `test_sets` that the active profile cannot have. Return their names.
+
+    Raise UsageError and write nothing as `set_values` does.
+    """
+    before = path.read_bytes()
+    params = parse(before, path)
+    kept = fitting_test_sets(params, params.active)
+    removed = [name for name in params.test_sets if name not in kept]
+    if removed:
+        rows = {name: row.model_dump(mode="json") for name, row in kept.items()}
+        write(_with_values(before.decode(), {"test_sets": rows}, (), path), path)
+    return removed
 
 
 def activate(profile: str, weights: str, path: Path = PARAMS) -> Extra:

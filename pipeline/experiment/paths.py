@@ -112,9 +112,10 @@ def record(name: str) -> Path:
     return weights(name, "published").with_suffix(".json")
 
 
-def posteriors(run: str, mode: str) -> Path:
-    """Return the file of a run's class posteriors in one mode."""
-    return SCORES / (kind_of(run) or "") / f"{mode}-{run}.npz"
+def posteriors(run: str, mode: str, data_set: DataSet = CLASSIFICATION) -> Path:
+    """Return the file of a run's class posteriors, or boxes, in one mode; other data sets have folders of their own."""
+    folder = (kind_of(run) or "") if data_set == CLASSIFICATION else data_set.name
+    return SCORES / folder / f"{mode}-{run}.npz"
 
 
 def threshold() -> Path:
@@ -152,9 +153,9 @@ def history(run: str) -> Path:
     return weights(run).with_suffix(".csv")
 
 
-def errors(run: str, mode: str) -> Path:
-    """Return the file of a run's errors in one mode."""
-    return posteriors(run, mode).with_suffix(".json")
+def errors(run: str, mode: str, data_set: DataSet = CLASSIFICATION) -> Path:
+    """Return the file of a run's errors in one mode; without labels it has no errors, only what they would be of."""
+    return posteriors(run, mode, data_set).with_suffix(".json")
 
 
 def errors_of(score: str) -> Path:

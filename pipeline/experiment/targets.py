@@ -18,6 +18,7 @@ from pipeline.experiment.other_sets import (
 from pipeline.experiment.paper_tables import LOCALISATION, OTHER_SETS, TITLES, number_of, rows, tables_of
 from pipeline.experiment.params import NETS, RANDOM, Import, Params, Run
 from pipeline.experiment.run_names import kind_of, random_stage, score_stage, train_stage
+from pipeline.experiment.server_sets import box_scores, class_scores, set_stages
 from pipeline.experiment.validation import is_near, nearest, nearest_of
 
 ILLUSTRATIONS, ILLUSTRATED = "illustrations", "D-jitter"  # the stage, and the run whose weights it needs
@@ -48,7 +49,7 @@ def check_grid_run(params: Params, run: str) -> Run:
 def check_classifier(params: Params, run: str) -> Run:
     """Return the row of a run with class scores. Raise UsageError as `check_run`, or if it is a localiser."""
     if run in params.localisers:
-        raise UsageError(f"{run} predicts boxes; only networks with class scores are exported, such as its run "
+        raise UsageError(f"{run} predicts boxes; choose a network with class scores, such as its run "
                          f"{params.localisers[run].run}")  # fmt: skip
     return check_run(params, run)
 
@@ -108,6 +109,8 @@ def everything(params: Params) -> list[str]:
         return [stage for stage in known if not _needs_boxes(stage, params)]
     scores = sorted(score_stage(*score) for score in scored(params))
     scores += [stage for table in OTHER_SETS for stage in classifying(table, params)]
+    tested = [score for name in params.test_sets for score in class_scores(name)]
+    scores += [score.stage for score in tested if is_possible(params, score.run)]
     shown = [ILLUSTRATIONS] * (ILLUSTRATED in params.imports)
     if all(is_possible(params, run) for run in DESCRIBED):
         shown += map(shown_stage, params.datasets)
@@ -118,6 +121,8 @@ def _needs_boxes(stage: str, params: Params) -> bool:
     """Return True if a stage needs boxes: those of localisation alone, and the claims if they depend on Table 8."""
     if stage == "claims":
         return params.located in LOCALISATION
+    if any(stage == score.stage for name in params.test_sets for score in box_scores(name)):
+        return True
     return stage in ("truth", "threshold", LOCATED, *LOCALISATION) or stage.partition("@")[2] in params.localisers
 
 
@@ -214,12 +219,15 @@ def stages(params: Params) -> list[str]:
 
 
 def _set_stages(params: Params) -> Iterator[str]:
-    """Yield the stages of the other data sets."""
+    """Yield the stages of the other data sets, and of those without labels."""
     for name in params.datasets:
         yield from (f"source@{name}", f"dataset@{name}")
         yield from (features_stage(name, run) for run in DESCRIBED)
         yield from (svm_stage(name, system) for system in NETS_OF)
         yield shown_stage(name)
+    for name in params.test_sets:
+        yield from set_stages(name)
+        yield from (score.stage for score in (*class_scores(name), *box_scores(name)))
 
 
 def check_net(net: str) -> str:

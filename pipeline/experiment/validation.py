@@ -40,10 +40,12 @@ from pipeline.experiment.params import (
     Score,
     Train,
     Transfer,
+    UnlabelledSet,
     Windows,
 )
 from pipeline.experiment.paths import PARAMS
 from pipeline.experiment.run_names import LOCALISERS, RESERVED, is_localiser, kind_of
+from pipeline.experiment.server_sets import ILSVRC_TEST, fitting_test_sets
 from pipeline.system.checkout import BrokenCheckout, conflict_in
 from pipeline.system.yaml_text import parse_yaml
 
@@ -55,7 +57,8 @@ BREAKING = "@/${} "  # characters that break the names of stages and files
 def load(path: Path = PARAMS, extra: bool = True) -> Params:
     """Read and check `path`. Raise UsageError that says what is wrong, where, and what would be right.
 
-    Without `extra`, the rows of that name and of `datasets` may be other than those that the active profile needs.
+    Without `extra`, the rows of that name, of `datasets` and of `test_sets` may be other than those that the active
+    profile needs.
     """
     try:
         params = parse(path.read_bytes(), path)
@@ -63,7 +66,7 @@ def load(path: Path = PARAMS, extra: bool = True) -> Params:
         raise UsageError(f"there is no {path} here: run this in the root of the repository") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    if extra and (problem := outdated_rows(params) or outdated_sets(params)):
+    if extra and (problem := outdated_rows(params) or outdated_sets(params) or _outdated_test_sets(params)):
         raise UsageError(f"{path}: {problem}")
     return params
 
@@ -140,7 +143,7 @@ BLOCKS: dict[str, type[Block]] = {
     "characters": CharactersParams, "prepare": Prepare,
     "net": Net, "train": Train, "recipes": Recipe, "score": Score, "profiles": Profile, "extra": Extra,
     "localisers": Localiser, "windows": Windows, "localise": Localise,
-    "datasets": OtherSet, "transfer": Transfer, "drawn": DrawnSets,
+    "datasets": OtherSet, "test_sets": UnlabelledSet, "transfer": Transfer, "drawn": DrawnSets,
     "initialisation": InitialisationRuns, "evidence": Evidence, "cells": CellRule,
 }  # fmt: skip
 
@@ -174,6 +177,9 @@ def _contradictions(params: Params) -> Iterator[str]:
         yield from _bad_windows(params, name)
     for name in params.datasets:
         yield from _bad_set(params, name)
+    for name in params.test_sets:
+        if name != ILSVRC_TEST:
+            yield f"test_sets: unknown data set {name}. Available: {ILSVRC_TEST}"
     for mode in MODES:
         for name in runs_of(params, mode):
             if name not in params.runs:
@@ -279,6 +285,18 @@ def _bad_set(params: Params, name: str) -> Iterator[str]:
         yield f"{place}.scales: Q {min(row.scales)} is smaller than the {CROP}-pixel crop"
     if len(set(row.scales)) < len(row.scales):
         yield f"{place}.scales is {list(row.scales)}: each Q may be there once"
+
+
+def _outdated_test_sets(params: Params) -> str:
+    """Return which rows of `test_sets` the active profile cannot have, and the fix; an empty string if none."""
+    extra = [name for name in params.test_sets if name not in fitting_test_sets(params, params.active)]
+    if not extra:
+        return ""
+    return (
+        f"test_sets has {', '.join(extra)}, but the images of profile {params.profile} (source "
+        f"{params.active.data.source}) have other classes. To remove the row: vgg-repro prepare --profile "
+        f"{params.profile}"
+    )
 
 
 def _ancestors(params: Params, name: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from pipeline.experiment.other_sets import PROTOCOLS as SETS
 from pipeline.experiment.params import Net, Params, Profile
 from pipeline.experiment.paths import CLASSIFICATION, DataSet
 from pipeline.experiment.run_names import work_of
+from pipeline.experiment.server_sets import server_score
 from pipeline.orchestration.dvc_graph import StageForecast
 from pipeline.system.atomic_files import read_json
 
@@ -131,9 +132,14 @@ def plan(params: Params, forecasts: Sequence[StageForecast]) -> CostPlan:
             if forecast.what == "run" and work_of(forecast.stage)[0] in ("train", "localiser")
         ],
         [
-            _scoring(params, images, forecast)
+            _scoring(params, images, forecast, *work_of(forecast.stage))
             for forecast in forecasts
             if forecast.what == "run" and work_of(forecast.stage)[0] in PROTOCOLS
+        ]
+        + [
+            _scoring(params, _of_test_set(params, images, score.data_set), forecast, score.mode, score.run)
+            for forecast in forecasts
+            if forecast.what == "run" and (score := server_score(params, forecast.stage))
         ]
         + [
             _describing(params, forecast)
@@ -202,12 +208,12 @@ def _training(params: Params, images: ImageCounts, forecast: StageForecast) -> C
     )
 
 
-def _scoring(params: Params, images: ImageCounts, forecast: StageForecast) -> Cost:
+def _scoring(params: Params, images: ImageCounts, forecast: StageForecast, work: str, name: str) -> Cost:
+    """Return the cost of a score of the run `name` in the mode `work`, of the validation images of `images`."""
     from vgg.boxes import BOX
     from vgg.cost import scoring_bytes
     from vgg.errors import top_k
 
-    work, name = work_of(forecast.stage)
     mode, run, net = ALL_MODES[work], params.all_trained[name], params.active.net
     scales = params.windows[name].scales if work == WINDOWS else scales_of(run, work)
     outputs = _outputs(params, name, images.classes)
@@ -249,13 +255,20 @@ def _describing(params: Params, forecast: StageForecast) -> Cost:
 
 def _of_set(params: Params, name: str) -> int:
     """Return the number of images and boxes of a data set: as prepared, or as known; 0 if unknown."""
-    of_set, boxed = params.for_set(name), SETS[params.datasets[name].source].boxed
+    return _images_of(params, name) * (1 + SETS[params.datasets[name].source].boxed)
+
+
+def _of_test_set(params: Params, images: ImageCounts, name: str) -> ImageCounts:
+    """Return the counts with the images of a data set without labels in the place of the validation images."""
+    return replace(images, val=_images_of(params, name), shapes={SHAPE: 1})
+
+
+def _images_of(params: Params, name: str) -> int:
+    """Return the number of images of a data set: as prepared, or as known; 0 if unknown."""
     if (data_set := DataSet(name)).facts(params.profile).exists():
-        images = read_facts(params.profile, data_set).val
-    else:
-        known = open_source(of_set.active).known
-        images = known.val if known else 0
-    return images * (1 + boxed)
+        return read_facts(params.profile, data_set).val
+    known = open_source(params.for_set(name).active).known
+    return known.val if known else 0
 
 
 def _cells(profile: Profile, sides: tuple[int, int]) -> int:

@@ -410,10 +410,14 @@ def _listed(old: Any, now: Any) -> str:
 
 
 def _differences(old: Any, now: Any) -> Iterator[str]:
-    """Yield where two nested values differ, as .key: old, now new."""
+    """Yield where two nested values differ, as .key: old, now new. A whole block is not written out."""
     if isinstance(old, Mapping) and isinstance(now, Mapping):
         for key in sorted({*old, *now}):
             yield from (f".{key}{text}" for text in _differences(old.get(key), now.get(key)))
+    elif old is None and isinstance(now, Mapping):
+        yield " is new"
+    elif now is None and isinstance(old, Mapping):
+        yield " was removed"
     elif old != now:
         yield f": {_value_text(old)}, now {_value_text(now)}"
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pipeline.errors import Failure
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import CLASSIFICATION, shards_root
+from pipeline.experiment.paths import CLASSIFICATION, DataSet, shards_root
 from pipeline.orchestration.status import status
 from pipeline.system.checkout import check
 from pipeline.system.locks import holder
@@ -33,7 +33,7 @@ class Leftover(NamedTuple):
 
 def leftovers(params: Params) -> list[Leftover]:
     """Return everything that is left behind. What a process works on now is not."""
-    return [*_checkpoints(params), *_shards(), *_cache()]
+    return [*_checkpoints(params), *_shards(params), *_cache()]
 
 
 def remove(leftover: Leftover) -> None:
@@ -51,9 +51,11 @@ def _checkpoints(params: Params) -> Iterator[Leftover]:
         yield Leftover("checkpoints", checkpoint.folder, checkpoint.size)
 
 
-def _shards() -> Iterator[Leftover]:
+def _shards(params: Params) -> Iterator[Leftover]:
+    others = (DataSet(name) for name in (*params.datasets, *params.test_sets))
+    current = {data_set.shards.resolve() for data_set in (CLASSIFICATION, *others)}
     for folder in sorted(shards_root().glob("*/")):
-        if folder.resolve() != CLASSIFICATION.shards.resolve() and not _in_use(folder):
+        if folder.resolve() not in current and not _in_use(folder):
             kind = "partial" if folder.suffix == ".partial" else "shards"
             yield Leftover(kind, folder, size_of([folder]))
 

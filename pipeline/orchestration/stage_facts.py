@@ -13,6 +13,7 @@ from pipeline.experiment.paper_tables import GUESSING
 from pipeline.experiment.params import ROUNDING, Params, Split
 from pipeline.experiment.paths import (
     CLASSIFICATION,
+    DataSet,
     checkpoints,
     errors,
     history,
@@ -22,6 +23,7 @@ from pipeline.experiment.paths import (
     weights,
 )
 from pipeline.experiment.run_names import score_stage, train_stage
+from pipeline.experiment.server_sets import ServerScore
 from pipeline.orchestration.heartbeat import LOCK, identity
 from pipeline.system.atomic_files import digest, sha256
 
@@ -46,20 +48,25 @@ def train_facts(params: Params, run: str) -> StageFacts:
     return StageFacts(train_stage(run), key, outputs, saved, folder / LOCK, params.active.splits)
 
 
-def score_facts(params: Params, run: str, mode: str) -> StageFacts:
-    """Return the facts of a run's or a localiser's scoring in one mode."""
+def score_facts(params: Params, run: str, mode: str, data_set: DataSet = CLASSIFICATION) -> StageFacts:
+    """Return the facts of a run's or a localiser's scoring in one mode.
+
+    Of a `data_set` without labels, the shards are read where they are, not from a node's copy.
+    """
     asked = params.for_run(run)
     windows, method = params.windows.get(run), params.method
     score = params.active.score.model_dump(exclude=set(ROUNDING))
     values = [mode, asked.weights, asked.runs[run], asked.active.net, score, method.score, method.localise]
-    inputs = [CLASSIFICATION.statistics, weights(run, asked.weights)]
+    inputs = [*dict.fromkeys((CLASSIFICATION.statistics, data_set.statistics)), weights(run, asked.weights)]
     if mode == WINDOWS and windows:
-        guesses = [posteriors(*guess) for guess in GUESSING.needs()]
+        guesses = [posteriors(*guess, data_set) for guess in GUESSING.needs()]
         inputs += [CLASSIFICATION.boxes, weights(windows.scores), *guesses]
         values += [windows, params.active.localising]
     key = digest([*map(str, values), *(sha256(path) for path in inputs if path.exists())])
+    outputs = (posteriors(run, mode, data_set), errors(run, mode, data_set))
+    if data_set != CLASSIFICATION:
+        return StageFacts(ServerScore(data_set.name, run, mode).stage, key, outputs)
     splits: tuple[Split, ...] = ("train", "val") if mode == WINDOWS else ("val",)
-    outputs = (posteriors(run, mode), errors(run, mode))
     return StageFacts(score_stage(run, mode), key, outputs, splits=splits)
 
 

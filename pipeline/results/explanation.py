@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.facts import PREPARE
-from pipeline.experiment.modes import scales_of
+from pipeline.experiment.modes import CENTRE_BOXES, scales_of
+from pipeline.experiment.paper_tables import TableRow
 from pipeline.experiment.params import RANDOM, Params, Run
 from pipeline.experiment.paths import (
     CLASSIFICATION,
@@ -119,6 +120,7 @@ class Explanation:
     not_imported: tuple[str, ...]  # averaged runs whose published nets are not there
     scores: tuple[ExplainedScore, ...]
     measures: tuple[Measure, ...]
+    threshold: float | None  # of merging, for rows whose boxes are merged
     rule: Record | None  # by which the errors are judged
     to_do: tuple[str, ...]  # the commands that make the scores that are missing
     made: Mapping[str, Record | None]  # by stage: where, when and with what; None if that is not recorded
@@ -248,6 +250,7 @@ def explain(
         not_imported=asked.not_imported,
         scores=scores,
         measures=measures,
+        threshold=_threshold(asked),
         rule=asked.entry.get("rule") if row.seed is None else None,
         to_do=() if measures[0].ours else asked.to_do,
         made=known_provenance(profile, {stage: path for stage, path in paths.items() if path.exists()}),
@@ -364,8 +367,9 @@ def _score(files: Files, asked: _Asked, stage: str) -> ExplainedScore:
 
 
 def _measures(asked: _Asked) -> tuple[Measure, ...]:
-    """Return the top-1 error, and the top-k error if there is one."""
+    """Return the top-1 error, and the top-k error if there is one: of the true class's box there is one guess."""
     entry, spread, k = asked.entry, asked.over_seeds, asked.values["k"]
+    guesses = 1 if any(work_of(stage)[0] == CENTRE_BOXES for stage in asked.scores) else k
     judged = entry.get("judged", {}) if asked.row.seed is None else {}
     return tuple(
         Measure(
@@ -376,8 +380,15 @@ def _measures(asked: _Asked) -> tuple[Measure, ...]:
             judged=judged.get(f"{printed}_val"),
             spread=spread[name] if spread else None,
         )
-        for name, count, printed in [("top1", 1, "top1"), *[("topk", k, "top5")] * (k > 1)]
+        for name, count, printed in [("top1", 1, "top1"), *[("topk", k, "top5")] * (guesses > 1)]
     )
+
+
+def _threshold(asked: _Asked) -> float | None:
+    """Return the threshold by which a row's boxes are merged; None if it has none."""
+    row = TableRow(asked.row.label, (), (), False, scales=asked.entry.get("scales", {}))
+    threshold: float | None = asked.values.get("localisation", {}).get("thresholds", {}).get(row.parts_key)
+    return threshold
 
 
 def _error(asked: _Asked, name: str) -> Record | None:

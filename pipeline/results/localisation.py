@@ -43,7 +43,7 @@ def chosen_thresholds(params: Params, scores: Scores) -> dict[str, Any]:
     """
     choices, chosen, images = params.active.localising, {}, 0
     for row in rows("table9", params):
-        truth = _truth(row, scores, TUNED)
+        truth = true_boxes_of(row, scores, TUNED)
         labels = scores.array(row.runs[0], row.modes[0], f"{TUNED}labels")
         images = len(labels)
         errors = {}
@@ -52,7 +52,7 @@ def chosen_thresholds(params: Params, scores: Scores) -> dict[str, Any]:
             first = first_right(boxes, labels[:, None], labels, *truth, choices.above)
             errors[f"{value:g}"] = error_of(first, 1).error
         best = min(choices.thresholds, key=lambda value: errors[f"{value:g}"])
-        chosen[parts_key(row)] = {"threshold": best, "errors": errors}
+        chosen[row.parts_key] = {"threshold": best, "errors": errors}
     return {"profile": params.profile, "images": images, "data": scores.facts.manifest, "rows": chosen}
 
 
@@ -70,15 +70,20 @@ def located(row: TableRow, scores: Scores, guesses: int) -> LocatedGuesses | Non
     if not row.runs or not all(scores.has(*need) for need in row.needs()):
         return None
     run, mode = row.runs[0], row.modes[0]
-    labels, truth = scores.array(run, mode, "labels"), _truth(row, scores)
+    labels, truth = scores.array(run, mode, "labels"), true_boxes_of(row, scores)
     if mode == CENTRE_BOXES:
         boxes = scores.array(run, mode, "boxes")[:, None].astype(np.float64)
         return LocatedGuesses(boxes, labels[:, None], labels, *truth)
     value = threshold_of(row, scores)
     if value is None:
         return None
-    boxes = merged_boxes(_parts(row, scores), value, scores.params.active.score.threads)[:, :guesses]
-    return LocatedGuesses(boxes, scores.array(run, mode, "classes")[:, :guesses], labels, *truth)
+    return LocatedGuesses(*guessed_boxes(row, scores, value, guesses), labels, *truth)
+
+
+def guessed_boxes(row: TableRow, scores: Scores, threshold: float, guesses: int) -> tuple[NDArray[np.float64], Ints]:
+    """Return the boxes (images, G, 4) and classes (images, G) of a row's dense evaluation, at most `guesses` each."""
+    boxes = merged_boxes(_parts(row, scores), threshold, scores.params.active.score.threads)[:, :guesses]
+    return boxes, scores.array(row.runs[0], row.modes[0], "classes")[:, :guesses]
 
 
 def windows_of(row: TableRow, scores: Scores, images: Sequence[int]) -> list[NDArray[np.float64]]:
@@ -92,19 +97,14 @@ def threshold_of(row: TableRow, scores: Scores) -> float | None:
     values = read_json(threshold(), "dvc repro threshold") if threshold().exists() else {}
     if (values.get("profile"), values.get("data")) != (scores.params.profile, scores.facts.manifest):
         return None
-    chosen = values["rows"].get(parts_key(row))
+    chosen = values["rows"].get(row.parts_key)
     return float(chosen["threshold"]) if chosen else None
-
-
-def parts_key(row: TableRow) -> str:
-    """Return the name of a row's set of windows: PCR-256 at 256 and PCR-384 at 352, 384."""
-    return " and ".join(f"{run} at {', '.join(map(str, scales))}" for run, scales in row.scales.items())
 
 
 def counted_images(row: TableRow, scores: Scores) -> NDArray[np.bool_]:
     """Return which images (images,) count: those with a true box that the profile's list does not exclude."""
     labels = scores.array(row.runs[0], row.modes[0], "labels")
-    _, of = _truth(row, scores)
+    _, of = true_boxes_of(row, scores)
     counted: NDArray[np.bool_] = np.bincount(of, minlength=len(labels)) > 0
     listed = scores.params.active.localising.excluded
     return counted & ~_excluded(Path(listed), len(labels)) if listed else counted
@@ -133,7 +133,7 @@ def _excluded(path: Path, images: int) -> NDArray[np.bool_]:
     return excluded
 
 
-def _truth(row: TableRow, scores: Scores, prefix: str = "") -> tuple[NDArray[np.float64], Ints]:
+def true_boxes_of(row: TableRow, scores: Scores, prefix: str = "") -> tuple[NDArray[np.float64], Ints]:
     """Return all true boxes (m, 4) and their images (m,)."""
     run, mode = row.runs[0], row.modes[0]
     return scores.array(run, mode, f"{prefix}truth"), scores.array(run, mode, f"{prefix}truth_of")
@@ -149,7 +149,7 @@ def _parts(row: TableRow, scores: Scores, prefix: str = "") -> list[tuple[Any, A
 def localisation_notes(params: Params, table: str, scores: Scores) -> dict[str, Any]:
     """Return what a table of localisation says besides its errors: the measure, the thresholds, other localisers."""
     choices = params.active.localising
-    values = {parts_key(row): threshold_of(row, scores) for row in rows(table, params) if row.scales}
+    values = {row.parts_key: threshold_of(row, scores) for row in rows(table, params) if row.scales}
     return {
         "above": choices.above,
         "excluded": choices.excluded,

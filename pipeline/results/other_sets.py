@@ -31,7 +31,7 @@ from pipeline.experiment.other_sets import (
 from pipeline.experiment.paper_tables import printed
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import DataSet, classified, features
-from pipeline.system.atomic_files import read_json
+from pipeline.system.atomic_files import read_json, sha256
 from vgg.descriptors import aggregated
 
 BOXES = "boxes-"  # prefix of the features of boxes
@@ -102,7 +102,7 @@ def compute_other_sets(table: str, params: Params) -> dict[str, Any]:
 
 
 def current_record(params: Params, name: str, scores: Path, stage: str) -> dict[str, Any]:
-    """Return the record of a data set's SVMs; an empty dict if there is none for this profile's current images.
+    """Return the record of a data set's SVMs; an empty dict if it is not of the current images and labels.
 
     `scores` is the file of their scores, which `stage` makes.
     """
@@ -112,7 +112,14 @@ def current_record(params: Params, name: str, scores: Path, stage: str) -> dict[
     record: dict[str, Any] = read_json(path, f"dvc repro {stage}")
     asked = (params.profile, read_facts(params.profile, data_set).manifest, params.weights == "published")
     published = any("published" in net for net in record["nets"].values())
-    return record if (record["profile"], record["data"], published) == asked else {}
+    same = (record["profile"], record["data"], published) == asked
+    return record if same and are_current(name, record.get("annotations")) else {}
+
+
+def are_current(name: str, annotations: str | None) -> bool:
+    """Return True unless a data set has other annotations on this machine than those with this hash, if it is known."""
+    path = DataSet(name).examples
+    return annotations is None or not path.exists() or annotations == sha256(path)
 
 
 def unconverged(values: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -138,6 +145,7 @@ def _set(params: Params, name: str, results: Sequence[Mapping[str, Any]]) -> dic
         "aggregate": row.aggregate,
         "about": read_facts(params.profile, DataSet(name)).about if facts.exists() else None,
         "manifest": known.get("data"),
+        "annotations": known.get("annotations"),
         "classes": known.get("classes"),
         "examples": known.get("examples"),
     }

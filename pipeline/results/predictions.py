@@ -1,8 +1,8 @@
 """The file in which ILSVRC's evaluation server takes predictions, from the scores on disk, and back.
 
-One line per validation image in the order of their names: the guessed classes, the likeliest first, at most five. For
-localisation each class is followed by its box: xmin ymin xmax ymax in whole pixels. Classes are the development kit's
-ILSVRC2012_ID; of other data sets, the number of the class, counted from 1.
+One line per validation or test image in the order of their names: the guessed classes, the likeliest first, at most
+five. For localisation each class is followed by its box: xmin ymin xmax ymax in whole pixels. Classes are the
+development kit's ILSVRC2012_ID; of other data sets, the number of the class, counted from 1.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from pipeline.datasets.facts import read_facts
 from pipeline.datasets.manifest import skipped_images, val_ids
 from pipeline.datasets.sources.base import root_of
 from pipeline.datasets.sources.ilsvrc.layout import Layout
+from pipeline.datasets.sources.ilsvrc.unlabelled import id_of, missing_numbers, number_of
 from pipeline.errors import Failure
 from pipeline.experiment.paper_tables import GUESSING, TableRow, rows
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import CLASSIFICATION
-from pipeline.results.localisation import located
-from pipeline.results.scores import Scores, average
+from pipeline.experiment.paths import CLASSIFICATION, DataSet
+from pipeline.results.localisation import guessed_boxes, threshold_of, true_boxes_of
+from pipeline.results.scores import Scores, likeliest, mean_posteriors
 from pipeline.system.atomic_files import whole
 from vgg.draws import Ints
-from vgg.errors import error_of, ranks, top_k
+from vgg.errors import error_of, top_k
 from vgg.localise import GUESSES, first_right
 
 Task = Literal["classification", "localisation"]
@@ -33,37 +34,41 @@ FIELDS = {"classification": 1, "localisation": 5}  # numbers per guess
 
 
 class Predictions(NamedTuple):
-    """The guesses of all validation images in the order of their names."""
+    """The guesses of all images in the order of their names."""
 
     classes: Ints  # (images, G) as the server numbers them
     boxes: NDArray[np.int64] | None  # (images, G, 4) whole pixels; None for classification
 
 
 class Written(NamedTuple):
-    """A file of predictions, and its error as far as labels are known here."""
+    """A file of predictions, and its error if labels are known here."""
 
     images: int
     guesses: int
-    error: float  # per cent, of the guesses that were read back
+    error: float | None  # per cent, of the guesses that are in the file
 
 
-def write_predictions(params: Params, task: Task, path: Path) -> Written:
+def write_predictions(params: Params, task: Task, path: Path, data_set: DataSet = CLASSIFICATION) -> Written:
     """Write the guesses of the paper's best system to `path`, and read them back.
 
-    Raise Failure if scores are missing, if images are skipped, if the server's class numbers are not known, or if what
-    is read back differs.
+    They are of the validation images, or of a `data_set` without labels. Raise Failure if scores are missing, if images
+    are skipped, if the server's class numbers are not known, or if what is read back differs.
     """
-    facts = read_facts(params.profile)
-    scores, k = Scores(params, facts), top_k(len(facts.classes))
-    order, numbers = _name_order(facts.val), _server_numbers(params, facts.wnids, len(facts.classes))
+    facts, labelled = read_facts(params.profile), data_set == CLASSIFICATION
+    of_images = facts if labelled else read_facts(params.profile, data_set)
+    scores, guesses = Scores(params, of_images, data_set=data_set), min(top_k(len(facts.classes)), GUESSES)
+    order, numbers = _name_order(of_images.val, data_set), server_numbers(params)
     row = GUESSING if task == "classification" else rows("table9", params)[-1]
     _check(row, scores)
-    made, wrong = (_classes if task == "classification" else _boxes)(row, scores, numbers, min(k, GUESSES))
-    in_order = Predictions(made.classes[order], None if made.boxes is None else made.boxes[order])
+    if task == "classification":
+        classes, boxes = likeliest(mean_posteriors(row, scores), guesses), None
+    else:
+        classes, boxes = _whole_boxes(row, scores, Scores(params, facts), guesses)
+    made = Predictions(numbers[classes][order], None if boxes is None else boxes[order])
     with whole(path) as file:
-        file.write(_text(in_order).encode())
-    _compare(in_order, read_predictions(path, task), path)
-    return Written(len(order), made.classes.shape[1], wrong)
+        file.write(_text(made).encode())
+    _compare(made, read_predictions(path, task), path)
+    return Written(len(order), guesses, _error(row, scores, classes, boxes) if labelled else None)
 
 
 def read_predictions(path: Path, task: Task) -> Predictions:
@@ -76,49 +81,12 @@ def read_predictions(path: Path, task: Task) -> Predictions:
     return Predictions(guesses[..., 0], guesses[..., 1:] if task == "localisation" else None)
 
 
-def _classes(row: TableRow, scores: Scores, numbers: Ints, guesses: int) -> tuple[Predictions, float]:
-    """Return the likeliest classes of each image, and their top-k error."""
-    posteriors, labels = average(row, scores)
-    guessed = np.argsort(-posteriors, 1, kind="stable")[:, :guesses]
-    return Predictions(numbers[guessed], None), error_of(ranks(posteriors, labels), guesses).error
-
-
-def _boxes(row: TableRow, scores: Scores, numbers: Ints, guesses: int) -> tuple[Predictions, float]:
-    """Return the guessed classes with their boxes in whole pixels, and the error of these."""
-    found = located(row, scores, guesses)
-    if found is None:
-        raise Failure("the threshold of merging is missing; make it with: dvc repro threshold")
-    boxes = np.rint(found.boxes).astype(np.int64)
-    above = scores.params.active.localising.above
-    first = first_right(boxes.astype(np.float64), found.classes, found.labels, found.truth, found.of, above)
-    return Predictions(numbers[found.classes], boxes), error_of(first, guesses).error
-
-
-def _check(row: TableRow, scores: Scores) -> None:
-    for run, mode in row.needs():
-        if not scores.has(run, mode):
-            table = "9" if row.scales else "6"
-            raise Failure(f"{mode} of {run} is missing; make it with: vgg-repro table {table}")
-
-
-def _name_order(images: int) -> Ints:
-    """Return the places (images,) of the validation images in the order of their names.
-
-    Raise Failure if the manifest has other images, or if some are skipped: every line would be of another image.
-    """
-    ids = val_ids(CLASSIFICATION.manifest) if CLASSIFICATION.manifest.exists() else []
-    if len(ids) != images:
-        raise Failure(f"{CLASSIFICATION.manifest} has other images than the scores; make it with: vgg-repro prepare")
-    if skipped := skipped_images(CLASSIFICATION.manifest, "val"):
-        raise Failure(f"{skipped:,} validation images are skipped, so that the lines would not be those of the server; "
-                      f"{CLASSIFICATION.manifest} names them")  # fmt: skip
-    return np.array(sorted(range(images), key=lambda place: (ids[place].rpartition("/")[2], ids[place])), np.int64)
-
-
-def _server_numbers(params: Params, wnids: list[str], classes: int) -> Ints:
+def server_numbers(params: Params) -> Ints:
     """Return the server's number of each class (classes,). Raise Failure if only the kit says it, and it is missing."""
+    facts = read_facts(params.profile)
+    wnids = facts.wnids
     if not wnids:
-        return np.arange(1, classes + 1)
+        return np.arange(1, len(facts.classes) + 1)
     data = params.active.data
     root = root_of(data)
     kit = Layout.of(root, params.active.splits).truth.kit
@@ -126,6 +94,62 @@ def _server_numbers(params: Params, wnids: list[str], classes: int) -> Ints:
         raise Failure(f"the server's class numbers (ILSVRC2012_ID) are in the development kit, which {root} lacks: "
                       "put ILSVRC2012_devkit_t12.tar.gz there")  # fmt: skip
     return np.array([kit.ids[kit.wnids.index(wnid)] for wnid in wnids], np.int64)
+
+
+def _whole_boxes(row: TableRow, scores: Scores, chosen: Scores, guesses: int) -> tuple[Ints, NDArray[np.int64]]:
+    """Return the guessed classes and their boxes in whole pixels, merged by the threshold that `chosen` are of.
+
+    Raise Failure if there is no threshold.
+    """
+    threshold = threshold_of(row, chosen)
+    if threshold is None:
+        raise Failure("the threshold of merging is missing; make it with: dvc repro threshold")
+    boxes, classes = guessed_boxes(row, scores, threshold, guesses)
+    return classes, np.rint(boxes).astype(np.int64)
+
+
+def _error(row: TableRow, scores: Scores, classes: Ints, boxes: NDArray[np.int64] | None) -> float:
+    """Return the error of the validation images' guesses, with boxes if there are any."""
+    guesses = classes.shape[1]
+    labels = scores.array(row.runs[0], row.modes[0], "labels")
+    if boxes is None:
+        right = classes == labels[:, None]
+        return error_of(np.where(right.any(1), right.argmax(1), guesses), guesses).error
+    above, truth = scores.params.active.localising.above, true_boxes_of(row, scores)
+    return error_of(first_right(boxes.astype(np.float64), classes, labels, *truth, above), guesses).error
+
+
+def _check(row: TableRow, scores: Scores) -> None:
+    for run, mode in row.needs():
+        if not scores.has(run, mode):
+            of_validation = f"make it with: vgg-repro table {'9' if row.scales else '6'}"
+            make = of_validation if scores.data_set == CLASSIFICATION else scores.make(run, mode)
+            raise Failure(f"{mode} of {run} is missing; {make}")
+
+
+def _name_order(images: int, data_set: DataSet) -> Ints:
+    """Return the places (images,) of the images in the order of their names.
+
+    Raise Failure if the manifest has other images, or if some are skipped: every line would be of another image.
+    """
+    manifest = data_set.manifest
+    ids = val_ids(manifest) if manifest.exists() else []
+    if len(ids) != images:
+        name = "" if data_set == CLASSIFICATION else f" {data_set.name}"
+        raise Failure(f"{manifest} has other images than the scores; make it with: vgg-repro prepare{name}")
+    skipped = _skipped(data_set, ids)
+    if skipped:
+        raise Failure(f"{skipped}, so that the lines would not be those of the server; {manifest} names them")
+    return np.array(sorted(range(images), key=lambda place: (ids[place].rpartition("/")[2], ids[place])), np.int64)
+
+
+def _skipped(data_set: DataSet, ids: list[str]) -> str:
+    """Return how many images that the server knows are skipped, or an empty string if none is."""
+    if data_set == CLASSIFICATION:
+        count = skipped_images(data_set.manifest, "val")
+        return f"{count:,} validation images are skipped" if count else ""
+    lacking = missing_numbers(set(map(number_of, ids)))  # among the skipped files are others than test images
+    return f"{len(lacking):,} test images are skipped, the first {id_of(lacking[0])}" if lacking else ""
 
 
 def _text(made: Predictions) -> str:

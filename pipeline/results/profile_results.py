@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.facts import PREPARE
-from pipeline.experiment.other_sets import shown_stage
+from pipeline.experiment.other_sets import shown_stage, svm_stage
 from pipeline.experiment.paper_tables import NO_DATA, OTHER_SETS, TITLES
 from pipeline.experiment.params import Params, Profile
 from pipeline.experiment.paths import (
@@ -34,6 +34,7 @@ from pipeline.results.deviations import deviations
 from pipeline.results.filters import Filters, collect_filters, read_filters
 from pipeline.results.illustrations import Illustrations, read_illustrations
 from pipeline.results.located_images import LocatedImages, read_located_images
+from pipeline.results.other_sets import are_current
 from pipeline.results.provenance import known_provenance, provenance_of
 from pipeline.results.ranks import GUESSED, Guesses, read_ranks
 from pipeline.results.shown_sets import ShownSet, read_shown_set
@@ -177,9 +178,10 @@ class Results:
                     self.others.append(name)
 
     def _is_shown(self, name: str) -> bool:
-        """Return True if there is something to show of a data set, of the images of its table."""
+        """Return True if there is something to show of a data set, made from the scores of its table."""
         values = _json(shown_set(self.profile, name), f"dvc repro {shown_stage(name)}")
-        return bool(values) and values.get("manifest") == self._sets[name]["manifest"]
+        scores = [table["scores"].get(svm_stage(name, "DE")) for table in self.other_sets.values()]
+        return bool(values) and values.get("scores_sha256") in filter(None, scores)
 
     def _of_current_images(self, paths: dict[str, Path], key: str, stage: Callable[[str], str]) -> dict[str, Any]:
         """Return the contents of the JSON files that exist at `paths`, by name, without those of other images.
@@ -207,9 +209,10 @@ def _stems(folder: Path) -> dict[str, Path]:
 
 
 def _is_current(profile: str, name: str, values: Mapping[str, Any]) -> bool:
-    """Return True unless a data set was prepared on this machine from other images than those of a table's `values`."""
+    """Return True unless a data set has other images or annotations on this machine than a table's `values`."""
     facts = _json(DataSet(name).facts(profile), f"{PREPARE} {name}")
-    return not facts or values["manifest"] in (None, facts["manifest"])
+    same = not facts or values["manifest"] in (None, facts["manifest"])
+    return same and are_current(name, values.get("annotations"))
 
 
 def _json(path: Path, make: str) -> Any:

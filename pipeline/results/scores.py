@@ -14,21 +14,27 @@ from pipeline.errors import Failure
 from pipeline.experiment.modes import scales_of
 from pipeline.experiment.paper_tables import TableRow
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import errors, posteriors, summary
+from pipeline.experiment.paths import CLASSIFICATION, DataSet, errors, posteriors, summary
 from pipeline.experiment.run_names import score_stage, seeded
+from pipeline.experiment.server_sets import ServerScore
 from pipeline.experiment.targets import scored
 from pipeline.results.array_file import arrays_in
 from pipeline.system.atomic_files import read_json
+
+TOGETHER = 4096  # images whose classes are sorted at a time
 
 
 class Scores:
     """The posteriors on disk of the images that `facts` describes. One array at a time is in memory.
 
-    With a `seed` of the profile, a run of the grid stands for its repetition with that seed.
+    With a `seed` of the profile, a run of the grid stands for its repetition with that seed. They are of the validation
+    images, or of those of a `data_set` without labels.
     """
 
-    def __init__(self, params: Params, facts: Facts, seed: int | None = None) -> None:
-        self.params, self.facts, self.seed = params, facts, seed
+    def __init__(
+        self, params: Params, facts: Facts, seed: int | None = None, data_set: DataSet = CLASSIFICATION
+    ) -> None:
+        self.params, self.facts, self.seed, self.data_set = params, facts, seed, data_set
         self.possible = set(scored(params))  # those whose weights exist or can be made
         self.published: dict[str, Any] = {}  # the runs with published weights read so far, to their records
         self.read: dict[tuple[str, str], str] = {}  # run and mode of the files read so far, to their weights' hashes
@@ -44,7 +50,7 @@ class Scores:
         """Return True if this profile's run has been scored in this mode on exactly these images."""
         run = self.of_seed(run)
         record = self._record(run, mode)
-        if not record or not posteriors(run, mode).exists():
+        if not record or not posteriors(run, mode, self.data_set).exists():
             return False
         published = self.params.weights == "published"
         asked = (self.params.profile, self.facts.manifest, published)
@@ -52,20 +58,26 @@ class Scores:
 
     def _record(self, run: str, mode: str) -> Any:
         try:
-            return json.loads(errors(run, mode).read_text())
+            return json.loads(errors(run, mode, self.data_set).read_text())
         except (OSError, ValueError):
             return None
 
     def array(self, run: str, mode: str, name: str) -> NDArray[Any]:
         """Return a score file's `labels` (images,) or posteriors (images, K) at a Q. Raise Failure if it is broken."""
         run = self.of_seed(run)
-        path = posteriors(run, mode)
-        with arrays_in(path, f"make it with: vgg-repro score {mode} {run}") as arrays:
+        path = posteriors(run, mode, self.data_set)
+        with arrays_in(path, self.make(run, mode)) as arrays:
             self.read[run, mode] = str(arrays["weights"])
             values: NDArray[Any] = arrays[name]
         if record := (self._record(run, mode) or {}).get("published"):
             self.published[run] = record
         return values
+
+    def make(self, run: str, mode: str) -> str:
+        """Return how to make a score file, for messages."""
+        if self.data_set != CLASSIFICATION:
+            return f"make it with: dvc repro {ServerScore(self.data_set.name, run, mode).stage}"
+        return f"make it with: vgg-repro score {mode} {run}"
 
     def weights(self) -> dict[str, str]:
         """Return the runs read so far, each with the hash of the scored weights."""
@@ -100,7 +112,12 @@ class Scores:
 
 
 def average(row: TableRow, scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return a row's mean posteriors (images, K) over its runs, modes and test scales, and the labels (images,).
+    """Return a row's mean posteriors (images, K) as `mean_posteriors`, and the labels (images,)."""
+    return mean_posteriors(row, scores), scores.array(row.runs[0], row.modes[0], "labels")
+
+
+def mean_posteriors(row: TableRow, scores: Scores) -> NDArray[np.float64]:
+    """Return a row's mean posteriors (images, K) over its runs, modes and test scales.
 
     The mean is bit for bit `np.mean` of all arrays as float64, which adds them in the same order. Raise Failure if
     their shapes differ.
@@ -114,7 +131,16 @@ def average(row: TableRow, scores: Scores) -> tuple[NDArray[np.float64], NDArray
     for source in sources[1:]:
         _add(total, scores.array(*source), row)
     total /= len(sources)
-    return total, scores.array(row.runs[0], row.modes[0], "labels")
+    return total
+
+
+def likeliest(posteriors: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Return the `count` likeliest classes (images, count) by posteriors (images, K), the likeliest first.
+
+    Of equally likely classes the lower number comes first. Some images at a time are sorted, to bound the memory.
+    """
+    parts = np.split(posteriors, range(TOGETHER, len(posteriors), TOGETHER))
+    return np.concatenate([np.argsort(-part, 1, kind="stable")[:, :count] for part in parts])
 
 
 def _add(total: NDArray[np.float64], array: NDArray[Any], row: TableRow) -> None:

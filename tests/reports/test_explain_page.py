@@ -72,6 +72,18 @@ def test_the_page_has_the_chain_the_parameters_and_the_number(mini: Path) -> Non
     assert "Not known here" not in text
 
 
+def test_boxes_are_explained_by_their_threshold_and_guesses_and_one_box_by_its_class(mini: Path) -> None:
+    """The printed threshold is the one of the row, not another one of the table."""
+    path = mini / "table9.json"
+    change(path, lambda v: v["localisation"]["thresholds"].update({"PCR-384 at 352, 384": 0.7}))
+    text = text_of(explained("table9", "384 352 384", {}))
+    assert "merged with the threshold 0.7, chosen on training images; the first right one of 5 guesses counts" in text
+    assert "the guesses of D-jitter and E-jitter: dense and 50 crops per scale." in text and "boxes, SHA-256" in text
+    central = text_of(explained("table8", "all PCR", {}))
+    assert "The box of the true class at one central crop" in central and "posteriors" not in central
+    assert "| top-1 " in central and "top-5" not in central
+
+
 def test_what_has_changed_is_listed_with_its_reason(mini: Path) -> None:
     text = text_of(explained("table4", "D jitter", {"train@D-256": "profiles.mini.train.batch: 16, now 8"}))
     assert "- `train@D-256`: profiles.mini.train.batch: 16, now 8\n" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,14 @@ from pipeline.datasets.shards import Shards
 from pipeline.errors import UsageError
 from pipeline.experiment.other_sets import PROTOCOLS
 from pipeline.experiment.paths import DataSet
+from pipeline.experiment.paths import table as reported_table
 from pipeline.experiment.validation import load
 from pipeline.results.other_sets import compute_other_sets
+from pipeline.results.profile_results import Results
+from pipeline.system.atomic_files import write_json
+from stages import features as describe
+from stages import random as random_weights
+from stages import svm, table
 from tests.support.images import repository_params
 from tests.support.other_archives import (
     Contents,
@@ -31,6 +38,7 @@ from tests.support.other_archives import (
     unpack,
     voc,
 )
+from tests.support.training import in_copy_of, with_random_weights
 
 SETS = ("voc2007", "voc2012", "caltech101", "caltech256", "actions")
 
@@ -89,6 +97,77 @@ def test_archives_that_are_not_there_leave_params_yaml_as_it_is(name: str, folde
         with pytest.raises(UsageError, match=r"params\.yaml is unchanged"):
             app(["prepare", name, "--path", path, "--direct"], standalone_mode=False)
     assert Path("params.yaml").read_text() == text
+
+
+@pytest.fixture(scope="module")
+def with_nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with random weights of D-jitter, to be copied."""
+    folder = tmp_path_factory.mktemp("nets")
+    params = with_random_weights(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        random_weights.main(params, "D")
+        shutil.copy("weights/trained/random-D.pt", "weights/trained/D-jitter.pt")
+    return folder
+
+
+def learnable(shift: int, ids: int = 0) -> Contents:
+    """VOC-2007 whose classes are all in each set; `shift` moves the labels, `ids` the images' names."""
+    sets = {
+        name: {f"{ids + first + number:06d}": [1 if (number + column + shift) % 3 == 0 else -1 for column in range(20)]
+               for number in range(12)}
+        for name, first in (("train", 0), ("val", 12), ("test", 24))
+    }  # fmt: skip
+    return voc(2007, sets)
+
+
+def with_images_of(contents: Contents, others: Contents) -> Contents:
+    """The annotations of `contents` for the images of `others`."""
+    return contents | {name: data for name, data in others.items() if name.endswith(".jpg")}
+
+
+@pytest.mark.parametrize("second", ["images", "labels"])
+def test_a_set_prepared_from_other_archives_shows_nothing_of_the_first(
+    second: str, with_nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the command to the table and the report."""
+    in_copy_of(with_nets, tmp_path, monkeypatch)
+    first = learnable(0)
+    other = learnable(1) if second == "images" else with_images_of(learnable(1), first)
+    app(["prepare", "voc2007", "--path", str(unpack(first, tmp_path / "first")), "--direct"], standalone_mode=False)
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("[256, 384, 512, 640, 768]", "[256]"))
+    describe.main(load(), "voc2007", "D-jitter")
+    svm.main(load(), "voc2007", "D")
+    assert shown() == (True, True)
+    app(["prepare", "voc2007", "--path", str(unpack(first, tmp_path / "copy")), "--direct"], standalone_mode=False)
+    assert shown() == (True, True)  # the same images and annotations elsewhere are the same data set
+    values = table.compute(load(), "table11").values
+    app(["prepare", "voc2007", "--path", str(unpack(other, tmp_path / "other")), "--direct"], standalone_mode=False)
+    write_json(reported_table("mini", "table11"), values)
+    assert "table11" not in Results("mini").other_sets
+    assert shown() == (False, False)
+
+
+def shown() -> tuple[bool, bool]:
+    """Whether Table 11 and the report have a number of VOC-2007."""
+    values = table.compute(load(), "table11").values
+    write_json(reported_table("mini", "table11"), values)
+    ours = any(row["ours"] for row in values["rows"] if row["set"] == "voc2007")
+    return ours, "table11" in Results("mini").other_sets
+
+
+def test_other_boxes_of_the_same_images_are_other_examples(folder: Path) -> None:
+    persons = actions({"train": some_labels(6, ["2010_000002"], 10), "val": some_labels(7, ["2010_000001"], 10)})
+    other = {
+        name: data.replace(b"<xmin>4<", b"<xmin>5<") if name.endswith(".xml") else data
+        for name, data in persons.items()
+    }
+    written = []
+    for name, contents in (("first", persons), ("other", other)):
+        app(["prepare", "actions", "--path", str(unpack(contents, folder / name)), "--direct"], standalone_mode=False)
+        written.append(DataSet("actions").examples.read_bytes())
+    assert persons != other and written[0] != written[1]
 
 
 def test_sets_that_are_not_there_are_rows_with_their_commands(folder: Path) -> None:

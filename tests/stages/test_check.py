@@ -347,7 +347,7 @@ def make_world(root: Path, rng: np.random.Generator, near: int, far: int, shapes
         wrong[name] = colour != label
     folder.mkdir()
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    values |= {"profile": "published", "weights": "published", "imports": {}}
+    values |= {"profile": "published", "weights": "published", "imports": {}, "datasets": {}}
     profile = values["profiles"]["published"]
     profile["data"] |= {"source": "imagefolder", "path": str(images)}
     profile["prepare"] |= {"processes": 1, "device": "cpu"}
@@ -683,7 +683,9 @@ def test_a_wrong_use_ends_with_2_and_says_what_is_right(desk: Desk) -> None:
     for count in ("0", "-5", "many"):
         assert desk.check("D-384", "--images", count).code == 2
     values = yaml.safe_load((desk.folder / "params.yaml").read_text())
-    (desk.folder / "params.yaml").write_text(yaml.safe_dump({**values, "profile": "mini", "weights": "trained"}))
+    values |= {"profile": "mini", "weights": "trained"}
+    values["datasets"] = yaml.safe_load((ROOT / "params.yaml").read_text())["datasets"]
+    (desk.folder / "params.yaml").write_text(yaml.safe_dump(values))
     outcome = desk.check("D-384")
     assert outcome.code == 2 and "weights: published" in outcome.error, outcome
 

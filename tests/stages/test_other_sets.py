@@ -24,6 +24,7 @@ from stages import features as describe
 from stages import other_set, other_sets, svm, table
 from stages import random as random_weights
 from stages.regions import Regions
+from tests.support import ROOT
 from tests.support.training import with_random_weights
 from vgg.images import Decoder
 
@@ -65,6 +66,23 @@ def test_features_are_kept_for_each_scale_and_net_of_images_and_boxes(params: Pa
         assert set(arrays) == {"256", "384", "boxes-256", "boxes-384"}
         assert {array.shape for array in arrays.values()} == {(120, 16)}
         assert arrays["256"].dtype == np.float32 and not np.array_equal(arrays["256"], arrays["boxes-256"])
+
+
+def test_features_are_kept_in_the_type_of_the_profile_and_dvc_knows(
+    params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with np.load(features("boxed", "D-jitter")) as arrays:
+        before = dict(arrays)
+    transfer = params.active.transferring.model_copy(update={"dtype": "float16"})
+    profile = params.active.model_copy(update={"transfer": transfer})
+    describe.main(params.model_copy(update={"profiles": {"mini": profile}}), "boxed", "D-jitter")
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    assert "in float16: " in first and second.startswith("features@boxed-D-jitter: ")  # the size comes before the work
+    with np.load(features("boxed", "D-jitter")) as arrays:
+        assert {array.dtype for array in arrays.values()} == {np.dtype("float16")}
+        assert all(np.allclose(arrays[name], rows, rtol=1e-3) for name, rows in before.items())
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["features"]
+    assert "profiles.${profile}.transfer.dtype" in stage["params"]
 
 
 def test_image_and_box_of_both_nets_stand_side_by_side(params: Params) -> None:

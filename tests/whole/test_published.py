@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -31,7 +32,8 @@ from tests.support.commands import MarkedCommand, until
 from tests.support.disk import FULL, Disk
 from tests.support.foreign_files import Layers, State, caffemodel, features, safetensors_file, torch_file
 from tests.support.ilsvrc_files import DEVKIT, TRAIN, VAL, WORDS, StandIn, make
-from tests.support.images import USUAL, run_seed
+from tests.support.images import USUAL, jpeg, photograph, run_seed
+from tests.support.other_archives import Contents, some_labels, unpack, voc
 from tests.support.program import Outcome, program
 from vgg.images import rescaled_batches
 
@@ -218,10 +220,11 @@ def with_outputs(net: Layers, order: NDArray[np.int64]) -> Layers:
 Reference = Callable[..., Posteriors]
 
 
-def reference(run: str, net: Layers, taken: Input, ceil: bool = True) -> Reference:
+def reference(run: str, net: Layers, taken: Input, ceil: bool = True, hidden: bool = False) -> Reference:
     """What gives posteriors or scores (N, K) of RGB pixels (N, H, W, 3), in float64 by torchvision's layers.
 
-    With `ceil` the poolings keep what does not fill a window, as the profile asks for and Caffe does.
+    With `ceil` the poolings keep what does not fill a window, as the profile asks for and Caffe does. With `hidden` it
+    gives the mean activations (N, F) before the last layer instead.
     """
     layers = [torch.from_numpy(values).double() for pair in net.values() for values in pair]
     parts = features(NETS[run], WIDTH).double()
@@ -238,6 +241,8 @@ def reference(run: str, net: Layers, taken: Input, ceil: bool = True) -> Referen
         y = parts(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))))
         y = nn.functional.conv2d(y, layers[-6].reshape(FC, -1, SIDE, SIDE), layers[-5]).relu()
         y = nn.functional.conv2d(y, layers[-4][:, :, None, None], layers[-3]).relu()
+        if hidden:
+            return y.mean((2, 3)).numpy()
         y = nn.functional.conv2d(y, layers[-2][:, :, None, None], layers[-1])
         y = y.mean((2, 3))
         return (y if raw else y.softmax(1)).numpy()
@@ -585,6 +590,97 @@ def test_a_net_of_other_classes_or_of_another_size_is_not_scored(images: Path, r
     (images / "params.yaml").write_text(head + found + tail.replace("width_ratio: 1/16", "width_ratio: 1/8"))
     refused(program(images, "score", "dense", run, "--direct"), "D-jitter", "size")
     assert not (images / "scores").exists()
+
+
+# ---------------------------------------------------------------------- features (appendix B)
+
+
+FEATURE_PIXELS = {256: 73, 384: 110, 512: 146, 640: 183, 768: 219}  # Q at RATIO
+
+
+def voc_of_photographs(random: Random, **sets: Sequence[str]) -> Contents:
+    """VOC-2007 with photographs of some sizes."""
+    found = voc(2007, {name: some_labels(number, ids) for number, (name, ids) in enumerate(sets.items())})
+    sizes = itertools.cycle([(100, 120), (120, 100), (75, 110)])
+    return {
+        name: jpeg(photograph(random, *next(sizes))) if name.endswith(".jpg") else content
+        for name, content in found.items()
+    }
+
+
+def activations(run: str, net: Layers, images: Shards) -> list[Posteriors]:
+    """An independent forward pass: the mean over the map and both flips before the last layer, at each Q."""
+    says, rows = reference(run, net, CAFFE, hidden=True), []
+    for pixels in FEATURE_PIXELS.values():
+        found = np.full((len(images), FC), np.nan)
+        for batch, ids in rescaled_batches(images, pixels, 4, decoder=USUAL):
+            found[ids] = dense(says, np.ascontiguousarray(batch.permute(0, 2, 3, 1).numpy()))
+        rows.append(found)
+    return rows
+
+
+@pytest.mark.parametrize("run", ["D-jitter", "E-jitter"])
+def test_features_of_a_published_net_equal_an_independent_forward_pass(run: str, folder: Path, rng: Random) -> None:
+    """Those of the stage, at each Q, and the descriptors that the command computes of the same images."""
+    net = random_net(rng, run)
+    (folder / "net.caffemodel").write_bytes(caffemodel(net))
+    done(import_(folder, run, folder / "net.caffemodel"))
+    files = voc_of_photographs(rng, train=["000012", "000023"], val=["000005"], test=["000001", "000002"])
+    unpack(files, folder / "voc")
+    done(program(folder, "prepare", "voc2007", "--path", "voc", "--direct"))
+    done(program(folder, "stage", "features", "voc2007", run))
+    shards = Shards(next((folder / "data/shards").glob("*/facts.json")).parent, "val")
+    wanted = activations(run, net, shards)
+    with np.load(folder / f"scores/features/voc2007-{run}.npz") as stored:
+        assert set(stored) == set(map(str, FEATURE_PIXELS))
+        for scale, rows in zip(FEATURE_PIXELS, wanted, strict=True):
+            assert rows.std() > 0.1 and np.abs(stored[str(scale)] - rows).max() < 1e-5 * np.abs(rows).max()
+    photographs = folder / "voc/VOCdevkit/VOC2007/JPEGImages"
+    done(program(folder, "features", str(photographs), "--run", run, "--out", "x.npz"))
+    mean = np.mean(wanted, 0)
+    with np.load(folder / "x.npz") as made:
+        assert made["path"].tolist() == [f"{Path(id).stem}.jpg" for id in shards.ids]
+        assert np.abs(made["vector"] - mean / np.linalg.norm(mean, axis=1, keepdims=True)).max() < 1e-5
+
+
+def test_table_11_needs_no_imagenet(tmp_path: Path, rng: Random) -> None:
+    """The commands of docs/other-data-sets.md, from a params.yaml as cloned to the table and the report."""
+    (tmp_path / "params.yaml").write_text(small_text(in_force=False))
+    refused(
+        program(tmp_path, "prepare", "voc2007", "--path", "nowhere", "--profile", "published", "--direct"),
+        "no folder nowhere", code=2, closing=["params.yaml is unchanged"],
+    )  # fmt: skip
+    assert (tmp_path / "params.yaml").read_text() == small_text(in_force=False)
+    ids = [f"{number:06d}" for number in range(36)]
+    labels = {id: [1 if (number + column) % 3 == 0 else -1 for column in range(20)] for number, id in enumerate(ids)}
+    parts = {name: ids[first : first + 12] for name, first in (("train", 0), ("val", 12), ("test", 24))}
+    found = voc(2007, {name: {id: labels[id] for id in members} for name, members in parts.items()})
+    images = {name: jpeg(photograph(rng, 75, 100)) for name in found if name.endswith(".jpg")}
+    unpack(found | images, tmp_path / "voc")
+    done(program(tmp_path, "prepare", "voc2007", "--path", "voc", "--profile", "published", "--direct"))
+    values = yaml.safe_load((tmp_path / "params.yaml").read_text())
+    assert (values["profile"], values["weights"], list(values["datasets"])) == ("published", "published", ["voc2007"])
+    for run in ("D-jitter", "E-jitter"):
+        (tmp_path / f"{run}.caffemodel").write_bytes(caffemodel(random_net(rng, run)))
+        done(import_(tmp_path, run, tmp_path / f"{run}.caffemodel"))
+        done(program(tmp_path, "stage", "features", "voc2007", run))
+    for system in ("D", "E", "DE"):
+        done(program(tmp_path, "stage", "svm", "voc2007", system))
+    shown = done(program(tmp_path, "stage", "table", "table11")).out
+    (row,) = [line for line in shown.splitlines() if line.startswith("| VOC-2007 ")]
+    cells = [cell.strip() for cell in row.split("|")][3:-1]
+    assert cells[::2] == ["89.3", "89.3", "89.7"] and all(0 < float(ours) < 100 for ours in cells[1::2])
+    done(program(tmp_path, "report", "--out", "pages"))
+    assert row in (tmp_path / "pages/published/table11.md").read_text()
+    assert "There are results of other data sets" in (tmp_path / "pages/published/README.md").read_text()
+
+
+def test_the_check_names_a_second_one_where_there_are_no_images_of_ilsvrc(folder: Path, rng: Random) -> None:
+    (folder / "net.caffemodel").write_bytes(caffemodel(any_net(rng, "D-jitter", CAFFE, CLASSES, WIDTH)))
+    done(import_(folder, "D-jitter", folder / "net.caffemodel"))
+    said = program(folder, "weights", "check")
+    assert said.code == 1 and "there is no folder data/ilsvrc2012" in said.error.splitlines()[0]
+    assert "vgg-repro prepare voc2007 --path FOLDER --profile published, dvc repro table11" in said.error
 
 
 # ---------------------------------------------------------------------- killed, and without room

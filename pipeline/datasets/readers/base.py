@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.shards import BROKEN
+from pipeline.datasets.shards import BROKEN, Shards
 from pipeline.datasets.sources.base import Source
 from pipeline.errors import Failure
 from pipeline.system.atomic_files import whole
@@ -62,12 +62,18 @@ class Examples:
     def __len__(self) -> int:
         return len(self.images)
 
-    def write(self, path: Path) -> None:
-        """Write the examples."""
+    def corners(self, shards: Shards) -> NDArray[np.float64]:
+        """Return the boxes (examples, 4) in pixels of the stored images; of whole images zeros."""
+        pairs = zip(self.images.tolist(), self.boxes.tolist(), strict=True)
+        rows = [np.zeros(4) if box == WHOLE else shards.boxes_of(image)[box] for image, box in pairs]
+        return np.array(rows, np.float64).reshape(-1, 4)
+
+    def write(self, path: Path, corners: NDArray[np.float64]) -> None:
+        """Write the examples, and their boxes (examples, 4): other boxes of the same images are then another file."""
         with whole(path) as file:
             np.savez(
                 file, allow_pickle=False, classes=np.array(self.classes), images=self.images, boxes=self.boxes,
-                labels=self.labels, missing=np.array(self.missing), objects=self.objects,
+                labels=self.labels, missing=np.array(self.missing), objects=self.objects, corners=corners,
                 **{f"{SUBSET}{name}": mask for name, mask in self.subsets.items()},
             )  # fmt: skip
 

@@ -10,6 +10,7 @@ from pipeline.datasets.sources.digits import Digits
 from pipeline.datasets.sources.downloads import Imagenette
 from pipeline.datasets.sources.folder import ImageFolder
 from pipeline.datasets.sources.ilsvrc import Ilsvrc
+from pipeline.datasets.sources.ilsvrc.unlabelled import IlsvrcTest
 from pipeline.errors import UsageError
 from pipeline.experiment.params import Params, Profile
 from pipeline.experiment.paths import PARAMS
@@ -23,6 +24,7 @@ SOURCES: dict[str, type[Source]] = {
     "imagenette": Imagenette,
     "ilsvrc2012": Ilsvrc,
 }
+UNLABELLED: dict[str, type[Source]] = {"ilsvrc-test": IlsvrcTest}  # for predictions alone: no profile can have them
 
 
 def source_class(name: str) -> type[Source]:
@@ -33,14 +35,14 @@ def source_class(name: str) -> type[Source]:
 
 
 def open_source(profile: Profile) -> Source:
-    """Return the source, or the reader, that `profile` names.
+    """Return the source, the reader or the unlabelled images that `profile` names.
 
     Raise UsageError if there is none, or if it lacks a parameter.
     """
     from pipeline.datasets.readers import READERS  # readers are sources, so they import this package
 
     name = profile.data.source
-    return (READERS.get(name) or source_class(name)).of(profile)
+    return (READERS.get(name) or UNLABELLED.get(name) or source_class(name)).of(profile)
 
 
 def check_source(params: Params) -> None:

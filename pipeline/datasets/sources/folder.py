@@ -304,10 +304,15 @@ def _files(root: Path, split: Split, follow_links: bool) -> Iterator[File]:
         inside = [] if isinstance(folder, str) else sorted_in(folder)
         if not inside:
             yield File(f"{place}/{label}", "", folder if isinstance(folder, str) else EMPTY_FOLDER)
-        converted = {stem for item in inside if (stem := _stem_of_image(item.name))}
-        for item in inside:
-            reason = why_not(item, real) or (ORIGINAL if _stem_of_original(item.name) in converted else "")
-            yield File(f"{place}/{label}/{item.name}", label, reason, 0 if reason else size_of(item))
+        yield from files_in(f"{place}/{label}/", label, inside, real)
+
+
+def files_in(place: str, label: str, inside: Sequence[os.DirEntry[str]], root: Path) -> Iterator[File]:
+    """Yield the items of one folder, whose path ends in a slash, each with the reason if it is not a candidate."""
+    converted = {stem for item in inside if (stem := _stem_of_image(item.name))}
+    for item in inside:
+        reason = why_not(item, root) or (ORIGINAL if _stem_of_original(item.name) in converted else "")
+        yield File(f"{place}{item.name}", label, reason, 0 if reason else size_of(item))
 
 
 def _folders(root: Path, split: Split, follow_links: bool) -> Iterator[tuple[str, Path | str]]:

@@ -264,7 +264,8 @@ def test_rows_come_and_go_and_the_file_is_otherwise_the_same(tmp_path: Path) -> 
     written = path.read_bytes()
     assert activate("mini", "trained", path) == rows and path.read_bytes() == written
     activate("paper", "trained", path)
-    without_sets, _, _ = text.replace("profile: mini", "profile: paper", 1).partition("\ndatasets:")
-    assert path.read_text() == f"{without_sets}\ndatasets: {{}}\n"
+    without_sets, _, rest = text.replace("profile: mini", "profile: paper", 1).partition("\ndatasets:")
+    below = rest.partition("\n\n")[2]
+    assert path.read_text() == f"{without_sets}\ndatasets: {{}}\n\n{below}"
     activate("mini", "trained", path)
     assert path.read_bytes() == written

@@ -184,30 +184,94 @@ def dependants(key: str, values: Any) -> Iterable[str]:
     place, runs = key.split("."), values["runs"]
     scores = {f"dense@{run}" for run in runs} | {f"{mode}@{run}" for mode in SCORES[1:] for run in values[mode]}
     train, random = {f"train@{run}" for run in runs}, {f"random@{net}" for net in ("A", "A-LRN", "shallow")}
-    tables = {*(f"table{number}" for number in range(1, 8)), "shallow", "initialisation", "seeds", "claims"}
-    added = values["extra"]
+    tables = {*(f"table{number}" for number in range(1, 13)), "shallow", "initialisation", "seeds", "claims"}
+    added, boxed = values["extra"], box_stages(values)
     scores |= {f"extra-{mode}@{run}" for mode in SCORES for run in added[mode]}
     train |= {f"extra-train@{run}" for run in added["runs"]}
     random |= {f"extra-random@{name}" for name in added["random"]}
+    features, svms, sets = set_stages(values)
     if place[0] == "runs":
         own = {stage for stage in train | scores if stage.endswith(f"@{place[1]}")}
+        own |= {stage for stage in features if stage.endswith(f"-{place[1]}")} | boxed.of_run(place[1])
         return own | ({"illustrations"} if place[1] == "D-jitter" else set())
+    if place[0] in ("localisers", "windows"):
+        kinds = ("windows",) if place[0] == "windows" else ("localiser", "boxes", "windows")
+        return {f"{kind}@{place[1]}" for kind in kinds} & boxed.every
     if place[0] == "method":
-        scored, tables = ({*stages, "illustrations"} for stages in (scores, tables))
-        return {"prepare": {"prepare"}, "train": train | random, "score": scored, "table": tables}[place[1]]
+        scored = {*scores, "illustrations"} | boxed.scored | features
+        of_boxes = boxed.every | BOX_TABLES | {"truth", "threshold", "localisation"}
+        return {
+            "prepare": {"prepare"} | sets, "train": train | random | boxed.trained, "score": scored,
+            "table": {*tables, "illustrations", "localisation"}, "localise": of_boxes,
+            "transfer": sets | features | svms | {"table11", "table12"},
+        }[place[1]]  # fmt: skip
     if place[1] != values["profile"]:
         return set()
     block, last = place[2], place[-1]
     if block == "recipes":
         own = {f"train@{run}" for run in runs if runs[run]["recipe"] == place[3]}
+        own |= {f"localiser@{name}" for name, row in values["localisers"].items() if row["recipe"] == place[3]}
         return own | {f"extra-train@{run}" for run, row in added["runs"].items() if row["recipe"] == place[3]}
     if (block, last) == ("score", "mean"):
         return {stage for stage in scores if stage.startswith(("dense", "extra-dense"))}
+    if (block, last) == ("score", "remainder"):
+        dense = {stage for stage in scores if stage.startswith(("dense", "extra-dense"))}
+        return dense | boxed.windows | features | {"illustrations"}
     if (block, last) == ("train", "seed"):
-        return {stage for stage in train | random if not stage.startswith("extra")}
-    nets = train | random | scores | {"illustrations"}
-    found = {"net": nets, "train": train, "score": scores, "prepare": {"prepare"}, "data": set()}
-    return found[block]
+        return {stage for stage in train | random if not stage.startswith("extra")} | boxed.trained
+    if block == "localise":
+        return {
+            "min_visible": boxed.trained, "tuning_images": boxed.windows, "thresholds": {"threshold"},
+            "above": boxed.trained | BOX_TABLES | {"threshold"}, "excluded": {*BOX_TABLES, "localisation"},
+        }[last]  # fmt: skip
+    if block == "transfer":
+        of_features = features if last in ("activations", "dtype") else svms
+        return of_features
+    nets = train | random | scores | boxed.every | features | {"illustrations"}
+    scored = scores | boxed.scored | features | ({"illustrations"} if last == "resize" else set())
+    found = {"net": nets, "train": train | boxed.trained, "score": scored, "prepare": {"prepare"} | sets, "data": set()}
+    return found[block] | ({"prepare", *sets} if (block, last) == ("net", "size_ratio") else set())
+
+
+BOX_TABLES = {"table8", "table9", "table10"}
+
+
+class BoxStages(NamedTuple):
+    """The stages of localisers, by what they do."""
+
+    values: Any
+    trained: set[str]
+    boxes: set[str]
+    windows: set[str]
+
+    @property
+    def scored(self) -> set[str]:
+        """Those that apply localisers."""
+        return self.boxes | self.windows
+
+    @property
+    def every(self) -> set[str]:
+        """All of them."""
+        return self.trained | self.scored
+
+    def of_run(self, run: str) -> set[str]:
+        """Those of localisers that start from a run, and those whose boxes its class scores rate."""
+        begun = [name for name, row in self.values["localisers"].items() if row["run"] == run]
+        rated = [name for name, row in self.values["windows"].items() if row["scores"] == run]
+        return {f"{kind}@{name}" for kind in ("localiser", "boxes") for name in begun} | {f"windows@{n}" for n in rated}
+
+
+def box_stages(values: Any) -> BoxStages:
+    """The stages of localisers (appendix A)."""
+    trained, boxes = ({f"{kind}@{name}" for name in values["localisers"]} for kind in ("localiser", "boxes"))
+    return BoxStages(values, trained, boxes, {f"windows@{name}" for name in values["windows"]})
+
+
+def set_stages(values: Any) -> tuple[set[str], set[str], set[str]]:
+    """The stages of other data sets (appendix B): features, SVMs, preparations."""
+    features = {f"features@{name}-{net}-jitter" for name in values["datasets"] for net in "DE"}
+    svms = {f"svm-{system}@{name}" for name in values["datasets"] for system in ("D", "E", "DE")}
+    return features, svms, {f"dataset@{name}" for name in values["datasets"]}
 
 
 Edit = Callable[[StandInClone], Change | None]
@@ -227,6 +291,27 @@ def a_run(place: StandInClone) -> Change:
         layers = values["runs"][name].get("layers", "all")
         return place.set(f"runs.{name}.layers", "fc" if layers == "all" else "all")
     return place.set(f"runs.{name}.scale", lambda: pick(place, (256, 288, 384, 416)))
+
+
+def a_localiser(place: StandInClone) -> Change:
+    """Its layers, or the run whose class scores rate its boxes."""
+    values = place.values()
+    if place.random.random() < 0.5:
+        name = pick(place, values["windows"])
+        return place.set(f"windows.{name}.scores", lambda: pick(place, ("D-256", "D-384", "C-256")))
+    name = pick(place, values["localisers"])
+    layers = values["localisers"][name].get("layers", "all")
+    return place.set(f"localisers.{name}.layers", "fc" if layers == "all" else "all")
+
+
+def a_choice_of_localisation(place: StandInClone) -> Change:
+    """Of which crops are trained on, or of the images that choose the threshold."""
+    draws: dict[str, Callable[[], Any]] = {
+        "min_visible": lambda: float(place.random.integers(1, 99)) / 100,
+        "tuning_images": lambda: int(place.random.integers(2, 999)),
+    }
+    key = pick(place, draws)
+    return place.set(f"profiles.mini.localise.{key}", draws[key])
 
 
 def an_init(place: StandInClone) -> Change:
@@ -362,8 +447,9 @@ def nothing(place: StandInClone) -> None:
     pass
 
 
-ASKED: list[Edit] = [a_run, a_recipe, the_seed, the_scores_mean, a_size, a_method, back_to_an_earlier_text,
-                     lost_weights, a_printed_table, the_lost_fingerprint]  # fmt: skip
+ASKED: list[Edit] = [a_run, a_localiser, a_choice_of_localisation, a_recipe, the_seed, the_scores_mean, a_size,
+                     a_method, back_to_an_earlier_text, lost_weights, a_printed_table,
+                     the_lost_fingerprint]  # fmt: skip
 MORE: list[Edit] = [an_init, the_profile, a_new_run, a_lost_file, overwritten_weights, a_lost_object, nothing,
                     further_seeds, a_file_lost_here_and_in_the_cache, the_lost_run_cache,
                     the_lost_lock_file]  # fmt: skip
@@ -404,7 +490,8 @@ def compare(said: Sequence[StageForecast], did: Did, edit: str) -> None:
     wrong = []
     for forecast in said:
         open_end = forecast.what == "run" and forecast.why.startswith("after ")
-        looks = forecast.stage == "fingerprint"  # it runs each time; what is said is what comes of it
+        looks = forecast.stage == "fingerprint" or forecast.stage.startswith("source@")  # they run each time; what is
+        # said is what comes of it
         if not open_end and not looks and forecast.what != did[forecast.stage]:
             wrong.append(f"{forecast.stage}: said {forecast.what} ({forecast.why}), and it was {did[forecast.stage]}")
     assert not wrong, f"{edit}: " + "; ".join(wrong)
@@ -446,13 +533,44 @@ def test_what_was_made_is_up_to_date_and_a_change_does_what_was_said(
 def test_a_changed_value_is_named_with_what_it_was_and_is(small: StandInClone, monkeypatch: pytest.MonkeyPatch) -> None:
     text = small.text()
     small.repro(SMALL, monkeypatch)
-    for edit in (a_run, a_recipe, the_seed, the_scores_mean, a_size, a_method):
+    for edit in (a_run, a_localiser, a_choice_of_localisation, a_recipe, the_seed, the_scores_mean, a_size, a_method):
         change = edit(small)
         assert change
         try:
             check_reasons(small.forecasts(SMALL, monkeypatch), change, str(change))
         finally:
             (small.root / "params.yaml").write_text(text)
+
+
+def test_the_stages_that_a_value_reaches_are_those_that_dvc_yaml_names(
+    small: StandInClone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each value of the parameters that some stage names, stated twice."""
+    from dvc.repo import Repo
+
+    monkeypatch.chdir(small.root)
+    values = small.values()
+    with Repo() as repo:
+        named = {stage.addressing: {key for dep in stage.deps for key in getattr(dep, "params", ())}
+                 for stage in repo.index.stages if not stage.always_changed}  # fmt: skip
+    keys = {key for own in named.values() for key in own if key.partition(".")[0] in REACHING}
+    leaves = {leaf for key in keys for leaf in leaves_of(key, value_at(key, values))}
+    assert len(leaves) > 100
+    for leaf in sorted(leaves):
+        actual = {stage for stage, own in named.items() if any(f"{leaf}.".startswith(f"{key}.") for key in own)}
+        assert set(dependants(leaf, values)) == actual, leaf
+
+
+REACHING = ("runs", "localisers", "windows", "method", "profiles")  # the blocks that `dependants` knows
+
+
+def leaves_of(key: str, value: Any) -> Iterator[str]:
+    """The keys below a key, or itself."""
+    if not isinstance(value, dict):
+        yield key
+        return
+    for name, below in value.items():
+        yield from leaves_of(f"{key}.{name}", below)
 
 
 def test_a_changed_source_is_told_with_what_has_changed(small: StandInClone, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -783,6 +901,11 @@ def test_another_recipe_is_named_and_is_not_another_profile() -> None:
     assert _changed_values(FakeParams(old, now)) == ["runs.D.recipe: jitter, now finetune"]
     other = {"runs.D": {"recipe": "jitter"}, "profiles.paper.net": 1}
     assert _changed_values(FakeParams(old, other)) == ["never run with profile paper"]
+
+
+def test_a_block_that_is_new_or_gone_is_named_and_not_written_out() -> None:
+    old, now = ({"datasets": {name: {"source": name, "path": None}}} for name in ("scenes", "voc2007"))
+    assert _changed_values(FakeParams(old, now)) == ["datasets.scenes was removed", "datasets.voc2007 is new"]
 
 
 @pytest.mark.parametrize("use", ["read", "write"])

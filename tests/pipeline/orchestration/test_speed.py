@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipeline.orchestration.cost_plan import Cost, CostPlan, ImageCounts, Totals
 from pipeline.orchestration.dvc_graph import StageForecast
 from pipeline.orchestration.speed import Speed, Times
+from reports.plan_page import plan_page
+from reports.terminal import terminal
 
 
 def cost(stage: str, flops: int, memory: int, disk: int, *needs: str) -> Cost:
@@ -33,3 +37,11 @@ def test_a_run_takes_its_own_nets_time_and_the_chain_the_longest() -> None:
 
 def test_totals_are_sums_and_the_largest() -> None:
     assert PLAN.totals == Totals(training=140, scoring=60, weights=40, scores=10, checkpoint=60, memory=11)
+
+
+def test_a_plan_of_other_data_sets_alone_counts_no_images_of_the_profile() -> None:
+    unprepared = replace(PLAN, training=[], images=ImageCounts(0, 50_000, 1000, {1.0: 1}, False, 1, 5 * 10**9))
+    features = replace(unprepared, scoring=[cost("features@voc2007-D-jitter", 40, 11, 5)])
+    assert "50,000 validation images" in terminal(plan_page(unprepared, [], None, ""))
+    shown = terminal(plan_page(features, ["table11"], None, ""))
+    assert "features of voc2007" in shown and "50,000" not in shown and "images to prepare" not in shown

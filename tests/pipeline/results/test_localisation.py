@@ -17,7 +17,7 @@ from pipeline.experiment.modes import CENTRE_BOXES, WINDOWS
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, metrics, posteriors, table, threshold
 from pipeline.experiment.validation import load
-from pipeline.results.localisation import chosen_thresholds, parts_key
+from pipeline.results.localisation import chosen_thresholds
 from pipeline.results.metrics import write_metrics
 from pipeline.results.scores import Scores
 from pipeline.results.tables import compute_table
@@ -119,7 +119,7 @@ def test_table_9_merges_the_union_of_windows_at_the_threshold_of_training_images
         names = [(name, str(scale)) for name, scales in row.scales.items() for scale in scales]
         trained = [(arrays[name][f"train-{q}"], arrays[name][f"train-{q}-counts"]) for name, q in names]
         wrong = {t: slow_wrong(trained, np.full((12, 1), 3), t, 1) for t in params.active.localising.thresholds}
-        record = chosen["rows"][parts_key(row)]
+        record = chosen["rows"][row.parts_key]
         assert record["errors"] == {f"{t:g}": pytest.approx(100 * count / 12) for t, count in wrong.items()}
         best = next(t for t, count in wrong.items() if count == min(wrong.values()))
         assert record["threshold"] == best

@@ -58,7 +58,7 @@ class Copy:
 
 def copies(root: Path, split: Split) -> list[Copy]:
     """Return the copies of a split in the first folder that has any, the one to be read first."""
-    for folder, base in _folders(root):
+    for folder, base in folders_in(root):
         if found := list(_copies_in(root, folder, base, split)):
             return found
     return []
@@ -88,7 +88,7 @@ def missing_pieces(files: Sequence[str]) -> list[str]:
 
 def foreign(root: Path) -> str:
     """Return what is in the folder that is not read, or an empty string."""
-    for folder, base in _folders(root):
+    for folder, base in folders_in(root):
         for item in sorted_in(folder):
             kind = next((kind for kind, name in FOREIGN.items() if name.fullmatch(item.name)), None)
             if kind:
@@ -96,7 +96,7 @@ def foreign(root: Path) -> str:
     return ""
 
 
-def _folders(root: Path) -> Iterator[tuple[Path, str]]:
+def folders_in(root: Path) -> Iterator[tuple[Path, str]]:
     """Yield the root and the folders below it in which a copy may be, the nearest first. Links are not followed."""
     level, seen = [""], 0
     for _ in range(DEPTH + 1):

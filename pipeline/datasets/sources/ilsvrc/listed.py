@@ -78,12 +78,12 @@ def _candidates(layout: Layout, split: Split, skipped: list[Skipped], follow_lin
     if copy.kind == "tree":
         limit = limit_of(root, follow_links)
         for folder in copy.files:
-            yield from _in_tree(root, split, folder, "", skipped, limit)
+            yield from in_tree(root, split, folder, "", skipped, limit)
     elif copy.kind == "zip":
         for file in copy.files:
             yield from _in_zip(file, layout.zips[file], split)
     elif split == "val":
-        yield from _in_archive(root, copy.files[0])
+        yield from in_archive(root, copy.files[0])
     else:
         yield from _in_class_archives(root, copy.files[0], skipped)
 
@@ -103,7 +103,7 @@ def _in_class_archives(root: Path, archive: str, skipped: list[Skipped]) -> Iter
                 yield f"{folder}/{name}", Found(name, archive, member.offset, member.size)
 
 
-def _in_archive(root: Path, archive: str) -> Iterator[Candidate]:
+def in_archive(root: Path, archive: str) -> Iterator[Candidate]:
     """Yield the files in the archive of the validation images."""
     for member in members(root / archive):
         name = PurePosixPath(member.name).name
@@ -122,7 +122,7 @@ def _in_zip(archive: str, members: Sequence[ZipMember], split: Split) -> Iterato
             yield path, Found(member.name, archive, member.offset, member.size)
 
 
-def _in_tree(
+def in_tree(
     root: Path, split: Split, place: str, below: str, skipped: list[Skipped], limit: Path
 ) -> Iterator[Candidate]:
     """Yield the files in a folder of the tree and in those below it, in the order of names.
@@ -135,7 +135,7 @@ def _in_tree(
             skipped.append(Skipped(split, printable(f"{place}/{item.name}"), NO_LOSS[0]))
         elif is_folder(item) and leads_inside(item, limit):
             if path.count("/") < DEEPEST:
-                yield from _in_tree(root, split, f"{place}/{item.name}", path, skipped, limit)
+                yield from in_tree(root, split, f"{place}/{item.name}", path, skipped, limit)
             else:
                 skipped.append(Skipped(split, printable(f"{place}/{item.name}"), "a folder too deep", lost=True))
         elif reason := why_not(item, limit):
