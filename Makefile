@@ -77,6 +77,7 @@ bench: $(DONE) ## Repeat the measurements of benchmarks/RESULTS.md on this CPU.
 	python benchmarks/import_nets.py
 	python benchmarks/scoring.py
 	python benchmarks/merging.py
+	python benchmarks/svm_memory.py
 	python benchmarks/scaling.py
 	python benchmarks/report_scale.py
 	KILLS=30 python -m pytest -m '' tests/whole/test_kills.py

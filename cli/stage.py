@@ -199,6 +199,14 @@ def svm(name: str, system: str) -> None:
     main(params(), name, system)
 
 
+@app.command("descriptors")
+def descriptors(name: str) -> None:
+    """Choose examples of another data set, and map its descriptors, for the page of other data sets."""
+    from stages.descriptors import main
+
+    main(params(), name)
+
+
 @app.command("aggregation")
 def aggregation(name: str) -> None:
     """Train and test the SVMs of another data set on the other aggregation of its descriptors."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,17 @@ from pipeline.errors import Failure
 from pipeline.experiment.other_sets import HELD_OUT, NETS_OF, PROTOCOLS, OfficialSets, svm_stage, variants
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import DataSet, classified
-from pipeline.results.other_sets import descriptors_of, read_features
+from pipeline.results.other_sets import descriptors_of, read_features, unconverged
 from pipeline.results.provenance import record_provenance
 from pipeline.system.atomic_files import sha256, whole, write_json
+from pipeline.system.progress import Progress
+from stages.svm_processes import in_processes
+from vgg.descriptors import Features
 from vgg.measures import BY_CLASS
 from vgg.splits import Division, held_out_division, random_division
 from vgg.svm import ITERATIONS, TOLERANCE, ChosenFit, chosen
+
+NAMED = 10  # classes whose SVMs did not converge
 
 
 def main(params: Params, name: str, system: str) -> None:
@@ -38,11 +45,14 @@ def classify(params: Params, name: str, system: str, path: Path) -> dict[str, An
     divisions = _divisions(params, name, examples)
     results: dict[str, Any] = {}
     arrays: dict[str, Any] = {"labels": examples.labels}
-    for variant in variants(PROTOCOLS[row.source].boxed):
-        rows = descriptors_of(params, name, NETS_OF[system], variant, examples)
-        fits = [_chosen(params, name, rows, examples, division) for division in divisions]
-        results[variant] = _values(params, name, examples, divisions, fits)
-        arrays |= {f"{variant}-{number}": fit.fit.scores for number, fit in enumerate(fits)}
+    described_by = variants(PROTOCOLS[row.source].boxed)
+    each = len(examples.classes) * (len(params.active.transferring.costs) + 1)
+    with Progress(svm_stage(name, system), each * len(divisions) * len(described_by), "SVMs") as progress:
+        for variant in described_by:
+            rows = descriptors_of(params, name, NETS_OF[system], variant, examples)
+            fits = [_chosen(params, name, rows, examples, division, progress) for division in divisions]
+            results[variant] = _values(params, name, examples, divisions, fits)
+            arrays |= {f"{variant}-{number}": fit.fit.scores for number, fit in enumerate(fits)}
     for number, division in enumerate(divisions):
         arrays |= {f"{part}-{number}": numbers for part, numbers in division._asdict().items()}
     with whole(path) as file:
@@ -71,10 +81,13 @@ def _divisions(params: Params, name: str, examples: Examples) -> list[Division]:
         raise Failure(f"{name} cannot be divided: {reason}") from None
 
 
-def _chosen(params: Params, name: str, rows: Any, examples: Examples, division: Division) -> ChosenFit:
-    choices, measure = params.active.transferring, PROTOCOLS[params.datasets[name].source].measure
+def _chosen(
+    params: Params, name: str, rows: Features, examples: Examples, division: Division, progress: Progress
+) -> ChosenFit:
+    choices, measure = params.active.transferring, BY_CLASS[PROTOCOLS[params.datasets[name].source].measure]
+    fitting = partial(in_processes, progress)
     try:
-        return chosen(rows, examples.labels, division, choices.costs, BY_CLASS[measure], choices.seed)
+        return chosen(rows, examples.labels, division, choices.costs, measure, choices.seed, fitting)
     except ValueError as reason:
         raise Failure(f"{name} has too few examples for its SVMs: {reason}") from None
 
@@ -93,7 +106,11 @@ def _values(
             "by_class": dict(zip(examples.classes, by_class.tolist(), strict=True)),
             "cost": fit.cost,
             "tuning": {f"{cost:g}": 100 * value for cost, value in fit.tuning.items()},
-            "unconverged": [examples.classes[number] for number in fit.fit.unconverged],
+            "iterations": dict(zip(examples.classes, fit.fit.iterations.tolist(), strict=True)),
+            "unconverged": {
+                f"{cost:g}": [examples.classes[number] for number in numbers]
+                for cost, numbers in fit.unconverged.items()
+            },
             "examples": {part: len(numbers) for part, numbers in division._asdict().items()},
         }
         if measure == "ap11":
@@ -133,9 +150,14 @@ def print_measures(stage: str, results: dict[str, Any]) -> None:
         spread = "" if values["std"] is None else f" ± {values['std']:.1f}"
         costs = ", ".join(f"{split['cost']:g}" for split in values["splits"])
         print(f"{stage}, {variant}: {values['value']:.1f}{spread} %, C {costs}")
-        for split in values["splits"]:
-            if split["unconverged"]:
-                print(
-                    f"{stage}, {variant}: no convergence in {ITERATIONS} iterations at C = {split['cost']:g}, of "
-                    f"{', '.join(split['unconverged'])}; smaller values of `costs` in params.yaml converge sooner"
-                )
+        for cost, classes in unconverged(values).items():
+            print(
+                f"{stage}, {variant}: no convergence in {ITERATIONS} iterations at C = {cost}, of {_some(classes)}; "
+                "smaller values of `costs` in params.yaml converge sooner"
+            )
+
+
+def _some(classes: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(classes) - NAMED} more classes" if len(classes) > NAMED else ""
+    return ", ".join(classes[:NAMED]) + more

@@ -220,6 +220,16 @@ def located_pixels(profile: str) -> Path:
     return results(profile) / "localisation.npz"
 
 
+def shown_set(profile: str, name: str) -> Path:
+    """Return the file with what the page of other data sets shows of one: examples, descriptors in a plane."""
+    return results(profile) / "descriptors" / f"{name}.json"
+
+
+def shown_set_pixels(profile: str, name: str) -> Path:
+    """Return the file with the images of these examples."""
+    return shown_set(profile, name).with_suffix(".npz")
+
+
 def illustrated_images(profile: str) -> Path:
     """Return the file with the images of the illustrations."""
     return results(profile) / "illustrations.npz"

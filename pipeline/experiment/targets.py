@@ -13,6 +13,7 @@ from pipeline.experiment.other_sets import (
     aggregation_stage,
     features_stage,
     sets_of,
+    shown_stage,
     svm_stage,
     systems_of,
 )
@@ -115,6 +116,8 @@ def everything(params: Params) -> list[str]:
     tested = [score for name in params.test_sets for score in class_scores(name)]
     scores += [score.stage for score in tested if is_possible(params, score.run)]
     shown = [ILLUSTRATIONS] * (ILLUSTRATED in params.imports)
+    if all(is_possible(params, run) for run in DESCRIBED):
+        shown += map(shown_stage, params.datasets)
     return ["prepare", *scores, *(name for name in tables_of(params) if not lacking(name, params)), *shown]
 
 
@@ -227,6 +230,7 @@ def _set_stages(params: Params) -> Iterator[str]:
         yield from (features_stage(name, run) for run in DESCRIBED)
         yield from (svm_stage(name, system) for system in NETS_OF)
         yield aggregation_stage(name)
+        yield shown_stage(name)
     for name in params.test_sets:
         yield from set_stages(name)
         yield from (score.stage for score in (*class_scores(name), *box_scores(name)))

@@ -103,7 +103,7 @@ def compute_other_sets(table: str, params: Params) -> dict[str, Any]:
 
 
 def current_record(params: Params, name: str, scores: Path, stage: str) -> dict[str, Any]:
-    """Return the record of a data set's SVMs; an empty dict if there is none for its current images and labels.
+    """Return the record of a data set's SVMs; an empty dict if it is not of the current images and labels.
 
     `scores` is the file of their scores, which `stage` makes.
     """
@@ -141,6 +141,15 @@ def is_current(profile: str, name: str, manifest: str | None, annotations: str |
     facts = DataSet(name).facts(profile)
     known = read_json(facts, f"{PREPARE} {name}")["manifest"] if facts.exists() else manifest
     return manifest in (None, known) and are_current(name, annotations)
+
+
+def unconverged(values: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the classes whose SVMs did not converge in any split, for each C."""
+    costs = sorted({cost for split in values["splits"] for cost in split["unconverged"]}, key=float)
+    return {
+        cost: list(dict.fromkeys(name for split in values["splits"] for name in split["unconverged"].get(cost, ())))
+        for cost in costs
+    }
 
 
 def _set(params: Params, name: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.facts import PREPARE
-from pipeline.experiment.other_sets import FEATURES, classified_by, described_by
+from pipeline.experiment.other_sets import FEATURES, classified_by, described_by, shown_stage, svm_stage
 from pipeline.experiment.paper_tables import NO_DATA, OTHER_SETS, TITLES
 from pipeline.experiment.params import Params, Profile
 from pipeline.experiment.paths import (
@@ -24,6 +24,7 @@ from pipeline.experiment.paths import (
     reported,
     reported_set,
     results,
+    shown_set,
     summary,
     table,
 )
@@ -36,6 +37,7 @@ from pipeline.results.located_images import LocatedImages, read_located_images
 from pipeline.results.other_sets import is_current, set_records
 from pipeline.results.provenance import known_provenance, provenance_of
 from pipeline.results.ranks import GUESSED, Guesses, read_ranks
+from pipeline.results.shown_sets import ShownSet, read_shown_set
 from pipeline.system.atomic_files import copy, read_json
 
 
@@ -99,6 +101,7 @@ class Results:
         self.tables = {name: values for name, values in computed.items() if values.get("rows", True)}
         self.other_sets = dict(self._of_other_sets())
         self.set_records = dict(self._set_records())
+        self.paths |= {shown_stage(name): shown_set(profile, name) for name in self._sets if self._is_shown(name)}
         further = {"seeds": table(profile, "seeds"), **self._current_claims()}
         further |= {ILLUSTRATIONS: illustrations(profile), LOCATED: located_images(profile)}
         other = self._of_current_images(further, "manifest", str)
@@ -157,6 +160,17 @@ class Results:
         return read_located_images(self.profile) if LOCATED in self.paths else None
 
     @cached_property
+    def shown_sets(self) -> dict[str, ShownSet]:
+        """Return what there is to show of each data set of Tables 11 and 12, if it is of the table's images."""
+        found = {name: read_shown_set(self.profile, name) for name in self._sets if shown_stage(name) in self.paths}
+        return {name: shown for name, shown in found.items() if shown}
+
+    @property
+    def _sets(self) -> dict[str, dict[str, Any]]:
+        """Return what Tables 11 and 12 say of their data sets, by name."""
+        return {name: values for table in self.other_sets.values() for name, values in table["sets"].items()}
+
+    @cached_property
     def illustrations(self) -> Illustrations | None:
         """Return the illustrations, with their images if those are there; None if there are none."""
         return read_illustrations(self.profile) if ILLUSTRATIONS in self.paths else None
@@ -195,6 +209,12 @@ class Results:
             return {"claims": path}
         self.others.append("claims")
         return {}
+
+    def _is_shown(self, name: str) -> bool:
+        """Return True if there is something to show of a data set, made from the scores of its table."""
+        values = _json(shown_set(self.profile, name), f"dvc repro {shown_stage(name)}")
+        scores = [table["scores"].get(svm_stage(name, "DE")) for table in self.other_sets.values()]
+        return bool(values) and values.get("scores_sha256") in filter(None, scores)
 
     def _of_current_images(self, paths: dict[str, Path], key: str, stage: Callable[[str], str]) -> dict[str, Any]:
         """Return the contents of the JSON files that exist at `paths`, by name, without those of other images.

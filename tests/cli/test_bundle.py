@@ -96,9 +96,11 @@ def test_without_images_the_rest_is_the_same(clone: Path, elsewhere: Path) -> No
     succeed(clone, "report")
     here, there = contents(clone / "reports/mini"), contents(elsewhere / "pages/mini")
     drawn = {f"{name}.{kind}" for name in ("scales", "training-crops", "located", "merging") for kind in ("jpg", "csv")}
-    assert here.keys() - there.keys() == CROPS | drawn
+    examples = {"set-examples.jpg", "set-examples.csv"} & here.keys()
+    assert here.keys() - there.keys() == CROPS | drawn | examples
     changed = {name for name in there if there[name] != here[name]}
-    assert changed == {"images.md", "paper.md", "scoremap.jpg", "localisation.md"}  # which show images
+    pages = {"images.md", "paper.md", "localisation.md", *["descriptors.md"] * bool(examples)}
+    assert changed == {*pages, "scoremap.jpg"}  # which show images
     assert not any(name.endswith(".png") and "timeline" not in name for name in names(bundle))
 
 

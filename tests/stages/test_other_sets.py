@@ -120,6 +120,7 @@ def test_the_record_has_c_its_choice_and_the_divisions(params: Params) -> None:
     record = read_json(path.with_suffix(".json"), "")
     (split,) = record["results"][IMAGE]["splits"]
     assert split["cost"] in params.active.transferring.costs and len(split["tuning"]) == 4
+    assert set(split["iterations"]) == set(split["by_class"]) and min(split["iterations"].values()) > 0
     assert sum(split["examples"].values()) == 120 and split["examples"]["test"] == 60
     assert record["data"] == read_statistics(BOXED).manifest and set(record["nets"]) == {"D-jitter", "E-jitter"}
     with np.load(path) as arrays:
