@@ -124,11 +124,12 @@ def are_current(name: str, annotations: str | None) -> bool:
 
 
 def set_records(params: Params) -> dict[str, Path]:
-    """Return the records of the features and SVMs of all data sets, by stage; some may not exist."""
+    """Return the records of the features and SVMs of all data sets by runs of params.yaml, by stage, if made or not."""
     found: dict[str, Path] = {}
+    runs = [run for run in DESCRIBED if run in params.runs]
     for name, row in params.datasets.items():
-        found |= {features_stage(name, run): features(name, run).with_suffix(".json") for run in DESCRIBED}
-        systems = systems_of(row.table)
+        found |= {features_stage(name, run): features(name, run).with_suffix(".json") for run in runs}
+        systems = [one for one in systems_of(row.table) if set(NETS_OF[one]) <= set(runs)]
         found |= {svm_stage(name, one): classified(row.table, name, one).with_suffix(".json") for one in systems}
     return found
 

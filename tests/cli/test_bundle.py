@@ -19,6 +19,7 @@ from pipeline.system.atomic_files import write_json
 from tests.support import ROOT
 from tests.support.program import program
 
+EXAMPLES = {f"descriptors/{path.name}" for path in (ROOT / "reports/mini/descriptors").glob("*.npz")}
 CROPS = {path.name for path in (ROOT / "reports/mini").glob("crops.*")}
 VALUES = ("*.json", "*.npz")  # what the pages are rendered from
 
@@ -200,7 +201,15 @@ def test_images_and_arrays_of_images_are_packed_if_asked_for(clone: Path) -> Non
     np.savez(folder / "numbers.npz", ranks=np.zeros((2, 3), np.uint8), groups=np.zeros(9, np.uint8))
     images = {
         f"reports/mini/{name}"
-        for name in ("photograph.jpg", "encoded.npz", "pixels.npz", "illustrations.npz", "localisation.npz", *CROPS)
+        for name in (
+            "photograph.jpg",
+            "encoded.npz",
+            "pixels.npz",
+            "illustrations.npz",
+            "localisation.npz",
+            *EXAMPLES,
+            *CROPS,
+        )
     }
     succeed(clone, "bundle", "without.zip")
     assert not names(clone / "without.zip") & images and "reports/mini/numbers.npz" in names(clone / "without.zip")

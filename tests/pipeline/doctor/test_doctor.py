@@ -149,7 +149,7 @@ def test_the_real_command_asks_real_torch_and_dali(place: Path) -> None:
     decodes = "not installed: simplejpeg" if NO_DALI else "decodes on the CPU as Pillow does"
     assert decodes in done.stdout
     assert "torchvision matches" in done.stdout
-    assert f"\ndvc           ok      90 stages, in {place}" in done.stdout
+    assert f"\ndvc           ok      97 stages, in {place}" in done.stdout
     assert " still to be written" in done.stdout and "not counted" not in done.stdout
     assert done.returncode == ("FAILURE" in done.stdout)
 
