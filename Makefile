@@ -44,7 +44,7 @@ wheelhouse: ## Collect all wheels in WHEELHOUSE, for machines without a network.
 	$(HOUSE)/.venv/bin/python -m pip wheel --quiet --constraint $(CONSTRAINTS) --wheel-dir $(HOUSE) '.[$(EXTRAS)]' setuptools
 	rm -rf $(HOUSE)/.venv $(HOUSE)/vgg_repro-*.whl
 
-repro: $(DONE) ## Reproduce everything: all runs, all evaluations, Tables 1 to 10, the report (minutes).
+repro: $(DONE) ## Reproduce everything: all runs, all evaluations, Tables 1 to 12, the report (minutes).
 	vgg-repro run --jobs 2
 	vgg-repro report --out reports/
 
@@ -77,6 +77,7 @@ bench: $(DONE) ## Repeat the measurements of benchmarks/RESULTS.md on this CPU.
 	python benchmarks/import_nets.py
 	python benchmarks/scoring.py
 	python benchmarks/merging.py
+	python benchmarks/svm_memory.py
 	python benchmarks/scaling.py
 	python benchmarks/report_scale.py
 	KILLS=30 python -m pytest -m '' tests/whole/test_kills.py

@@ -45,7 +45,7 @@ def compare(
         typer.echo(compare_csv(compared) if form == "csv" else json_text(compared.document()), nl=False)
     elif out:
         write_text(out, _writer(out)(compare_page(compared)))
-        typer.echo(f"{compared.verdict}\n{out} written")
+        typer.echo("\n".join(filter(None, [compared.verdict, compared.verdict_on_measures, f"{out} written"])))
     else:
         show(compare_page(compared), markdown)
 

@@ -44,17 +44,13 @@ def explain(
 
     Example: vgg-repro explain table4 D 256-512
     """
-    from pipeline.errors import UsageError
-    from pipeline.experiment.paper_tables import NO_DATA, OTHER_SETS, number_of
+    from pipeline.experiment.paper_tables import NO_DATA
     from pipeline.experiment.targets import check_profile, check_table
     from pipeline.orchestration.dvc_graph import outdated
     from reports.explain_page import counted_page
     from reports.markdown import markdown
 
     name = check_table(table.lower())
-    if name in OTHER_SETS:
-        number = number_of(name)
-        raise UsageError(f"Table {number} has no errors to explain: vgg-repro table {number} says how it was made")
     with in_bundle(bundle) as opened:
         parameters = params_in(opened)
         shown = check_profile(parameters, profile_in(opened, profile, parameters))
@@ -69,16 +65,21 @@ def _page(
     parameters: Params, profile: str, name: str, words: list[str], option: str, older: Mapping[str, str] | None
 ) -> Any:
     """Return the page of the row that the words choose. Raise UsageError if they choose none or several."""
+    from pipeline.experiment.paper_tables import OTHER_SETS
     from pipeline.results.explanation import Files
     from pipeline.results.explanation import explain as explained
     from pipeline.results.row_choice import chosen, row_names
+    from pipeline.results.set_explanation import explain_set
     from reports.explain_page import explain_page
     from reports.phrases import table_label
 
     values, seeds = _computed(parameters, profile, name)
     command = f"vgg-repro explain{option} {name}"
-    row = chosen(words, row_names(values, seeds), values["seed"], table_label(name), command)
-    explanation = explained(parameters, Files(profile), values, seeds, row, older)
+    row = chosen(words, row_names(values, seeds), values.get("seed"), table_label(name), command)
+    if name in OTHER_SETS:
+        explanation = explain_set(parameters, Files(profile), values, row, older)
+    else:
+        explanation = explained(parameters, Files(profile), values, seeds, row, older)
     kept = "" if all(explanation.made.values()) else _provenance_page(profile)
     return explain_page(explanation, kept)
 
@@ -95,7 +96,7 @@ def _computed(parameters: Params, profile: str, name: str) -> tuple[dict[str, An
         raise Failure(f"profile {profile} has no {name} yet; compute it: {prepare}vgg-repro table {number_of(name)}")
     if not values["rows"]:
         raise Failure(f"{name} of profile {profile} has no rows; why: vgg-repro table {number_of(name)}")
-    return values, seeds if seeds.get("manifest") == values["manifest"] else {}
+    return values, seeds if seeds and seeds["manifest"] == values.get("manifest") else {}
 
 
 def _provenance_page(profile: str) -> str:

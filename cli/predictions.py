@@ -1,4 +1,4 @@
-"""vgg-repro predictions: a file for ILSVRC's evaluation server."""
+"""vgg-repro predictions: files for the evaluation servers of ILSVRC and of PASCAL VOC."""
 
 from __future__ import annotations
 
@@ -14,22 +14,33 @@ if TYPE_CHECKING:
     from pipeline.results.predictions import Written
 
 Task = Literal["classification", "localisation"]
+ServerSet = Literal["voc2012", "actions"]
 
 
 def predictions(
-    task: Annotated[Task, typer.Argument(metavar="TASK", help="classification, localisation.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write; an existing file is replaced.")],
+    task: Annotated[
+        Literal["classification", "localisation", "voc2012", "actions"],
+        typer.Argument(metavar="TASK", help="classification, localisation; of VOC's server voc2012, actions."),
+    ],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Where to write; for VOC, a folder. Existing files are replaced.")
+    ],
     test: Annotated[
         bool, typer.Option("--test", help="Of the test images (vgg-repro prepare ilsvrc-test), which are scored first.")
     ] = False,
     direct: Direct = False,
 ) -> None:
-    """Write the best system's guesses of the validation images in the format of ILSVRC's evaluation server.
+    """Write the best system's guesses of the validation images in the format of ILSVRC's or VOC's evaluation server.
 
     Example: vgg-repro predictions localisation predictions.txt
 
     Example: vgg-repro predictions classification predictions.txt --test
+
+    Example: vgg-repro predictions voc2012 results
     """
+    if task == "voc2012" or task == "actions":
+        _of_voc(task, file, test)
+        return
     from pipeline.results.predictions import write_predictions
 
     parameters = params()
@@ -93,4 +104,18 @@ def _text(file: Path, written: Written) -> str:
         f"{file}: {written.images:,} test images in the order of their names, {written.guesses} guesses each, read "
         f"back. Their labels are known to the server alone"
         + (f". The server needs all {TEST_IMAGES:,}: {lacking:,} are missing" if lacking else "")
+    )
+
+
+def _of_voc(name: ServerSet, folder: Path, test: bool) -> None:
+    from pipeline.errors import UsageError
+    from pipeline.results.server_files import write_server_files
+
+    if test:
+        raise UsageError(f"--test is for ILSVRC: test images of {name} are not read here, its files are of val")
+    written = write_server_files(params(), name, folder)
+    typer.echo(
+        f"{written.folder}: {written.classes} files of {written.examples:,} examples of {written.subset}, read back. "
+        f"Their mean AP here: {written.value:.1f} %. The server evaluates test, whose images are not read here; "
+        f"VOC's development kit evaluates {written.subset}"
     )

@@ -98,7 +98,9 @@ def run(
             typer.echo(f"{table}: partial, from the imported nets only (vgg-repro table {number_of(table)})")
     if parameters.weights == "published" and not named:  # DVC's stage needs all tables that the claims are about
         from stages.claims import main as test_claims
+        from stages.resampled import main as resample
 
+        resample(parameters)
         test_claims(parameters)
 
 

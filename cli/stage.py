@@ -220,6 +220,30 @@ def svm(name: str, system: str) -> None:
     main(params(), name, system)
 
 
+@app.command("descriptors")
+def descriptors(name: str) -> None:
+    """Choose examples of another data set, and map its descriptors, for the page of other data sets."""
+    from stages.descriptors import main
+
+    main(params(), name)
+
+
+@app.command("aggregation")
+def aggregation(name: str) -> None:
+    """Train and test the SVMs of another data set on the other aggregation of its descriptors."""
+    from stages.aggregation import main
+
+    main(params(), name)
+
+
+@app.command("resampled")
+def resampled() -> None:
+    """Measure other data sets on resampled images and splits."""
+    from stages.resampled import main
+
+    main(params())
+
+
 @app.command("illustrations")
 def illustrations() -> None:
     """Compute what one network sees in one image, and show training crops."""

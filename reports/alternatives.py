@@ -174,6 +174,43 @@ def located_text(rows: pd.DataFrame) -> str:
     return f"Images with true and predicted boxes. Overlaps of the {'; of the '.join(parts)}."
 
 
+def set_classes_text(rows: pd.DataFrame) -> str:
+    """Return the mean, the best and the worst class of each data set."""
+    parts = []
+    for (title, variant), own in rows.groupby(["title", "variant"], sort=False):
+        best, worst = own.iloc[0], own.iloc[-1]
+        name = f"{title}, {variant}" if variant else title
+        paper = f", the paper's {best['paper']:.1f}" if pd.notna(best["paper"]) else ""
+        parts.append(
+            f"{name}: mean {best['mean']:.1f}{paper}, best {best['class']} {best['value']:.1f}, "
+            f"worst {worst['class']} {worst['value']:.1f}"
+        )
+    return f"Mean AP or recall by class, in per cent. {'; '.join(parts)}."
+
+
+def set_examples_text(rows: pd.DataFrame) -> str:
+    """Return the scores of the examples of each class, and how many of the highest are right."""
+    parts = []
+    for (title, name), own in rows.groupby(["title", "class"], sort=False):
+        high, low = own[own["kind"] == "highest"], own[own["kind"] == "lowest"]
+        highest, lowest = (", ".join(signed(score, 2) for score in part["score"]) for part in (high, low))
+        parts.append(
+            f"{title}, class {name}: highest scores {highest}, {high['right'].sum()} of them right; "
+            f"lowest of the class {lowest}"
+        )
+    return f"Test examples with their scores. {'. '.join(parts)}."
+
+
+def set_descriptors_text(rows: pd.DataFrame) -> str:
+    """Return the classes of each panel, and how much of the variance the plane has."""
+    parts = []
+    for title, own in rows.groupby("title", sort=False):
+        share = 100 * (own["first"].iloc[0] + own["second"].iloc[0])
+        names = ", ".join(own["class"].unique())
+        parts.append(f"{title}: {len(own)} examples of {names}; the plane has {share:.0f} % of the variance")
+    return f"Descriptors in a plane. {'. '.join(parts)}."
+
+
 def merging_text(rows: pd.DataFrame) -> str:
     """Return how many boxes there are before and after merging, and which share of the scores the best one has."""
     counts, merged = rows["box"].value_counts(), rows[rows["box"] == "merged"]

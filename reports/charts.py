@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.results import box_chart_data, chart_data, illustration_data
+from pipeline.results import box_chart_data, chart_data, illustration_data, set_chart_data
 from pipeline.results.encoded_images import Pixels
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
-from reports import alternatives, box_drawing, drawing, image_drawing
+from reports import alternatives, box_drawing, drawing, image_drawing, set_drawing
 from reports.chart_style import in_style, write_figure
 from reports.page import Block, Figure, Heading, Text
 from reports.provenance_page import PROVENANCE
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INDEX, PAPER_PAGE, TRAINING, MISTAKES, IMAGES = "README", "paper", "training", "mistakes", "images"
-BOXES = "localisation"
+BOXES, OTHER_SETS_PAGE = "localisation", "descriptors"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def draw_charts(results: Results, folder: Path, suffix: str = "") -> list[Chart]
     """
     charts = [Chart(kind, kind.rows(results)) for kind in CHARTS]
     charts = [chart for chart in charts if len(chart.rows)]
-    images = {name: image for shown in (results.illustrations, results.located) if shown
+    images = {name: image for shown in (results.illustrations, results.located, *results.shown_sets.values()) if shown
               for name, image in shown.pixels().items()}  # fmt: skip
     for chart in charts:
         data, image = (folder / name for name in chart.kind.files)
@@ -258,5 +258,39 @@ CHARTS = (
         "box of the true class at the central crop. Table 9: merged boxes of dense evaluation; one of the guesses must "
         "have the true class and a right box.",
         heading="Error by overlap",
+    ),
+    ChartKind(
+        "set-classes",
+        OTHER_SETS_PAGE,
+        set_chart_data.class_rows,
+        set_drawing.class_chart,
+        alternatives.set_classes_text,
+        "Each dot is a class; the mean over the splits where there are several. Open dots: the descriptor of the image "
+        "alone; filled: of the image and the box. Black line: our mean. Orange, dashed: the paper's mean; it has no "
+        "numbers of single classes. Of more than 26 classes, the 12 best and the 12 worst are shown.",
+        heading="Classes",
+    ),
+    ChartKind(
+        "set-examples",
+        OTHER_SETS_PAGE,
+        set_chart_data.example_rows,
+        set_drawing.example_chart,
+        alternatives.set_examples_text,
+        "The best and the worst class of each data set. Left three: the test examples that its SVM gives the highest "
+        "scores. Right three: the examples of the class with the lowest scores. The number is the score; in bold, "
+        "with the true classes in brackets, where the class is not there. White: the box of the example.",
+        heading="Best and worst examples",
+        photographs=True,
+    ),
+    ChartKind(
+        "set-descriptors",
+        OTHER_SETS_PAGE,
+        set_chart_data.map_rows,
+        set_drawing.map_chart,
+        alternatives.set_descriptors_text,
+        "Test examples by the first two principal components of their descriptors, which are computed from the shown "
+        "examples: at most 100 of each of six classes, the three best and the three worst. An example of several of "
+        "these classes is shown as the best of them. The SVMs see all numbers of a descriptor, not only these two.",
+        heading="Descriptors in a plane",
     ),
 )

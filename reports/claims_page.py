@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipeline.experiment.paper_tables import number_of
+from pipeline.results.claims import ERROR
 from reports.page import (
     Block,
     Callout,
@@ -19,11 +19,12 @@ from reports.page import (
     Strong,
     Table,
     Text,
+    join,
     left,
     right,
 )
 from reports.page_parts import ALL_TABLES
-from reports.phrases import NONE, p_value, points, signed
+from reports.phrases import NONE, p_value, points, signed, table_label
 from vgg.judgement import LEVEL, Verdict
 
 TITLE = "Claims of the paper"
@@ -35,19 +36,24 @@ MEANING = (
     "training."
 )
 READING = (
-    "Effects are points of top-1 error, and in section A.2 of the error of the true class's box. Above 0, the net or "
-    "method that the claim names first has the lower error: in favour of a claim that it is better, against “does not "
-    "improve”. “About the same” needs an effect near 0. “Images that changed”: those wrong only without it / only with "
-    "it. “Least of 4”: of 4 comparisons, the one that supports the claim least. “Visible from”: the smallest effect "
-    "that would be found with a probability of 80 %; of “does not improve” and “about the same”, which allow effects "
-    "up to a margin, the smallest that would contradict the claim."
+    "Effects are points of top-1 error, or of the measure that the row names. Above 0, the net or method that the "
+    "claim names first has the lower error, or the higher AP or recall: in favour of a claim that it is better, "
+    "against “does not improve”. “About the same” needs an effect near 0. “Images that changed”: those wrong only "
+    "without it / only with it. “Least of 4”: of 4 comparisons, the one that supports the claim least. “Visible "
+    "from”: the smallest effect that would be found with a probability of 80 %; of “does not improve” and “about the "
+    "same”, which allow effects up to a margin, the smallest that would contradict the claim."
 )
 UNTESTED: Text = ("The paper's claims are not tested yet. ", *TO_TEST)
 
 
-def claims_page(values: dict[str, Any], warning: Callout) -> Page:
-    """Return the page of the ledger's values; the warning is empty if the nets and images are the paper's."""
-    return (Heading(1, TITLE), warning, *_body(values, bool(warning.text)), *_rules(values), ALL_TABLES)
+def claims_page(values: dict[str, Any], warning: Callout, of_sets: Sequence[str] = ()) -> Page:
+    """Return the page of the ledger's values; the warning is empty if the nets and images are the paper's.
+
+    `of_sets` are the tables of other data sets that have pages.
+    """
+    links = join(" and ", [Link(table_label(name), f"{name}.md") for name in of_sets])
+    measures = [Paragraph(("The measures of the data sets are in ", *links, "."))] * bool(of_sets)
+    return (Heading(1, TITLE), warning, *_body(values, bool(warning.text)), *_rules(values), *measures, ALL_TABLES)
 
 
 def claims_section(values: dict[str, Any], small: bool) -> Page:
@@ -70,7 +76,7 @@ def rules_page(values: dict[str, Any]) -> Page:
 
 def _body(values: dict[str, Any], small: bool) -> Iterator[Block]:
     yield Paragraph(verdict_sentence(values))
-    if values["images"]:
+    if _is_tested(values):
         if small:
             yield Paragraph(MEANING)
         yield from ledger(values)
@@ -79,21 +85,34 @@ def _body(values: dict[str, Any], small: bool) -> Iterator[Block]:
         yield Paragraph(f"Tested on the comparisons that are run so far: {parts}.")
 
 
+def _is_tested(values: dict[str, Any]) -> bool:
+    """Return True if there are images to test claims on: the profile's, or those of other data sets."""
+    return bool(values["images"] or values["sets"])
+
+
 def verdict_sentence(values: dict[str, Any]) -> Text:
     """Return the verdict in one sentence."""
     counts, claims = values["counts"], values["claims"]
     if counts["not run"] == len(claims):
         return ("None of the paper's claims can be tested yet: no table is computed. ", *TO_TEST)
-    first = f"{counts['supported']} {'is' if counts['supported'] == 1 else 'are'} supported on these"
+    first = f"{counts['supported']} {'is' if counts['supported'] == 1 else 'are'} supported on {_tested_on(values)}"
     rest = f", {counts['not run']} not run" if counts["not run"] else ""
     words = f"{counts['contradicted']} contradicted, {counts['undecided']} undecided{rest}"
     holm = values["counts_holm"]
     return (
         f"Of the paper's {len(claims)} claims, ",
-        Strong(f"{first} {values['images']:,} images, {words}"),
+        Strong(f"{first}, {words}"),
         f", with {_seeds(values)}. Adjusted for the number of tests (Holm's method): "
         f"{holm['supported']} supported, {holm['contradicted']} contradicted.",
     )
+
+
+def _tested_on(values: dict[str, Any]) -> str:
+    """Return the images that the claims are tested on, in words."""
+    others = ", ".join(f"{one['images']:,} of {title}" for title, one in values["sets"].items())
+    if not values["images"]:
+        return f"images of other data sets ({others})"
+    return f"these {values['images']:,} images" + f" (and {others})" * bool(others)
 
 
 def _seeds(values: dict[str, Any]) -> str:
@@ -115,30 +134,33 @@ def claims_table(values: dict[str, Any]) -> Table:
 
 
 def _of(claim: dict[str, Any], seeds: int) -> str:
-    """Return what an effect is of, where it is not the mean over all pairs and seeds."""
+    """Return what an effect is of, where it is not of top-1 errors and the mean over all pairs and seeds."""
+    statistic = [claim["statistic"]] * (claim["statistic"] != ERROR)
     least = [f"least of {claim['pairs_run']}"] * (claim["each"] and claim["pairs_run"] > 1)
-    return "".join(f", {word}" for word in (*least, *["one seed"] * (seeds > 1 and max(claim["seeds"]) == 1)))
+    return "".join(
+        f", {word}" for word in (*statistic, *least, *["one seed"] * (seeds > 1 and max(claim["seeds"]) == 1))
+    )
 
 
 def _row(claim: dict[str, Any], values: dict[str, Any]) -> tuple[Text, ...]:
     seeds, margin = values["seeds"], values["margin"]
+    about = (claim["sentence"], claim["section"])
     paper = NONE if claim["paper"] is None else f"{claim['paper']:+.1f}"
     if claim["verdict"] == Verdict.NOT_RUN:
-        missing = ", ".join(claim["missing"])
-        return (claim["sentence"], claim["section"], paper, NONE, NONE, NONE, _verdict(claim, margin, missing))
+        return (*about, paper, NONE, NONE, NONE, _verdict(claim, margin))
     effect, low, high = (signed(claim[name]) for name in ("effect", "low", "high"))
     ours = f"{effect} ({low} to {high}){_of(claim, seeds)}"
-    changed = f"{claim['gained']:,} / {claim['lost']:,}"
+    changed = NONE if claim["gained"] is None else f"{claim['gained']:,} / {claim['lost']:,}"
     p = p_value(claim["p_verdict"])
-    return (claim["sentence"], claim["section"], paper, ours, changed, p, _verdict(claim, margin))
+    return (*about, paper, ours, changed, p, _verdict(claim, margin))
 
 
-def _verdict(claim: dict[str, Any], margin: float, missing: str = "") -> Text:
+def _verdict(claim: dict[str, Any], margin: float) -> Text:
     verdict = Verdict(claim["verdict"])
     shown = Judged(verdict)
     if verdict == Verdict.NOT_RUN:
-        return (shown, ": ", Code(f"vgg-repro table {number_of(missing.split(', ')[0])}"))
-    if verdict == Verdict.UNDECIDED and not claim["gained"] + claim["lost"]:
+        return (shown, ": ", Code(claim["to_run"]))
+    if verdict == Verdict.UNDECIDED and claim["gained"] == claim["lost"] == 0:
         return (shown, ": both networks give the same answers")
     if verdict == Verdict.UNDECIDED:
         visible = f": visible from {_visible_effect(claim, margin):.1f} points"
@@ -155,7 +177,7 @@ def _unreachable(claim: dict[str, Any], margin: float) -> str:
     """Return that no effect could support the claim on these images, if that is so."""
     if claim["kind"] != "about equal" or claim["high"] - claim["low"] <= 2 * margin:
         return ""
-    return f"; too few images to show that errors are equal within {points(margin)}"
+    return f"; too few images to show that they are equal within {points(margin)}"
 
 
 def _although(claim: dict[str, Any], margin: float) -> str:
@@ -171,8 +193,14 @@ def _although(claim: dict[str, Any], margin: float) -> str:
 
 def _rules(values: dict[str, Any]) -> Iterator[Block]:
     """Yield how the claims are tested."""
-    if not values["images"]:
-        return
+    if values["images"]:
+        yield from _rules_of_errors(values)
+    if values["sets"]:
+        yield _rules_of_sets(values)
+
+
+def _rules_of_errors(values: dict[str, Any]) -> Iterator[Block]:
+    """Yield how claims about the profile's own images are tested."""
     margin = points(values["margin"])
     groups = values["groups"]
     units = (
@@ -197,6 +225,18 @@ def _rules(values: dict[str, Any]) -> Iterator[Block]:
         "Intervals are those of a score test: with one seed, one may just exclude 0 although p is above 0.05. "
         "“If adjusted”: by Holm's method for all claims together."
     )  # fmt: skip
+
+
+def _rules_of_sets(values: dict[str, Any]) -> Paragraph:
+    """Return how the claims of appendix B are tested."""
+    splits = any(one["splits"] > 1 for one in values["sets"].values())
+    of_splits = " Of several random splits all but one are drawn, with replacement." * splits
+    return Paragraph(
+        "The claims of appendix B are tested on the test images of other data sets, with C chosen anew for each way to "
+        f"describe them. Their intervals and p are of {values['resamples']:,} resamples, in each of which every image "
+        f"has a random weight (Bayesian bootstrap).{of_splits} Both sides of a comparison have the same resamples. "
+        "Training images are not resampled."
+    )
 
 
 def _spread(seed_std: float | None) -> str:

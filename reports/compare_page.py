@@ -6,7 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from pipeline.results.row_choice import row_names
-from pipeline.results.side_by_side import ComparedCell, ComparedReproduction, Difference, SideBySide
+from pipeline.results.side_by_side import (
+    ComparedCell,
+    ComparedMeasure,
+    ComparedReproduction,
+    Difference,
+    SideBySide,
+)
 from reports.flat_files import rows_text
 from reports.page import Block, Callout, Code, Heading, Page, Paragraph, Strong, Table, Text, left, right
 from reports.phrases import NONE, number, p_value, signed, table_label
@@ -26,6 +32,7 @@ def compare_page(compared: SideBySide) -> Page:
         *_parameters(compared),
         *_claims(compared),
         *_errors(compared),
+        *_measures(compared),
     )
 
 
@@ -102,6 +109,22 @@ def _errors(compared: SideBySide) -> Iterator[Block]:
     if any(only.values()):
         yield Paragraph(f"Run on one side alone: {only['first']} errors in A, {only['second']} in B.")
     yield from (Paragraph(text) for text in _how(compared))
+
+
+def _measures(compared: SideBySide) -> Iterator[Block]:
+    """Yield the measures of other data sets, if both have some."""
+    if not compared.measures:
+        return
+    yield Heading(2, "Measures of other data sets in per cent")
+    yield Paragraph(compared.verdict_on_measures)
+    columns = (*left("measure"), *right(*NAMES, "B − A"), *left("same images"))
+    yield Table(columns, tuple(_measure(one) for one in compared.measures))
+
+
+def _measure(one: ComparedMeasure) -> tuple[Text, ...]:
+    difference = "equal" if one.first == one.second else signed(one.second - one.first)
+    same = "yes" if one.same_images else "no"
+    return (f"{table_label(one.table)}: {one.row}", number(one.first), number(one.second), difference, same)
 
 
 def _names(side: ComparedReproduction) -> dict[tuple[str, str], str]:

@@ -30,6 +30,7 @@ from reports.page import (
 )
 from reports.page_parts import UP_TO_DATE, difference, is_older
 from reports.phrases import NONE, interval, mean_and_std, number, published_net, table_label
+from reports.set_explain_page import set_images, set_sections
 from vgg.judgement import Verdict
 
 DIGITS = 16  # of a hash
@@ -45,20 +46,19 @@ def explain_page(explanation: Explanation, kept: str = "") -> Page:
     """Return the page. `kept` is the path of a page that has the provenance if it is not recorded here."""
     e = explanation
     head = Heading(1, f"{table_label(e.table)}, row {e.row.name}")
-    if not e.row.runs:
-        return (
-            head,
-            Paragraph("Other authors' numbers, as the paper prints them. Nothing is computed here."),
-            *_number(e),
-        )
+    measured = [*_number(e), *_scores(e)] if e.of_set is None else [*set_sections(e, e.of_set)]
+    if not e.row.runs and not e.to_do:
+        others = Paragraph("Other authors' numbers, as the paper prints them. Nothing is computed here.")
+        return (head, others, *measured)
+    if not e.row.runs:  # of a data set that params.yaml does not have
+        return (head, *measured)
     return (
         head,
         _warning(e),
-        *_number(e),
-        *_scores(e),
+        *measured,
         *_training(e),
         *published_section(e),
-        *images_section(e),
+        *(images_section(e) if e.of_set is None else set_images(e, e.of_set)),
         *_places(e),
         *_changes(e),
         *_unknown(e, kept),
@@ -327,7 +327,7 @@ def changes_texts(e: Explanation) -> Iterator[Text]:
     """Yield each stage that is older than params.yaml, with the reason, or that none is; nothing if that is unknown."""
     if e.outdated is None or not (e.outdated or e.recorded):
         return
-    older = is_older(e.stage, [score.stage for score in e.scores], e.outdated)
+    older = bool(e.of_set) or is_older(e.stage, [score.stage for score in e.scores], e.outdated)
     changed = {stage: why for stage, why in e.outdated.items() if older or stage != e.stage}  # else: by another row
     yield from ((Code(stage), f": {why}") for stage, why in changed.items())
     if not changed:

@@ -73,6 +73,8 @@ def _links(results: Results, has_data_page: bool) -> Iterator[Text]:
         yield (Link("Training", "training.md"), ": every run, its error and its learning curve")
     if results.located:
         yield (Link("Boxes on images", "localisation.md"), ": true and predicted boxes, and how boxes are merged")
+    if results.other_sets:
+        yield (Link("Other data sets in charts", "descriptors.md"), ": classes, examples, and descriptors in a plane")
     if results.guesses:
         yield (Link("Mistakes", "mistakes.md"), ": classes that are confused, and images that are confidently wrong")
     if has_images_page(results):

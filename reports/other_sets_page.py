@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.experiment.paper_tables import printed
+from pipeline.results.other_sets import unconverged
 from reports.page import Block, Code, Judged, Paragraph, Strong, Table, Text, join, left, right
 from reports.page_parts import DAGGER, outdated_note
 from reports.phrases import NONE, number, published_file
@@ -94,9 +95,9 @@ def _notes(values: Mapping[str, Any]) -> Iterator[Text]:
         )  # fmt: skip
     if published := values["published"]:
         yield ("Published weights: ", *join("; ", [(f"{run} is ", *published_file(r)) for run, r in published.items()]))
-    unconverged = {
-        f"{row['label']['data set']}, {row['label']['method']}"
-        for row in values["rows"] if row["ours"] and any(split["unconverged"] for split in row["ours"]["splits"])
-    }  # fmt: skip
-    if unconverged:
-        yield f"SVMs did not converge: {'; '.join(sorted(unconverged))}."
+    failed = [
+        f"{row['label']['data set']}, {row['label']['method']} (C = {', '.join(costs)})"
+        for row in values["rows"] if row["ours"] and (costs := unconverged(row["ours"]))
+    ]  # fmt: skip
+    if failed:
+        yield f"SVMs did not converge: {'; '.join(failed)}."

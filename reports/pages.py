@@ -11,9 +11,22 @@ from pipeline.experiment.params import Params
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
 from reports.chart_style import MADE_BY
-from reports.charts import BOXES, CHARTS, IMAGES, INDEX, MISTAKES, PAPER_PAGE, TRAINING, Chart, charts_on, draw_charts
+from reports.charts import (
+    BOXES,
+    CHARTS,
+    IMAGES,
+    INDEX,
+    MISTAKES,
+    OTHER_SETS_PAGE,
+    PAPER_PAGE,
+    TRAINING,
+    Chart,
+    charts_on,
+    draw_charts,
+)
 from reports.claims_page import claims_page
 from reports.companion.page import companion_page
+from reports.descriptors_page import descriptors_page
 from reports.flat_files import FLAT, csv_text
 from reports.images_page import has_images_page, images_page
 from reports.index_page import index_page
@@ -27,7 +40,16 @@ from reports.seeds_page import seeds_page
 from reports.table_pages import table_page
 from reports.training_page import training_page
 
-OTHERS = (PAPER_PAGE, "seeds", "claims", TRAINING, MISTAKES, IMAGES, BOXES)  # pages besides those of the tables
+OTHERS = (
+    PAPER_PAGE,
+    "seeds",
+    "claims",
+    TRAINING,
+    MISTAKES,
+    IMAGES,
+    BOXES,
+    OTHER_SETS_PAGE,
+)  # pages besides those of the tables
 FILES = (*(f"{name}.md" for name in (*TITLES, *OTHERS)), *(name for kind in CHARTS for name in kind.files))
 
 
@@ -83,7 +105,7 @@ def other_pages(results: Results, charts: Sequence[Chart]) -> Iterator[tuple[str
     for name, values in results.other_sets.items():
         yield name, table_page(values, Callout(()), (), results.outdated)
     if results.claims:
-        yield "claims", claims_page(results.claims, comparability_warning(results))
+        yield "claims", claims_page(results.claims, comparability_warning(results), tuple(results.other_sets))
     if results.seeds:
         yield "seeds", seeds_page(results.seeds, comparability_warning(results), results.outdated)
     if results.summaries:
@@ -94,6 +116,8 @@ def other_pages(results: Results, charts: Sequence[Chart]) -> Iterator[tuple[str
         yield IMAGES, images_page(results, charts_on(IMAGES, charts))
     if results.located:
         yield BOXES, localisation_page(results, results.located, charts_on(BOXES, charts))
+    if results.other_sets:
+        yield OTHER_SETS_PAGE, descriptors_page(results, charts_on(OTHER_SETS_PAGE, charts))
     yield PROVENANCE, provenance_page(results, charts_on(PROVENANCE, charts))
 
 

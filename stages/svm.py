@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,35 +16,50 @@ from pipeline.errors import Failure
 from pipeline.experiment.other_sets import HELD_OUT, NETS_OF, PROTOCOLS, OfficialSets, svm_stage, variants
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import DataSet, classified
-from pipeline.results.other_sets import descriptors_of, read_features
+from pipeline.results.other_sets import descriptors_of, read_features, unconverged
 from pipeline.results.provenance import record_provenance
 from pipeline.system.atomic_files import sha256, whole, write_json
+from pipeline.system.progress import Progress
+from stages.svm_processes import in_processes
+from vgg.descriptors import Features
 from vgg.measures import BY_CLASS
 from vgg.splits import Division, held_out_division, random_division
 from vgg.svm import ITERATIONS, TOLERANCE, ChosenFit, chosen
 
+NAMED = 10  # classes whose SVMs did not converge
+
 
 def main(params: Params, name: str, system: str) -> None:
     """Train and test the SVMs of data set `name` on the descriptors of a `system`: D, E or DE."""
-    started, row = time.monotonic(), params.datasets[name]
+    started, path = time.monotonic(), classified(params.datasets[name].table, name, system)
+    results = classify(params, name, system, path)
+    stage = svm_stage(name, system)
+    record_provenance(stage, path.with_suffix(".json"), "cpu", 1, time.monotonic() - started)
+    print_measures(stage, results)
+
+
+def classify(params: Params, name: str, system: str, path: Path) -> dict[str, Any]:
+    """Train and test the SVMs, and write their scores and record at `path`. Return the measures."""
+    row = params.datasets[name]
     examples = read_examples(DataSet(name).examples, f"vgg-repro prepare {name}")
     divisions = _divisions(params, name, examples)
     results: dict[str, Any] = {}
     arrays: dict[str, Any] = {"labels": examples.labels}
-    for variant in variants(PROTOCOLS[row.source].boxed):
-        rows = descriptors_of(params, name, NETS_OF[system], variant, examples)
-        fits = [_chosen(params, name, rows, examples, division) for division in divisions]
-        results[variant] = _values(params, name, examples, divisions, fits)
-        arrays |= {f"{variant}-{number}": fit.fit.scores for number, fit in enumerate(fits)}
+    described_by = variants(PROTOCOLS[row.source].boxed)
+    each = len(examples.classes) * (len(params.active.transferring.costs) + 1)
+    with Progress(svm_stage(name, system), each * len(divisions) * len(described_by), "SVMs") as progress:
+        for variant in described_by:
+            rows = descriptors_of(params, name, NETS_OF[system], variant, examples)
+            fits = [_chosen(params, name, rows, examples, division, progress) for division in divisions]
+            results[variant] = _values(params, name, examples, divisions, fits)
+            arrays |= {f"{variant}-{number}": fit.fit.scores for number, fit in enumerate(fits)}
     for number, division in enumerate(divisions):
         arrays |= {f"{part}-{number}": numbers for part, numbers in division._asdict().items()}
-    path = classified(row.table, name, system)
     with whole(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
-    write_json(path.with_suffix(".json"), _record(params, name, system, examples, results))
-    stage = svm_stage(name, system)
-    record_provenance(stage, path.with_suffix(".json"), "cpu", 1, time.monotonic() - started)
-    _print(stage, results)
+    record = _record(params, name, system, examples, results) | {"scores_sha256": sha256(path)}
+    write_json(path.with_suffix(".json"), record)
+    return results
 
 
 def _divisions(params: Params, name: str, examples: Examples) -> list[Division]:
@@ -63,10 +81,13 @@ def _divisions(params: Params, name: str, examples: Examples) -> list[Division]:
         raise Failure(f"{name} cannot be divided: {reason}") from None
 
 
-def _chosen(params: Params, name: str, rows: Any, examples: Examples, division: Division) -> ChosenFit:
-    choices, measure = params.active.transferring, PROTOCOLS[params.datasets[name].source].measure
+def _chosen(
+    params: Params, name: str, rows: Features, examples: Examples, division: Division, progress: Progress
+) -> ChosenFit:
+    choices, measure = params.active.transferring, BY_CLASS[PROTOCOLS[params.datasets[name].source].measure]
+    fitting = partial(in_processes, progress)
     try:
-        return chosen(rows, examples.labels, division, choices.costs, BY_CLASS[measure], choices.seed)
+        return chosen(rows, examples.labels, division, choices.costs, measure, choices.seed, fitting)
     except ValueError as reason:
         raise Failure(f"{name} has too few examples for its SVMs: {reason}") from None
 
@@ -85,7 +106,11 @@ def _values(
             "by_class": dict(zip(examples.classes, by_class.tolist(), strict=True)),
             "cost": fit.cost,
             "tuning": {f"{cost:g}": 100 * value for cost, value in fit.tuning.items()},
-            "unconverged": [examples.classes[number] for number in fit.fit.unconverged],
+            "iterations": dict(zip(examples.classes, fit.fit.iterations.tolist(), strict=True)),
+            "unconverged": {
+                f"{cost:g}": [examples.classes[number] for number in numbers]
+                for cost, numbers in fit.unconverged.items()
+            },
             "examples": {part: len(numbers) for part, numbers in division._asdict().items()},
         }
         if measure == "ap11":
@@ -116,19 +141,23 @@ def _record(params: Params, name: str, system: str, examples: Examples, results:
         "solver": {"primal": True, "tolerance": TOLERANCE, "iterations": ITERATIONS},
         "results": results,
         "nets": nets,
-        "scores_sha256": sha256(classified(row.table, name, system)),
     }
 
 
-def _print(stage: str, results: dict[str, Any]) -> None:
+def print_measures(stage: str, results: dict[str, Any]) -> None:
     """Print the measures, and the SVMs that did not converge."""
     for variant, values in results.items():
         spread = "" if values["std"] is None else f" ± {values['std']:.1f}"
         costs = ", ".join(f"{split['cost']:g}" for split in values["splits"])
         print(f"{stage}, {variant}: {values['value']:.1f}{spread} %, C {costs}")
-        for split in values["splits"]:
-            if split["unconverged"]:
-                print(
-                    f"{stage}, {variant}: no convergence in {ITERATIONS} iterations at C = {split['cost']:g}, of "
-                    f"{', '.join(split['unconverged'])}; smaller values of `costs` in params.yaml converge sooner"
-                )
+        for cost, classes in unconverged(values).items():
+            print(
+                f"{stage}, {variant}: no convergence in {ITERATIONS} iterations at C = {cost}, of {_some(classes)}; "
+                "smaller values of `costs` in params.yaml converge sooner"
+            )
+
+
+def _some(classes: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(classes) - NAMED} more classes" if len(classes) > NAMED else ""
+    return ", ".join(classes[:NAMED]) + more

@@ -63,6 +63,8 @@ STEPS = {
         "pipeline/experiment/targets.py",
         "pipeline/results/tables.py",
         "pipeline/results/scores.py",
+        "pipeline/results/resampled.py",
+        "vgg/resampling.py",
         "pipeline/results/illustrations.py",
         "stages/illustrations.py",
         "stages/images.py",

@@ -14,8 +14,8 @@ from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, shards_root
 from pipeline.system.checkout import BrokenCheckout
+from pipeline.system.memory import left_in_group
 
-OWN_GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # of cgroup version 2
 OTHER_DISK = "export VGG_REPRO_SHARDS=/A/LARGER/DISK/shards; dvc cache dir --local /A/LARGER/DISK/cache"
 OWN_CLONE = "git clone . ~/vgg-repro    # and work there"
 LEAST, ENOUGH = 2 * GIB, 4 * GIB  # the largest process of the smallest profile takes 1.24 GiB, and two run at once
@@ -34,22 +34,6 @@ def memory(context: DoctorContext) -> Iterator[Finding]:
         yield Finding("memory", "warning", says, "vgg-repro run --jobs 1")
     else:
         yield Finding("memory", "ok", says)
-
-
-def left_in_group() -> float:
-    """Return the memory left under the tightest limit of this process's control groups, in bytes."""
-    own = OWN_GROUP.read_text().rpartition("::/")[2].strip() if OWN_GROUP.exists() else ""
-    folders = [folder for folder in (GROUPS / own, *(GROUPS / own).parents) if folder.is_relative_to(GROUPS)]
-    return min(map(_left, folders))
-
-
-def _left(group: Path) -> float:
-    try:
-        most, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
-        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except OSError:  # neither the root group nor cgroup version 1 has these files
-        return float("inf")
-    return float("inf" if most == "max" else int(most) - used + int(statistics.get("inactive_file", 0)))
 
 
 def disk(context: DoctorContext) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""The paper's claims as data: a sentence each, and the table rows whose errors it compares (sections 3.1, 4, A.2)."""
+"""The paper's claims as data: a sentence each, and the table rows that it compares (sections 3.1, 4, A.2, B)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal, NamedTuple
 
-from pipeline.experiment.paper_tables import INITIAL, LOCALISATION, METHODS, printed_errors
+from pipeline.experiment.other_sets import IMAGE, IMAGE_AND_BOX, MEASURES, PROTOCOLS, SINGLE_NETS, Aggregation
+from pipeline.experiment.other_sets import METHODS as NETS
+from pipeline.experiment.paper_tables import INITIAL, LOCALISATION, METHODS, OTHER_SETS, printed, printed_errors
 from pipeline.experiment.run_names import FROM_A, GLOROT, NORMAL
 
 Kind = Literal["better", "no better", "about equal"]
@@ -20,14 +22,20 @@ TRIPLE = ("C", "D", "E")  # the nets that Tables 3 and 4 have at every S
 
 
 class Cell(NamedTuple):
-    """A row of a table, whose top-1 error a claim compares; of Table 8 the share of images whose box is wrong."""
+    """A row of a table, whose top-1 error a claim compares; of Table 8 the share of images whose box is wrong.
+
+    Of Tables 11 and 12 it is a data set's measure, by the nets and how their descriptors are put together.
+    """
 
     table: str
     row: str  # its key
 
     @property
     def printed(self) -> float | None:
-        """Return the paper's top-1 error; None if the paper does not print it."""
+        """Return the paper's top-1 error, or what its measure lacks of 100; None if the paper does not print it."""
+        if self.table in OTHER_SETS:
+            measure = _printed_measure(self)
+            return None if measure is None else 100 - measure
         return printed_errors(self.table)[self.row]["top1_val"] if self.table.startswith("table") else None
 
     @property
@@ -39,7 +47,10 @@ class Cell(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two cells that a claim compares. The effect is the error of `first` minus that of `second`."""
+    """Two cells that a claim compares. The effect is the error of `first` minus that of `second`.
+
+    Of measures it is that of `second` minus that of `first`.
+    """
 
     first: Cell
     second: Cell
@@ -66,6 +77,7 @@ class Claim:
     pairs: Sequence[Pair]
     stated: float | None = None  # the effect in points that the text states, where no table prints it
     each: bool = False
+    stand_ins: Sequence[Pair] = ()  # of sets that are drawn here, compared if nothing of the paper's sets is run
 
     @property
     def same_nets(self) -> bool:
@@ -76,6 +88,12 @@ class Claim:
     def of_boxes(self) -> bool:
         """Return True if the claim compares localisers."""
         return all(cell.table in LOCALISATION for pair in self.pairs for cell in pair)
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """Return the data sets of the paper that the claim is about; none if it is about the profile's own images."""
+        cells = {cell for pair in self.pairs for cell in pair if cell.table in OTHER_SETS}
+        return tuple(source for source in PROTOCOLS if any(source == set_of(cell) for cell in cells))
 
     @property
     def paper(self) -> float | None:
@@ -117,6 +135,37 @@ def initial(net: str, weights: str) -> Cell:
     return Cell("initialisation", f"{net}, {INITIAL[weights]}")
 
 
+def described(source: str, nets: str, how: str) -> Cell:
+    """Return the cell of a data set described by D, E or both nets (DE).
+
+    `how` is the aggregation over Q, or of objects with boxes whether the box is described, too.
+    """
+    protocol = PROTOCOLS[source]
+    return Cell(protocol.table, f"{protocol.title}, {nets}, {how}")
+
+
+def set_of(cell: Cell) -> str:
+    """Return the data set of a cell of Table 11 or 12."""
+    title = cell.row.split(", ")[0]
+    return next(source for source, protocol in PROTOCOLS.items() if protocol.title == title)
+
+
+def _printed_measure(cell: Cell) -> float | None:
+    """Return the paper's measure of a data set in per cent; None if it is not printed, as of the other aggregation."""
+    _, nets, how = cell.row.split(", ")
+    column, printed_rows = PROTOCOLS[set_of(cell)].column, {row["method"]: row for row in printed(cell.table)}
+    row = printed_rows.get(f"{NETS[nets]}, {how}")
+    return float(row[column]) if row and column else None
+
+
+def statistic(sets: Sequence[str]) -> str:
+    """Return what is measured on data sets: mean AP, at 11 recalls: VOC-2007."""
+    by_measure: dict[str, list[str]] = {}
+    for source in sets:
+        by_measure.setdefault(MEASURES[PROTOCOLS[source].measure], []).append(PROTOCOLS[source].title)
+    return "; ".join(f"{measure}: {', '.join(titles)}" for measure, titles in by_measure.items())
+
+
 SUBMISSION = Cell("table6", "ILSVRC submission, D-256, D-384, D-jitter-fc, C-256, C-384, E-256, E-384, dense")
 SHALLOW, B_CENTRE = (Cell("shallow", f"{net}, 256, 256") for net in ("shallow", "B"))
 
@@ -124,6 +173,25 @@ SHALLOW, B_CENTRE = (Cell("shallow", f"{net}, 256, 256") for net in ("shallow", 
 def _at_every_scale(first: str, second: str) -> list[Pair]:
     """Return the pair of two nets at every S of Table 3."""
     return [Pair(single(first, scale), single(second, scale)) for scale in SINGLE]
+
+
+def _sets_of(aggregate: Aggregation, drawn: bool) -> list[str]:
+    """Return the data sets of Table 11 whose descriptors the paper aggregates so, or those that stand in for them."""
+    return [
+        source for source, protocol in PROTOCOLS.items()
+        if protocol.table == "table11" and protocol.aggregate == aggregate and protocol.drawn == drawn
+    ]  # fmt: skip
+
+
+def _aggregations(second: Aggregation, drawn: bool) -> list[Pair]:
+    """Return the pairs of both aggregations of each net's descriptors, on the sets for which the paper has `second`."""
+    first: Aggregation = "stack" if second == "average" else "average"
+    sets = _sets_of(second, drawn)
+    return [Pair(*(described(one, net, how) for how in (first, second))) for one in sets for net in SINGLE_NETS]
+
+
+def _image_and_box(source: str) -> list[Pair]:
+    return [Pair(described(source, "DE", IMAGE), described(source, "DE", IMAGE_AND_BOX))]
 
 
 CLAIMS = (
@@ -218,5 +286,17 @@ CLAIMS = (
     Claim(
         "all-layers", "A.2", "Localisers have a lower error if all layers are fine-tuned, not the FC layers alone.",
         "better", [Pair(located(FC_LAYERS, "PCR"), located("all", "PCR"))],
+    ),
+    Claim(
+        "averaging", "B", "On VOC, descriptors averaged over the test scales give about the same AP as stacked ones.",
+        "about equal", _aggregations("average", drawn=False), stand_ins=_aggregations("average", drawn=True),
+    ),
+    Claim(
+        "stacking", "B", "On Caltech, descriptors of the test scales stacked give a higher recall than averaged ones.",
+        "better", _aggregations("stack", drawn=False), stand_ins=_aggregations("stack", drawn=True),
+    ),
+    Claim(
+        "image-and-box", "B", "Image and bounding box together give a higher AP of actions than the image alone.",
+        "better", _image_and_box("actions"), stand_ins=_image_and_box("boxed"),
     ),
 )  # fmt: skip

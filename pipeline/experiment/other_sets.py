@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from pipeline.experiment.paths import AGGREGATION
+
 if TYPE_CHECKING:
     from pipeline.experiment.params import OtherSet, Params
 
@@ -94,7 +96,9 @@ NETS_OF = {"D": ("D-jitter",), "E": ("E-jitter",), "DE": ("D-jitter", "E-jitter"
 METHODS = {"D": "VGG Net-D (16 layers)", "E": "VGG Net-E (19 layers)", "DE": "VGG Net-D & Net-E"}  # as printed
 IMAGE, IMAGE_AND_BOX = "image only", "image and bounding box"  # Table 12
 DESCRIBED = NETS_OF["DE"]  # the runs that describe images
-FEATURES, CLASSIFY = "features", "svm"
+FEATURES, CLASSIFY, SHOW = "features", "svm", "descriptors"
+SINGLE_NETS = ("D", "E")  # the systems whose two aggregations are compared
+RESAMPLED = "resampled"  # the stage of the measures on resampled images and splits
 
 
 def features_stage(name: str, run: str) -> str:
@@ -105,6 +109,21 @@ def features_stage(name: str, run: str) -> str:
 def svm_stage(name: str, system: str) -> str:
     """Return the stage of a data set's SVMs on the features of one net or both: svm-DE@scenes."""
     return f"{CLASSIFY}-{system}@{name}"
+
+
+def aggregation_stage(name: str) -> str:
+    """Return the stage of a data set's SVMs on the other aggregation of its descriptors: aggregation@scenes."""
+    return f"{AGGREGATION}@{name}"
+
+
+def other_aggregation(how: Aggregation) -> Aggregation:
+    """Return the aggregation over Q that `how` is not."""
+    return "stack" if how == "average" else "average"
+
+
+def shown_stage(name: str) -> str:
+    """Return the stage of what the page of other data sets shows of one: descriptors@scenes."""
+    return f"{SHOW}@{name}"
 
 
 def classified_by(svm: str) -> tuple[str, str]:

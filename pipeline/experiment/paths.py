@@ -15,6 +15,7 @@ LOCKFILE = Path("dvc.lock")
 REPORTS = Path("reports")
 WEIGHTS = Path("weights")
 SCORES = Path("scores")
+AGGREGATION = "aggregation"  # of the descriptors over Q
 SHARDS_ROOT = "VGG_REPRO_SHARDS"  # the environment variable that names another folder of prepared data sets
 KEY = 12  # digits of a run's key in the name of its checkpoint folder
 PRINTED = Path(__file__).parent / "printed"  # the paper's tables as CSV
@@ -133,6 +134,11 @@ def classified(table: str, name: str, system: str) -> Path:
     return SCORES / table / f"{name}-{system}.npz"
 
 
+def otherwise_classified(name: str, system: str) -> Path:
+    """Return the same file, of the descriptors that are aggregated over Q in the way that the table does not have."""
+    return SCORES / AGGREGATION / name / f"{system}.npz"
+
+
 def listed_sets(table: str) -> Path:
     """Return the list of the data sets that a table of appendix B shows, in the folder of their scores."""
     return SCORES / table / "sets.txt"
@@ -214,9 +220,24 @@ def located_pixels(profile: str) -> Path:
     return results(profile) / "localisation.npz"
 
 
+def shown_set(profile: str, name: str) -> Path:
+    """Return the file with what the page of other data sets shows of one: examples, descriptors in a plane."""
+    return results(profile) / "descriptors" / f"{name}.json"
+
+
+def shown_set_pixels(profile: str, name: str) -> Path:
+    """Return the file with the images of these examples."""
+    return shown_set(profile, name).with_suffix(".npz")
+
+
 def illustrated_images(profile: str) -> Path:
     """Return the file with the images of the illustrations."""
     return results(profile) / "illustrations.npz"
+
+
+def resampled(profile: str) -> Path:
+    """Return the file with the measures of other data sets on resampled images and splits."""
+    return results(profile) / "resampled.npz"
 
 
 def claims(profile: str) -> Path:
@@ -227,6 +248,11 @@ def claims(profile: str) -> Path:
 def metrics(profile: str) -> Path:
     """Return the file with the errors of all tables, for DVC's own commands."""
     return results(profile) / "metrics.json"
+
+
+def reported_set(profile: str, stage: str) -> Path:
+    """Return the copy, in git, of the record of a stage of features or SVMs."""
+    return results(profile) / "sets" / f"{stage}.json"
 
 
 def reported(profile: str, path: Path) -> Path:

@@ -6,7 +6,17 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.errors import UsageError
 from pipeline.experiment.modes import CENTRE_BOXES, MODES, WINDOWS, runs_of
-from pipeline.experiment.other_sets import DESCRIBED, NETS_OF, features_stage, sets_of, svm_stage, systems_of
+from pipeline.experiment.other_sets import (
+    DESCRIBED,
+    NETS_OF,
+    RESAMPLED,
+    aggregation_stage,
+    features_stage,
+    sets_of,
+    shown_stage,
+    svm_stage,
+    systems_of,
+)
 from pipeline.experiment.paper_tables import LOCALISATION, OTHER_SETS, TITLES, number_of, rows, tables_of
 from pipeline.experiment.params import NETS, RANDOM, Import, Params, Run
 from pipeline.experiment.run_names import kind_of, random_stage, score_stage, train_stage
@@ -101,9 +111,13 @@ def everything(params: Params) -> list[str]:
         return [stage for stage in known if not _needs_boxes(stage, params)]
     scores = sorted(score_stage(*score) for score in scored(params))
     scores += [stage for table in OTHER_SETS for stage in classifying(table, params)]
+    if all(is_possible(params, run) for run in DESCRIBED):
+        scores += [aggregation_stage(name) for name in sets_of(params, "table11")]
     tested = [score for name in params.test_sets for score in class_scores(name)]
     scores += [score.stage for score in tested if is_possible(params, score.run)]
     shown = [ILLUSTRATIONS] * (ILLUSTRATED in params.imports)
+    if all(is_possible(params, run) for run in DESCRIBED):
+        shown += map(shown_stage, params.datasets)
     return ["prepare", *scores, *(name for name in tables_of(params) if not lacking(name, params)), *shown]
 
 
@@ -200,6 +214,7 @@ def stages(params: Params) -> list[str]:
         "truth",
         "threshold",
         "sets",
+        RESAMPLED,
         "seeds",
         "claims",
         ILLUSTRATIONS,
@@ -214,6 +229,8 @@ def _set_stages(params: Params) -> Iterator[str]:
         yield from (f"source@{name}", f"dataset@{name}")
         yield from (features_stage(name, run) for run in DESCRIBED)
         yield from (svm_stage(name, system) for system in NETS_OF)
+        yield aggregation_stage(name)
+        yield shown_stage(name)
     for name in params.test_sets:
         yield from set_stages(name)
         yield from (score.stage for score in (*class_scores(name), *box_scores(name)))

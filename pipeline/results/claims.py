@@ -1,16 +1,19 @@
-"""The ledger: each claim of the paper tested on this profile's own images (sections 3.1 and 4, A.2)."""
+"""The ledger: each claim of the paper tested on this profile's own images (sections 3.1 and 4, A.2, B)."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.experiment.claims import CLAIMS, Cell, Claim
+from pipeline.experiment.claims import CLAIMS, Cell, Claim, set_of, statistic
+from pipeline.experiment.claims import Pair as Compared
+from pipeline.experiment.other_sets import PROTOCOLS, RESAMPLED
+from pipeline.experiment.paper_tables import OTHER_SETS, number_of
 from pipeline.results.paired_tests import (
     Comparison,
     Pair,
@@ -22,17 +25,24 @@ from pipeline.results.paired_tests import (
     verdict_p,
 )
 from pipeline.results.ranks import SEEDS, TableRanks, ranks_files, read_ranks, seed_row
+from pipeline.results.resampled import NO_SETS, TIMES, ResampledSet, ResampledSets, compare_resampled, read_resampled
 from vgg.judgement import Verdict
 
+ERROR, BOX_ERROR = "top-1 error", "error of the true class's box"  # what most claims compare
 VERDICTS = (Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.UNDECIDED, Verdict.NOT_RUN)  # in this order
 BySeed = Mapping[int, NDArray[np.bool_]]  # (images,) True where the first guess is wrong; seed 0: that of the tables
 
 
 class Outcomes:
-    """Which images each cell got wrong, by seed, from the ranks beside a profile's tables."""
+    """Which images each cell got wrong, by seed, from the ranks beside a profile's tables; and measures of other sets.
 
-    def __init__(self, files: Mapping[str, TableRanks]) -> None:
-        self.files = files
+    `sources` are the data sets that the profile has.
+    """
+
+    def __init__(
+        self, files: Mapping[str, TableRanks], sets: ResampledSets = NO_SETS, sources: Sequence[str] = ()
+    ) -> None:
+        self.files, self.sets, self.sources = files, sets, sources
         self.extra_seeds = sorted({int(row.split("/")[0]) for row in files[SEEDS].rows}) if SEEDS in files else []
 
     @property
@@ -61,13 +71,34 @@ class Outcomes:
         further = ((seed, self.files[SEEDS].rows.get(seed_row(seed, *cell))) for seed in self.extra_seeds)
         return {0: first > 0, **{seed: values > 0 for seed, values in further if values is not None}}
 
+    def pairs_of(self, claim: Claim) -> Sequence[Compared]:
+        """Return the pairs that a claim is tested on: those that stand in only if of the others nothing is run."""
+        return (
+            claim.stand_ins
+            if not any(map(self.has, claim.pairs)) and any(map(self.has, claim.stand_ins))
+            else claim.pairs
+        )
 
-def read_outcomes(profile: str) -> Outcomes:
-    """Return a profile's outcomes, those of Table 3's images if others differ. Raise Failure if a file is broken."""
+    def has(self, pair: Compared) -> bool:
+        """Return True if both cells of a pair are run, with the tables' seed."""
+        return all(map(self.is_run, pair))
+
+    def is_run(self, cell: Cell) -> bool:
+        """Return True if a cell is run, with the tables' seed."""
+        return cell.row in self.sets.rows if cell.table in OTHER_SETS else bool(self.of(cell))
+
+
+def read_outcomes(profile: str, sources: Sequence[str] = ()) -> Outcomes:
+    """Return a profile's outcomes, those of Table 3's images if others differ. Raise Failure if a file is broken.
+
+    `sources` are the data sets that the profile has; those that were prepared anew since they were resampled are not
+    among the outcomes.
+    """
     files = {name: read_ranks(path, f"dvc repro {name}") for name, path in ranks_files(profile).items()}
     found = {name: file for name, file in files.items() if file}
     manifest = next((file.manifest for file in found.values()), "")
-    return Outcomes({name: file for name, file in found.items() if file.manifest == manifest})
+    known = {name: file for name, file in found.items() if file.manifest == manifest}
+    return Outcomes(known, read_resampled(profile), sources)
 
 
 def ledger(outcomes: Outcomes, margin: float) -> dict[str, Any]:
@@ -84,6 +115,8 @@ def ledger(outcomes: Outcomes, margin: float) -> dict[str, Any]:
         "seeds": 1 + len(outcomes.extra_seeds),
         "margin": margin,
         "seed_std": 100 * max(0.0, pooled.total - pooled.residual) ** 0.5 if pooled else None,
+        "sets": {PROTOCOLS[one.source].title: one._asdict() for claim, _ in run for one in _sets_of(claim, outcomes)},
+        "resamples": TIMES,
         "claims": entries,
         "counts": _counts(entry["verdict"] for entry in entries),
         "counts_holm": _counts(entry["verdict_holm"] for entry in entries),
@@ -106,6 +139,8 @@ def _compared(claim: Claim, outcomes: Outcomes, pooled: SeedVariance | None, mar
     claim about each pair is decided by the pair that supports it least: if that pair does, all do. Against the claim,
     its p is multiplied by the number of pairs, of which it is the lowest (Bonferroni).
     """
+    if claim.sets:
+        return _compared_sets(claim, outcomes)
     pairs = [pair for first, second in claim.pairs if (pair := _pair(outcomes.of(first), outcomes.of(second)))]
     if not pairs:
         return None
@@ -115,6 +150,20 @@ def _compared(claim: Claim, outcomes: Outcomes, pooled: SeedVariance | None, mar
     least = min((compare([pair], groups, seeds) for pair in pairs), key=_support)
     p = least.p if least.effect > 0 else min(1.0, len(pairs) * least.p)
     return replace(least, p=p, seeds=tuple(len(first) for first, _ in pairs))
+
+
+def _compared_sets(claim: Claim, outcomes: Outcomes) -> Comparison | None:
+    """Return the comparison of a claim's pairs of other data sets that are run; None if there is none."""
+    rows, pairs = outcomes.sets.rows, [pair for pair in outcomes.pairs_of(claim) if outcomes.has(pair)]
+    if not pairs:
+        return None
+    return compare_resampled([(rows[one.row], rows[other.row]) for one, other in pairs], _sets_of(claim, outcomes))
+
+
+def _sets_of(claim: Claim, outcomes: Outcomes) -> list[ResampledSet]:
+    """Return the data sets that a claim is tested on; none if it is about the profile's own images."""
+    sources = [set_of(pair.first) for pair in outcomes.pairs_of(claim) if claim.sets and outcomes.has(pair)]
+    return [one for one in outcomes.sets.sets if one.source in sources]
 
 
 def _support(comparison: Comparison) -> float:
@@ -132,10 +181,13 @@ def _entry(
     claim: Claim, comparison: Comparison | None, margin: float, adjusted: Iterable[float], outcomes: Outcomes
 ) -> dict[str, Any]:
     """Return one claim's values. `adjusted` yields the next p-value after Holm's adjustment."""
-    missing = sorted({cell.table for pair in claim.pairs for cell in pair if not outcomes.of(cell)})
+    pairs, sets = outcomes.pairs_of(claim), [one.source for one in _sets_of(claim, outcomes)]
+    missing = sorted({cell.table for pair in pairs for cell in pair if not outcomes.is_run(cell)})
     values: dict[str, Any] = {
         "name": claim.name, "section": claim.section, "sentence": claim.sentence, "kind": claim.kind,
-        "paper": claim.paper, "pairs": len(claim.pairs), "each": claim.each, "missing": missing,
+        "statistic": statistic(sets or claim.sets) if claim.sets else BOX_ERROR if claim.of_boxes else ERROR,
+        "paper": claim.paper, "pairs": len(pairs), "each": claim.each, "missing": missing,
+        "to_run": _command(claim, missing, outcomes),
     }  # fmt: skip
     if comparison is None:
         return values | {"pairs_run": 0, "verdict": Verdict.NOT_RUN, "verdict_holm": Verdict.NOT_RUN}
@@ -156,6 +208,18 @@ def _entry(
         "verdict": verdict(claim.kind, comparison, margin),
         "verdict_holm": verdict(claim.kind, comparison, margin, p_holm),
     }
+
+
+def _command(claim: Claim, missing: Sequence[str], outcomes: Outcomes) -> str:
+    """Return the command that computes what a claim lacks, or adds a data set; empty if it lacks nothing."""
+    if not missing:
+        return ""
+    if not claim.sets:
+        return f"vgg-repro table {number_of(missing[0])}"
+    possible = {*claim.sets, *(set_of(cell) for pair in claim.stand_ins for cell in pair)}
+    if possible & {*outcomes.sources, *(one.source for one in outcomes.sets.sets)}:
+        return f"dvc repro {RESAMPLED}"
+    return f"vgg-repro prepare {claim.sets[0]} --path FOLDER"
 
 
 def _counts(verdicts: Iterable[Verdict]) -> dict[str, int]:

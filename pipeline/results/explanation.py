@@ -104,6 +104,19 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class ExplainedSet:
+    """A number of Table 11 or 12: a data set, how it is described and classified."""
+
+    name: str  # empty if params.yaml did not have it
+    variant: str  # what is described: image only, or image and bounding box
+    about: Record  # the data set as the table has it; empty as the name
+    ours: Record | None  # the measure, with its splits; None if it is not run
+    paper: Record  # value, std; empty if the paper does not have it
+    record: Record  # of the SVMs that the number is of; empty if it is not here
+    again: bool  # the SVMs were trained again since
+
+
+@dataclass(frozen=True)
 class Explanation:
     """Everything known of one number of a table."""
 
@@ -126,6 +139,7 @@ class Explanation:
     made: Mapping[str, Record | None]  # by stage: where, when and with what; None if that is not recorded
     recorded: bool  # dvc.lock holds this very table
     outdated: Mapping[str, str] | None  # stages that are older than params.yaml; None if the profile is not active
+    of_set: ExplainedSet | None = None  # of Tables 11 and 12
 
 
 class Files:
@@ -230,8 +244,8 @@ def explain(
     profile = files.profile
     asked = _Asked(params, profile, values, seeds, row)
     trained_here = [run for run in asked.runs if run not in {*asked.published, *asked.not_imported}]
-    chains = {run: _chain(files, params, run) for run in trained_here}
-    runs, firsts = _explained_runs(files, params, chains), _firsts(chains)
+    chains = {run: chain_of(files, params, run) for run in trained_here}
+    runs, firsts = explained_runs(files, params, chains), first_names(chains)
     scores = tuple(_score(files, asked, stage) for stage in asked.scores)
     measures, paths = _measures(asked), dict(_paths(files, asked.stage, runs, scores))
     involved = {"prepare", *paths, *(random_stage(name.removeprefix(RANDOM)) for name in firsts)}
@@ -244,7 +258,7 @@ def explain(
         comparable=values["comparable"],
         images=_images(profile, values),
         chains=chains | {run: (file["file"], run) for run, file in asked.published.items()},
-        first=tuple(_first(files, name, runs) for name in firsts),
+        first=tuple(first_weights(files, name, runs) for name in firsts),
         runs=runs,
         published=asked.published,
         not_imported=asked.not_imported,
@@ -269,7 +283,7 @@ def _images(profile: str, values: Record) -> ExplainedImages:
     return ExplainedImages(values["manifest"], values["data"], values["images"], values["classes"], same, are_prepared)
 
 
-def _chain(files: Files, params: Params, run: str) -> tuple[str, ...]:
+def chain_of(files: Files, params: Params, run: str) -> tuple[str, ...]:
     """Return the names from a run's first weights to itself: random-A, A-256, D-256."""
     names: list[str] = []
     name = run
@@ -289,11 +303,12 @@ def _row(files: Files, params: Params, name: str) -> Run | None:
     return params.all_trained.get(name)
 
 
-def _firsts(chains: Mapping[str, tuple[str, ...]]) -> list[str]:
+def first_names(chains: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return the random weights that the chains start from."""
     return list(dict.fromkeys(chain[0] for chain in chains.values() if chain[0].startswith(RANDOM)))
 
 
-def _explained_runs(files: Files, params: Params, chains: Mapping[str, tuple[str, ...]]) -> tuple[ExplainedRun, ...]:
+def explained_runs(files: Files, params: Params, chains: Mapping[str, tuple[str, ...]]) -> tuple[ExplainedRun, ...]:
     """Return all runs of the chains, each once and after the one that it starts from."""
     names = dict.fromkeys(name for chain in chains.values() for name in chain)
     rows = {name: _row(files, params, name) for name in names}
@@ -333,7 +348,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     return named | {key: value for block in blocks.values() for key, value in block.items()}
 
 
-def _first(files: Files, name: str, runs: tuple[ExplainedRun, ...]) -> FirstWeights:
+def first_weights(files: Files, name: str, runs: tuple[ExplainedRun, ...]) -> FirstWeights:
     """Return random weights as dvc.lock has recorded them, if the first run was trained from these."""
     stage = random_stage(name.removeprefix(RANDOM))
     users = [run for run in runs if run.row.init == name]

@@ -1,4 +1,4 @@
-"""All errors of a profile as one flat table: a row for each cell, further seed and centre crop, for people who plot."""
+"""All errors of a profile, and its measures of other data sets, as one flat table, for people who plot."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from pipeline.experiment.modes import MODES
+from pipeline.experiment.other_sets import FEATURES, NETS_OF
 from pipeline.experiment.paper_tables import NO_DATA, printed_scale
 from pipeline.experiment.run_names import seeded, train_stage, work_of
 from pipeline.results.comparison import row_key
@@ -21,16 +22,17 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class FlatRow:
-    """An error of ours and the paper's, in per cent. What does not exist is None."""
+    """An error of ours and the paper's, or a measure of another data set, in per cent. What does not exist is None."""
 
     profile: str
-    table: str  # table3 ... table10, shallow, initialisation, training
+    table: str  # table3 ... table12, shallow, initialisation, training
     row: str  # the row's whole label
     net: str | None
     init: str | None  # initial weights, of `initialisation` alone
     train_scale: str | None  # S as printed: 256 or 256-512
     test_scale: str | None  # Q as printed: 256 or 256 384 512
-    mode: str | None  # dense, crops, dense+crops, centre; of localisation boxes (at the centre crop), windows (dense)
+    # dense, crops, dense+crops, centre; of localisation boxes (at the centre crop), windows (dense); features
+    mode: str | None
     runs: str | None  # separated by spaces
     weights: str | None  # trained, published or both
     seed: int | None
@@ -42,7 +44,7 @@ class FlatRow:
     topk_low: float | None
     topk_high: float | None
     wrong_topk: int | None
-    k: int
+    k: int | None
     images: int | None  # of which `top1` and `topk` are; None where nothing is run
     paper_top1_val: float | None
     paper_top5_val: float | None
@@ -51,16 +53,24 @@ class FlatRow:
     verdict_topk: Verdict | None
     manifest: str
     commit: str | None  # of the stage that computed the error
+    data_set: str | None = None  # of Tables 11 and 12, which have no errors, but these:
+    measure: str | None = None
+    aggregation: str | None = None  # of the descriptors over Q: average or stack
+    value: float | None = None
+    value_std: float | None = None  # over the splits
+    paper_value: float | None = None
+    paper_std: float | None = None
 
 
 COLUMNS = tuple(column.name for column in fields(FlatRow))
 
 
 def flat_rows(results: Results) -> list[FlatRow]:
-    """Return every error of a profile's results: the tables' rows, those of further seeds, the centre crops."""
+    """Return a profile's errors (tables, further seeds, centre crops) and its measures of other data sets."""
     tables = {name: values for name, values in results.tables.items() if name not in NO_DATA}
     return [
         *(_of_table(results, values, row) for values in tables.values() for row in values["rows"]),
+        *_of_other_sets(results),
         *_of_further_seeds(results),
         *(_of_training(results, run, summary) for run, summary in results.summaries.items()),
     ]
@@ -100,6 +110,27 @@ def _of_table(results: Results, values: Row, row: Row) -> FlatRow:
         manifest=values["manifest"],
         commit=_commit(results, values["table"]),
     )
+
+
+def _of_other_sets(results: Results) -> Iterator[FlatRow]:
+    """Yield the rows of Tables 11 and 12."""
+    for name, values in results.other_sets.items():
+        for row in values["rows"]:
+            of_set, ours, paper = values["sets"].get(row["set"], {}), row["ours"] or {}, row["paper"]
+            kinds = {"published" if run in values["published"] else "trained" for run in row["runs"]}
+            yield FlatRow(
+                profile=results.profile, table=name, row=row_key(row), init=None, train_scale=None,
+                net=next((net for net, runs in NETS_OF.items() if [*runs] == row["runs"]), None),
+                test_scale=" ".join(map(str, of_set["scales"])) if of_set else None,
+                mode=FEATURES if of_set else None, runs=" ".join(row["runs"]) or None,
+                weights="both" if len(kinds) > 1 else next(iter(kinds), None), seed=None,
+                **_error("top1", "wrong", None), **_error("topk", "wrong_topk", None), **_paper({}),
+                k=None, images=None, verdict=None, verdict_topk=None, manifest=of_set.get("manifest") or "",
+                commit=_commit(results, name) if ours else None, data_set=row["label"]["data set"],
+                measure=of_set.get("measured"), aggregation=of_set.get("aggregate"),
+                value=ours.get("value"), value_std=ours.get("std"),
+                paper_value=paper.get("value"), paper_std=paper.get("std"),
+            )  # fmt: skip
 
 
 def _of_further_seeds(results: Results) -> Iterator[FlatRow]:

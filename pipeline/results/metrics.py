@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.experiment.paper_tables import OTHER_SETS, TITLES
 from pipeline.experiment.paths import claims, errors_of, metrics
 from pipeline.results.comparison import row_key
-from pipeline.results.ranks import ranks_hashes
+from pipeline.results.ranks import tested_hashes
 from pipeline.results.tables import read_table
 from pipeline.system.atomic_files import read_json, write_json
 from pipeline.system.locks import in_turn
@@ -32,7 +32,7 @@ def _verdicts(profile: str) -> dict[str, int]:
     """Return how many claims have each verdict; nothing if they were tested on other tables than now."""
     path = claims(profile)
     ledger = read_json(path, "dvc repro claims") if path.exists() else {}
-    return ledger["counts"] if ledger and ledger["ranks"] == ranks_hashes(profile) else {}
+    return ledger["counts"] if ledger and ledger["ranks"] == tested_hashes(profile) else {}
 
 
 def _is_another(score: str, posteriors: str) -> bool:

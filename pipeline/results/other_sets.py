@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.facts import read_facts
+from pipeline.datasets.facts import PREPARE, read_facts
 from pipeline.datasets.readers.base import Examples
 from pipeline.datasets.shards import BROKEN
 from pipeline.errors import Failure
 from pipeline.experiment.other_sets import (
     COLUMNS,
+    DESCRIBED,
     IMAGE,
     IMAGE_AND_BOX,
     MEASURES,
@@ -82,7 +83,10 @@ def compute_other_sets(table: str, params: Params) -> dict[str, Any]:
     """Return Table 11 or 12 as values: the paper's rows, and ours of each data set that params.yaml has."""
     names = sets_of(params, table)
     systems = systems_of(table)
-    found = {(name, system): _result(params, table, name, system) for name in names for system in systems}
+    found = {
+        (name, system): current_record(params, name, classified(table, name, system), svm_stage(name, system))
+        for name in names for system in systems
+    }  # fmt: skip
     known = {stage: values for stage, values in found.items() if values}
     return {
         "table": table,
@@ -98,12 +102,15 @@ def compute_other_sets(table: str, params: Params) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _result(params: Params, table: str, name: str, system: str) -> dict[str, Any]:
-    """Return the record of a data set's SVMs; an empty dict if there is none for its current images and labels."""
-    path, data_set = classified(table, name, system).with_suffix(".json"), DataSet(name)
+def current_record(params: Params, name: str, scores: Path, stage: str) -> dict[str, Any]:
+    """Return the record of a data set's SVMs; an empty dict if it is not of the current images and labels.
+
+    `scores` is the file of their scores, which `stage` makes.
+    """
+    path, data_set = scores.with_suffix(".json"), DataSet(name)
     if not path.exists() or not data_set.facts(params.profile).exists():
         return {}
-    record: dict[str, Any] = read_json(path, f"dvc repro {svm_stage(name, system)}")
+    record: dict[str, Any] = read_json(path, f"dvc repro {stage}")
     asked = (params.profile, read_facts(params.profile, data_set).manifest, params.weights == "published")
     published = any("published" in net for net in record["nets"].values())
     same = (record["profile"], record["data"], published) == asked
@@ -114,6 +121,36 @@ def are_current(name: str, annotations: str | None) -> bool:
     """Return True unless a data set has other annotations on this machine than those with this hash, if it is known."""
     path = DataSet(name).examples
     return annotations is None or not path.exists() or annotations == sha256(path)
+
+
+def set_records(params: Params) -> dict[str, Path]:
+    """Return the records of the features and SVMs of all data sets by runs of params.yaml, by stage, if made or not."""
+    found: dict[str, Path] = {}
+    runs = [run for run in DESCRIBED if run in params.runs]
+    for name, row in params.datasets.items():
+        found |= {features_stage(name, run): features(name, run).with_suffix(".json") for run in runs}
+        systems = [one for one in systems_of(row.table) if set(NETS_OF[one]) <= set(runs)]
+        found |= {svm_stage(name, one): classified(row.table, name, one).with_suffix(".json") for one in systems}
+    return found
+
+
+def is_current(profile: str, name: str, manifest: str | None, annotations: str | None = None) -> bool:
+    """Return True unless a data set has other images or annotations on this machine than those with these hashes.
+
+    `manifest` is None if nothing of the set is run, `annotations` if they are not known.
+    """
+    facts = DataSet(name).facts(profile)
+    known = read_json(facts, f"{PREPARE} {name}")["manifest"] if facts.exists() else manifest
+    return manifest in (None, known) and are_current(name, annotations)
+
+
+def unconverged(values: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the classes whose SVMs did not converge in any split, for each C."""
+    costs = sorted({cost for split in values["splits"] for cost in split["unconverged"]}, key=float)
+    return {
+        cost: list(dict.fromkeys(name for split in values["splits"] for name in split["unconverged"].get(cost, ())))
+        for cost in costs
+    }
 
 
 def _set(params: Params, name: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

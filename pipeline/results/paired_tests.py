@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf, sqrt
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,16 @@ class SeedVariance(NamedTuple):
     total: float  # mean square from seed to seed
     residual: float  # the part of it that the sampling of images explains; the variance of the images has it, too
     degrees: float
+
+
+class MarginTest(Protocol):
+    """Tests of a mean difference against any other one; all values are proportions."""
+
+    def above(self, difference: float) -> float:
+        """Return the one-sided p of the hypothesis that the true mean is at most `difference`."""
+
+    def below(self, difference: float) -> float:
+        """Return the one-sided p of the hypothesis that the true mean is at least `difference`."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,8 @@ class ScoreTest:
 class Comparison:
     """The difference of two error rates on the same images, worse - better, in percentage points.
 
-    With several pairs it is the mean over the pairs, and in each pair the mean over its seeds.
+    Of other data sets it is that of their measures, better - worse. With several pairs it is the mean over the pairs,
+    and in each pair the mean over its seeds.
     """
 
     effect: float
@@ -102,14 +113,14 @@ class Comparison:
     high: float
     p: float  # two-sided, of the hypothesis of no effect
     smallest_visible: float  # effect found with a power of 80 %
-    gained: int  # images that only the worse side got wrong, counted over all pairs and seeds
-    lost: int  # images that only the better side got wrong, counted likewise
+    gained: int | None  # images that only the worse side got wrong, counted over all pairs and seeds; None of measures
+    lost: int | None  # images that only the better side got wrong, counted likewise
     images: int
     groups: int
     seeds: tuple[int, ...]  # of each pair
-    counts: Literal["images only", "images and seeds"]  # sources of the variance
+    counts: Literal["images only", "images and seeds", "images and splits"]  # sources of the variance
     degrees: float | None  # of Student's t; None: normal
-    test: ScoreTest
+    test: MarginTest
 
     @property
     def pairs(self) -> int:

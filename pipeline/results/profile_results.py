@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.facts import PREPARE
+from pipeline.experiment.other_sets import FEATURES, classified_by, described_by, shown_stage, svm_stage
 from pipeline.experiment.paper_tables import NO_DATA, OTHER_SETS, TITLES
 from pipeline.experiment.params import Params, Profile
 from pipeline.experiment.paths import (
     CLASSIFICATION,
-    DataSet,
     claims,
     errors,
     filters,
@@ -22,7 +22,9 @@ from pipeline.experiment.paths import (
     located_images,
     ranks,
     reported,
+    reported_set,
     results,
+    shown_set,
     summary,
     table,
 )
@@ -32,9 +34,10 @@ from pipeline.results.deviations import deviations
 from pipeline.results.filters import Filters, collect_filters, read_filters
 from pipeline.results.illustrations import Illustrations, read_illustrations
 from pipeline.results.located_images import LocatedImages, read_located_images
-from pipeline.results.other_sets import are_current
+from pipeline.results.other_sets import is_current, set_records
 from pipeline.results.provenance import known_provenance, provenance_of
 from pipeline.results.ranks import GUESSED, Guesses, read_ranks
+from pipeline.results.shown_sets import ShownSet, read_shown_set
 from pipeline.system.atomic_files import copy, read_json
 
 
@@ -54,10 +57,15 @@ def collect(params: Params) -> None:
     for path in made:
         if path.exists():
             copy(path, reported(profile, path))
+    of_sets = set_records(params)
+    for stage, path in of_sets.items():
+        if _is_of(profile, path):
+            copy(path, reported_set(profile, stage))
     collect_filters(params)
     wanted = {reported(profile, path) for run in runs for path in (summary(run), history(run))}
     wanted |= {reported(profile, errors(*score)) for score in scored(params)}
-    for folder in ("runs", "scores"):
+    wanted |= {reported_set(profile, stage) for stage in of_sets}
+    for folder in ("runs", "scores", "sets"):
         for path in (results(profile) / folder).glob("*.*"):
             if path.suffix in (".json", ".csv") and path not in wanted:
                 path.unlink()
@@ -66,6 +74,9 @@ def collect(params: Params) -> None:
 def _is_of(profile: str, path: Path) -> bool:
     """Return True if there is a result at `path` and it was made with this profile."""
     return path.exists() and read_json(path, "dvc repro").get("profile") == profile
+
+
+NO_IMAGES = ""  # instead of the identity of images, in a ledger of claims about other data sets alone
 
 
 class Results:
@@ -89,7 +100,9 @@ class Results:
         computed = self._of_current_images(tables, "manifest", str)
         self.tables = {name: values for name, values in computed.items() if values.get("rows", True)}
         self.other_sets = dict(self._of_other_sets())
-        further = {"seeds": table(profile, "seeds"), "claims": claims(profile)}
+        self.set_records = dict(self._set_records())
+        self.paths |= {shown_stage(name): shown_set(profile, name) for name in self._sets if self._is_shown(name)}
+        further = {"seeds": table(profile, "seeds"), **self._current_claims()}
         further |= {ILLUSTRATIONS: illustrations(profile), LOCATED: located_images(profile)}
         other = self._of_current_images(further, "manifest", str)
         self.seeds, self.claims = other.get("seeds", {}), other.get("claims", {})
@@ -147,20 +160,61 @@ class Results:
         return read_located_images(self.profile) if LOCATED in self.paths else None
 
     @cached_property
+    def shown_sets(self) -> dict[str, ShownSet]:
+        """Return what there is to show of each data set of Tables 11 and 12, if it is of the table's images."""
+        found = {name: read_shown_set(self.profile, name) for name in self._sets if shown_stage(name) in self.paths}
+        return {name: shown for name, shown in found.items() if shown}
+
+    @property
+    def _sets(self) -> dict[str, dict[str, Any]]:
+        """Return what Tables 11 and 12 say of their data sets, by name."""
+        return {name: values for table in self.other_sets.values() for name, values in table["sets"].items()}
+
+    @cached_property
     def illustrations(self) -> Illustrations | None:
         """Return the illustrations, with their images if those are there; None if there are none."""
         return read_illustrations(self.profile) if ILLUSTRATIONS in self.paths else None
 
     def _of_other_sets(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield Tables 11 and 12, without those of data sets that have been prepared from other images since."""
+        profile = self.profile
         for name in OTHER_SETS:
-            values = _json(path := table(self.profile, name), f"dvc repro {name}")
+            values = _json(path := table(profile, name), f"dvc repro {name}")
             if values and any(row["ours"] for row in values["rows"]):
-                if all(_is_current(self.profile, *one) for one in values["sets"].items()):
+                if all(
+                    is_current(profile, set_name, one["manifest"], one.get("annotations"))
+                    for set_name, one in values["sets"].items()
+                ):
                     self.paths[name] = path
                     yield name, values
                 else:
                     self.others.append(name)
+
+    def _set_records(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the record of each stage of features and SVMs, without those of images that were prepared anew."""
+        for stage, path in _stems(results(self.profile) / "sets").items():
+            values = _json(path, f"dvc repro {stage}")
+            name = (described_by if stage.startswith(f"{FEATURES}@") else classified_by)(stage)[0]
+            if is_current(self.profile, name, values["data"], values.get("annotations")):
+                self.paths[stage] = path
+                yield stage, values
+
+    def _current_claims(self) -> dict[str, Path]:
+        """Return the ledger's file, unless it has data sets that have been prepared from other images since."""
+        ledger = _json(path := claims(self.profile), "dvc repro claims") or {"sets": {}}
+        if all(
+            is_current(self.profile, one["name"], one["manifest"], one["annotations"] or None)
+            for one in ledger["sets"].values()
+        ):
+            return {"claims": path}
+        self.others.append("claims")
+        return {}
+
+    def _is_shown(self, name: str) -> bool:
+        """Return True if there is something to show of a data set, made from the scores of its table."""
+        values = _json(shown_set(self.profile, name), f"dvc repro {shown_stage(name)}")
+        scores = [table["scores"].get(svm_stage(name, "DE")) for table in self.other_sets.values()]
+        return bool(values) and values.get("scores_sha256") in filter(None, scores)
 
     def _of_current_images(self, paths: dict[str, Path], key: str, stage: Callable[[str], str]) -> dict[str, Any]:
         """Return the contents of the JSON files that exist at `paths`, by name, without those of other images.
@@ -169,8 +223,8 @@ class Results:
         `stage` turns a name into the DVC stage that makes the file. Raise Failure, naming it, if a file is broken.
         """
         contents = {name: values for name, path in paths.items() if (values := _json(path, f"dvc repro {stage(name)}"))}
-        current = self.facts["manifest"] if self.facts else "nothing is prepared"
-        others = [name for name, values in contents.items() if name not in NO_DATA and current != values.get(key)]
+        current = (self.facts["manifest"] if self.facts else "nothing is prepared", NO_IMAGES)
+        others = [name for name, values in contents.items() if name not in NO_DATA and values.get(key) not in current]
         self.others += others
         shown = {name: values for name, values in contents.items() if name not in others}
         self.paths |= {stage(name): paths[name] for name in shown}
@@ -185,13 +239,6 @@ def _score_stage(name: str) -> str:
 
 def _stems(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.json"))}
-
-
-def _is_current(profile: str, name: str, values: Mapping[str, Any]) -> bool:
-    """Return True unless a data set has other images or annotations on this machine than a table's `values`."""
-    facts = _json(DataSet(name).facts(profile), f"{PREPARE} {name}")
-    same = not facts or values["manifest"] in (None, facts["manifest"])
-    return same and are_current(name, values.get("annotations"))
 
 
 def _json(path: Path, make: str) -> Any:

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.experiment.claims import CLAIMS
-from pipeline.experiment.paths import ranks
+from pipeline.experiment.other_sets import RESAMPLED
+from pipeline.experiment.paper_tables import OTHER_SETS
+from pipeline.experiment.paths import ranks, resampled
 from pipeline.results.array_file import arrays_in
 from pipeline.system.atomic_files import sha256, whole
 
@@ -114,9 +116,10 @@ def seed_row(seed: int, table: str, row: str) -> str:
 def ranks_files(profile: str) -> dict[str, Path]:
     """Return the files of ranks that the claims are tested on, by table."""
     names = dict.fromkeys(cell.table for claim in CLAIMS for pair in claim.pairs for cell in pair)
-    return {name: ranks(profile, name) for name in (*names, SEEDS)}
+    return {name: ranks(profile, name) for name in (*names, SEEDS) if name not in OTHER_SETS}
 
 
-def ranks_hashes(profile: str) -> dict[str, str]:
-    """Return the hashes of the files of ranks that exist, by table."""
-    return {name: sha256(path) for name, path in ranks_files(profile).items() if path.exists()}
+def tested_hashes(profile: str) -> dict[str, str]:
+    """Return the hashes of the files that the claims are tested on, as far as they exist, by table or stage."""
+    files = {**ranks_files(profile), RESAMPLED: resampled(profile)}
+    return {name: sha256(path) for name, path in files.items() if path.exists()}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import fisher_exact
 
 from pipeline.errors import Failure, UsageError
-from pipeline.experiment.paper_tables import NO_ERRORS, TITLES
+from pipeline.experiment.paper_tables import NO_ERRORS, OTHER_SETS, TITLES
 from pipeline.experiment.paths import CLASSIFICATION, PARAMS, REPORTS, claims, ranks, reported, results
 from pipeline.results.bundle_file import opened_bundle
 from pipeline.results.comparison import row_key
@@ -37,6 +37,13 @@ Ranks = tuple[Ints, Ints]  # (images,) each, of a row on both sides
 Wrong = NDArray[np.bool_]  # (1, images) True where the image was wrong
 
 
+class SetMeasure(NamedTuple):
+    """A measure of another data set in per cent, of which images."""
+
+    value: float
+    manifest: str
+
+
 @dataclass(frozen=True)
 class ComparedReproduction:
     """The results of a profile, from a bundle or a folder."""
@@ -50,6 +57,7 @@ class ComparedReproduction:
     parameters: Record | None  # by their joined keys; None if there is no params.yaml with this profile
     outdated: int  # results that were older than params.yaml when a bundle was made
     seeds: Sequence[int]  # of the results; the tables have the first
+    measures: Mapping[tuple[str, str], SetMeasure]  # of other data sets, by table and row
 
     @property
     def manifests(self) -> set[str]:
@@ -60,7 +68,7 @@ class ComparedReproduction:
     def images(self) -> str:
         """Return what the images are, in words."""
         counts = sorted({table["images"] for table in self.tables.values()})
-        known = f"{' or '.join(f'{count:,}' for count in counts)} validation images"
+        known = f"{' or '.join(f'{count:,}' for count in counts) or 'no'} validation images"
         return f"{known}: {self.facts['about']}" if self.facts else known
 
 
@@ -89,6 +97,16 @@ class ComparedCell:
     paired: bool  # over the same images; else the images of both are taken as independent samples
     only_first_wrong: int | None  # images, if paired
     only_second_wrong: int | None
+
+
+class ComparedMeasure(NamedTuple):
+    """A measure of another data set in per cent that both have. It is compared, but not tested."""
+
+    table: str
+    row: str
+    first: float
+    second: float
+    same_images: bool
 
 
 @dataclass(frozen=True)
@@ -128,6 +146,28 @@ class SideBySide:
         return [Difference(*verdict) for verdict in verdicts if verdict[1] != verdict[2]]
 
     @property
+    def measures(self) -> list[ComparedMeasure]:
+        """Return the measures of other data sets that both have."""
+        first, second = self.first.measures, self.second.measures
+        pairs = [(name, first[name], second[name]) for name in first if name in second]
+        return [
+            ComparedMeasure(*name, one.value, other.value, one.manifest == other.manifest) for name, one, other in pairs
+        ]
+
+    @property
+    def verdict_on_measures(self) -> str:
+        """Return the comparison of the measures of other data sets in one sentence; empty if there are none."""
+        count, others = len(self.measures), sum(not one.same_images for one in self.measures)
+        differing = [abs(one.second - one.first) for one in self.measures if one.first != one.second]
+        images = f" The images of {others} are not the same." * bool(others)
+        if not count:
+            return ""
+        if not differing:
+            return f"All {count} measures of other data sets are equal.{images}"
+        size = f"by up to {max(differing):.1f} points (not tested)"
+        return f"{len(differing)} of {count} measures of other data sets differ, {size}.{images}"
+
+    @property
     def beyond(self) -> list[ComparedCell]:
         """Return the cells that differ by more than chance explains, adjusted for their number."""
         return [cell for cell in self.cells if cell.p_holm <= LEVEL]
@@ -135,6 +175,8 @@ class SideBySide:
     @property
     def verdict(self) -> str:
         """Return the comparison in one sentence."""
+        if not self.cells and self.measures:
+            return self.verdict_on_measures
         if not self.cells:
             return "There is nothing to compare: no row of a table is run on both sides."
         count, other = len(self.cells), [abs(cell.difference) for cell in self.cells if cell.first != cell.second]
@@ -176,6 +218,8 @@ class SideBySide:
             "claims": [row._asdict() for row in self.claims],
             "only_run_in": dict(self.only_run),
             "cells": [asdict(cell) for cell in self.cells],
+            "verdict_on_measures": self.verdict_on_measures,
+            "measures": [measure._asdict() for measure in self.measures],
         }
 
 
@@ -223,7 +267,8 @@ def _read(place: str, profile: str, outdated: int = 0) -> ComparedReproduction:
     """Read the results of a profile in the current folder. Raise Failure if there are none."""
     tables = {name: read_table(profile, name) for name in TITLES if name not in NO_ERRORS}
     tables = {name: values for name, values in tables.items() if values.get("rows")}
-    if not tables:
+    measures = dict(_measures(profile))
+    if not tables and not measures:
         raise Failure(f"{place} has no table of profile {profile} that is computed from images")
     arrays = {name: read_ranks(ranks(profile, name), f"dvc repro {name}") for name in tables}
     facts = reported(profile, CLASSIFICATION.facts(profile))
@@ -239,7 +284,18 @@ def _read(place: str, profile: str, outdated: int = 0) -> ComparedReproduction:
         _parameters(profile),
         outdated,
         read_table(profile, "seeds").get("seeds", ()),
+        measures,
     )
+
+
+def _measures(profile: str) -> Iterator[tuple[tuple[str, str], SetMeasure]]:
+    """Yield the measures of other data sets that a profile has, by table and row."""
+    for name in OTHER_SETS:
+        values = read_table(profile, name)
+        for row in values.get("rows", ()):
+            if row["ours"]:
+                manifest = values["sets"][row["set"]]["manifest"]
+                yield (name, row_key(row)), SetMeasure(row["ours"]["value"], manifest)
 
 
 def _parameters(profile: str) -> Record | None:
@@ -249,13 +305,19 @@ def _parameters(profile: str) -> Record | None:
         own = values["profiles"][profile]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    flat = dict(flattened({**{name: values.get(name) for name in SHARED}, **own, "data": _used(own.get("data", {}))}))
+    shared = {name: values.get(name) for name in SHARED} | {"datasets": _without_paths(values.get("datasets", {}))}
+    flat = dict(flattened({**shared, **own, "data": _used(own.get("data", {}))}))
     return {name: value for name, value in flat.items() if name not in NO_EFFECT}
 
 
 def _used(data: Record) -> Record:
     """Return the parameters of the images without the blocks of other sources."""
     return {key: value for key, value in data.items() if key == data.get("source") or not isinstance(value, Mapping)}
+
+
+def _without_paths(sets: Record) -> Record:
+    """Return the rows of other data sets without the folders that they are read from."""
+    return {name: {key: value for key, value in row.items() if key != "path"} for name, row in sets.items()}
 
 
 def _text(value: Any) -> str:

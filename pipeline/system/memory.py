@@ -1,4 +1,4 @@
-"""Memory: its exhaustion while images are read, as distinct from broken images, and its reuse by this process."""
+"""Memory: what is left of it, its exhaustion while images are read, and its reuse by this process."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import mmap
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
 
 from pipeline.errors import Failure, NoMemory
 
+OWN_GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # of cgroup version 2
 WORDS = re.compile(
     r"out of memory|insufficient memory|not enough memory|memory ?allocation|bad_alloc|(can ?not|unable to) allocate"
     r"|allocat\w+ fail|fail\w* to allocate",
@@ -19,6 +23,28 @@ WORDS = re.compile(
 ROOM = 2**29  # bytes; if these are not available, an error says nothing about the image
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of glibc's mallopt
 A_PIXEL = 10  # bytes more for each pixel: a progressive JPEG and its RGB pixels need as many
+
+
+def usable() -> float:
+    """Return the memory that this machine and the limits of this process's control groups leave, in bytes."""
+    available: float = psutil.virtual_memory().available
+    return min(available, left_in_group())
+
+
+def left_in_group() -> float:
+    """Return the memory left under the tightest limit of this process's control groups, in bytes."""
+    own = OWN_GROUP.read_text().rpartition("::/")[2].strip() if OWN_GROUP.exists() else ""
+    folders = [folder for folder in (GROUPS / own, *(GROUPS / own).parents) if folder.is_relative_to(GROUPS)]
+    return min(map(_left, folders))
+
+
+def _left(group: Path) -> float:
+    try:
+        most, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except OSError:  # neither the root group nor cgroup version 1 has these files
+        return float("inf")
+    return float("inf" if most == "max" else int(most) - used + int(statistics.get("inactive_file", 0)))
 
 
 def ran_out(error: BaseException, pixels: int = 0) -> bool:

@@ -167,7 +167,8 @@ def _job_to_repeat(worker: _Worker, stderr_folder: Path, what: str) -> _Job:
 
 
 _KILLED = (
-    "The kernel does this when memory runs out (see `dmesg`): free memory, or use fewer processes (prepare.processes)"
+    "The kernel does this when memory runs out (see `dmesg`): free memory, or, to read images, use fewer "
+    "processes (prepare.processes)"
 )
 
 

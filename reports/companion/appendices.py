@@ -71,11 +71,13 @@ def features(results: Results) -> Iterator[Block]:
             *_set_measures(results),
         ),
         (
-            "The data sets of this profile, where it has any, are drawn by this program: they are not the paper's. ",
+            "Data sets whose names begin with “drawn” are made by this program: they are not the paper's. ",
             Code("docs/paper.md"),
             " has the choices that the paper leaves open.",
         ),
     )
+    yield Paragraph(verdicts(results, "B"))
+    yield from ledger(results, "B")
 
 
 def _set_measures(results: Results) -> Iterator[str]:
@@ -83,5 +85,6 @@ def _set_measures(results: Results) -> Iterator[str]:
     rows = [row for values in results.other_sets.values() for row in values["rows"] if row["ours"]]
     both = [row for row in rows if row["label"]["method"].startswith(BOTH)]
     if both:
-        named = [f"{row['ours']['value']:.1f} % ({', '.join(row['label'].values())})" for row in both]
-        yield f" Here: {listed(named)}."
+        names = [", ".join(row["label"].values()).replace(f", {BOTH}", "") for row in both]
+        measures = [f"{row['ours']['value']:.1f} % ({name})" for name, row in zip(names, both, strict=True)]
+        yield f" Both networks here: {listed(measures)}."

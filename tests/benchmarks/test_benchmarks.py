@@ -138,3 +138,11 @@ def test_a_net_that_is_not_compiled_after_all_is_a_failure(
     monkeypatch.setattr(numerics, "compiled", lambda model, *_: model)
     with pytest.raises(RuntimeError, match=r"torch\.compile failed"):
         numerics.way(numerics.cases(numerics.SMOKE)[0], "float32", numerics.SMOKE, compiles=True)
+
+
+@pytest.mark.exhaustive
+def test_a_small_run_of_the_svms_benchmark_measures_both_sets(tmp_path: Path) -> None:
+    code, output = forks.call(tmp_path, [str(BENCHMARKS / "svm_memory.py"), "--scale", "0.05"], os.environ)
+    assert code == 0, output
+    for pattern in (r"\| VOC-2007 \| 251 \+ 247 x 410 \|", r"\| Caltech-256 \| 771 \+ 3,084 x 1,229 \|"):
+        assert re.search(pattern, output), f"no {pattern} in\n{output}"

@@ -41,6 +41,19 @@ def test_a_cell_is_explained_from_what_git_has(words: str, mini: Path) -> None:
     assert text.startswith("# Table 4, row D, S 256-512") and "random-A → A-256 → D-256 → D-384 → D-jitter" in text
 
 
+def test_a_measure_of_another_data_set_is_explained_from_what_git_has(mini: Path) -> None:
+    text = output("explain", "11", "few-shot", "19")
+    assert text.startswith("# Table 11, row drawn few-shot classes, VGG Net-E (19 layers)")
+    assert "mean class recall, test" in text and "random-A → A-256 → E-256 → E-384 → E-jitter" in text
+    assert "The number is the mean over 3 random splits." in text and "C 100, %" in text
+
+
+def test_a_data_set_that_is_not_there_has_the_papers_number_and_its_command(mini: Path) -> None:
+    text = output("explain", "12", "actions", "box")
+    assert "84.0" in text and "Not run. To compute it: `vgg-repro prepare actions --path FOLDER`" in text
+    assert "Other authors' numbers" in output("explain", "12", "Hoai")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -49,7 +62,7 @@ def test_a_cell_is_explained_from_what_git_has(words: str, mini: Path) -> None:
         (["4", "F", "256"], r"no row of Table 4 fits: F 256\. The nearest:\n  vgg-repro explain table4 "),
         (["4", "D", "--profile", "mni"], r"unknown profile mni\. Did you mean mini"),
         (["3", "A", "seed9"], r"no row of seed 9; its seeds: 11"),
-        (["11", "D"], r"Table 11 has no errors to explain: vgg-repro table 11"),
+        (["11", "16"], r"6 rows of Table 11 fit: 16\. To choose one:\n  vgg-repro explain table11 VOC-2007 16 "),
     ],
 )
 def test_words_that_choose_no_single_row_are_a_usage_error(words: list[str], message: str, mini: Path) -> None:

@@ -7,11 +7,14 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.errors import Failure
 from pipeline.experiment.validation import load
+from pipeline.results.claims import Outcomes, ledger
 from pipeline.results.profile_results import Results
+from pipeline.results.resampled import TIMES, ResampledRow, ResampledSet, ResampledSets
 from reports.charts import CHARTS
 from reports.claims_page import READING, claims_page, claims_section, claims_summary, claims_table
 from reports.index_page import first_screen, index_page
@@ -31,6 +34,9 @@ def test_committed_numbers_are_enough_for_every_page(clone: Path) -> None:
     assert {
         "README.md",
         "paper.md",
+        "descriptors.md",
+        "table11.md",
+        "table12.md",
         "training.md",
         "mistakes.md",
         "images.md",
@@ -39,7 +45,7 @@ def test_committed_numbers_are_enough_for_every_page(clone: Path) -> None:
         "provenance.md",
         "claims.md",
         "seeds.md",
-        *(f"table{number}.md" for number in range(1, 11)),
+        *(f"table{number}.md" for number in range(1, 13)),
     } == names
     for page in written:
         for link in re.findall(r"\]\((?!https:)([^)]+)\)", page.read_text()):
@@ -146,7 +152,7 @@ def test_rendering_twice_gives_the_same_bytes(clone: Path) -> None:
 
 def test_what_is_missing_is_left_out(clone: Path) -> None:
     for name in (
-        *(f"table{number}" for number in range(3, 11)),
+        *(f"table{number}" for number in range(3, 13)),
         "shallow",
         "claims",
         "seeds",
@@ -180,7 +186,17 @@ def test_a_page_that_is_written_no_more_goes(clone: Path) -> None:
 def test_a_readers_own_files_stay(clone: Path) -> None:
     """Even those whose names a page or a picture could have."""
     shutil.rmtree(clone / "reports/mini/runs")
-    for name in ("table3", "table4", "table5", "table6", "shallow", "illustrations", "localisation"):
+    for name in (
+        "table3",
+        "table4",
+        "table5",
+        "table6",
+        "table11",
+        "table12",
+        "shallow",
+        "illustrations",
+        "localisation",
+    ):
         (clone / f"reports/mini/{name}.json").unlink()
     names = (
         "table3.md",
@@ -217,11 +233,53 @@ def test_a_broken_result_is_named_with_the_stage_that_makes_it_again(path: str, 
         render("mini", clone / "out")
 
 
+def of_sets(gain: float) -> ResampledSets:
+    """Return the measures of drawn scenes: descriptors averaged over Q are better by `gain` points."""
+    spread = np.linspace(-0.3, 0.3, TIMES)
+    rows = {
+        f"drawn scenes, {net}, {how}": ResampledRow(50 + gain * (how == "average"), 50 + spread * (how == "average"))
+        for net in "DE" for how in ("average", "stack")
+    }  # fmt: skip
+    return ResampledSets(rows, [ResampledSet("scenes", "scenes", "m", "", 240, 1)])
+
+
+def test_a_claim_about_other_data_sets_names_its_measure_and_counts_no_images() -> None:
+    text = markdown(claims_page(ledger(Outcomes({}, of_sets(0.2)), 1.0), Callout(())))
+    row = next(line for line in text.splitlines() if line.startswith("| On VOC, descriptors averaged"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:3] == ["B", "–"] and re.fullmatch(
+        r"\+0\.2 \(-0\.\d to \+0\.\d\), mean AP, at 11 recalls: drawn scenes", cells[3]
+    )
+    assert cells[4] == "–" and "**supported**" in cells[6]
+    assert "**1 is supported on images of other data sets (240 of drawn scenes), 0 contradicted" in text
+    assert "2,000 resamples" in text and "McNemar" not in text, "no claim about the profile's own images is tested"
+
+
+def test_the_ledger_leads_to_the_tables_of_other_data_sets(clone: Path) -> None:
+    pages = {path.name: path.read_text() for path in render("mini", clone / "out")[1]}
+    assert (
+        "The measures of the data sets are in [Table 11](table11.md) and [Table 12](table12.md)." in pages["claims.md"]
+    )
+    (clone / "reports/mini/table12.json").unlink()
+    pages = {path.name: path.read_text() for path in render("mini", clone / "out")[1]}
+    assert "are in [Table 11](table11.md)." in pages["claims.md"]
+
+
+def test_a_claim_without_its_data_set_says_which_command_adds_one() -> None:
+    values = ledger(Outcomes({}, of_sets(3.0)), 1.0)
+    lines = markdown(claims_page(values, Callout(()))).splitlines()
+    for sentence, source in (("On Caltech", "caltech101"), ("Image and bounding box", "actions")):
+        (row,) = (line for line in lines if line.startswith(f"| {sentence}"))
+        assert f"**not run**: `vgg-repro prepare {source} --path FOLDER`" in row
+    (row,) = (line for line in lines if line.startswith("| On VOC"))
+    assert "contradicted" in row and "+3.0" in row
+
+
 def test_the_index_begins_with_what_was_run_the_verdict_the_ledger_and_the_deviations(clone: Path) -> None:
     text = render("mini", clone / "out", {}, load(ROOT / "params.yaml"))[1][0].read_text()
     first = (
         "14 networks were trained on 5,712 images of 51 classes and tested on 1,020 others. The images: ",
-        f"Of the paper's 22 claims, **{counted()}**",
+        f"Of the paper's 25 claims, **{counted()}**",
         "| claim ",
         "## Deviations from the paper",
         "- **Batch:** 16 images (the paper: 256 images)",

@@ -96,9 +96,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_all_pages_are_sections_of_one_small_file(whole: str) -> None:
     sections = [attributes["id"] for attributes in Elements(whole).tagged("section")]
     tables = [f"table{number}" for number in range(1, 11)]
-    others = ["shallow", "claims", "seeds", "training", "mistakes", "images", "localisation", "provenance", "data"]
-    assert sections == ["README", "paper", *tables, *others]
-    assert len(whole.encode()) < 1_200_000
+    pages = ["claims", "seeds", "training", "mistakes", "images", "localisation", "descriptors", "provenance", "data"]
+    assert sections == ["README", "paper", *tables, "shallow", "table11", "table12", *pages]
+    assert len(whole.encode()) < 1_400_000
 
 
 def test_nothing_is_loaded_from_elsewhere(whole: str) -> None:
@@ -192,7 +192,7 @@ def test_every_colour_of_a_chart_follows_light_and_dark(whole: str) -> None:
 
 
 def test_what_is_missing_is_left_out(clone: Path) -> None:
-    for name in (*(f"table{number}" for number in range(4, 11)), "shallow", "claims", "seeds"):
+    for name in (*(f"table{number}" for number in range(4, 13)), "shallow", "claims", "seeds"):
         (clone / f"reports/mini/{name}.json").unlink()
     for path in (clone / "reports/mini/runs").glob("*.*"):
         if not path.name.startswith(("A-256", "B-256")):

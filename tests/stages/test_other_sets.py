@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +18,20 @@ from pipeline.datasets.shards import Shards
 from pipeline.errors import Failure
 from pipeline.experiment.other_sets import IMAGE, IMAGE_AND_BOX
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import DataSet, classified, features
+from pipeline.experiment.paths import DataSet, classified, features, otherwise_classified, reported_set
+from pipeline.experiment.paths import resampled as resampled_file
 from pipeline.experiment.validation import load
+from pipeline.results.explanation import Files
 from pipeline.results.other_sets import descriptors_of
+from pipeline.results.profile_results import Results, collect
+from pipeline.results.row_choice import RowName
+from pipeline.results.set_explanation import explain_set
 from pipeline.system.atomic_files import read_json, write_json
+from reports.explain_page import explain_page
+from reports.markdown import markdown
+from reports.provenance_page import provenance_page
+from stages import aggregation, claims, other_set, other_sets, resampled, svm, table
 from stages import features as describe
-from stages import other_set, other_sets, svm, table
 from stages import random as random_weights
 from stages.regions import Regions
 from tests.support import ROOT
@@ -110,6 +120,7 @@ def test_the_record_has_c_its_choice_and_the_divisions(params: Params) -> None:
     record = read_json(path.with_suffix(".json"), "")
     (split,) = record["results"][IMAGE]["splits"]
     assert split["cost"] in params.active.transferring.costs and len(split["tuning"]) == 4
+    assert set(split["iterations"]) == set(split["by_class"]) and min(split["iterations"].values()) > 0
     assert sum(split["examples"].values()) == 120 and split["examples"]["test"] == 60
     assert record["data"] == read_statistics(BOXED).manifest and set(record["nets"]) == {"D-jitter", "E-jitter"}
     with np.load(path) as arrays:
@@ -132,6 +143,102 @@ def test_a_set_of_other_images_shows_nothing_of_the_first(params: Params) -> Non
     write_json(facts, json.loads(facts.read_text()) | {"manifest": "another"})
     rows = table.compute(params, "table12").values["rows"]
     assert not any(row["ours"] for row in rows)
+
+
+@pytest.fixture
+def of_images(params: Params) -> Params:
+    """The same, with the set's objects as if each were an image of a set of Table 11."""
+    row = params.datasets["boxed"].model_copy(update={"source": "scenes", "table": "table11"})
+    examples = read_examples(BOXED.examples, "")
+    subsets = {"train": examples.subsets["train"], "val": examples.subsets["val"], "test": examples.subsets["val"]}
+    replace(examples, subsets=subsets).write(BOXED.examples, np.zeros((len(examples), 4)))
+    return params.model_copy(update={"datasets": {"boxed": row}})
+
+
+def test_the_other_aggregation_is_classified_beside_that_of_the_table(of_images: Params) -> None:
+    svm.main(of_images, "boxed", "D")
+    before = classified("table11", "boxed", "D").read_bytes()
+    aggregation.main(of_images, "boxed")
+    for system, run in (("D", "D-jitter"), ("E", "E-jitter")):
+        path = otherwise_classified("boxed", system)
+        record = read_json(path.with_suffix(".json"), "")
+        assert (record["aggregate"], record["scales"], list(record["nets"])) == ("stack", [256, 384], [run])
+        assert record["results"][IMAGE]["splits"][0]["cost"] in of_images.active.transferring.costs
+    with np.load(otherwise_classified("boxed", "D")) as arrays, np.load(classified("table11", "boxed", "D")) as shown:
+        assert np.array_equal(arrays["test-0"], shown["test-0"])
+        assert not np.array_equal(arrays[f"{IMAGE}-0"], shown[f"{IMAGE}-0"])
+    assert classified("table11", "boxed", "D").read_bytes() == before
+    resampled.main(of_images)
+    found = {entry["name"]: entry for entry in claims.main(of_images)["claims"]}["averaging"]
+    paths = classified("table11", "boxed", "D"), otherwise_classified("boxed", "D")
+    average, stack = (read_json(path.with_suffix(".json"), "")["results"][IMAGE]["value"] for path in paths)
+    assert found["effect"] == pytest.approx(average - stack) and (found["pairs_run"], found["pairs"]) == (1, 2)
+    other_sets.main(of_images.model_copy(update={"datasets": {}}))
+    assert not otherwise_classified("boxed", "D").parent.exists()
+
+
+def test_of_objects_with_boxes_there_is_no_other_aggregation(params: Params) -> None:
+    aggregation.main(params, "boxed")
+    assert [path.name for path in otherwise_classified("boxed", "D").parent.iterdir()] == ["aggregation.txt"]
+
+
+def test_the_claim_about_boxes_is_tested_on_the_measures_of_the_table(params: Params) -> None:
+    resampled.main(params)
+    found = {entry["name"]: entry for entry in claims.main(params)["claims"]}
+    rows = {row["label"]["method"]: row for row in table.compute(params, "table12").values["rows"] if row["ours"]}
+    image, both = (row["ours"]["value"] for row in rows.values())
+    entry = found["image-and-box"]
+    assert entry["effect"] == pytest.approx(both - image) and entry["low"] < entry["effect"] < entry["high"]
+    assert (entry["statistic"], entry["counts"]) == ("mean AP, area: drawn boxed objects", "images only")
+    assert found["averaging"]["to_run"] == "dvc repro resampled", "params.yaml has scenes, of which nothing is run"
+    first = resampled_file("mini").read_bytes()
+    resampled.main(params)
+    assert resampled_file("mini").read_bytes() == first
+
+
+def test_a_number_is_explained_by_its_splits_c_features_and_nets(params: Params) -> None:
+    values = table.main(params, "table12")
+    entry = next(row for row in values["rows"] if row["ours"] and row["label"]["method"].endswith(IMAGE_AND_BOX))
+    record = read_json(classified("table12", "boxed", "DE").with_suffix(".json"), "")
+    shown = explain_set(params, Files("mini"), values, RowName.of(entry), None)
+    text = markdown(explain_page(shown))
+    (split,) = record["results"][IMAGE_AND_BOX]["splits"]
+    last = f"{split['cost']:g} | {split['value']:.1f} |"
+    assert last in re.sub(" +", " ", text)
+    assert "averaged over Q = 256, 384" in text and "the box of each object, side by side" in text
+    assert "120 images, 120 examples, 10 classes" in text and record["data"] in text
+    for run in ("D-jitter", "E-jitter"):
+        assert record["nets"][run]["features_sha256"][:16] in text and f"`{run}` has no summary here" in text
+    assert {"svm-DE@boxed", "features@boxed-D-jitter", "features@boxed-E-jitter"} <= {*shown.made}
+    again = values | {"scores": {"svm-DE@boxed": "of other SVMs"}}
+    assert "trained again since" in markdown(explain_page(explain_set(params, Files("mini"), again, shown.row, None)))
+
+
+def test_the_records_of_features_and_svms_are_copied_for_the_report_and_named_in_its_provenance(params: Params) -> None:
+    table.main(params, "table12")
+    collect(params)
+    results = Results("mini")
+    stages = {"features@boxed-D-jitter", "features@boxed-E-jitter", "svm-DE@boxed"}
+    assert {*results.set_records} == stages
+    assert all(results.provenance[stage] for stage in stages)
+    page = markdown(provenance_page(results, ()))
+    assert "features@boxed-D-jitter" in page
+    facts = BOXED.facts("mini")
+    write_json(facts, json.loads(facts.read_text()) | {"manifest": "another"})
+    assert not Results("mini").set_records, "of other images"
+    collect(params.model_copy(update={"datasets": {}}))
+    assert not list(reported_set("mini", "svm-DE@boxed").parent.glob("*.json"))
+
+
+def test_svms_of_different_splits_are_not_compared(of_images: Params) -> None:
+    svm.main(of_images, "boxed", "D")
+    aggregation.main(of_images, "boxed")
+    path = otherwise_classified("boxed", "D")
+    with np.load(path) as arrays:
+        values = dict(arrays)
+    np.savez(path, **values | {"test-0": values["test-0"][::-1]})
+    with pytest.raises(Failure, match="dvc repro resampled"):
+        resampled.main(of_images)
 
 
 def test_scores_of_a_set_that_params_yaml_lacks_are_removed(params: Params) -> None:

@@ -51,6 +51,7 @@ def add_seeds(mini: Path) -> None:
 
 def counted() -> str:
     """Return mini's committed verdicts in words."""
-    counts = json.loads((ROOT / "reports/mini/claims.json").read_text())["counts"]
+    ledger = json.loads((ROOT / "reports/mini/claims.json").read_text())
+    counts, sets = ledger["counts"], [f"{one['images']:,} of {title}" for title, one in ledger["sets"].items()]
     rest = ", ".join(f"{counts[word]} {word}" for word in ("contradicted", "undecided", "not run"))
-    return f"{counts['supported']} are supported on these 1,020 images, {rest}"
+    return f"{counts['supported']} are supported on these 1,020 images (and {', '.join(sets)}), {rest}"

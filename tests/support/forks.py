@@ -58,7 +58,7 @@ def _run(folder: Path, words: Sequence[str], environment: Mapping[str, str]) -> 
     os.environ.update(environment)
     os.chdir(folder)
     sys.argv = list(words)
-    sys.exit({"dvc": _dvc, "vgg-repro": _vgg_repro}.get(words[0], _script)())
+    sys.exit({"dvc": _dvc, "cli.dvc": _own_dvc, "vgg-repro": _vgg_repro}.get(words[0], _script)())
 
 
 def _script() -> None:
@@ -79,7 +79,7 @@ class _Fork:
     """A command in a process of its own, as `subprocess.Popen` has it."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path | str = ".", **_: object) -> None:
-        words = command[command.index("dvc") :] if "dvc" in command else command  # without `python -m`
+        words = command[2:] if command[1] == "-m" else command
         self._child = get_context("fork").Process(target=_run, args=(cwd, words, env))
         self._child.start()
 
@@ -89,9 +89,24 @@ class _Fork:
         return self._child.exitcode
 
 
+def _own_dvc() -> int:
+    """DVC as our own commands run it."""
+    from cli.dvc import main
+
+    _fork_stages()
+    return main()
+
+
 def _dvc() -> int:
-    """DVC's command line, whose stages become forks too."""
+    """DVC's command line."""
     import dvc.cli
+
+    _fork_stages()
+    return int(dvc.cli.main())
+
+
+def _fork_stages() -> None:
+    """Make the stages of DVC forks too."""
     import dvc.stage.run
 
     shell = dvc.stage.run._run
@@ -105,7 +120,6 @@ def _dvc() -> int:
 
     dvc.stage.run._run = run
     _read_and_write_yaml_in_c()
-    return int(dvc.cli.main())
 
 
 def _read_and_write_yaml_in_c() -> None:

@@ -11,6 +11,7 @@ from pipeline.results.filters import Filters
 from pipeline.results.illustrations import Illustrations
 from pipeline.results.located_images import LocatedImages
 from pipeline.results.ranks import Guesses
+from pipeline.results.shown_sets import ShownSet
 
 
 @dataclass
@@ -26,6 +27,8 @@ class HandMade:
     filters: Filters | None = None
     illustrations: Illustrations | None = None
     located: LocatedImages | None = None
+    other_sets: dict[str, Any] = field(default_factory=dict)
+    shown_sets: dict[str, ShownSet] = field(default_factory=dict)
     records: dict[str, Any] = field(default_factory=dict)
     outdated: dict[str, str] = field(default_factory=dict)
 

@@ -15,6 +15,8 @@ from tests.support import forks
 from tests.support.clones import call, environment, executed
 
 pytestmark = pytest.mark.slow
+# Stages that look at sources: they run each time.
+LOOKS = {"fingerprint", "source@scenes", "source@few-shot", "source@boxed"}
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org")
 
 
@@ -77,13 +79,13 @@ def test_metrics_are_the_tables_errors(committed: Path) -> None:
         assert [cell["top1"] for cell in metrics[name].values()] == [round(row["top1"]["error"], 2) for row in ours]
 
 
-def test_dvc_is_clean_but_for_the_fingerprint_and_looking_changes_nothing(committed: Path) -> None:
+def test_dvc_is_clean_but_for_looks_at_sources_and_looking_changes_nothing(committed: Path) -> None:
     call(committed, "dvc", "repro")
     call(committed, "vgg-repro", "report")
     call(committed, *GIT, "add", "--all")
     call(committed, *GIT, "commit", "--quiet", "--message", "All stages")
-    assert set(json.loads(call(committed, "dvc", "status", "--json"))) == {"fingerprint"}
-    assert "all 90 errors are equal" in call(committed, "vgg-repro", "report")
+    assert set(json.loads(call(committed, "dvc", "status", "--json"))) == LOOKS
+    assert "all 98 errors and measures are equal" in call(committed, "vgg-repro", "report")
     for words in (
         ("table", "4", "--direct"),
         ("table", "4", "5"),
@@ -131,7 +133,7 @@ def test_a_table_can_be_looked_at_while_dvc_is_at_work(committed: Path) -> None:
     """Also one that is not up to date: it is shown as it stands."""
     changed(committed, profiles__mini__recipes__jitter__learning_rate=0.004)
     uses = {"cmd": "dvc repro train@D-jitter", "pid": os.getpid()}
-    (committed / ".dvc/tmp/rwlock").write_text(json.dumps({"weights/trained/D-jitter.pt": {"write": uses}}))
+    (committed / ".dvc/tmp/rwlock").write_text(json.dumps({"write": {"weights/trained/D-jitter.pt": uses}, "read": {}}))
     text = call(committed, "vgg-repro", "table", "5")
     assert "DVC is running (dvc repro train@D-jitter" in text and "| D †" in text and "Older than params.yaml" in text
 

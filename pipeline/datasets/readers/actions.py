@@ -64,6 +64,7 @@ class Actions(VocReader):
             np.array([boxes[person] for person in persons], np.int64),
             np.array([labels[person] for person in persons], np.int8).reshape(-1, len(ACTIONS)),
             {name: np.array([owners[person] == name for person in persons], bool) for name in self.sets},
+            np.array([int(person.number) for person in persons], np.int64),
         )
 
     def image_ids(self, files: Files) -> set[str]:

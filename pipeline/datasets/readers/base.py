@@ -33,6 +33,7 @@ class Annotations(NamedTuple):
     boxes: NDArray[np.int64]  # (examples,) number of the example's box among those of its image, from 0; or WHOLE
     labels: NDArray[np.int8]  # (examples, classes) POSITIVE, NEITHER or NEGATIVE
     subsets: Mapping[str, NDArray[np.bool_]]  # the organisers' sets (examples,) by name; none if splits are drawn
+    objects: NDArray[np.int64] | None = None  # (examples,) the organisers' numbers of the boxes, if they have any
 
 
 class Reader(Source):
@@ -56,6 +57,7 @@ class Examples:
     labels: NDArray[np.int8]  # (examples, classes)
     subsets: Mapping[str, NDArray[np.bool_]]
     missing: int  # examples that are annotated, but whose images are not stored
+    objects: NDArray[np.int64]  # (examples,) the organisers' numbers of the boxes; WHOLE if there are none
 
     def __len__(self) -> int:
         return len(self.images)
@@ -71,7 +73,7 @@ class Examples:
         with whole(path) as file:
             np.savez(
                 file, allow_pickle=False, classes=np.array(self.classes), images=self.images, boxes=self.boxes,
-                labels=self.labels, missing=np.array(self.missing), corners=corners,
+                labels=self.labels, missing=np.array(self.missing), objects=self.objects, corners=corners,
                 **{f"{SUBSET}{name}": mask for name, mask in self.subsets.items()},
             )  # fmt: skip
 
@@ -88,6 +90,7 @@ def examples_of(annotations: Annotations, stored: list[str]) -> Examples:
         annotations.labels[kept],
         {name: mask[kept] for name, mask in annotations.subsets.items()},
         int((~kept).sum()),
+        np.full(kept.sum(), WHOLE) if annotations.objects is None else annotations.objects[kept],
     )
 
 
@@ -100,4 +103,5 @@ def read_examples(path: Path, make: str) -> Examples:
         raise Failure(f"{path} cannot be read ({reason}); make it with: {make}") from None
     subsets = {name.removeprefix(SUBSET): mask for name, mask in values.items() if name.startswith(SUBSET)}
     images, boxes, labels = (values[name] for name in ("images", "boxes", "labels"))
-    return Examples(values["classes"].tolist(), images, boxes, labels, subsets, int(values["missing"]))
+    missing, objects = int(values["missing"]), values["objects"]
+    return Examples(values["classes"].tolist(), images, boxes, labels, subsets, missing, objects)

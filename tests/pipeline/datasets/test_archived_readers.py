@@ -137,8 +137,9 @@ def test_the_sets_are_those_of_the_protocol(form: str, tmp_path: Path) -> None:
 def test_packed_and_unpacked_have_the_same_annotations(tmp_path: Path) -> None:
     found = dict[str, list[object]]()
     for form, (name, make) in FORMS.items():
-        *rest, subsets = reader(name, make(tmp_path / form)).annotations()
-        values = [*(list(map(str, each)) for each in rest), {key: mask.tolist() for key, mask in subsets.items()}]
+        annotations = reader(name, make(tmp_path / form)).annotations()
+        subsets = {key: mask.tolist() for key, mask in annotations.subsets.items()}
+        values = [*(str(np.asarray(each).tolist()) for each in annotations._replace(subsets={})), subsets]
         assert found.setdefault(name, values) == values
 
 

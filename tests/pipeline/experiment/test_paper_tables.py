@@ -210,8 +210,10 @@ def test_published_d_and_e_are_enough_for_table_5_and_for_rows_of_3_4_6_and_7(pa
     ]  # fmt: skip
     scores = {f"{mode}@{run}" for mode in ("dense", "crops") for run in ("D-jitter", "E-jitter")}
     scores |= {stage for table in ("table11", "table12") for stage in targets.classifying(table, both)}
+    scores |= {f"aggregation@{name}" for name in ("scenes", "few-shot")}
     tables = {"table1", "table2", "table5", "table11", "table12"}
-    assert set(targets.everything(both)) == {"prepare", *scores, *tables, "illustrations"}
+    shown = {"illustrations", *(f"descriptors@{name}" for name in both.datasets)}
+    assert set(targets.everything(both)) == {"prepare", *scores, *tables, *shown}
     assert targets.within_reach(["table4", "table5"], both) == ["prepare", "dense@D-jitter", "dense@E-jitter", "table5"]
 
 

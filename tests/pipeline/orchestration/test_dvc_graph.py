@@ -189,7 +189,7 @@ def dependants(key: str, values: Any) -> Iterable[str]:
     scores |= {f"extra-{mode}@{run}" for mode in SCORES for run in added[mode]}
     train |= {f"extra-train@{run}" for run in added["runs"]}
     random |= {f"extra-random@{name}" for name in added["random"]}
-    features, svms, sets = set_stages(values)
+    features, svms, shown, sets = set_stages(values)
     if place[0] == "runs":
         own = {stage for stage in train | scores if stage.endswith(f"@{place[1]}")}
         own |= {stage for stage in features if stage.endswith(f"-{place[1]}")} | boxed.of_run(place[1])
@@ -202,8 +202,8 @@ def dependants(key: str, values: Any) -> Iterable[str]:
         of_boxes = boxed.every | BOX_TABLES | {"truth", "threshold", "localisation"}
         return {
             "prepare": {"prepare"} | sets, "train": train | random | boxed.trained, "score": scored,
-            "table": {*tables, "illustrations", "localisation"}, "localise": of_boxes,
-            "transfer": sets | features | svms | {"table11", "table12"},
+            "table": {*tables, "illustrations", "localisation", "resampled"}, "localise": of_boxes,
+            "transfer": sets | features | svms | shown | {"table11", "table12", "resampled"},
         }[place[1]]  # fmt: skip
     if place[1] != values["profile"]:
         return set()
@@ -226,7 +226,7 @@ def dependants(key: str, values: Any) -> Iterable[str]:
         }[last]  # fmt: skip
     if block == "transfer":
         of_features = features if last in ("activations", "dtype") else svms
-        return of_features
+        return of_features | (shown if last == "normalise" else set())
     nets = train | random | scores | boxed.every | features | {"illustrations"}
     scored = scores | boxed.scored | features | ({"illustrations"} if last == "resize" else set())
     found = {"net": nets, "train": train | boxed.trained, "score": scored, "prepare": {"prepare"} | sets, "data": set()}
@@ -267,11 +267,13 @@ def box_stages(values: Any) -> BoxStages:
     return BoxStages(values, trained, boxes, {f"windows@{name}" for name in values["windows"]})
 
 
-def set_stages(values: Any) -> tuple[set[str], set[str], set[str]]:
-    """The stages of other data sets (appendix B): features, SVMs, preparations."""
+def set_stages(values: Any) -> tuple[set[str], set[str], set[str], set[str]]:
+    """The stages of other data sets (appendix B): features, SVMs, what the page shows, preparations."""
     features = {f"features@{name}-{net}-jitter" for name in values["datasets"] for net in "DE"}
     svms = {f"svm-{system}@{name}" for name in values["datasets"] for system in ("D", "E", "DE")}
-    return features, svms, {f"dataset@{name}" for name in values["datasets"]}
+    svms |= {f"aggregation@{name}" for name in values["datasets"]}
+    shown = {f"descriptors@{name}" for name in values["datasets"]}
+    return features, svms, shown, {f"dataset@{name}" for name in values["datasets"]}
 
 
 Edit = Callable[[StandInClone], Change | None]

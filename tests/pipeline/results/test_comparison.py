@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.experiment.paths import errors, table
+from pipeline.experiment.paths import classified, errors, table
 from pipeline.results.comparison import compared_with_head
 from pipeline.results.provenance import record_provenance
 from pipeline.system.atomic_files import write_json
@@ -51,6 +51,21 @@ def test_what_was_not_computed_here_is_not_compared(folder: Path) -> None:
     computed(0)
     assert "all 2 errors are equal" in compared_with_head("mini")
     assert "no results of profile paper are committed" in compared_with_head("paper")
+
+
+def test_measures_of_other_data_sets_are_compared_if_their_svms_were_trained_here(folder: Path) -> None:
+    computed(0, 1)
+    row = {"label": {"data set": "drawn scenes", "method": "D"}, "scores": ["svm-D@scenes"], "ours": {"value": 50.0}}
+    write_json(table("mini", "table11"), {"table": "table11", "rows": [row]})
+    call(folder, "git", "add", "--all")
+    call(folder, *AUTHOR, "commit", "--quiet", "--message", "Table 11")
+    assert "all 2 errors that were computed here (of 3) are equal" in compared_with_head("mini")
+    record = classified("table11", "scenes", "D").with_suffix(".json")
+    write_json(record, {})
+    record_provenance("svm-D@scenes", record, "cpu", 1, 1.0)
+    assert "all 3 errors and measures are equal" in compared_with_head("mini")
+    write_json(table("mini", "table11"), {"table": "table11", "rows": [row | {"ours": {"value": 51.5}}]})
+    assert "1 of 3 errors and measures differ, by up to 1.5 points" in compared_with_head("mini")
 
 
 def test_a_difference_comes_with_its_size_and_the_likely_reason(folder: Path) -> None:

@@ -62,6 +62,24 @@ def check(row: Any, entry: dict[str, Any], values: dict[str, Any]) -> None:
         assert pd.isna(row["runs"]) and pd.isna(row["seed"]) and pd.isna(row["mode"])
 
 
+def test_measures_of_other_data_sets_are_rows_with_their_own_columns(mini: Path) -> None:
+    frame = read_back()
+    values = json.loads((mini / "table11.json").read_text())
+    wanted = {", ".join(row["label"].values()): row for row in values["rows"]}
+    found = frame[frame.table == "table11"].set_index("row")
+    assert list(found.index) == list(wanted)
+    ours = found.loc["drawn few-shot classes, VGG Net-D & Net-E"]
+    assert ours.value == pytest.approx(wanted[ours.name]["ours"]["value"])
+    assert ours.value_std == pytest.approx(wanted[ours.name]["ours"]["std"])
+    assert (ours.net, ours.data_set, ours.measure) == ("DE", "drawn few-shot classes", "mean class recall")
+    assert (ours.aggregation, ours.test_scale, ours["mode"]) == ("stack", "256 384 512", "features")
+    assert ours.manifest == values["sets"]["few-shot"]["manifest"]
+    theirs = found.loc["Caltech-101, VGG Net-D (16 layers)"]
+    assert (theirs.paper_value, theirs.paper_std) == (91.8, 1.0)
+    assert found[["top1", "k", "images"]].isna().all(axis=None) and pd.isna(theirs.value)
+    assert frame[~frame.table.isin(["table11", "table12"])].value.isna().all()
+
+
 def test_labels_become_columns(mini: Path) -> None:
     rows = {(row.table, row.row): row for row in flat_rows(Results("mini"))}
     one = rows["table4", "D, 256-512, 256 384 512"]

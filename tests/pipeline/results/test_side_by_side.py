@@ -21,6 +21,8 @@ from pipeline.errors import Failure, UsageError
 from pipeline.results.paired_tests import holm
 from pipeline.results.ranks import TableRanks, read_ranks
 from pipeline.results.side_by_side import ComparedCell, SideBySide, read_reproduction, side_by_side
+from reports.compare_page import compare_page
+from reports.markdown import markdown
 from tests.support import ROOT
 from tests.support.committed import change, committed
 from tests.support.program import program
@@ -93,6 +95,37 @@ def test_a_result_is_equal_to_itself_to_the_bit(clones: tuple[Path, Path]) -> No
     assert itself.verdict == f"Equal to the bit: all {ERRORS} errors, and the ranks of all images in {ROWS} rows."
     assert itself.same_images and itself.parameters == [] and itself.claims == [] and itself.beyond == []
     assert {(cell.difference, cell.p, cell.p_holm, cell.paired) for cell in itself.cells} == {(0.0, 1.0, 1.0, True)}
+
+
+def test_measures_of_other_data_sets_are_compared_with_their_images(clones: tuple[Path, Path]) -> None:
+    both = compared(*clones)
+    assert both.verdict_on_measures == "All 8 measures of other data sets are equal."
+    assert "| Table 12: drawn boxed objects, VGG Net-D & Net-E, image only" in markdown(compare_page(both))
+
+    def other(values: Any) -> None:
+        row = next(row for row in values["rows"] if row["ours"])
+        row["ours"]["value"] += 2.5
+        values["sets"][row["set"]]["manifest"] = "other images"
+
+    change(clones[1] / "reports/mini/table11.json", other)
+    changed = compared(*clones)
+    assert changed.verdict == both.verdict, "of the errors"
+    assert changed.verdict_on_measures == (
+        "1 of 8 measures of other data sets differ, by up to 2.5 points (not tested). The images of 3 are not the same."
+    )
+    assert [one.same_images for one in changed.measures].count(False) == 3
+    assert changed.document()["measures"][0]["row"] == "drawn scenes, VGG Net-D (16 layers)"
+    assert "+2.5" in markdown(compare_page(changed))
+
+
+def test_another_choice_of_a_data_set_is_a_parameter_that_differs_but_not_its_folder(clones: tuple[Path, Path]) -> None:
+    text = (clones[1] / "params.yaml").read_text()
+    old = "scales: [256, 384, 512], aggregate: stack}"
+    assert text.count(old) == 1
+    edited = text.replace(old, "scales: [256, 384], aggregate: stack}")
+    edited = edited.replace("source: boxed, path: null", "source: boxed, path: elsewhere")
+    (clones[1] / "params.yaml").write_text(edited)
+    assert [one.what for one in compared(*clones).parameters or ()] == ["datasets.few-shot.scales"]
 
 
 def test_images_decided_differently_give_the_p_counted_by_hand(clones: tuple[Path, Path]) -> None:
@@ -195,7 +228,7 @@ def test_rows_that_one_side_has_alone_are_counted(clones: tuple[Path, Path]) -> 
     assert both.only_run == {"first": 12 + 6, "second": 0}  # the rest is in Tables 4 and 7
     assert len(both.cells) == ERRORS - 18
     assert both.verdict.startswith(f"Equal to the bit: all {ERRORS - 18} errors")
-    for name in (*(f"table{number}" for number in (3, 4, 6, 7, 8, 9, 10)), "shallow"):
+    for name in (*(f"table{number}" for number in (3, 4, 6, 7, 8, 9, 10, 11, 12)), "shallow"):
         change(
             clones[1] / f"reports/mini/{name}.json", lambda values: [row.update(ours=None) for row in values["rows"]]
         )

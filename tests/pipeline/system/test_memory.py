@@ -245,3 +245,17 @@ def test_memory_that_is_freed_and_allocated_again_is_kept() -> None:
         words = [sys.executable, "-c", REPEATED, word]
         counts[word] = int(subprocess.run(words, check=True, capture_output=True, text=True, env=os.environ).stdout)
     assert counts["kept"] < min(20, counts["usual"] / 2), counts
+
+
+def test_the_tightest_limit_of_a_group_or_of_one_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own").write_text("0::/a/b\n")
+    monkeypatch.setattr(memory, "OWN_GROUP", tmp_path / "own")
+    monkeypatch.setattr(memory, "GROUPS", tmp_path)
+    assert memory.left_in_group() == float("inf")
+    (tmp_path / "a/b").mkdir(parents=True)
+    for name, limit in (("a", "1000"), ("a/b", "max")):
+        (tmp_path / name / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / name / "memory.current").write_text("300\n")
+        (tmp_path / name / "memory.stat").write_text("active_file 3\ninactive_file 50\n")
+    assert memory.left_in_group() == 1000 - 300 + 50, "what the kernel gives back at once counts as free"
+    assert memory.usable() == 750
