@@ -17,6 +17,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TextIO
 
+from pipeline.system.process_lifetime import OWN_DVC
+
 PROGRAM = Path(sys.executable).parent / "vgg-repro"
 PRELOADED = [
     *("dvc.cli.parser", "dvc.repo", "dvc.repo.reproduce", "dvc.scm", "dvc.fs.dvc", "dvc.stage.run", "dvc.stage.cache"),
@@ -58,7 +60,7 @@ def _run(folder: Path, words: Sequence[str], environment: Mapping[str, str]) -> 
     os.environ.update(environment)
     os.chdir(folder)
     sys.argv = list(words)
-    sys.exit({"dvc": _dvc, "cli.dvc": _own_dvc, "vgg-repro": _vgg_repro}.get(words[0], _script)())
+    sys.exit({"dvc": _dvc, OWN_DVC: _own_dvc, "vgg-repro": _vgg_repro}.get(words[0], _script)())
 
 
 def _script() -> None:
@@ -91,7 +93,7 @@ class _Fork:
 
 def _own_dvc() -> int:
     """DVC as our own commands run it."""
-    from cli.dvc import main
+    from pipeline.orchestration.own_dvc import main
 
     _fork_stages()
     return main()
