@@ -31,6 +31,7 @@ def plan(
 
     Example: vgg-repro plan table4 --images-per-second 500
     """
+    from pipeline.cluster.settings import chosen
     from pipeline.errors import UsageError
     from pipeline.experiment.targets import stage_of, within_reach
     from pipeline.orchestration.cost_plan import plan as planned
@@ -40,6 +41,7 @@ def plan(
 
     if measure and images_per_second is not None:
         raise UsageError("--measure and --images-per-second both set the speed: give only one of them")
+    chosen()  # raises UsageError for an unknown cluster
     parameters = params()
     named = [stage_of(parameters, target) for target in targets or []]
     stage_forecasts = forecasts(within_reach(named, parameters), parameters)

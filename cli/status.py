@@ -11,8 +11,10 @@ def status() -> None:
     Example: vgg-repro status
     """
     from pipeline.cluster.jobs import current_jobs
+    from pipeline.cluster.settings import chosen
     from pipeline.orchestration.status import status as current_status
     from reports.status_page import status_page
     from reports.terminal import terminal
 
+    chosen()  # raises UsageError for an unknown cluster
     show(status_page(current_status(params()), current_jobs()), terminal)

@@ -95,11 +95,11 @@ def _running(run: RunStatus) -> str:
     assert run.running is not None
     progress = run.running
     error = f", error {progress.top1:.1f} %" if progress.top1 is not None else ""
+    epoch = min(progress.epoch + 1, progress.epochs)
     if run.state == "stopped":
-        return f"stopped in epoch {progress.epoch + 1} of {progress.epochs}{error}; resumes from its checkpoint"
+        return f"stopped in epoch {epoch} of {progress.epochs}{error}; resumes from its checkpoint"
     loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
     remaining = f", at most {duration(progress.left)} left" if progress.left is not None else ""
-    epoch = min(progress.epoch + 1, progress.epochs)
     return f"epoch {epoch} of {progress.epochs}{error}{loss}{_stalled(run)}{remaining}"
 
 

@@ -7,7 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+import cli.main
 from pipeline.cluster.settings import chosen, kind_of_stage, seconds, settings
 from pipeline.errors import UsageError
 from pipeline.system.yaml_text import parse_yaml
@@ -108,6 +110,13 @@ def test_a_cluster_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("VGG_REPRO_CLUSTER", "lsf")
     with pytest.raises(UsageError, match="only slurm is supported"):
         chosen()
+
+
+@pytest.mark.parametrize("command", ["plan", "status"])
+def test_an_unknown_cluster_is_noticed_before_a_run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VGG_REPRO_CLUSTER", "lsf")
+    done = CliRunner().invoke(cli.main.app, [command])
+    assert isinstance(done.exception, UsageError) and "only slurm is supported" in str(done.exception)
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,8 @@ def test_where_a_run_stands_in_words(rng: np.random.Generator) -> None:
     status = RunStatus("A-256", "training", "", running, None, {}, ())
     assert _state(status) == "epoch 13 of 74, error 45.2 %, loss 2.500, at most 3 h 00 min left"
     assert _state(replace(status, state="stopped")).startswith("stopped in epoch 13 of 74, error 45.2 %")
+    whole = replace(status, state="stopped", running=replace(running, step=74 * 100))
+    assert _state(whole).startswith("stopped in epoch 74 of 74, ")
     early = replace(running, top1=None, left=None, loss=None, step=3)
     assert _state(replace(status, running=early)) == "epoch 1 of 74"
     assert _state(RunStatus("D-384", "waits", "D-256", None, 7.25, {}, ())) == "waits for D-256"
