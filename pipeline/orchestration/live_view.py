@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -50,6 +51,11 @@ class Lines:
     def show(self, rows: Sequence[ViewRow], foot: Foot) -> None:
         """Show what is running now."""
 
+    def ended(self, stage: str, text: str) -> None:
+        """Print that a stage has been done, with the time of day, where no table shows it."""
+        if self.named:
+            self.say(stage, f"done at {datetime.now():%H:%M}; {text}")
+
     def _print(self, line: str) -> None:
         print(line, flush=True)
 
@@ -80,6 +86,9 @@ class LiveTable(Lines):
         if time.monotonic() - self.drawn > self.between:
             self.live.update(drawing(rows, foot), refresh=True)
             self.drawn = time.monotonic()
+
+    def ended(self, stage: str, text: str) -> None:
+        """Say nothing: the table shows it."""
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -342,6 +342,7 @@ class Walk:
             self.done |= set(child.stages)
             if child.stages is not self.cheap:
                 self.estimate.learn(child.name, time.monotonic() - child.began)
+                self.view.ended(child.name, f"{len(self.done)} of {len(self.graph)} stages done")
                 if child.name in TITLES:
                     self.view.say("", f"{child.name} is ready; to show it: vgg-repro table {number_of(child.name)}")
         elif child.stages is self.cheap:  # they are started one by one now

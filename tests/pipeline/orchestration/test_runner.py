@@ -142,7 +142,11 @@ def test_every_stage_runs_once_and_after_what_it_needs(place: Place, rng: np.ran
     for stage, upstream in graph.items():
         for up in upstream:
             assert place.times("end")[up] < place.times("begin")[stage]
-    assert place.view.lines == [f"{len(graph)} of {len(graph)} stages done"]
+    *ends, last = place.view.lines
+    assert last == f"{len(graph)} of {len(graph)} stages done"
+    counts = [re.fullmatch(r"(\w+) \| done at \d\d:\d\d; (\d+) of \d+ stages done", line) for line in ends]
+    assert [match and int(match[2]) for match in counts] == [*range(1, len(graph) + 1)]
+    assert sorted(match[1] for match in counts if match) == sorted(graph)
 
 
 def test_as_many_run_at_a_time_as_asked_for_and_no_more(place: Place) -> None:
@@ -394,7 +398,7 @@ def test_stages_that_others_work_on_are_waited_for(place: Place, monkeypatch: py
 def test_lines_are_whole_and_named(place: Place) -> None:
     place.does("data", r"printf 'one'; sleep 0.1; printf ' line\nbar 1\rbar 2\n> cmd\n\n\377\nno end'")
     place.walk({"data": frozenset()}, 1).run()
-    assert place.view.lines[:-1] == ["data | one line", "data | bar 2", "data | \ufffd", "data | no end"]
+    assert place.view.lines[:-2] == ["data | one line", "data | bar 2", "data | \ufffd", "data | no end"]
 
 
 def ask_when(ready: Callable[[], bool], *numbers: signal.Signals) -> threading.Thread:
