@@ -329,7 +329,7 @@ def changes_texts(e: Explanation) -> Iterator[Text]:
         return
     older = bool(e.of_set) or is_older(e.stage, [score.stage for score in e.scores], e.outdated)
     changed = {stage: why for stage, why in e.outdated.items() if older or stage != e.stage}  # else: by another row
-    yield from ((Code(stage), f": {why}") for stage, why in changed.items())
+    yield from ((Code(stage), f": {why.removeprefix(f'{stage}: ')}") for stage, why in changed.items())
     if not changed:
         yield NOTHING
 

@@ -95,7 +95,7 @@ def test_a_change_of_another_row_of_the_table_is_none_of_this_number(mini: Path)
     text = text_of(explained("table3", "A", {"train@B-256": reason, "dense@B-256": reason, "table3": reason}))
     assert "Nothing: dvc.lock" in text and "B-256" not in text
     method = text_of(explained("table3", "A", {"table3": "table3: method.table: 2, now 3"}))
-    assert "- `table3`: table3: method.table: 2, now 3" in method
+    assert "- `table3`: method.table: 2, now 3" in method
 
 
 def test_what_cannot_be_known_is_told(mini: Path) -> None:
