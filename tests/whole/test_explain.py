@@ -33,6 +33,6 @@ def test_a_finished_reproduction_explains_its_numbers(finished: Path) -> None:
     params["profiles"]["mini"]["recipes"]["warm"]["learning_rate"] = 0.5
     (finished / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     changed = call(finished, "vgg-repro", "explain", "4", "D", "jitter").partition("## Changed since")[2]
-    assert "`train@D-256`: train@D-256: " in changed and "learning_rate: 0.005, now 0.5" in changed
+    assert "- `train@D-256`: profiles.mini." in changed and "learning_rate: 0.005, now 0.5" in changed
     assert "`train@A-256`" not in changed
     assert "Nothing: dvc.lock" in call(finished, "vgg-repro", "explain", "3", "A")
