@@ -28,7 +28,8 @@ from stages.distributed import launch, processes, team
 from stages.trainer import Trainer
 from tests.support import ROOT, forks
 from tests.support.clones import patience, wait_for
-from tests.support.training import hang_up_as_usual, tiny
+from tests.support.commands import hang_up_as_usual
+from tests.support.training import tiny
 from vgg.fit import State
 
 WEIGHTS = Path("weights/trained/A-256.pt")

@@ -30,8 +30,9 @@ from pipeline.system.locks import alone
 from stages import prepare, random, train, trainer
 from stages.common import load_tensors, save_tensors
 from tests.support.clones import held, patience, wait_for
+from tests.support.commands import hang_up_as_usual
 from tests.support.images import USUAL, needs_dali
-from tests.support.training import hang_up_as_usual, in_copy_of, tiny
+from tests.support.training import in_copy_of, tiny
 from vgg.fit import State
 
 PROGRAM = [sys.executable, "-c", "from cli.main import main; main()", "train", "A-256", "--direct"]

@@ -22,6 +22,11 @@ MARK = "VGG_REPRO_TEST_MARK"  # in the environment of what a test starts, and of
 PATIENCE = patience(120)  # seconds for anything that takes a few
 
 
+def hang_up_as_usual() -> None:
+    """Let SIGHUP do what it does, even if these tests themselves run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class MarkedCommand:
     """A command in a process group of its own; all that comes from it bears a mark. Its words are in `said`."""
 
@@ -33,7 +38,7 @@ class MarkedCommand:
         with self.log.open("wb") as log:
             self.child = subprocess.Popen(
                 words, cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
-                env={**inherited, "PATH": path, MARK: self.mark, **environment},
+                preexec_fn=hang_up_as_usual, env={**inherited, "PATH": path, MARK: self.mark, **environment},
             )  # fmt: skip
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
@@ -48,8 +47,3 @@ def in_copy_of(folder: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.chdir(place)
     monkeypatch.delenv("VGG_REPRO_SHARDS", raising=False)
     return load()
-
-
-def hang_up_as_usual() -> None:
-    """Let SIGHUP do what it does, even if these tests themselves run under nohup."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
