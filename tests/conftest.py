@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import sys
 import zlib
 from collections import Counter
@@ -109,6 +110,21 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("prepared")
     with_random_weights(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def describing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `prepared`, with random weights of D-jitter too, to be copied."""
+    from stages import random as random_weights
+    from tests.support.training import with_random_weights
+
+    folder = tmp_path_factory.mktemp("describing")
+    params = with_random_weights(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        random_weights.main(params, "D")
+        shutil.copy("weights/trained/random-D.pt", "weights/trained/D-jitter.pt")
     return folder
 
 

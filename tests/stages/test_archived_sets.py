@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from pipeline.results.other_sets import compute_other_sets
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_json
 from stages import features as describe
-from stages import random as random_weights
 from stages import svm, table
 from tests.support.images import repository_params
 from tests.support.other_archives import (
@@ -38,7 +36,7 @@ from tests.support.other_archives import (
     unpack,
     voc,
 )
-from tests.support.training import in_copy_of, with_random_weights
+from tests.support.training import in_copy_of
 
 SETS = ("voc2007", "voc2012", "caltech101", "caltech256", "actions")
 
@@ -99,18 +97,6 @@ def test_archives_that_are_not_there_leave_params_yaml_as_it_is(name: str, folde
     assert Path("params.yaml").read_text() == text
 
 
-@pytest.fixture(scope="module")
-def with_nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with random weights of D-jitter, to be copied."""
-    folder = tmp_path_factory.mktemp("nets")
-    params = with_random_weights(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        random_weights.main(params, "D")
-        shutil.copy("weights/trained/random-D.pt", "weights/trained/D-jitter.pt")
-    return folder
-
-
 def learnable(shift: int, ids: int = 0) -> Contents:
     """VOC-2007 whose classes are all in each set; `shift` moves the labels, `ids` the images' names."""
     sets = {
@@ -128,10 +114,10 @@ def with_images_of(contents: Contents, others: Contents) -> Contents:
 
 @pytest.mark.parametrize("second", ["images", "labels"])
 def test_a_set_prepared_from_other_archives_shows_nothing_of_the_first(
-    second: str, with_nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    second: str, describing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the command to the table and the report."""
-    in_copy_of(with_nets, tmp_path, monkeypatch)
+    in_copy_of(describing, tmp_path, monkeypatch)
     first = learnable(0)
     other = learnable(1) if second == "images" else with_images_of(learnable(1), first)
     app(["prepare", "voc2007", "--path", str(unpack(first, tmp_path / "first")), "--direct"], standalone_mode=False)

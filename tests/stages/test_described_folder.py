@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,30 +18,17 @@ from pipeline.experiment.other_sets import FIVE
 from pipeline.experiment.validation import load
 from pipeline.results import vector_file
 from stages import features
-from stages import random as random_weights
 from tests.support.images import jpeg, photograph
 from tests.support.other_archives import unpack
 from tests.support.program import program
-from tests.support.training import in_copy_of, with_random_weights
+from tests.support.training import in_copy_of
 
 ODD = ["GIF", "BMP", "TIFF", "PPM", "JPEG2000"]
 
 
-@pytest.fixture(scope="module")
-def described(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with prepared images and random weights of D-jitter, to be copied."""
-    folder = tmp_path_factory.mktemp("described")
-    params = with_random_weights(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        random_weights.main(params, "D")
-        shutil.copy("weights/trained/random-D.pt", "weights/trained/D-jitter.pt")
-    return folder
-
-
 @pytest.fixture
-def project(described: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    in_copy_of(described, tmp_path / "project", monkeypatch)
+def project(describing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    in_copy_of(describing, tmp_path / "project", monkeypatch)
     return tmp_path / "project"
 
 
