@@ -26,7 +26,7 @@ from stages.svm_processes import in_processes  # noqa: E402
 from vgg.draws import Floats  # noqa: E402
 from vgg.measures import BY_CLASS  # noqa: E402
 from vgg.splits import Division, held_out_division, random_division  # noqa: E402
-from vgg.svm import ClassSvm, Job, Labels, chosen  # noqa: E402
+from vgg.svm import ClassSvm, Fitting, Job, Labels, chosen  # noqa: E402
 
 COSTS = (0.1, 1.0, 10.0, 100.0)
 GB = 1e9
@@ -81,7 +81,7 @@ def voc2007(scale: float, _: int) -> MadeUpSet:
 SETS = {"VOC-2007": voc2007, "Caltech-256": caltech256}
 
 
-def timed(times: list[float], progress: Progress) -> object:
+def timed(times: list[float], progress: Progress) -> Fitting:
     """Return the program's training of SVMs, which notes when each call began and ended."""
 
     def fitting(rows: Floats, labels: Labels, jobs: Sequence[Job], seed: int) -> Iterator[tuple[Job, ClassSvm]]:
@@ -103,7 +103,7 @@ def measured(name: str, made: MadeUpSet, classes: int) -> str:
     labels = made.labels[:, :classes]
     with Progress(name, None, "SVMs") as progress:
         fitting = timed(times, progress)
-        found = chosen(rows, labels, made.division, COSTS, BY_CLASS[made.measure], 0, fitting)  # type: ignore
+        found = chosen(rows, labels, made.division, COSTS, BY_CLASS[made.measure], 0, fitting)
     tuning, last = times[2] - times[1], times[4] - times[3]
     every = made.splits * (times[1] - times[0] + (tuning + last) * made.labels.shape[1] / classes) / 3600
     train, test = len(made.division.train), len(made.division.test)

@@ -79,7 +79,7 @@ def _likeliest(axes: Axes, ground: Pixels, rows: pd.DataFrame) -> None:
     height, width = ground.shape[:2]
     best = rows.sort_values("true").iloc[-1]
     size = best["crop"] / best["width"] * width, best["crop"] / best["height"] * height
-    _outline(axes, best["x"] * width - size[0] / 2, best["y"] * height - size[1] / 2, *size)
+    outline(axes, best["x"] * width - size[0] / 2, best["y"] * height - size[1] / 2, *size)
 
 
 def padding_chart(rows: pd.DataFrame) -> Figure:
@@ -147,7 +147,7 @@ def scales_chart(rows: pd.DataFrame, images: Images) -> Figure:
         _photograph(axes, images[scale_name(row["S"])])
         axes.set_title(f"S = {row['S']}: {100 * row['share']:.0f} %")
         left, top, side = (row[key] * ground.shape[0] / row["height"] for key in ("left", "top", "crop"))
-        _outline(whole, left, top, side, side, line)
+        outline(whole, left, top, side, side, line)
     return figure
 
 
@@ -159,7 +159,7 @@ def _photograph(axes: Axes, pixels: NDArray[Any]) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _outline(axes: Axes, left: float, top: float, width: float, height: float, line: Any = (0, (4, 3))) -> None:
+def outline(axes: Axes, left: float, top: float, width: float, height: float, line: Any = (0, (4, 3))) -> None:
     """Outline a part of an image, visibly on any ground."""
     for colour, style, thick in ((INK, "-", 2.2), ("white", line, 1.1)):
         axes.add_patch(Rectangle((left, top), width, height, fill=False, ec=colour, ls=style, lw=thick))

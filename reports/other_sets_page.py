@@ -9,7 +9,7 @@ from pipeline.experiment.paper_tables import printed
 from pipeline.results.other_sets import unconverged
 from reports.page import Block, Code, Judged, Paragraph, Strong, Table, Text, join, left, right
 from reports.page_parts import DAGGER, outdated_note
-from reports.phrases import NONE, number, published_file
+from reports.phrases import NONE, published_file, with_spread
 from vgg.judgement import Verdict
 
 HEADINGS = {  # of the printed tables' columns
@@ -61,16 +61,16 @@ def _cells(known: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
     """Yield the paper's number and ours of each method; the first that is not run says how to run it."""
     told = False
     for row in known:
-        yield _with_spread(row["paper"]) if row["paper"] else NONE
+        yield _number(row["paper"]) if row["paper"] else NONE
         if row["ours"]:
-            yield _with_spread(row["ours"])
+            yield _number(row["ours"])
             continue
         yield (Judged(Verdict.NOT_RUN), *((": ", Code(row["missing"][0])) if row["missing"] and not told else ()))
         told = True
 
 
-def _with_spread(values: Mapping[str, Any]) -> str:
-    return number(values["value"]) + ("" if values["std"] is None else f" ± {values['std']:.1f}")
+def _number(values: Mapping[str, Any]) -> str:
+    return with_spread(values["value"], values["std"])
 
 
 def _printed(table: str) -> Table:

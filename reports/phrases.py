@@ -48,9 +48,12 @@ def p_value(value: float) -> str:
 
 def mean_and_std(measure: dict[str, Any]) -> str:
     """Return mean and standard deviation: 20.1 ± 0.6; the mean alone of one seed, as a spread needs two."""
-    if measure["mean"] is None:
-        return NONE
-    return f"{measure['mean']:.1f}" + ("" if measure["std"] is None else f" ± {measure['std']:.1f}")
+    return with_spread(measure["mean"], measure["std"])
+
+
+def with_spread(value: float | None, std: float | None) -> str:
+    """Return a number and its standard deviation, if there is one: 20.1 ± 0.6."""
+    return number(value) + ("" if value is None or std is None else f" ± {std:.1f}")
 
 
 def published_net(record: dict[str, Any]) -> tuple[Inline, ...]:

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from pipeline.experiment.other_sets import MEASURES
 from pipeline.results.encoded_images import Pixels
 from pipeline.results.shown_sets import example_image
-from reports.chart_style import BLUE, INK, ORANGE, PALE, class_label, new_figure, series, shortened
+from reports.chart_style import BLUE, INK, ORANGE, PALE, class_label, new_figure, series, shortened, signed
+from reports.image_drawing import outline
 
 Images = Mapping[str, Pixels]  # by name, (height, width, 3) each
 COLUMNS = 3  # panels of data sets next to each other
@@ -102,15 +102,14 @@ def _example(axes: Axes, row: Mapping[Any, Any], pixels: Pixels) -> None:
     """Show an image with its score, bold and with the true classes if the class is not there, and with its box."""
     height, width = pixels.shape[:2]
     axes.imshow(pixels)
-    title = f"{row['score']:+.2f}".replace("-", "−")
+    title = signed(row["score"], 2)
     if not row["right"]:
         title += f" ({class_label(-1, row['classes'] or 'none', 8)})"
     axes.set_title(title, fontsize=7.5, fontweight="normal" if row["right"] else "bold", pad=2.5)
     if pd.notna(row["left"]):
         corner = row["left"] * width - 0.5, row["top"] * height - 0.5
         size = (row["right edge"] - row["left"]) * width, (row["bottom"] - row["top"]) * height
-        for colour, thick in ((INK, 2.2), ("white", 1.1)):
-            axes.add_patch(Rectangle(corner, *size, fill=False, ec=colour, lw=thick))
+        outline(axes, *corner, *size, "-")
 
 
 def map_chart(rows: pd.DataFrame) -> Figure:

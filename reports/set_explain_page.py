@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.experiment.other_sets import IMAGE, PROTOCOLS, OfficialSets
 from pipeline.results.explanation import ExplainedSet, Explanation
 from reports.page import Block, Bullets, Callout, Code, Heading, Page, Paragraph, Table, Text, join, left, right
-from reports.phrases import NONE, number
+from reports.phrases import NONE, number, with_spread
 
 DIGITS = 16  # of a hash
 ACTIVATIONS = {"after_relu": "after its ReLU", "before_relu": "before its ReLU"}
@@ -52,15 +52,13 @@ def set_images(e: Explanation, of_set: ExplainedSet) -> Page:
 def _measure(e: Explanation, of_set: ExplainedSet) -> Iterator[Block]:
     words = f"{of_set.about['measured']}, {of_set.about['counted']}" if of_set.about else "measure"
     columns = (*left("%"), *right("ours", "paper"))
-    yield Table(columns, ((words, _with_spread(of_set.ours), _with_spread(of_set.paper)),))
+    yield Table(columns, ((words, _number(of_set.ours), _number(of_set.paper)),))
     if e.to_do:
         yield Paragraph(("Not run. To compute it: ", *join(", ", [Code(command) for command in e.to_do]), "."))
 
 
-def _with_spread(values: Mapping[str, Any] | None) -> str:
-    if not values:
-        return NONE
-    return number(values["value"]) + ("" if values["std"] is None else f" ± {values['std']:.1f}")
+def _number(values: Mapping[str, Any] | None) -> str:
+    return with_spread(values["value"], values["std"]) if values else NONE
 
 
 def _division(of_set: ExplainedSet) -> str:

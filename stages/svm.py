@@ -124,7 +124,7 @@ def _values(
 def _record(params: Params, name: str, system: str, examples: Examples, results: dict[str, Any]) -> dict[str, Any]:
     """Return all that is known of the result."""
     row, choices = params.datasets[name], params.active.transferring
-    nets = {run: read_features(params, name, run).record for run in NETS_OF[system]}
+    nets = {run: read_features(name, run).record for run in NETS_OF[system]}
     return {
         "profile": params.profile,
         "set": name,

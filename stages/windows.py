@@ -19,14 +19,14 @@ from pipeline.experiment.modes import WINDOWS
 from pipeline.experiment.paper_tables import GUESSING
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, DataSet
-from pipeline.results.scores import Scores, likeliest, mean_posteriors
+from pipeline.results.scores import Scores, mean_posteriors
 from pipeline.system.progress import Progress
 from stages.boxes import BoxedImages, BoxScores, localiser_of, sizes_of, true_boxes, with_boxes
 from stages.common import batches_at, evaluated_images, open_shards, scorer_of
 from stages.distributed import shared
 from vgg.distributed import Ranks
 from vgg.draws import Ints
-from vgg.errors import top_k
+from vgg.errors import likeliest, top_k
 from vgg.localise import all_windows
 from vgg.score import Scorer
 

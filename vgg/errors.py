@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+TOGETHER = 4096  # images whose classes are sorted at a time
 Z = 1.959963984540054  # two-sided 95 % of a normal
 
 
@@ -38,6 +39,15 @@ def ranks(posteriors: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArra
     classes = np.arange(posteriors.shape[1])
     ahead = (posteriors > of_label) | ((posteriors == of_label) & (classes < labels[:, None]))  # (N, K)
     return np.asarray(ahead.sum(1))
+
+
+def likeliest(posteriors: NDArray[np.floating], count: int) -> NDArray[np.int64]:
+    """Return the `count` likeliest classes (images, count) by posteriors (images, K), the likeliest first.
+
+    Of equally likely classes the lower number comes first. Some images at a time are sorted, to bound the memory.
+    """
+    parts = np.split(posteriors, range(TOGETHER, len(posteriors), TOGETHER))
+    return np.concatenate([np.argsort(-part, 1, kind="stable")[:, :count] for part in parts])
 
 
 def error(posteriors: NDArray[np.floating], labels: NDArray[np.int64], k: int) -> Error:

@@ -46,6 +46,11 @@ CENTRAL = {  # Table 8's rows and our localisers
 METHODS = {"dense": ("dense",), "multi-crop": ("crops",), "multi-crop & dense": ("dense", "crops")}  # as printed
 
 
+def windows_key(scales: Mapping[str, Sequence[int]]) -> str:
+    """Return the name of a set of windows by their localisers' Q: PCR-256 at 256 and PCR-384 at 352, 384."""
+    return " and ".join(f"{run} at {', '.join(map(str, own))}" for run, own in scales.items())
+
+
 @dataclass(frozen=True)
 class TableRow:
     """A row of a printed table: its label, its runs and modes, and the paper's errors in per cent."""
@@ -64,8 +69,8 @@ class TableRow:
 
     @property
     def parts_key(self) -> str:
-        """Return the name of the row's set of windows: PCR-256 at 256 and PCR-384 at 352, 384."""
-        return " and ".join(f"{run} at {', '.join(map(str, scales))}" for run, scales in self.scales.items())
+        """Return the name of the row's set of windows."""
+        return windows_key(self.scales)
 
     def needs(self) -> Iterator[tuple[str, str]]:
         """Yield the scores (run, mode) that the row is computed from."""

@@ -73,11 +73,8 @@ class Outcomes:
 
     def pairs_of(self, claim: Claim) -> Sequence[Compared]:
         """Return the pairs that a claim is tested on: those that stand in only if of the others nothing is run."""
-        return (
-            claim.stand_ins
-            if not any(map(self.has, claim.pairs)) and any(map(self.has, claim.stand_ins))
-            else claim.pairs
-        )
+        stand_in = any(map(self.has, claim.stand_ins)) and not any(map(self.has, claim.pairs))
+        return claim.stand_ins if stand_in else claim.pairs
 
     def has(self, pair: Compared) -> bool:
         """Return True if both cells of a pair are run, with the tables' seed."""
@@ -162,7 +159,9 @@ def _compared_sets(claim: Claim, outcomes: Outcomes) -> Comparison | None:
 
 def _sets_of(claim: Claim, outcomes: Outcomes) -> list[ResampledSet]:
     """Return the data sets that a claim is tested on; none if it is about the profile's own images."""
-    sources = [set_of(pair.first) for pair in outcomes.pairs_of(claim) if claim.sets and outcomes.has(pair)]
+    if not claim.sets:
+        return []
+    sources = [set_of(pair.first) for pair in outcomes.pairs_of(claim) if outcomes.has(pair)]
     return [one for one in outcomes.sets.sets if one.source in sources]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.datasets.facts import PREPARE
 from pipeline.experiment.modes import CENTRE_BOXES, scales_of
-from pipeline.experiment.paper_tables import TableRow
+from pipeline.experiment.paper_tables import windows_key
 from pipeline.experiment.params import RANDOM, Params, Run
 from pipeline.experiment.paths import (
     CLASSIFICATION,
@@ -401,8 +401,8 @@ def _measures(asked: _Asked) -> tuple[Measure, ...]:
 
 def _threshold(asked: _Asked) -> float | None:
     """Return the threshold by which a row's boxes are merged; None if it has none."""
-    row = TableRow(asked.row.label, (), (), False, scales=asked.entry.get("scales", {}))
-    threshold: float | None = asked.values.get("localisation", {}).get("thresholds", {}).get(row.parts_key)
+    key = windows_key(asked.entry.get("scales", {}))
+    threshold: float | None = asked.values.get("localisation", {}).get("thresholds", {}).get(key)
     return threshold
 
 

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.facts import PREPARE, read_facts
 from pipeline.datasets.readers.base import Examples
-from pipeline.datasets.shards import BROKEN
-from pipeline.errors import Failure
 from pipeline.experiment.other_sets import (
     COLUMNS,
     DESCRIBED,
@@ -32,6 +30,7 @@ from pipeline.experiment.other_sets import (
 from pipeline.experiment.paper_tables import printed
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import DataSet, classified, features
+from pipeline.results.array_file import arrays_in
 from pipeline.system.atomic_files import read_json, sha256
 from vgg.descriptors import aggregated
 
@@ -47,15 +46,11 @@ class KeptFeatures(NamedTuple):
 
     def at(self, scale: int, kind: str = "") -> NDArray[np.floating]:
         """Return the activations (images, F) at one Q, or of BOXES (examples, F). Raise Failure if they are broken."""
-        try:
-            with np.load(self.path) as arrays:
-                values: NDArray[np.floating] = arrays[f"{kind}{scale}"]
-        except BROKEN as reason:
-            raise Failure(f"{self.path} cannot be read ({reason}); delete it, and repeat its stage") from None
-        return values
+        with arrays_in(self.path, "delete it, and repeat its stage") as arrays:
+            return arrays[f"{kind}{scale}"]
 
 
-def read_features(params: Params, name: str, run: str) -> KeptFeatures:
+def read_features(name: str, run: str) -> KeptFeatures:
     """Return a data set's features by the net of `run`. Raise Failure if they are missing."""
     path = features(name, run)
     return KeptFeatures(path, read_json(path.with_suffix(".json"), f"dvc repro {features_stage(name, run)}"))
@@ -71,7 +66,7 @@ def descriptors_of(
     row, choices = params.datasets[name], params.active.transferring
     kinds = {IMAGE: ("",), IMAGE_AND_BOX: ("", BOXES)}[variant]
     parts = []
-    for kept in (read_features(params, name, run) for run in runs):
+    for kept in (read_features(name, run) for run in runs):
         for kind in kinds:
             scales = [kept.at(scale, kind) for scale in row.scales]
             part = aggregated(scales, row.aggregate, choices.normalise)

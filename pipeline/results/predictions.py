@@ -23,10 +23,10 @@ from pipeline.experiment.paper_tables import GUESSING, TableRow, rows
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import CLASSIFICATION, DataSet
 from pipeline.results.localisation import guessed_boxes, threshold_of, true_boxes_of
-from pipeline.results.scores import Scores, likeliest, mean_posteriors
+from pipeline.results.scores import Scores, mean_posteriors
 from pipeline.system.atomic_files import whole
 from vgg.draws import Ints
-from vgg.errors import error_of, top_k
+from vgg.errors import error_of, likeliest, top_k
 from vgg.localise import GUESSES, first_right
 
 Task = Literal["classification", "localisation"]

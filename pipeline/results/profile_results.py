@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,7 @@ class Results:
         tables = {name: table(profile, name) for name in TITLES if name not in OTHER_SETS}
         computed = self._of_current_images(tables, "manifest", str)
         self.tables = {name: values for name, values in computed.items() if values.get("rows", True)}
+        self._is_current = cache(partial(is_current, profile))  # of a data set with a manifest and annotations
         self.other_sets = dict(self._of_other_sets())
         self.set_records = dict(self._set_records())
         self.paths |= {shown_stage(name): shown_set(profile, name) for name in self._sets if self._is_shown(name)}
@@ -182,7 +183,7 @@ class Results:
             values = _json(path := table(profile, name), f"dvc repro {name}")
             if values and any(row["ours"] for row in values["rows"]):
                 if all(
-                    is_current(profile, set_name, one["manifest"], one.get("annotations"))
+                    self._is_current(set_name, one["manifest"], one.get("annotations"))
                     for set_name, one in values["sets"].items()
                 ):
                     self.paths[name] = path
@@ -195,7 +196,7 @@ class Results:
         for stage, path in _stems(results(self.profile) / "sets").items():
             values = _json(path, f"dvc repro {stage}")
             name = (described_by if stage.startswith(f"{FEATURES}@") else classified_by)(stage)[0]
-            if is_current(self.profile, name, values["data"], values.get("annotations")):
+            if self._is_current(name, values["data"], values.get("annotations")):
                 self.paths[stage] = path
                 yield stage, values
 
@@ -203,7 +204,7 @@ class Results:
         """Return the ledger's file, unless it has data sets that have been prepared from other images since."""
         ledger = _json(path := claims(self.profile), "dvc repro claims") or {"sets": {}}
         if all(
-            is_current(self.profile, one["name"], one["manifest"], one["annotations"] or None)
+            self._is_current(one["name"], one["manifest"], one["annotations"] or None)
             for one in ledger["sets"].values()
         ):
             return {"claims": path}

@@ -19,13 +19,13 @@ from pipeline.experiment.paper_tables import OTHER_SETS
 from pipeline.experiment.paths import ranks, resampled
 from pipeline.results.array_file import arrays_in
 from pipeline.system.atomic_files import sha256, whole
+from vgg.errors import likeliest
 
 Ints = NDArray[np.integer]
 GUESSED = ("table3", "table4", "table5")  # tables of single nets; they have the guesses of their best row
 GUESSES = 5  # classes kept of each image
 SHOWN = 24  # images with their ids: the most confidently wrong
 SEEDS = "seeds"  # the name of the ranks of further seeds
-PART = 1000  # images sorted at once, to bound the memory
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ NUMBERS = ("labels", "classes", "wrong")
 def guesses_of(row: str, posteriors: NDArray[np.floating], labels: Ints, ids: Sequence[str] = ()) -> Guesses:
     """Return the guesses of posteriors (N, K) for images of the classes `labels` (N,), whose ids are `ids`."""
     k = min(GUESSES, posteriors.shape[1])
-    parts = [posteriors[start : start + PART] for start in range(0, len(posteriors), PART)]
-    classes = np.concatenate([np.argsort(-part, axis=1, kind="stable")[:, :k] for part in parts])
+    classes = likeliest(posteriors, k)
     probabilities = np.take_along_axis(posteriors, classes, 1)
     (wrong,) = np.nonzero(classes[:, 0] != labels)
     shown = wrong[np.argsort(-probabilities[wrong, 0], kind="stable")][:SHOWN]

@@ -21,8 +21,6 @@ from pipeline.experiment.targets import scored
 from pipeline.results.array_file import arrays_in
 from pipeline.system.atomic_files import read_json
 
-TOGETHER = 4096  # images whose classes are sorted at a time
-
 
 class Scores:
     """The posteriors on disk of the images that `facts` describes. One array at a time is in memory.
@@ -132,15 +130,6 @@ def mean_posteriors(row: TableRow, scores: Scores) -> NDArray[np.float64]:
         _add(total, scores.array(*source), row)
     total /= len(sources)
     return total
-
-
-def likeliest(posteriors: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """Return the `count` likeliest classes (images, count) by posteriors (images, K), the likeliest first.
-
-    Of equally likely classes the lower number comes first. Some images at a time are sorted, to bound the memory.
-    """
-    parts = np.split(posteriors, range(TOGETHER, len(posteriors), TOGETHER))
-    return np.concatenate([np.argsort(-part, 1, kind="stable")[:, :count] for part in parts])
 
 
 def _add(total: NDArray[np.float64], array: NDArray[Any], row: TableRow) -> None:

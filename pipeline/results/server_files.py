@@ -14,11 +14,11 @@ import numpy as np
 
 from pipeline.datasets.manifest import val_ids
 from pipeline.datasets.readers.base import WHOLE, Examples, read_examples
-from pipeline.datasets.shards import BROKEN
 from pipeline.errors import Failure, UsageError
 from pipeline.experiment.other_sets import PROTOCOLS, OfficialSets, svm_stage, variants
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import DataSet, classified
+from pipeline.results.array_file import arrays_in
 from pipeline.results.other_sets import current_record
 from pipeline.system.atomic_files import write_text
 from vgg.draws import Floats, Ints
@@ -68,11 +68,8 @@ def _scores(path: Path, name: str, variant: str, record: dict[str, Any]) -> tupl
     """Return the numbers (n,) of the examples that were tested, and their scores (n, K)."""
     if not record:
         raise Failure(f"the scores of {name} are missing; make them with: dvc repro {svm_stage(name, SYSTEM)}")
-    try:
-        with np.load(path) as arrays:
-            return arrays["test-0"], arrays[f"{variant}-0"]
-    except BROKEN as reason:
-        raise Failure(f"{path} cannot be read ({reason}); delete it, and repeat its stage") from None
+    with arrays_in(path, "delete it, and repeat its stage") as arrays:
+        return arrays["test-0"], arrays[f"{variant}-0"]
 
 
 def _keys(name: str, examples: Examples, numbers: Ints) -> list[str]:
