@@ -77,10 +77,9 @@ def submit(script: Path, request: JobRequest, name: str, key: str, log: Path) ->
 def check(script: Path, request: JobRequest) -> None:
     """Raise Failure, with the reason, if no node could ever run such a job, or if its partition's limit is shorter."""
     _sbatch(["--test-only"], request, "check", "", script, Path(os.devnull))
-    for partition, limit in (line.split("|") for line in _output(["sinfo", "--noheader", "--format=%P|%l"]).split()):
-        asked_for = partition.rstrip("*") == request.partition or (request.partition is None and "*" in partition)
-        if asked_for and request.time and limit[0].isdigit() and seconds(limit) < seconds(request.time):
-            raise Failure(f"time is {request.time}, but partition {partition.rstrip('*')} allows {limit} at most")
+    for partition, limit in _of_partition(request, "%l"):
+        if request.time and limit[0].isdigit() and seconds(limit) < seconds(request.time):
+            raise Failure(f"time is {request.time}, but partition {partition} allows {limit} at most")
 
 
 def look(numbers: Iterable[str]) -> dict[str, JobState]:
@@ -154,13 +153,19 @@ def _asked_for(request: JobRequest) -> str:
 def _nodes(request: JobRequest) -> str:
     """Return how many nodes of which kind the job's partition, or the cluster's usual one, has; "unknown" if unsaid."""
     try:
-        lines = _output(["sinfo", "--noheader", "--format=%P|%D node(s) with %c cpus, memory %mM, %G"]).splitlines()
+        kinds = [kind for _, kind in _of_partition(request, "%D node(s) with %c cpus, memory %mM, %G")]
     except Failure:
         return "unknown"
-    partition = request.partition
-    kinds = [line.split("|", 1) for line in lines]
-    own = [kind for name, kind in kinds if (name.rstrip("*") == partition if partition else name.endswith("*"))]
-    return "; ".join(kind.replace("(null)", "no gpus") for kind in own) or "unknown"
+    return "; ".join(kinds).replace("(null)", "no gpus") or "unknown"
+
+
+def _of_partition(request: JobRequest, fields: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and these fields of the job's partition, or of the cluster's usual one, for each kind of node."""
+    for line in _output(["sinfo", "--noheader", f"--format=%P|{fields}"]).splitlines():
+        name, _, says = line.partition("|")
+        partition = name.rstrip("*")
+        if partition == request.partition if request.partition else name.endswith("*"):
+            yield partition, says.strip()
 
 
 def _options(request: JobRequest, name: str, key: str, log: Path) -> Iterator[str]:

@@ -7,7 +7,7 @@ which `vgg-repro prepare NAME` writes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pipeline.experiment.paths import AGGREGATION
 
@@ -86,11 +86,10 @@ PROTOCOLS = {
         "VOC-2012 actions", "table12", "ap", OfficialSets("train", None, "val"), FIVE, "average", "map", "val", True
     ),
 }  # fmt: skip
-COLUMNS = {  # of the printed tables
-    "table11": {"voc2007_map": "VOC-2007", "voc2012_map": "VOC-2012", "caltech101_recall": "Caltech-101",
-                "caltech256_recall": "Caltech-256"},
-    "table12": {"map": "VOC-2012 actions"},
-}  # fmt: skip
+COLUMNS: dict[str, dict[str, str]] = {  # of the printed tables
+    table: {one.column: one.title for one in PROTOCOLS.values() if one.table == table and one.column}
+    for table in get_args(SetTable)
+}
 
 NETS_OF = {"D": ("D-jitter",), "E": ("E-jitter",), "DE": ("D-jitter", "E-jitter")}  # the systems of Table 11
 METHODS = {"D": "VGG Net-D (16 layers)", "E": "VGG Net-E (19 layers)", "DE": "VGG Net-D & Net-E"}  # as printed

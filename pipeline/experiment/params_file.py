@@ -21,7 +21,7 @@ from pipeline.experiment.extra_runs import as_values, extra_rows
 from pipeline.experiment.other_sets import set_rows
 from pipeline.experiment.params import Extra
 from pipeline.experiment.paths import PARAMS
-from pipeline.experiment.server_sets import fitting_test_sets
+from pipeline.experiment.server_sets import misfits
 from pipeline.experiment.validation import parse
 from pipeline.system.atomic_files import whole
 from pipeline.system.yaml_text import WIDTH, one_line
@@ -61,12 +61,9 @@ def fit_test_sets(path: Path = PARAMS) -> list[str]:
     Raise UsageError and write nothing as `set_values` does.
     """
     before = path.read_bytes()
-    params = parse(before, path)
-    kept = fitting_test_sets(params, params.active)
-    removed = [name for name in params.test_sets if name not in kept]
+    removed = misfits(parse(before, path))
     if removed:
-        rows = {name: row.model_dump(mode="json") for name, row in kept.items()}
-        write(_with_values(before.decode(), {"test_sets": rows}, (), path), path)
+        write(_with_values(before.decode(), {"test_sets": {}}, (), path), path)
     return removed
 
 

@@ -12,7 +12,7 @@ from pipeline.experiment.modes import WINDOWS
 from pipeline.experiment.paper_tables import GUESSING
 
 if TYPE_CHECKING:
-    from pipeline.experiment.params import Params, Profile, UnlabelledSet
+    from pipeline.experiment.params import Params
 
 ILSVRC_TEST, OF_SOURCE = "ilsvrc-test", "ilsvrc2012"  # the only such set, and the source whose classes it has
 TEST_IMAGES = 100_000  # of ILSVRC-2012
@@ -56,6 +56,6 @@ def server_score(params: Params, stage: str) -> ServerScore | None:
     return next((score for score in scores if score.stage == stage), None)
 
 
-def fitting_test_sets(params: Params, profile: Profile) -> dict[str, UnlabelledSet]:
-    """Return the rows of `test_sets` that a profile can have: those whose classes its images have."""
-    return {name: row for name, row in params.test_sets.items() if profile.data.source == OF_SOURCE}
+def misfits(params: Params) -> list[str]:
+    """Return the rows of `test_sets` that the active profile cannot have, because its images have other classes."""
+    return [] if params.active.data.source == OF_SOURCE else list(params.test_sets)

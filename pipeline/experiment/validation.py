@@ -45,7 +45,7 @@ from pipeline.experiment.params import (
 )
 from pipeline.experiment.paths import PARAMS
 from pipeline.experiment.run_names import LOCALISERS, RESERVED, is_localiser, kind_of
-from pipeline.experiment.server_sets import ILSVRC_TEST, fitting_test_sets
+from pipeline.experiment.server_sets import ILSVRC_TEST, misfits
 from pipeline.system.checkout import BrokenCheckout, conflict_in
 from pipeline.system.yaml_text import parse_yaml
 
@@ -274,10 +274,7 @@ def _bad_windows(params: Params, name: str) -> Iterator[str]:
         yield f"{place}: unknown localiser {name}. {nearest(name, list(params.localisers))}"
     if row.scores not in params.runs:
         yield f"{place}.scores: unknown run {row.scores}. {nearest(row.scores, list(params.runs))}"
-    if min(row.scales) < CROP:
-        yield f"{place}.scales: Q {min(row.scales)} is smaller than the {CROP}-pixel crop"
-    if len(set(row.scales)) < len(row.scales):
-        yield f"{place}.scales is {list(row.scales)}: each Q may be there once"
+    yield from _bad_scales(row.scales, place)
 
 
 def _bad_set(params: Params, name: str) -> Iterator[str]:
@@ -289,15 +286,19 @@ def _bad_set(params: Params, name: str) -> Iterator[str]:
         return
     if row.table != (table := PROTOCOLS[row.source].table):
         yield f"{place}.table is {row.table}, but {row.source} belongs to {table}"
-    if min(row.scales) < CROP:
-        yield f"{place}.scales: Q {min(row.scales)} is smaller than the {CROP}-pixel crop"
-    if len(set(row.scales)) < len(row.scales):
-        yield f"{place}.scales is {list(row.scales)}: each Q may be there once"
+    yield from _bad_scales(row.scales, place)
+
+
+def _bad_scales(scales: Sequence[int], place: str) -> Iterator[str]:
+    if min(scales) < CROP:
+        yield f"{place}.scales: Q {min(scales)} is smaller than the {CROP}-pixel crop"
+    if len(set(scales)) < len(scales):
+        yield f"{place}.scales is {list(scales)}: each Q may be there once"
 
 
 def _outdated_test_sets(params: Params) -> str:
     """Return which rows of `test_sets` the active profile cannot have, and the fix; an empty string if none."""
-    extra = [name for name in params.test_sets if name not in fitting_test_sets(params, params.active)]
+    extra = misfits(params)
     if not extra:
         return ""
     return (

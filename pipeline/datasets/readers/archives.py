@@ -119,7 +119,7 @@ class ArchivedReader(Reader):
             raise Failure(lacking)
         found = dict[str, ArchivedFile]()
         for archive in self._present():
-            inside = dict(_files_in(archive, self.top))
+            inside = _contents(archive, self.top, _stat(archive.name, archive.resolve()))
             if not inside:
                 raise Failure(f"{archive} has no files in a folder {self.top}: it is another archive of this name")
             found |= inside
@@ -162,6 +162,15 @@ def _files_below(folder: Path, real: Path, place: str = "") -> Iterator[tuple[st
             yield name, ArchivedFile(item.path, reason="a link to a folder")
         else:
             yield name, ArchivedFile(item.path, reason=why_not(item, real))
+
+
+@lru_cache(4)
+def _contents(archive: Path, top: str, stamp: tuple[str, int, int]) -> Files:
+    """Return what `_files_in` yields, walked once in each process: a packed archive takes seconds.
+
+    A file with another `stamp` is walked again.
+    """
+    return dict(_files_in(archive, top))
 
 
 def _files_in(archive: Path, top: str) -> Iterator[tuple[str, ArchivedFile]]:

@@ -7,7 +7,7 @@ in any process. `annotations` says the rest. Strays are `Skipped` entries of the
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,12 @@ class Annotations(NamedTuple):
     labels: NDArray[np.int8]  # (examples, classes) POSITIVE, NEITHER or NEGATIVE
     subsets: Mapping[str, NDArray[np.bool_]]  # the organisers' sets (examples,) by name; none if splits are drawn
     objects: NDArray[np.int64] | None = None  # (examples,) the organisers' numbers of the boxes, if they have any
+
+
+def in_order(sizes: Sequence[tuple[str, int]]) -> dict[str, NDArray[np.bool_]]:
+    """Return the sets (examples,) of these names and sizes, one after the other."""
+    names = np.repeat([name for name, _ in sizes], [size for _, size in sizes])
+    return {name: names == name for name, _ in sizes}
 
 
 class Reader(Source):

@@ -6,8 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from pipeline.datasets.readers.base import POSITIVE, Annotations
-from pipeline.datasets.readers.drawn import Drawn, DrawnReader, in_order
+from pipeline.datasets.readers.base import POSITIVE, Annotations, in_order
+from pipeline.datasets.readers.drawn import Drawn, DrawnReader
 from pipeline.datasets.sources.base import Encoded, Entry
 
 

@@ -7,7 +7,6 @@ The digits are scikit-learn's and the letters are in matplotlib's faces, drawn a
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from importlib.metadata import version
 from typing import Any, NamedTuple, Self
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, features
 
-from pipeline.datasets.readers.base import NEGATIVE, Annotations, Reader
+from pipeline.datasets.readers.base import NEGATIVE, WHOLE, Annotations, Reader
 from pipeline.datasets.sources.base import Box, Encoded, Entry, Known, Listing
 from pipeline.datasets.sources.canvas import DrawnSource, Levels, box_of
 from pipeline.datasets.sources.characters import FAMILIES, LATIN_ONLY, deformation, deformed, glyph_of, hash_of
@@ -92,7 +91,7 @@ class DrawnReader(DrawnSource[DrawnSets], Reader):
 
     def whole_images(self, labels: NDArray[np.int8], subsets: dict[str, NDArray[np.bool_]]) -> Annotations:
         """Return the annotations of a set whose examples are its images."""
-        return Annotations(self.classes, self.ids, np.full(len(self.ids), -1), labels, subsets)
+        return Annotations(self.classes, self.ids, np.full(len(self.ids), WHOLE), labels, subsets)
 
     def _draw(self, number: int) -> tuple[bytes, list[Box]]:
         """Return an image as a JPEG, and the boxes of its objects in pixels."""
@@ -141,9 +140,3 @@ def _handwritten() -> list[NDArray[np.float64]]:
 
     bunch = load_digits()
     return [bunch.images[bunch.target == digit] / 16 for digit in range(10)]
-
-
-def in_order(sizes: Sequence[tuple[str, int]]) -> dict[str, NDArray[np.bool_]]:
-    """Return the sets (examples,) of these names and sizes, one after the other."""
-    names = np.repeat([name for name, _ in sizes], [size for _, size in sizes])
-    return {name: names == name for name, _ in sizes}

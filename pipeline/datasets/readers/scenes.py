@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from pipeline.datasets.readers.base import NEITHER, POSITIVE, Annotations
-from pipeline.datasets.readers.drawn import DIGITS, Drawn, DrawnReader, in_order
+from pipeline.datasets.readers.base import NEITHER, POSITIVE, Annotations, in_order
+from pipeline.datasets.readers.drawn import DIGITS, Drawn, DrawnReader
 
 MOST = 3  # objects on an image
 TINY = 0.2  # share of tiny objects

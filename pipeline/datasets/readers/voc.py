@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from pipeline.datasets.readers.archives import ArchivedReader, Files, is_image
-from pipeline.datasets.readers.base import NEGATIVE, NEITHER, POSITIVE, WHOLE, Annotations
+from pipeline.datasets.readers.base import NEGATIVE, NEITHER, POSITIVE, WHOLE, Annotations, in_order
 from pipeline.datasets.sources.base import Encoded, Entry, Listing, Skipped, Unreadable
 from pipeline.datasets.sources.folder import NOT_AN_IMAGE, printable
 from pipeline.errors import Failure
@@ -109,8 +109,7 @@ class VocImages(VocReader):
         ids = [id for members in by_set.values() for id in members]
         self._check_once(ids)
         labels = np.concatenate([self._labels(files, name, members) for name, members in by_set.items()])
-        owners = np.repeat(list(by_set), [len(members) for members in by_set.values()])
-        subsets = {name: owners == name for name in self.sets}
+        subsets = in_order([(name, len(members)) for name, members in by_set.items()])
         return Annotations(self.class_names(), ids, np.full(len(ids), WHOLE), labels, subsets)
 
     def _labels(self, files: Files, name: str, ids: list[str]) -> np.ndarray[tuple[int, int], np.dtype[np.int8]]:
