@@ -19,7 +19,7 @@ SPEEDS = (("images_per_second", 0), ("waited", 1))  # of training, with their di
 
 def provenance_page(results: Results, charts: Iterable[Block]) -> Page:
     """Return the page: the places and programs, its charts, then each result's processes, time and speed."""
-    recorded = results.provenance
+    recorded = results.known_provenance
     known = {stage: record for stage, record in recorded.items() if record}
     return (
         Heading(1, "Provenance"),
@@ -33,11 +33,11 @@ def provenance_page(results: Results, charts: Iterable[Block]) -> Page:
 
 
 def is_kept(results: Results, path: Path) -> bool:
-    """Return True if nothing is recorded here, and the page at `path` is of exactly these results.
+    """Return True if nothing is recorded here or in git, and the page at `path` is of exactly these results.
 
-    So it is in a fresh clone, whose report would otherwise lose what the page says.
+    The report would otherwise lose what the page says.
     """
-    if any(results.provenance.values()) or not path.exists():
+    if any(results.known_provenance.values()) or not path.exists():
         return False
     return results.digest in path.read_text()
 

@@ -191,7 +191,7 @@ def timeline_rows(results: Results) -> pd.DataFrame:
     """
     from datetime import datetime
 
-    known = [(stage, record) for stage, record in results.provenance.items() if record and record.get("started")]
+    known = [(stage, record) for stage, record in results.known_provenance.items() if record and record.get("started")]
     timed = sorted((record["started"], stage, record) for stage, record in known if work_of(stage)[0] in WORK)
     rows = []
     for started, stage, record in timed:

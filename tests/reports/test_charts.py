@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import warnings
@@ -21,7 +22,7 @@ from pipeline.results.chart_data import MATRIX
 from pipeline.results.filters import Filters
 from pipeline.results.illustrations import ReceptiveFields, StackField
 from pipeline.results.profile_results import Results
-from pipeline.results.provenance import record_provenance
+from pipeline.results.provenance import keep_provenance, record_provenance
 from pipeline.results.ranks import guesses_of
 from reports.charts import CHARTS, draw_charts
 from reports.pages import render
@@ -292,12 +293,23 @@ def test_a_fresh_clone_keeps_the_time_line_of_its_results(clone: Path) -> None:
     names = ("provenance.md", "timeline.png", "timeline.csv")
     before = {name: (clone / "out/mini" / name).read_bytes() for name in names}
     assert b"](timeline.png)" in before["provenance.md"]
+    keep_provenance("mini", Results("mini").known_provenance)  # as `vgg-repro report` does
     shutil.rmtree(clone / "provenance")
     render("mini", clone / "out")
     assert {name: (clone / "out/mini" / name).read_bytes() for name in names} == before
     (clone / "reports/mini/table3.json").unlink()
+    (clone / "reports/mini/provenance.json").unlink()
     render("mini", clone / "out")
     assert not (clone / "out/mini/timeline.png").exists() and not (clone / "out/mini/timeline.csv").exists()
+
+
+def test_a_result_that_is_new_here_leaves_the_provenance_of_the_others(clone: Path) -> None:
+    committed = json.loads((clone / "reports/mini/provenance.json").read_text())
+    record_provenance("train@A-256", clone / "reports/mini/runs/A-256.json", "cpu", 1, 60.0)
+    render("mini", clone / "out")
+    text = (clone / "out/mini/provenance.md").read_text()
+    assert {record["commit"] for record in committed.values()} <= set(re.findall(r"^\| ([0-9a-f]{12})", text, re.M))
+    assert len((clone / "out/mini/timeline.csv").read_text().splitlines()) > 20
 
 
 def test_every_chart_has_its_data_next_to_it_and_numbers_in_its_text(clone: Path) -> None:

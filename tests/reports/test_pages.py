@@ -198,6 +198,7 @@ def test_a_readers_own_files_stay(clone: Path) -> None:
         "localisation",
     ):
         (clone / f"reports/mini/{name}.json").unlink()
+    (clone / "reports/mini/provenance.json").unlink()
     names = (
         "table3.md",
         "table4.md",

@@ -33,6 +33,6 @@ class HandMade:
     outdated: dict[str, str] = field(default_factory=dict)
 
     @property
-    def provenance(self) -> dict[str, Any]:
+    def known_provenance(self) -> dict[str, Any]:
         """Return the records by stage."""
         return self.records
