@@ -27,6 +27,7 @@ from pipeline.system.devices import in_use
 from pipeline.system.progress import Progress, gigabytes
 from stages.common import batches_at, open_shards, read_record, scorer_of
 from stages.distributed import shared
+from stages.divisions import divisions
 from stages.regions import Regions
 from vgg.descriptors import described, last_hidden, without_last
 from vgg.distributed import ALONE, Ranks
@@ -45,6 +46,7 @@ def _describe(params: Params, name: str, run: str, where: torch.device, ranks: R
     statistics, scales = read_statistics(data_set), params.datasets[name].scales
     shards = open_shards(params.for_set(name), "val", statistics, data_set)
     examples = read_examples(data_set.examples, f"vgg-repro prepare {name}")
+    divisions(params, name, examples)  # so that it fails now if the SVMs would fail
     described_images: dict[str, Images] = {"": shards}
     if (examples.boxes != WHOLE).any():
         described_images[BOXES] = _regions(shards, examples, decoder_in_use(params.decoder))
@@ -52,9 +54,10 @@ def _describe(params: Params, name: str, run: str, where: torch.device, ranks: R
     count, numbers = sum(map(len, described_images.values())), last_hidden(scorer.net).out_channels
     size = gigabytes(count * len(scales) * numbers * np.dtype(choices.dtype).itemsize)
     kept = f"{numbers:,} numbers each in {choices.dtype}: {size}"
-    print(f"{name}: {count:,} images and boxes, {len(scales)} Q, {kept}", flush=True)
+    what = "images and boxes" if BOXES in described_images else "images"
+    print(f"{name}: {count:,} {what}, {len(scales)} Q, {kept}", flush=True)
     arrays: dict[str, Any] = {}
-    with Progress(features_stage(name, run), count * len(scales), "images") as progress:
+    with Progress(features_stage(name, run), count * len(scales), "images x Q") as progress:
         for kind, images in described_images.items():
             for scale in scales:
                 arrays[f"{kind}{scale}"] = kept_as(choices.dtype, activations(params, scorer, images, scale, progress))

@@ -7,8 +7,10 @@ from pipeline.datasets.prepare import prepare
 from pipeline.datasets.readers import READERS
 from pipeline.datasets.readers.base import examples_of
 from pipeline.datasets.shards import Shards
+from pipeline.errors import Failure
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import DataSet
+from stages.divisions import divisions
 
 
 def main(params: Params, name: str) -> None:
@@ -22,6 +24,10 @@ def main(params: Params, name: str) -> None:
     subsets = ", ".join(f"{mask.sum()} in {subset}" for subset, mask in examples.subsets.items())
     counts = f"{facts.val} images, {len(examples)} examples, {len(examples.classes)} classes"
     print(f"{name}: {counts}{subsets and f': {subsets}'}")
+    try:
+        divisions(params, name, examples)
+    except Failure as reason:
+        print(f"It cannot be classified as it is: {reason}")
     skipped, doubtful, _ = tally(data_set.manifest)
     if skipped or doubtful or examples.missing:
         print(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,19 @@ import numpy as np
 
 from pipeline.datasets.facts import read_statistics
 from pipeline.datasets.readers.base import Examples, read_examples
-from pipeline.errors import Failure
-from pipeline.experiment.other_sets import HELD_OUT, NETS_OF, PROTOCOLS, OfficialSets, svm_stage, variants
+from pipeline.experiment.other_sets import NETS_OF, PROTOCOLS, svm_stage, variants
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import DataSet, classified
 from pipeline.results.other_sets import descriptors_of, read_features, unconverged
 from pipeline.results.provenance import record_provenance
 from pipeline.system.atomic_files import sha256, whole, write_json
 from pipeline.system.progress import Progress
+from stages.divisions import divisions, named
 from stages.svm_processes import in_processes
 from vgg.descriptors import Features
 from vgg.measures import BY_CLASS
-from vgg.splits import Division, held_out_division, random_division
+from vgg.splits import Division
 from vgg.svm import ITERATIONS, TOLERANCE, ChosenFit, chosen
-
-NAMED = 10  # classes whose SVMs did not converge
 
 
 def main(params: Params, name: str, system: str) -> None:
@@ -42,18 +39,18 @@ def classify(params: Params, name: str, system: str, path: Path) -> dict[str, An
     """Train and test the SVMs, and write their scores and record at `path`. Return the measures."""
     row = params.datasets[name]
     examples = read_examples(DataSet(name).examples, f"vgg-repro prepare {name}")
-    divisions = _divisions(params, name, examples)
+    parts = divisions(params, name, examples)
     results: dict[str, Any] = {}
     arrays: dict[str, Any] = {"labels": examples.labels}
     described_by = variants(PROTOCOLS[row.source].boxed)
     each = len(examples.classes) * (len(params.active.transferring.costs) + 1)
-    with Progress(svm_stage(name, system), each * len(divisions) * len(described_by), "SVMs") as progress:
+    with Progress(svm_stage(name, system), each * len(parts) * len(described_by), "SVMs") as progress:
         for variant in described_by:
             rows = descriptors_of(params, name, NETS_OF[system], variant, examples)
-            fits = [_chosen(params, name, rows, examples, division, progress) for division in divisions]
-            results[variant] = _values(params, name, examples, divisions, fits)
+            fits = [_chosen(params, name, rows, examples, division, progress) for division in parts]
+            results[variant] = _values(params, name, examples, parts, fits)
             arrays |= {f"{variant}-{number}": fit.fit.scores for number, fit in enumerate(fits)}
-    for number, division in enumerate(divisions):
+    for number, division in enumerate(parts):
         arrays |= {f"{part}-{number}": numbers for part, numbers in division._asdict().items()}
     with whole(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
@@ -62,43 +59,21 @@ def classify(params: Params, name: str, system: str, path: Path) -> dict[str, An
     return results
 
 
-def _divisions(params: Params, name: str, examples: Examples) -> list[Division]:
-    """Return the divisions of the examples that the set's protocol asks for. Raise Failure if they are too few."""
-    protocol, seed = PROTOCOLS[params.datasets[name].source], params.active.transferring.seed
-    first = np.where((examples.labels > 0).any(1), (examples.labels > 0).argmax(1), examples.labels.shape[1])
-    division = protocol.division
-    try:
-        if isinstance(division, OfficialSets):
-            fit, test = examples.subsets[division.fit], examples.subsets[division.test]
-            if division.tune is None:
-                return [held_out_division(first, fit, test, seed, HELD_OUT)]
-            return [Division(*map(np.flatnonzero, (fit, examples.subsets[division.tune], test)))]
-        return [
-            random_division(first, seed, number, division.train, division.test, HELD_OUT)
-            for number in range(division.splits)
-        ]
-    except ValueError as reason:
-        raise Failure(f"{name} cannot be divided: {reason}") from None
-
-
 def _chosen(
     params: Params, name: str, rows: Features, examples: Examples, division: Division, progress: Progress
 ) -> ChosenFit:
     choices, measure = params.active.transferring, BY_CLASS[PROTOCOLS[params.datasets[name].source].measure]
     fitting = partial(in_processes, progress)
-    try:
-        return chosen(rows, examples.labels, division, choices.costs, measure, choices.seed, fitting)
-    except ValueError as reason:
-        raise Failure(f"{name} has too few examples for its SVMs: {reason}") from None
+    return chosen(rows, examples.labels, division, choices.costs, measure, choices.seed, fitting)
 
 
 def _values(
-    params: Params, name: str, examples: Examples, divisions: list[Division], fits: list[ChosenFit]
+    params: Params, name: str, examples: Examples, parts: list[Division], fits: list[ChosenFit]
 ) -> dict[str, Any]:
     """Return the measure in per cent: its mean over classes and splits, their standard deviation, and each split's."""
     measure = PROTOCOLS[params.datasets[name].source].measure
     splits = []
-    for division, fit in zip(divisions, fits, strict=True):
+    for division, fit in zip(parts, fits, strict=True):
         labels = examples.labels[division.test]
         by_class = 100 * BY_CLASS[measure](fit.fit.scores, labels)
         split: dict[str, Any] = {
@@ -152,12 +127,6 @@ def print_measures(stage: str, results: dict[str, Any]) -> None:
         print(f"{stage}, {variant}: {values['value']:.1f}{spread} %, C {costs}")
         for cost, classes in unconverged(values).items():
             print(
-                f"{stage}, {variant}: no convergence in {ITERATIONS} iterations at C = {cost}, of {_some(classes)}; "
+                f"{stage}, {variant}: no convergence in {ITERATIONS} iterations at C = {cost}, of {named(classes)}; "
                 "smaller values of `costs` in params.yaml converge sooner"
             )
-
-
-def _some(classes: Sequence[str]) -> str:
-    """Return the first names, and how many more there are."""
-    more = f" and {len(classes) - NAMED} more classes" if len(classes) > NAMED else ""
-    return ", ".join(classes[:NAMED]) + more

@@ -96,7 +96,9 @@ def duration(seconds: float) -> str:
 
 
 def gigabytes(size: int) -> str:
-    """Return a number of bytes as readable text: 1.1 GB, 3.5 MB."""
+    """Return a number of bytes as readable text: 1.1 GB, 3.5 MB, 12 kB."""
+    if size < 1e5:
+        return f"{size / 1e3:,.0f} kB"
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
 
 
