@@ -29,7 +29,7 @@ from reports.page import (
     right,
 )
 from reports.page_parts import UP_TO_DATE, difference, is_older
-from reports.phrases import NONE, interval, mean_and_std, number, published_net, table_label
+from reports.phrases import NONE, interval, mean_and_std, not_comparable, number, published_net, table_label
 from reports.set_explain_page import set_images, set_sections
 from vgg.judgement import Verdict
 
@@ -85,6 +85,9 @@ def counted_page(table: str) -> Page:
 def _warning(e: Explanation) -> Callout:
     if e.comparable:
         return Callout(())
+    if e.of_set:
+        lead = Strong("Not comparable with the paper's number:")
+        return Callout((lead, f" {not_comparable(e.of_set.about, e.profile)}."))
     why = difference(e.profile)
     reason = f"profile {e.profile} runs the paper's method {why}." if why else "they are of other images."
     return Callout((Strong("Not comparable with the paper's numbers:"), f" {reason}"))

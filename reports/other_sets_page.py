@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipeline.experiment.other_sets import MEASURES, PROTOCOLS
 from pipeline.experiment.paper_tables import printed
 from pipeline.results.other_sets import unconverged
 from reports.page import Block, Code, Judged, Paragraph, Strong, Table, Text, join, left, right
 from reports.page_parts import DAGGER, outdated_note
-from reports.phrases import NONE, published_file, with_spread
+from reports.phrases import NONE, not_comparable, published_file, with_spread
 from vgg.judgement import Verdict
 
 HEADINGS = {  # of the printed tables' columns
@@ -21,13 +22,25 @@ SHORT = {"VGG Net-D (16 layers)": "D", "VGG Net-E (19 layers)": "E", "VGG Net-D 
 
 def other_sets_body(values: Mapping[str, Any], outdated: Mapping[str, str]) -> Iterator[Block]:
     """Yield Table 11 or 12: a row for each data set of ours or of the paper, then the paper's table and notes."""
+    yield from _warning(values)
     yield _ours_and_paper(values, outdated)
-    stages = [values["table"], *(stage for row in values["rows"] for stage in row["scores"])]
+    stages = [values["table"], *(stage for row in values["rows"] if row["ours"] for stage in row["scores"])]
     if note := outdated_note(stages, outdated):
         yield Paragraph(note)
     yield from (Paragraph(note) for note in _notes(values))
     yield Paragraph((Strong("The paper's table."), " A star marks numbers of networks trained on more images."))
     yield _printed(values["table"])
+
+
+def _warning(values: Mapping[str, Any]) -> Iterator[Paragraph]:
+    """Yield which of the numbers that stand beside the paper's are not comparable with them, and why."""
+    run = {row["set"] for row in values["rows"] if row["ours"]}
+    reasons = [
+        f"{one['title']} ({why})"
+        for name, one in values["sets"].items() if name in run and (why := not_comparable(one, values["profile"]))
+    ]  # fmt: skip
+    if reasons:
+        yield Paragraph((Strong("Not comparable with the paper's numbers:"), f" {'; '.join(reasons)}."))
 
 
 def _methods(values: Mapping[str, Any]) -> list[str]:
@@ -43,18 +56,19 @@ def _ours_and_paper(values: Mapping[str, Any], outdated: Mapping[str, str]) -> T
     rows = []
     for title in dict.fromkeys(row["label"]["data set"] for row in values["rows"]):
         known = [cells[title, method] for method in methods]
-        rows.append((_title(title, known, outdated), _measure(values, known), *_cells(known)))
+        rows.append((_title(title, known, outdated), _measure(known), *_cells(known)))
     return Table(columns, tuple(rows))
 
 
 def _title(title: str, known: Sequence[Mapping[str, Any]], outdated: Mapping[str, str]) -> Text:
-    older = any(stage in outdated for row in known for stage in row["scores"])
+    older = any(stage in outdated for row in known if row["ours"] for stage in row["scores"])
     return f"{title} {DAGGER}" if older else title
 
 
-def _measure(values: Mapping[str, Any], known: Sequence[Mapping[str, Any]]) -> Text:
-    of_set = values["sets"].get(known[0]["set"])
-    return f"{of_set['measured']}, {of_set['counted']}" if of_set else NONE
+def _measure(known: Sequence[Mapping[str, Any]]) -> Text:
+    title = known[0]["label"]["data set"]
+    protocol = next(one for one in PROTOCOLS.values() if one.title == title)
+    return f"{MEASURES[protocol.measure]}, {protocol.counted}"
 
 
 def _cells(known: Sequence[Mapping[str, Any]]) -> Iterator[Text]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.experiment.paper_tables import TITLES, number_of
@@ -9,6 +10,12 @@ from reports.page import Code, Inline
 
 NONE = "–"
 SECTIONS = {"shallow": "Section 4.1", "initialisation": "Section 3.1"}  # comparisons that are no table of the paper's
+
+DIFFERS = {  # of a data set of Table 11 or 12
+    "networks": "the networks of profile {} are not the paper's",
+    "images": "the images are not the published ones",
+    "subset": "the paper's number is of test images, ours of val",
+}
 
 
 def table_title(name: str) -> str:
@@ -19,6 +26,11 @@ def table_title(name: str) -> str:
 def table_label(name: str) -> str:
     """Return the name of table `name` as it appears in a text."""
     return SECTIONS.get(name) or f"Table {number_of(name)}"
+
+
+def not_comparable(of_set: Mapping[str, Any], profile: str) -> str:
+    """Return why our numbers of a data set, as Table 11 or 12 has it, are others than the paper's; empty if not."""
+    return "; ".join(DIFFERS[one].format(profile) for one in of_set.get("differs", ()))
 
 
 def number(value: float | None) -> str:

@@ -106,7 +106,7 @@ def _make(params: Params, data_set: DataSet, folder: Path) -> None:
         listing = source.listing().only(splits)
     _check_listing(listing, splits)
     if listing.departures:
-        print(f"prepare: {_departures_text(listing.departures)}", flush=True)
+        print(f"prepare: {_departures_text(source, listing.departures)}", flush=True)
     partial = folder.with_name(folder.name + ".partial")
     try:
         partial.mkdir(parents=True, exist_ok=True)
@@ -301,7 +301,7 @@ def _settled(work: ShardSettings, tasks: Sequence[Task], listing: Listing) -> tu
             places[split], found[split] = _names(work.folder, split, numbers[split], skipped)
     settled, orders = work.source.settled(listing._replace(skipped=skipped, entries={}, streams=()), found)
     if settled.departures:
-        print(f"prepare: {_departures_text(settled.departures)}", flush=True)
+        print(f"prepare: {_departures_text(work.source, settled.departures)}", flush=True)
     ordered = {split: order._replace(images=places[split][order.images]) for split, order in orders.items()}
     return settled, {split: SplitShards(numbers[split], ordered.get(split)) for split in SPLITS}
 
@@ -382,9 +382,9 @@ def _check_listing(listing: Listing, splits: Sequence[Split]) -> None:
         raise Failure(NO_VALIDATION)
 
 
-def _departures_text(departures: Sequence[str]) -> str:
-    """Return a sentence on how a data set differs from a plain ILSVRC-2012."""
-    return f"this differs from the published ILSVRC-2012: {'; '.join(departures)}"
+def _departures_text(source: Source, departures: Sequence[str]) -> str:
+    """Return a sentence on how a data set differs from the published one."""
+    return f"this differs from the published {source.published}: {'; '.join(departures)}"
 
 
 def _check_joined(listing: Listing, labels: set[int], joined: Joined, manifest: Path) -> None:
@@ -403,15 +403,16 @@ def _facts(
     """Return the facts of the data set that was just written, of `found` images."""
     departures = list(listing.departures)
     if source.comparable and (doubts := source.doubts(kept_images(manifest))):
-        print(f"prepare: {_departures_text(doubts)}", flush=True)
+        print(f"prepare: {_departures_text(source, doubts)}", flush=True)
         departures += doubts
     if lost := found - joined.images:
         departures.append(f"{lost} images are skipped")
-    plain = source.comparable and not departures
+    altered = source.altered or f"{source.about}, but not the published data set"
+    differs = bool(source.published and departures)
     return Facts(
         source=source.name,
-        about=source.about if plain or not source.comparable else f"{source.altered}: {'; '.join(departures)}",
-        comparable=plain,
+        about=f"{altered}: {'; '.join(departures)}" if differs else source.about,
+        comparable=source.comparable and not departures,
         classes=listing.classes,
         train=joined.labels["train"].total(),
         val=joined.labels["val"].total(),

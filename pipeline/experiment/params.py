@@ -225,6 +225,11 @@ class Net(Block):
     last_std: PositiveFloat | None
     input_scale: PositiveFloat
 
+    @property
+    def papers_size(self) -> bool:
+        """Return True if sizes in pixels and numbers of channels are the paper's."""
+        return self.size_ratio == self.width_ratio == 1
+
     def pixels(self, paper: int) -> int:
         """Convert a length from the paper's pixels to this profile's whole pixels."""
         return round(paper * self.size_ratio)

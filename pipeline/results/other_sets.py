@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.facts import PREPARE, read_facts
+from pipeline.datasets.facts import PREPARE, Facts, read_facts
 from pipeline.datasets.readers.base import Examples
 from pipeline.experiment.other_sets import (
     COLUMNS,
@@ -21,6 +21,8 @@ from pipeline.experiment.other_sets import (
     METHODS,
     NETS_OF,
     PROTOCOLS,
+    Protocol,
+    classified_by,
     features_stage,
     sets_of,
     svm_stage,
@@ -30,10 +32,12 @@ from pipeline.experiment.other_sets import (
 from pipeline.experiment.paper_tables import printed
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import DataSet, classified, features
+from pipeline.experiment.server_sets import OF_SOURCE
 from pipeline.results.array_file import arrays_in
 from pipeline.system.atomic_files import read_json, sha256
 from vgg.descriptors import aggregated
 
+Difference = Literal["networks", "images", "subset"]  # subset: val instead of test
 BOXES = "boxes-"  # prefix of the features of boxes
 NUMBER = re.compile(r"([\d.]+)(?: ± ([\d.]+))?")
 
@@ -87,7 +91,7 @@ def compute_other_sets(table: str, params: Params) -> dict[str, Any]:
         "table": table,
         "profile": params.profile,
         "sets": {name: _set(params, name, [found[name, system] for system in systems]) for name in names},
-        "rows": [*_printed_rows(table, params), *_our_rows(table, params, found)],
+        "rows": list(_rows(table, params, found)),
         "weights": {run: net["weights_sha256"] for values in known.values() for run, net in values["nets"].items()},
         "scores": {svm_stage(*stage): values["scores_sha256"] for stage, values in known.items()},
         "published": {
@@ -139,6 +143,26 @@ def is_current(profile: str, name: str, manifest: str | None, annotations: str |
     return manifest in (None, known) and are_current(name, annotations)
 
 
+def current_part(profile: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Table 11 or 12 as if the data sets whose images or annotations have changed since were not run."""
+    changed = {
+        name for name, one in values["sets"].items()
+        if not is_current(profile, name, one["manifest"], one.get("annotations"))
+    }  # fmt: skip
+    nothing = dict.fromkeys(("about", "manifest", "annotations", "classes", "examples"))
+    rows = [
+        row | {"ours": None, "missing": [f"dvc repro {stage}" for stage in row["scores"]]}
+        if row["set"] in changed else row
+        for row in values["rows"]
+    ]  # fmt: skip
+    return {
+        **values,
+        "rows": rows,
+        "sets": {name: one | nothing if name in changed else one for name, one in values["sets"].items()},
+        "scores": {stage: of for stage, of in values["scores"].items() if classified_by(stage)[0] not in changed},
+    }
+
+
 def unconverged(values: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the classes whose SVMs did not converge in any split, for each C."""
     costs = sorted({cost for split in values["splits"] for cost in split["unconverged"]}, key=float)
@@ -150,7 +174,8 @@ def unconverged(values: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _set(params: Params, name: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what people should know about a data set and its protocol."""
-    row, facts = params.datasets[name], DataSet(name).facts(params.profile)
+    row, path = params.datasets[name], DataSet(name).facts(params.profile)
+    facts = read_facts(params.profile, DataSet(name)) if path.exists() else None
     protocol, known = PROTOCOLS[row.source], next((values for values in results if values), {})
     return {
         "title": protocol.title,
@@ -160,7 +185,8 @@ def _set(params: Params, name: str, results: Sequence[Mapping[str, Any]]) -> dic
         "measured": MEASURES[protocol.measure],
         "scales": list(row.scales),
         "aggregate": row.aggregate,
-        "about": read_facts(params.profile, DataSet(name)).about if facts.exists() else None,
+        "about": facts.about if facts else None,
+        "differs": list(_differs(params, protocol, facts)),
         "manifest": known.get("data"),
         "annotations": known.get("annotations"),
         "classes": known.get("classes"),
@@ -168,20 +194,39 @@ def _set(params: Params, name: str, results: Sequence[Mapping[str, Any]]) -> dic
     }
 
 
-def _printed_rows(table: str, params: Params) -> Iterator[dict[str, Any]]:
-    """Yield the paper's numbers of the data sets that params.yaml does not have, or that cannot be read yet."""
-    present = {PROTOCOLS[params.datasets[name].source].column for name in sets_of(params, table)}
-    known = {protocol.column: source for source, protocol in PROTOCOLS.items()}
+def _differs(params: Params, protocol: Protocol, facts: Facts | None) -> Iterator[Difference]:
+    """Yield in what our number of a set is another one than the paper's; nothing of a set that the paper lacks."""
+    if protocol.drawn:
+        return
+    if params.weights != "published" and not (params.active.net.papers_size and params.active.data.source == OF_SOURCE):
+        yield "networks"
+    if facts and not facts.comparable:
+        yield "images"
+    if protocol.counted != "test":
+        yield "subset"
+
+
+def _rows(table: str, params: Params, found: Mapping[tuple[str, str], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows: first the paper's data sets in its order, those of params.yaml with our numbers; then others."""
+    names, known = sets_of(params, table), {one.column: source for source, one in PROTOCOLS.items() if one.column}
     for column, title in COLUMNS[table].items():
-        for row in printed(table) if column not in present else ():
-            command = [f"vgg-repro prepare {known[column]} --path FOLDER"] if column in known else []
+        present = [name for name in names if PROTOCOLS[params.datasets[name].source].column == column]
+        yield from _our_rows(table, params, found, present)
+        for row in printed(table) if not present else ():
+            command = [f"vgg-repro prepare {known[column]} --path FOLDER"]
             ours = row["method"].startswith("VGG")
             yield _entry(title, row["method"], _paper(row[column]), missing=command * ours)
+    others = [name for name in names if PROTOCOLS[params.datasets[name].source].drawn]
+    yield from _our_rows(table, params, found, others)
 
 
-def _our_rows(table: str, params: Params, found: Mapping[tuple[str, str], dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield a row for each data set and method of ours."""
+def _our_rows(
+    table: str, params: Params, found: Mapping[tuple[str, str], dict[str, Any]], names: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each method of ours on each of the named data sets."""
     for (name, system), result in found.items():
+        if name not in names:
+            continue
         protocol = PROTOCOLS[params.datasets[name].source]
         paper = {row["method"]: _paper(row[protocol.column]) for row in printed(table)} if protocol.column else {}
         for variant in variants(protocol.boxed):

@@ -34,7 +34,7 @@ from pipeline.results.deviations import deviations
 from pipeline.results.filters import Filters, collect_filters, read_filters
 from pipeline.results.illustrations import Illustrations, read_illustrations
 from pipeline.results.located_images import LocatedImages, read_located_images
-from pipeline.results.other_sets import is_current, set_records
+from pipeline.results.other_sets import current_part, is_current, set_records
 from pipeline.results.provenance import known_provenance, provenance_of
 from pipeline.results.ranks import GUESSED, Guesses, read_ranks
 from pipeline.results.shown_sets import ShownSet, read_shown_set
@@ -177,15 +177,12 @@ class Results:
         return read_illustrations(self.profile) if ILLUSTRATIONS in self.paths else None
 
     def _of_other_sets(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield Tables 11 and 12, without those of data sets that have been prepared from other images since."""
-        profile = self.profile
+        """Yield Tables 11 and 12, without the numbers of data sets that have been prepared from other images since."""
         for name in OTHER_SETS:
-            values = _json(path := table(profile, name), f"dvc repro {name}")
-            if values and any(row["ours"] for row in values["rows"]):
-                if all(
-                    self._is_current(set_name, one["manifest"], one.get("annotations"))
-                    for set_name, one in values["sets"].items()
-                ):
+            computed = _json(path := table(self.profile, name), f"dvc repro {name}")
+            if computed and any(row["ours"] for row in computed["rows"]):
+                values = current_part(self.profile, computed)
+                if any(row["ours"] for row in values["rows"]):
                     self.paths[name] = path
                     yield name, values
                 else:

@@ -65,6 +65,11 @@ def row_names(table: Mapping[str, Any], seeds: Mapping[str, Any]) -> list[RowNam
     return own + further
 
 
+def is_ours(row: RowName) -> bool:
+    """Return True for a row of Table 11 or 12 that is of the paper's own nets."""
+    return row.label["method"].startswith("VGG")
+
+
 def choose(words: Sequence[str], rows: Sequence[RowName], first_seed: int | None) -> list[RowName]:
     """Return the rows that all words fit, and of these the ones that they fit best; none if a word fits no row.
 
@@ -155,7 +160,8 @@ def _fit(word: str, row: RowName) -> int:
     meant = {value, SYNONYMS.get(value, value)}
     marks = [_fit_of_text(meant, text, SECOND if key == "Q" else EXACT) for key, text in texts]
     runs = [] if given else [EXACT if len(row.runs) == 1 else WORD for run in row.runs if _folded(run) in meant]
-    return max([*marks, *runs], default=0)
+    nets = {_folded(run.rpartition("-")[0]) for run in row.runs}
+    return max([*marks, *runs, EXACT if not given and len(nets) == 1 and nets & meant else 0])
 
 
 def _fit_of_text(meant: set[str], text: str, whole: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.datasets.facts import PREPARE
-from pipeline.experiment.other_sets import IMAGE, classified_by, features_stage, variants
+from pipeline.experiment.other_sets import IMAGE, PROTOCOLS, classified_by, features_stage, variants
 from pipeline.experiment.params import RANDOM, Params
 from pipeline.experiment.paths import DataSet, classified, features, reported_set, summary, table
 from pipeline.experiment.run_names import random_stage, train_stage
@@ -21,6 +21,7 @@ from pipeline.results.explanation import (
     first_names,
     first_weights,
 )
+from pipeline.results.other_sets import current_part
 from pipeline.results.provenance import known_provenance
 from pipeline.results.row_choice import RowName
 from pipeline.system.atomic_files import read_json
@@ -33,7 +34,8 @@ def explain_set(
 
     `outdated` is as that of `explain`. Only files are read: those of this machine, else those in git.
     """
-    profile, entry = files.profile, next(entry for entry in values["rows"] if entry["label"] == row.label)
+    profile, values = files.profile, current_part(files.profile, values)
+    entry = next(entry for entry in values["rows"] if entry["label"] == row.label)
     of_set, paths = _explained_set(files, values, entry), {values["table"]: table(profile, values["table"])}
     nets = [run for run in row.runs if run not in values["published"]]
     chains = {run: chain_of(files, params, run) for run in nets}
@@ -49,7 +51,7 @@ def explain_set(
         table=values["table"],
         row=row,
         stage=values["table"],
-        comparable=bool(of_set.about.get("column")),
+        comparable=not of_set.about.get("differs"),
         images=_images(profile, of_set),
         chains=chains,
         first=tuple(first_weights(files, name, runs) for name in firsts),
@@ -60,12 +62,19 @@ def explain_set(
         threshold=None,
         measures=(),
         rule=None,
-        to_do=tuple(entry["missing"]),
+        to_do=_to_do(params, values["table"], entry),
         made=known_provenance(profile, {stage: path for stage, path in paths.items() if path.exists()}),
         recorded=files.lock.made(values["table"], paths[values["table"]], paths[values["table"]]),
         outdated=None if outdated is None else {stage: why for stage, why in outdated.items() if stage in involved},
         of_set=of_set,
     )
+
+
+def _to_do(params: Params, name: str, entry: Record) -> tuple[str, ...]:
+    """Return the commands that compute a row; of a set that was prepared since its table was made, the table's."""
+    sources = {row.source for row in params.datasets.values()}
+    prepared = any(PROTOCOLS[source].title == entry["label"]["data set"] for source in sources)
+    return (f"dvc repro {name}",) if entry["missing"] and not entry["set"] and prepared else tuple(entry["missing"])
 
 
 def _explained_set(files: Files, values: Record, entry: Record) -> ExplainedSet:

@@ -51,7 +51,7 @@ def compute_table(name: str, params: Params, facts: Facts | None) -> ComputedTab
     counted = _counted(ranked, scores) if boxed else None
     if counted is not None:
         ranked = [(row, None if ranks is None else ranks[counted]) for row, ranks in ranked]
-    comparable = facts.comparable and params.active.net.size_ratio == params.active.net.width_ratio == 1
+    comparable = facts.comparable and params.active.net.papers_size
     rules = dict(params.evidence.cells) if comparable else {}
     entries = [_row(row, ranks, k, scores) for row, ranks in ranked]
     kept = {row.key: ranks for row, ranks in ranked if ranks is not None}

@@ -48,6 +48,18 @@ def test_a_measure_of_another_data_set_is_explained_from_what_git_has(mini: Path
     assert "The number is the mean over 3 random splits." in text and "C 100, %" in text
 
 
+def test_a_net_alone_is_chosen_by_its_column(mini: Path) -> None:
+    assert output("explain", "11", "scenes", "E").startswith("# Table 11, row drawn scenes, VGG Net-E (19 layers)")
+    assert "VGG Net-D & Net-E" in output("explain", "11", "scenes", "D", "E").splitlines()[0]
+    with pytest.raises(UsageError, match=r"3 rows of Table 11 fit: VOC-2007\. To choose one:\n.* table11 VOC-2007 16 "):
+        app(["explain", "11", "VOC-2007"], standalone_mode=False)
+    assert "Other authors" in output("explain", "11", "VOC-2007", "Chatfield")
+
+
+def test_numbers_of_a_set_that_the_paper_lacks_are_compared_with_nothing(mini: Path) -> None:
+    assert "Not comparable" not in output("explain", "11", "scenes", "E")
+
+
 def test_a_data_set_that_is_not_there_has_the_papers_number_and_its_command(mini: Path) -> None:
     text = output("explain", "12", "actions", "box")
     assert "84.0" in text and "Not run. To compute it: `vgg-repro prepare actions --path FOLDER`" in text

@@ -38,6 +38,7 @@ class FakeSource:
     """A source of given items; `reads` has the ids in the order they were read in this process."""
 
     name, about, comparable, grouped = "given", "photographs that a test made", False, False
+    published = "photographs"
     altered = "photographs that a test changed"
 
     def __init__(self, train: Sequence[Item], val: Sequence[Item], skipped: Sequence[Skipped] = ()) -> None:

@@ -39,6 +39,7 @@ class Actions(VocReader):
     """VOC-2012's actions: train to train on, val to report. A person may do several actions, or none of these."""
 
     name = "actions"
+    published = "VOC-2012 actions"
     about = "PASCAL VOC-2012, actions of persons in boxes, train and val"
     top, archives = Voc2012.top, Voc2012.archives
     size = (4588, 10)

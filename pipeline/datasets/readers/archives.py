@@ -75,9 +75,10 @@ class ArchivedReader(Reader):
     root: Path
 
     place = "given"
+    comparable = True
     top: ClassVar[str]  # the folder that has its files, unpacked and in the archives
     archives: ClassVar[tuple[tuple[str, ...], ...]]  # all that are needed, each by its possible names
-    size: ClassVar[tuple[int, int]]  # the numbers of images, about, and of classes, for plans
+    size: ClassVar[tuple[int, int]]  # the published numbers of images and of classes
 
     @classmethod
     def of(cls, profile: Profile) -> Self:
@@ -89,9 +90,14 @@ class ArchivedReader(Reader):
 
     @property
     def known(self) -> Known:
-        """Return about how many images there are, and how many classes."""
+        """Return the published numbers of images and classes."""
         images, classes = self.size
         return Known(0, images, classes)
+
+    def departures(self, images: int, classes: int) -> list[str]:
+        """Return how the numbers of images and classes differ from the published ones."""
+        pairs = zip((images, classes), self.size, ("images", "classes"), strict=True)
+        return [f"{here:,} {what} instead of {there:,}" for here, there, what in pairs if here != there]
 
     def missing(self) -> str:
         """Return which files are missing, or an empty string."""

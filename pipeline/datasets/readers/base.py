@@ -45,7 +45,6 @@ def in_order(sizes: Sequence[tuple[str, int]]) -> dict[str, NDArray[np.bool_]]:
 class Reader(Source):
     """A data set of appendix B in its own form."""
 
-    comparable = False
     downloads = False
 
     @abstractmethod

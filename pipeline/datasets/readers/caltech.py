@@ -19,16 +19,16 @@ class Caltech(ArchivedReader):
     """A data set whose folders are its classes; the background, or clutter, is one of them, as in the paper."""
 
     def listing(self) -> Listing:
-        """Return the images and the strays. Print if there are more or fewer classes than published."""
+        """Return the images and the strays."""
         files = self.files()
         classes = self._classes(files)
         labels = {name: number for number, name in enumerate(classes)}
         used = [(name, file) for name, file in files.items() if not _stray(name, file)]
         entries = [Entry(printable(name), labels[_class(name)], file) for name, file in used]
         strays = [Skipped("val", printable(name), why) for name, file in files.items() if (why := _stray(name, file))]
-        if len(classes) != self.size[1]:
-            print(f"{self.name}: {len(classes)} classes instead of {self.size[1]}, which the paper counts")
-        return Listing([printable(name) for name in classes], {"train": [], "val": entries}, strays)
+        named = [printable(name) for name in classes]
+        departures = self.departures(len(entries), len(classes))
+        return Listing(named, {"train": [], "val": entries}, strays, departures=departures)
 
     def annotations(self) -> Annotations:
         """Return each image's only class, the images in the order of their names."""
@@ -56,6 +56,7 @@ class Caltech101(Caltech):
     """Caltech-101 with its background class, BACKGROUND_Google."""
 
     name = "caltech101"
+    published = "Caltech-101"
     about = "Caltech-101, with its background as a class"
     top = "101_ObjectCategories"
     archives = (("101_ObjectCategories.tar.gz", "caltech-101.zip"),)
@@ -66,6 +67,7 @@ class Caltech256(Caltech):
     """Caltech-256 with its clutter, 257.clutter."""
 
     name = "caltech256"
+    published = "Caltech-256"
     about = "Caltech-256, with its clutter as a class"
     top = "256_ObjectCategories"
     archives = (("256_ObjectCategories.tar",),)

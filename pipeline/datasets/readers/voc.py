@@ -37,7 +37,13 @@ class VocReader(ArchivedReader):
         lost = {id: reason for id in ids if (reason := self.why_lost(files, id))}
         entries = [Entry(id, 0, self.where(files, id)) for id in ids if id not in lost]
         skipped = [Skipped("val", printable(id), reason, lost=True) for id, reason in lost.items()]
-        return Listing(self.class_names(), {"train": [], "val": entries}, [*skipped, *self._strays(files, set(ids))])
+        classes = self.class_names()
+        return Listing(
+            classes,
+            {"train": [], "val": entries},
+            [*skipped, *self._strays(files, set(ids))],
+            departures=self.departures(len(entries), len(classes)),
+        )
 
     def annotations(self) -> Annotations:
         """Return the examples of the sets, one set after the other. Raise Failure if a file is missing or broken."""
@@ -135,6 +141,7 @@ class Voc2007(VocImages):
     """VOC-2007: train and val to train on, test to report."""
 
     name = "voc2007"
+    published = "VOC-2007"
     about = "PASCAL VOC-2007, classification"
     top = "VOC2007"
     archives = (("VOCtrainval_06-Nov-2007.tar",), ("VOCtest_06-Nov-2007.tar",))
@@ -146,6 +153,7 @@ class Voc2012(VocImages):
     """VOC-2012: train to train on, val to report, because the labels of the test images are not public."""
 
     name = "voc2012"
+    published = "VOC-2012"
     about = "PASCAL VOC-2012, classification, train and val"
     top = "VOC2012"
     archives = (("VOCtrainval_11-May-2012.tar",),)

@@ -68,7 +68,7 @@ class Listing(NamedTuple):
     entries: Mapping[Split, Sequence[Entry]]
     skipped: list[Skipped]
     bytes: int = 0  # of all entries, encoded; 0 if unknown
-    departures: Sequence[str] = ()  # reasons why a comparable source's numbers are not comparable here
+    departures: Sequence[str] = ()  # from the published data set: its numbers are not comparable then
     wnids: Sequence[str] = ()  # the classes' WordNet ids, if the source has them
     streams: Sequence[Stream] = ()  # of splits without entries; labels are then codes until `Source.settled`
 
@@ -119,7 +119,8 @@ class Source(ABC):
 
     name: ClassVar[str]  # in params.yaml
     about: ClassVar[str]  # one sentence
-    altered: ClassVar[str] = ""  # the same of a comparable source whose images depart from the published ones
+    published: ClassVar[str] = ""  # the title of the data set that others published; empty: it is made here
+    altered: ClassVar[str] = ""  # `about` of images that depart from the published ones, if it is not the usual one
     comparable: ClassVar[bool]  # with the paper's numbers
     place: ClassVar[Literal["none", "given", "usual"]]  # no folder; data.path only; or data.path, by default data/NAME
     downloads: ClassVar[bool]  # whether missing files are downloaded

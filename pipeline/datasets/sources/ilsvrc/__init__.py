@@ -60,6 +60,7 @@ class Ilsvrc(Source):
 
     name = "ilsvrc2012"
     about = "ILSVRC-2012: photographs of 1000 classes of ImageNet (Russakovsky et al., 2015)"
+    published = "ILSVRC-2012"
     altered = "images of ILSVRC-2012 (Russakovsky et al., 2015), but not the published data set"
     comparable = True
     place = "usual"

@@ -64,6 +64,7 @@ class IlsvrcTest(Source):
 
     name = ILSVRC_TEST
     about = "the test images of ILSVRC-2012 (Russakovsky et al., 2015), whose labels are not published"
+    published = "ILSVRC-2012"
     comparable = False
     place = "given"
     downloads = False
