@@ -38,7 +38,8 @@ def prepare_set(name: str, profile: str | None, others: tuple[object, ...], path
 
 def _prepare_labelled(name: str, profile: str | None, path: Path | None, direct: bool) -> None:
     """Prepare a data set of Table 11 or 12."""
-    from pipeline.experiment.other_sets import DESCRIBED
+    from pipeline.experiment.other_sets import DESCRIBED, shown_stage
+    from pipeline.experiment.paths import claims
 
     _write_set(name, path, profile)
     parameters = params()
@@ -52,7 +53,9 @@ def _prepare_labelled(name: str, profile: str | None, path: Path | None, direct:
     if not direct:
         lacking = [run for run in DESCRIBED if parameters.weights == "published" and run not in parameters.imports]
         imports = "".join(f"vgg-repro weights import {run} FILE, " for run in lacking)
-        typer.echo(f"Next: {imports}dvc repro {parameters.datasets[name].table}")
+        has_claims = " claims" * claims(parameters.profile).exists()
+        repro = f"dvc repro {parameters.datasets[name].table} {shown_stage(name)}{has_claims}"
+        typer.echo(f"Next: {imports}{repro}, vgg-repro report --out reports/")
 
 
 def _prepare_test_images(name: str, path: Path | None, direct: bool) -> None:

@@ -1,4 +1,4 @@
-"""What earlier runs have left behind that nothing uses now: checkpoints, shards, and files in DVC's cache."""
+"""What earlier runs have left behind that nothing uses now: checkpoints, data sets, and files in DVC's cache."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.errors import Failure
+from pipeline.experiment.other_sets import DESCRIBED
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import CLASSIFICATION, DataSet, shards_root
+from pipeline.experiment.paths import CLASSIFICATION, DataSet, features, shards_root
 from pipeline.orchestration.status import status
 from pipeline.system.checkout import check
 from pipeline.system.locks import holder
@@ -18,6 +19,7 @@ KINDS: dict[str, str] = {
     "checkpoints": "of other parameters or images; no run resumes from them",
     "partial": "interrupted preparations; the same preparation would resume from its shards",
     "shards": "prepared images other than the current ones; another clone or profile may use them",
+    "sets": "labels and features of data sets that params.yaml does not have; DVC's cache may have copies",
     "cache": "DVC's copies of results that neither params.yaml nor an experiment of DVC's needs; without them, going "
     "back to earlier parameters computes again",
 }
@@ -27,19 +29,26 @@ class Leftover(NamedTuple):
     """Files that nothing uses now."""
 
     kind: str  # of KINDS
-    path: Path  # a folder, or for the cache its folder
+    path: Path  # a folder; of the cache and of a data set not all in it is left behind
     size: int  # bytes
+    files: tuple[Path, ...] = ()  # of a data set
 
 
 def leftovers(params: Params) -> list[Leftover]:
     """Return everything that is left behind. What a process works on now is not."""
-    return [*_checkpoints(params), *_shards(params), *_cache()]
+    return [*_checkpoints(params), *_shards(params), *_sets(params), *_cache()]
 
 
 def remove(leftover: Leftover) -> None:
     """Delete what is left behind. Raise Failure if somebody uses it by now."""
     if leftover.kind == "cache":
         _collect_garbage()
+        return
+    if leftover.kind == "sets":
+        for file in leftover.files:
+            file.unlink(missing_ok=True)
+        if leftover.path.is_dir() and not any(leftover.path.iterdir()):  # people may keep their images there
+            leftover.path.rmdir()
         return
     if _in_use(leftover.path):
         raise Failure(f"{leftover.path} is in use now")
@@ -58,6 +67,21 @@ def _shards(params: Params) -> Iterator[Leftover]:
         if folder.resolve() not in current and not _in_use(folder):
             kind = "partial" if folder.suffix == ".partial" else "shards"
             yield Leftover(kind, folder, size_of([folder]))
+
+
+def _sets(params: Params) -> Iterator[Leftover]:
+    """Yield the small files and the features of each data set that params.yaml does not have."""
+    present = {CLASSIFICATION.name, *params.datasets, *params.test_sets}
+    for folder in sorted(CLASSIFICATION.folder.parent.glob("*/")):
+        one = DataSet(folder.name)
+        if one.name in present or not one.fingerprint.exists():
+            continue
+        made = [one.fingerprint, one.manifest, one.statistics, one.boxes, one.examples, one.shards_record, one.skipped]
+        made += [*folder.glob("facts-*.json")]
+        for run in DESCRIBED:
+            made += [features(one.name, run), features(one.name, run).with_suffix(".json")]
+        files = tuple(path for path in made if path.exists())
+        yield Leftover("sets", folder, size_of(files), files)
 
 
 def _in_use(folder: Path) -> bool:
