@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.experiment.modes import PROTOCOLS
 from pipeline.experiment.paper_tables import NO_DATA, number_of, printed_scale
@@ -12,8 +12,8 @@ from pipeline.experiment.params import Params
 from pipeline.experiment.run_names import train_stage
 from pipeline.results.explanation import ExplainedRun, ExplainedScore, Explanation, Files, Measure, explain
 from pipeline.results.profile_results import Results
-from pipeline.results.row_choice import choosing_words, row_names
-from pipeline.system.progress import duration
+from pipeline.results.row_choice import choosing_words, is_ours, row_names
+from pipeline.results.set_explanation import explain_set
 from reports.explain_page import (
     DIGITS,
     changes_texts,
@@ -28,22 +28,15 @@ from reports.explain_page import (
     published_section,
     settings_texts,
 )
-from reports.page import Bullets, Code, Heading, Inline, Judged, Opener, Page, Paragraph, Table, Text, left
+from reports.page import Bullets, Code, Heading, Judged, Opener, Page, Paragraph, Text
 from reports.page_parts import row_panel, run_panel
+from reports.panel_parts import Panel, Places, chain_text, facts_table, made_text
 from reports.phrases import NONE, interval, mean_and_std, number, table_label
+from reports.set_panels import ExplainedNumber, set_panels
 from vgg.judgement import Verdict
 
 IMAGES = "images-explained"
 PLACE = "Program and machine"
-Places = Mapping[tuple[Inline, ...], str]  # the commits, programs and machines, each with its panel
-
-
-class Panel(NamedTuple):
-    """A part of the report that is shown on demand."""
-
-    name: str  # its id
-    label: str
-    page: Page
 
 
 def explain_panels(results: Results, params: Params, outdated: Mapping[str, str] | None) -> list[Panel]:
@@ -52,12 +45,15 @@ def explain_panels(results: Results, params: Params, outdated: Mapping[str, str]
     `outdated` has the stages that are older than params.yaml, each with the reason; None if the profile is not active.
     """
     explained = list(_explanations(results, params, outdated))
+    of_sets = list(_of_other_sets(results, params, outdated))
     explanations = [e for e, _ in explained]
-    places = _places(explanations)
+    every = [*explanations, *(number.explanation for number in of_sets)]
+    places = _places(every)
     return [
         *(_of_number(e, command, places) for e, command in explained),
         *_of_scores(explanations, places),
-        *_of_runs(explanations, places),
+        *set_panels(of_sets, places),
+        *_of_runs(every, places),
         *[Panel(IMAGES, "Images", (Heading(1, "Images"), *images_section(e)[1:])) for e in explanations[:1]],
         *(Panel(name, PLACE, (Heading(1, PLACE), Paragraph(text))) for text, name in places.items()),
     ]
@@ -68,14 +64,31 @@ def _explanations(
 ) -> Iterator[tuple[Explanation, str]]:
     """Yield the explanation of each row that is run, with the command that prints it."""
     files = Files(results.profile)
-    option = "" if outdated is not None else f" --profile {results.profile}"
     for name, values in results.tables.items():
         rows = [] if name in NO_DATA else row_names(values, results.seeds)
-        command = f"vgg-repro explain{option} {number_of(name)}"
+        command = _command(results, name, outdated)
         for row in rows:
             e = explain(params, files, values, results.seeds, row, outdated) if row.runs else None
             if e and e.measures[0].ours:
                 yield e, f"{command} {choosing_words(row, rows, values['seed'])}"
+
+
+def _command(results: Results, table: str, outdated: Mapping[str, str] | None) -> str:
+    """Return the command that explains a row of a table, without the words that choose the row."""
+    option = "" if outdated is not None else f" --profile {results.profile}"
+    return f"vgg-repro explain{option} {number_of(table)}"
+
+
+def _of_other_sets(results: Results, params: Params, outdated: Mapping[str, str] | None) -> Iterator[ExplainedNumber]:
+    """Yield the explanation of each number of ours in Tables 11 and 12."""
+    files = Files(results.profile)
+    for name, values in results.other_sets.items():
+        rows = [row for row in row_names(values, {}) if is_ours(row)]
+        for row in rows:
+            e = explain_set(params, files, values, row, outdated)
+            if e.of_set and e.of_set.ours:
+                words = choosing_words(row, rows, None)
+                yield ExplainedNumber(e, e.of_set, f"{_command(results, name, outdated)} {words}")
 
 
 def _places(explanations: Iterable[Explanation]) -> Places:
@@ -84,13 +97,9 @@ def _places(explanations: Iterable[Explanation]) -> Places:
     return {text: f"program-{count}" for count, text in enumerate(texts, 1)}
 
 
-def _facts(rows: Iterable[tuple[str, Text]]) -> Table:
-    return Table(left("", ""), tuple(row for row in rows if row[1] != NONE))
-
-
 def _of_number(e: Explanation, command: str, places: Places) -> Panel:
     title, unknown = f"{table_label(e.table)}, row {e.row.name}", tuple(gaps(e, ""))
-    facts = _facts(_number_facts(e, command, places))
+    facts = facts_table(_number_facts(e, command, places))
     page: Page = (Heading(1, title), facts, *made_again(e), *published_section(e))
     below: Page = (Heading(2, "Not known here"), Bullets(unknown)) if unknown else ()
     return Panel(row_panel(e.table, e.row), title, (*page, *below))
@@ -103,10 +112,9 @@ def _number_facts(e: Explanation, command: str, places: Places) -> Iterator[tupl
     for score in e.scores:
         yield "score", (Opener(score.stage, _score_panel(score)), f", Q = {' '.join(map(str, score.scales))}")
     for chain in [chain for run, chain in e.chains.items() if run not in e.published]:
-        *before, run = chain
-        yield "network", (*(f"{name} → " for name in before), Opener(run, run_panel(run)))
+        yield "network", chain_text(chain)
     yield "images", Opener(f"{e.images.val:,} validation images, {e.images.classes:,} classes", IMAGES)
-    yield "computed", _made(e.made.get(e.stage), places)
+    yield "computed", made_text(e.made.get(e.stage), places)
     yield from (("changed since", text) for text in changes_texts(e))
     yield "in a terminal", Code(command)
 
@@ -127,15 +135,6 @@ def _measure(m: Measure, comparable: bool) -> Text:
     return (text, Judged(Verdict(judged["verdict"])))
 
 
-def _made(made: Mapping[str, Any] | None, places: Places) -> Text:
-    """Return by which program, when and how long something was computed; a dash if that is not recorded."""
-    if not made:
-        return NONE
-    started = f", {made['started'][:10]}" if "started" in made else ""
-    time = f", in {duration(made['seconds'])}" if made["seconds"] else ""
-    return (Opener(f"commit {made['commit']}", places[place_text(made)]), f"{started}{time}")
-
-
 def _score_panel(score: ExplainedScore) -> str:
     return f"score-{score.mode}-{score.run}"
 
@@ -147,7 +146,7 @@ def _of_scores(explanations: Sequence[Explanation], places: Places) -> Iterator[
     for score in (score for e in explanations for score in e.scores):
         errors[score.stage] |= score.errors
     for stage, (score, made) in scores.items():
-        facts = _facts(_score_facts(replace(score, errors=errors[stage]), made, places))
+        facts = facts_table(_score_facts(replace(score, errors=errors[stage]), made, places))
         yield Panel(_score_panel(score), f"Score {stage}", (Heading(1, f"Score {stage}"), facts))
 
 
@@ -158,7 +157,7 @@ def _score_facts(score: ExplainedScore, made: Mapping[str, Any] | None, places: 
         yield f"top-1 error at Q = {scale}, %", number(error["top1"])
     yield "precision", score.precision or NONE
     yield "posteriors, SHA-256", Code(score.posteriors[:DIGITS]) if score.posteriors else NONE
-    yield "computed", _made(made, places)
+    yield "computed", made_text(made, places)
 
 
 def _of_runs(explanations: Sequence[Explanation], places: Places) -> Iterator[Panel]:
@@ -167,7 +166,7 @@ def _of_runs(explanations: Sequence[Explanation], places: Places) -> Iterator[Pa
     for name, (run, made) in runs.items():
         title = f"Run {name}"
         texts = (Paragraph(text) for text in settings_texts((run,)))
-        yield Panel(run_panel(name), title, (Heading(1, title), _facts(_run_facts(run, made, places)), *texts))
+        yield Panel(run_panel(name), title, (Heading(1, title), facts_table(_run_facts(run, made, places)), *texts))
     firsts = {first.name: first for e in explanations for first in e.first}
     for name, first in firsts.items():
         title = f"Initial weights {name}"
@@ -189,4 +188,4 @@ def _run_facts(run: ExplainedRun, made: Mapping[str, Any] | None, places: Places
     yield "error, %", number(run.error)
     yield "lowest error, %", NONE if run.best is None else f"{run.best:.1f}, after epoch {run.best_epoch}"
     yield "weights, SHA-256", Code(run.weights[:DIGITS]) if run.weights else NONE
-    yield "trained", _made(made, places)
+    yield "trained", made_text(made, places)

@@ -8,8 +8,9 @@ from typing import Any
 from pipeline.experiment.other_sets import MEASURES, PROTOCOLS
 from pipeline.experiment.paper_tables import printed
 from pipeline.results.other_sets import unconverged
-from reports.page import Block, Code, Judged, Paragraph, Strong, Table, Text, join, left, right
-from reports.page_parts import DAGGER, outdated_note
+from pipeline.results.row_choice import RowName
+from reports.page import Block, Code, Judged, Opener, Paragraph, Strong, Table, Text, join, left, right
+from reports.page_parts import DAGGER, outdated_note, row_panel
 from reports.phrases import NONE, not_comparable, published_file, with_spread
 from vgg.judgement import Verdict
 
@@ -56,7 +57,7 @@ def _ours_and_paper(values: Mapping[str, Any], outdated: Mapping[str, str]) -> T
     rows = []
     for title in dict.fromkeys(row["label"]["data set"] for row in values["rows"]):
         known = [cells[title, method] for method in methods]
-        rows.append((_title(title, known, outdated), _measure(known), *_cells(known)))
+        rows.append((_title(title, known, outdated), _measure(known), *_cells(values["table"], known)))
     return Table(columns, tuple(rows))
 
 
@@ -71,13 +72,13 @@ def _measure(known: Sequence[Mapping[str, Any]]) -> Text:
     return f"{MEASURES[protocol.measure]}, {protocol.counted}"
 
 
-def _cells(known: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
+def _cells(table: str, known: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
     """Yield the paper's number and ours of each method; the first that is not run says how to run it."""
     told = False
     for row in known:
         yield _number(row["paper"]) if row["paper"] else NONE
         if row["ours"]:
-            yield _number(row["ours"])
+            yield Opener(_number(row["ours"]), row_panel(table, RowName.of(row)))
             continue
         yield (Judged(Verdict.NOT_RUN), *((": ", Code(row["missing"][0])) if row["missing"] and not told else ()))
         told = True

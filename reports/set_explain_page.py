@@ -13,6 +13,7 @@ from reports.phrases import NONE, number, with_spread
 DIGITS = 16  # of a hash
 ACTIVATIONS = {"after_relu": "after its ReLU", "before_relu": "before its ReLU"}
 AGGREGATED = {"average": "averaged", "stack": "stacked"}
+AGAIN = "The SVMs have been trained again since: the number is of other ones than those that are described here."
 
 
 def set_sections(e: Explanation, of_set: ExplainedSet) -> Iterator[Block]:
@@ -21,16 +22,14 @@ def set_sections(e: Explanation, of_set: ExplainedSet) -> Iterator[Block]:
     if not of_set.ours:
         return
     if of_set.again:
-        yield Callout(
-            ("The SVMs have been trained again since: the number is of other ones than those that are described here.",)
-        )
+        yield Callout(AGAIN)
     yield Heading(2, "Classification")
-    yield Paragraph(_division(of_set))
+    yield Paragraph(division_text(of_set))
     yield _splits(of_set.ours)
     if of_set.record:
-        yield Paragraph(_svm(of_set.record))
+        yield Paragraph(svm_text(of_set.record))
         yield Heading(2, "Features")
-        yield Paragraph(_described(of_set))
+        yield Paragraph(described_text(of_set))
         yield _nets(of_set.record["nets"])
 
 
@@ -50,20 +49,24 @@ def set_images(e: Explanation, of_set: ExplainedSet) -> Page:
 
 
 def _measure(e: Explanation, of_set: ExplainedSet) -> Iterator[Block]:
-    words = f"{of_set.about['measured']}, {of_set.about['counted']}" if of_set.about else "measure"
     columns = (*left("%"), *right("ours", "paper"))
-    yield Table(columns, ((words, _number(of_set.ours), _number(of_set.paper)),))
+    yield Table(columns, ((measure_text(of_set), _number(of_set.ours), _number(of_set.paper)),))
     if e.to_do:
         yield Paragraph(("Not run. To compute it: ", *join(", ", [Code(command) for command in e.to_do]), "."))
+
+
+def measure_text(of_set: ExplainedSet) -> str:
+    """Return the measure and the examples that it is of, in words."""
+    return f"{of_set.about['measured']}, {of_set.about['counted']}" if of_set.about else "measure"
 
 
 def _number(values: Mapping[str, Any] | None) -> str:
     return with_spread(values["value"], values["std"]) if values else NONE
 
 
-def _division(of_set: ExplainedSet) -> str:
+def division_text(of_set: ExplainedSet) -> str:
     """Return how the examples were divided, in words."""
-    division = PROTOCOLS[of_set.record["source"]].division if of_set.record else None
+    division = next(one.division for one in PROTOCOLS.values() if one.title == of_set.about["title"])
     several = f"The number is the mean over {len(of_set.ours['splits'])} random splits. " if of_set.ours else ""
     if isinstance(division, OfficialSets):
         tuned = f"its set {division.tune}" if division.tune else "a held-out fifth of it"
@@ -89,7 +92,8 @@ def _split(place: int, split: Mapping[str, Any]) -> tuple[Text, ...]:
     )  # fmt: skip
 
 
-def _svm(record: Mapping[str, Any]) -> str:
+def svm_text(record: Mapping[str, Any]) -> str:
+    """Return how the SVMs were trained, in words."""
     solver = record["solver"]
     return (
         "A linear SVM per class against the rest (LinearSVC, squared hinge, primal, tolerance "
@@ -97,7 +101,7 @@ def _svm(record: Mapping[str, Any]) -> str:
     )
 
 
-def _described(of_set: ExplainedSet) -> str:
+def described_text(of_set: ExplainedSet) -> str:
     """Return how a descriptor is made, in words."""
     record, nets = of_set.record, len(of_set.record["nets"])
     scales, how = ", ".join(map(str, record["scales"])), AGGREGATED[record["aggregate"]]

@@ -20,12 +20,13 @@ from pipeline.system.atomic_files import write_text
 from reports.charts import IMAGES, INDEX, PAPER_PAGE, Chart, charts_on, draw_charts
 from reports.claims_page import rules_page
 from reports.data_page import data_summary
-from reports.explain_panels import Panel, explain_panels
+from reports.explain_panels import explain_panels
 from reports.html import Document, html
 from reports.index_page import first_screen, origin_table
 from reports.page import Callout, Code, Figure, Heading, Page, Paragraph, plain_text
 from reports.page_parts import ALL_TABLES
 from reports.pages import has_data_page, other_pages, shown_results
+from reports.panel_parts import Panel
 from reports.phrases import table_label
 from reports.provenance_page import PROVENANCE, is_kept
 from reports.svg import inlined, jpeg_address, repeated

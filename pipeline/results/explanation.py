@@ -108,6 +108,7 @@ class ExplainedSet:
     """A number of Table 11 or 12: a data set, how it is described and classified."""
 
     name: str  # empty if params.yaml did not have it
+    stage: str  # of the SVMs; empty as the name
     variant: str  # what is described: image only, or image and bounding box
     about: Record  # the data set as the table has it; empty as the name
     ours: Record | None  # the measure, with its splits; None if it is not run

@@ -87,6 +87,7 @@ def _explained_set(files: Files, values: Record, entry: Record) -> ExplainedSet:
     scores = values["scores"].get(entry["scores"][0]) if entry["scores"] else None
     return ExplainedSet(
         name=name,
+        stage=entry["scores"][0] if entry["scores"] else "",
         variant=next((one for one in variants(True) if method.endswith(f", {one}")), IMAGE),
         about=values["sets"].get(name, {}),
         ours=entry["ours"],

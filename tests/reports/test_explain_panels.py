@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.experiment.modes import PROTOCOLS
+from pipeline.experiment.paper_tables import TITLES, number_of
 from pipeline.experiment.validation import load
 from pipeline.results.explanation import ExplainedScore
+from pipeline.results.row_choice import choose, is_ours, row_names
+from pipeline.results.tables import read_table
 from reports.explain_panels import _score_facts
+from reports.page_parts import row_panel
 from reports.site import write_site
 from tests.support import ROOT
-from tests.support.committed import add_seeds, committed
+from tests.support.committed import add_seeds, change, committed
 
 BUTTON = re.compile(r'<button popovertarget="([^"]+)">([^<]+)</button>')
 PANEL = re.compile(r'<div id="([^"]+)" popover role="dialog" aria-label="[^"]+" [^>]*>(.*?)</div>', re.S)
-MOST = 150_000  # bytes that the panels may add to the report of mini
+MOST = 165_000  # bytes that the panels may add to the report of mini
 
 
 @pytest.fixture
@@ -56,6 +62,86 @@ def test_each_number_of_ours_opens_the_panel_that_explains_it(mini: Path) -> Non
         numbers = BUTTON.findall(section[1])
         assert len(numbers) == 2 * rows, table
         assert all(number in words(panels[name]) for name, number in numbers)
+
+
+def test_each_number_of_ours_on_other_data_sets_opens_its_panel(mini: Path) -> None:
+    text, panels = parts(site())
+    for table, count in (("table11", 6), ("table12", 2)):
+        section = re.search(rf'<section id="{table}">(.*?)</section>', text, re.S)
+        assert section
+        numbers = BUTTON.findall(section[1])
+        assert len(numbers) == count == len(dict(numbers)), table
+        for name, number in numbers:
+            measured = re.search(r"measure, % (.*?) examples", words(panels[name]))
+            assert measured and measured[1].endswith(f": {number}")
+
+
+def test_the_panel_of_a_measure_has_the_splits_the_features_and_the_command(mini: Path) -> None:
+    _, panels = parts(site())
+    said = words(panels["explain-table11-drawn-few-shot-classes-VGG-Net-D-Net-E"])
+    splits = read_table("mini", "table11")["rows"][-1]["ours"]["splits"]
+    for place, split in enumerate(splits, 1):
+        assert f"split {place} 210 examples to train on, 42 to choose C, 168 to test." in said
+        assert f"chosen C: {split['cost']:g}. Result: {split['value']:.1f} %" in said
+    for part in (
+        "The number is the mean over 3 random splits.",
+        "stacked over Q = 256, 384, 512",
+        "features@few-shot-D-jitter , features@few-shot-E-jitter network",
+        "random-A → A-256 → E-256 → E-384 → E-jitter",
+        "420 images, 420 examples, 21 classes",
+        "SVMs trained commit ",
+        "changed since Nothing: dvc.lock",
+        "in a terminal vgg-repro explain 11 ",
+    ):
+        assert part in said
+    assert "the paper:" not in said and "network D-jitter weights, SHA-256" in words(
+        panels["features-few-shot-D-jitter"]
+    )
+    assert "one on a canvas" in words(panels["dataset-few-shot"])
+
+
+def test_without_the_record_of_its_svms_a_measure_has_still_its_protocol(mini: Path) -> None:
+    (mini / "sets/svm-D@scenes.json").unlink()
+    said = words(parts(site())[1]["explain-table11-drawn-scenes-VGG-Net-D-16-layers"])
+    assert "Trained on its set train, tested on its set test. C is chosen on its set val" in said
+    assert "random splits" not in said and "descriptor" not in said and "chosen C: " in said
+
+
+def test_the_command_of_a_measures_panel_chooses_its_row(mini: Path) -> None:
+    _, panels = parts(site())
+    for table in ("table11", "table12"):
+        rows = [row for row in row_names(read_table("mini", table), {}) if is_ours(row)]
+        for row in rows:
+            if row.runs:
+                command = re.search(rf"explain {number_of(table)} (.*)$", words(panels[row_panel(table, row)]))
+                assert command and choose(shlex.split(command[1]), rows, None) == [row]
+
+
+def test_the_papers_number_stands_next_to_ours_with_what_it_differs_in(mini: Path) -> None:
+    def compare(values: dict[str, Any]) -> None:
+        values["sets"]["scenes"]["differs"] = ["networks"]
+        next(row for row in values["rows"] if row["set"] == "scenes")["paper"] = {"value": 89.3, "std": None}
+
+    change(mini / "table11.json", compare)
+    _, panels = parts(site())
+    said = words(panels["explain-table11-drawn-scenes-VGG-Net-D-16-layers"])
+    assert "; the paper: 89.3, ≠ not comparable : the networks of profile mini are not the paper's" in said
+
+
+def test_published_networks_of_a_measure_are_named_and_open_nothing(mini: Path) -> None:
+    file = {"file": "vgg16.pth", "sha256": "ab" * 32, "known": None, "exported": None,
+            "input": {"channels": "BGR", "range": 255.0, "mean": [1.0, 2.0, 3.0], "std": [1.0] * 3}}  # fmt: skip
+    for path in [path for path in mini.glob("*.json") if path.name in {f"{name}.json" for name in TITLES}]:
+        if path.name != "table11.json":
+            path.unlink()
+    change(mini / "table11.json", lambda values: values.update(published=dict.fromkeys(("D-jitter", "E-jitter"), file)))
+    text, panels = parts(site())
+    said = words(panels["explain-table11-drawn-scenes-VGG-Net-D-16-layers"])
+    assert "Published weights" in said and "vgg16.pth , SHA-256" in said and "random-A" not in said
+    assert "network D-jitter" in words(panels["features-scenes-D-jitter"])
+    assert not any(name.startswith("explain-run-") for name in panels)
+    opened = {name for panel in (text, *panels.values()) for name, _ in BUTTON.findall(panel)}
+    assert opened == set(panels)
 
 
 @pytest.mark.parametrize("mode", PROTOCOLS)

@@ -1,0 +1,42 @@
+"""What the panels of all numbers share: names and values as a table, and by which program something was computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pipeline.system.progress import duration
+from reports.explain_page import place_text
+from reports.page import Inline, Opener, Page, Table, Text, left
+from reports.page_parts import run_panel
+from reports.phrases import NONE
+
+Places = Mapping[tuple[Inline, ...], str]  # the commits, programs and machines, each with its panel
+
+
+class Panel(NamedTuple):
+    """A part of the report that is shown on demand."""
+
+    name: str  # its id
+    label: str
+    page: Page
+
+
+def facts_table(rows: Iterable[tuple[str, Text]]) -> Table:
+    """Return names with their values, without those that are not known."""
+    return Table(left("", ""), tuple(row for row in rows if row[1] != NONE))
+
+
+def made_text(made: Mapping[str, Any] | None, places: Places) -> Text:
+    """Return by which program, when and how long something was computed; a dash if that is not recorded."""
+    if not made:
+        return NONE
+    started = f", {made['started'][:10]}" if "started" in made else ""
+    time = f", in {duration(made['seconds'])}" if made["seconds"] else ""
+    return (Opener(f"commit {made['commit']}", places[place_text(made)]), f"{started}{time}")
+
+
+def chain_text(chain: Sequence[str]) -> Text:
+    """Return a chain of runs, of which the last opens its panel."""
+    *before, run = chain
+    return (*(f"{name} → " for name in before), Opener(run, run_panel(run)))
