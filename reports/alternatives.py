@@ -175,28 +175,40 @@ def located_text(rows: pd.DataFrame) -> str:
 
 
 def set_classes_text(rows: pd.DataFrame) -> str:
-    """Return the mean, the best and the worst class of each data set."""
+    """Return the mean of each data set, and its best and worst classes."""
     parts = []
     for (title, variant), own in rows.groupby(["title", "variant"], sort=False):
-        best, worst = own.iloc[0], own.iloc[-1]
-        name = f"{title}, {variant}" if variant else title
-        paper = f", the paper's {best['paper']:.1f}" if pd.notna(best["paper"]) else ""
-        parts.append(
-            f"{name}: mean {best['mean']:.1f}{paper}, best {best['class']} {best['value']:.1f}, "
-            f"worst {worst['class']} {worst['value']:.1f}"
-        )
+        name, first = f"{title}, {variant}" if variant else title, own.iloc[0]
+        paper = f", the paper's {first['paper']:.1f}" if pd.notna(first["paper"]) else ""
+        chance = f", of random guesses {first['chance']:.1f}" if pd.notna(first["chance"]) else ""
+        parts.append(f"{name}: mean {first['mean']:.1f}{paper}{chance}, {_best_and_worst(own)}")
     return f"Mean AP or recall by class, in per cent. {'; '.join(parts)}."
+
+
+def _best_and_worst(rows: pd.DataFrame) -> str:
+    """Return the best and the worst class, and how many others are equally good; that all classes are, if so."""
+    values = rows["value"].round(1)
+    high, low = values.iloc[0], values.iloc[-1]
+    if high == low:
+        return f"all {len(rows)} classes {high:.1f}"
+    best, worst = (_with_equals(rows["class"][values == value]) for value in (high, low))
+    return f"best {best} {high:.1f}, worst {worst} {low:.1f}"
+
+
+def _with_equals(names: pd.Series) -> str:
+    """Return the first of several classes, and how many others there are."""
+    return f"{names.iloc[0]} and {len(names) - 1} more" if len(names) > 1 else f"{names.iloc[0]}"
 
 
 def set_examples_text(rows: pd.DataFrame) -> str:
     """Return the scores of the examples of each class, and how many of the highest are right."""
     parts = []
-    for (title, name), own in rows.groupby(["title", "class"], sort=False):
+    for (title, name, value), own in rows.groupby(["title", "class", "value"], sort=False):
         high, low = own[own["kind"] == "highest"], own[own["kind"] == "lowest"]
         highest, lowest = (", ".join(signed(score, 2) for score in part["score"]) for part in (high, low))
         parts.append(
-            f"{title}, class {name}: highest scores {highest}, {high['right'].sum()} of them right; "
-            f"lowest of the class {lowest}"
+            f"{title}, class {name}, {value:.1f} % in the first split: highest scores {highest}, "
+            f"{high['right'].sum()} of them right; lowest of the class {lowest}"
         )
     return f"Test examples with their scores. {'. '.join(parts)}."
 

@@ -267,7 +267,9 @@ CHARTS = (
         alternatives.set_classes_text,
         "Each dot is a class; the mean over the splits where there are several. Open dots: the descriptor of the image "
         "alone; filled: of the image and the box. Black line: our mean. Orange, dashed: the paper's mean; it has no "
-        "numbers of single classes. Of more than 26 classes, the 12 best and the 12 worst are shown.",
+        "numbers of single classes. Dotted: the mean recall of random guesses, 100 % divided by the number of classes. "
+        "The AP of random scores, which has no line, is the class's share of the test examples, or somewhat more. Of "
+        "more than 26 classes, the 12 best and the 12 worst are shown.",
         heading="Classes",
     ),
     ChartKind(
@@ -276,7 +278,8 @@ CHARTS = (
         set_chart_data.example_rows,
         set_drawing.example_chart,
         alternatives.set_examples_text,
-        "The best and the worst class of each data set. Left three: the test examples that its SVM gives the highest "
+        "The best and the worst class of each data set, by the AP or recall of the first split, which is next to them; "
+        "above, classes have their mean over the splits. Left three: the test examples that its SVM gives the highest "
         "scores. Right three: the examples of the class with the lowest scores. The number is the score; in bold, "
         "with the true classes in brackets, where the class is not there. White: the box of the example.",
         heading="Best and worst examples",

@@ -20,8 +20,9 @@ def descriptors_page(results: Results, charts: Iterable[Block]) -> Page:
         *[Paragraph(note)] * bool(note),
         Paragraph(
             "The SVMs are those of Tables 11 and 12 on the descriptors of D and E, side by side; where examples are "
-            "objects with boxes, on those of the image and of the box. Numbers are of all test images and splits. The "
-            "examples are the extremes of the first split, not typical ones."
+            "objects with boxes, on those of the image and of the box. The numbers of classes are of all test images "
+            "and splits. Where a set is split several times at random, the examples, their percentages and the "
+            "descriptors in a plane are of the first split alone. The examples are extremes, not typical ones."
         ),
         *[Paragraph(_without(without))] * bool(without),
         *charts,

@@ -25,6 +25,8 @@ def other_sets_body(values: Mapping[str, Any], outdated: Mapping[str, str]) -> I
     """Yield Table 11 or 12: a row for each data set of ours or of the paper, then the paper's table and notes."""
     yield from _warning(values)
     yield _ours_and_paper(values, outdated)
+    if commands := list(_to_run(values)):
+        yield Paragraph(("To compute what is not run: ", *join("; ", commands), "."))
     stages = [values["table"], *(stage for row in values["rows"] if row["ours"] for stage in row["scores"])]
     if note := outdated_note(stages, outdated):
         yield Paragraph(note)
@@ -73,15 +75,22 @@ def _measure(known: Sequence[Mapping[str, Any]]) -> Text:
 
 
 def _cells(table: str, known: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
-    """Yield the paper's number and ours of each method; the first that is not run says how to run it."""
-    told = False
+    """Yield the paper's number and ours of each method."""
     for row in known:
         yield _number(row["paper"]) if row["paper"] else NONE
-        if row["ours"]:
-            yield Opener(_number(row["ours"]), row_panel(table, RowName.of(row)))
-            continue
-        yield (Judged(Verdict.NOT_RUN), *((": ", Code(row["missing"][0])) if row["missing"] and not told else ()))
-        told = True
+        panel = row_panel(table, RowName.of(row))
+        yield Opener(_number(row["ours"]), panel) if row["ours"] else Judged(Verdict.NOT_RUN)
+
+
+def _to_run(values: Mapping[str, Any]) -> Iterator[Text]:
+    """Yield the data sets whose numbers are not all run, each with the commands that are missing."""
+    commands: dict[str, list[str]] = {}
+    for row in values["rows"]:
+        if not row["ours"]:
+            commands.setdefault(row["label"]["data set"], []).extend(row["missing"])
+    for title, missing in commands.items():
+        if missing:
+            yield (f"{title}: ", *join(", ", map(Code, dict.fromkeys(missing))))
 
 
 def _number(values: Mapping[str, Any]) -> str:

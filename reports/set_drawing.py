@@ -16,23 +16,31 @@ from reports.chart_style import BLUE, INK, ORANGE, PALE, class_label, new_figure
 from reports.image_drawing import outline
 
 Images = Mapping[str, Pixels]  # by name, (height, width, 3) each
-COLUMNS = 3  # panels of data sets next to each other
+COLUMNS, FEW = 3, 2  # panels of data sets next to each other; so few if classes have long names
+SHORT, LONG = 12, 24  # letters of a class's name next to so many panels, and next to few
+ABOVE = 10  # letters of the true classes above an example
+LISTED = 18  # letters of a name in a legend of two columns in one of few panels
 MOST, ENDS = 26, 12  # classes of a panel; of more, so many of the best and of the worst
 LINE = 0.155  # inches per class
 PAIR = 6  # examples of a class
 
 
+def _columns(rows: pd.DataFrame) -> int:
+    """Return how many panels stand next to each other."""
+    return COLUMNS if rows["class"].str.len().max() <= SHORT else FEW
+
+
 def class_chart(rows: pd.DataFrame) -> Figure:
     """Return the measure of each class, a panel per data set, with our mean and the paper's."""
-    panels = [own for _, own in rows.groupby("set", sort=False)]
-    tall = [panels[first : first + COLUMNS] for first in range(0, len(panels), COLUMNS)]
+    panels, columns = [own for _, own in rows.groupby("set", sort=False)], _columns(rows)
+    tall = [panels[first : first + columns] for first in range(0, len(panels), columns)]
     heights = [1.15 + LINE * max(len(_shown_classes(own)) for own in line) for line in tall]
     figure = new_figure(sum(heights))
-    grid = figure.subplots(len(tall), COLUMNS, squeeze=False, height_ratios=heights)
+    grid = figure.subplots(len(tall), columns, squeeze=False, height_ratios=heights)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     for own, axes in zip(panels, grid.flat, strict=False):
-        _class_panel(axes, own)
+        _class_panel(axes, own, SHORT if columns == COLUMNS else LONG)
     return figure
 
 
@@ -42,7 +50,7 @@ def _shown_classes(rows: pd.DataFrame) -> list[int]:
     return numbers if len(numbers) <= MOST else [*numbers[:ENDS], -1, *numbers[-ENDS:]]
 
 
-def _class_panel(axes: Axes, rows: pd.DataFrame) -> None:
+def _class_panel(axes: Axes, rows: pd.DataFrame, letters: int) -> None:
     numbers, last = _shown_classes(rows), rows["variant"].iloc[-1]
     places, names = (
         {number: place for place, number in enumerate(numbers)},
@@ -50,12 +58,15 @@ def _class_panel(axes: Axes, rows: pd.DataFrame) -> None:
     )
     for variant, own in rows[rows["number"].isin(numbers)].groupby("variant", sort=False):
         face = BLUE if variant == last else "none"
-        axes.scatter(own["value"], own["number"].map(places), s=16, color=BLUE, facecolors=face, zorder=3)
+        axes.scatter(own["value"], own["number"].map(places), s=16, color=BLUE, facecolors=face, zorder=3,
+                     clip_on=False)  # fmt: skip
     main = rows[rows["variant"] == last].iloc[0]
     axes.axvline(main["mean"], color=INK, lw=1.2)
     if pd.notna(main["paper"]):
         axes.axvline(main["paper"], color=ORANGE, lw=1.4, ls=(0, (4, 2)))
-    labels = ["…" if number < 0 else class_label(number, names[number], 12) for number in numbers]
+    if pd.notna(main["chance"]):
+        axes.axvline(main["chance"], color=PALE, lw=1.2, ls=":")
+    labels = ["…" if number < 0 else class_label(number, names[number], letters) for number in numbers]
     axes.set_yticks(range(len(numbers)), labels, fontsize=7)
     axes.set(xlim=(-3, 103), ylim=(len(numbers) - 0.4, -0.6), xticks=(0, 50, 100))
     axes.tick_params(axis="y", length=0)
@@ -86,8 +97,8 @@ def example_chart(rows: pd.DataFrame, images: Images) -> Figure:
             for row, axes in zip(part.to_dict("records"), line[first:], strict=False):
                 _example(axes, row, images[example_image(row["set"], row["number"])])
         top = own.iloc[0]
-        name = class_label(top["label"], top["class"], 12)
-        line[0].set_ylabel(f"{shortened(top['title'], 22)}\n{name}: {top['value']:.0f} %", fontsize=7)
+        name = class_label(top["label"], top["class"], LONG)
+        line[0].set_ylabel(f"{shortened(top['title'], 22)}\n{name}\n{top['value']:.0f} %", fontsize=6.5)
     return figure
 
 
@@ -104,8 +115,8 @@ def _example(axes: Axes, row: Mapping[Any, Any], pixels: Pixels) -> None:
     axes.imshow(pixels)
     title = signed(row["score"], 2)
     if not row["right"]:
-        title += f" ({class_label(-1, row['classes'] or 'none', 8)})"
-    axes.set_title(title, fontsize=7.5, fontweight="normal" if row["right"] else "bold", pad=2.5)
+        title += f"\n({class_label(-1, row['classes'] or 'none', ABOVE)})"
+    axes.set_title(title, fontsize=7, fontweight="normal" if row["right"] else "bold", pad=2.5)
     if pd.notna(row["left"]):
         corner = row["left"] * width - 0.5, row["top"] * height - 0.5
         size = (row["right edge"] - row["left"]) * width, (row["bottom"] - row["top"]) * height
@@ -114,16 +125,16 @@ def _example(axes: Axes, row: Mapping[Any, Any], pixels: Pixels) -> None:
 
 def map_chart(rows: pd.DataFrame) -> Figure:
     """Return descriptors in the plane, a panel per data set; each class has a colour and a mark of its own."""
-    panels = [own for _, own in rows.groupby("set", sort=False)]
-    lines = -(-len(panels) // COLUMNS)
+    panels, columns = [own for _, own in rows.groupby("set", sort=False)], _columns(rows)
+    lines = -(-len(panels) // columns)
     figure = new_figure(2.9 * lines)
-    grid = figure.subplots(lines, COLUMNS, squeeze=False)
+    grid = figure.subplots(lines, columns, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     for own, axes in zip(panels, grid.flat, strict=False):
         for number, (_, points) in enumerate(own.groupby("label", sort=False)):
             look, one = series(number), points.iloc[0]
-            name = class_label(one["label"], one["class"], 12)
+            name = class_label(one["label"], one["class"], SHORT if columns == COLUMNS else LISTED)
             axes.scatter(points["x"], points["y"], s=11, color=look["color"], marker=look["marker"], alpha=0.75,
                          linewidths=0, label=name)  # fmt: skip
         first = own.iloc[0]

@@ -17,7 +17,7 @@ from pipeline.experiment.paper_tables import TITLES
 from pipeline.experiment.params import Params
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_text
-from reports.charts import IMAGES, INDEX, PAPER_PAGE, Chart, charts_on, draw_charts
+from reports.charts import IMAGES, INDEX, OTHER_SETS_PAGE, PAPER_PAGE, Chart, charts_on, draw_charts
 from reports.claims_page import rules_page
 from reports.data_page import data_summary
 from reports.explain_panels import explain_panels
@@ -34,7 +34,10 @@ from reports.svg import inlined, jpeg_address, repeated
 FILE = "report.html"
 PAGE = "page"  # the section of a document with a single page
 # In the list of sections, where the heading is longer:
-LABELS = {INDEX: "Overview", PAPER_PAGE: "The paper", "claims": "How tested", IMAGES: "Images", PAGE: "Top"}
+LABELS = {
+    INDEX: "Overview", PAPER_PAGE: "The paper", "claims": "How tested", IMAGES: "Images",
+    OTHER_SETS_PAGE: "Other data sets", PAGE: "Top",
+}  # fmt: skip
 
 
 class Section(NamedTuple):

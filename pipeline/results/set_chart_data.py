@@ -19,7 +19,10 @@ Values = Mapping[str, Any]
 
 
 def class_rows(results: Results) -> pd.DataFrame:
-    """Return the measure of each class of each data set by nets D and E, the mean over the splits; best first."""
+    """Return the measure of each class of each data set by nets D and E, the mean over the splits; best first.
+
+    `chance` is the recall of random guesses. The AP of random scores depends on the class's share of the examples.
+    """
     rows: list[Values] = []
     for table in results.other_sets.values():
         for entry in table["rows"]:
@@ -27,7 +30,9 @@ def class_rows(results: Results) -> pd.DataFrame:
             if entry["ours"] and method.startswith(BEST):
                 variant = IMAGE if method.endswith(IMAGE) else IMAGE_AND_BOX if method.endswith(IMAGE_AND_BOX) else ""
                 rows += _classes(entry, table["sets"][entry["set"]], variant)
-    return frame(rows, "set", "title", "measured", "counted", "variant", "mean", "paper", "number", "class", "value")
+    return frame(
+        rows, "set", "title", "measured", "counted", "variant", "mean", "paper", "chance", "number", "class", "value"
+    )
 
 
 def _classes(entry: Values, of_set: Values, variant: str) -> Iterator[Values]:
@@ -35,6 +40,7 @@ def _classes(entry: Values, of_set: Values, variant: str) -> Iterator[Values]:
     splits, own = entry["ours"]["splits"], {"set": entry["set"], "variant": variant}
     own |= {name: of_set[name] for name in ("title", "measured", "counted")}
     own |= {"mean": entry["ours"]["value"], "paper": entry["paper"].get("value")}
+    own |= {"chance": 100 / len(splits[0]["by_class"]) if of_set["measure"] == "recall" else None}
     values = {name: float(np.mean([split["by_class"][name] for split in splits])) for name in splits[0]["by_class"]}
     numbers = {name: number for number, name in enumerate(values)}
     for name in sorted(values, key=lambda name: -values[name]):

@@ -55,6 +55,13 @@ def test_the_way_of_a_crop_needs_no_scrolling_on_a_narrow_screen(tab: Tab, repor
     assert tab.run(f"{way}.scrollWidth - {way}.clientWidth") == 0
 
 
+@pytest.mark.parametrize("width", [1200, 1280])
+def test_the_list_of_sections_cuts_no_label(width: int, tab: Tab, report: Path) -> None:
+    tab.open(report, width)
+    list_ = 'document.querySelector("nav ul")'
+    assert tab.run(f"{list_}.childElementCount") > 20 and tab.run(f"{list_}.scrollWidth - {list_}.clientWidth") == 0
+
+
 def test_enter_opens_an_explanation_and_escape_goes_back(tab: Tab, report: Path) -> None:
     tab.open(report, 1280)
     name = tab.run(f"{CELL}.focus(), {CELL}.popoverTargetElement.id")

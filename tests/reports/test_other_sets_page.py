@@ -58,6 +58,14 @@ def test_the_papers_sets_come_first_in_its_order_with_their_measures(params: Par
     assert "mean AP, area, val" in text and "mean AP, at 11 recalls, test" in text
 
 
+def test_the_commands_for_what_is_not_run_stand_below_the_table_once_each(params: Params) -> None:
+    lines = page(compute_other_sets("table11", params)).splitlines()
+    assert not any("`" in line for line in lines if line.startswith("| "))
+    (to_run,) = [line for line in lines if "not run: " in line]
+    assert "VOC-2007: `vgg-repro prepare voc2007 --path FOLDER`; VOC-2012: `dvc repro svm-D@voc2012`, `dvc " in to_run
+    assert to_run.count("voc2007") == 1 and to_run.count("@caltech101") == 3
+
+
 @pytest.mark.parametrize(
     ("profile", "comparable", "name", "differs"),
     [

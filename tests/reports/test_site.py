@@ -101,6 +101,12 @@ def test_all_pages_are_sections_of_one_small_file(whole: str) -> None:
     assert len(whole.encode()) < 1_400_000
 
 
+def test_labels_of_sections_are_short_and_different(whole: str) -> None:
+    labels = re.findall("<li><a[^>]*>(.*?)</a></li>", whole.partition("</nav>")[0])
+    assert "Other data sets" in labels and max(map(len, labels)) <= 16
+    assert len(labels) == len(set(labels)) == whole.count("<section id=")
+
+
 def test_nothing_is_loaded_from_elsewhere(whole: str) -> None:
     document = Elements(whole)
     for tag, attributes in document.all:
