@@ -9,14 +9,22 @@ import typer
 
 from cli.common import complete_runs, params
 from pipeline.experiment.other_sets import FIVE
+from pipeline.experiment.run_names import is_localiser
 
 if TYPE_CHECKING:
     from pipeline.experiment.params import Params
 
 
+def complete_described(incomplete: str) -> list[str]:
+    """Return the runs with class scores whose names begin with `incomplete`."""
+    return [run for run in complete_runs(incomplete) if not is_localiser(run)]
+
+
 def features(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of images, at any depth.")],
-    run: Annotated[str, typer.Option(help="The run whose network describes the images.", autocompletion=complete_runs)],
+    run: Annotated[
+        str, typer.Option(help="The run whose network describes the images.", autocompletion=complete_described)
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="New file, ending in .npz or .parquet.")],
     scales: Annotated[str, typer.Option(help="Q, in the paper's pixels, with commas between.")] = ",".join(
         map(str, FIVE)

@@ -148,11 +148,17 @@ def _row(claim: dict[str, Any], values: dict[str, Any]) -> tuple[Text, ...]:
     paper = NONE if claim["paper"] is None else f"{claim['paper']:+.1f}"
     if claim["verdict"] == Verdict.NOT_RUN:
         return (*about, paper, NONE, NONE, NONE, _verdict(claim, margin))
-    effect, low, high = (signed(claim[name]) for name in ("effect", "low", "high"))
-    ours = f"{effect} ({low} to {high}){_of(claim, seeds)}"
+    ours = f"{signed(claim['effect'])} ({_bound(claim, 'low')} to {_bound(claim, 'high')}){_of(claim, seeds)}"
     changed = NONE if claim["gained"] is None else f"{claim['gained']:,} / {claim['lost']:,}"
     p = p_value(claim["p_verdict"])
     return (*about, paper, ours, changed, p, _verdict(claim, margin))
+
+
+def _bound(claim: dict[str, Any], name: str) -> str:
+    """Return an end of an interval: one that excludes 0 has the digits that tell it from 0."""
+    value, includes = claim[name], claim["low"] <= 0 <= claim["high"]
+    digits = next((digits for digits in range(1, 5) if round(value, digits)), 1)
+    return signed(value) if includes or digits == 1 else f"{value:+.{digits}f}"
 
 
 def _verdict(claim: dict[str, Any], margin: float) -> Text:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.errors import UsageError
 from pipeline.experiment.modes import CENTRE_BOXES, MODES, WINDOWS, runs_of
@@ -29,7 +29,11 @@ LOCATED = "localisation"  # the stage of the images with boxes
 
 def check_run(params: Params, run: str) -> Run:
     """Return the row of `run`. Raise UsageError, naming the nearest run, those of its net or all, if there is none."""
-    runs = params.all_trained
+    return _one_of(params, run, params.all_trained)
+
+
+def _one_of(params: Params, run: str, runs: Mapping[str, Run]) -> Run:
+    """Return the row of `run` in `runs`. Raise UsageError as `check_run`, naming these runs alone."""
     if run not in runs:
         net = run if run in NETS else run.rpartition("-")[0]
         of_net = [f"{name} ({_scale(row)})" for name, row in params.runs.items() if row.net == net]
@@ -45,7 +49,7 @@ def check_grid_run(params: Params, run: str) -> Run:
         raise UsageError(f"{run} is not a run of the grid: profile {params.profile} adds it, to be trained here")
     if run in params.localisers:
         raise UsageError(f"{run} is a localiser, which is trained here")
-    return check_run(params, run)
+    return _one_of(params, run, params.runs)
 
 
 def check_classifier(params: Params, run: str) -> Run:
@@ -53,7 +57,7 @@ def check_classifier(params: Params, run: str) -> Run:
     if run in params.localisers:
         raise UsageError(f"{run} predicts boxes; choose a network with class scores, such as its run "
                          f"{params.localisers[run].run}")  # fmt: skip
-    return check_run(params, run)
+    return _one_of(params, run, params.all_runs)
 
 
 def _scale(run: Run) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,11 @@ def compared_with_head(profile: str, outdated: bool = False) -> str:
     differences = [abs(now[cell] - committed[cell]) for cell in both if now[cell] != committed[cell]]
     if not committed:
         return f"Not compared: no results of profile {profile} are committed."
+    if not both and now:
+        return f"Nothing to compare: the committed results do not have the {_words(now)} that were computed here."
     if not both:
         return "Nothing to compare: the committed results are shown, and none of them was computed again here."
-    words = "errors and measures" if any(measure == MEASURE for *_, measure in both) else "errors"
+    words = _words(both)
     of = "" if len(both) == len(committed) else f" that were computed here (of {len(committed)})"
     if not differences:
         return f"Compared with the committed results: all {len(both)} {words}{of} are equal."
@@ -40,6 +42,12 @@ def compared_with_head(profile: str, outdated: bool = False) -> str:
         f"Compared with the committed results: {len(differences)} of {len(both)} {words}{of} differ, by up to "
         f"{max(differences):.1f} points. {'Some are older than params.yaml.' if outdated else usual}"
     )
+
+
+def _words(cells: Collection[Cell]) -> str:
+    """Return what the numbers of some cells are called."""
+    measures = sum(measure == MEASURE for *_, measure in cells)
+    return "errors" if not measures else "measures" if measures == len(cells) else "errors and measures"
 
 
 def errors_by_cell(

@@ -256,6 +256,27 @@ def test_a_claim_about_other_data_sets_names_its_measure_and_counts_no_images() 
     assert "2,000 resamples" in text and "McNemar" not in text, "no claim about the profile's own images is tested"
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (-3.79, -0.0072, "(-3.8 to -0.01)"),
+        (0.041, 2.0, "(+0.04 to +2.0)"),
+        (0.051, 2.0, "(+0.1 to +2.0)"),
+        (-0.04, 2.0, "(+0.0 to +2.0)"),
+        (0.0, 2.0, "(+0.0 to +2.0)"),
+        (1e-9, 2.0, "(+0.0 to +2.0)"),
+    ],
+)
+def test_an_interval_that_excludes_0_does_not_end_at_0_in_print(low: float, high: float, shown: str) -> None:
+    values = ledger(Outcomes({}, of_sets(0.2)), 1.0)
+    claim = next(claim for claim in values["claims"] if claim["name"] == "averaging")
+    claim |= {"verdict": "undecided", "kind": "better", "effect": 1.0, "low": low, "high": high}
+    row = next(
+        line for line in markdown(claims_page(values, Callout(()))).splitlines() if "descriptors averaged" in line
+    )
+    assert f"+1.0 {shown}, mean AP" in row
+
+
 def test_the_ledger_leads_to_the_tables_of_other_data_sets(clone: Path) -> None:
     pages = {path.name: path.read_text() for path in render("mini", clone / "out")[1]}
     assert (

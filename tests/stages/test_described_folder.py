@@ -77,7 +77,8 @@ def test_images_of_all_formats_and_depths_are_described_in_the_order_of_their_pa
     assert not np.allclose(rows["z.jpg"], rows["a/1"], atol=1e-4)
     assert all(np.allclose(rows[f"odd/{kind}"], rows["odd/BMP"], atol=1e-3) for kind in ODD if kind != "GIF")
     about = json.loads(str(made["about"]))
-    assert (about["run"], about["weights"], about["scales"]) == ("D-jitter", "trained", [73, 110])
+    assert (about["run"], about["weights"]) == ("D-jitter", "trained")
+    assert (about["scales"], about["pixels"]) == ([256, 384], [73, 110])
 
 
 def test_what_cannot_be_read_is_listed_by_name_and_other_files_are_not(project: Path, photographs: Path) -> None:

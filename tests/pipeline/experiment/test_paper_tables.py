@@ -124,6 +124,15 @@ def test_other_peoples_rows_carry_the_papers_numbers_alone(params: Params) -> No
     assert rows["VGG (2 nets, multi-crop & dense eval.)"].runs == ("D-jitter", "E-jitter")
 
 
+def test_of_an_unknown_run_only_those_that_are_allowed_are_offered(params: Params) -> None:
+    for check in (targets.check_classifier, targets.check_grid_run):
+        with pytest.raises(UsageError) as failure:
+            check(params, "PCR-X")
+        assert "A-LRN-256" in str(failure.value) and not any(name in str(failure.value) for name in params.localisers)
+    with pytest.raises(UsageError, match="PCR-256"):
+        targets.check_run(params, "X")
+
+
 def test_wrong_names_are_answered_with_the_nearest_and_all(params: Params) -> None:
     for ask, words in (
         (lambda: targets.check_run(params, "D-348"), "Did you mean D-384"),

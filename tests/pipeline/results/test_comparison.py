@@ -53,6 +53,16 @@ def test_what_was_not_computed_here_is_not_compared(folder: Path) -> None:
     assert "no results of profile paper are committed" in compared_with_head("paper")
 
 
+def test_what_was_computed_here_but_is_not_committed_is_not_said_to_be_missing(folder: Path) -> None:
+    row = {"label": {"data set": "VOC-2007", "method": "D"}, "scores": ["svm-D@voc2007"], "ours": {"value": 50.0}}
+    write_json(table("mini", "table11"), {"table": "table11", "rows": [row]})
+    record = classified("table11", "voc2007", "D").with_suffix(".json")
+    write_json(record, {})
+    record_provenance("svm-D@voc2007", record, "cpu", 1, 1.0)
+    said = compared_with_head("mini")
+    assert said == "Nothing to compare: the committed results do not have the measures that were computed here."
+
+
 def test_measures_of_other_data_sets_are_compared_if_their_svms_were_trained_here(folder: Path) -> None:
     computed(0, 1)
     row = {"label": {"data set": "drawn scenes", "method": "D"}, "scores": ["svm-D@scenes"], "ours": {"value": 50.0}}
