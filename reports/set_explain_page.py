@@ -38,14 +38,19 @@ def set_images(e: Explanation, of_set: ExplainedSet) -> Page:
     images, about = e.images, of_set.about
     if not about:
         return ()
-    counts = f"{images.val:,} images, {about['examples'] or 0:,} examples, {images.classes:,} classes"
     known: tuple[Text, ...] = (
         f"{of_set.name}: {about['about'] or about['title']}",
-        *(counts,) * bool(of_set.ours),
+        *(counts_text(e, of_set),) * bool(of_set.ours),
         *(("manifest, SHA-256: ", Code(images.manifest)),) * bool(images.manifest),
     )
     others = "Other images are prepared now than those that this number was computed from."
     return (Heading(2, "Images"), Bullets(known), *[Callout(others)] * (images.are_prepared is False))
+
+
+def counts_text(e: Explanation, of_set: ExplainedSet) -> str:
+    """Return how many images, if that is known here, examples and classes a data set has."""
+    images = f"{e.images.val:,} images, " if e.images.val else ""
+    return f"{images}{of_set.about['examples'] or 0:,} examples, {e.images.classes:,} classes"
 
 
 def _measure(e: Explanation, of_set: ExplainedSet) -> Iterator[Block]:

@@ -14,6 +14,7 @@ from reports.panel_parts import Panel, Places, chain_text, facts_table, made_tex
 from reports.phrases import not_comparable, number, table_label, with_spread
 from reports.set_explain_page import (
     AGAIN,
+    counts_text,
     described_text,
     division_text,
     measure_text,
@@ -66,8 +67,7 @@ def _number_facts(explained: ExplainedNumber, places: Places) -> Iterator[tuple[
         yield "features", join(", ", (_features_opener(of_set.name, run) for run in e.row.runs))
     for chain in [chain for run, chain in e.chains.items() if run not in e.published]:
         yield "network", chain_text(chain)
-    counts = f"{e.images.val:,} images, {of_set.about['examples']:,} examples, {e.images.classes:,} classes"
-    yield "images", Opener(counts, _set_panel(of_set.name))
+    yield "images", Opener(counts_text(e, of_set), _set_panel(of_set.name))
     yield "SVMs trained", made_text(e.made.get(of_set.stage), places)
     yield "computed", made_text(e.made.get(e.stage), places)
     yield from (("changed since", text) for text in changes_texts(e))

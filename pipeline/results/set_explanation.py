@@ -112,7 +112,7 @@ def _newest(files: Files, path: Path, stage: str) -> Path:
 
 
 def _images(profile: str, of_set: ExplainedSet) -> ExplainedImages:
-    """Return the data set's images."""
+    """Return the data set's images; how many they are is known, not 0, if they are prepared here."""
     about = of_set.about
     facts = DataSet(of_set.name).facts(profile) if of_set.name else Path()
     known: Record = read_json(facts, f"{PREPARE} {of_set.name}") if facts.is_file() else {}
@@ -121,7 +121,7 @@ def _images(profile: str, of_set: ExplainedSet) -> ExplainedImages:
     return ExplainedImages(
         about.get("manifest") or "",
         of_set.record.get("source", of_set.name),
-        known.get("val", 0) if same else about.get("examples") or 0,
+        same.get("val", 0),
         about.get("classes") or 0,
         {**described, **same},
         bool(same) if known else None,

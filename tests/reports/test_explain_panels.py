@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -13,10 +14,12 @@ import pytest
 
 from pipeline.experiment.modes import PROTOCOLS
 from pipeline.experiment.paper_tables import TITLES, number_of
+from pipeline.experiment.paths import DataSet
 from pipeline.experiment.validation import load
 from pipeline.results.explanation import ExplainedScore
 from pipeline.results.row_choice import choose, is_ours, row_names
 from pipeline.results.tables import read_table
+from pipeline.system.atomic_files import write_json
 from reports.explain_panels import _score_facts
 from reports.page_parts import row_panel
 from reports.site import write_site
@@ -88,7 +91,7 @@ def test_the_panel_of_a_measure_has_the_splits_the_features_and_the_command(mini
         "stacked over Q = 256, 384, 512",
         "features@few-shot-D-jitter , features@few-shot-E-jitter network",
         "random-A → A-256 → E-256 → E-384 → E-jitter",
-        "420 images, 420 examples, 21 classes",
+        "images 420 examples, 21 classes",  # the number of images is not in git
         "SVMs trained commit ",
         "changed since Nothing: dvc.lock",
         "in a terminal vgg-repro explain 11 ",
@@ -98,6 +101,14 @@ def test_the_panel_of_a_measure_has_the_splits_the_features_and_the_command(mini
         panels["features-few-shot-D-jitter"]
     )
     assert "one on a canvas" in words(panels["dataset-few-shot"])
+
+
+def test_images_are_counted_where_they_are_prepared(mini: Path) -> None:
+    manifest = read_table("mini", "table12")["sets"]["boxed"]["manifest"]
+    facts = json.loads((mini / "data/classification.json").read_text())
+    write_json(DataSet("boxed").facts("mini"), facts | {"manifest": manifest, "val": 180})
+    said = words(parts(site())[1]["dataset-boxed"])
+    assert "180 images, 240 examples, 10 classes" in said
 
 
 def test_without_the_record_of_its_svms_a_measure_has_still_its_protocol(mini: Path) -> None:
