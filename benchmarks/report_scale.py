@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -17,7 +18,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +27,7 @@ from pipeline.datasets.facts import Facts  # noqa: E402
 from pipeline.experiment.modes import scales_of, single_scale  # noqa: E402
 from pipeline.experiment.paper_facts import EPOCHS, ITERATIONS  # noqa: E402
 from pipeline.experiment.params import Params  # noqa: E402
+from pipeline.experiment.params_file import activate  # noqa: E402
 from pipeline.experiment.paths import CLASSIFICATION, errors, history, posteriors, summary  # noqa: E402
 from pipeline.experiment.run_names import kind_of  # noqa: E402
 from pipeline.experiment.targets import scored  # noqa: E402
@@ -69,8 +70,8 @@ def main() -> None:
 
 def use(profile: str) -> Params:
     """Write the repository's parameters with this profile active, and return them."""
-    values = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"profile": profile}
-    Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    activate(profile, "trained")
     return load()
 
 
@@ -88,7 +89,7 @@ def write_results(params: Params, classes: int, images: int, train: int) -> None
     for run in params.runs:
         write_training(params, run, random, images, classes)
     for run, mode in scored(params):
-        if kind_of(run) is None:
+        if kind_of(run) is None and run in params.runs:  # no localisers
             write_score(params, run, mode, random, labels, classes)
 
 

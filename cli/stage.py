@@ -207,9 +207,15 @@ def test_score(name: str, mode: str, run: str) -> None:
 @app.command("features")
 def features(name: str, run: str) -> None:
     """Describe the images of another data set by a network's activations."""
-    from stages.features import main
+    from pipeline.orchestration.stage_facts import features_facts
 
-    main(params(), name, run)
+    def work(parameters: Params) -> None:
+        from stages.features import main
+
+        main(parameters, name, run)
+
+    words = ("features", name, run)
+    _here_or_in_job("score", words, lambda parameters: features_facts(parameters, name, run), work)
 
 
 @app.command("svm")

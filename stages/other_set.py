@@ -34,7 +34,6 @@ def main(params: Params, name: str) -> None:
         print(f"It cannot be classified as it is: {reason}")
     skipped, doubtful, _ = tally(data_set.manifest)
     if skipped or doubtful or examples.missing:
-        print(
-            f"{skipped} files skipped, {doubtful} kept with a warning, {examples.missing} annotated examples whose "
-            f"images are missing: {data_set.manifest} has the reasons"
-        )
+        lost = f"{examples.missing} annotated example{'s' * (examples.missing != 1)} without an image"
+        files = f"{skipped} file{'s' * (skipped != 1)} skipped"
+        print(f"{files}, {doubtful} kept with a warning, {lost}: {data_set.manifest} has the reasons")

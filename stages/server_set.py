@@ -15,4 +15,5 @@ def main(params: Params, name: str) -> None:
     print(f"{name}: {facts.val:,} images without labels")
     skipped, doubtful, _ = tally(data_set.manifest)
     if skipped or doubtful:
-        print(f"{skipped} files skipped, {doubtful} kept with a warning: {data_set.manifest} has the reasons")
+        files = f"{skipped} file{'s' * (skipped != 1)} skipped"
+        print(f"{files}, {doubtful} kept with a warning: {data_set.manifest} has the reasons")

@@ -14,7 +14,7 @@ from torch import nn
 from pipeline.datasets.facts import Statistics
 from pipeline.errors import Failure, Interrupted
 from pipeline.experiment.modes import single_scale
-from pipeline.experiment.params import Params
+from pipeline.experiment.params import SAVE_EVERY, Params
 from pipeline.experiment.paths import weights
 from pipeline.orchestration.heartbeat import Running, asked, here, stalled_run, tell
 from pipeline.system.decoders import PILLOW, decoder_in_use
@@ -40,7 +40,6 @@ from vgg.stalling import STALLED
 from vgg.stream import StreamConfig, steps_per_epoch, training_stream
 
 SAY_EVERY = 5.0  # seconds between progress reports for `vgg-repro status`
-SAVE_EVERY = 300.0  # seconds between checkpoints inside an epoch; there is one at the end of each epoch
 KEPT = 2**28  # bytes of crops that are kept from one validation to the next
 
 

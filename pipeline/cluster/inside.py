@@ -12,10 +12,10 @@ from pipeline.cluster.job_folder import LOCAL, JobFolder, this_job
 from pipeline.cluster.node_local import copied_shards
 from pipeline.cluster.settings import FILE, seconds
 from pipeline.errors import Failure
+from pipeline.experiment.params import SAVE_EVERY
 from pipeline.experiment.stage_inputs import parameter_changes
 from pipeline.system.locks import holder
 
-SAVES = 300.0  # seconds after which training has saved (stages.trainer.SAVE_EVERY)
 EARLY = 90.0  # seconds by which the signal before a limit may come early: Slurm's resolution is a minute
 LOOK = 5.0  # seconds between looks at a lock that is held
 
@@ -77,5 +77,5 @@ def _could_save(folder: JobFolder) -> bool:
     """
     settings = folder.asked.settings
     limit = settings.get("time")
-    longest = SAVES if limit is None else seconds(limit) - settings["notice"] - EARLY
-    return folder.last_work > SAVES or folder.last_start > longest
+    longest = SAVE_EVERY if limit is None else seconds(limit) - settings["notice"] - EARLY
+    return folder.last_work > SAVE_EVERY or folder.last_start > longest

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from pipeline.errors import UsageError
 from pipeline.experiment.modes import ALL_MODES, WINDOWS
+from pipeline.experiment.other_sets import FEATURES
 from pipeline.experiment.params import Block, Few
 from pipeline.experiment.run_names import work_of
 from pipeline.experiment.server_sets import PREFIX
@@ -104,7 +105,7 @@ def kind_of_stage(stage: str) -> Kind | None:
         return "prepare"
     if work in ("train", "localiser"):
         return "train"
-    return "score" if work in ALL_MODES or work.startswith(f"{WINDOWS}-") else None
+    return "score" if work in (*ALL_MODES, FEATURES) or work.startswith(f"{WINDOWS}-") else None
 
 
 def chosen() -> bool:

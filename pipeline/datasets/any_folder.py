@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.datasets.manifest import parts_of
 from pipeline.datasets.prepare import decoding_processes
 from pipeline.datasets.shard_worker import ShardSettings, ShardTask, make_shards
-from pipeline.datasets.shards import Shards, read_part, taken, write_index
+from pipeline.datasets.shards import Shards, taken, write_index
 from pipeline.datasets.sources.base import Entry
 from pipeline.datasets.sources.folder import (
     OUTSIDE,
@@ -122,7 +123,8 @@ def _stored(params: Params, root: Path, images: Sequence[File]) -> Iterator[Fold
     processes = profile.prepare.processes or decoding_processes(profile.prepare.device)
     entries = [Entry(printable(file.path), 0, file.path) for file in images]
     each = -(-len(entries) // processes)
-    tasks = [ShardTask("val", i, entries[i * each : (i + 1) * each]) for i in range(-(-len(entries) // each))]
+    parts = [entries[first : first + each] for first in range(0, len(entries), each)]
+    tasks = [ShardTask("val", number, part) for number, part in enumerate(parts)]
     with TemporaryDirectory(prefix="vgg-repro-") as folder:
         work = ShardSettings(
             ImageFolder(root, 0.0, None), Path(folder), profile.prepare, net.pixels(params.largest_scale), net.crop,
@@ -138,7 +140,7 @@ def _stored(params: Params, root: Path, images: Sequence[File]) -> Iterator[Fold
 
 
 def _indexed(folder: Path, tasks: int) -> Shards:
-    """Return the images of complete shards that can be read."""
-    parts = (part for number in range(tasks) if (part := read_part(folder, "val", number)) is not None)
+    """Return the images that can be read."""
+    parts = parts_of(folder, "val", range(tasks))
     write_index(folder, "val", (taken(part, np.flatnonzero(part["skipped"] == "")) for part in parts))
     return Shards(folder, "val")

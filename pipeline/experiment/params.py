@@ -27,6 +27,7 @@ NETS: tuple[str, ...] = get_args(NetName)
 ROUNDING = ("threads", "device", "processes")  # keys of train and score that affect rounding only
 RANDOM = "random-"  # an init of random-NET means that net's random weights
 CROP = 224  # section 2.1, in the paper's pixels
+SAVE_EVERY = 300.0  # seconds between checkpoints inside an epoch; there is one at the end of each epoch
 
 
 def _tuple(value: object) -> object:

@@ -122,32 +122,28 @@ def plan(params: Params, forecasts: Sequence[StageForecast]) -> CostPlan:
 
     images, net = count_images(params), params.active.net
     nets = {run.net for run in params.all_runs.values()} | {REFERENCE}
+    running = [forecast for forecast in forecasts if forecast.what == "run"]
+    trained = [forecast for forecast in running if work_of(forecast.stage)[0] in ("train", "localiser")]
     return CostPlan(
         params.profile,
         forecasts,
         images,
-        [
-            _training(params, images, forecast)
-            for forecast in forecasts
-            if forecast.what == "run" and work_of(forecast.stage)[0] in ("train", "localiser")
-        ],
-        [
-            _scoring(params, images, forecast, *work_of(forecast.stage))
-            for forecast in forecasts
-            if forecast.what == "run" and work_of(forecast.stage)[0] in PROTOCOLS
-        ]
-        + [
-            _scoring(params, _of_test_set(params, images, score.data_set), forecast, score.mode, score.run)
-            for forecast in forecasts
-            if forecast.what == "run" and (score := server_score(params, forecast.stage))
-        ]
-        + [
-            _describing(params, forecast)
-            for forecast in forecasts
-            if forecast.what == "run" and work_of(forecast.stage)[0] == FEATURES
-        ],
+        [_training(params, images, forecast) for forecast in trained],
+        [cost for forecast in running if (cost := _score_cost(params, images, forecast))],
         {name: training_flops(_built(net, name, images.classes), net.crop) for name in sorted(nets)},
     )
+
+
+def _score_cost(params: Params, images: ImageCounts, forecast: StageForecast) -> Cost | None:
+    """Return the cost of a stage that applies a trained net to images; None for any other stage."""
+    work, name = work_of(forecast.stage)
+    if work in PROTOCOLS:
+        return _scoring(params, images, forecast, work, name)
+    if work == FEATURES:
+        return _describing(params, forecast)
+    if score := server_score(params, forecast.stage):
+        return _scoring(params, _of_test_set(params, images, score.data_set), forecast, score.mode, score.run)
+    return None
 
 
 def count_images(params: Params) -> ImageCounts:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pipeline.datasets.dataset_key import request_hash, shards_key
 from pipeline.datasets.facts import read_statistics
 from pipeline.experiment.modes import WINDOWS
+from pipeline.experiment.other_sets import features_stage
 from pipeline.experiment.paper_tables import GUESSING
 from pipeline.experiment.params import ROUNDING, Params, Split
 from pipeline.experiment.paths import (
@@ -16,6 +17,7 @@ from pipeline.experiment.paths import (
     DataSet,
     checkpoints,
     errors,
+    features,
     history,
     posteriors,
     shards_root,
@@ -68,6 +70,21 @@ def score_facts(params: Params, run: str, mode: str, data_set: DataSet = CLASSIF
         return StageFacts(ServerScore(data_set.name, run, mode).stage, key, outputs)
     splits: tuple[Split, ...] = ("train", "val") if mode == WINDOWS else ("val",)
     return StageFacts(score_stage(run, mode), key, outputs, splits=splits)
+
+
+def features_facts(params: Params, name: str, run: str) -> StageFacts:
+    """Return the facts of the features of the data set `name` by the net of `run`. Its shards are read where they are.
+
+    They cannot resume.
+    """
+    data_set, transfer, method = DataSet(name), params.active.transferring, params.method
+    score = params.active.score.model_dump(exclude=set(ROUNDING))
+    values: list[object] = [params.datasets[name].scales, params.weights, params.runs[run], params.active.net, score]
+    values += [transfer.activations, transfer.dtype, method.score, method.transfer]
+    inputs = (data_set.statistics, data_set.examples, weights(run, params.weights))
+    key = digest([*map(str, values), *(sha256(path) for path in inputs if path.exists())])
+    path = features(name, run)
+    return StageFacts(features_stage(name, run), key, (path, path.with_suffix(".json")))
 
 
 def prepare_facts(params: Params) -> StageFacts:

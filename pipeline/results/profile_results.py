@@ -76,9 +76,6 @@ def _is_of(profile: str, path: Path) -> bool:
     return path.exists() and read_json(path, "dvc repro").get("profile") == profile
 
 
-NO_IMAGES = ""  # instead of the identity of images, in a ledger of claims about other data sets alone
-
-
 class Results:
     """The results of a profile on disk that were made from the images that are prepared now.
 
@@ -103,10 +100,10 @@ class Results:
         self.other_sets = dict(self._of_other_sets())
         self.set_records = dict(self._set_records())
         self.paths |= {shown_stage(name): shown_set(profile, name) for name in self._sets if self._is_shown(name)}
-        further = {"seeds": table(profile, "seeds"), **self._current_claims()}
+        further = {"seeds": table(profile, "seeds")}
         further |= {ILLUSTRATIONS: illustrations(profile), LOCATED: located_images(profile)}
-        other = self._of_current_images(further, "manifest", str)
-        self.seeds, self.claims = other.get("seeds", {}), other.get("claims", {})
+        self.seeds = self._of_current_images(further, "manifest", str).get("seeds", {})
+        self.claims = self._current_claims()
         trained = self._of_current_images(_stems(folder / "runs"), "data", train_stage)
         self.summaries = {run: values for run, values in trained.items() if not is_localiser(run)}
         self.localisers = {run: values for run, values in trained.items() if is_localiser(run)}
@@ -115,6 +112,11 @@ class Results:
         histories = ((run, folder / "runs" / f"{run}.csv") for run in self.summaries)
         self.histories = {run: pd.read_csv(path) for run, path in histories if path.exists()}
         self.outdated = {stage: outdated[stage] for stage in outdated if stage in self.paths}  # each with the reason
+
+    @property
+    def _manifest(self) -> str:
+        """Return the identity of the images that are prepared now."""
+        return str(self.facts["manifest"]) if self.facts else "nothing is prepared"
 
     @property
     def settings(self) -> Profile | None:
@@ -197,14 +199,21 @@ class Results:
                 self.paths[stage] = path
                 yield stage, values
 
-    def _current_claims(self) -> dict[str, Path]:
-        """Return the ledger's file, unless it has data sets that have been prepared from other images since."""
-        ledger = _json(path := claims(self.profile), "dvc repro claims") or {"sets": {}}
-        if all(
+    def _current_claims(self) -> dict[str, Any]:
+        """Return the ledger; an empty dict if there is none, or if some of its images have been prepared anew since.
+
+        A ledger of claims about other data sets alone has no images of the profile.
+        """
+        ledger: dict[str, Any] = _json(path := claims(self.profile), "dvc repro claims")
+        if not ledger:
+            return {}
+        of_sets = (
             self._is_current(one["name"], one["manifest"], one["annotations"] or None)
             for one in ledger["sets"].values()
-        ):
-            return {"claims": path}
+        )
+        if ledger["manifest"] in ("", self._manifest) and all(of_sets):
+            self.paths["claims"] = path
+            return ledger
         self.others.append("claims")
         return {}
 
@@ -221,8 +230,9 @@ class Results:
         `stage` turns a name into the DVC stage that makes the file. Raise Failure, naming it, if a file is broken.
         """
         contents = {name: values for name, path in paths.items() if (values := _json(path, f"dvc repro {stage(name)}"))}
-        current = (self.facts["manifest"] if self.facts else "nothing is prepared", NO_IMAGES)
-        others = [name for name, values in contents.items() if name not in NO_DATA and values.get(key) not in current]
+        others = [
+            name for name, values in contents.items() if name not in NO_DATA and values.get(key) != self._manifest
+        ]
         self.others += others
         shown = {name: values for name, values in contents.items() if name not in others}
         self.paths |= {stage(name): paths[name] for name in shown}

@@ -31,7 +31,7 @@ def test_the_loading_benchmark_runs(tmp_path: Path) -> None:
     few = ["--images", "128", "--steps", "1", "--rounds", "1"]
     code, output = forks.call(tmp_path, [str(BENCHMARKS / "loading.py"), *few], os.environ)
     assert code == 0, output
-    assert re.search(r"\| our stream \| \d+ \|", output)
+    assert re.search(r"\| our stream, by DALI \| \d+ \|", output)
 
 
 @pytest.mark.exhaustive

@@ -213,7 +213,7 @@ def test_a_test_image_that_cannot_be_read_prevents_a_file(params: Params) -> Non
     images = as_test_images(stand_in().val)
     images[4] = images[4]._replace(data=b"no image")
     kaggle_tree(images, Path("kaggle"))
-    assert "1 files skipped" in run("prepare", ILSVRC_TEST, "--path", "kaggle", "--direct")
+    assert "1 file skipped" in run("prepare", ILSVRC_TEST, "--path", "kaggle", "--direct")
     with pytest.raises(Failure, match="1 test images are skipped, the first ILSVRC2012_test_00000005, so that"):
         write_predictions(load(), "classification", OUT, TEST)
 

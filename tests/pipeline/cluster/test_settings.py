@@ -132,7 +132,7 @@ def test_the_kind_of_every_stage_follows_from_its_name() -> None:
     kinds = {
         "train": "train",
         "prepare": "prepare",
-        **dict.fromkeys(("score", "boxes", "windows", "test-score"), "score"),
+        **dict.fromkeys(("score", "boxes", "windows", "test-score", "features"), "score"),
     }
     for stage, entry in parse_yaml((ROOT / "dvc.yaml").read_text())["stages"].items():
         command = entry.get("do", entry)["cmd"].split()

@@ -12,12 +12,13 @@ import yaml
 
 from pipeline.datasets.facts import read_statistics
 from pipeline.experiment.modes import CENTRE_BOXES, WINDOWS
+from pipeline.experiment.other_sets import FEATURES, described_by
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import checkpoints, weights
+from pipeline.experiment.paths import DataSet, checkpoints, weights
 from pipeline.experiment.run_names import work_of
 from pipeline.experiment.validation import load
 from pipeline.orchestration.heartbeat import identity
-from pipeline.orchestration.stage_facts import StageFacts, prepare_facts, score_facts, train_facts
+from pipeline.orchestration.stage_facts import StageFacts, features_facts, prepare_facts, score_facts, train_facts
 from tests.support import ROOT
 from tests.support.training import in_copy_of
 
@@ -35,6 +36,8 @@ def facts_of(params: Params, stage: str) -> StageFacts:
         return prepare_facts(params)
     if work in ("train", "localiser"):
         return train_facts(params, name)
+    if work == FEATURES:
+        return features_facts(params, *described_by(stage))
     return score_facts(params, name, work)
 
 
@@ -50,7 +53,7 @@ def changed(**blocks: Mapping[str, Any]) -> Params:
 def test_the_results_are_those_that_dvc_knows(params: Params) -> None:
     from dvc.repo import Repo
 
-    travelling = ("prepare", "train", "localiser", "dense", "crops", "centre", CENTRE_BOXES, WINDOWS)
+    travelling = ("prepare", "train", "localiser", "dense", "crops", "centre", CENTRE_BOXES, WINDOWS, FEATURES)
     with chdir(ROOT), Repo() as repo:
         outs = {stage.addressing: {out.def_path for out in stage.outs} for stage in repo.index.stages}
     outs = {stage: paths for stage, paths in outs.items() if work_of(stage)[0] in travelling}
@@ -71,7 +74,14 @@ def test_training_is_known_by_its_checkpoint(params: Params) -> None:
 
 
 def test_what_affects_rounding_only_does_not_change_a_key(params: Params) -> None:
-    stages = ("train@A-256", "dense@A-256", "boxes@SCR-384-fc", "windows@PCR-384", "prepare")
+    stages = (
+        "train@A-256",
+        "dense@A-256",
+        "boxes@SCR-384-fc",
+        "windows@PCR-384",
+        "features@scenes-D-jitter",
+        "prepare",
+    )
     keys = [facts_of(params, stage).key for stage in stages]
     other = changed(train={"threads": 7}, score={"threads": 7, "processes": 3}, prepare={"processes": 5})
     assert [facts_of(other, stage).key for stage in stages] == keys
@@ -94,3 +104,18 @@ def test_a_score_reads_the_validation_images_alone(params: Params) -> None:
 
 def test_other_images_are_another_preparation(params: Params) -> None:
     assert prepare_facts(params).key != prepare_facts(changed(prepare={"quality": 90})).key
+
+
+def test_features_are_known_by_all_that_shapes_them(params: Params) -> None:
+    stage, data_set = "features@scenes-D-jitter", DataSet("scenes")
+    data_set.folder.mkdir(parents=True)
+    keys = [facts_of(params, stage).key]
+    for path in (data_set.examples, data_set.statistics, weights("D-jitter")):
+        path.write_bytes(b"other")
+        keys.append(facts_of(params, stage).key)
+    for changes in ({"dtype": "float16"}, {"activations": "before_relu"}):
+        keys.append(facts_of(changed(transfer=changes), stage).key)
+    row = params.datasets["scenes"].model_copy(update={"scales": (256,)})
+    keys.append(facts_of(load().model_copy(update={"datasets": {"scenes": row}}), stage).key)
+    assert len(set(keys)) == len(keys)
+    assert facts_of(changed(transfer={"costs": [1]}), stage).key == keys[-2]

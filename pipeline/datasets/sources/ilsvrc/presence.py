@@ -115,17 +115,22 @@ def fingerprint(root: Path, splits: Sequence[Split] = SPLITS) -> dict[str, Any]:
     trees = [root / file for copy in copies.values() if copy.kind == "tree" for file in copy.files]
     trees += [folder / devkit.NAME / "data" for folder in folders if not (folder / devkit.ARCHIVE).exists()]
     trees += [folder for split in splits if (folder := layout.annotation_folder(split))]
-    dated = [folder for tree in trees if tree.is_dir() for folder in (tree, *class_folders(tree))]
-    return {"archives": [(relative_to(path, root), *edges_of(path)) for path in dict.fromkeys(files)],
-            "folders": [(relative_to(path, root), path.stat().st_mtime_ns) for path in dated]}  # fmt: skip
+    return identity_of(root, files, trees)
 
 
-def relative_to(path: Path, root: Path) -> str:
-    """Return a path below the root, or relative to it."""
-    return os.path.relpath(path, root)
+def identity_of(root: Path, files: Sequence[Path], trees: Sequence[Path]) -> dict[str, Any]:
+    """Return the paths relative to `root` of files, with their edges, and of the folders of trees, with their times.
+
+    Trees that do not exist are skipped. Raise Failure if a file cannot be read.
+    """
+    dated = [folder for tree in trees if tree.is_dir() for folder in (tree, *_class_folders(tree))]
+    return {
+        "archives": [(os.path.relpath(path, root), *_edges_of(path)) for path in dict.fromkeys(files)],
+        "folders": [(os.path.relpath(path, root), path.stat().st_mtime_ns) for path in dated],
+    }
 
 
-def edges_of(archive: Path) -> tuple[int, str]:
+def _edges_of(archive: Path) -> tuple[int, str]:
     """Return an archive's length and a hash of its first and last bytes. Raise Failure if it cannot be read."""
     try:
         with archive.open("rb") as file:
@@ -137,6 +142,6 @@ def edges_of(archive: Path) -> tuple[int, str]:
         raise Failure(f"{archive} cannot be read: {error.strerror}") from None
 
 
-def class_folders(tree: Path) -> list[Path]:
+def _class_folders(tree: Path) -> list[Path]:
     """Return the folders in a tree."""
     return [tree / item.name for item in sorted_in(tree) if is_folder(item) and not is_hidden(item.name)]

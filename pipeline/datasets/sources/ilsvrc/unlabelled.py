@@ -26,7 +26,7 @@ from pipeline.datasets.sources.ilsvrc.compact import Found
 from pipeline.datasets.sources.ilsvrc.copies import WHOLE_SET, Copy, folders_in
 from pipeline.datasets.sources.ilsvrc.listed import file_content, in_archive, in_tree
 from pipeline.datasets.sources.ilsvrc.names import TEST
-from pipeline.datasets.sources.ilsvrc.presence import class_folders, edges_of, relative_to
+from pipeline.datasets.sources.ilsvrc.presence import identity_of
 from pipeline.datasets.sources.ilsvrc.settle import TWICE
 from pipeline.datasets.sources.ilsvrc.zips import zip_members
 from pipeline.errors import Failure
@@ -89,21 +89,17 @@ class IlsvrcTest(Source):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return values that identify the archive by its length and ends, or the folder by its time."""
-        copy = self._copy()
-        paths = [self.root / file for file in copy.files]
-        dated = [folder for path in paths if path.is_dir() for folder in (path, *class_folders(path))]
-        return {
-            "source": self.name,
-            "archives": [(relative_to(path, self.root), *edges_of(path)) for path in paths if path.is_file()],
-            "folders": [(relative_to(path, self.root), path.stat().st_mtime_ns) for path in dated],
-        }
+        paths = [self.root / file for file in self._copies_or_fail()[0].files]
+        files, trees = ([path for path in paths if path.is_file() == is_file] for is_file in (True, False))
+        return {"source": self.name, **identity_of(self.root, files, trees)}
 
     def listing(self) -> Listing:
         """Return all images in the order of their numbers.
 
         Raise Failure, with the numbers, if images before the last one are missing, and if the archive is damaged.
         """
-        copy, skipped, found = self._copy(), list[Skipped](), dict[int, Found]()
+        copies, skipped, found = self._copies_or_fail(), list[Skipped](), dict[int, Found]()
+        copy = copies[0]
         for path, file in self._files(copy, skipped):
             reason, number = _number_in(path)
             if number in found:
@@ -113,7 +109,7 @@ class IlsvrcTest(Source):
             else:
                 found[number] = file
         departures = self._departures(copy, set(found))
-        if others := ", ".join(other.title for other in self._copies()[1:]):
+        if others := ", ".join(other.title for other in copies[1:]):
             print(f"prepare: the test images are read from {copy.title}; also there and not read: {others}", flush=True)
         entries = [Entry(id_of(number), 0, found[number]) for number in sorted(found)]
         size = sum(file.size for file in found.values())
@@ -150,12 +146,12 @@ class IlsvrcTest(Source):
                 if TEST.search(PurePosixPath(member.name).name):  # it has the other images too
                     yield member.name, Found(member.name, place, member.offset, member.size)
 
-    def _copy(self) -> Copy:
-        """Return the copy that is read. Raise Failure if there is none."""
+    def _copies_or_fail(self) -> list[Copy]:
+        """Return the copies, first the one that is read. Raise Failure if there is none."""
         copies = self._copies()
         if not copies:
             raise Failure(self.missing())
-        return copies[0]
+        return copies
 
     def _copies(self) -> list[Copy]:
         """Return the copies in the nearest folder that has any: the published archives, the newest first, then a tree.
