@@ -47,8 +47,8 @@ def write_server_files(params: Params, name: str, folder: Path, test: bool = Fal
     """Write the scores of data set `name` by nets D and E below `folder`, and read them back.
 
     They are of the examples that the table measures or, if `test` is set, of those whose labels the server alone has.
-    Raise UsageError if params.yaml lacks the set, or the set those examples. Raise Failure if scores are missing, or if
-    what is read back has other scores, or another measure than the table.
+    Raise UsageError if params.yaml lacks the set, or if it has no such examples. Raise Failure if scores are missing,
+    or if what is read back has other scores, or another measure than the table.
     """
     if name not in params.datasets:
         raise UsageError(f"no data set {name} is prepared: vgg-repro prepare {name} --path FOLDER")
