@@ -625,7 +625,7 @@ def test_features_of_a_published_net_equal_an_independent_forward_pass(run: str,
     net = random_net(rng, run)
     (folder / "net.caffemodel").write_bytes(caffemodel(net))
     done(import_(folder, run, folder / "net.caffemodel"))
-    files = voc_of_photographs(rng, train=["000012", "000023"], val=["000005"], test=["000001", "000002"])
+    files = voc_of_photographs(rng, train=["000012", "000023"], val=["000005", "000009"], test=["000001", "000002"])
     unpack(files, folder / "voc")
     done(program(folder, "prepare", "voc2007", "--path", "voc", "--direct"))
     done(program(folder, "stage", "features", "voc2007", run))
