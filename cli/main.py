@@ -109,7 +109,7 @@ COMMANDS = (
     (LOOK, "plan", plan.plan, "Show what would run, and its cost"),
     (LOOK, "data", data.data, "Show the prepared images"),
     (LOOK, "report", report.report, "Write the report"),
-    (LOOK, "predictions", predictions.predictions, "Write a file for ILSVRC's evaluation server"),
+    (LOOK, "predictions", predictions.predictions, "Write files for ILSVRC's or VOC's server"),
     (LOOK, "compare", compare.compare, "Compare two reproductions"),
     (LOOK, "bundle", bundle.bundle, "Pack results into one file"),
     (CARE, "doctor", doctor.doctor, "Check this machine"),

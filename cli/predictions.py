@@ -26,7 +26,12 @@ def predictions(
         Path, typer.Argument(metavar="FILE", help="Where to write; for VOC, a folder. Existing files are replaced.")
     ],
     test: Annotated[
-        bool, typer.Option("--test", help="Of the test images (vgg-repro prepare ilsvrc-test), which are scored first.")
+        bool,
+        typer.Option(
+            "--test",
+            help="Of the test images: of ILSVRC (vgg-repro prepare ilsvrc-test), which are scored first; of VOC, from "
+            "VOC2012test.tar.",
+        ),
     ] = False,
     direct: Direct = False,
 ) -> None:
@@ -36,7 +41,7 @@ def predictions(
 
     Example: vgg-repro predictions classification predictions.txt --test
 
-    Example: vgg-repro predictions voc2012 results
+    Example: vgg-repro predictions voc2012 results --test
     """
     if task == "voc2012" or task == "actions":
         _of_voc(task, file, test)
@@ -108,14 +113,15 @@ def _text(file: Path, written: Written) -> str:
 
 
 def _of_voc(name: ServerSet, folder: Path, test: bool) -> None:
-    from pipeline.errors import UsageError
     from pipeline.results.server_files import write_server_files
 
-    if test:
-        raise UsageError(f"--test is for ILSVRC: test images of {name} are not read here, its files are of val")
-    written = write_server_files(params(), name, folder)
+    written = write_server_files(params(), name, folder, test)
+    files = f"{written.folder}: {written.classes} files of {written.examples:,} examples of {written.subset}, read back"
+    if written.value is None:
+        lacking = f". Of the published test images {written.lacking:,} are missing" if written.lacking else ""
+        typer.echo(f"{files}. Their labels are known to the server alone{lacking}")
+        return
     typer.echo(
-        f"{written.folder}: {written.classes} files of {written.examples:,} examples of {written.subset}, read back. "
-        f"Their mean AP here: {written.value:.1f} %. The server evaluates test, whose images are not read here; "
-        f"VOC's development kit evaluates {written.subset}"
+        f"{files}. Their mean AP here: {written.value:.1f} %. VOC's development kit evaluates {written.subset}. "
+        "The server evaluates test alone: --test writes its files"
     )

@@ -31,5 +31,5 @@ def main(params: Params, name: str) -> None:
     otherwise = params.model_copy(update={"datasets": {**params.datasets, name: other}})
     for system in SINGLE_NETS:
         path = otherwise_classified(name, system)
-        print_measures(f"{stage}, {system}, {how}", classify(otherwise, name, system, path))
+        print_measures(f"{stage}, {system}, {how}", classify(otherwise, name, system, path)["results"])
         record_provenance(f"{stage}-{system}", path.with_suffix(".json"), "cpu", 1, time.monotonic() - started)

@@ -33,6 +33,23 @@ def divisions(params: Params, name: str, examples: Examples) -> list[Division]:
     return parts
 
 
+def unlabelled(params: Params, name: str, examples: Examples) -> Ints:
+    """Return the numbers of the examples whose labels the organisers' server alone has."""
+    return np.flatnonzero(examples.subsets.get(PROTOCOLS[params.datasets[name].source].server, ()))
+
+
+def server_division(params: Params, name: str, examples: Examples) -> Division | None:
+    """Return the division that tests the examples without labels; None if there are none.
+
+    C is chosen on the examples that the table measures. The last training has all examples with labels.
+    """
+    division, test = PROTOCOLS[params.datasets[name].source].division, unlabelled(params, name, examples)
+    if not len(test) or not isinstance(division, OfficialSets):
+        return None
+    fit, tune = (np.flatnonzero(examples.subsets[part]) for part in (division.fit, division.test))
+    return Division(fit, tune, test)
+
+
 def named(classes: Sequence[str]) -> str:
     """Return the first names, and how many more there are."""
     more = f" and {len(classes) - NAMED} more classes" if len(classes) > NAMED else ""

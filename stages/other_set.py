@@ -8,6 +8,7 @@ from pipeline.datasets.readers import READERS
 from pipeline.datasets.readers.base import examples_of
 from pipeline.datasets.shards import Shards
 from pipeline.errors import Failure
+from pipeline.experiment.other_sets import PROTOCOLS
 from pipeline.experiment.params import Params
 from pipeline.experiment.paths import DataSet
 from stages.divisions import divisions
@@ -21,7 +22,10 @@ def main(params: Params, name: str) -> None:
     shards = Shards(data_set.shards, "val")
     examples = examples_of(reader.annotations(), shards.ids)
     examples.write(data_set.examples, examples.corners(shards))
-    subsets = ", ".join(f"{mask.sum()} in {subset}" for subset, mask in examples.subsets.items())
+    server = PROTOCOLS[params.datasets[name].source].server
+    subsets = ", ".join(
+        f"{mask.sum()} in {subset}{' without labels' * (subset == server)}" for subset, mask in examples.subsets.items()
+    )
     counts = f"{facts.val} images, {len(examples)} examples, {len(examples.classes)} classes"
     print(f"{name}: {counts}{subsets and f': {subsets}'}")
     try:

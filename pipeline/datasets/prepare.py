@@ -408,11 +408,11 @@ def _facts(
     if lost := found - joined.images:
         departures.append(f"{lost} images are skipped")
     altered = source.altered or f"{source.about}, but not the published data set"
-    differs = bool(source.published and departures)
+    differs = source.comparable and bool(departures)
     return Facts(
         source=source.name,
         about=f"{altered}: {'; '.join(departures)}" if differs else source.about,
-        comparable=source.comparable and not departures,
+        comparable=source.comparable and not differs,
         classes=listing.classes,
         train=joined.labels["train"].total(),
         val=joined.labels["val"].total(),

@@ -28,11 +28,15 @@ HELD_OUT = 0.2  # appendix B: the share of the training examples that chooses th
 
 @dataclass(frozen=True)
 class OfficialSets:
-    """The organisers' sets, by the names that the reader gives them; C is chosen on `tune`, or on a held-out fifth."""
+    """The organisers' sets, by the names that the reader gives them; C is chosen on `tune`, or on a held-out fifth.
+
+    The labels of `server` are known to the organisers' server alone, and its images need not be there.
+    """
 
     fit: str
     tune: str | None
     test: str
+    server: str = ""  # empty: there is no such set
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,11 @@ class Protocol:
         """Return True if the set comes with this program."""
         return self.column is None
 
+    @property
+    def server(self) -> str:
+        """Return the set whose labels the organisers' server alone has; empty if there is no such set."""
+        return self.division.server if isinstance(self.division, OfficialSets) else ""
+
 
 PROTOCOLS = {
     "scenes": Protocol("drawn scenes", "table11", "ap11", OfficialSets("train", "val", "test"), FIVE, "average"),
@@ -74,7 +83,7 @@ PROTOCOLS = {
         "VOC-2007", "table11", "ap11", OfficialSets("train", "val", "test"), FIVE, "average", "voc2007_map"
     ),
     "voc2012": Protocol(
-        "VOC-2012", "table11", "ap", OfficialSets("train", None, "val"), FIVE, "average", "voc2012_map", "val"
+        "VOC-2012", "table11", "ap", OfficialSets("train", None, "val", "test"), FIVE, "average", "voc2012_map", "val"
     ),
     "caltech101": Protocol(
         "Caltech-101", "table11", "recall", RandomSplits(3, 30, 50), THREE, "stack", "caltech101_recall"
@@ -83,7 +92,8 @@ PROTOCOLS = {
         "Caltech-256", "table11", "recall", RandomSplits(3, 60, None), THREE, "stack", "caltech256_recall"
     ),
     "actions": Protocol(
-        "VOC-2012 actions", "table12", "ap", OfficialSets("train", None, "val"), FIVE, "average", "map", "val", True
+        "VOC-2012 actions", "table12", "ap", OfficialSets("train", None, "val", "test"), FIVE, "average", "map", "val",
+        True,
     ),
 }  # fmt: skip
 COLUMNS: dict[str, dict[str, str]] = {  # of the printed tables
@@ -97,6 +107,8 @@ IMAGE, IMAGE_AND_BOX = "image only", "image and bounding box"  # Table 12
 DESCRIBED = NETS_OF["DE"]  # the runs that describe images
 FEATURES, CLASSIFY, SHOW = "features", "svm", "descriptors"
 SINGLE_NETS = ("D", "E")  # the systems whose two aggregations are compared
+SERVER_SYSTEM = "DE"  # the best of the paper's, by which files for evaluation servers are made
+SERVER = "server"  # in the records and scores of SVMs: of the examples whose labels a server alone has
 RESAMPLED = "resampled"  # the stage of the measures on resampled images and splits
 
 

@@ -107,6 +107,7 @@ def actions(sets: Mapping[str, Mapping[str, Labels]]) -> Contents:
     top, files = "VOCdevkit/VOC2012", Contents()
     left, upper, right, lower = PERSON
     for name, images in sets.items():
+        files[f"{top}/ImageSets/Action/{name}.txt"] = "".join(f"{id}\n" for id in images).encode()
         for column, action in enumerate(ACTIONS):
             lines = [f"{id}  2 {labels[column]:2d}\n" for id, labels in images.items()]
             files[f"{top}/ImageSets/Action/{action}_{name}.txt"] = "".join(lines).encode()
@@ -117,6 +118,15 @@ def actions(sets: Mapping[str, Mapping[str, Labels]]) -> Contents:
             boxes = [("horse", (1, 20, 90, 40)), ("person", (left + 1, upper + 1, right, lower))]
             files[f"{top}/Annotations/{id}.xml"] = xml(id, boxes)
     return files
+
+
+def without_labels(contents: Contents) -> Contents:
+    """VOC2012test.tar: the lists of the classes without the labels, which are in the pixels alone."""
+    return {
+        name: b"".join(b" ".join(line.split()[:-1]) + b"\n" for line in data.splitlines())
+        if name.endswith("_test.txt") else data
+        for name, data in contents.items()
+    }  # fmt: skip
 
 
 def shade(number: int) -> bytes:

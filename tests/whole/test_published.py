@@ -24,6 +24,7 @@ import yaml
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.datasets.readers.voc import VOC_CLASSES
 from pipeline.datasets.shards import Shards
 from tests.support import ROOT
 from tests.support.cases import case
@@ -33,7 +34,7 @@ from tests.support.disk import FULL, Disk
 from tests.support.foreign_files import Layers, State, caffemodel, features, safetensors_file, torch_file
 from tests.support.ilsvrc_files import DEVKIT, TRAIN, VAL, WORDS, StandIn, make
 from tests.support.images import USUAL, jpeg, photograph, run_seed
-from tests.support.other_archives import Contents, some_labels, unpack, voc
+from tests.support.other_archives import Contents, unpack, voc
 from tests.support.program import Outcome, program
 from vgg.images import rescaled_batches
 
@@ -596,8 +597,10 @@ FEATURE_PIXELS = {256: 73, 384: 110, 512: 146, 640: 183, 768: 219}  # Q at RATIO
 
 
 def voc_of_photographs(random: Random, **sets: Sequence[str]) -> Contents:
-    """VOC-2007 with photographs of some sizes."""
-    found = voc(2007, {name: some_labels(number, ids) for number, (name, ids) in enumerate(sets.items())})
+    """VOC-2007 with photographs of some sizes. Two images of a set have all classes between them."""
+    labels = ([1 if column % 2 == number else -1 for column in range(len(VOC_CLASSES))] for number in (0, 1))
+    both = itertools.cycle(labels)
+    found = voc(2007, {name: {id: next(both) for id in ids} for name, ids in sets.items()})
     sizes = itertools.cycle([(100, 120), (120, 100), (75, 110)])
     return {
         name: jpeg(photograph(random, *next(sizes))) if name.endswith(".jpg") else content
@@ -622,7 +625,7 @@ def test_features_of_a_published_net_equal_an_independent_forward_pass(run: str,
     net = random_net(rng, run)
     (folder / "net.caffemodel").write_bytes(caffemodel(net))
     done(import_(folder, run, folder / "net.caffemodel"))
-    files = voc_of_photographs(rng, train=["000012", "000023"], val=["000005"], test=["000001", "000002"])
+    files = voc_of_photographs(rng, train=["000012", "000023"], val=["000005", "000009"], test=["000001", "000002"])
     unpack(files, folder / "voc")
     done(program(folder, "prepare", "voc2007", "--path", "voc", "--direct"))
     done(program(folder, "stage", "features", "voc2007", run))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ ACTIONS = (
 
 
 NO_ANNOTATION = "its annotation in Annotations/ is missing"
+UNKNOWN = 2  # the label of a person that is in an action's file without labels
 
 
 class _Person(NamedTuple):
@@ -36,13 +38,16 @@ class ActionImage(NamedTuple):
 
 
 class Actions(VocReader):
-    """VOC-2012's actions: train to train on, val to report. A person may do several actions, or none of these."""
+    """VOC-2012's actions: train to train on, val to report. A person may do several actions, or none of these.
+
+    If the test images are there, their persons are examples without labels, for files for the evaluation server.
+    """
 
     name = "actions"
     published = "VOC-2012 actions"
-    about = "PASCAL VOC-2012, actions of persons in boxes, train and val"
-    top, archives = Voc2012.top, Voc2012.archives
-    size = (4588, 10)
+    described = "PASCAL VOC-2012, actions of persons in boxes, train and val"
+    top, archives, optional = Voc2012.top, Voc2012.archives, Voc2012.optional
+    size = (4588, 10)  # the number of test images is not stated, so it is not compared
     task = "Action"
     sets = ("train", "val")
     other_tasks = True
@@ -59,18 +64,21 @@ class Actions(VocReader):
         labels, owners = self._persons(files)
         boxes = {person: self._box_number(files, person) for person in labels}
         persons = [person for person in labels if boxes[person] is not None]
+        known = np.array([labels[person] for person in persons], np.int8).reshape(-1, len(ACTIONS))
+        sets = (*self.sets, *self.unlabelled)
         return Annotations(
             self.class_names(),
             [person.id for person in persons],
             np.array([boxes[person] for person in persons], np.int64),
-            np.array([labels[person] for person in persons], np.int8).reshape(-1, len(ACTIONS)),
-            {name: np.array([owners[person] == name for person in persons], bool) for name in self.sets},
+            np.where(known == UNKNOWN, NEITHER, known),
+            {name: np.array([owners[person] == name for person in persons], bool) for name in sets},
             np.array([int(person.number) for person in persons], np.int64),
+            known != NEITHER if self.unlabelled else None,
         )
 
-    def image_ids(self, files: Files) -> set[str]:
-        """Return the ids of the images that are in the sets."""
-        return {person.id for person in self._persons(files)[0]}
+    def sets_of_images(self, files: Files) -> dict[str, str]:
+        """Return the set of each image that is in one, by its id."""
+        return {person.id: name for person, name in self._persons(files)[1].items()}
 
     def why_lost(self, files: Files, id: str) -> str:
         """Return why an image of the sets cannot be used; an empty string if it can."""
@@ -89,15 +97,22 @@ class Actions(VocReader):
     def _persons(self, files: Files) -> tuple[dict[_Person, list[int]], dict[_Person, str]]:
         """Return the labels of each person, and its set. Raise Failure if it is in two sets."""
         labels, owners = dict[_Person, list[int]](), dict[_Person, str]()
-        for name in self.sets:
+        for name in (*self.sets, *self.unlabelled):
             for column, action in enumerate(ACTIONS):
-                for id, number, value in self.rows(files, f"{action}_{name}", 3):
-                    person = _Person(id, number)
-                    labels.setdefault(person, [NEITHER] * len(ACTIONS))[column] = LABELS[value]
+                for person, label in self._rows_of(files, action, name):
+                    labels.setdefault(person, [NEITHER] * len(ACTIONS))[column] = label
                     if owners.setdefault(person, name) != name:
-                        sets = " and in ".join((owners[person], name))
-                        raise Failure(f"{self.root}: object {number} of image {printable(id)} is in {sets}")
+                        where = f"object {person.number} of image {printable(person.id)}"
+                        raise Failure(f"{self.root}: {where} is in {owners[person]} and in {name}")
         return labels, owners
+
+    def _rows_of(self, files: Files, action: str, name: str) -> Iterator[tuple[_Person, int]]:
+        """Yield the persons of an action's file of the set `name` with their labels, UNKNOWN where it has none."""
+        if name in self.unlabelled:
+            yield from ((_Person(*row[:2]), UNKNOWN) for row in self.rows(files, f"{action}_{name}", 2, 3))
+            return
+        for id, number, value in self.rows(files, f"{action}_{name}", 3, labelled=True):
+            yield _Person(id, number), LABELS[value]
 
     def _box_number(self, files: Files, person: _Person) -> int | None:
         """Return the number of a person's box among those of its image that are kept; None if it is not.

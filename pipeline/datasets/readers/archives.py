@@ -78,6 +78,7 @@ class ArchivedReader(Reader):
     comparable = True
     top: ClassVar[str]  # the folder that has its files, unpacked and in the archives
     archives: ClassVar[tuple[tuple[str, ...], ...]]  # all that are needed, each by its possible names
+    optional: ClassVar[tuple[tuple[str, ...], ...]] = ()  # those that may be there too
     size: ClassVar[tuple[int, int]]  # the published numbers of images and of classes
 
     @classmethod
@@ -133,7 +134,8 @@ class ArchivedReader(Reader):
 
     def _present(self) -> list[Path]:
         """Return the archives that are there, one of each kind."""
-        paths = ([self.root / name for name in names if (self.root / name).is_file()] for names in self.archives)
+        wanted = (*self.archives, *self.optional)
+        paths = ([self.root / name for name in names if (self.root / name).is_file()] for names in wanted)
         return [there[0] for there in paths if there]
 
     def _unpacked(self) -> Path | None:

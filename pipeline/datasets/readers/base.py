@@ -34,6 +34,7 @@ class Annotations(NamedTuple):
     labels: NDArray[np.int8]  # (examples, classes) POSITIVE, NEITHER or NEGATIVE
     subsets: Mapping[str, NDArray[np.bool_]]  # the organisers' sets (examples,) by name; none if splits are drawn
     objects: NDArray[np.int64] | None = None  # (examples,) the organisers' numbers of the boxes, if they have any
+    listed: NDArray[np.bool_] | None = None  # (examples, classes) as in `Examples`
 
 
 def in_order(sizes: Sequence[tuple[str, int]]) -> dict[str, NDArray[np.bool_]]:
@@ -63,6 +64,7 @@ class Examples:
     subsets: Mapping[str, NDArray[np.bool_]]
     missing: int  # examples that are annotated, but whose images are not stored
     objects: NDArray[np.int64]  # (examples,) the organisers' numbers of the boxes; WHOLE if there are none
+    listed: NDArray[np.bool_] | None = None  # (examples, classes) a server evaluates it; None: those with a label
 
     def __len__(self) -> int:
         return len(self.images)
@@ -75,11 +77,12 @@ class Examples:
 
     def write(self, path: Path, corners: NDArray[np.float64]) -> None:
         """Write the examples, and their boxes (examples, 4): other boxes of the same images are then another file."""
+        listed = {} if self.listed is None else {"listed": self.listed}
         with whole(path) as file:
             np.savez(
                 file, allow_pickle=False, classes=np.array(self.classes), images=self.images, boxes=self.boxes,
                 labels=self.labels, missing=np.array(self.missing), objects=self.objects, corners=corners,
-                **{f"{SUBSET}{name}": mask for name, mask in self.subsets.items()},
+                **{f"{SUBSET}{name}": mask for name, mask in self.subsets.items()}, **listed,
             )  # fmt: skip
 
 
@@ -96,6 +99,7 @@ def examples_of(annotations: Annotations, stored: list[str]) -> Examples:
         {name: mask[kept] for name, mask in annotations.subsets.items()},
         int((~kept).sum()),
         np.full(kept.sum(), WHOLE) if annotations.objects is None else annotations.objects[kept],
+        None if annotations.listed is None else annotations.listed[kept],
     )
 
 
@@ -109,4 +113,5 @@ def read_examples(path: Path, make: str) -> Examples:
     subsets = {name.removeprefix(SUBSET): mask for name, mask in values.items() if name.startswith(SUBSET)}
     images, boxes, labels = (values[name] for name in ("images", "boxes", "labels"))
     missing, objects = int(values["missing"]), values["objects"]
-    return Examples(values["classes"].tolist(), images, boxes, labels, subsets, missing, objects)
+    classes, listed = values["classes"].tolist(), values.get("listed")
+    return Examples(classes, images, boxes, labels, subsets, missing, objects, listed)

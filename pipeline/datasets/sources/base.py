@@ -118,7 +118,6 @@ class Source(ABC):
     """A data set in its own form. It is sent to other processes, so it holds little data."""
 
     name: ClassVar[str]  # in params.yaml
-    about: ClassVar[str]  # one sentence
     published: ClassVar[str] = ""  # the title of the data set that others published; empty: it is made here
     altered: ClassVar[str] = ""  # `about` of images that depart from the published ones, if it is not the usual one
     comparable: ClassVar[bool]  # with the paper's numbers
@@ -130,6 +129,11 @@ class Source(ABC):
     @abstractmethod
     def of(cls, profile: Profile) -> Self:
         """Return the source that `profile` describes. Raise UsageError if it lacks a parameter of this source."""
+
+    @property
+    @abstractmethod
+    def about(self) -> str:
+        """Return one sentence: what the images are."""
 
     @property
     @abstractmethod

@@ -12,14 +12,16 @@ import pytest
 from torchvision import datasets as theirs
 
 from pipeline.datasets.readers import READERS
+from pipeline.datasets.readers.actions import NO_ANNOTATION
 from pipeline.datasets.readers.archives import ArchivedReader
-from pipeline.datasets.readers.base import Annotations, Reader
+from pipeline.datasets.readers.base import Annotations, Reader, examples_of
 from pipeline.datasets.readers.voc import IN_NO_SET, NO_FILE, VOC_CLASSES
 from pipeline.datasets.sources.base import Encoded
 from pipeline.datasets.sources.folder import FOLDER, HIDDEN_ONE, NOT_AN_IMAGE, OUTSIDE
 from pipeline.errors import Failure, UsageError
 from pipeline.experiment.other_sets import PROTOCOLS, OfficialSets
 from pipeline.experiment.validation import load
+from pipeline.system.atomic_files import digest, sha256
 from tests.support import ROOT
 from tests.support.other_archives import (
     PERSON,
@@ -35,10 +37,12 @@ from tests.support.other_archives import (
     tar_of,
     unpack,
     voc,
+    without_labels,
     xml,
 )
 
 TRAINVAL, TEST, OF_2012 = "VOCtrainval_06-Nov-2007.tar", "VOCtest_06-Nov-2007.tar", "VOCtrainval_11-May-2012.tar"
+OF_2012_TEST = "VOC2012test.tar"
 OF_101, ZIP_101, OF_256 = "101_ObjectCategories.tar.gz", "caltech-101.zip", "256_ObjectCategories.tar"
 VOC = "VOCdevkit/VOC2007"
 Make = Callable[[Path], Path]
@@ -378,3 +382,161 @@ def test_images_of_a_packed_tar_are_read_in_any_order(tmp_path: Path) -> None:
     forward = [made.read(entry) for entry in entries]
     assert [made.read(entry) for entry in reversed(entries)] == forward[::-1]
     shutil.rmtree(tmp_path)
+
+
+def of_2012_test() -> Contents:
+    return without_labels(voc(2012, {"test": some_labels(8, ["2008_000001", "2009_000004"])}))
+
+
+def of_actions_test() -> Contents:
+    return without_labels(actions({"test": some_labels(9, ["2010_000003", "2009_000005"], 10)}))
+
+
+LISTED = {"voc2012": (of_2012, of_2012_test), "actions": (of_actions, of_actions_test)}
+TEST_FORMS: dict[str, Callable[[Contents, Contents, Path], Path]] = {  # how a set and its test images are stored
+    "both packed": lambda known, test, at: unpack({OF_2012: tar_of(known), OF_2012_TEST: tar_of(test)}, at),
+    "both unpacked": lambda known, test, at: unpack(known | test, at),
+    "test packed": lambda known, test, at: unpack(known | {OF_2012_TEST: tar_of(test)}, at),
+    "test unpacked": lambda known, test, at: unpack({OF_2012: tar_of(known)} | test, at),
+}
+
+
+@pytest.fixture(params=LISTED)
+def of_server(request: pytest.FixtureRequest) -> str:
+    """The name of a set whose test labels a server alone has."""
+    return str(request.param)
+
+
+def with_test(name: str, at: Path, form: str = "both packed", lacking: str = "", **changed: bytes) -> Reader:
+    """The reader of a set with test images, without the file `lacking`; `changed` has lists' contents by their stem."""
+    known, test = (make() for make in LISTED[name])
+    folder = f"VOCdevkit/VOC2012/ImageSets/{'Action' if name == 'actions' else 'Main'}"
+    test |= {f"{folder}/{stem}.txt": content for stem, content in changed.items()}
+    test = {path: content for path, content in test.items() if path != f"VOCdevkit/VOC2012/{lacking}"}
+    return reader(name, TEST_FORMS[form](known, test, at))
+
+
+@pytest.mark.parametrize("form", TEST_FORMS)
+def test_test_images_are_examples_without_labels_besides_the_others(of_server: str, form: str, tmp_path: Path) -> None:
+    alone = reader(of_server, unpack(LISTED[of_server][0](), tmp_path / "alone"))
+    made = with_test(of_server, tmp_path / "both", form)
+    before, annotations, images = alone.annotations(), made.annotations(), images_of(made)
+    protocol = PROTOCOLS[of_server]
+    assert set(annotations.subsets) == {"train", "val", protocol.server}
+    test, count = annotations.subsets[protocol.server], len(before.images)
+    assert test.tolist() == [False] * count + [True] * 2 and not annotations.labels[test].any()
+    assert annotations.images[:count] == before.images and np.array_equal(annotations.labels[:count], before.labels)
+    assert all(np.array_equal(annotations.subsets[name][:count], mask) for name, mask in before.subsets.items())
+    assert set(images) == set(annotations.images) and images_of(alone).items() <= images.items()
+    seed, classes = (9, 10) if of_server == "actions" else (8, 20)
+    shown = some_labels(seed, annotations.images[count:], classes)  # what their pixels show
+    labels = np.array([*before.labels.tolist(), *shown.values()], np.int8)
+    check_pixels(of_server, images, annotations._replace(labels=labels))
+    assert "train and val, and test without labels" in made.about and "test" not in alone.about
+
+
+@pytest.mark.parametrize(
+    ("name", "examples", "listing"),
+    [
+        (
+            "voc2012",
+            "5a87f12568b8fd4b2ee89c28243726bc2a8c397511734dd16e32c16e1b354ad7",
+            "73c8d72f4394703485cc62ea2b40035900e6c9b45914394a591501c2a51d6485",
+        ),
+        (
+            "actions",
+            "28fc4f3ad816d77c7020de22d63319de1b5cad6dba99588f63a464486b9ad1d9",
+            "52ff548286ca00a228749b9171e5c7520d0a423d3c5cb8aee003fd5016070b46",
+        ),
+    ],
+)
+def test_without_the_test_archive_all_is_as_before_it_could_be_read(
+    name: str, examples: str, listing: str, tmp_path: Path
+) -> None:
+    """The hashes are from before: what is prepared is the same data set, and nothing runs again."""
+    made = reader(name, unpack(LISTED[name][0](), tmp_path / "unpacked"))
+    listed = made.listing()
+    ids = [entry.id for entry in listed.entries["val"]]
+    of_images = examples_of(made.annotations(), ids)
+    of_images.write(tmp_path / "examples.npz", np.zeros((len(of_images), 4)))
+    assert sha256(tmp_path / "examples.npz") == examples
+    assert digest([ids, listed.classes, listed.skipped, list(listed.departures)]) == listing
+    packed = unpack({OF_2012: bytes(1024)}, tmp_path / "packed")
+    os.utime(packed / OF_2012, ns=(0, 0))
+    hashed = "738d43914f9feee0e9594db3b14d0c627f05edfecae5df365fdfbb8bec13884e"
+    assert reader(name, packed).fingerprint() == {"source": name, "files": 1, "listing": hashed}
+
+
+@pytest.mark.parametrize("form", TEST_FORMS)
+def test_a_set_with_test_images_is_another_data_set(of_server: str, form: str, tmp_path: Path) -> None:
+    made = with_test(of_server, tmp_path, form)
+    assert made.fingerprint()["unlabelled"] == ["test"]
+    for path in sorted(tmp_path.rglob("*")):
+        if path.name in ("test.txt", OF_2012_TEST):
+            path.unlink()
+    assert "unlabelled" not in made.fingerprint()
+    assert set(made.annotations().subsets) == {"train", "val"}
+
+
+def test_the_number_of_test_images_is_compared_where_it_is_published(of_server: str, tmp_path: Path) -> None:
+    said = [*with_test(of_server, tmp_path).listing().departures]
+    known = {"voc2012": ["3 images instead of 11,540", "2 test images instead of 10,991"]}
+    assert said == known.get(of_server, ["2 images instead of 4,588"])
+
+
+def test_a_plan_counts_the_test_images_too(of_server: str, tmp_path: Path) -> None:
+    known, test = with_test(of_server, tmp_path).known, {"voc2012": 10991, "actions": 4588}
+    (tmp_path / OF_2012_TEST).unlink()
+    fewer = reader(of_server, tmp_path).known
+    assert known and fewer and known.val - fewer.val == test[of_server]
+
+
+def test_persons_in_the_lists_of_some_actions_alone_are_evaluated_for_these(tmp_path: Path) -> None:
+    annotations = with_test("actions", tmp_path, jumping_test=b"2009_000005  2\n").annotations()
+    places = {image: place for place, image in enumerate(annotations.images)}
+    assert annotations.listed is not None and not annotations.listed[places["2010_000003"], 0]
+    assert annotations.listed[places["2010_000003"], 1:].all() and annotations.listed[places["2009_000005"]].all()
+    labels = annotations.labels[: places["2009_000005"]]
+    assert np.array_equal(annotations.listed[: len(labels)], labels != 0)
+
+
+def test_labels_in_lists_of_the_test_set_are_not_read(tmp_path: Path) -> None:
+    annotations = with_test("actions", tmp_path, phoning_test=b"2010_000003  2  1\n2009_000005  2 -1\n").annotations()
+    assert not annotations.labels[annotations.subsets["test"]].any()
+
+
+def test_test_images_that_cannot_be_used_are_named(of_server: str, tmp_path: Path) -> None:
+    lost = {"voc2012": "2009_000004", "actions": "2009_000005"}[of_server]
+    made = with_test(of_server, tmp_path / "image", lacking=f"JPEGImages/{lost}.jpg")
+    assert strays(made) == {lost: NO_FILE} and lost in made.annotations().images
+    if of_server == "actions":
+        made = with_test(of_server, tmp_path / "annotation", lacking=f"Annotations/{lost}.xml")
+        assert strays(made) == {lost: NO_ANNOTATION}
+
+
+@pytest.mark.parametrize(
+    ("name", "lacking", "changed", "message"),
+    [
+        ("voc2012", "ImageSets/Main/test.txt", {}, "no VOC2012/ImageSets/Main/test.txt, which VOC2012test.tar should"),
+        ("actions", "ImageSets/Action/phoning_test.txt", {}, "phoning_test.txt, which VOC2012test.tar should have"),
+        ("voc2012", "", {"test": b"2008_000001 1\n"}, "test.txt has a line '2008_000001 1', which is not as in VOC"),
+        ("voc2012", "", {"test": b"2008_000002\n"}, "2008_000002 is there twice in the sets train, val, test"),
+        ("actions", "", {"phoning_test": b"2009_000005\n"}, "phoning_test.txt has a line '2009_000005'"),
+        ("actions", "", {"phoning_test": b"2010_000001 2\n"}, "object 2 of image 2010_000001 is in val and in test"),
+        ("actions", "", {"phoning_test": b"2009_000005 3\n"}, r"Annotations/2009_000005.xml has no object 3"),
+    ],
+)
+def test_an_odd_list_of_the_test_set_is_named(
+    name: str, lacking: str, changed: dict[str, bytes], message: str, tmp_path: Path
+) -> None:
+    made = with_test(name, tmp_path, lacking=lacking, **changed)
+    with pytest.raises(Failure, match=message):
+        made.annotations()
+
+
+def test_another_archive_of_the_test_set_is_named(of_server: str, tmp_path: Path) -> None:
+    unpack({OF_2012: tar_of(LISTED[of_server][0]()), OF_2012_TEST: tar_of(of_test())}, tmp_path)
+    with pytest.raises(Failure, match=f"{OF_2012_TEST} has no files in a folder VOC2012: it is another archive"):
+        reader(of_server, tmp_path).listing()
+    (tmp_path / OF_2012).unlink()
+    assert OF_2012 in reader(of_server, tmp_path).missing(), "the test archive alone is not enough"
