@@ -35,7 +35,11 @@ MOST = 165_000  # bytes that the panels may add to the report of mini
 def mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The committed numbers of mini and dvc.lock in the current folder, without learning curves (slow)."""
     monkeypatch.chdir(tmp_path)
-    folder = committed(tmp_path, "dvc.lock")
+    return numbers_in(tmp_path)
+
+
+def numbers_in(place: Path) -> Path:
+    folder = committed(place, "dvc.lock")
     shutil.copy(ROOT / "reports/mini/provenance.json", folder)
     for path in folder.glob("*.csv"):
         path.unlink()
@@ -45,6 +49,16 @@ def mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def site() -> str:
     """Return the report of mini as HTML, with the explanations."""
     return write_site("mini", Path("out"), {}, load())[1].read_text()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of the committed numbers, with the explanations."""
+    place = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        numbers_in(place)
+        return site()
 
 
 def parts(text: str) -> tuple[str, dict[str, str]]:
@@ -57,8 +71,8 @@ def words(panel: str) -> str:
     return " ".join(unescape(re.sub("<[^>]+>", " ", panel)).split())
 
 
-def test_each_number_of_ours_opens_the_panel_that_explains_it(mini: Path) -> None:
-    text, panels = parts(site())
+def test_each_number_of_ours_opens_the_panel_that_explains_it(whole: str) -> None:
+    text, panels = parts(whole)
     for table, rows in (("table3", 12), ("table4", 10), ("table5", 6), ("table6", 4), ("table7", 3), ("shallow", 2)):
         section = re.search(rf'<section id="{table}">(.*?)</section>', text, re.S)
         assert section
@@ -67,8 +81,8 @@ def test_each_number_of_ours_opens_the_panel_that_explains_it(mini: Path) -> Non
         assert all(number in words(panels[name]) for name, number in numbers)
 
 
-def test_each_number_of_ours_on_other_data_sets_opens_its_panel(mini: Path) -> None:
-    text, panels = parts(site())
+def test_each_number_of_ours_on_other_data_sets_opens_its_panel(whole: str) -> None:
+    text, panels = parts(whole)
     for table, count in (("table11", 6), ("table12", 2)):
         section = re.search(rf'<section id="{table}">(.*?)</section>', text, re.S)
         assert section
@@ -79,8 +93,8 @@ def test_each_number_of_ours_on_other_data_sets_opens_its_panel(mini: Path) -> N
             assert measured and measured[1].endswith(f": {number}")
 
 
-def test_the_panel_of_a_measure_has_the_splits_the_features_and_the_command(mini: Path) -> None:
-    _, panels = parts(site())
+def test_the_panel_of_a_measure_has_the_splits_the_features_and_the_command(whole: str, mini: Path) -> None:
+    _, panels = parts(whole)
     said = words(panels["explain-table11-drawn-few-shot-classes-VGG-Net-D-Net-E"])
     splits = read_table("mini", "table11")["rows"][-1]["ours"]["splits"]
     for place, split in enumerate(splits, 1):
@@ -118,8 +132,8 @@ def test_without_the_record_of_its_svms_a_measure_has_still_its_protocol(mini: P
     assert "random splits" not in said and "descriptor" not in said and "chosen C: " in said
 
 
-def test_the_command_of_a_measures_panel_chooses_its_row(mini: Path) -> None:
-    _, panels = parts(site())
+def test_the_command_of_a_measures_panel_chooses_its_row(whole: str, mini: Path) -> None:
+    _, panels = parts(whole)
     for table in ("table11", "table12"):
         rows = [row for row in row_names(read_table("mini", table), {}) if is_ours(row)]
         for row in rows:
@@ -162,8 +176,8 @@ def test_the_panel_of_each_kind_of_score_says_how_it_was_evaluated(mode: str) ->
     assert ("evaluation", PROTOCOLS[mode]) in list(_score_facts(score, None, {}))
 
 
-def test_a_panel_has_the_chain_the_scores_and_the_command(mini: Path) -> None:
-    _, panels = parts(site())
+def test_a_panel_has_the_chain_the_scores_and_the_command(whole: str) -> None:
+    _, panels = parts(whole)
     said = words(panels["explain-table4-D-256-512-256-384-512"])
     for part in (
         "138 of 1,020 images are wrong; the paper: 24.8",
@@ -179,8 +193,8 @@ def test_a_panel_has_the_chain_the_scores_and_the_command(mini: Path) -> None:
     assert "seed 11" in words(panels["explain-run-random-A"])
 
 
-def test_what_panels_open_exists_and_is_there_once(mini: Path) -> None:
-    text = site()
+def test_what_panels_open_exists_and_is_there_once(whole: str) -> None:
+    text = whole
     opened, names = [name for name, _ in BUTTON.findall(text)], [name for name, _ in PANEL.findall(text)]
     assert len(names) == len(set(names)) and set(opened) == set(names)
     assert sum(name.startswith("explain-run-") for name in names) == 21, "14 runs, 4 localisers, 3 random weights"
@@ -193,14 +207,14 @@ def test_a_further_seeds_number_has_its_own_panel(mini: Path) -> None:
     assert "random-A-seed12 → A-256-seed12" in words(panels["explain-table3-A-256-256-seed-12"])
 
 
-def test_numbers_that_are_not_ours_open_nothing(mini: Path) -> None:
-    text, panels = parts(site())
+def test_numbers_that_are_not_ours_open_nothing(whole: str) -> None:
+    text, panels = parts(whole)
     section = text[text.index('<section id="table7">') :]
     assert "GoogLeNet" in section and not any("GoogLeNet" in words(panel) for panel in panels.values())
 
 
-def test_the_panels_are_small_and_never_printed(mini: Path) -> None:
-    text = site()
+def test_the_panels_are_small_and_never_printed(whole: str) -> None:
+    text = whole
     without, panels = parts(text)
     assert panels and len(text) - len(without) < MOST
     printed = re.search(r"@media print {(.*?)\n}", text, re.S)

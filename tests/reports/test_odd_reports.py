@@ -112,7 +112,10 @@ KINDS: dict[str, Edit] = {
 }
 
 
-@pytest.fixture(params=KINDS)
+LONG = ("one run", "1,000 classes", "two classes")  # what the others show, too
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=[pytest.mark.exhaustive] * (kind in LONG)) for kind in KINDS])
 def odd(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The committed results of mini in the current folder, changed to those of this kind."""
     monkeypatch.chdir(tmp_path)

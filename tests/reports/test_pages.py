@@ -27,9 +27,17 @@ from tests.support import ROOT
 from tests.support.committed import counted
 
 
-def test_committed_numbers_are_enough_for_every_page(clone: Path) -> None:
-    out = clone / "elsewhere"
-    _, written = render("mini", out)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The pages of the committed numbers, in a folder elsewhere."""
+    place = tmp_path_factory.mktemp("clone")
+    shutil.copytree(ROOT / "reports/mini", place / "reports/mini", ignore=shutil.ignore_patterns("*.md", "*.png"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        return render("mini", place / "elsewhere")[1]
+
+
+def test_committed_numbers_are_enough_for_every_page(written: list[Path]) -> None:
     names = {path.name for path in written}
     assert {
         "README.md",
@@ -54,8 +62,8 @@ def test_committed_numbers_are_enough_for_every_page(clone: Path) -> None:
             assert target.suffix != ".png" or target.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_head_says_that_small_runs_are_not_comparable(clone: Path) -> None:
-    head = render("mini", clone / "out")[1][0].read_text()[:600]
+def test_the_head_says_that_small_runs_are_not_comparable(written: list[Path]) -> None:
+    head = written[0].read_text()[:600]
     assert "not comparable with the paper's" in head
 
 
@@ -135,8 +143,8 @@ def test_runs_that_did_not_learn_are_named_on_the_page_of_training(clone: Path) 
     assert not {"A-256", "A-LRN-256", "shallow-256"} & set(found[1].split(", "))
 
 
-def test_the_index_traces_its_numbers(clone: Path) -> None:
-    text = render("mini", clone / "out")[1][0].read_text()
+def test_the_index_traces_its_numbers(written: list[Path]) -> None:
+    text = written[0].read_text()
     for word in ("| profile", "| data", "| seed", "| precision"):
         assert word in text
 
@@ -277,14 +285,11 @@ def test_an_interval_that_excludes_0_does_not_end_at_0_in_print(low: float, high
     assert f"+1.0 {shown}, mean AP" in row
 
 
-def test_the_ledger_leads_to_the_tables_of_other_data_sets(clone: Path) -> None:
-    pages = {path.name: path.read_text() for path in render("mini", clone / "out")[1]}
-    assert (
-        "The measures of the data sets are in [Table 11](table11.md) and [Table 12](table12.md)." in pages["claims.md"]
-    )
-    (clone / "reports/mini/table12.json").unlink()
-    pages = {path.name: path.read_text() for path in render("mini", clone / "out")[1]}
-    assert "are in [Table 11](table11.md)." in pages["claims.md"]
+def test_the_ledger_leads_to_the_tables_of_other_data_sets(written: list[Path]) -> None:
+    text = next(path for path in written if path.name == "claims.md").read_text()
+    assert "The measures of the data sets are in [Table 11](table11.md) and [Table 12](table12.md)." in text
+    claims = json.loads((ROOT / "reports/mini/claims.json").read_text())
+    assert "are in [Table 11](table11.md)." in markdown(claims_page(claims, Callout(()), ("table11",)))
 
 
 def test_a_claim_without_its_data_set_says_which_command_adds_one() -> None:
