@@ -37,7 +37,7 @@ def compared_with_head(profile: str, outdated: bool = False) -> str:
     of = "" if len(both) == len(committed) else f" that were computed here (of {len(committed)})"
     if not differences:
         return f"Compared with the committed results: all {len(both)} {words}{of} are equal."
-    usual = "The usual reason, if params.yaml is as committed, is another kind of processor, or another decoder (NOTES.md)."
+    usual = "The usual reason, if params.yaml is as committed, is another processor or decoder (NOTES.md)."
     return (
         f"Compared with the committed results: {len(differences)} of {len(both)} {words}{of} differ, by up to "
         f"{max(differences):.1f} points. {'Some are older than params.yaml.' if outdated else usual}"
