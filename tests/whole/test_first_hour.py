@@ -101,6 +101,9 @@ def test_dvc_is_clean_but_for_looks_at_sources_and_looking_changes_nothing(commi
     assert call(committed, "git", "status", "--porcelain") == "", "without a record the page is kept"
     call(committed, "rm", "reports/mini/provenance.md")
     call(committed, "vgg-repro", "report")
+    assert call(committed, "git", "status", "--porcelain") == "", "git has the records"
+    call(committed, "rm", "reports/mini/provenance.md", "reports/mini/provenance.json")
+    call(committed, "vgg-repro", "report")
     assert "not recorded" in (committed / "reports/mini/provenance.md").read_text()
 
 
