@@ -126,6 +126,15 @@ def through_dvc(stages: Sequence[str], direct: bool, work: Callable[[], None]) -
         repro(*stages)
 
 
+def check_idle() -> None:
+    """Raise Failure if a DVC is at work in this folder, before anything is changed that it reads."""
+    from pipeline.errors import Failure
+    from pipeline.orchestration.dvc_graph import at_work
+
+    if worker := at_work():
+        raise Failure(f"DVC is at work in this folder ({worker}): wait until it is done. params.yaml is unchanged")
+
+
 def check_devices(parameters: Params) -> None:
     """Raise Failure if full-size nets would be trained or scored on the CPU only because the GPU cannot be used.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.common import Direct, complete_profiles, params, through_dvc
+from cli.common import Direct, check_idle, complete_profiles, params, through_dvc
 from cli.prepare_sets import prepare_set
 from cli.preparing import activate, check_readable, drop_test_sets, make_missing_shards
 
@@ -87,6 +87,7 @@ def prepare(
 
     if not direct:
         check()  # before params.yaml is changed
+        check_idle()
     if not all(option is None for option in (profile, source, path, follow_links)):
         _write(profile, source, path, follow_links)
     drop_test_sets()

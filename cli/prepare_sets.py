@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cli.common import params, through_dvc
+from cli.common import check_idle, params, through_dvc
 from cli.preparing import activate, check_readable, drop_test_sets, make_missing_shards
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def prepare_set(name: str, profile: str | None, others: tuple[object, ...], path
         raise UsageError(f"of the options, vgg-repro prepare {name} takes only {taken}")
     if not direct:
         check()  # before params.yaml is changed
+        check_idle()
     if unlabelled:
         _prepare_test_images(name, path, direct)
     else:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.results.claims import ERROR
+from reports.other_sets_page import incomparable
 from reports.page import (
     Block,
     Callout,
@@ -46,14 +48,16 @@ READING = (
 UNTESTED: Text = ("The paper's claims are not tested yet. ", *TO_TEST)
 
 
-def claims_page(values: dict[str, Any], warning: Callout, of_sets: Sequence[str] = ()) -> Page:
+def claims_page(values: dict[str, Any], warning: Callout, tables: Mapping[str, Any] = MappingProxyType({})) -> Page:
     """Return the page of the ledger's values; the warning is empty if the nets and images are the paper's.
 
-    `of_sets` are the tables of other data sets that have pages.
+    `tables` are those of other data sets that have pages, with their values.
     """
-    links = join(" and ", [Link(table_label(name), f"{name}.md") for name in of_sets])
-    measures = [Paragraph(("The measures of the data sets are in ", *links, "."))] * bool(of_sets)
-    return (Heading(1, TITLE), warning, *_body(values, bool(warning.text)), *_rules(values), *measures, ALL_TABLES)
+    links = join(" and ", [Link(table_label(name), f"{name}.md") for name in tables])
+    measures = [Paragraph(("The measures of the data sets are in ", *links, "."))] * bool(tables)
+    others = [one for table in tables.values() for one in incomparable(table)]
+    body = _body(values, bool(warning.text))
+    return (Heading(1, TITLE), warning, *others, *body, *_rules(values), *measures, ALL_TABLES)
 
 
 def claims_section(values: dict[str, Any], small: bool) -> Page:
@@ -168,6 +172,8 @@ def _verdict(claim: dict[str, Any], margin: float) -> Text:
         return (shown, ": ", Code(claim["to_run"]))
     if verdict == Verdict.UNDECIDED and claim["gained"] == claim["lost"] == 0:
         return (shown, ": both networks give the same answers")
+    if verdict == Verdict.UNDECIDED and claim["low"] == claim["high"] == 0:
+        return (shown, ": both ways give the same measure, also on resampled images")
     if verdict == Verdict.UNDECIDED:
         visible = f": visible from {_visible_effect(claim, margin):.1f} points"
         return (shown, f"{visible}{_unreachable(claim, margin)}{_although(claim, margin)}")

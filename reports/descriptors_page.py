@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from pipeline.experiment.other_sets import shown_stage
 from pipeline.results.profile_results import Results
+from reports.other_sets_page import incomparable
 from reports.page import Block, Code, Heading, Page, Paragraph, Text, join
 from reports.page_parts import ALL_TABLES, outdated_note
 
@@ -18,6 +19,7 @@ def descriptors_page(results: Results, charts: Iterable[Block]) -> Page:
     return (
         Heading(1, "Other data sets in charts"),
         *[Paragraph(note)] * bool(note),
+        *(warning for table in results.other_sets.values() for warning in incomparable(table)),
         Paragraph(
             "The SVMs are those of Tables 11 and 12 on the descriptors of D and E, side by side; where examples are "
             "objects with boxes, on those of the image and of the box. The numbers of classes are of all test images "

@@ -23,7 +23,7 @@ SHORT = {"VGG Net-D (16 layers)": "D", "VGG Net-E (19 layers)": "E", "VGG Net-D 
 
 def other_sets_body(values: Mapping[str, Any], outdated: Mapping[str, str]) -> Iterator[Block]:
     """Yield Table 11 or 12: a row for each data set of ours or of the paper, then the paper's table and notes."""
-    yield from _warning(values)
+    yield from incomparable(values)
     yield _ours_and_paper(values, outdated)
     if commands := list(_to_run(values)):
         yield Paragraph(("To compute what is not run: ", *join("; ", commands), "."))
@@ -35,7 +35,7 @@ def other_sets_body(values: Mapping[str, Any], outdated: Mapping[str, str]) -> I
     yield _printed(values["table"])
 
 
-def _warning(values: Mapping[str, Any]) -> Iterator[Paragraph]:
+def incomparable(values: Mapping[str, Any]) -> Iterator[Paragraph]:
     """Yield which of the numbers that stand beside the paper's are not comparable with them, and why."""
     run = {row["set"] for row in values["rows"] if row["ours"]}
     reasons = [
@@ -104,10 +104,12 @@ def _printed(table: str) -> Table:
 
 
 def _notes(values: Mapping[str, Any]) -> Iterator[Text]:
+    numbers = [row[whose] for row in values["rows"] for whose in ("paper", "ours") if row[whose]]
+    spread = any(one["std"] is not None for one in numbers)
     yield (
         "Per cent. A linear SVM per class on features of D-jitter and E-jitter, not trained further; profile ",
         Code(values["profile"]),
-        ". A ± is the standard deviation over the splits.",
+        *((". A ± is the standard deviation over the splits.",) if spread else (".",)),
     )
     for name, one in values["sets"].items():
         if not one["about"]:

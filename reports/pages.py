@@ -105,7 +105,7 @@ def other_pages(results: Results, charts: Sequence[Chart]) -> Iterator[tuple[str
     for name, values in results.other_sets.items():
         yield name, table_page(values, Callout(()), (), results.outdated)
     if results.claims:
-        yield "claims", claims_page(results.claims, comparability_warning(results), tuple(results.other_sets))
+        yield "claims", claims_page(results.claims, comparability_warning(results), results.other_sets)
     if results.seeds:
         yield "seeds", seeds_page(results.seeds, comparability_warning(results), results.outdated)
     if results.summaries:

@@ -150,8 +150,9 @@ def print_measures(stage: str, results: dict[str, Any]) -> None:
     for variant, values in results.items():
         spread = "" if values["std"] is None else f" ± {values['std']:.1f}"
         costs = ", ".join(f"{split['cost']:g}" for split in values["splits"])
-        print(f"{stage}, {variant}: {values['value']:.1f}{spread} %, C {costs}")
-        _print_unconverged(f"{stage}, {variant}", unconverged(values))
+        what = f"{stage}, {variant}" if len(results) > 1 else stage
+        print(f"{what}: {values['value']:.1f}{spread} %, C {costs}")
+        _print_unconverged(what, unconverged(values))
 
 
 def print_server_choice(what: str, choice: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -219,6 +219,30 @@ def _command(claim: Claim, missing: Sequence[str], outcomes: Outcomes) -> str:
     if possible & {*outcomes.sources, *(one.source for one in outcomes.sets.sets)}:
         return f"dvc repro {RESAMPLED}"
     return f"vgg-repro prepare {claim.sets[0]} --path FOLDER"
+
+
+def without_sets(values: Mapping[str, Any], sources: Collection[str]) -> dict[str, Any]:
+    """Return a ledger as if its claims about other data sets of these `sources` were not tested."""
+    about = {
+        claim.name: {set_of(cell) for pair in (*claim.pairs, *claim.stand_ins) for cell in pair}
+        for claim in CLAIMS if claim.sets
+    }  # fmt: skip
+    untested = {
+        "pairs_run": 0,
+        "verdict": Verdict.NOT_RUN,
+        "verdict_holm": Verdict.NOT_RUN,
+        "to_run": "dvc repro claims",
+    }
+    entries = [
+        entry | untested if about.get(entry["name"], set()) & set(sources) else entry for entry in values["claims"]
+    ]
+    return {
+        **values,
+        "sets": {title: one for title, one in values["sets"].items() if one["source"] not in sources},
+        "claims": entries,
+        "counts": _counts(entry["verdict"] for entry in entries),
+        "counts_holm": _counts(entry["verdict_holm"] for entry in entries),
+    }
 
 
 def _counts(verdicts: Iterable[Verdict]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.experiment.paper_tables import OTHER_SETS, TITLES
 from pipeline.experiment.paths import claims, errors_of, metrics
 from pipeline.results.comparison import row_key
+from pipeline.results.other_sets import current_part
 from pipeline.results.ranks import tested_hashes
 from pipeline.results.tables import read_table
 from pipeline.system.atomic_files import read_json, write_json
@@ -24,8 +25,14 @@ def write_metrics(profile: str) -> None:
     """
     path = metrics(profile)
     with in_turn(path.parent):
-        values = {name: _measures(name, read_table(profile, name)) for name in TITLES} | {"claims": _verdicts(profile)}
+        values = {name: _measures(name, _table(profile, name)) for name in TITLES} | {"claims": _verdicts(profile)}
         write_json(path, {name: rows for name, rows in values.items() if rows})
+
+
+def _table(profile: str, name: str) -> dict[str, Any]:
+    """Return a table's values, without data sets that were prepared anew since; an empty dict if there is none."""
+    values = read_table(profile, name)
+    return current_part(profile, values) if values and name in OTHER_SETS else values
 
 
 def _verdicts(profile: str) -> dict[str, int]:

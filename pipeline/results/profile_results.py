@@ -30,6 +30,7 @@ from pipeline.experiment.paths import (
 )
 from pipeline.experiment.run_names import is_localiser, score_stage, train_stage
 from pipeline.experiment.targets import ILLUSTRATIONS, LOCATED, scored
+from pipeline.results.claims import without_sets
 from pipeline.results.deviations import deviations
 from pipeline.results.filters import Filters, collect_filters, read_filters
 from pipeline.results.illustrations import Illustrations, read_illustrations
@@ -200,22 +201,29 @@ class Results:
                 yield stage, values
 
     def _current_claims(self) -> dict[str, Any]:
-        """Return the ledger; an empty dict if there is none, or if some of its images have been prepared anew since.
+        """Return the ledger, without the claims about data sets that were prepared anew since, or that are removed.
 
-        A ledger of claims about other data sets alone has no images of the profile.
+        An empty dict if there is none, or if it is of other images of the profile. A ledger of claims about other data
+        sets alone has none of these.
         """
         ledger: dict[str, Any] = _json(path := claims(self.profile), "dvc repro claims")
         if not ledger:
             return {}
-        of_sets = (
-            self._is_current(one["name"], one["manifest"], one["annotations"] or None)
-            for one in ledger["sets"].values()
-        )
-        if ledger["manifest"] in ("", self._manifest) and all(of_sets):
-            self.paths["claims"] = path
-            return ledger
-        self.others.append("claims")
-        return {}
+        if ledger["manifest"] not in ("", self._manifest):
+            self.others.append("claims")
+            return {}
+        self.paths["claims"] = path
+        changed = [one["source"] for one in ledger["sets"].values() if self._is_removed(one) or not self._is_same(one)]
+        return without_sets(ledger, changed) if changed else ledger
+
+    def _is_same(self, of_set: Mapping[str, Any]) -> bool:
+        """Return True if a data set of the ledger has the same images and annotations now."""
+        return self._is_current(of_set["name"], of_set["manifest"], of_set["annotations"] or None)
+
+    def _is_removed(self, of_set: Mapping[str, Any]) -> bool:
+        """Return True if params.yaml has this profile and no longer a data set of the ledger."""
+        params = self.params
+        return bool(params and params.profile == self.profile and of_set["name"] not in params.datasets)
 
     def _is_shown(self, name: str) -> bool:
         """Return True if there is something to show of a data set, made from the scores of its table."""

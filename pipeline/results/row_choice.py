@@ -13,10 +13,13 @@ from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.experiment.claims import JITTER
+from pipeline.experiment.other_sets import PROTOCOLS
 from pipeline.experiment.paper_tables import METHODS, TITLES
 
 CROPS = list(METHODS)[1]  # as printed
 SYNONYMS = {"jitter": JITTER, "jittered": JITTER, "crops": CROPS, "multicrop": CROPS}
+SYNONYMS |= {source: protocol.title.casefold() for source, protocol in PROTOCOLS.items()}  # data sets
+NET = re.compile(r"\bnet-([a-e])\b")  # as Tables 11 and 12 have it
 RANGE = re.compile(r"\[\s*(\d+)\s*[-–,;]\s*(\d+)\s*\]|(\d+)\s*(?:–|;|\.\.)\s*(\d+)")
 SEED = re.compile(r"(?:^|[\s-])seed[\s=]*(\d+)\b", re.IGNORECASE)
 COLUMN = re.compile(r"\b([sq])[\s=]+(?=\d)", re.IGNORECASE)  # S 256, as the rows' names have it
@@ -160,7 +163,8 @@ def _fit(word: str, row: RowName) -> int:
     meant = {value, SYNONYMS.get(value, value)}
     marks = [_fit_of_text(meant, text, SECOND if key == "Q" else EXACT) for key, text in texts]
     runs = [] if given else [EXACT if len(row.runs) == 1 else WORD for run in row.runs if _folded(run) in meant]
-    nets = {_folded(run.rpartition("-")[0]) for run in row.runs}
+    printed = chain.from_iterable(NET.findall(_folded(text)) for text in row.label.values())
+    nets = {*(_folded(run.rpartition("-")[0]) for run in row.runs), *printed}
     return max([*marks, *runs, EXACT if not given and len(nets) == 1 and nets & meant else 0])
 
 

@@ -8,6 +8,7 @@ from pipeline.experiment.paper_facts import FC, OVERLAP
 from pipeline.experiment.paper_tables import LOCALISATION, OTHER_SETS, printed
 from pipeline.results.profile_results import Results
 from reports.companion.parts import ledger, listed, section, table_links, verdicts
+from reports.other_sets_page import incomparable
 from reports.page import Block, Code, Paragraph
 
 BOTH = "VGG Net-D & Net-E"
@@ -76,6 +77,7 @@ def features(results: Results) -> Iterator[Block]:
             " has the choices that the paper leaves open.",
         ),
     )
+    yield from (warning for table in results.other_sets.values() for warning in incomparable(table))
     yield Paragraph(verdicts(results, "B"))
     yield from ledger(results, "B")
 

@@ -54,6 +54,7 @@ def test_a_net_alone_is_chosen_by_its_column(mini: Path) -> None:
     with pytest.raises(UsageError, match=r"3 rows of Table 11 fit: VOC-2007\. To choose one:\n.* table11 VOC-2007 16 "):
         app(["explain", "11", "VOC-2007"], standalone_mode=False)
     assert "Other authors" in output("explain", "11", "VOC-2007", "Chatfield")
+    assert output("explain", "11", "voc2007", "D").startswith("# Table 11, row VOC-2007, VGG Net-D (16 layers)")
 
 
 def test_numbers_of_a_set_that_the_paper_lacks_are_compared_with_nothing(mini: Path) -> None:

@@ -11,13 +11,18 @@ import pytest
 from pipeline.datasets.facts import Facts
 from pipeline.experiment.other_sets import PROTOCOLS, set_row
 from pipeline.experiment.params import Params
-from pipeline.experiment.paths import DataSet
+from pipeline.experiment.paths import DataSet, metrics
 from pipeline.experiment.validation import load
+from pipeline.results.comparison import row_key
+from pipeline.results.metrics import write_metrics
 from pipeline.results.other_sets import compute_other_sets
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_json
+from reports.claims_page import claims_page
 from reports.markdown import markdown
 from reports.other_sets_page import other_sets_body
+from reports.page import Callout
+from reports.pages import render
 from tests.support import ROOT
 
 
@@ -29,6 +34,42 @@ def test_a_set_that_was_prepared_anew_is_a_row_that_is_not_run(clone: Path) -> N
     assert ours["scenes"] is None and ours["few-shot"] is not None
     text = markdown(tuple(other_sets_body(values, {"svm-D@scenes": "its images"})))
     assert "`dvc repro svm-D@scenes`" in text and "87.3 ± 3.3" in text and "†" not in text
+
+
+def test_only_the_claims_about_a_set_that_was_prepared_anew_are_not_tested(clone: Path) -> None:
+    before = Results("mini").claims
+    facts = json.loads((ROOT / "reports/mini/data/classification.json").read_text())
+    write_json(DataSet("scenes").facts("mini"), facts | {"manifest": "another"})
+    results = Results("mini")
+    after = results.claims
+    changed = [one["name"] for one, other in zip(after["claims"], before["claims"], strict=True) if one != other]
+    assert changed == ["averaging"] and "claims" not in results.others
+    assert "drawn scenes" not in after["sets"] and after["counts"]["not run"] == before["counts"]["not run"] + 1
+    (row,) = (line for line in markdown(claims_page(after, Callout(()))).splitlines() if "On VOC" in line)
+    assert "**not run**: `dvc repro claims`" in row
+    write_metrics("mini")
+    assert set(json.loads(metrics("mini").read_text())["table11"]) == {
+        row_key(row) for row in results.other_sets["table11"]["rows"] if row["set"] == "few-shot"
+    }
+
+
+def test_claims_about_a_set_that_params_yaml_lost_are_not_tested(clone: Path) -> None:
+    params = load(ROOT / "params.yaml")
+    del params.datasets["boxed"]
+    claims = {one["name"]: one["verdict"] for one in Results("mini", params=params).claims["claims"]}
+    assert claims["image-and-box"] == "not run" and claims["averaging"] != "not run"
+
+
+def test_the_pages_of_charts_of_claims_and_of_the_paper_name_what_is_not_comparable(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = clone / "reports/mini/table11.json"
+    values = json.loads(path.read_text())
+    values["sets"]["scenes"]["differs"] = ["images"]
+    path.write_text(json.dumps(values))
+    pages = {page.name: page.read_text() for page in render("mini", clone / "out")[1]}
+    for name in ("claims.md", "descriptors.md", "paper.md", "table11.md"):
+        assert "drawn scenes (the images are not the published ones)" in pages[name], name
 
 
 @pytest.fixture

@@ -289,7 +289,8 @@ def test_the_ledger_leads_to_the_tables_of_other_data_sets(written: list[Path]) 
     text = next(path for path in written if path.name == "claims.md").read_text()
     assert "The measures of the data sets are in [Table 11](table11.md) and [Table 12](table12.md)." in text
     claims = json.loads((ROOT / "reports/mini/claims.json").read_text())
-    assert "are in [Table 11](table11.md)." in markdown(claims_page(claims, Callout(()), ("table11",)))
+    table = json.loads((ROOT / "reports/mini/table11.json").read_text())
+    assert "are in [Table 11](table11.md)." in markdown(claims_page(claims, Callout(()), {"table11": table}))
 
 
 def test_a_claim_without_its_data_set_says_which_command_adds_one() -> None:

@@ -6,16 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dvc.fs import localfs
+from dvc.rwlock import rwlock
 
 from cli.main import app
 from pipeline.datasets.manifest import tally
 from pipeline.datasets.readers.base import read_examples
 from pipeline.datasets.shards import Shards
-from pipeline.errors import UsageError
+from pipeline.errors import Failure, UsageError
 from pipeline.experiment.other_sets import PROTOCOLS
 from pipeline.experiment.paths import DataSet
 from pipeline.experiment.paths import table as reported_table
 from pipeline.experiment.validation import load
+from pipeline.orchestration.dvc_graph import IN_USE
 from pipeline.results.other_sets import compute_other_sets
 from pipeline.results.profile_results import Results
 from pipeline.system.atomic_files import write_json
@@ -164,3 +167,19 @@ def test_sets_that_are_not_there_are_rows_with_their_commands(folder: Path) -> N
         if row["set"] is None and row["missing"]
     }
     assert commands == {f"vgg-repro prepare {name} --path FOLDER" for name in SETS}
+
+
+@pytest.mark.parametrize("words", [["voc2007"], ["ilsvrc-test"], ["--profile", "evening"]], ids=lambda words: words[-1])
+def test_while_dvc_is_at_work_nothing_that_it_reads_is_changed(
+    words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.system.checkout.check", lambda: None)  # there is no git here
+    text = Path("params.yaml").read_text()
+    path = unpack(stand_ins()["voc2007"][0], folder / "given")
+    IN_USE.parent.mkdir(parents=True)
+    with (
+        rwlock(str(IN_USE.parent), localfs, "dvc repro table11", [], [str(folder / "weights")], hardlink=False),
+        pytest.raises(Failure, match=r"DVC is at work .*dvc repro table11.* wait .*params\.yaml is unchanged$"),
+    ):
+        app(["prepare", *words, *(["--path", str(path)] if len(words) == 1 else [])], standalone_mode=False)
+    assert Path("params.yaml").read_text() == text
