@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.results.bundle_file import Bundle
     from reports.page import Block
 
+BUSY = "DVC is at work in this folder ({}): wait until it is done"
 CACHE = Path(".dvc/cache/files")  # DVC's usual cache, once there is anything in it
 
 
@@ -126,13 +127,15 @@ def through_dvc(stages: Sequence[str], direct: bool, work: Callable[[], None]) -
         repro(*stages)
 
 
-def check_idle() -> None:
-    """Raise Failure if a DVC is at work in this folder, before anything is changed that it reads."""
+def check_before_change() -> None:
+    """Raise Failure if git and DVC cannot work in this folder, or if a DVC is at work that reads what is changed."""
     from pipeline.errors import Failure
     from pipeline.orchestration.dvc_graph import at_work
+    from pipeline.system.checkout import check
 
+    check()
     if worker := at_work():
-        raise Failure(f"DVC is at work in this folder ({worker}): wait until it is done. params.yaml is unchanged")
+        raise Failure(f"{BUSY.format(worker)}. params.yaml is unchanged")
 
 
 def check_devices(parameters: Params) -> None:
@@ -192,7 +195,7 @@ def repro(*words: str, quiet: bool = False) -> None:
     if received:
         raise typer.Exit(Interrupted.code)
     if code and (worker := at_work()):
-        typer.echo(f"vgg-repro: DVC is at work in this folder ({worker}): wait until it is done", err=True)
+        typer.echo(f"vgg-repro: {BUSY.format(worker)}", err=True)
     elif code and quiet:
         typer.echo(f"DVC failed; to see why: dvc repro {' '.join(words)}", err=True)
     if code:

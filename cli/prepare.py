@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.common import Direct, check_idle, complete_profiles, params, through_dvc
+from cli.common import Direct, check_before_change, complete_profiles, params, through_dvc
 from cli.prepare_sets import prepare_set
 from cli.preparing import activate, check_readable, drop_test_sets, make_missing_shards
 
@@ -83,11 +83,9 @@ def prepare(
         return
     from pipeline.experiment.params_file import locate
     from pipeline.experiment.paths import CLASSIFICATION
-    from pipeline.system.checkout import check
 
     if not direct:
-        check()  # before params.yaml is changed
-        check_idle()
+        check_before_change()
     if not all(option is None for option in (profile, source, path, follow_links)):
         _write(profile, source, path, follow_links)
     drop_test_sets()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cli.common import check_idle, params, through_dvc
+from cli.common import check_before_change, params, through_dvc
 from cli.preparing import activate, check_readable, drop_test_sets, make_missing_shards
 
 if TYPE_CHECKING:
@@ -22,15 +22,13 @@ def prepare_set(name: str, profile: str | None, others: tuple[object, ...], path
     """
     from pipeline.errors import UsageError
     from pipeline.experiment.server_sets import ILSVRC_TEST
-    from pipeline.system.checkout import check
 
     unlabelled = name == ILSVRC_TEST
     taken = "--path and --direct" if unlabelled else "--path, --profile and --direct"
     if any(option is not None for option in others) or (unlabelled and profile is not None):
         raise UsageError(f"of the options, vgg-repro prepare {name} takes only {taken}")
     if not direct:
-        check()  # before params.yaml is changed
-        check_idle()
+        check_before_change()
     if unlabelled:
         _prepare_test_images(name, path, direct)
     else:

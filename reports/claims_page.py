@@ -55,9 +55,8 @@ def claims_page(values: dict[str, Any], warning: Callout, tables: Mapping[str, A
     """
     links = join(" and ", [Link(table_label(name), f"{name}.md") for name in tables])
     measures = [Paragraph(("The measures of the data sets are in ", *links, "."))] * bool(tables)
-    others = [one for table in tables.values() for one in incomparable(table)]
-    body = _body(values, bool(warning.text))
-    return (Heading(1, TITLE), warning, *others, *body, *_rules(values), *measures, ALL_TABLES)
+    head: Page = (Heading(1, TITLE), warning, *incomparable(tables.values()))
+    return (*head, *_body(values, bool(warning.text)), *_rules(values), *measures, ALL_TABLES)
 
 
 def claims_section(values: dict[str, Any], small: bool) -> Page:

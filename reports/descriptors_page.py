@@ -19,7 +19,7 @@ def descriptors_page(results: Results, charts: Iterable[Block]) -> Page:
     return (
         Heading(1, "Other data sets in charts"),
         *[Paragraph(note)] * bool(note),
-        *(warning for table in results.other_sets.values() for warning in incomparable(table)),
+        *incomparable(results.other_sets.values()),
         Paragraph(
             "The SVMs are those of Tables 11 and 12 on the descriptors of D and E, side by side; where examples are "
             "objects with boxes, on those of the image and of the box. The numbers of classes are of all test images "

@@ -16,7 +16,6 @@ from pipeline.results.row_choice import choosing_words, is_ours, row_names
 from pipeline.results.set_explanation import explain_set
 from reports.explain_page import (
     DIGITS,
-    changes_texts,
     combination,
     drawn_text,
     gaps,
@@ -30,7 +29,7 @@ from reports.explain_page import (
 )
 from reports.page import Bullets, Code, Heading, Judged, Opener, Page, Paragraph, Text
 from reports.page_parts import row_panel, run_panel
-from reports.panel_parts import Panel, Places, chain_text, facts_table, made_text
+from reports.panel_parts import Panel, Places, chain_facts, facts_table, last_facts, made_text
 from reports.phrases import NONE, interval, mean_and_std, number, table_label
 from reports.set_panels import ExplainedNumber, set_panels
 from vgg.judgement import Verdict
@@ -111,12 +110,9 @@ def _number_facts(e: Explanation, command: str, places: Places) -> Iterator[tupl
     yield "computed from", combination(e)
     for score in e.scores:
         yield "score", (Opener(score.stage, _score_panel(score)), f", Q = {' '.join(map(str, score.scales))}")
-    for chain in [chain for run, chain in e.chains.items() if run not in e.published]:
-        yield "network", chain_text(chain)
+    yield from chain_facts(e)
     yield "images", Opener(f"{e.images.val:,} validation images, {e.images.classes:,} classes", IMAGES)
-    yield "computed", made_text(e.made.get(e.stage), places)
-    yield from (("changed since", text) for text in changes_texts(e))
-    yield "in a terminal", Code(command)
+    yield from last_facts(e, command, places)
 
 
 def _measure(m: Measure, comparable: bool) -> Text:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.experiment.other_sets import MEASURES, PROTOCOLS
@@ -23,7 +23,7 @@ SHORT = {"VGG Net-D (16 layers)": "D", "VGG Net-E (19 layers)": "E", "VGG Net-D 
 
 def other_sets_body(values: Mapping[str, Any], outdated: Mapping[str, str]) -> Iterator[Block]:
     """Yield Table 11 or 12: a row for each data set of ours or of the paper, then the paper's table and notes."""
-    yield from incomparable(values)
+    yield from incomparable([values])
     yield _ours_and_paper(values, outdated)
     if commands := list(_to_run(values)):
         yield Paragraph(("To compute what is not run: ", *join("; ", commands), "."))
@@ -35,15 +35,16 @@ def other_sets_body(values: Mapping[str, Any], outdated: Mapping[str, str]) -> I
     yield _printed(values["table"])
 
 
-def incomparable(values: Mapping[str, Any]) -> Iterator[Paragraph]:
-    """Yield which of the numbers that stand beside the paper's are not comparable with them, and why."""
-    run = {row["set"] for row in values["rows"] if row["ours"]}
-    reasons = [
-        f"{one['title']} ({why})"
-        for name, one in values["sets"].items() if name in run and (why := not_comparable(one, values["profile"]))
-    ]  # fmt: skip
-    if reasons:
-        yield Paragraph((Strong("Not comparable with the paper's numbers:"), f" {'; '.join(reasons)}."))
+def incomparable(tables: Iterable[Mapping[str, Any]]) -> Iterator[Paragraph]:
+    """Yield which numbers of each table that stand beside the paper's are not comparable with them, and why."""
+    for values in tables:
+        run = {row["set"] for row in values["rows"] if row["ours"]}
+        reasons = [
+            f"{one['title']} ({why})"
+            for name, one in values["sets"].items() if name in run and (why := not_comparable(one, values["profile"]))
+        ]  # fmt: skip
+        if reasons:
+            yield Paragraph((Strong("Not comparable with the paper's numbers:"), f" {'; '.join(reasons)}."))
 
 
 def _methods(values: Mapping[str, Any]) -> list[str]:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from pipeline.experiment.other_sets import features_stage
 from pipeline.results.explanation import ExplainedSet, Explanation
-from reports.explain_page import DIGITS, changes_texts, gaps, published_section
+from reports.explain_page import DIGITS, gaps, published_section
 from reports.page import Bullets, Callout, Code, Heading, Judged, Opener, Page, Text, join
 from reports.page_parts import row_panel, run_panel
-from reports.panel_parts import Panel, Places, chain_text, facts_table, made_text
+from reports.panel_parts import Panel, Places, chain_facts, facts_table, last_facts, made_text
 from reports.phrases import not_comparable, number, table_label, with_spread
 from reports.set_explain_page import (
     AGAIN,
@@ -65,13 +65,10 @@ def _number_facts(explained: ExplainedNumber, places: Places) -> Iterator[tuple[
         yield "classification", svm_text(of_set.record)
         yield "descriptor", described_text(of_set)
         yield "features", join(", ", (_features_opener(of_set.name, run) for run in e.row.runs))
-    for chain in [chain for run, chain in e.chains.items() if run not in e.published]:
-        yield "network", chain_text(chain)
+    yield from chain_facts(e)
     yield "images", Opener(counts_text(e, of_set), _set_panel(of_set.name))
     yield "SVMs trained", made_text(e.made.get(of_set.stage), places)
-    yield "computed", made_text(e.made.get(e.stage), places)
-    yield from (("changed since", text) for text in changes_texts(e))
-    yield "in a terminal", Code(command)
+    yield from last_facts(e, command, places)
 
 
 def _measure(e: Explanation, of_set: ExplainedSet) -> Text:

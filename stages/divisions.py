@@ -35,7 +35,7 @@ def divisions(params: Params, name: str, examples: Examples) -> list[Division]:
 
 def unlabelled(params: Params, name: str, examples: Examples) -> Ints:
     """Return the numbers of the examples whose labels the organisers' server alone has."""
-    return np.flatnonzero(examples.subsets.get(PROTOCOLS[params.datasets[name].source].server, ()))
+    return examples.numbers_in(PROTOCOLS[params.datasets[name].source].server)
 
 
 def server_division(params: Params, name: str, examples: Examples) -> Division | None:
@@ -46,8 +46,7 @@ def server_division(params: Params, name: str, examples: Examples) -> Division |
     division, test = PROTOCOLS[params.datasets[name].source].division, unlabelled(params, name, examples)
     if not len(test) or not isinstance(division, OfficialSets):
         return None
-    fit, tune = (np.flatnonzero(examples.subsets[part]) for part in (division.fit, division.test))
-    return Division(fit, tune, test)
+    return Division(examples.numbers_in(division.fit), examples.numbers_in(division.test), test)
 
 
 def named(classes: Sequence[str]) -> str:

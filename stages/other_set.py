@@ -32,8 +32,7 @@ def main(params: Params, name: str) -> None:
         divisions(params, name, examples)
     except Failure as reason:
         print(f"It cannot be classified as it is: {reason}")
-    skipped, doubtful, _ = tally(data_set.manifest)
-    if skipped or doubtful or examples.missing:
+    tallied = tally(data_set.manifest)
+    if tallied.skipped or tallied.warning or examples.missing:
         lost = f"{examples.missing} annotated example{'s' * (examples.missing != 1)} without an image"
-        files = f"{skipped} file{'s' * (skipped != 1)} skipped"
-        print(f"{files}, {doubtful} kept with a warning, {lost}: {data_set.manifest} has the reasons")
+        print(f"{tallied.text}, {lost}: {data_set.manifest} has the reasons")

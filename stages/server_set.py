@@ -13,7 +13,6 @@ def main(params: Params, name: str) -> None:
     data_set = DataSet(name)
     facts = prepare(params.for_set(name), data_set)
     print(f"{name}: {facts.val:,} images without labels")
-    skipped, doubtful, _ = tally(data_set.manifest)
-    if skipped or doubtful:
-        files = f"{skipped} file{'s' * (skipped != 1)} skipped"
-        print(f"{files}, {doubtful} kept with a warning: {data_set.manifest} has the reasons")
+    counts = tally(data_set.manifest)
+    if counts.skipped or counts.warning:
+        print(f"{counts.text}: {data_set.manifest} has the reasons")

@@ -9,6 +9,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Generator, Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -121,8 +122,7 @@ def describing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("describing")
     params = with_random_weights(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
+    with chdir(folder):
         random_weights.main(params, "D")
         shutil.copy("weights/trained/random-D.pt", "weights/trained/D-jitter.pt")
     return folder

@@ -44,6 +44,11 @@ class Tally(NamedTuple):
     warning: int
     small: int
 
+    @property
+    def text(self) -> str:
+        """Return how many files were skipped, and kept with a warning, in words."""
+        return f"{self.skipped} file{'s' * (self.skipped != 1)} skipped, {self.warning} kept with a warning"
+
 
 @dataclass
 class Joined:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from pipeline.experiment.paper_tables import OTHER_SETS, TITLES
 from pipeline.experiment.paths import claims, errors_of, metrics
 from pipeline.results.comparison import row_key
-from pipeline.results.other_sets import current_part
+from pipeline.results.other_sets import current_part, is_current
 from pipeline.results.ranks import tested_hashes
 from pipeline.results.tables import read_table
 from pipeline.system.atomic_files import read_json, write_json
@@ -32,7 +33,7 @@ def write_metrics(profile: str) -> None:
 def _table(profile: str, name: str) -> dict[str, Any]:
     """Return a table's values, without data sets that were prepared anew since; an empty dict if there is none."""
     values = read_table(profile, name)
-    return current_part(profile, values) if values and name in OTHER_SETS else values
+    return current_part(values, partial(is_current, profile)) if values and name in OTHER_SETS else values
 
 
 def _verdicts(profile: str) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -143,12 +143,14 @@ def is_current(profile: str, name: str, manifest: str | None, annotations: str |
     return manifest in (None, known) and are_current(name, annotations)
 
 
-def current_part(profile: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return Table 11 or 12 as if the data sets whose images or annotations have changed since were not run."""
+def current_part(values: Mapping[str, Any], is_same: Callable[[str, str | None, str | None], bool]) -> dict[str, Any]:
+    """Return Table 11 or 12 as if the data sets whose images or annotations have changed since were not run.
+
+    `is_same` is `is_current` of the profile: of a set's name and its hashes.
+    """
     changed = {
-        name for name, one in values["sets"].items()
-        if not is_current(profile, name, one["manifest"], one.get("annotations"))
-    }  # fmt: skip
+        name for name, one in values["sets"].items() if not is_same(name, one["manifest"], one.get("annotations"))
+    }
     nothing = dict.fromkeys(("about", "manifest", "annotations", "classes", "examples"))
     rows = [
         row | {"ours": None, "missing": [f"dvc repro {stage}" for stage in row["scores"]]}

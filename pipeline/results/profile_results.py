@@ -184,7 +184,7 @@ class Results:
         for name in OTHER_SETS:
             computed = _json(path := table(self.profile, name), f"dvc repro {name}")
             if computed and any(row["ours"] for row in computed["rows"]):
-                values = current_part(self.profile, computed)
+                values = current_part(computed, self._is_current)
                 if any(row["ours"] for row in values["rows"]):
                     self.paths[name] = path
                     yield name, values

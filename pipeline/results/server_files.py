@@ -75,7 +75,7 @@ def write_server_files(params: Params, name: str, folder: Path, test: bool = Fal
 def _check_test(params: Params, name: str, examples: Examples) -> None:
     """Raise UsageError if no examples without labels are prepared."""
     row = params.datasets[name]
-    if not np.any(examples.subsets.get(PROTOCOLS[row.source].server, ())):
+    if not len(examples.numbers_in(PROTOCOLS[row.source].server)):
         ((archive,),) = Voc2012.optional
         raise UsageError(
             f"{name} is prepared without test images: put {archive} into {row.path}, then: vgg-repro prepare {name}, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from pipeline.datasets.facts import PREPARE
@@ -21,7 +22,7 @@ from pipeline.results.explanation import (
     first_names,
     first_weights,
 )
-from pipeline.results.other_sets import current_part
+from pipeline.results.other_sets import current_part, is_current
 from pipeline.results.provenance import known_provenance
 from pipeline.results.row_choice import RowName
 from pipeline.system.atomic_files import read_json
@@ -34,7 +35,7 @@ def explain_set(
 
     `outdated` is as that of `explain`. Only files are read: those of this machine, else those in git.
     """
-    profile, values = files.profile, current_part(files.profile, values)
+    profile, values = files.profile, current_part(values, partial(is_current, files.profile))
     entry = next(entry for entry in values["rows"] if entry["label"] == row.label)
     of_set, paths = _explained_set(files, values, entry), {values["table"]: table(profile, values["table"])}
     nets = [run for run in row.runs if run not in values["published"]]

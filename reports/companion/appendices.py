@@ -77,7 +77,7 @@ def features(results: Results) -> Iterator[Block]:
             " has the choices that the paper leaves open.",
         ),
     )
-    yield from (warning for table in results.other_sets.values() for warning in incomparable(table))
+    yield from incomparable(results.other_sets.values())
     yield Paragraph(verdicts(results, "B"))
     yield from ledger(results, "B")
 

@@ -69,6 +69,10 @@ class Examples:
     def __len__(self) -> int:
         return len(self.images)
 
+    def numbers_in(self, subset: str) -> NDArray[np.int64]:
+        """Return the numbers of the examples of one of the organisers' sets; none if it is not there."""
+        return np.flatnonzero(self.subsets.get(subset, ()))
+
     def corners(self, shards: Shards) -> NDArray[np.float64]:
         """Return the boxes (examples, 4) in pixels of the stored images; of whole images zeros."""
         pairs = zip(self.images.tolist(), self.boxes.tolist(), strict=True)
