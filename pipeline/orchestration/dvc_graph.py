@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -210,15 +210,24 @@ def _written() -> Written:
 
 def _ordered(repo: Any, targets: Sequence[str]) -> list[Any]:
     """Return DVC's stages that `targets` resolve to, each after those that it needs, otherwise in dvc.yaml's order."""
-    from dvc.repo.reproduce import collect_stages, plan_repro
+    from dvc.repo.reproduce import plan_repro
     from networkx import lexicographical_topological_sort
 
     graph = repo.index.graph
-    wanted = plan_repro(graph, collect_stages(repo, list(targets) or ["dvc.yaml"]))
+    wanted = plan_repro(graph, _collected(repo, targets))
     if not targets:  # published nets that were imported wait until they are scored
         wanted = [stage for stage in wanted if not stage.addressing.startswith(IMPORT)]
     place = {stage: number for number, stage in enumerate(repo.index.stages)}
     return list(lexicographical_topological_sort(graph.subgraph(wanted).reverse(), key=place.__getitem__))
+
+
+def _collected(repo: Any, targets: Sequence[str]) -> list[Any]:
+    """Return the stages that `targets` name, by default those of dvc.yaml. DVC would read the file once a target."""
+    named = {stage.addressing: stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"}
+    if not targets:
+        return list(named.values())
+    of_targets = ([named[name]] if name in named else repo.stage.collect(name) for name in targets)
+    return list(dict.fromkeys(stage for stages in of_targets for stage in stages))
 
 
 def _upstream(graph: Any, stage: Any) -> frozenset[str]:
@@ -235,6 +244,7 @@ class _Foresight:
     outputs: dict[str, Any] = field(default_factory=dict)  # path to the hash that it will have; no entry if unknown
     unchanged: set[str] = field(default_factory=set)  # the stages whose outputs stay as they are
     changes: list[str] = field(default_factory=list)  # of the inputs of the stage that was looked at last
+    parameters: dict[str, Any] = field(default_factory=dict)  # path of a parameter file to its content, read once
 
     def forecast(self, stage: Any) -> tuple[What, str]:
         """Return what `dvc repro` would do with the next stage, and why."""
@@ -319,7 +329,7 @@ class _Foresight:
         for dep in sorted(stage.deps, key=lambda dep: not hasattr(dep, "params")):
             path = str(dep)
             if hasattr(dep, "params"):
-                changes += _changed_values(dep)
+                changes += _changed_values(dep.hash_info.value or {}, self._values(dep))
                 if changes and changes[-1].startswith(NEVER):
                     self.changes = changes[-1:]  # it explains all other changes
                     return self.changes
@@ -331,6 +341,14 @@ class _Foresight:
                     changes.append(f"{path} {MISSING if current is None else 'has changed'}")
         return changes
 
+    def _values(self, dep: Any) -> dict[str, Any]:
+        """Return the values of a stage's parameters, as `dep.read_params` does, which reads the file each time."""
+        from dvc.utils.serialize import load_path
+
+        if dep.fs_path not in self.parameters:
+            self.parameters[dep.fs_path] = load_path(dep.fs_path, dep.fs) if dep.exists else {}
+        return dict(_found(self.parameters[dep.fs_path], dep.params))
+
     def _from_lock(self, stage: Any) -> Any:
         """Return the stage as DVC's lock file has it, which DVC consults if no input has changed."""
         from dvc.stage.serialize import to_single_stage_lockfile
@@ -341,6 +359,7 @@ class _Foresight:
         """Return the stage as DVC's run cache has it for these inputs; None if there is no entry."""
         from dvc.stage.cache import _get_cache_hash
         from dvc.stage.serialize import to_single_stage_lockfile
+        from dvc_data.hashfile.hash_info import HashInfo
 
         cache = self.repo.stage_cache
         for dep in stage.deps:
@@ -350,8 +369,10 @@ class _Foresight:
                 dep.meta.md5 = None  # the old hash, which DVC would take for the new one
             elif not dep.exists:
                 return None
+            elif hasattr(dep, "params") and len(values := self._values(dep)) == len(dep.params):
+                dep.hash_info = HashInfo(dep.hash_name, values)  # type: ignore[arg-type]
             else:
-                dep.save()
+                dep.save()  # of parameters that are missing this is DVC's error
         key = _get_cache_hash(to_single_stage_lockfile(stage), key=True)
         entries = sorted((Path(cache.cache_dir) / key[:2] / key).glob("*"), key=lambda path: path.stat().st_mtime)
         entry = cache._load_cache(key, entries[-1].name) if entries else None
@@ -388,9 +409,20 @@ def _changed_outputs(stage: Any) -> list[str]:
     return [f"{path} {words.get(state, 'has changed')}" for out in stage.outs for path, state in out.status().items()]
 
 
-def _changed_values(dep: Any) -> list[str]:
+def _found(values: Any, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Yield each of the dotted `names` that is in `values`, with its value."""
+    for name in names:
+        value = values
+        for key in name.split("."):
+            if not isinstance(value, Mapping) or key not in value:
+                break
+            value = value[key]
+        else:
+            yield name, value
+
+
+def _changed_values(old: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return which parameters have changed, with their old and new values."""
-    old, now = dep.hash_info.value or {}, dep.read_params()
     new = sorted(set(now) - set(old))
     profiles = {_profile(key) for key in new} - {_profile(key) for key in old} - {""}
     if profiles:

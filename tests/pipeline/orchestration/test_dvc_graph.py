@@ -886,28 +886,17 @@ def test_the_real_stages_do_what_the_plan_says(
         assert number != 2 or "cached" in whats
 
 
-class FakeParams:
-    """Takes the place of DVC's dependency on parameters: those of the last run, and those of params.yaml now."""
-
-    def __init__(self, old: dict[str, object], now: dict[str, object]) -> None:
-        self.hash_info, self.now = SimpleNamespace(value=old), now
-
-    def read_params(self) -> dict[str, object]:
-        """The parameters now."""
-        return self.now
-
-
 def test_another_recipe_is_named_and_is_not_another_profile() -> None:
     old = {"runs.D": {"recipe": "jitter"}, "profiles.mini.recipes.jitter": {"epochs": 1}, "profiles.mini.net": 1}
     now = {"runs.D": {"recipe": "finetune"}, "profiles.mini.recipes.finetune": {"epochs": 2}, "profiles.mini.net": 1}
-    assert _changed_values(FakeParams(old, now)) == ["runs.D.recipe: jitter, now finetune"]
+    assert _changed_values(old, now) == ["runs.D.recipe: jitter, now finetune"]
     other = {"runs.D": {"recipe": "jitter"}, "profiles.paper.net": 1}
-    assert _changed_values(FakeParams(old, other)) == ["never run with profile paper"]
+    assert _changed_values(old, other) == ["never run with profile paper"]
 
 
 def test_a_block_that_is_new_or_gone_is_named_and_not_written_out() -> None:
     old, now = ({"datasets": {name: {"source": name, "path": None}}} for name in ("scenes", "voc2007"))
-    assert _changed_values(FakeParams(old, now)) == ["datasets.scenes was removed", "datasets.voc2007 is new"]
+    assert _changed_values(old, now) == ["datasets.scenes was removed", "datasets.voc2007 is new"]
 
 
 @pytest.mark.parametrize("use", ["read", "write"])
