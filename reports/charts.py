@@ -64,6 +64,10 @@ class Chart:
         data, image = self.kind.files
         return Figure(image, self.kind.text(self.rows), self.kind.caption, data)
 
+    def draw(self, images: Mapping[str, Pixels], path: Path) -> None:
+        """Draw it, with the images that its kind may show, into a file of the kind that the path's suffix names."""
+        write_figure(self.kind.drawn(self.rows, images), path)
+
 
 def draw_charts(results: Results, folder: Path, suffix: str = "") -> list[Chart]:
     """Draw every chart that there are results for into `folder`, with its data. Return them.
@@ -77,7 +81,7 @@ def draw_charts(results: Results, folder: Path, suffix: str = "") -> list[Chart]
     for chart in charts:
         data, image = (folder / name for name in chart.kind.files)
         write_text(data, chart.rows.to_csv(index=False, lineterminator="\n"))
-        write_figure(chart.kind.drawn(chart.rows, images), image.with_suffix(suffix or image.suffix))
+        chart.draw(images, image.with_suffix(suffix or image.suffix))
     return charts
 
 

@@ -76,12 +76,16 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         raise
 
 
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that all processes of a run share."""
+    root = tmp_path_factory.getbasetemp()
+    return root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+
 @pytest.fixture(scope="session")
 def reproduction(tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
     """A finished tiny reproduction of all tables, made by the first of the run's processes that asks; to be copied."""
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent
+    root = shared_folder(tmp_path_factory)
     with FileLock(root / "reproduction.lock"):
         return reproduce(root / "reproduction")
 
@@ -132,6 +136,16 @@ def describing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(reproduction: Reproduction, tmp_path: Path) -> Path:
     """A copy of the finished reproduction, to change at will."""
     return reproduction.copy(tmp_path / "clone")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def charts_drawn_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Have charts of equal rows and images drawn once in a run, in this process and in forks of commands."""
+    os.environ["TEST_DRAWN_CHARTS"] = str(shared_folder(tmp_path_factory) / "charts")
+    if "reports.charts" in sys.modules:
+        from tests.support.drawn_charts import draw_once
+
+        draw_once()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -336,7 +336,7 @@ def test_the_first_layers_filters_are_drawn_the_strongest_first(
     assert f"from {max(norms):.2f} to {min(norms):.2f}" in text
 
 
-def test_a_chart_as_svg_has_its_text_as_text_and_equal_bytes(tmp_path: Path) -> None:
+def test_a_chart_as_svg_has_its_text_as_text_and_equal_bytes(tmp_path: Path, draws_anew: None) -> None:
     for place in ("one", "two"):
         draw_charts(cast(Results, evaluated()), tmp_path / place, ".svg")
     first, second = ((tmp_path / place / "waterfall.svg").read_text() for place in ("one", "two"))

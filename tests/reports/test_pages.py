@@ -149,7 +149,7 @@ def test_the_index_traces_its_numbers(written: list[Path]) -> None:
         assert word in text
 
 
-def test_rendering_twice_gives_the_same_bytes(clone: Path) -> None:
+def test_rendering_twice_gives_the_same_bytes(clone: Path, draws_anew: None) -> None:
     for place in ("one", "two"):
         render("mini", clone / place)
     first, second = (

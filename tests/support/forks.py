@@ -23,7 +23,7 @@ PROGRAM = Path(sys.executable).parent / "vgg-repro"
 PRELOADED = [
     *("dvc.cli.parser", "dvc.repo", "dvc.repo.reproduce", "dvc.scm", "dvc.fs.dvc", "dvc.stage.run", "dvc.stage.cache"),
     *("dvc.repo.index", "dvc.repo.plots", "dvc.repo.stage", "networkx", "ruamel.yaml", "scmrepo.git"),
-    *("cli.main", "pipeline.orchestration.dvc_graph", "reports.drawing", "pydantic.type_adapter", "pytest"),
+    *("cli.main", "pipeline.orchestration.dvc_graph", "tests.support.drawn_charts", "pydantic.type_adapter", "pytest"),
     *(f"stages.{name}" for name in ("fingerprint", "imported", "prepare", "random", "score", "table", "train")),
     *("torch._dynamo", "torch.utils.serialization", "nvidia.dali.fn", "nvidia.dali.plugin.pytorch", "sklearn.datasets"),
 ]
@@ -72,7 +72,9 @@ def _vgg_repro() -> None:
     """The program, whose DVC becomes a fork too."""
     import cli.common
     from cli.main import main
+    from tests.support.drawn_charts import draw_once
 
+    draw_once()
     cli.common.subprocess = SimpleNamespace(Popen=_Fork)  # type: ignore[assignment]
     main()
 
