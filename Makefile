@@ -19,7 +19,7 @@ EXTRAS := dev$(patsubst %,$(COMMA)cuda%,$(filter-out none,$(CUDA)))
 CONSTRAINTS := constraints$(if $(filter 12,$(CUDA)),-cuda12).txt
 DONE := $(VENV)/cuda-$(CUDA)
 
-WORKERS ?= 2
+WORKERS ?= 3
 ELSEWHERE := PYTHONPATH=$(CURDIR)/tests/elsewhere
 PYTEST := python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
@@ -48,13 +48,13 @@ repro: $(DONE) ## Reproduce everything: all runs, all evaluations, Tables 1 to 1
 	vgg-repro run --jobs 2
 	vgg-repro report --out reports/
 
-# Plain `pytest` runs only the quick tests. WORKERS=8 uses more cores.
+# Plain `pytest` runs only the quick tests. A third of it is waiting, so that three processes suit two cores; WORKERS=12
+# suits eight.
 test: $(DONE) ## Run the tests that a contributor needs (minutes).
 	$(PYTEST) -m 'not exhaustive and not cluster'
 
-# Most of it is waiting, so that three processes suit two cores.
 test-cluster: $(DONE) ## Run jobs on a real Slurm on this machine, which root installs with apt (minutes).
-	$(PYTEST) -n 3 -m cluster
+	$(PYTEST) -m cluster
 
 # In a Python without DALI, /proc and Linux's own calls; test-all does so with all quick tests.
 # 170 tests, 31 CPU seconds.

@@ -22,9 +22,10 @@ from tests.support.slurm import Slurm, SlurmError, install, lacking
 
 SEED = "TEST_SEED"  # a number, or `fresh`; every random input of a run follows from it
 USUAL = "0"
-LONGEST = [  # a quarter of a minute and more; test_repro.py makes the reproduction that test_dvc_graph.py needs too
-    *("whole/test_repro.py", "whole/test_published.py", "stages/test_distributed.py", "whole/test_kills.py"),
-    *("pipeline/orchestration/test_dvc_graph.py", "pipeline/orchestration/test_runner.py", "stages/test_check.py"),
+LONGEST = [  # a quarter of a minute and more; test_repro.py makes the reproduction that the next ones need too
+    *("whole/test_repro.py", "whole/test_published.py", "pipeline/orchestration/test_dvc_graph.py"),
+    *("whole/test_first_hour.py", "pipeline/orchestration/test_runner.py", "stages/test_distributed.py"),
+    *("whole/test_own_images.py", "whole/test_kills.py", "stages/test_check.py"),
     *("pipeline/cluster/test_interrupted_jobs.py", "pipeline/cluster/test_jobs_on_slurm.py", "whole/test_on_slurm.py"),
     *("stages/test_train.py", "whole/test_full_disk.py"),
 ]

@@ -70,7 +70,7 @@ def names(bundle: Path) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("profile", ["mini", "evening"])
+@pytest.mark.parametrize("profile", ["mini", pytest.param("evening", marks=pytest.mark.exhaustive)])
 def test_a_bundle_gives_the_same_pages_and_charts_to_the_byte(profile: str, clone: Path, elsewhere: Path) -> None:
     """Of the active profile and of another; provenance.md and data.md are those of the machine that made them."""
     option = [] if profile == "mini" else ["--profile", profile]

@@ -172,6 +172,7 @@ def test_the_ledger_and_the_main_tables_are_there_once(whole: str) -> None:
     assert text.count("ConvNet performance at a single test scale") == 1
 
 
+@pytest.mark.exhaustive  # as the pages, and a chart as SVG
 def test_rendering_twice_gives_the_same_bytes(clone: Path, draws_anew: None) -> None:
     assert site("one") == site("two")
 

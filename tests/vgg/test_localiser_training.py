@@ -82,6 +82,7 @@ def error(net: VGG, images: PaintedObjects) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_objects_anywhere_are_found_and_with_a_flip_forgotten_they_are_not() -> None:
     random = np.random.default_rng(run_seed())
     training, held_out = (PaintedObjects(random, count) for count in (IMAGES, 200))

@@ -37,6 +37,7 @@ def change(folder: Path, *, several: bool) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
 
 
+@pytest.mark.exhaustive
 def test_three_seeds_train_thrice_and_another_profile_has_none_of_it(finished: Path) -> None:
     before = results(finished)
     change(finished, several=True)

@@ -924,6 +924,7 @@ def write_full_net(path: Path, rng: np.random.Generator) -> dict[str, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_published_size_takes_less_than_3_gib(tmp_path: Path, rng: np.random.Generator) -> None:
     path = tmp_path / "VGG_ILSVRC_16_layers.caffemodel"
     try:
