@@ -7,6 +7,7 @@
 Each part runs in a process of its own with a time limit. FOLDER gets part-N.json and part-N.log as they grow, and
 gpu_check.json and gpu_check.md after each part. Parts 1, 2, 3 and 6 need torch and torchvision alone; the others also
 need DALI and what the project imports, and say so if it is missing. Exit code 1: a check failed or a part did not end.
+Exit code 2: wrong usage, or no GPU.
 """
 
 from __future__ import annotations
@@ -66,10 +67,12 @@ def main() -> None:
     except (ValueError, KeyError):
         arguments.error(f"--only takes numbers from 1 to {len(PARTS)}, such as 2,3; not {given.only}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no part outlives this program
-    given.out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TORCHDYNAMO_VERBOSE", "1")
     import torch  # noqa: F401  # once for all parts, which are forked; CUDA is not started here
 
+    if not given.smoke and not gpu_found():
+        arguments.exit(2, "torch finds no GPU here; --smoke runs the same code on a CPU\n")
+    given.out.mkdir(parents=True, exist_ok=True)
     found: list[dict[str, Any]] = []
     machine = ""
     compiling = begin_compiling(given.out / "compiling.log") if {1, 2} <= set(parts) and not given.smoke else None
@@ -87,6 +90,21 @@ def main() -> None:
         write(given.out / "gpu_check.md", page(machine, found))
     print(f"\nwritten: {given.out / 'gpu_check.md'}", flush=True)
     sys.exit(any(part["ended"] != "complete" or not all(right for _, right, _ in part["checks"]) for part in found))
+
+
+def gpu_found() -> bool:
+    """Return whether torch finds a GPU, by asking in a process of its own: what has started CUDA cannot be forked."""
+    process = multiprocessing.get_context("fork").Process(target=look_for_gpu)
+    process.start()
+    process.join()
+    return process.exitcode == 0
+
+
+def look_for_gpu() -> None:
+    """Leave with 1 if torch finds no GPU."""
+    import torch
+
+    sys.exit(not torch.cuda.is_available())
 
 
 def begin_compiling(log: Path) -> BaseProcess:

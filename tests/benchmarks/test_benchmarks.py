@@ -90,6 +90,14 @@ def test_a_part_that_does_not_exist_is_named(words: str, tmp_path: Path) -> None
     assert code == 2 and "--only takes numbers from 1 to 8" in output
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_the_check_says_so_once_and_writes_nothing(tmp_path: Path) -> None:
+    command = [str(BENCHMARKS / "gpu_check.py"), "--out", str(tmp_path / "out")]
+    code, output = forks.call(Path.cwd(), command, os.environ)
+    assert (code, output) == (2, "torch finds no GPU here; --smoke runs the same code on a CPU\n")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def numerics(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The module of part 1."""
