@@ -131,7 +131,8 @@ def _tables(run: RunStatus) -> str:
 def _done(status: Status) -> str:
     listed = {word: [number_of(name) for name, what in status.tables.items() if what == key]
               for key, word in WORDS.items()}  # fmt: skip
-    return "Tables: " + "; ".join(f"{word} {', '.join(names)}" for word, names in listed.items() if names) + "."
+    tables = "; ".join(f"{word} {', '.join(names)}" for word, names in listed.items() if names)
+    return f"Tables: {tables}." + f" The paper's claims: {WORDS.get(status.claims)}." * bool(status.claims)
 
 
 def _old(status: Status) -> list[TerminalBlock]:

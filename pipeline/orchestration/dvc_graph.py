@@ -242,7 +242,7 @@ class _Foresight:
     params: Params
     makers: Mapping[str, str]  # path to the stage that makes it
     outputs: dict[str, Any] = field(default_factory=dict)  # path to the hash that it will have; no entry if unknown
-    unchanged: set[str] = field(default_factory=set)  # the stages whose outputs stay as they are
+    unchanged: set[str] = field(default_factory=set)  # the stages whose outputs stay or are made again
     changes: list[str] = field(default_factory=list)  # of the inputs of the stage that was looked at last
     parameters: dict[str, Any] = field(default_factory=dict)  # path of a parameter file to its content, read once
 
@@ -267,6 +267,10 @@ class _Foresight:
         """Return the files that stages make in `folder`, on which a stage depends as a whole."""
         return [path for path in self.makers if path.startswith(f"{folder}/")]
 
+    def _missing_parts(self, folder: str) -> set[str]:
+        """Return the stages that make what is missing in `folder`."""
+        return {self.makers[inside] for inside in self._inside(folder) if not Path(inside).exists()}
+
     def _ready(self, stage: Any) -> tuple[What, str]:
         """Return the forecast of a stage whose inputs are all known."""
         if stage.is_callback:
@@ -275,9 +279,9 @@ class _Foresight:
         unchanged = not changed
         if unchanged:
             self._set_outputs(stage)
+            self.unchanged.add(stage.addressing)
             changed = _changed_outputs(stage)
             if not changed:
-                self.unchanged.add(stage.addressing)
                 return "done", ""
         cached = self._from_lock(stage) if unchanged else self._from_run_cache(stage)
         if cached is None or not cached.outs_cached():
@@ -333,8 +337,9 @@ class _Foresight:
                 if changes and changes[-1].startswith(NEVER):
                     self.changes = changes[-1:]  # it explains all other changes
                     return self.changes
-            elif any(not Path(inside).exists() for inside in self._inside(path)):
-                changes.append(f"a part of {path} {MISSING}")
+            elif missing_parts := self._missing_parts(path):
+                if not missing_parts <= self.unchanged:
+                    changes.append(f"a part of {path} {MISSING}")
             elif path in self.outputs or path not in self.makers:
                 current = self.outputs.get(path) or (dep.get_hash() if dep.exists else None)
                 if current != dep.hash_info:
@@ -367,6 +372,8 @@ class _Foresight:
                 dep.hash_info = self.outputs[str(dep)]
                 dep.hash_name = dep.hash_info.name  # old DVC versions' name if the lock file lacks the path
                 dep.meta.md5 = None  # the old hash, which DVC would take for the new one
+            elif self._missing_parts(str(dep)):
+                continue  # they will be made again as recorded: the folder keeps its hash
             elif not dep.exists:
                 return None
             elif hasattr(dep, "params") and len(values := self._values(dep)) == len(dep.params):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -66,6 +66,7 @@ class Status:
     tables: Mapping[str, str]  # by stage: done, committed (in git alone), part (of a table's nets), cached or run
     old: Sequence[OldCheckpoint] = ()  # checkpoints of other parameters or data
     from_stalled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # a stalled run to those that need it
+    claims: str = ""  # how far the tests of the paper's claims are, as in `tables`; an empty string if there are none
 
 
 def status(params: Params) -> Status:
@@ -94,6 +95,7 @@ def status(params: Params) -> Status:
         tables,
         old,
         {run.name: starting_from(starts, run.name) for run in runs if run.stalled},
+        _claims(forecast, committed),
     )
 
 
@@ -156,6 +158,12 @@ def _has_scores(forecast: StageForecast) -> bool:
     if (name := forecast.stage) in OTHER_SETS:
         return all(classified(name, *classified_by(stage)).exists() for stage in forecast.needs if "@" in stage)
     return all(errors_of(stage).exists() for stage in forecast.needs if "@" in stage)
+
+
+def _claims(forecast: Mapping[str, StageForecast], committed: Collection[str]) -> str:
+    """Return how far the claims are. With tables that are only committed, so are the claims on their scores."""
+    what = str(forecast["claims"].what) if "claims" in forecast else ""
+    return "committed" if what == "done" and committed else what
 
 
 def _imported(params: Params, name: str, forecast: Mapping[str, StageForecast]) -> RunState:

@@ -33,7 +33,7 @@ from pipeline.orchestration.heartbeat import (
     old_checkpoints,
     tell,
 )
-from pipeline.orchestration.status import RunStatus, Status, _going_on, _run
+from pipeline.orchestration.status import RunStatus, Status, _claims, _going_on, _run
 from pipeline.system.atomic_files import write_json
 from pipeline.system.locks import alone, holder
 from reports.status_page import _state, status_page
@@ -213,6 +213,19 @@ def test_the_jobs_of_a_run_are_beside_it() -> None:
         "job 4 pending (Resources)",
     ]
     assert "job" not in terminal(status_page(status, {}))
+
+
+def test_the_claims_are_named_if_they_are_tested() -> None:
+    tables = {"table3": "committed", "table4": "run"}
+    status = Status("mini", "trained", None, False, "", [], tables, claims="committed")
+    said = terminal(status_page(status, {}))
+    assert (
+        "Tables: as committed, not computed here 3; to do 4. The paper's claims: as committed, not computed here."
+        in said
+    )
+    assert "claims" not in terminal(status_page(replace(status, claims=""), {})), "of published nets alone"
+    assert _claims({"claims": StageForecast("claims", frozenset(), "done", "")}, []) == "done"
+    assert _claims({"claims": StageForecast("claims", frozenset(), "run", "")}, ["table3"]) == "run"
 
 
 def test_the_job_of_no_run_is_below_the_table() -> None:
