@@ -38,7 +38,6 @@ def rows(found: dict[str, Any], head: str) -> list[list[str]]:
     return [row for block in found["blocks"] if block[0][0] == head for row in block[1:]]
 
 
-@pytest.mark.exhaustive
 def test_a_tiny_reproduction_runs_without_dvc(tmp_path: Path) -> None:
     found = smoke(tmp_path, 4)
     commands = {
@@ -78,7 +77,6 @@ def test_loading_is_compared_with_part_2s_rates(tmp_path: Path, monkeypatch: pyt
     assert needed(Findings(tmp_path / "part-5.json", "")) == ({"A": 5000.0, "D": 3000.0}, "measured by part 2")
 
 
-@pytest.mark.exhaustive
 def test_the_tests_for_gpus_are_counted(tmp_path: Path) -> None:
     figures = smoke(tmp_path, 7)["figures"]
     assert figures["tests that need a GPU: failed"] == figures["tests that need no GPU: failed"] == 0
