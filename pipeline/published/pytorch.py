@@ -144,10 +144,10 @@ def _check_zip(opened: IO[bytes]) -> None:
 
 def _refusal(error: str) -> str:
     """Return the reason why torch does not read a file, in our words."""
-    if (match := re.search(r"GLOBAL (\S+)", error)) is not None:
+    if (match := re.search(rf"(?:GLOBAL|{STAND_IN}) ([^\s']+)", error)) is not None:
         return (
             f"would run code when it is loaded ({match[1]}), so it is not loaded; save a state dict, which contains "
-            "only tensors"
+            "only tensors, with torch.save"
         )
     if "persistent_load" in error:
         return "contains a whole object, which only its own code can rebuild: save its state_dict()"

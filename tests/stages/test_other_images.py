@@ -136,8 +136,9 @@ def test_a_download_goes_to_its_own_folder_and_not_among_photographs(
     monkeypatch.chdir(tmp_path)
     tiny(tmp_path)
     for name in ("cats", "dogs"):
-        (tmp_path / "photographs/train" / name).mkdir(parents=True)
-        (tmp_path / "photographs/train" / name / "one.jpg").write_bytes(jpeg(photograph(rng, 40, 40)))
+        for split in ("train", "val"):
+            (tmp_path / "photographs" / split / name).mkdir(parents=True)
+            (tmp_path / "photographs" / split / name / "one.jpg").write_bytes(jpeg(photograph(rng, 40, 40)))
     _write(None, "imagefolder", Path("photographs"))
     assert load().active.data.path == "photographs"
     _write(None, "imagenette", None)
