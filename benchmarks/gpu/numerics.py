@@ -136,6 +136,7 @@ def check_precisions(found: list[Case], size: Size, findings: Findings) -> None:
                 *(f"{x:.0e}" if i else f"{x:.1e}" for _, *two in row for i, x in enumerate(two)),
             )
             for precision, error, limit in row:
+                findings.figure(f"relative error: {one.what} {one.net}, {what} in {precision}", error)
                 findings.check(
                     f"{one.what} {one.net}, {what} in {precision}", error <= limit, f"{error:.1e}, limit {limit:.0e}"
                 )

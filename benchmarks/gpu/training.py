@@ -59,7 +59,8 @@ def run(size: Size, findings: Findings) -> None:
         contestants.append(make())
         contestants[-1].turn(2)
         table.row(contestants[-1].name, neat(time.perf_counter() - started))
-    findings.check("all nets are compiled", size.smoke or not any("not compiled" in one.note for one in contestants))
+    if not size.smoke:
+        findings.check("all nets are compiled", not any("not compiled" in one.note for one in contestants))
     say_rates(in_turns(contestants, size), products["bfloat16"], size, findings)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import runpy
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 
 from tests.support import ROOT, forks
 from tests.support.clones import patience
+from tests.support.commands import MarkedCommand, until
 
 BENCHMARKS = ROOT / "benchmarks"
 pytestmark = pytest.mark.slow
@@ -62,7 +64,7 @@ def test_the_gpu_check_runs_its_parts_that_need_torch_alone(tmp_path: Path) -> N
     assert code == 0, output
     assert [part["ended"] for part in found["parts"]] == ["complete"] * 4
     numerics, training, scoring, kernels = found["parts"]
-    assert len(numerics["checks"]) > 30 and all(right for _, right, _ in numerics["checks"])
+    assert len(numerics["checks"]) > 30 and all(check["passed"] for check in numerics["checks"])
     assert {"images_per_second_A", "images_per_second_D", "images_per_second_E", "share"} <= set(training["figures"])
     assert "images_per_second dense at Q = 96, float32" in scoring["figures"]
     names = [row[0] for block in kernels["blocks"] if isinstance(block, list) for row in block[1:]]
@@ -83,6 +85,59 @@ def test_a_part_that_takes_too_long_is_stopped_and_keeps_what_it_found(tmp_path:
     )
 
 
+def test_what_there_is_no_time_for_is_said_and_a_later_run_adds_to_the_page(tmp_path: Path) -> None:
+    code, output, found = checked(tmp_path, "--only", "6,7", "--within", "0.001")
+    assert code == 1
+    assert [part["ended"] for part in found["parts"]] == ["not reached"] * 2
+    assert "**7 The tests for GPUs: not reached**" in (tmp_path / "gpu_check.md").read_text()
+    code, output, found = checked(tmp_path, "--only", "6")
+    assert code == 0, output
+    assert [part["ended"] for part in found["parts"]] == ["complete", "not reached"]
+    page = (tmp_path / "gpu_check.md").read_text()
+    assert "1 of 2 parts complete" in page and "**7 The tests for GPUs: not reached**" in page
+    assert "gpu_check.py --smoke" in page and "| aim |" not in page, "speeds of a smoke run mean nothing"
+
+
+def test_a_check_that_is_ended_says_which_parts_it_did_not_end(tmp_path: Path) -> None:
+    words = [str(BENCHMARKS / "gpu_check.py"), "--smoke", "--only", "1,6", "--out", "out"]
+    command = MarkedCommand(tmp_path, sys.executable, *words)
+    until("the first part to begin", lambda: (tmp_path / "out/part-1.log").exists())
+    command.child.terminate()
+    command.child.wait()
+    page = (tmp_path / "out/gpu_check.md").read_text()
+    assert "**1 Numerics against float64: stopped**" in page and "**6 Where the time goes: not reached**" in page
+    command.leaves_nothing()
+
+
+SMI = """#!/bin/sh
+case "$1" in
+--query-gpu=driver*) echo "580.159.04, 700.00 W" ;;
+--query-gpu=clocks*) echo "1980 MHz, 1980 MHz, 34, 121.51 W" ;;
+--query-compute-apps*) echo "4711, 812 MiB" ;;
+esac
+"""
+
+
+def test_a_gpus_clock_and_other_processes_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from gpu.machine import state
+
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    (tmp_path / "nvidia-smi").write_text(SMI)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert state(gpu) == "Before it: clock 1980 MHz of 1980 MHz, 34 °C, 121.51 W; 1 other process on the GPU."
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
+    assert state(gpu) == "" == state(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("words", [("--out", "a file"), ("--slower", "0"), ("--within", "-1"), ("--slower", "x")])
+def test_wrong_words_end_with_2_and_a_line(words: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    code, output = forks.call(tmp_path, [str(BENCHMARKS / "gpu_check.py"), "--smoke", *words], os.environ)
+    assert code == 2 and words[0] in output.splitlines()[-1] and "Traceback" not in output
+
+
 @pytest.mark.parametrize("words", ["0", "9", "two", ""])
 def test_a_part_that_does_not_exist_is_named(words: str, tmp_path: Path) -> None:
     command = [str(BENCHMARKS / "gpu_check.py"), "--only", words, "--out", str(tmp_path)]
@@ -94,7 +149,7 @@ def test_a_part_that_does_not_exist_is_named(words: str, tmp_path: Path) -> None
 def test_without_a_gpu_the_check_says_so_once_and_writes_nothing(tmp_path: Path) -> None:
     command = [str(BENCHMARKS / "gpu_check.py"), "--out", str(tmp_path / "out")]
     code, output = forks.call(Path.cwd(), command, os.environ)
-    assert (code, output) == (2, "torch finds no GPU here; --smoke runs the same code on a CPU\n")
+    assert code == 2 and output.startswith("torch finds no GPU here") and output.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -135,7 +190,7 @@ def test_the_check_of_numbers_finds_what_is_wrong(
     monkeypatch.setattr(numerics, "gradients", wrong)
     findings = numerics.Findings(tmp_path / "part-1.json", "")
     numerics.check_precisions(numerics.cases(size)[:1], size, findings)
-    problems = [check for check, fine, _ in findings.values["checks"] if not fine]
+    problems = [check["what"] for check in findings.values["checks"] if not check["passed"]]
     assert {name.partition(" in ")[0].partition(", ")[2] for name in problems if "float32" in name} == broken, problems
 
 
