@@ -48,8 +48,8 @@ repro: $(DONE) ## Reproduce everything: all runs, all evaluations, Tables 1 to 1
 	vgg-repro run --jobs 2
 	vgg-repro report --out reports/
 
-# Plain `pytest` runs only the quick tests. A third of it is waiting, so that three processes suit two cores; WORKERS=12
-# suits eight.
+# Plain `pytest` runs only the quick tests. Tests wait for a third of their time, so that three processes suit two cores;
+# WORKERS=12 suits eight.
 test: $(DONE) ## Run the tests that a contributor needs (minutes).
 	$(PYTEST) -m 'not exhaustive and not cluster'
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from tests.support import ROOT
+from tests.support import DRAWN_CHARTS, ROOT
 from tests.support.clones import Reproduction, reproduce
 from tests.support.slurm import Slurm, SlurmError, install, lacking
 
@@ -142,7 +142,7 @@ def finished(reproduction: Reproduction, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True, scope="session")
 def charts_drawn_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Have charts of equal rows and images drawn once in a run, in this process and in forks of commands."""
-    os.environ["TEST_DRAWN_CHARTS"] = str(shared_folder(tmp_path_factory) / "charts")
+    os.environ[DRAWN_CHARTS] = str(shared_folder(tmp_path_factory) / "charts")
     if "reports.charts" in sys.modules:
         from tests.support.drawn_charts import draw_once
 

@@ -102,7 +102,8 @@ def write(path: Path, text: str) -> None:
 
 def page(program: str, parts: Sequence[Mapping[str, Any]]) -> str:
     """Return the Markdown page of all parts: first what is broken, not ended or missed, then each part."""
-    lines = ["# GPU check", "", program, *(f"\n{line}" for line in _each(parts, "machine")), "", *_summary(parts)]
+    machines = dict.fromkeys(part["machine"] for part in parts if part["machine"])
+    lines = ["# GPU check", "", program, *(f"\n{machine}" for machine in machines), "", *_summary(parts)]
     for part in parts:
         if not part["began"]:
             continue
@@ -113,11 +114,6 @@ def page(program: str, parts: Sequence[Mapping[str, Any]]) -> str:
         passed = [check["what"] for check in part["checks"] if check["passed"]]
         lines += ["", f"Passed: {'; '.join(passed)}."] if passed else []
     return "\n".join(lines) + "\n"
-
-
-def _each(parts: Sequence[Mapping[str, Any]], key: str) -> list[str]:
-    """Return the different values of a key, in order."""
-    return list(dict.fromkeys(part[key] for part in parts if part[key]))
 
 
 def _summary(parts: Sequence[Mapping[str, Any]]) -> list[str]:

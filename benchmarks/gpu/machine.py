@@ -8,11 +8,12 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 import numpy as np
 import torch
 
+from pipeline.system.decoders import installed_dali
 from vgg.cost import training_flops
 from vgg.fit import TrainingSchedule
 from vgg.initialise import randomise
@@ -70,11 +71,12 @@ def set_up(size: Size) -> None:
 def describe(device: torch.device) -> str:
     """Return the machine and what runs on it, in a line."""
     cores = len(os.sched_getaffinity(0))
+    dali = ", ".join(f"DALI {version(name)}" for name in installed_dali()) or "no DALI"
     torchs = f"torch {torch.__version__}, torchvision {version('torchvision')}"
-    software = f"Python {platform.python_version()}, {torchs}, {dali()}"
+    software = f"Python {platform.python_version()}, {torchs}, {dali}"
     if device.type != "cuda":
         return f"CPU, {cores} cores; {software}."
-    said = _smi("--query-gpu=driver_version,power.limit", "--format=csv,noheader", device)
+    said = _smi("--query-gpu=driver_version,power.limit", device)
     driver, _, power = (said or "unknown, unknown power limit").partition(", ")
     cuda = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
     return f"{torch.cuda.get_device_name(device)} ({power}), driver {driver}, {cores} cores; {software}, {cuda}."
@@ -85,8 +87,8 @@ def state(device: torch.device) -> str:
     if device.type != "cuda":
         return ""
     asked = "clocks.sm,clocks.max.sm,temperature.gpu,power.draw"
-    values = _smi(f"--query-gpu={asked}", "--format=csv,noheader", device).split(", ")
-    processes = _smi("--query-compute-apps=pid,used_memory", "--format=csv,noheader", device).splitlines()
+    values = _smi(f"--query-gpu={asked}", device).split(", ")
+    processes = _smi("--query-compute-apps=pid,used_memory", device).splitlines()
     used = f"{len(processes)} other process{'es' * (len(processes) != 1)} on the GPU"
     if len(values) != asked.count(",") + 1:
         return f"Before it: {used}." if processes else ""
@@ -94,26 +96,13 @@ def state(device: torch.device) -> str:
     return f"Before it: clock {clock} of {highest}, {temperature} °C, {power}; {used}."
 
 
-def _smi(what: str, form: str, device: torch.device) -> str:
+def _smi(what: str, device: torch.device) -> str:
     """Return what nvidia-smi says of a GPU; an empty string if it cannot be asked."""
     try:
-        words = ["nvidia-smi", what, form, f"--id={device.index or 0}"]
+        words = ["nvidia-smi", what, "--format=csv,noheader", f"--id={device.index or 0}"]
         return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
-
-
-def dali() -> str:
-    """Return DALI's version, or that there is none."""
-    found = [f"DALI {version(name)}" for name in ("nvidia-dali-cuda130", "nvidia-dali-cuda120") if _is_there(name)]
-    return found[0] if found else "no DALI"
-
-
-def _is_there(package: str) -> bool:
-    try:
-        return bool(version(package))
-    except PackageNotFoundError:
-        return False
 
 
 def neat(value: float) -> str:

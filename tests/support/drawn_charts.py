@@ -10,19 +10,19 @@ from pathlib import Path
 from pipeline.results.encoded_images import Pixels
 from pipeline.system.atomic_files import whole
 from reports.charts import Chart
+from tests.support import DRAWN_CHARTS
 
-FOLDER = "TEST_DRAWN_CHARTS"  # the environment variable that names the folder of the files
 DRAW = Chart.draw
 
 
 def draw_once() -> None:
     """Have each distinct chart drawn once, by whichever process is the first to need it."""
-    if FOLDER in os.environ:
+    if DRAWN_CHARTS in os.environ:
         Chart.draw = _copied  # type: ignore[method-assign]
 
 
 def _copied(chart: Chart, images: Mapping[str, Pixels], path: Path) -> None:
-    stored = Path(os.environ[FOLDER]) / f"{_identity(chart, images)}{path.suffix}"
+    stored = Path(os.environ[DRAWN_CHARTS]) / f"{_identity(chart, images)}{path.suffix}"
     if stored.exists():
         with whole(path) as file:
             file.write(stored.read_bytes())
